@@ -1,0 +1,15 @@
+//! How a failure is to be met.
+//!
+//! Owns the three answers; each error enum maps itself onto them with an exhaustive match, and `worker/outcome.rs`
+//! turns them into what happens to an entry. No error is classified anywhere else.
+
+/// What a failure says about trying again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The surroundings are at fault (connection, timeout, deadlock, full disk): the same call may succeed later.
+    Transient,
+    /// The entry itself is at fault: no retry without a change will help.
+    Poison,
+    /// This program is at fault: it is reported loudly and treated like a poison entry, so that it cannot stop the rest.
+    Bug,
+}

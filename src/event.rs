@@ -1,0 +1,235 @@
+//! `OrderEvent`: what happened to one order, and nothing personal.
+//!
+//! Owns the JSON of the `payload` field (names and types are public contract) and the exact scalar types in it.
+//! Pure: no I/O, no Shopify knowledge, no storage. Invariants: money keeps its written digits (`0.10` stays `0.10`),
+//! ids keep all 64 bits, absent stays absent, and text is borrowed from the input wherever it has no escapes.
+
+mod scalar;
+
+pub use scalar::{Amount, Id, Text, Timestamp};
+
+use serde::{Deserialize, Serialize};
+
+/// One event, as it stands in the `payload` field of a stream entry.
+///
+/// `total_amount`, `currency` and `items` are there exactly when the event carries the whole order
+/// ([`OrderEvent::is_whole`]); a thin event (a deletion, an edit, a refund) leaves them out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderEvent<'a> {
+    /// Dotted lower case, `order.created`.
+    #[serde(borrow)]
+    pub event_type: Text<'a>,
+    /// Unique per event; the key of every dedupe on the way.
+    #[serde(borrow)]
+    pub event_id: Text<'a>,
+    /// When it happened, as its source wrote it.
+    #[serde(borrow)]
+    pub timestamp: Timestamp<'a>,
+    /// The shop's id of the order.
+    #[serde(borrow)]
+    pub order_id: Id<'a>,
+    /// `null` for a guest and where the event does not know.
+    #[serde(borrow, default)]
+    pub customer_id: Option<Id<'a>>,
+    /// Order total in `currency`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_amount: Option<Amount>,
+    /// ISO 4217, the shop's currency.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Text<'a>>,
+    /// Lines of the order; an empty list is a whole order without lines.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<Item<'a>>>,
+    /// `example.myshopify.com`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub shop: Option<Text<'a>>,
+    /// What people call the order, `#1042`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Text<'a>>,
+    /// When the order was created in the shop.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp<'a>>,
+    /// When the order was processed (imported orders: in the past).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub processed_at: Option<Timestamp<'a>>,
+    /// Last change of the order; the first part of its version.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp<'a>>,
+    /// When it was cancelled.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_at: Option<Timestamp<'a>>,
+    /// Shopify's `pending`, `authorized`, `partially_paid`, `paid`, `partially_refunded`, `refunded`, `voided`, ...
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub financial_status: Option<Text<'a>>,
+    /// Shopify's `fulfilled`, `partial`, `restocked`, ...; absent while unfulfilled.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub fulfillment_status: Option<Text<'a>>,
+    /// After discounts, before shipping; with tax where `taxes_included`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subtotal: Option<Amount>,
+    /// Sum of all discounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_discounts: Option<Amount>,
+    /// Shipping charged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_shipping: Option<Amount>,
+    /// Sum of all taxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_tax: Option<Amount>,
+    /// Whether prices contain the tax.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taxes_included: Option<bool>,
+    /// Total after edits and returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_total_amount: Option<Amount>,
+    /// ISO 4217, what the customer saw.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub presentment_currency: Option<Text<'a>>,
+    /// Order total in `presentment_currency`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presentment_total_amount: Option<Amount>,
+    /// Sales channel (`web`, `pos`, an app id).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub source_name: Option<Text<'a>>,
+    /// A test order: kept, and left out of every view.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<bool>,
+    /// Refunds known to this event.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub refunds: Option<Vec<Refund<'a>>>,
+}
+
+/// One line of an order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Item<'a> {
+    /// `null` and `""` are both usual and kept apart.
+    #[serde(borrow, default)]
+    pub sku: Option<Id<'a>>,
+    /// Units ordered; never negative.
+    pub qty: i64,
+    /// Price of one unit, before discounts.
+    pub price: Amount,
+    /// The shop's id of the line.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub line_id: Option<Id<'a>>,
+    /// Variant sold; absent for custom lines and deleted products.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub variant_id: Option<Id<'a>>,
+    /// Product sold; absent likewise.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub product_id: Option<Id<'a>>,
+    /// Product title as sold.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<Text<'a>>,
+    /// Units left after edits and returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_qty: Option<i64>,
+    /// Discount on the whole line, allocations included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discount: Option<Amount>,
+    /// Tax on the whole line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax: Option<Amount>,
+}
+
+/// One refund of an order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refund<'a> {
+    /// The shop's id of the refund.
+    #[serde(borrow)]
+    pub refund_id: Id<'a>,
+    /// When the money went back; the refund counts on this day.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub processed_at: Option<Timestamp<'a>>,
+    /// Money paid back, tax included.
+    pub amount: Amount,
+    /// Tax within the refunded lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax: Option<Amount>,
+    /// ISO 4217; absent where the source does not say.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Text<'a>>,
+}
+
+/// Event types that never carry the whole order, whatever else they hold.
+const THIN: [&str; 4] = [
+    "order.deleted",
+    "order.edited",
+    "refund.created",
+    "order_transaction.created",
+];
+
+impl OrderEvent<'_> {
+    /// Whether the event carries the whole order and may therefore write whole-order columns and lines.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.total_amount.is_some()
+            && self.currency.is_some()
+            && self.items.is_some()
+            && !THIN.contains(&self.event_type.as_str())
+    }
+
+    /// Whether the event says that the order was deleted.
+    #[must_use]
+    pub fn is_deletion(&self) -> bool {
+        self.event_type.as_str() == "order.deleted"
+    }
+
+    /// `item_count` of the warehouse: the sum of `qty`.
+    #[must_use]
+    pub fn item_count(&self) -> i64 {
+        self.items.iter().flatten().map(|item| item.qty).sum()
+    }
+}
+
+/// Where an event came from: hints beside the event (headers are not signed), kept for tracing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Provenance<'a> {
+    /// `shopify`, `batch`, or what another producer wrote.
+    pub source: Option<Text<'a>>,
+    /// Shop domain.
+    pub shop: Option<Text<'a>>,
+    /// Raw webhook topic, `orders/create`.
+    pub topic: Option<Text<'a>>,
+    /// `X-Shopify-Webhook-Id`: one per delivery of one subscription, equal across Shopify's retries.
+    pub webhook_id: Option<Text<'a>>,
+    /// `X-Shopify-Event-Id`: shared by all subscriptions that the same change triggers.
+    pub shopify_event_id: Option<Text<'a>>,
+    /// `X-Shopify-Triggered-At`; the second part of an order's version.
+    pub triggered_at: Option<Text<'a>>,
+    /// `X-Shopify-API-Version`.
+    pub api_version: Option<Text<'a>>,
+    /// W3C trace context.
+    pub traceparent: Option<Text<'a>>,
+}
+
+/// An event with everything the warehouse stores of it: what a worker hands to a handler.
+#[derive(Debug, Clone)]
+pub struct EventRecord<'a> {
+    /// The decoded event.
+    pub event: OrderEvent<'a>,
+    /// The event's JSON exactly as it stands in the entry.
+    pub payload: &'a str,
+    /// Where it came from.
+    pub provenance: Provenance<'a>,
+    /// `provenance.triggered_at`, parsed; `None` where it is absent or unreadable (it is only a hint).
+    pub triggered_at: Option<time::OffsetDateTime>,
+    /// Id of its stream entry, `ms-seq`.
+    pub stream_id: String,
+    /// When the stream took it.
+    pub received_at: time::OffsetDateTime,
+    /// The original body where `ORDERSTREAM_KEEP_RAW` kept it, as `raw_encoding` says.
+    pub raw: Option<&'a [u8]>,
+}
+
+impl EventRecord<'_> {
+    /// The shop that keys every table: the event's own, else the delivery's, else `''`.
+    #[must_use]
+    pub fn shop(&self) -> &str {
+        self.event
+            .shop
+            .as_ref()
+            .or(self.provenance.shop.as_ref())
+            .map_or("", Text::as_str)
+    }
+}

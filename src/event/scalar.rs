@@ -1,0 +1,269 @@
+//! The exact scalars of an event: text that borrows, ids, money, points in time.
+//!
+//! Owns their JSON forms. They read leniently what other producers write (an id as a number, an amount as a string,
+//! a Python `isoformat()` without an offset) and always write one canonical form.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use rust_decimal::Decimal;
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime, UtcOffset};
+
+/// A string that borrows from the JSON it came from. (`Option<Cow<str>>` would not: serde borrows only a bare `Cow`.)
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl Text<'_> {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Text<'_> {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor { numbers: false }).map(Self)
+    }
+}
+
+/// An identifier: text, or a whole number of up to 64 bits, which becomes its digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id<'a>(pub Cow<'a, str>);
+
+impl Id<'_> {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'a> From<&'a str> for Id<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Id<'_> {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+}
+
+impl From<u64> for Id<'_> {
+    fn from(number: u64) -> Self {
+        Self(Cow::Owned(itoa::Buffer::new().format(number).to_owned()))
+    }
+}
+
+impl Serialize for Id<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor { numbers: true }).map(Self)
+    }
+}
+
+struct TextVisitor {
+    numbers: bool,
+}
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.numbers {
+            "a string or a whole number"
+        } else {
+            "a string"
+        })
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        if !self.numbers {
+            return Err(E::invalid_type(de::Unexpected::Unsigned(number), &self));
+        }
+        Ok(Cow::Owned(itoa::Buffer::new().format(number).to_owned()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        if !self.numbers {
+            return Err(E::invalid_type(de::Unexpected::Signed(number), &self));
+        }
+        Ok(Cow::Owned(itoa::Buffer::new().format(number).to_owned()))
+    }
+}
+
+/// An exact amount of money: up to 28 significant digits, written scale kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Amount(pub Decimal);
+
+impl Amount {
+    /// Reads a decimal or a JSON number in exponent form, exactly.
+    ///
+    /// # Errors
+    /// Where the text is no decimal, or has more digits than can be kept exactly. The error never repeats the text.
+    pub fn parse(text: &str) -> Result<Self, rust_decimal::Error> {
+        let text = text.trim();
+        if text.contains(['e', 'E']) {
+            return Decimal::from_scientific(text).map(Self);
+        }
+        Decimal::from_str_exact(text).map(Self)
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // A raw number: `f64` would lose digits, and serde_json's `arbitrary_precision` would change every `Value`.
+        let text = self.0.to_string();
+        let raw: &RawValue = serde_json::from_str(&text).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let text = raw
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+            .unwrap_or(raw);
+        Self::parse(text).map_err(|_| de::Error::custom("not an exact decimal amount"))
+    }
+}
+
+/// A point in time that remembers how it was written: the offset carries the shop's day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timestamp<'a> {
+    text: Text<'a>,
+    instant: OffsetDateTime,
+}
+
+impl<'a> Timestamp<'a> {
+    /// Reads RFC 3339, also with a space for the `T`, and without an offset (taken as UTC, as Python's `isoformat()`
+    /// of a naive time is meant).
+    ///
+    /// # Errors
+    /// Where the text is no such time. The error never repeats the text.
+    pub fn parse(text: Text<'a>) -> Result<Self, InvalidTimestamp> {
+        let instant = parse_instant(text.as_str()).ok_or(InvalidTimestamp)?;
+        Ok(Self { text, instant })
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.text.as_str()
+    }
+
+    /// The point in time, in the offset it was written with.
+    #[must_use]
+    pub fn instant(&self) -> OffsetDateTime {
+        self.instant
+    }
+
+    /// The day as written, in the shop's offset.
+    #[must_use]
+    pub fn local_date(&self) -> Date {
+        self.instant.date()
+    }
+}
+
+impl From<OffsetDateTime> for Timestamp<'_> {
+    /// Writes the time in UTC with milliseconds.
+    fn from(instant: OffsetDateTime) -> Self {
+        let instant = instant.to_offset(UtcOffset::UTC);
+        let text = format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+            instant.year(),
+            u8::from(instant.month()),
+            instant.day(),
+            instant.hour(),
+            instant.minute(),
+            instant.second(),
+            instant.millisecond()
+        );
+        Self {
+            text: text.into(),
+            instant,
+        }
+    }
+}
+
+fn parse_instant(text: &str) -> Option<OffsetDateTime> {
+    if let Ok(instant) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Some(instant);
+    }
+    let (date, time) = text.trim().split_once([' ', 'T'])?;
+    let time = time.trim();
+    let has_offset = time.ends_with(['Z', 'z']) || time.contains(['+', '-']);
+    OffsetDateTime::parse(&format!("{date}T{time}{}", if has_offset { "" } else { "Z" }), &Rfc3339).ok()
+}
+
+/// The text is not a point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a point in time (RFC 3339, such as 2026-01-31T09:30:00-05:00)")]
+pub struct InvalidTimestamp;
+
+impl Serialize for Timestamp<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Timestamp<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(Text::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}

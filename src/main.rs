@@ -1,0 +1,2 @@
+//! orderstream: see `lib.rs`.
+fn main() {}

@@ -1,0 +1,251 @@
+//! The figures this process exports at `/metrics` (Prometheus / OpenMetrics text).
+//!
+//! Owns every metric and its name. Label values come from the closed enums here, never from a shop, an id or a raw
+//! topic. A leaf: everyone may count, nobody reads back.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// What became of a request, or of one item of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(missing_docs, reason = "each is the answer of the same name")]
+pub enum Outcome {
+    Accepted,
+    Duplicate,
+    Spooled,
+    Quarantined,
+    Invalid,
+    Unauthorized,
+    TooLarge,
+    Timeout,
+    Unavailable,
+    Shed,
+    Rejected,
+}
+
+/// The two ways in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(missing_docs, reason = "each is the route of the same name")]
+pub enum Route {
+    Webhook,
+    Batch,
+}
+
+/// Labels of `orderstream_requests`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "label names")]
+pub struct RequestLabels {
+    pub route: Route,
+    pub outcome: Outcome,
+}
+
+/// Labels of `orderstream_signatures_verified`: which secret, by its place in the configured list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "label names")]
+pub struct SecretLabels {
+    pub secret: u32,
+}
+
+/// The services this process connects to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(missing_docs, reason = "each is the service of the same name")]
+pub enum Service {
+    Stream,
+    Warehouse,
+}
+
+/// Labels of `orderstream_reconnects`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "label names")]
+pub struct ServiceLabels {
+    pub service: Service,
+}
+
+/// All metrics; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// Answers by route and outcome; a batch counts its items.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Verified deliveries by secret.
+    pub signatures: Family<SecretLabels, Counter>,
+    /// Seconds from an append's arrival in the queue to its answer.
+    pub append_seconds: Histogram,
+    /// Entries a flush.
+    pub flush_entries: Histogram,
+    /// Events that were new to the warehouse.
+    pub events_loaded: Counter,
+    /// Events that the warehouse had already.
+    pub events_known: Counter,
+    /// Seconds from the stream's acceptance to the warehouse's commit.
+    pub commit_delay_seconds: Histogram,
+    /// Seconds one load took.
+    pub load_seconds: Histogram,
+    /// Attempts that ended with the entry at fault.
+    pub attempts_failed: Counter,
+    /// Entries sent to the dead letters by workers and at the door.
+    pub dead_letters: Counter,
+    /// Pending entries taken over from other consumers.
+    pub reclaimed: Counter,
+    /// Pending entries that the store had lost.
+    pub entries_lost: Counter,
+    /// Acked entries removed.
+    pub entries_trimmed: Counter,
+    /// Times a broken connection or a missing group had to be made again.
+    pub reconnects: Family<ServiceLabels, Counter>,
+    /// Entries in the stream, at the last report.
+    pub stream_length: Gauge,
+    /// Pending in our group, at the last report.
+    pub pending: Gauge,
+    /// Lag of our group at the last report; -1 where unknown.
+    pub lag: Gauge,
+    /// Entries in the dead letters, at the last report.
+    pub dead_letters_length: Gauge,
+    /// Open connections on the public listener.
+    pub connections: Gauge,
+    /// Bytes of bodies in memory.
+    pub body_bytes: Gauge,
+}
+
+impl Metrics {
+    /// A fresh set, all zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let metrics = Self {
+            registry: Arc::new(Registry::default()),
+            requests: Family::default(),
+            signatures: Family::default(),
+            append_seconds: latency(),
+            flush_entries: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            events_loaded: Counter::default(),
+            events_known: Counter::default(),
+            commit_delay_seconds: latency(),
+            load_seconds: latency(),
+            attempts_failed: Counter::default(),
+            dead_letters: Counter::default(),
+            reclaimed: Counter::default(),
+            entries_lost: Counter::default(),
+            entries_trimmed: Counter::default(),
+            reconnects: Family::default(),
+            stream_length: Gauge::default(),
+            pending: Gauge::default(),
+            lag: Gauge::default(),
+            dead_letters_length: Gauge::default(),
+            connections: Gauge::default(),
+            body_bytes: Gauge::default(),
+        };
+        let mut registry = Registry::with_prefix("orderstream");
+        metrics.register(&mut registry);
+        Self {
+            registry: Arc::new(registry),
+            ..metrics
+        }
+    }
+
+    fn register(&self, r: &mut Registry) {
+        r.register(
+            "requests",
+            "Answers by route and outcome; a batch counts its items",
+            self.requests.clone(),
+        );
+        r.register(
+            "signatures_verified",
+            "Verified deliveries by secret (index)",
+            self.signatures.clone(),
+        );
+        r.register(
+            "append_seconds",
+            "From the queue to the stream's confirmation",
+            self.append_seconds.clone(),
+        );
+        r.register("flush_entries", "Entries a flush", self.flush_entries.clone());
+        r.register(
+            "events_loaded",
+            "Events that were new to the warehouse",
+            self.events_loaded.clone(),
+        );
+        r.register(
+            "events_known",
+            "Events that the warehouse had already",
+            self.events_known.clone(),
+        );
+        r.register(
+            "commit_delay_seconds",
+            "From acceptance to commit",
+            self.commit_delay_seconds.clone(),
+        );
+        r.register("load_seconds", "One load into the warehouse", self.load_seconds.clone());
+        r.register(
+            "attempts_failed",
+            "Attempts with the entry at fault",
+            self.attempts_failed.clone(),
+        );
+        r.register(
+            "dead_letters",
+            "Entries sent to the dead letters",
+            self.dead_letters.clone(),
+        );
+        r.register(
+            "entries_reclaimed",
+            "Pending entries taken over",
+            self.reclaimed.clone(),
+        );
+        r.register(
+            "entries_lost",
+            "Pending entries that the store had lost",
+            self.entries_lost.clone(),
+        );
+        r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
+        r.register("reconnects", "Broken connections made again", self.reconnects.clone());
+        r.register("stream_length", "Entries in the stream", self.stream_length.clone());
+        r.register(
+            "stream_pending",
+            "Read by our group and not acked",
+            self.pending.clone(),
+        );
+        r.register("stream_lag", "Not yet read by our group; -1 unknown", self.lag.clone());
+        r.register(
+            "dead_letters_length",
+            "Entries in the dead letters",
+            self.dead_letters_length.clone(),
+        );
+        r.register(
+            "connections",
+            "Open connections on the public listener",
+            self.connections.clone(),
+        );
+        r.register("body_bytes", "Bytes of bodies in memory", self.body_bytes.clone());
+    }
+
+    /// Counts one answer.
+    pub fn answered(&self, route: Route, outcome: Outcome) {
+        self.requests.get_or_create(&RequestLabels { route, outcome }).inc();
+    }
+
+    /// The exposition text.
+    ///
+    /// # Errors
+    /// Never in practice: writing into a `String` cannot fail.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// 0.1 ms to 105 s in powers of two.
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 21))
+}

@@ -1,0 +1,60 @@
+//! What can go wrong with the stream, and what that says about trying again.
+
+use std::time::Duration;
+
+use crate::class::Class;
+
+/// A failed call to the stream. Texts name server, command and remedy, never content.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The server cannot be reached, or the connection broke: a write may or may not have happened.
+    #[error("stream unreachable at {server}: {message}")]
+    Unreachable {
+        /// Address without credentials.
+        server: String,
+        /// What the transport said.
+        message: String,
+    },
+    /// No answer in time: a write may or may not have happened.
+    #[error("no answer from the stream within {0:?}")]
+    Timeout(Duration),
+    /// The server refused the command for its own reasons (LOADING, OOM, READONLY, MISCONF, ...): it did not happen.
+    #[error("the stream refuses commands for now: {code}: {message}")]
+    Refused {
+        /// First word of the server's reply.
+        code: String,
+        /// The reply.
+        message: String,
+    },
+    /// The stream stands at its cap.
+    #[error("the stream is at its cap of {0} entries")]
+    Full(u64),
+    /// Wrong credentials or missing rights: nobody but the operator can mend it.
+    #[error("the stream denies access: {0}")]
+    Denied(String),
+    /// The key holds something else, the server is too old, or it answered what no version should.
+    #[error("unusable stream: {0}")]
+    Unusable(String),
+}
+
+impl StreamError {
+    /// Whether the call certainly did not take effect.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Full(_) | Self::Denied(_) => true,
+            Self::Unreachable { .. } | Self::Timeout(_) | Self::Unusable(_) => false,
+        }
+    }
+
+    /// How it is to be met. Nothing a stream says is ever an entry's fault.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::Timeout(_) | Self::Refused { .. } | Self::Full(_) | Self::Denied(_) => {
+                Class::Transient
+            }
+            Self::Unusable(_) => Class::Bug,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Redis Streams: the only place that speaks Redis.

@@ -1,0 +1,75 @@
+//! What a stream tells about itself; raw figures, judged elsewhere.
+
+use std::time::Duration;
+
+use super::StreamId;
+
+/// Figures of one moment.
+#[derive(Debug, Clone, Default)]
+pub struct StreamReport {
+    /// Entries in the stream.
+    pub length: u64,
+    /// Its cap.
+    pub maxlen: u64,
+    /// Entries ever appended, where the store counts them.
+    pub entries_added: Option<u64>,
+    /// Entries in the dead letters.
+    pub dead_letters: u64,
+    /// Cap of the dead letters.
+    pub dead_letters_maxlen: u64,
+    /// All groups on the stream; ours may be missing.
+    pub groups: Vec<GroupReport>,
+    /// Consumers of our group.
+    pub consumers: Vec<ConsumerReport>,
+    /// Age of the oldest entry that our group has not acked.
+    pub oldest_backlog: Option<Duration>,
+    /// Age of the oldest entry that is pending in our group.
+    pub oldest_pending: Option<Duration>,
+    /// Id of the newest entry.
+    pub last_id: Option<StreamId>,
+}
+
+/// One consumer group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the configured one.
+    pub ours: bool,
+    /// Read and not acked.
+    pub pending: u64,
+    /// Not yet read; `None` where the store cannot tell cheaply.
+    pub lag: Option<u64>,
+    /// Last entry handed to any member.
+    pub last_delivered: StreamId,
+    /// Oldest entry it still needs: the first pending one, else the one after `last_delivered`.
+    pub needs_from: StreamId,
+}
+
+/// One member of our group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerReport {
+    /// Its name.
+    pub name: String,
+    /// Read by it and not acked.
+    pub pending: u64,
+    /// Since it last asked.
+    pub idle: Duration,
+}
+
+/// What the server is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerReport {
+    /// `redis 7.0.15`, `valkey 8.1.0`, `embedded`.
+    pub product: String,
+    /// Address without credentials.
+    pub address: String,
+    /// What it does when memory is full; must be `noeviction`. `None` where the server does not tell.
+    pub eviction_policy: Option<String>,
+    /// Memory limit in bytes; 0 is none.
+    pub memory_limit: Option<u64>,
+    /// `always`, `everysec`, `no`, or `off` without an append-only file. `None` where the server does not tell.
+    pub fsync: Option<String>,
+    /// Things an operator should change, each a whole sentence with its remedy.
+    pub warnings: Vec<String>,
+}

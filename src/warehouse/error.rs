@@ -1,0 +1,46 @@
+//! What can go wrong with the warehouse, and whose fault it is.
+
+use crate::class::Class;
+
+/// A failed call to the warehouse. Texts name SQLSTATE and constraint, never content (PostgreSQL's DETAIL repeats rows).
+#[derive(Debug, thiserror::Error)]
+pub enum WarehouseError {
+    /// It cannot be reached, or the connection broke.
+    #[error("warehouse unreachable at {server}: {message}")]
+    Unreachable {
+        /// Address without credentials.
+        server: String,
+        /// What the transport said.
+        message: String,
+    },
+    /// It answered with an error that says nothing about the data (deadlock, timeout, full disk, shutdown, ...).
+    #[error("the warehouse cannot load for now: SQLSTATE {code}: {message}")]
+    Unavailable {
+        /// SQLSTATE.
+        code: String,
+        /// The primary message.
+        message: String,
+    },
+    /// The data cannot be stored (a value out of range, a violated constraint).
+    #[error("the warehouse rejects the data: SQLSTATE {code}: {message}")]
+    Rejected {
+        /// SQLSTATE.
+        code: String,
+        /// What was violated; no values.
+        message: String,
+    },
+    /// Wrong credentials, missing rights, missing or foreign tables: nobody but the operator can mend it.
+    #[error("the warehouse is not usable: {0}")]
+    Unusable(String),
+}
+
+impl WarehouseError {
+    /// How it is to be met. What only the operator can mend is waited for: the entries stay pending.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Unusable(_) => Class::Transient,
+            Self::Rejected { .. } => Class::Poison,
+        }
+    }
+}

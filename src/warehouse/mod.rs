@@ -1,0 +1,55 @@
+//! The seam to the warehouse: tables that an analyst reads, whatever stores them.
+//!
+//! Owns what loading promises; `postgres/` implements it. Invariants that every implementation keeps: an event has
+//! effects once, in the same transaction as its `order_events` row; the state of an order is the newest one it ever had
+//! whatever the order of arrival; nothing here knows streams or HTTP.
+
+pub mod postgres;
+
+use async_trait::async_trait;
+
+use crate::event::EventRecord;
+
+pub use self::error::WarehouseError;
+
+mod error;
+
+/// What a load did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Events that were new.
+    pub inserted: u64,
+    /// Events that were there already.
+    pub known: u64,
+}
+
+/// What a migration run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// Schema version before; 0 where there was none.
+    pub from: u32,
+    /// Schema version now.
+    pub to: u32,
+}
+
+/// Tables of events and orders. All calls are safe to repeat.
+#[async_trait]
+pub trait Warehouse: Send + Sync + 'static {
+    /// Loads the events and all their effects in one transaction, all or none; committed when it answers.
+    ///
+    /// # Errors
+    /// Nothing was loaded, or (transient only) the commit's outcome is unknown; sending it again is safe.
+    async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError>;
+
+    /// Brings the schema up to date, under a lock against other processes.
+    ///
+    /// # Errors
+    /// Nothing was changed beyond the last whole migration.
+    async fn migrate(&self) -> Result<Migrated, WarehouseError>;
+
+    /// Reaches the warehouse and makes sure that its schema is one this program can load into.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    async fn check(&self) -> Result<String, WarehouseError>;
+}

@@ -1,0 +1,20 @@
+//! What the tests stand on: real servers, the real binary, and waiting with a deadline.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Polls until `probe` answers, at most `limit`; panics with `what` otherwise. The only way a test waits.
+pub async fn eventually<T, F, Fut>(what: &str, limit: Duration, mut probe: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,10 @@
+//! Black-box tests over real servers: a redis-server and a PostgreSQL that the harness starts on free sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "nobody reads a test binary's API")]
+
+mod harness;
