@@ -1,7 +1,16 @@
 //! From an event in memory to an event that is durable.
 //!
-//! Owns the path between HTTP and the stream: the appender and its outcomes. Must not know HTTP or Shopify.
+//! Owns the path between HTTP and the stream: admission, the appender and its outcomes. Must not know HTTP or Shopify.
 //! Invariant: `Ok` only after the stream confirmed the append.
+
+pub mod admission;
+pub mod appender;
+mod moment;
+mod writer;
+
+pub use self::admission::{Admission, Admitted, Shed};
+pub use self::appender::Appender;
+pub use self::moment::Moment;
 
 use crate::stream::StreamId;
 

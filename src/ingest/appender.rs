@@ -1,0 +1,123 @@
+//! The appender: concurrent requests share round trips to the stream.
+//!
+//! Owns the queue between requests and writers, and each append's deadline. The writers ([`super::writer`]) send
+//! whatever has gathered since their last round trip as one flush: under load that is a group commit, and a lone request
+//! goes out at once. Invariants: the queue is bounded and never waited for; an answer comes by the deadline, whatever
+//! hangs behind; an append lives in a writer's task, so a client that hangs up cancels nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::writer::{self, Job};
+use super::{AppendError, Moment, Receipt};
+use crate::config::AppenderConfig;
+use crate::metrics::Metrics;
+use crate::stream::{NewEntry, Stream};
+
+/// Takes entries and answers when they are durable; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Appender {
+    queue: mpsc::Sender<Job>,
+    deadline: Duration,
+    accepted: Moment,
+}
+
+impl Appender {
+    /// Starts the writers on `tracker`. `dedupe` tells whether the stream recognizes a repeated append, which makes
+    /// an unknown outcome safe to resend. After `shutdown` appends are refused; what is queued is still finished.
+    #[must_use]
+    pub fn start(
+        stream: &dyn Stream,
+        config: &AppenderConfig,
+        dedupe: bool,
+        metrics: &Metrics,
+        tracker: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let (queue, jobs) = mpsc::channel(config.queue.max(1));
+        let jobs = Arc::new(Mutex::new(jobs));
+        let accepted = Moment::never();
+        for _ in 0..config.writers.max(1) {
+            let deps = writer::Deps {
+                jobs: Arc::clone(&jobs),
+                writer: stream.writer(),
+                flush_entries: config.flush_entries.max(1),
+                dedupe,
+                metrics: metrics.clone(),
+                accepted: accepted.clone(),
+            };
+            tracker.spawn(writer::run(deps, shutdown.clone()));
+        }
+        Self {
+            queue,
+            deadline: config.deadline,
+            accepted,
+        }
+    }
+
+    /// Appends one entry and answers when the stream confirmed it.
+    ///
+    /// # Errors
+    /// Not confirmed by the deadline, or refused before. It may still be stored later where it was sent.
+    pub async fn append(&self, entry: NewEntry) -> Result<Receipt, AppendError> {
+        self.submit(entry)?.answer().await
+    }
+
+    /// Appends several entries, one answer each, in order. They fail one by one, not together.
+    pub async fn append_many(&self, entries: impl IntoIterator<Item = NewEntry>) -> Vec<Result<Receipt, AppendError>> {
+        let waiting: Vec<_> = entries.into_iter().map(|entry| self.submit(entry)).collect();
+        let mut answers = Vec::with_capacity(waiting.len());
+        for submitted in waiting {
+            answers.push(match submitted {
+                Ok(submitted) => submitted.answer().await,
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// When the stream last took an entry from this process.
+    #[must_use]
+    pub fn last_accepted(&self) -> &Moment {
+        &self.accepted
+    }
+
+    fn submit(&self, entry: NewEntry) -> Result<Submitted, AppendError> {
+        let (answer, receiver) = oneshot::channel();
+        let queued = Instant::now();
+        let job = Job {
+            entry,
+            queued,
+            deadline: queued + self.deadline,
+            answer,
+        };
+        self.queue.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => AppendError::ShuttingDown,
+        })?;
+        Ok(Submitted {
+            receiver,
+            deadline: queued + self.deadline,
+        })
+    }
+}
+
+/// An entry in a writer's hands.
+struct Submitted {
+    receiver: oneshot::Receiver<Result<Receipt, AppendError>>,
+    deadline: Instant,
+}
+
+impl Submitted {
+    async fn answer(self) -> Result<Receipt, AppendError> {
+        match tokio::time::timeout_at(self.deadline.into(), self.receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(AppendError::Unavailable("the writer gave up".to_owned())),
+            Err(_) => Err(AppendError::Unavailable("no confirmation by the deadline".to_owned())),
+        }
+    }
+}
