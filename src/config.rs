@@ -1,12 +1,156 @@
 //! Configuration: nested structs, one per concern, read once at start (secrets and URLs again on SIGHUP).
 //!
-//! Owns every default and every bound. Invariants: a `Config` that exists is valid as a whole; a secret never prints.
+//! Owns every name, default and bound: `config/settings.rs` is the one table from which flags, environment, `NAME_FILE`
+//! variants and help come; `config/load.rs` makes the structs from it. Reads files, and nothing else of the world: the
+//! environment is handed in. Invariants: a `Config` that exists is valid as a whole; a secret never prints.
 
+mod check;
+mod error;
+mod load;
+pub mod local;
+mod secrets;
+pub mod settings;
+mod unknown;
+mod value;
+mod values;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::error::{ConfigErrors, Problem};
+pub use self::secrets::Reloaded;
+pub use self::values::Inputs;
 pub use secrecy::SecretString as Secret;
+
+/// Everything one process is told, valid as a whole.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The public listener.
+    pub public: PublicConfig,
+    /// The private listener.
+    pub admin: AdminConfig,
+    /// Who may send.
+    pub auth: AuthConfig,
+    /// What a request may hold.
+    pub intake: IntakeConfig,
+    /// The stream, whatever stores it.
+    pub stream: StreamConfig,
+    /// How to reach Redis; always there for a purpose that needs it.
+    pub redis: Option<RedisConfig>,
+    /// The appender.
+    pub appender: AppenderConfig,
+    /// How to reach PostgreSQL; always there for a purpose that needs it.
+    pub database: Option<DatabaseConfig>,
+    /// The workers of this process.
+    pub worker: WorkerConfig,
+    /// The way out.
+    pub shutdown: ShutdownConfig,
+    /// When health warns.
+    pub health: HealthConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// Folder of everything this program keeps on disk.
+    pub data_dir: PathBuf,
+    /// What should be looked at and does not keep it from starting; whole sentences without secrets.
+    pub warnings: Vec<String>,
+    /// `ORDERSTREAM_*` names that mean nothing, each as a sentence with a suggestion.
+    pub unknown_names: Vec<String>,
+    inputs: Inputs,
+    purpose: Purpose,
+}
+
+/// What a configuration is loaded for: it decides which settings must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Ingest and workers in one process.
+    Run,
+    /// Only ingest.
+    Serve,
+    /// Only workers.
+    Work,
+    /// Bring the schema up to date.
+    Migrate,
+    /// Look at the stream.
+    Status,
+    /// Talk to a running instance over HTTP (`send`, `health`).
+    Client,
+}
+
+impl Purpose {
+    /// Whether it opens the public listener.
+    #[must_use]
+    pub fn ingests(self) -> bool {
+        matches!(self, Self::Run | Self::Serve)
+    }
+
+    /// Whether it runs workers.
+    #[must_use]
+    pub fn works(self) -> bool {
+        matches!(self, Self::Run | Self::Work)
+    }
+}
+
+/// Who may send. Empty means: nobody, that door is closed.
+#[derive(Debug, Clone, Default)]
+pub struct AuthConfig {
+    /// Each verifies a webhook of any shop; newest first.
+    pub shopify_secrets: Vec<Secret>,
+    /// Secrets by shop domain (lower case), newest first. Where it is there, only these shops are accepted, and
+    /// `shopify_secrets` verifies nothing.
+    pub shop_secrets: Option<BTreeMap<String, Vec<Secret>>>,
+    /// Bearer tokens of `/events/batch`.
+    pub api_tokens: Vec<Secret>,
+}
+
+/// When one figure warns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Levels {
+    /// The lowest value that is a warning.
+    pub warning: u64,
+    /// The highest value that is still only a warning; above it is critical.
+    pub critical: u64,
+}
+
+/// Thresholds of the health report.
+#[derive(Debug, Clone)]
+pub struct HealthConfig {
+    /// How long a state must last before it is reported.
+    pub after: Duration,
+    /// Lowest number of pending entries that warns; `None`: one more than max(100, 2 × consumers × read count).
+    pub pending_warning: Option<u64>,
+    /// Highest number of pending entries that is only a warning; `None`: 10 × max(100, 2 × consumers × read count).
+    pub pending_critical: Option<u64>,
+    /// Stream length in percent of its cap.
+    pub length_percent: Levels,
+    /// Entries not yet read.
+    pub lag: Levels,
+    /// Consumers with something pending that were silent for longer than `claim_idle`.
+    pub idle_consumers: Levels,
+    /// Warn when nothing was accepted for this long; `None`: never.
+    pub silence: Option<Duration>,
+    /// Lowest share of requests answered 401, in percent, that warns.
+    pub unauthorized_percent: u64,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Lines for people or JSON for collectors.
+    pub format: LogFormat,
+    /// `RUST_LOG`, checked.
+    pub filter: String,
+}
+
+/// `ORDERSTREAM_LOG_FORMAT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One compact line an event.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// The public listener.
 #[derive(Debug, Clone)]

@@ -1,0 +1,212 @@
+//! What makes a configuration valid as a whole: contradictions between values, and doors that must not stand open.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Config;
+use super::settings as s;
+use super::values::Values;
+
+/// Shopify waits 5 s in all; an answer within this of the last body byte is promised.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+impl Config {
+    /// Reports every contradiction.
+    pub(super) fn check(&self, values: &mut Values) {
+        self.check_sizes(values);
+        self.check_times(values);
+        self.check_pools(values);
+        self.check_doors(values);
+    }
+
+    fn check_sizes(&self, values: &mut Values) {
+        if self.stream.retain_acked >= self.stream.maxlen {
+            values.contradict(
+                &[&s::RETAIN_ACKED, &s::STREAM_MAXLEN],
+                "acked entries alone would fill the stream",
+                "RETAIN_ACKED below STREAM_MAXLEN",
+            );
+        }
+        if self.intake.bytes_in_flight < self.intake.body_limit.max(self.intake.batch_body_limit) {
+            values.contradict(
+                &[&s::BYTES_IN_FLIGHT, &s::BODY_LIMIT, &s::BATCH_BODY_LIMIT],
+                "the largest allowed body would never fit",
+                "BYTES_IN_FLIGHT of at least the larger body limit",
+            );
+        }
+        if self.stream.name == self.stream.dead_letters {
+            values.contradict(
+                &[&s::STREAM, &s::DEAD_LETTER_STREAM],
+                "stream and dead letters have the same key",
+                "two different keys",
+            );
+        }
+        for (warning, critical) in [
+            (&s::HEALTH_PENDING_WARNING, &s::HEALTH_PENDING_CRITICAL),
+            (&s::HEALTH_LENGTH_WARNING, &s::HEALTH_LENGTH_CRITICAL),
+            (&s::HEALTH_LAG_WARNING, &s::HEALTH_LAG_CRITICAL),
+            (&s::HEALTH_IDLE_CONSUMERS_WARNING, &s::HEALTH_IDLE_CONSUMERS_CRITICAL),
+        ] {
+            if let (Some(low), Some(high)) = (values.count_given(warning), values.count_given(critical))
+                && low > high
+            {
+                values.contradict(
+                    &[warning, critical],
+                    "it would be critical before it warns",
+                    "the warning first",
+                );
+            }
+        }
+    }
+
+    fn check_times(&self, values: &mut Values) {
+        if self.appender.deadline > ANSWER_WITHIN {
+            values.contradict(
+                &[&s::APPEND_DEADLINE],
+                "an answer within 3s is promised to Shopify, which gives up after 5s",
+                "at most 3s",
+            );
+        }
+        if self
+            .redis
+            .as_ref()
+            .is_some_and(|redis| redis.response_timeout > self.appender.deadline)
+        {
+            values.contradict(
+                &[&s::REDIS_RESPONSE_TIMEOUT, &s::APPEND_DEADLINE],
+                "an append would be answered before its failure is known",
+                "REDIS_RESPONSE_TIMEOUT of at most APPEND_DEADLINE",
+            );
+        }
+        if super::load::statement_timeout(values) >= self.worker.claim_idle {
+            values.contradict(
+                &[&s::STATEMENT_TIMEOUT, &s::CLAIM_IDLE],
+                "another worker would claim entries while a statement still holds their locks",
+                "STATEMENT_TIMEOUT below CLAIM_IDLE",
+            );
+        }
+        if self.worker.consumer_ttl <= self.worker.claim_idle {
+            values.contradict(
+                &[&s::CONSUMER_TTL, &s::CLAIM_IDLE],
+                "consumers would be removed before their entries can be claimed",
+                "CONSUMER_TTL above CLAIM_IDLE",
+            );
+        }
+        if self.shutdown.drain_delay >= self.shutdown.grace {
+            values.contradict(
+                &[&s::DRAIN_DELAY, &s::SHUTDOWN_GRACE],
+                "nothing of the grace period is left for draining",
+                "DRAIN_DELAY below SHUTDOWN_GRACE",
+            );
+        }
+    }
+
+    fn check_pools(&self, values: &mut Values) {
+        if self
+            .redis
+            .as_ref()
+            .is_some_and(|redis| redis.pool_size <= self.appender.writers)
+        {
+            values.contradict(
+                &[&s::REDIS_POOL_SIZE, &s::WRITERS],
+                "each writer holds a connection, and none is left for anything else",
+                "REDIS_POOL_SIZE above WRITERS",
+            );
+        }
+        if self
+            .database
+            .as_ref()
+            .is_some_and(|database| database.pool_size < self.worker.workers)
+        {
+            values.contradict(
+                &[&s::DATABASE_POOL_SIZE, &s::WORKERS],
+                "workers would wait for each other's connection",
+                "DATABASE_POOL_SIZE of at least WORKERS",
+            );
+        }
+    }
+
+    /// Fails closed: whatever is reachable from outside has its secrets and tokens.
+    fn check_doors(&self, values: &mut Values) {
+        let admin_open = self.admin.addr.is_some_and(is_open);
+        let public_open = self.purpose.ingests() && is_open(self.public.addr);
+        if !self.purpose.ingests() && !self.purpose.works() {
+            return;
+        }
+        let why = "an address off loopback is open to others";
+        if public_open && self.auth.shopify_secrets.is_empty() && self.auth.shop_secrets.is_none() {
+            values.contradict(
+                &[&s::SHOPIFY_SECRETS, &s::SHOP_SECRETS_FILE],
+                format!(
+                    "{why} ({}), and there is no secret to verify webhooks with",
+                    self.public.addr
+                ),
+                "one of the two, or a loopback ORDERSTREAM_LISTEN_ADDR",
+            );
+        }
+        if public_open && self.auth.api_tokens.is_empty() {
+            values.contradict(
+                &[&s::API_TOKENS],
+                format!("{why} ({}), and there is no token for /events/batch", self.public.addr),
+                "at least one token, or a loopback ORDERSTREAM_LISTEN_ADDR",
+            );
+        }
+        if let Some(addr) = self.admin.addr.filter(|_| admin_open && self.admin.token.is_none()) {
+            values.contradict(
+                &[&s::ADMIN_TOKEN],
+                format!("{why} ({addr}), and there is no token for the admin API"),
+                "a token, or a loopback ORDERSTREAM_ADMIN_ADDR",
+            );
+        }
+        if let Some(admin) = self
+            .admin
+            .addr
+            .filter(|admin| self.purpose.ingests() && collide(*admin, self.public.addr))
+        {
+            values.contradict(
+                &[&s::LISTEN_ADDR, &s::ADMIN_ADDR],
+                format!("public and private listener would share port {}", admin.port()),
+                "two different ports",
+            );
+        }
+    }
+
+    /// What should be looked at and does not keep it from starting.
+    pub(super) fn look_over(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.purpose.ingests() {
+            return warnings;
+        }
+        let auth = &self.auth;
+        if auth.shop_secrets.is_some() && !auth.shopify_secrets.is_empty() {
+            warnings.push(format!(
+                "{} is not used: {} is set, and its shops with their secrets are the only ones accepted",
+                s::SHOPIFY_SECRETS.name,
+                s::SHOP_SECRETS_FILE.name
+            ));
+        }
+        if auth.shop_secrets.is_none() && auth.shopify_secrets.is_empty() && !self.auth_is_unset() {
+            warnings.push(format!(
+                "{} is not set: every webhook will be refused with 401",
+                s::SHOPIFY_SECRETS.name
+            ));
+        }
+        warnings
+    }
+
+    /// An address that others can reach, if there is one.
+    pub(super) fn first_open_address(&self) -> Option<SocketAddr> {
+        [Some(self.public.addr), self.admin.addr]
+            .into_iter()
+            .flatten()
+            .find(|addr| is_open(*addr))
+    }
+}
+
+fn is_open(addr: SocketAddr) -> bool {
+    !addr.ip().to_canonical().is_loopback()
+}
+
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}

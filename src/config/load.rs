@@ -1,0 +1,256 @@
+//! From what was given to a `Config`; `check.rs` says whether it is valid as a whole.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::settings as s;
+use super::values::{Inputs, Values};
+use super::{
+    AdminConfig, AppenderConfig, AuthConfig, Config, ConfigErrors, DatabaseConfig, HealthConfig, IntakeConfig, KeepRaw,
+    Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, ShutdownConfig, StreamConfig, WorkerConfig,
+    secrets, unknown, value,
+};
+
+impl Config {
+    /// Reads flags, environment and files. `NAME_FILE` files and those that settings name are all it touches.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once: values, and contradictions between them.
+    pub fn load(purpose: Purpose, inputs: Inputs) -> Result<Self, ConfigErrors> {
+        let mut values = Values::read(&inputs);
+        let auth = auth(&mut values);
+        let redis = redis(&mut values, purpose);
+        let database = database(&mut values, purpose);
+        let config = Self {
+            public: public(&values),
+            admin: AdminConfig {
+                addr: (purpose.ingests() || values.is_given(&s::ADMIN_ADDR)).then(|| address(&values, &s::ADMIN_ADDR)),
+                token: values.secret(&s::ADMIN_TOKEN),
+            },
+            auth,
+            intake: intake(&values),
+            stream: stream(&values),
+            redis,
+            appender: AppenderConfig {
+                writers: values.small(&s::WRITERS),
+                queue: values.small(&s::QUEUE),
+                flush_entries: values.small(&s::FLUSH_ENTRIES),
+                deadline: values.duration(&s::APPEND_DEADLINE),
+            },
+            database,
+            worker: worker(&values, &inputs),
+            shutdown: ShutdownConfig {
+                drain_delay: values.duration(&s::DRAIN_DELAY),
+                grace: values.duration(&s::SHUTDOWN_GRACE),
+            },
+            health: health(&values),
+            log: LogConfig {
+                format: if values.text(&s::LOG_FORMAT) == Some("json") {
+                    LogFormat::Json
+                } else {
+                    LogFormat::Text
+                },
+                filter: values.string(&s::RUST_LOG),
+            },
+            data_dir: PathBuf::from(values.string(&s::DATA_DIR)),
+            warnings: Vec::new(),
+            unknown_names: unknown::names(&inputs.env),
+            inputs,
+            purpose,
+        };
+        config.check(&mut values);
+        let warnings = config.look_over();
+        values.finish().map(|()| Self { warnings, ..config })
+    }
+}
+
+fn address(values: &Values, setting: &s::Setting) -> SocketAddr {
+    values
+        .text(setting)
+        .and_then(value::address)
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn public(values: &Values) -> PublicConfig {
+    let port = values.text(&s::PORT).and_then(|port| port.parse().ok());
+    let addr = match port {
+        Some(port) if !values.is_given(&s::LISTEN_ADDR) => SocketAddr::from(([0, 0, 0, 0], port)),
+        _ => address(values, &s::LISTEN_ADDR),
+    };
+    PublicConfig {
+        addr,
+        keep_alive: values.duration(&s::KEEP_ALIVE),
+        header_timeout: values.duration(&s::HEADER_TIMEOUT),
+        body_timeout: values.duration(&s::BODY_TIMEOUT),
+        max_connections: values.small(&s::MAX_CONNECTIONS),
+    }
+}
+
+fn auth(values: &mut Values) -> AuthConfig {
+    let path = values.text(&s::SHOP_SECRETS_FILE).map(PathBuf::from);
+    let shop_secrets = path.and_then(|path| match secrets::by_shop(&path) {
+        Ok(shops) => Some(shops),
+        Err(why) => {
+            let form = "a TOML file of lines like \"example.myshopify.com\" = [\"newest secret\", \"older one\"]";
+            values.refuse(&s::SHOP_SECRETS_FILE, why, form.to_owned());
+            None
+        }
+    });
+    AuthConfig {
+        shopify_secrets: values.secrets(&s::SHOPIFY_SECRETS),
+        shop_secrets,
+        api_tokens: values.secrets(&s::API_TOKENS),
+    }
+}
+
+fn intake(values: &Values) -> IntakeConfig {
+    IntakeConfig {
+        body_limit: values.size(&s::BODY_LIMIT),
+        batch_body_limit: values.size(&s::BATCH_BODY_LIMIT),
+        batch_limit: values.small(&s::BATCH_LIMIT),
+        bytes_in_flight: values.size(&s::BYTES_IN_FLIGHT),
+        keep_raw: match values.text(&s::KEEP_RAW) {
+            Some("full") => KeepRaw::Full,
+            Some("redacted") => KeepRaw::Redacted,
+            _ => KeepRaw::Off,
+        },
+    }
+}
+
+fn stream(values: &Values) -> StreamConfig {
+    let maxlen = values.count(&s::STREAM_MAXLEN);
+    StreamConfig {
+        name: values.string(&s::STREAM),
+        group: values.string(&s::GROUP),
+        dead_letters: values.string(&s::DEAD_LETTER_STREAM),
+        maxlen,
+        retain_acked: values
+            .count_given(&s::RETAIN_ACKED)
+            .unwrap_or_else(|| (maxlen / 10).min(10_000)),
+        dead_letters_maxlen: values.count(&s::DEAD_LETTERS_MAXLEN),
+        dedupe_window: (values.text(&s::DEDUPE_BY) != Some("off")).then(|| values.duration(&s::DEDUPE_WINDOW)),
+    }
+}
+
+fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
+    let ca_file = values.text(&s::REDIS_CA_FILE).map(PathBuf::from);
+    if let Some(path) = &ca_file
+        && let Err(error) = std::fs::File::open(path)
+    {
+        let why = format!("{} cannot be opened: {error}", path.display());
+        values.refuse(&s::REDIS_CA_FILE, why, s::REDIS_CA_FILE.kind.to_string());
+    }
+    let Some(url) = values.secret(&s::REDIS_URL) else {
+        if purpose.ingests() || purpose.works() || purpose == Purpose::Status {
+            let expected = "the address of a Redis 7.0 or Valkey server, such as redis://127.0.0.1:6379";
+            values.contradict(&[&s::REDIS_URL], "not set, and the stream needs it", expected);
+        }
+        return None;
+    };
+    let encrypted = values
+        .text(&s::REDIS_URL)
+        .is_some_and(|url| url.starts_with("rediss://"));
+    if ca_file.is_some() && !encrypted {
+        values.contradict(
+            &[&s::REDIS_CA_FILE, &s::REDIS_URL],
+            "a CA is given, and the connection is not encrypted",
+            "a REDIS_URL that begins with rediss://",
+        );
+    }
+    let defaults = values
+        .small(&s::WRITERS)
+        .saturating_add(values.small(&s::WORKERS))
+        .saturating_add(4);
+    Some(RedisConfig {
+        url,
+        ca_file,
+        pool_size: if values.is_given(&s::REDIS_POOL_SIZE) {
+            values.small(&s::REDIS_POOL_SIZE)
+        } else {
+            defaults
+        },
+        connect_timeout: values.duration(&s::REDIS_CONNECT_TIMEOUT),
+        response_timeout: values
+            .duration_given(&s::REDIS_RESPONSE_TIMEOUT)
+            .unwrap_or_else(|| values.duration(&s::APPEND_DEADLINE).min(Duration::from_secs(2))),
+    })
+}
+
+fn database(values: &mut Values, purpose: Purpose) -> Option<DatabaseConfig> {
+    let migrate_url = values.secret(&s::MIGRATE_DATABASE_URL);
+    let url = match values.secret(&s::DATABASE_URL) {
+        None if purpose == Purpose::Migrate => migrate_url.clone(),
+        url => url,
+    };
+    let Some(url) = url else {
+        if purpose.works() || purpose == Purpose::Migrate {
+            let expected = "the address of a PostgreSQL 14 or newer, such as postgres://user:password@host/database";
+            values.contradict(&[&s::DATABASE_URL], "not set, and the warehouse needs it", expected);
+        }
+        return None;
+    };
+    let pool_size = values
+        .count_given(&s::DATABASE_POOL_SIZE)
+        .and_then(|size| usize::try_from(size).ok());
+    Some(DatabaseConfig {
+        url,
+        migrate_url,
+        schema: values.string(&s::DATABASE_SCHEMA),
+        pool_size: pool_size.unwrap_or_else(|| values.small(&s::WORKERS).saturating_add(2)),
+        connect_timeout: values.duration(&s::DATABASE_CONNECT_TIMEOUT),
+        statement_timeout: statement_timeout(values),
+    })
+}
+
+pub(super) fn statement_timeout(values: &Values) -> Duration {
+    let half = values.duration(&s::CLAIM_IDLE) / 2;
+    values
+        .duration_given(&s::STATEMENT_TIMEOUT)
+        .unwrap_or_else(|| half.min(Duration::from_secs(30)))
+}
+
+fn worker(values: &Values, inputs: &Inputs) -> WorkerConfig {
+    WorkerConfig {
+        workers: values.small(&s::WORKERS),
+        consumer: values
+            .text(&s::CONSUMER_NAME)
+            .map_or_else(|| own_name(inputs), str::to_owned),
+        read_count: values.small(&s::READ_COUNT),
+        block: values.duration(&s::BLOCK),
+        max_deliveries: u32::try_from(values.count(&s::MAX_DELIVERIES)).unwrap_or(u32::MAX),
+        claim_idle: values.duration(&s::CLAIM_IDLE),
+        retry_delay: values.duration(&s::RETRY_DELAY),
+        consumer_ttl: values.duration(&s::CONSUMER_TTL),
+    }
+}
+
+/// Host and something random: two processes with one name would take each other's pending entries.
+fn own_name(inputs: &Inputs) -> String {
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = inputs
+        .env
+        .get("HOSTNAME")
+        .filter(|name| !name.is_empty())
+        .cloned()
+        .or_else(kernel);
+    let host = host.as_deref().map_or("worker", str::trim);
+    format!("{host}-{}", hex::encode(rand::random::<[u8; 4]>()))
+}
+
+fn health(values: &Values) -> HealthConfig {
+    let levels = |warning, critical| Levels {
+        warning: values.count(warning),
+        critical: values.count(critical),
+    };
+    HealthConfig {
+        after: values.duration(&s::HEALTH_AFTER),
+        pending_warning: values.count_given(&s::HEALTH_PENDING_WARNING),
+        pending_critical: values.count_given(&s::HEALTH_PENDING_CRITICAL),
+        length_percent: levels(&s::HEALTH_LENGTH_WARNING, &s::HEALTH_LENGTH_CRITICAL),
+        lag: levels(&s::HEALTH_LAG_WARNING, &s::HEALTH_LAG_CRITICAL),
+        idle_consumers: levels(&s::HEALTH_IDLE_CONSUMERS_WARNING, &s::HEALTH_IDLE_CONSUMERS_CRITICAL),
+        silence: values.duration_given(&s::HEALTH_SILENCE),
+        unauthorized_percent: values.count(&s::HEALTH_UNAUTHORIZED),
+    }
+}

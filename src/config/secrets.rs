@@ -1,0 +1,73 @@
+//! What is read again on SIGHUP: secrets and URLs, and the file of secrets by shop.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::error::ConfigErrors;
+use super::values::read_file;
+use super::{AuthConfig, Config, Secret};
+
+/// Secrets and URLs as the files say now. URLs are for new connections.
+#[derive(Debug, Clone)]
+pub struct Reloaded {
+    /// Who may send.
+    pub auth: AuthConfig,
+    /// Bearer token of the admin API.
+    pub admin_token: Option<Secret>,
+    /// Redis, where it is configured.
+    pub redis_url: Option<Secret>,
+    /// PostgreSQL, where it is configured.
+    pub database_url: Option<Secret>,
+}
+
+impl Config {
+    /// Reads every file again; flags and environment stay as they were at start. Changes nothing in `self`.
+    ///
+    /// # Errors
+    /// What is wrong now. The caller keeps what it has and says so.
+    pub fn reload(&self) -> Result<Reloaded, ConfigErrors> {
+        let mut fresh = Self::load(self.purpose, self.inputs.clone())?;
+        if fresh.is_local() {
+            fresh.auth = self.auth.clone();
+            fresh.admin.token.clone_from(&self.admin.token);
+        }
+        Ok(Reloaded {
+            auth: fresh.auth,
+            admin_token: fresh.admin.token,
+            redis_url: fresh.redis.map(|redis| redis.url),
+            database_url: fresh.database.map(|database| database.url),
+        })
+    }
+}
+
+/// Reads the TOML file of secret lists by shop. The error never shows a line of it.
+pub(super) fn by_shop(path: &Path) -> Result<BTreeMap<String, Vec<Secret>>, String> {
+    let text = read_file(path).map_err(|why| format!("{} {why}", path.display()))?;
+    let lists: BTreeMap<String, Vec<String>> = toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        format!(
+            "{} is not of that form at line {}",
+            path.display(),
+            before.matches('\n').count() + 1
+        )
+    })?;
+    let mut shops = BTreeMap::new();
+    for (shop, list) in lists {
+        let secrets: Vec<_> = list
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+            .map(Secret::from)
+            .collect();
+        if secrets.is_empty() {
+            return Err(format!("{} has no secret for {shop}", path.display()));
+        }
+        if shops.insert(shop.to_ascii_lowercase(), secrets).is_some() {
+            return Err(format!("{} names {shop} twice", path.display()));
+        }
+    }
+    if shops.is_empty() {
+        Err(format!("{} names no shop", path.display()))
+    } else {
+        Ok(shops)
+    }
+}

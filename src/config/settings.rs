@@ -1,0 +1,290 @@
+//! The table of settings: the only place that names them. Flags, environment, help and documentation come from it.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::value;
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its variable.
+    pub name: &'static str,
+    /// Heading it stands under.
+    pub section: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// Its value where none is given.
+    pub default: Fallback,
+    /// One line on what it does.
+    pub help: &'static str,
+}
+
+/// What holds where nothing is set.
+#[derive(Debug, Clone, Copy)]
+pub enum Fallback {
+    /// Nothing.
+    Unset,
+    /// This text.
+    Text(&'static str),
+    /// Something that depends on other settings or on the host, in words.
+    Derived(&'static str),
+}
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Any text without control characters.
+    Text,
+    /// An IP address and a port.
+    Address,
+    /// A port.
+    Port,
+    /// Address of a service, which may hold a password; the schemes that are understood.
+    Url(&'static [&'static str]),
+    /// One secret.
+    Secret,
+    /// Secrets, at commas or line ends.
+    Secrets,
+    /// A file that must be readable.
+    File,
+    /// A folder.
+    Folder,
+    /// A schema of PostgreSQL.
+    Schema,
+    /// A duration within bounds, milliseconds.
+    Duration(u64, u64),
+    /// The same, or `off`.
+    DurationOrOff(u64, u64),
+    /// Bytes within bounds.
+    Size(u64, u64),
+    /// A whole number within bounds.
+    Count(u64, u64),
+    /// 0 to 100.
+    Percent,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Directives for the log.
+    LogFilter,
+}
+
+impl Kind {
+    /// Whether the value must never be printed. Such settings also come as `NAME_FILE`.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        matches!(self, Self::Url(_) | Self::Secret | Self::Secrets)
+    }
+
+    /// Whether the text is a value of this kind. Touches no file.
+    #[must_use]
+    pub fn accepts(&self, text: &str) -> bool {
+        let within = |number: Option<u64>, low: u64, high: u64| number.is_some_and(|n| (low..=high).contains(&n));
+        let millis =
+            |text| value::duration(text).and_then(|duration: Duration| u64::try_from(duration.as_millis()).ok());
+        match *self {
+            Self::Text | Self::Secret | Self::File | Self::Folder => !text.chars().any(char::is_control),
+            Self::Address => value::address(text).is_some(),
+            Self::Port => within(value::whole(text), 0, u64::from(u16::MAX)),
+            Self::Url(schemes) => text
+                .split_once("://")
+                .is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty()),
+            Self::Secrets => value::list(text).next().is_some(),
+            Self::Schema => value::schema(text),
+            Self::DurationOrOff(..) if text == "off" => true,
+            Self::Duration(low, high) | Self::DurationOrOff(low, high) => within(millis(text), low, high),
+            Self::Size(low, high) => within(value::size(text), low, high),
+            Self::Count(low, high) => within(value::whole(text), low, high),
+            Self::Percent => value::percent(text).is_some(),
+            Self::Choice(words) => words.contains(&text),
+            Self::LogFilter => tracing_subscriber::EnvFilter::builder().parse(text).is_ok(),
+        }
+    }
+}
+
+/// What is expected, for error texts and help.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = |low, high| {
+            let show = |millis| value::show_duration(Duration::from_millis(millis));
+            format!(
+                "a duration from {} to {}, written like 500ms, 2s or 6h",
+                show(low),
+                show(high)
+            )
+        };
+        match self {
+            Self::Text => f.write_str("text without control characters"),
+            Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:8080"),
+            Self::Port => f.write_str("a port from 0 to 65535"),
+            Self::Url(schemes) => write!(f, "an address that begins with {}://", schemes.join(":// or ")),
+            Self::Secret => f.write_str("one secret"),
+            Self::Secrets => f.write_str("secrets, separated by commas"),
+            Self::File => f.write_str("the path of a readable file"),
+            Self::Folder => f.write_str("the path of a folder"),
+            Self::Schema => f.write_str(
+                "a schema of its own: lower-case letters, digits and _, at most 63, not `public` and not PostgreSQL's",
+            ),
+            Self::Duration(low, high) => f.write_str(&span(*low, *high)),
+            Self::DurationOrOff(low, high) => write!(f, "`off` or {}", span(*low, *high)),
+            Self::Size(low, high) => {
+                let (low, high) = (value::show_size(*low), value::show_size(*high));
+                write!(f, "a size from {low} to {high}, written like 64KiB, 5MiB or 1GiB")
+            }
+            Self::Count(low, high) => write!(f, "a whole number from {low} to {high}"),
+            Self::Percent => f.write_str("a share from 0% to 100%"),
+            Self::Choice(words) => write!(f, "one of `{}`", words.join("`, `")),
+            Self::LogFilter => f.write_str("log directives, such as info or orderstream=debug,warn"),
+        }
+    }
+}
+
+impl Setting {
+    /// The flag of the same name, without dashes: `listen-addr`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        let bare = self.name.strip_prefix("ORDERSTREAM_").unwrap_or(self.name);
+        bare.to_ascii_lowercase().replace('_', "-")
+    }
+
+    /// The variable that names a file with the value, for secrets and URLs.
+    #[must_use]
+    pub fn file_variable(&self) -> Option<String> {
+        self.kind.is_secret().then(|| format!("{}_FILE", self.name))
+    }
+}
+
+macro_rules! settings {
+    ($($section:literal { $($id:ident $name:literal $kind:expr, $default:expr, $help:literal;)* })*) => {
+        $($(
+            #[doc = $help]
+            pub const $id: Setting = Setting { name: $name, section: $section, kind: $kind, default: $default, help: $help };
+        )*)*
+
+        /// Every setting, in the order of the documentation.
+        pub const ALL: &[Setting] = &[$($($id),*),*];
+    };
+}
+
+use Fallback::{Derived, Text, Unset};
+use Kind::{Address, Choice, Count, DurationOrOff, Percent, Port, Schema, Secrets, Size, Url};
+
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// Larger numbers than any entry count that fits a machine.
+const BILLION: u64 = 1_000_000_000;
+
+settings! {
+    "Storage" {
+        REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// or unix://";
+        REDIS_CA_FILE "ORDERSTREAM_REDIS_CA_FILE" Kind::File, Unset, "PEM file of the CA that signed the certificate of a rediss:// server";
+        DATABASE_URL "DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "PostgreSQL 14 or newer";
+        MIGRATE_DATABASE_URL "ORDERSTREAM_MIGRATE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the same database as the role that owns the schema, for migrate";
+        DATABASE_SCHEMA "ORDERSTREAM_DATABASE_SCHEMA" Schema, Text("orderstream"), "schema of all tables";
+        DATA_DIR "ORDERSTREAM_DATA_DIR" Kind::Folder, Text("./data"), "folder of everything kept on disk";
+        SPOOL_LIMIT "ORDERSTREAM_SPOOL_LIMIT" Size(MIB, 1024 * GIB), Text("1GiB"), "disk space of the spool";
+    }
+    "Listeners" {
+        LISTEN_ADDR "ORDERSTREAM_LISTEN_ADDR" Address, Text("127.0.0.1:8080"), "public: webhooks, batch, health";
+        PORT "PORT" Port, Unset, "makes the default listen address 0.0.0.0:PORT";
+        ADMIN_ADDR "ORDERSTREAM_ADMIN_ADDR" Address, Text("127.0.0.1:9090"), "private: metrics and the admin API; `work` opens it only where it is set";
+        KEEP_ALIVE "ORDERSTREAM_KEEP_ALIVE" Kind::Duration(1000, HOUR), Text("620s"), "idle time of a kept-alive connection; above the usual load balancers' 600 s";
+        HEADER_TIMEOUT "ORDERSTREAM_HEADER_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("10s"), "from the first byte of a head to its end";
+        BODY_TIMEOUT "ORDERSTREAM_BODY_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("30s"), "from the end of the head to the last byte of the body";
+        MAX_CONNECTIONS "ORDERSTREAM_MAX_CONNECTIONS" Count(1, 1_000_000), Text("900"), "open connections of one listener; the default stays below the usual 1024 open files";
+    }
+    "Security" {
+        SHOPIFY_SECRETS "ORDERSTREAM_SHOPIFY_SECRETS" Secrets, Unset, "webhook secrets, newest first; each verifies";
+        SHOP_SECRETS_FILE "ORDERSTREAM_SHOP_SECRETS_FILE" Kind::File, Unset, "TOML file of secret lists by shop, which then are the only shops accepted";
+        API_TOKENS "ORDERSTREAM_API_TOKENS" Secrets, Unset, "bearer tokens of /events/batch";
+        ADMIN_TOKEN "ORDERSTREAM_ADMIN_TOKEN" Kind::Secret, Unset, "bearer token of the admin API";
+    }
+    "Intake" {
+        BODY_LIMIT "ORDERSTREAM_BODY_LIMIT" Size(KIB, 256 * MIB), Text("5MiB"), "size of one webhook body";
+        BATCH_BODY_LIMIT "ORDERSTREAM_BATCH_BODY_LIMIT" Size(KIB, GIB), Text("32MiB"), "size of one batch body";
+        BATCH_LIMIT "ORDERSTREAM_BATCH_LIMIT" Count(1, 1_000_000), Text("10000"), "events of one batch";
+        BYTES_IN_FLIGHT "ORDERSTREAM_BYTES_IN_FLIGHT" Size(MIB, 64 * GIB), Text("256MiB"), "all bodies in memory at once; beyond it requests are shed";
+        KEEP_RAW "ORDERSTREAM_KEEP_RAW" Choice(&["off", "redacted", "full"]), Text("off"), "the original body beside the event: off, redacted (without personal fields) or full";
+        DEDUPE_BY "ORDERSTREAM_DEDUPE_BY" Choice(&["webhook-id", "off"]), Text("webhook-id"), "webhook-id or off";
+        DEDUPE_WINDOW "ORDERSTREAM_DEDUPE_WINDOW" Kind::Duration(1000, 30 * DAY), Text("6h"), "lifetime of a dedupe key";
+        WRITERS "ORDERSTREAM_WRITERS" Count(1, 64), Text("4"), "writer tasks of the appender, each with one flush in flight";
+        QUEUE "ORDERSTREAM_QUEUE" Count(1, 1_000_000), Text("10000"), "entries waiting for a flush; beyond it requests are shed";
+        FLUSH_ENTRIES "ORDERSTREAM_FLUSH_ENTRIES" Count(1, 1000), Text("256"), "entries of one flush";
+        APPEND_DEADLINE "ORDERSTREAM_APPEND_DEADLINE" Kind::Duration(100, MINUTE), Text("2500ms"), "from enqueueing an event to its answer; at most 3s";
+    }
+    "Stream" {
+        STREAM "ORDERSTREAM_STREAM" Kind::Text, Text("orders_stream"), "key of the stream";
+        GROUP "ORDERSTREAM_GROUP" Kind::Text, Text("pipeline_workers"), "consumer group of the workers";
+        DEAD_LETTER_STREAM "ORDERSTREAM_DEAD_LETTER_STREAM" Kind::Text, Text("dead_letters"), "key of the dead letters";
+        STREAM_MAXLEN "ORDERSTREAM_STREAM_MAXLEN" Count(1, BILLION), Text("100000"), "hard cap of the stream; never met by dropping what a group has not acked";
+        RETAIN_ACKED "ORDERSTREAM_RETAIN_ACKED" Count(0, BILLION), Derived("10000, at most a tenth of STREAM_MAXLEN"), "acked entries kept in the stream";
+        DEAD_LETTERS_MAXLEN "ORDERSTREAM_DEAD_LETTERS_MAXLEN" Count(1, BILLION), Text("10000"), "hard cap of the dead letters; none is ever evicted";
+        REDIS_POOL_SIZE "ORDERSTREAM_REDIS_POOL_SIZE" Count(1, 1024), Derived("WRITERS + WORKERS + 4"), "connections to Redis";
+        REDIS_CONNECT_TIMEOUT "ORDERSTREAM_REDIS_CONNECT_TIMEOUT" Kind::Duration(10, MINUTE), Text("1s"), "bound on connecting to Redis";
+        REDIS_RESPONSE_TIMEOUT "ORDERSTREAM_REDIS_RESPONSE_TIMEOUT" Kind::Duration(10, MINUTE), Derived("2s, at most APPEND_DEADLINE"), "bound on one answer of Redis";
+    }
+    "Workers" {
+        WORKERS "ORDERSTREAM_WORKERS" Count(1, 256), Text("1"), "workers in this process";
+        CONSUMER_NAME "CONSUMER_NAME" Kind::Text, Derived("host + random"), "consumer of the first worker; the others get -2, -3, ... appended";
+        READ_COUNT "ORDERSTREAM_READ_COUNT" Count(1, 10_000), Text("500"), "entries of one read";
+        BLOCK "ORDERSTREAM_BLOCK" Kind::Duration(10, 5 * MINUTE), Text("5s"), "how long a read waits for the first entry";
+        MAX_DELIVERIES "ORDERSTREAM_MAX_DELIVERIES" Count(1, 1000), Text("3"), "attempts at a poison entry before the dead letters";
+        CLAIM_IDLE "ORDERSTREAM_CLAIM_IDLE" Kind::Duration(100, DAY), Text("60s"), "idle time before a pending entry is claimed";
+        RETRY_DELAY "ORDERSTREAM_RETRY_DELAY" Kind::Duration(1, HOUR), Text("1s"), "delay after the first failed attempt; doubles with each";
+        CONSUMER_TTL "ORDERSTREAM_CONSUMER_TTL" Kind::Duration(1000, 30 * DAY), Text("1h"), "silence after which a consumer with nothing pending is removed";
+        DATABASE_POOL_SIZE "ORDERSTREAM_DATABASE_POOL_SIZE" Count(1, 1024), Derived("WORKERS + 2"), "connections to PostgreSQL";
+        DATABASE_CONNECT_TIMEOUT "ORDERSTREAM_DATABASE_CONNECT_TIMEOUT" Kind::Duration(10, 5 * MINUTE), Text("5s"), "bound on connecting to PostgreSQL";
+        STATEMENT_TIMEOUT "ORDERSTREAM_STATEMENT_TIMEOUT" Kind::Duration(10, DAY), Derived("30s, at most half of CLAIM_IDLE"), "bound on one statement; below CLAIM_IDLE";
+    }
+    "Shutdown" {
+        DRAIN_DELAY "ORDERSTREAM_DRAIN_DELAY" Kind::Duration(0, HOUR), Text("0s"), "readiness off this long before draining";
+        SHUTDOWN_GRACE "ORDERSTREAM_SHUTDOWN_GRACE" Kind::Duration(100, HOUR), Text("25s"), "time for the whole shutdown, drain delay included";
+    }
+    "Health" {
+        HEALTH_AFTER "ORDERSTREAM_HEALTH_AFTER" Kind::Duration(0, HOUR), Text("30s"), "how long a state must last before it warns";
+        HEALTH_PENDING_WARNING "ORDERSTREAM_HEALTH_PENDING_WARNING" Count(1, BILLION), Derived("above max(100, 2 x consumers x READ_COUNT)"), "pending entries: lowest number that warns";
+        HEALTH_PENDING_CRITICAL "ORDERSTREAM_HEALTH_PENDING_CRITICAL" Count(1, BILLION), Derived("10 x max(100, 2 x consumers x READ_COUNT)"), "pending entries: above it is critical";
+        HEALTH_LENGTH_WARNING "ORDERSTREAM_HEALTH_LENGTH_WARNING" Percent, Text("50%"), "stream length in percent of its cap: lowest share that warns";
+        HEALTH_LENGTH_CRITICAL "ORDERSTREAM_HEALTH_LENGTH_CRITICAL" Percent, Text("90%"), "stream length in percent of its cap: above it is critical";
+        HEALTH_LAG_WARNING "ORDERSTREAM_HEALTH_LAG_WARNING" Count(1, BILLION), Text("500"), "entries not yet read: lowest number that warns";
+        HEALTH_LAG_CRITICAL "ORDERSTREAM_HEALTH_LAG_CRITICAL" Count(1, BILLION), Text("5000"), "entries not yet read: above it is critical";
+        HEALTH_IDLE_CONSUMERS_WARNING "ORDERSTREAM_HEALTH_IDLE_CONSUMERS_WARNING" Count(1, 100_000), Text("1"), "idle consumers: lowest number that warns";
+        HEALTH_IDLE_CONSUMERS_CRITICAL "ORDERSTREAM_HEALTH_IDLE_CONSUMERS_CRITICAL" Count(1, 100_000), Text("1"), "idle consumers: above it is critical";
+        HEALTH_SILENCE "ORDERSTREAM_HEALTH_SILENCE" DurationOrOff(1000, 365 * DAY), Text("24h"), "warns when nothing was accepted for this long, or off";
+        HEALTH_UNAUTHORIZED "ORDERSTREAM_HEALTH_UNAUTHORIZED" Percent, Text("20%"), "share of requests answered 401 that warns";
+    }
+    "Logs" {
+        RUST_LOG "RUST_LOG" Kind::LogFilter, Text("info"), "what is logged, such as info or orderstream=debug,warn";
+        LOG_FORMAT "ORDERSTREAM_LOG_FORMAT" Choice(&["text", "json"]), Text("text"), "text or json, on stderr";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_of_its_kind() {
+        for setting in ALL {
+            if let Text(default) = setting.default {
+                assert!(setting.kind.accepts(default), "{}: {default}", setting.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_flags_are_unique() {
+        let mut flags: Vec<_> = ALL
+            .iter()
+            .flat_map(|s| [Some(s.flag()), s.file_variable()])
+            .flatten()
+            .collect();
+        let count = flags.len();
+        flags.sort();
+        flags.dedup();
+        assert_eq!(flags.len(), count);
+    }
+}

@@ -1,0 +1,226 @@
+//! What was given for each setting, by precedence: flag, environment, `NAME_FILE`, default.
+//!
+//! Owns the layering and the gathering of problems. Invariant: a text it hands out was accepted by its setting's kind,
+//! so a reader of it cannot fail; what was refused is reported once and counts as not given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{ConfigErrors, Problem};
+use super::settings::{ALL, Fallback, Kind, Setting};
+use super::{Secret, value};
+
+/// A secret file larger than this is some other file.
+const FILE_LIMIT: u64 = 64 << 10;
+
+/// Everything that settings are read from, apart from files. Cheap to clone; kept for reading files again on SIGHUP.
+#[derive(Clone, Default)]
+pub struct Inputs {
+    /// Variable → text, of the flags given.
+    pub flags: Arc<BTreeMap<String, String>>,
+    /// The environment.
+    pub env: Arc<BTreeMap<String, String>>,
+}
+
+/// Shows names only: values may be secret.
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inputs")
+            .field("flags", &self.flags.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) struct Values {
+    given: BTreeMap<&'static str, String>,
+    refused: BTreeSet<&'static str>,
+    problems: Vec<Problem>,
+}
+
+impl Values {
+    /// Reads and checks every setting, also those that this purpose does not use.
+    pub(super) fn read(inputs: &Inputs) -> Self {
+        let mut values = Self {
+            given: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            problems: Vec::new(),
+        };
+        for setting in ALL {
+            match given(setting, inputs) {
+                Ok(Some(text)) if setting.kind.accepts(&text) => {
+                    values.given.insert(setting.name, text);
+                }
+                Ok(Some(text)) => values.refuse(setting, objection(setting, &text), setting.kind.to_string()),
+                Ok(None) => {}
+                Err(problem) => {
+                    values.refused.insert(setting.name);
+                    values.problems.push(problem);
+                }
+            }
+        }
+        values
+    }
+
+    /// Reports a value, which from now on counts as not given.
+    pub(super) fn refuse(&mut self, setting: &Setting, problem: String, expected: String) {
+        self.given.remove(setting.name);
+        self.refused.insert(setting.name);
+        self.problems.push(Problem {
+            variable: setting.name.to_owned(),
+            problem,
+            expected,
+        });
+    }
+
+    /// Reports a contradiction, unless one of the values was refused already.
+    pub(super) fn contradict(
+        &mut self,
+        settings: &[&Setting],
+        problem: impl Into<String>,
+        expected: impl Into<String>,
+    ) {
+        if settings.iter().any(|setting| self.refused.contains(setting.name)) {
+            return;
+        }
+        let names: Vec<_> = settings.iter().map(|setting| setting.name).collect();
+        self.problems.push(Problem {
+            variable: names.join(", "),
+            problem: problem.into(),
+            expected: expected.into(),
+        });
+    }
+
+    /// The errors, once all that belongs together is checked.
+    pub(super) fn finish(self) -> Result<(), ConfigErrors> {
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigErrors(self.problems))
+        }
+    }
+
+    pub(super) fn is_given(&self, setting: &Setting) -> bool {
+        self.given.contains_key(setting.name)
+    }
+
+    pub(super) fn text(&self, setting: &Setting) -> Option<&str> {
+        let fallback = match setting.default {
+            Fallback::Text(text) => Some(text),
+            Fallback::Unset | Fallback::Derived(_) => None,
+        };
+        self.given.get(setting.name).map(String::as_str).or(fallback)
+    }
+
+    /// Text of a setting that has a default.
+    pub(super) fn string(&self, setting: &Setting) -> String {
+        self.text(setting).unwrap_or_default().to_owned()
+    }
+
+    pub(super) fn duration(&self, setting: &Setting) -> Duration {
+        self.duration_given(setting).unwrap_or_default()
+    }
+
+    /// `None` where it is `off` or nothing holds.
+    pub(super) fn duration_given(&self, setting: &Setting) -> Option<Duration> {
+        self.text(setting).and_then(value::duration)
+    }
+
+    pub(super) fn size(&self, setting: &Setting) -> usize {
+        let bytes = self.text(setting).and_then(value::size).unwrap_or_default();
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn count(&self, setting: &Setting) -> u64 {
+        self.count_given(setting).unwrap_or_default()
+    }
+
+    pub(super) fn count_given(&self, setting: &Setting) -> Option<u64> {
+        self.text(setting).and_then(value::percent_or_whole)
+    }
+
+    pub(super) fn small(&self, setting: &Setting) -> usize {
+        usize::try_from(self.count(setting)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn secret(&self, setting: &Setting) -> Option<Secret> {
+        self.text(setting).map(Secret::from)
+    }
+
+    pub(super) fn secrets(&self, setting: &Setting) -> Vec<Secret> {
+        value::list(self.text(setting).unwrap_or_default())
+            .map(Secret::from)
+            .collect()
+    }
+}
+
+/// What is wrong with a text that its kind does not accept; a secret is not repeated.
+fn objection(setting: &Setting, text: &str) -> String {
+    let reserved = ["redis+cluster://", "redis+sentinel://"]
+        .into_iter()
+        .find(|scheme| text.starts_with(scheme));
+    match (setting.kind, reserved) {
+        (Kind::Url(_), Some(scheme)) => format!("{scheme} is reserved for a later release"),
+        (kind, _) if kind.is_secret() => "its value is not valid (not shown, it may be secret)".to_owned(),
+        _ => format!("`{}` is not valid", text.escape_debug()),
+    }
+}
+
+/// What the first layer that has anything says. Empty is not given.
+fn given(setting: &Setting, inputs: &Inputs) -> Result<Option<String>, Problem> {
+    let problem = |variable: &str, problem: String, expected: &str| Problem {
+        variable: variable.to_owned(),
+        problem,
+        expected: expected.to_owned(),
+    };
+    for layer in [&inputs.flags, &inputs.env] {
+        let get = |name: &str| layer.get(name).filter(|text| !text.is_empty());
+        let file = setting.file_variable().and_then(|name| Some((get(&name)?, name)));
+        match (get(setting.name), file) {
+            (Some(_), Some((_, name))) => {
+                let both = format!("{name} is set too");
+                return Err(problem(setting.name, both, "only one of the two"));
+            }
+            (Some(text), None) => return Ok(Some(text.clone())),
+            (None, Some((path, name))) => {
+                return match read_file(Path::new(path)) {
+                    Ok(text) if text.is_empty() => {
+                        Err(problem(&name, format!("{path} is empty"), "a file with the value"))
+                    }
+                    Ok(text) => Ok(Some(text)),
+                    Err(why) => Err(problem(
+                        &name,
+                        format!("{path} {why}"),
+                        "a readable file with the value",
+                    )),
+                };
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Text of a small file, without surrounding space; the error says why not and never shows content.
+pub(super) fn read_file(path: &Path) -> Result<String, String> {
+    let read = || {
+        let size = std::fs::metadata(path)?.len();
+        Ok::<_, std::io::Error>((
+            size,
+            if size > FILE_LIMIT {
+                Vec::new()
+            } else {
+                std::fs::read(path)?
+            },
+        ))
+    };
+    match read() {
+        Err(error) => Err(format!("cannot be read: {error}")),
+        Ok((size, _)) if size > FILE_LIMIT => Err(format!("is larger than {}", value::show_size(FILE_LIMIT))),
+        Ok((_, bytes)) => String::from_utf8(bytes)
+            .map(|text| text.trim().to_owned())
+            .map_err(|_| "is not UTF-8 text".to_owned()),
+    }
+}
