@@ -1,0 +1,162 @@
+//! How a process ends: signals, and the roles that have to end with it.
+//!
+//! Owns the tasks of the process. Invariants: every task is tracked; a role that panics, or ends before it was told to,
+//! takes the process down with its name on it, since a half-dead process looks healthy from outside.
+
+use std::future::Future;
+use std::io;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Background roles that are stopped together; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Roles {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    failed: watch::Sender<Option<&'static str>>,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            failed: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Roles {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Roles that are stopped on their own, but whose failure is noticed with those of `self`.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            failed: self.failed.clone(),
+            ..Self::new()
+        }
+    }
+
+    /// What a role watches to know that it is to end.
+    #[must_use]
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Starts a role, which ends only after [`Roles::stop_token`] fired.
+    pub fn spawn(&self, name: &'static str, role: impl Future<Output = ()> + Send + 'static) {
+        let (stop, failed) = (self.stop.clone(), self.failed.clone());
+        self.tracker.spawn(async move {
+            let ended = AssertUnwindSafe(role).catch_unwind().await;
+            if ended.is_err() || !stop.is_cancelled() {
+                failed.send_if_modified(|first| first.replace(name).is_none());
+            }
+        });
+    }
+
+    /// Starts something that is done at some time; it is dropped when the roles are stopped.
+    pub fn spawn_task(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.spawn(name, async move {
+            if stop.run_until_cancelled(task).await.is_some() {
+                stop.cancelled().await;
+            }
+        });
+    }
+
+    /// Waits until a role has failed; answers its name.
+    pub async fn failed(&self) -> &'static str {
+        let mut failed = self.failed.subscribe();
+        match failed.wait_for(Option::is_some).await.map(|name| *name) {
+            Ok(Some(name)) => name,
+            // We hold a sender ourselves, so this waits like a role that never fails.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Tells all to end and waits until they have.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// What the outside asks of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP: read secrets and URLs again.
+    Reload,
+}
+
+/// The signals of this process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Takes over SIGTERM, SIGINT and SIGHUP, which no longer end the process from now on.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) -> Request {
+        tokio::select! {
+            _ = self.terminate.recv() => Request::Stop,
+            _ = self.interrupt.recv() => Request::Stop,
+            _ = self.hangup.recv() => Request::Reload,
+        }
+    }
+
+    /// Waits for a request to stop, whatever else comes.
+    pub async fn stop(&mut self) {
+        while self.next().await != Request::Stop {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_role_that_panics_or_ends_early_is_named() {
+        let front = Roles::new();
+        let back = front.beside();
+        let stop = back.stop_token();
+        back.spawn("well-behaved", async move { stop.cancelled().await });
+        front.spawn_task("done early", async {});
+        assert!(front.failed().now_or_never().is_none());
+        back.spawn("early", async {});
+        assert_eq!(front.failed().await, "early");
+        front.spawn("panics", async { panic!("as a test") });
+        back.stop().await;
+        front.stop().await;
+
+        let alone = Roles::new();
+        alone.spawn("panics", async { panic!("as a test") });
+        assert_eq!(alone.failed().await, "panics");
+    }
+}
