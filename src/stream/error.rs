@@ -16,8 +16,13 @@ pub enum StreamError {
         message: String,
     },
     /// No answer in time: a write may or may not have happened.
-    #[error("no answer from the stream within {0:?}")]
-    Timeout(Duration),
+    #[error("no answer from the stream at {server} within {after:?}")]
+    Timeout {
+        /// Address without credentials.
+        server: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// The server refused the command for its own reasons (LOADING, OOM, READONLY, MISCONF, ...): it did not happen.
     #[error("the stream refuses commands for now: {code}: {message}")]
     Refused {
@@ -43,7 +48,7 @@ impl StreamError {
     pub fn is_refused(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Full(_) | Self::Denied(_) => true,
-            Self::Unreachable { .. } | Self::Timeout(_) | Self::Unusable(_) => false,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Unusable(_) => false,
         }
     }
 
@@ -51,9 +56,11 @@ impl StreamError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Timeout(_) | Self::Refused { .. } | Self::Full(_) | Self::Denied(_) => {
-                Class::Transient
-            }
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Refused { .. }
+            | Self::Full(_)
+            | Self::Denied(_) => Class::Transient,
             Self::Unusable(_) => Class::Bug,
         }
     }

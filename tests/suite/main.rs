@@ -8,3 +8,4 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody reads a test binary's API")]
 
 mod harness;
+mod stream;

@@ -1,1 +1,324 @@
 //! Redis Streams: the only place that speaks Redis.
+//!
+//! Owns every key, command and script; what takes more than one step is one script, so that it happens in one go or not
+//! at all. Nothing outside this folder sees a type of the client library. Needs Redis 7.0 or Valkey.
+//!
+//! Keys: the stream, the dead letters, and beside them `<log>:dedupe:<key>` (one a window), `<stream>:attempts:<group>`
+//! (a hash: entry id → `failed unfinished`) and `<stream>:probe` (what [`Stream::confirm_writable`] writes).
+
+mod fault;
+mod inspect;
+mod reader;
+mod reply;
+mod report;
+mod scripts;
+mod server;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Pipeline;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::Mutex;
+
+use self::reader::RedisReader;
+use self::server::Server;
+use self::writer::RedisWriter;
+use crate::config::{RedisConfig, Secret, StreamConfig};
+use crate::metrics::Metrics;
+use crate::stream::{
+    Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, Reader, ServerReport, Step, Stream, StreamError, StreamId,
+    StreamReport, Trimmed, Writer,
+};
+
+/// Entries of one page of a claim; bounds the time its script holds the server.
+const CLAIM_PAGE: usize = 500;
+/// Ids of one refresh or ack.
+const IDS_A_CALL: usize = 500;
+/// Entries a trim looks at one by one in one call.
+const TRIM_WALK: usize = 256;
+/// A record of tries is dropped when nobody has tried anything for so long.
+const ATTEMPTS_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Lifetime of the key that a probe writes.
+const PROBE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A stream on a Redis server.
+pub struct RedisStream {
+    server: Arc<Server>,
+    keys: Arc<Keys>,
+    /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
+    trim_cursor: Mutex<String>,
+}
+
+/// Names and caps.
+struct Keys {
+    stream: String,
+    group: String,
+    dead_letters: String,
+    attempts: String,
+    probe: String,
+    maxlen: u64,
+    retain_acked: u64,
+    dead_letters_maxlen: u64,
+    dedupe_window: Option<Duration>,
+}
+
+impl RedisStream {
+    /// Reads the URL and the CA file; connects at the first call.
+    ///
+    /// # Errors
+    /// [`StreamError::Unusable`]: the URL is not one of a Redis server, its scheme is reserved, or the CA file is
+    /// unreadable.
+    pub fn new(redis: &RedisConfig, stream: &StreamConfig, metrics: Metrics) -> Result<Self, StreamError> {
+        Ok(Self {
+            server: Arc::new(Server::new(redis, metrics)?),
+            keys: Arc::new(Keys {
+                stream: stream.name.clone(),
+                group: stream.group.clone(),
+                dead_letters: stream.dead_letters.clone(),
+                attempts: format!("{}:attempts:{}", stream.name, stream.group),
+                probe: format!("{}:probe", stream.name),
+                maxlen: stream.maxlen,
+                retain_acked: stream.retain_acked,
+                dead_letters_maxlen: stream.dead_letters_maxlen,
+                dedupe_window: stream.dedupe_window,
+            }),
+            trim_cursor: Mutex::new("0-0".to_owned()),
+        })
+    }
+
+    /// Uses another URL (or the same with a new password) from the next call on, for writers and readers too.
+    ///
+    /// # Errors
+    /// As [`RedisStream::new`]; the old URL then stays in use.
+    pub fn reconfigure(&self, url: &Secret) -> Result<(), StreamError> {
+        self.server.reconfigure(url)
+    }
+
+    async fn claim_page(
+        &self,
+        consumer: &str,
+        which: Claim,
+        start: StreamId,
+        count: usize,
+    ) -> Result<Claimed, StreamError> {
+        let which = match which {
+            Claim::Own => "own".to_owned(),
+            Claim::Stale(idle) => idle.as_millis().to_string(),
+        };
+        let mut script = scripts::CLAIM.key(&self.keys.stream);
+        script.key(&self.keys.attempts).arg(&self.keys.group).arg(consumer);
+        script.arg(which).arg(start.to_string()).arg(count.clamp(1, CLAIM_PAGE));
+        let (last, entries, deliveries, attempts, deleted): ClaimedPage = self.server.run(&script).await?;
+        let records = deliveries.into_iter().zip(attempts);
+        let entries = entries
+            .into_iter()
+            .zip(records)
+            .map(|(entry, (deliveries, attempts))| Delivered {
+                entry,
+                deliveries,
+                attempts: reply::attempts(attempts.as_deref()),
+            });
+        Ok(Claimed {
+            entries: entries.collect(),
+            deleted,
+            next: last.map(successor),
+        })
+    }
+}
+
+/// Answer of `claim.lua`.
+type ClaimedPage = (
+    Option<StreamId>,
+    Vec<Entry>,
+    Vec<u64>,
+    Vec<Option<String>>,
+    Vec<StreamId>,
+);
+
+/// The id right after.
+fn successor(id: StreamId) -> StreamId {
+    match id.seq.checked_add(1) {
+        Some(seq) => StreamId { seq, ..id },
+        None => StreamId {
+            ms: id.ms.saturating_add(1),
+            seq: 0,
+        },
+    }
+}
+
+/// Whether the call failed only for want of the group.
+fn lacks_group(error: &StreamError) -> bool {
+    matches!(error, StreamError::Refused { code, .. } if code == "NOGROUP")
+}
+
+/// Creates stream and group where they are missing; at 0, so that what was appended before is read too.
+async fn ensure_group(server: &Server, keys: &Keys) -> Result<bool, StreamError> {
+    let mut create = redis::cmd("XGROUP");
+    create
+        .arg("CREATE")
+        .arg(&keys.stream)
+        .arg(&keys.group)
+        .arg("0")
+        .arg("MKSTREAM");
+    match server.query::<()>(&create).await {
+        Ok(()) => {
+            tracing::info!(stream = keys.stream, group = keys.group, "consumer group created at 0");
+            server.count_reconnect();
+            Ok(true)
+        }
+        Err(StreamError::Refused { code, .. }) if code == "BUSYGROUP" => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[async_trait]
+impl Stream for RedisStream {
+    fn writer(&self) -> Box<dyn Writer> {
+        Box::new(RedisWriter::new(self.server.clone(), self.keys.clone()))
+    }
+
+    fn reader(&self, consumer: &str) -> Box<dyn Reader> {
+        Box::new(RedisReader::new(self.server.clone(), self.keys.clone(), consumer))
+    }
+
+    async fn ensure_group(&self) -> Result<bool, StreamError> {
+        ensure_group(&self.server, &self.keys).await
+    }
+
+    async fn claim(&self, consumer: &str, which: Claim, start: StreamId, count: usize) -> Result<Claimed, StreamError> {
+        match self.claim_page(consumer, which, start, count).await {
+            // Without a group nothing is pending.
+            Err(error) if lacks_group(&error) => {
+                self.ensure_group().await?;
+                Ok(Claimed::default())
+            }
+            claimed => claimed,
+        }
+    }
+
+    async fn refresh(&self, consumer: &str, ids: &[StreamId]) -> Result<Vec<StreamId>, StreamError> {
+        let mut mine = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(IDS_A_CALL) {
+            let mut script = scripts::REFRESH.key(&self.keys.stream);
+            script.arg(&self.keys.group).arg(consumer);
+            for id in ids {
+                script.arg(id.to_string());
+            }
+            match self.server.run::<Vec<StreamId>>(&script).await {
+                Ok(ids) => mine.extend(ids),
+                Err(error) if lacks_group(&error) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(mine)
+    }
+
+    async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) -> Result<u64, StreamError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut pipeline = Pipeline::new();
+        for ids in ids.chunks(IDS_A_CALL) {
+            let ack = pipeline.cmd("XACK").arg(&self.keys.stream).arg(&self.keys.group);
+            for id in ids {
+                ack.arg(id.to_string());
+            }
+        }
+        for ids in tried.chunks(IDS_A_CALL) {
+            let forget = pipeline.cmd("HDEL").arg(&self.keys.attempts);
+            for id in ids {
+                forget.arg(id.to_string());
+            }
+            forget.ignore();
+        }
+        let acked: Vec<u64> = self.server.query_all(&pipeline).await?;
+        Ok(acked.iter().sum())
+    }
+
+    async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError> {
+        let step = match step {
+            Step::Begin => "begin",
+            Step::Failed => "failed",
+            Step::Spared => "spared",
+        };
+        let mut script = scripts::RECORD.key(&self.keys.attempts);
+        script
+            .arg(id.to_string())
+            .arg(step)
+            .arg(ATTEMPTS_LIFETIME.as_secs() * 1000);
+        let (failed, unfinished) = self.server.run(&script).await?;
+        Ok(Attempts { failed, unfinished })
+    }
+
+    async fn dead_letter(&self, letter: &DeadLetter) -> Result<bool, StreamError> {
+        let id = letter.entry.id.to_string();
+        let failed_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let mut script = scripts::DEAD_LETTER.key(&self.keys.stream);
+        script.key(&self.keys.dead_letters).key(&self.keys.attempts);
+        script.arg(&self.keys.group).arg(&id).arg(self.keys.dead_letters_maxlen);
+        for (name, value) in &letter.entry.fields.0 {
+            script.arg(name.as_bytes()).arg(&value[..]);
+        }
+        script.arg("original_stream").arg(&self.keys.stream);
+        script.arg("original_id").arg(&id);
+        script.arg("failed_at").arg(failed_at);
+        script.arg("error").arg(&letter.error);
+        script.arg("attempts").arg(letter.attempts);
+        script.arg("consumer").arg(&letter.consumer);
+        Ok(self.server.run::<u8>(&script).await? == 1)
+    }
+
+    async fn trim(&self) -> Result<Trimmed, StreamError> {
+        let mut cursor = self.trim_cursor.lock().await;
+        let mut script = scripts::TRIM.key(&self.keys.stream);
+        script
+            .arg(self.keys.retain_acked)
+            .arg(self.keys.maxlen)
+            .arg(&*cursor)
+            .arg(TRIM_WALK);
+        let (prefix, pinned, next): (u64, u64, String) = self.server.run(&script).await?;
+        *cursor = next;
+        Ok(Trimmed { prefix, pinned })
+    }
+
+    async fn remove_silent_consumers(&self, silent: Duration) -> Result<Vec<String>, StreamError> {
+        let mut script = scripts::REMOVE_SILENT.key(&self.keys.stream);
+        script
+            .arg(&self.keys.group)
+            .arg(u64::try_from(silent.as_millis()).unwrap_or(u64::MAX));
+        match self.server.run(&script).await {
+            Err(error) if lacks_group(&error) => Ok(Vec::new()),
+            removed => removed,
+        }
+    }
+
+    async fn report(&self) -> Result<StreamReport, StreamError> {
+        report::report(&self.server, &self.keys).await
+    }
+
+    async fn confirm_writable(&self) -> Result<(), StreamError> {
+        let mut pipeline = Pipeline::new();
+        let lifetime = u64::try_from(PROBE_LIFETIME.as_millis()).unwrap_or(u64::MAX);
+        pipeline
+            .cmd("SET")
+            .arg(&self.keys.probe)
+            .arg("")
+            .arg("PX")
+            .arg(lifetime)
+            .ignore();
+        pipeline.cmd("XLEN").arg(&self.keys.stream);
+        let (length,): (u64,) = self.server.query_all(&pipeline).await?;
+        if length >= self.keys.maxlen {
+            return Err(StreamError::Full(self.keys.maxlen));
+        }
+        Ok(())
+    }
+
+    async fn inspect(&self) -> Result<ServerReport, StreamError> {
+        inspect::inspect(&self.server).await
+    }
+}

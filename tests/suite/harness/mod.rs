@@ -1,14 +1,11 @@
 //! What the tests stand on: real servers, the real binary, and waiting with a deadline.
 
-use std::future::Future;
+pub mod redis;
+
 use std::time::{Duration, Instant};
 
 /// Polls until `probe` answers, at most `limit`; panics with `what` otherwise. The only way a test waits.
-pub async fn eventually<T, F, Fut>(what: &str, limit: Duration, mut probe: F) -> T
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Option<T>>,
-{
+pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = probe().await {

@@ -1,0 +1,43 @@
+-- Makes one page of pending entries the consumer's.
+-- KEYS: stream, record of attempts. ARGV: group, consumer, 'own' or the least idle time in ms, start id, count.
+-- Answers: id of the last one looked at (nil on the last page), the entries, how often each was handed out,
+-- the record of each, and the ids that were pending but no longer exist.
+local stream, record = KEYS[1], KEYS[2]
+local group, consumer, which, start, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+local page
+if which == 'own' then
+  page = redis.call('XPENDING', stream, group, start, '+', count, consumer)
+else
+  page = redis.call('XPENDING', stream, group, 'IDLE', which, start, '+', count)
+end
+
+local ids, handed_out = {}, {}
+for _, pending in ipairs(page) do
+  local id, owner, deliveries = pending[1], pending[2], pending[4]
+  if which == 'own' or owner ~= consumer then
+    ids[#ids + 1] = id
+    handed_out[id] = deliveries + 1
+  end
+end
+local last = #page == count and page[count][1] or false
+if #ids == 0 then
+  return { last, {}, {}, {}, {} }
+end
+
+-- XCLAIM itself takes ids whose entry is gone off the pending list, and leaves them out of its answer.
+local entries = redis.call('XCLAIM', stream, group, consumer, 0, unpack(ids))
+local claimed, deliveries = {}, {}
+for i, entry in ipairs(entries) do
+  claimed[i] = entry[1]
+  deliveries[i] = handed_out[entry[1]]
+  handed_out[entry[1]] = nil
+end
+local deleted = {}
+for _, id in ipairs(ids) do
+  if handed_out[id] then
+    deleted[#deleted + 1] = id
+  end
+end
+local attempts = #claimed > 0 and redis.call('HMGET', record, unpack(claimed)) or {}
+return { last, entries, deliveries, attempts, deleted }

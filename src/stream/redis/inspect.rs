@@ -1,0 +1,158 @@
+//! What the server is and how it is configured, and what of that an operator should change.
+//!
+//! Managed servers deny CONFIG and parts of INFO: what they do not tell stays unknown and is no error.
+
+use std::collections::HashMap;
+
+use redis::{Cmd, FromRedisValue, InfoDict};
+
+use super::server::Server;
+use crate::stream::{ServerReport, StreamError};
+
+/// Oldest supported major version of Redis (Valkey calls itself 7.2 in `redis_version`).
+const OLDEST_MAJOR: u32 = 7;
+
+/// Settings as the server tells them.
+#[derive(Default)]
+struct Settings {
+    eviction_policy: Option<String>,
+    memory_limit: Option<u64>,
+    append_only: Option<bool>,
+    append_fsync: Option<String>,
+    snapshots: Option<bool>,
+}
+
+/// # Errors
+/// [`StreamError::Unusable`] where the server is too old.
+pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError> {
+    let info: Option<InfoDict> = unless_denied(server, redis::cmd("INFO").arg("everything")).await?;
+    let mut config = redis::cmd("CONFIG");
+    config.arg("GET");
+    for name in ["maxmemory-policy", "maxmemory", "appendonly", "appendfsync", "save"] {
+        config.arg(name);
+    }
+    let config: Option<HashMap<String, String>> = unless_denied(server, &config).await?;
+    let product = product(server, info.as_ref())?;
+    let settings = settings(info.as_ref(), &config.unwrap_or_default());
+    Ok(ServerReport {
+        product,
+        address: server.address(),
+        warnings: warnings(&settings),
+        fsync: fsync(&settings),
+        eviction_policy: settings.eviction_policy,
+        memory_limit: settings.memory_limit,
+    })
+}
+
+/// `None` where the server does not know the command or the user may not call it.
+async fn unless_denied<T: FromRedisValue>(server: &Server, command: &Cmd) -> Result<Option<T>, StreamError> {
+    match server.query(command).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(StreamError::Denied(_) | StreamError::Unusable(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn product(server: &Server, info: Option<&InfoDict>) -> Result<String, StreamError> {
+    let field = |name: &str| info.and_then(|info| info.get::<String>(name));
+    let Some(version) = field("redis_version") else {
+        return Ok("redis (version unknown)".to_owned());
+    };
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major < OLDEST_MAJOR) {
+        return Err(StreamError::Unusable(format!(
+            "{} is Redis {version}; Redis 7.0 or Valkey is needed at least",
+            server.address()
+        )));
+    }
+    Ok(match field("valkey_version") {
+        Some(valkey) => format!("valkey {valkey}"),
+        None => format!("redis {version}"),
+    })
+}
+
+fn settings(info: Option<&InfoDict>, config: &HashMap<String, String>) -> Settings {
+    let informed = |name: &str| info.and_then(|info| info.get::<String>(name));
+    let configured = |name: &str| config.get(name).cloned();
+    Settings {
+        eviction_policy: configured("maxmemory-policy").or_else(|| informed("maxmemory_policy")),
+        memory_limit: configured("maxmemory")
+            .or_else(|| informed("maxmemory"))
+            .and_then(|limit| limit.parse().ok()),
+        append_only: configured("appendonly")
+            .map(|on| on == "yes")
+            .or_else(|| informed("aof_enabled").map(|on| on == "1")),
+        append_fsync: configured("appendfsync"),
+        snapshots: configured("save").map(|points| !points.is_empty()),
+    }
+}
+
+fn fsync(settings: &Settings) -> Option<String> {
+    match settings.append_only {
+        Some(true) => settings.append_fsync.clone(),
+        Some(false) => Some("off".to_owned()),
+        None => None,
+    }
+}
+
+fn warnings(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(policy) = settings
+        .eviction_policy
+        .as_deref()
+        .filter(|policy| *policy != "noeviction")
+    {
+        warnings.push(format!(
+            "Redis may evict the stream or its dedupe keys when memory is full (maxmemory-policy is {policy}): \
+             set maxmemory-policy to noeviction."
+        ));
+    }
+    match (settings.append_only, settings.snapshots) {
+        (Some(false), Some(false)) => warnings.push(
+            "Redis keeps nothing over a restart, accepted events included: set appendonly to yes and appendfsync to \
+             always or everysec."
+                .to_owned(),
+        ),
+        (Some(false), _) => warnings.push(
+            "Redis has no append-only file, so a crash loses what was accepted since its last snapshot: set appendonly \
+             to yes and appendfsync to always or everysec."
+                .to_owned(),
+        ),
+        (Some(true), _) if settings.append_fsync.as_deref() == Some("no") => warnings.push(
+            "Redis leaves it to the kernel when accepted events reach the disk: set appendfsync to always or everysec."
+                .to_owned(),
+        ),
+        _ => {}
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_name_what_is_wrong_and_the_remedy() {
+        let sound = || Settings {
+            eviction_policy: Some("noeviction".to_owned()),
+            memory_limit: Some(0),
+            append_only: Some(true),
+            append_fsync: Some("everysec".to_owned()),
+            snapshots: Some(true),
+        };
+        assert_eq!(warnings(&sound()), Vec::<String>::new());
+        assert_eq!(warnings(&Settings::default()), Vec::<String>::new());
+        let evicting = Settings {
+            eviction_policy: Some("allkeys-lru".to_owned()),
+            ..sound()
+        };
+        assert!(warnings(&evicting)[0].contains("noeviction"));
+        let volatile = Settings {
+            append_only: Some(false),
+            snapshots: Some(false),
+            ..sound()
+        };
+        assert!(warnings(&volatile)[0].contains("appendonly"));
+        assert_eq!(fsync(&volatile).as_deref(), Some("off"));
+    }
+}

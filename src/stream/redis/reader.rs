@@ -1,0 +1,141 @@
+//! The reader: one consumer's blocking reads, over a connection of its own.
+//!
+//! Invariants: an unwanted wait is ended by CLIENT UNBLOCK from another connection and its reply is awaited all the
+//! same, so that nothing is delivered to nobody; after an error the connection is gone.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisResult};
+use tokio_util::sync::CancellationToken;
+
+use super::server::Server;
+use super::{Keys, ensure_group};
+use crate::stream::{Delivered, Entry, Reader, StreamError};
+
+/// Pause between two attempts to end a wait that may not have begun yet.
+const UNBLOCK_AGAIN: Duration = Duration::from_millis(20);
+
+pub(super) struct RedisReader {
+    server: Arc<Server>,
+    keys: Arc<Keys>,
+    consumer: String,
+    own: Option<Own>,
+}
+
+/// The connection of one reader, and what the server calls it.
+struct Own {
+    connection: MultiplexedConnection,
+    client_id: u64,
+}
+
+/// Reply to XREADGROUP: nothing, or one stream with its entries.
+type Read = RedisResult<Option<Vec<(String, Vec<Entry>)>>>;
+
+impl RedisReader {
+    pub(super) fn new(server: Arc<Server>, keys: Arc<Keys>, consumer: &str) -> Self {
+        Self {
+            server,
+            keys,
+            consumer: consumer.to_owned(),
+            own: None,
+        }
+    }
+
+    async fn connect(&self) -> Result<Own, StreamError> {
+        let mut connection = self.server.dedicated().await?;
+        let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
+        let client_id = client_id.map_err(|error| self.server.stream_error(&error))?;
+        Ok(Own { connection, client_id })
+    }
+
+    fn command(&self, count: usize, block: Duration) -> Cmd {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(&self.keys.group).arg(&self.consumer);
+        command.arg("COUNT").arg(count.max(1));
+        // BLOCK 0 would wait for ever.
+        if !block.is_zero() {
+            command
+                .arg("BLOCK")
+                .arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1));
+        }
+        command.arg("STREAMS").arg(&self.keys.stream).arg(">");
+        command
+    }
+
+    /// Ends the wait of `read` and answers what it came to.
+    async fn end(
+        &self,
+        client_id: u64,
+        mut read: Pin<&mut (impl Future<Output = Read> + Send)>,
+    ) -> Result<Read, StreamError> {
+        let mut unblock = redis::cmd("CLIENT");
+        unblock.arg("UNBLOCK").arg(client_id);
+        loop {
+            // 0 where it does not wait (yet): its reply is on the way, or the command is.
+            tokio::select! {
+                reply = &mut read => return Ok(reply),
+                ended = self.server.query::<u8>(&unblock) => match ended {
+                    Ok(_) => {}
+                    // Without the right to unblock, the wait ends by itself.
+                    Err(StreamError::Denied(_)) => return Ok(read.await),
+                    Err(error) => return Err(error),
+                },
+            }
+            tokio::select! {
+                reply = &mut read => return Ok(reply),
+                () = tokio::time::sleep(UNBLOCK_AGAIN) => {}
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Reader for RedisReader {
+    async fn read(
+        &mut self,
+        count: usize,
+        block: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Delivered>, StreamError> {
+        if cancel.is_cancelled() {
+            return Ok(Vec::new());
+        }
+        // Taken: whatever ends this call early must not leave a connection behind that still owes a reply.
+        let mut own = match self.own.take() {
+            Some(own) => own,
+            None => self.connect().await?,
+        };
+        let command = self.command(count, block);
+        own.connection
+            .set_response_timeout(block + self.server.response_timeout());
+        let read = command.query_async(&mut own.connection);
+        let reply = {
+            tokio::pin!(read);
+            tokio::select! {
+                reply = &mut read => reply,
+                () = cancel.cancelled() => self.end(own.client_id, read).await?,
+            }
+        };
+        match reply {
+            Ok(streams) => {
+                self.own = Some(own);
+                let entries = streams.into_iter().flatten().flat_map(|(_, entries)| entries);
+                Ok(entries.map(Delivered::first_time).collect())
+            }
+            // The second is what a reader hears whose stream is deleted while it waits.
+            Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
+                self.own = Some(own);
+                ensure_group(&self.server, &self.keys).await?;
+                Ok(Vec::new())
+            }
+            Err(error) => {
+                self.server.count_reconnect();
+                Err(self.server.stream_error(&error))
+            }
+        }
+    }
+}

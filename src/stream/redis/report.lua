@@ -1,0 +1,51 @@
+-- The figures of one moment, read only.
+-- KEYS: stream, dead letters. ARGV: our group, most entries to count where Redis does not know a lag.
+-- Answers: server time in ms, length, entries ever added (nil unknown), last id, length of the dead letters,
+-- groups as { name, pending, last delivered id, lag (nil unknown), first pending id, first unread id },
+-- consumers of our group as { name, pending, idle ms }.
+local stream, letters, ours, most = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
+
+local function fields(flat)
+  local map = {}
+  for i = 1, #flat, 2 do
+    map[flat[i]] = flat[i + 1]
+  end
+  return map
+end
+
+-- Entries after an id, in pages so that few payloads are in memory at once; false above `most`.
+local function count_after(id)
+  local counted, page = 0, nil
+  repeat
+    page = redis.call('XRANGE', stream, '(' .. id, '+', 'COUNT', 100)
+    counted = counted + #page
+    id = #page > 0 and page[#page][1]
+  until #page < 100 or counted > most
+  return counted <= most and counted
+end
+
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local length = redis.call('XLEN', stream)
+local dead = redis.call('XLEN', letters)
+if redis.call('EXISTS', stream) == 0 then
+  return { now, 0, false, false, dead, {}, {} }
+end
+
+local info = fields(redis.call('XINFO', 'STREAM', stream))
+local groups, consumers = {}, {}
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  local group = fields(flat)
+  local last = group['last-delivered-id']
+  local first_pending = group.pending > 0 and redis.call('XPENDING', stream, group.name)[2] or false
+  local unread = redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', 1)[1]
+  local lag = group.lag or (unread and count_after(last)) or (not unread and 0)
+  groups[#groups + 1] = { group.name, group.pending, last, lag, first_pending, unread and unread[1] or false }
+  if group.name == ours then
+    for _, member in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ours)) do
+      local consumer = fields(member)
+      consumers[#consumers + 1] = { consumer.name, consumer.pending, consumer.idle }
+    end
+  end
+end
+return { now, length, info['entries-added'] or false, info['last-generated-id'], dead, groups, consumers }

@@ -1,0 +1,20 @@
+//! The Lua scripts beside this file, each hashed once. What they do and take stands at their head.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+macro_rules! script {
+    ($name:ident, $file:literal) => {
+        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!($file)));
+    };
+}
+
+script!(APPEND, "append.lua");
+script!(CLAIM, "claim.lua");
+script!(REFRESH, "refresh.lua");
+script!(RECORD, "record.lua");
+script!(DEAD_LETTER, "dead_letter.lua");
+script!(TRIM, "trim.lua");
+script!(REMOVE_SILENT, "remove_silent.lua");
+script!(REPORT, "report.lua");

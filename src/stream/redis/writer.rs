@@ -1,0 +1,275 @@
+//! The writer: a flush is one round trip over a connection that is held from flush to flush.
+//!
+//! With dedupe the entries go through `append.lua`, some hundred a call; without it as plain XADDs while there is ample
+//! room, and through the same script near the cap. Invariants: one outcome an entry, in order; a flush of which nothing
+//! was taken for reasons of the server's is an error as a whole; otherwise each entry carries its own outcome.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
+
+use super::server::{Lease, Server};
+use super::{Keys, fault, scripts};
+use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
+
+/// Entries of one script call: about 2 ms of the server's time.
+const CHUNK_ENTRIES: usize = 256;
+/// Bytes of one script call, likewise.
+const CHUNK_BYTES: usize = 4 << 20;
+/// How long the last seen length of the stream may be relied on for plain XADDs.
+const ROOM_FRESH: Duration = Duration::from_secs(1);
+
+pub(super) struct RedisWriter {
+    server: Arc<Server>,
+    keys: Arc<Keys>,
+    held: Option<Lease>,
+    /// Entries below the cap, and when that was seen; only where dedupe is off.
+    room: Option<(u64, Instant)>,
+}
+
+/// Entries of one destination that go in one script call, by their place in the flush.
+struct Chunk {
+    destination: Destination,
+    places: Vec<usize>,
+    bytes: usize,
+}
+
+impl RedisWriter {
+    pub(super) fn new(server: Arc<Server>, keys: Arc<Keys>) -> Self {
+        Self {
+            server,
+            keys,
+            held: None,
+            room: None,
+        }
+    }
+
+    async fn lease(&mut self) -> Result<Lease, StreamError> {
+        match self.held.take() {
+            Some(lease) if self.server.is_current(&lease) => Ok(lease),
+            _ => self.server.lease().await,
+        }
+    }
+
+    async fn flush(&mut self, lease: &mut Lease, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+        let outcomes = if self.has_ample_room(entries) {
+            self.append_plainly(lease, entries).await?
+        } else {
+            self.append_by_script(lease, entries).await?
+        };
+        self.judge(outcomes)
+    }
+
+    /// Whether plain XADDs cannot meet the cap, whatever other writers do meanwhile.
+    fn has_ample_room(&self, entries: &[NewEntry]) -> bool {
+        self.keys.dedupe_window.is_none()
+            && entries.iter().all(|entry| entry.destination == Destination::Stream)
+            && self.room.is_some_and(|(room, seen)| {
+                seen.elapsed() < ROOM_FRESH && room > self.keys.maxlen / 10 + entries.len() as u64
+            })
+    }
+
+    async fn append_plainly(&mut self, lease: &mut Lease, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+        let mut pipeline = Pipeline::with_capacity(entries.len() + 1);
+        for entry in entries {
+            let add = pipeline.cmd("XADD").arg(&self.keys.stream).arg("*");
+            for (name, value) in &entry.fields.0 {
+                add.arg(name.as_bytes()).arg(&value[..]);
+            }
+        }
+        let replies = self.send(lease, &mut pipeline).await?;
+        let outcomes = replies
+            .into_iter()
+            .map(|reply| match reply.and_then(|id| Ok(from_redis_value(id)?)) {
+                Ok(id) => Appended::Accepted(id),
+                Err(error) => Appended::Refused(error_line(&error)),
+            });
+        Ok(outcomes.collect())
+    }
+
+    async fn append_by_script(
+        &mut self,
+        lease: &mut Lease,
+        entries: &[NewEntry],
+    ) -> Result<Vec<Appended>, StreamError> {
+        let chunks = chunks(entries);
+        let mut outcomes = vec![Appended::Full; entries.len()];
+        let mut unknown: Vec<&Chunk> = Vec::new();
+        let calls = chunks.iter().collect::<Vec<_>>();
+        let replies = self.call(lease, entries, &calls).await?;
+        for (chunk, reply) in calls.into_iter().zip(replies) {
+            match reply {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => unknown.push(chunk),
+                reply => place(&mut outcomes, chunk, reply),
+            }
+        }
+        if !unknown.is_empty() {
+            let loaded = scripts::APPEND.load_async(lease.connection()).await;
+            loaded.map_err(|error| self.server.stream_error(&error))?;
+            let replies = self.call(lease, entries, &unknown).await?;
+            for (chunk, reply) in unknown.into_iter().zip(replies) {
+                place(&mut outcomes, chunk, reply);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn call(
+        &mut self,
+        lease: &mut Lease,
+        entries: &[NewEntry],
+        chunks: &[&Chunk],
+    ) -> Result<Vec<RedisResult<Value>>, StreamError> {
+        let mut pipeline = Pipeline::with_capacity(chunks.len() + 1);
+        for chunk in chunks {
+            pipeline.add_command(self.keys.append_call(chunk, entries));
+        }
+        self.send(lease, &mut pipeline).await
+    }
+
+    /// One round trip; learns the room below the cap on the way, where that is of use.
+    async fn send(
+        &mut self,
+        lease: &mut Lease,
+        pipeline: &mut Pipeline,
+    ) -> Result<Vec<RedisResult<Value>>, StreamError> {
+        let watches_room = self.keys.dedupe_window.is_none();
+        if watches_room {
+            pipeline.cmd("XLEN").arg(&self.keys.stream);
+        }
+        let sent = pipeline.ignore_errors().query_async(lease.connection()).await;
+        let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| self.server.stream_error(&error))?;
+        if watches_room {
+            let length = replies
+                .pop()
+                .and_then(|reply| from_redis_value::<u64>(reply.ok()?).ok());
+            self.room = length.map(|length| (self.keys.maxlen.saturating_sub(length), Instant::now()));
+        }
+        Ok(replies)
+    }
+
+    /// An error where the server took nothing at all and says why; otherwise the outcomes as they are.
+    fn judge(&self, outcomes: Vec<Appended>) -> Result<Vec<Appended>, StreamError> {
+        let whole = outcomes.iter().all(|outcome| match outcome {
+            Appended::Refused(line) => fault::is_the_servers(fault::code_of(line)),
+            Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) | Appended::Full => false,
+        });
+        match outcomes.first() {
+            Some(Appended::Refused(line)) if whole => Err(fault::server_error(
+                &self.server.address(),
+                fault::code_of(line),
+                line.split_once(' ').map_or("", |(_, detail)| detail),
+            )),
+            _ => Ok(outcomes),
+        }
+    }
+}
+
+#[async_trait]
+impl Writer for RedisWriter {
+    async fn append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut lease = self.lease().await?;
+        let flushed = self.flush(&mut lease, entries).await;
+        match &flushed {
+            Err(error) if super::server::breaks_connection(error) => self.server.discard(lease),
+            _ => self.held = Some(lease),
+        }
+        flushed
+    }
+}
+
+impl Keys {
+    fn append_call(&self, chunk: &Chunk, entries: &[NewEntry]) -> Cmd {
+        let (log, cap) = match chunk.destination {
+            Destination::Stream => (&self.stream, self.maxlen),
+            Destination::DeadLetters => (&self.dead_letters, self.dead_letters_maxlen),
+        };
+        let window = self.dedupe_window.map_or(0, |window| window.as_millis().max(1));
+        let mut call = Cmd::with_capacity(16 * chunk.places.len(), chunk.bytes);
+        call.arg("EVALSHA").arg(scripts::APPEND.get_hash());
+        let chosen = || chunk.places.iter().filter_map(|&place| entries.get(place));
+        if window == 0 {
+            call.arg(1).arg(log);
+        } else {
+            call.arg(1 + chunk.places.len()).arg(log);
+            for entry in chosen() {
+                call.arg(format!("{log}:dedupe:{}", entry.dedupe_key));
+            }
+        }
+        call.arg(cap).arg(u64::try_from(window).unwrap_or(u64::MAX));
+        for entry in chosen() {
+            call.arg(hex::encode(entry.digest)).arg(2 * entry.fields.0.len());
+            for (name, value) in &entry.fields.0 {
+                call.arg(name.as_bytes()).arg(&value[..]);
+            }
+        }
+        call
+    }
+}
+
+/// Cuts a flush into script calls, each of one destination and of bounded size.
+fn chunks(entries: &[NewEntry]) -> Vec<Chunk> {
+    let mut chunks: Vec<Chunk> = Vec::new();
+    for (place, entry) in entries.iter().enumerate() {
+        let bytes = entry
+            .fields
+            .0
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 32)
+            .sum();
+        let open = chunks.iter_mut().rfind(|chunk| chunk.destination == entry.destination);
+        match open {
+            Some(chunk) if chunk.places.len() < CHUNK_ENTRIES && chunk.bytes + bytes <= CHUNK_BYTES => {
+                chunk.places.push(place);
+                chunk.bytes += bytes;
+            }
+            _ => chunks.push(Chunk {
+                destination: entry.destination,
+                places: vec![place],
+                bytes,
+            }),
+        }
+    }
+    chunks
+}
+
+/// Writes the answers of one script call to their places.
+fn place(outcomes: &mut [Appended], chunk: &Chunk, reply: RedisResult<Value>) {
+    let answers = reply.and_then(|value| Ok(from_redis_value::<Vec<String>>(value)?));
+    for (nth, &place) in chunk.places.iter().enumerate() {
+        let outcome = match &answers {
+            Ok(answers) => answers.get(nth).and_then(|answer| outcome(answer)),
+            Err(error) => Some(Appended::Refused(error_line(error))),
+        };
+        if let Some(slot) = outcomes.get_mut(place) {
+            *slot = outcome.unwrap_or_else(|| Appended::Refused("ERR unexpected answer of append.lua".to_owned()));
+        }
+    }
+}
+
+/// One answer of `append.lua`.
+fn outcome(answer: &str) -> Option<Appended> {
+    let (kind, rest) = answer.split_at_checked(1)?;
+    let id = || rest.parse::<StreamId>().ok();
+    match kind {
+        "a" => id().map(Appended::Accepted),
+        "d" => id().map(Appended::Duplicate),
+        "c" => id().map(Appended::Conflict),
+        "f" => Some(Appended::Full),
+        "r" => Some(Appended::Refused(rest.to_owned())),
+        _ => None,
+    }
+}
+
+/// The server's error as it came over the wire: code, blank, text.
+fn error_line(error: &RedisError) -> String {
+    match error.code() {
+        Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+        None => "ERR unexpected answer".to_owned(),
+    }
+}

@@ -1,0 +1,237 @@
+//! A redis-server of one's own: on a unix socket in a temporary folder, or on TCP, with TLS, ACL users, an append-only
+//! file. Killed for good when dropped. `REDIS_SERVER_BIN` names another server (Redis 8, Valkey).
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use orderstream::config::{RedisConfig, StreamConfig};
+use redis::FromRedisValue;
+use tempfile::TempDir;
+
+use super::eventually;
+
+/// How the server listens and what it keeps.
+#[derive(Debug, Clone, Default)]
+pub struct RedisOptions {
+    /// Listens on a free TCP port too.
+    pub tcp: bool,
+    /// TLS on that port, with a private CA of its own ([`RedisServer::ca_file`]).
+    pub tls: bool,
+    /// `appendonly yes`, `appendfsync always`: what is confirmed survives SIGKILL.
+    pub durable: bool,
+    /// Lines of an ACL file; must leave the default user usable, since the harness asks as that.
+    pub acl: Vec<String>,
+    /// Further lines of the configuration file.
+    pub config: Vec<String>,
+}
+
+pub struct RedisServer {
+    folder: TempDir,
+    options: RedisOptions,
+    port: Option<u16>,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    /// On a unix socket, keeping nothing.
+    pub async fn start() -> Self {
+        Self::start_with(RedisOptions::default()).await
+    }
+
+    pub async fn start_with(options: RedisOptions) -> Self {
+        let folder = tempfile::Builder::new().prefix("redis-").tempdir().unwrap();
+        if options.tls {
+            write_certificates(folder.path());
+        }
+        if !options.acl.is_empty() {
+            std::fs::write(folder.path().join("users.acl"), options.acl.join("\n") + "\n").unwrap();
+        }
+        let mut server = Self {
+            folder,
+            options,
+            port: None,
+            child: None,
+        };
+        // A port that was free a moment ago may be taken when the server binds it.
+        for _ in 0..5 {
+            if server.options.tcp || server.options.tls {
+                server.port = Some(free_port());
+            }
+            if server.spawn().await {
+                return server;
+            }
+        }
+        panic!("redis-server does not start:\n{}", server.log());
+    }
+
+    /// SIGKILL, as a crash.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts again what was killed, on the same sockets and files.
+    pub async fn restart(&mut self) {
+        self.kill();
+        assert!(self.spawn().await, "redis-server does not start again:\n{}", self.log());
+    }
+
+    /// SIGSTOP: it keeps its connections and answers nothing.
+    pub fn stall(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// URL of the unix socket.
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.folder.path().join("redis.sock").display())
+    }
+
+    /// `host:port` of the TCP listener.
+    pub fn tcp_address(&self) -> String {
+        format!("localhost:{}", self.port.expect("started without TCP"))
+    }
+
+    /// The CA that signed the server's certificate.
+    pub fn ca_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// Configuration to reach it.
+    pub fn config(&self) -> RedisConfig {
+        RedisConfig {
+            url: self.url().into(),
+            ca_file: None,
+            pool_size: 8,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Sends one command as another program would.
+    pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_command(words).await.unwrap()
+    }
+
+    pub async fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let client = redis::Client::open(self.url())?;
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.query_async(&mut connection).await
+    }
+
+    async fn spawn(&mut self) -> bool {
+        let folder = self.folder.path();
+        std::fs::write(folder.join("redis.conf"), self.settings()).unwrap();
+        let program = std::env::var("REDIS_SERVER_BIN").unwrap_or_else(|_| "redis-server".to_owned());
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let mut child = Command::new(&program)
+            .arg(folder.join("redis.conf"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {program} (set REDIS_SERVER_BIN): {error}"));
+        let ready = eventually("redis-server is ready or gone", Duration::from_secs(30), async || {
+            if self.try_command::<String>(&["PING"]).await.is_ok() {
+                return Some(true);
+            }
+            child.try_wait().unwrap().map(|_| false)
+        })
+        .await;
+        self.child = Some(child);
+        ready
+    }
+
+    fn settings(&self) -> String {
+        let folder = self.folder.path().display();
+        let mut lines = vec![
+            format!("dir {folder}"),
+            format!("unixsocket {folder}/redis.sock"),
+            "save \"\"".to_owned(),
+            "maxmemory-policy noeviction".to_owned(),
+        ];
+        match (self.port, self.options.tls) {
+            (None, _) => lines.push("port 0".to_owned()),
+            (Some(port), false) => lines.push(format!("port {port}")),
+            (Some(port), true) => lines.extend([
+                "port 0".to_owned(),
+                format!("tls-port {port}"),
+                "tls-auth-clients no".to_owned(),
+                format!("tls-ca-cert-file {folder}/ca.pem"),
+                format!("tls-cert-file {folder}/server.pem"),
+                format!("tls-key-file {folder}/server.key"),
+            ]),
+        }
+        if self.options.durable {
+            lines.extend(["appendonly yes".to_owned(), "appendfsync always".to_owned()]);
+        }
+        if !self.options.acl.is_empty() {
+            lines.push(format!("aclfile {folder}/users.acl"));
+        }
+        lines.extend(self.options.config.iter().cloned());
+        lines.join("\n") + "\n"
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("not running");
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Stream settings of a test: the documented names, small caps.
+pub fn stream_config() -> StreamConfig {
+    StreamConfig {
+        name: "orders_stream".to_owned(),
+        group: "pipeline_workers".to_owned(),
+        dead_letters: "dead_letters".to_owned(),
+        maxlen: 100_000,
+        retain_acked: 10_000,
+        dead_letters_maxlen: 10_000,
+        dedupe_window: Some(Duration::from_secs(6 * 3600)),
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A CA, and a certificate for `localhost` that it signed.
+fn write_certificates(folder: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = server.signed_by(&key, &issuer).unwrap();
+    std::fs::write(folder.join("ca.pem"), ca_certificate.pem()).unwrap();
+    std::fs::write(folder.join("server.pem"), certificate.pem()).unwrap();
+    std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
+}
