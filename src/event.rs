@@ -4,9 +4,13 @@
 //! Pure: no I/O, no Shopify knowledge, no storage. Invariants: money keeps its written digits (`0.10` stays `0.10`),
 //! ids keep all 64 bits, absent stays absent, and text is borrowed from the input wherever it has no escapes.
 
+pub mod json;
 mod scalar;
+mod validate;
 
-pub use scalar::{Amount, Id, Text, Timestamp};
+pub use json::InvalidJson;
+pub use scalar::{Amount, Id, InvalidTimestamp, Text, Timestamp};
+pub use validate::{InvalidEvent, is_currency, validate, validate_identity};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,16 +18,19 @@ use serde::{Deserialize, Serialize};
 ///
 /// `total_amount`, `currency` and `items` are there exactly when the event carries the whole order
 /// ([`OrderEvent::is_whole`]); a thin event (a deletion, an edit, a refund) leaves them out.
+///
+/// Read from JSON, `event_type`, `event_id` and `timestamp` may be missing, since a plain producer may have put them
+/// beside the payload only; [`validate_identity`] refuses an event in which they still are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderEvent<'a> {
     /// Dotted lower case, `order.created`.
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     pub event_type: Text<'a>,
     /// Unique per event; the key of every dedupe on the way.
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     pub event_id: Text<'a>,
     /// When it happened, as its source wrote it.
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     pub timestamp: Timestamp<'a>,
     /// The shop's id of the order.
     #[serde(borrow)]
@@ -151,12 +158,31 @@ pub struct Refund<'a> {
     pub currency: Option<Text<'a>>,
 }
 
-/// Event types that never carry the whole order, whatever else they hold.
-const THIN: [&str; 4] = [
+/// Event types that never carry the whole order, whatever else they hold: the only list of them.
+const THIN: [&str; 13] = [
     "order.deleted",
     "order.edited",
+    "order.risk_assessment_changed",
+    "order.shopify_protect_eligibility_changed",
     "refund.created",
     "order_transaction.created",
+    "fulfillment.created",
+    "fulfillment.updated",
+    "fulfillment_event.created",
+    "fulfillment_event.deleted",
+    "dispute.created",
+    "dispute.updated",
+    "unknown",
+];
+
+/// Event types that promise the whole order; [`validate`] holds them to it.
+const WHOLE: [&str; 6] = [
+    "order.created",
+    "order.updated",
+    "order.paid",
+    "order.partially_fulfilled",
+    "order.fulfilled",
+    "order.cancelled",
 ];
 
 impl OrderEvent<'_> {
@@ -175,10 +201,13 @@ impl OrderEvent<'_> {
         self.event_type.as_str() == "order.deleted"
     }
 
-    /// `item_count` of the warehouse: the sum of `qty`.
+    /// `item_count` of the warehouse: the sum of `qty`, at most `i64::MAX`.
     #[must_use]
     pub fn item_count(&self) -> i64 {
-        self.items.iter().flatten().map(|item| item.qty).sum()
+        self.items
+            .iter()
+            .flatten()
+            .fold(0, |count, item| count.saturating_add(item.qty))
     }
 }
 

@@ -14,7 +14,9 @@ use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, UtcOffset};
 
 /// A string that borrows from the JSON it came from. (`Option<Cow<str>>` would not: serde borrows only a bare `Cow`.)
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Read from JSON it never holds a NUL character, which PostgreSQL's `text` and `jsonb` refuse.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<'a>(pub Cow<'a, str>);
 
 impl Text<'_> {
@@ -55,7 +57,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// An identifier: text, or a whole number of up to 64 bits, which becomes its digits.
+/// An identifier: text without NUL, or a whole number of up to 64 bits, which becomes its digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id<'a>(pub Cow<'a, str>);
 
@@ -106,21 +108,25 @@ impl<'de> Visitor<'de> for TextVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.numbers {
-            "a string or a whole number"
+            "a string without NUL or a whole number"
         } else {
-            "a string"
+            "a string without NUL"
         })
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        // JSON writes a NUL only as an escape, and a string with escapes is not borrowed: nothing to look for.
         Ok(Cow::Borrowed(text))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(text.to_owned()))
+        self.visit_string(text.to_owned())
     }
 
     fn visit_string<E: de::Error>(self, text: String) -> Result<Self::Value, E> {
+        if text.contains('\0') {
+            return Err(E::invalid_value(de::Unexpected::Other("NUL"), &self));
+        }
         Ok(Cow::Owned(text))
     }
 
@@ -148,14 +154,35 @@ impl Amount {
     ///
     /// # Errors
     /// Where the text is no decimal, or has more digits than can be kept exactly. The error never repeats the text.
-    pub fn parse(text: &str) -> Result<Self, rust_decimal::Error> {
+    pub fn parse(text: &str) -> Result<Self, InvalidAmount> {
         let text = text.trim();
-        if text.contains(['e', 'E']) {
-            return Decimal::from_scientific(text).map(Self);
+        // `Decimal` would also take digit separators.
+        if !text
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'+' | b'-' | b'e' | b'E'))
+        {
+            return Err(InvalidAmount);
         }
-        Decimal::from_str_exact(text).map(Self)
+        let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
+        // Exact first: the exponent form rounds a mantissa that is too long.
+        let exact = Decimal::from_str_exact(mantissa).map_err(|_| InvalidAmount)?;
+        if mantissa.len() == text.len() {
+            return Ok(Self(exact));
+        }
+        Decimal::from_scientific(text).map(Self).map_err(|_| InvalidAmount)
+    }
+
+    /// The exact sum; `None` where it has more digits than can be kept.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
     }
 }
+
+/// The text is not an amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an exact decimal amount of at most 28 digits")]
+pub struct InvalidAmount;
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +206,12 @@ impl<'de> Deserialize<'de> for Amount {
             .strip_prefix('"')
             .and_then(|rest| rest.strip_suffix('"'))
             .unwrap_or(raw);
-        Self::parse(text).map_err(|_| de::Error::custom("not an exact decimal amount"))
+        Self::parse(text).map_err(|_| {
+            de::Error::invalid_value(
+                de::Unexpected::Other("text"),
+                &"an exact decimal amount of at most 28 digits",
+            )
+        })
     }
 }
 
@@ -201,6 +233,12 @@ impl<'a> Timestamp<'a> {
         Ok(Self { text, instant })
     }
 
+    /// Whether it is missing: what [`Timestamp::default`] makes.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.text.as_str().is_empty()
+    }
+
     /// As it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -217,6 +255,16 @@ impl<'a> Timestamp<'a> {
     #[must_use]
     pub fn local_date(&self) -> Date {
         self.instant.date()
+    }
+}
+
+impl Default for Timestamp<'_> {
+    /// A missing time: no text, and the epoch.
+    fn default() -> Self {
+        Self {
+            text: Text::default(),
+            instant: OffsetDateTime::UNIX_EPOCH,
+        }
     }
 }
 
@@ -264,6 +312,11 @@ impl Serialize for Timestamp<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Timestamp<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(Text::deserialize(deserializer)?).map_err(de::Error::custom)
+        Self::parse(Text::deserialize(deserializer)?).map_err(|_| {
+            de::Error::invalid_value(
+                de::Unexpected::Other("text"),
+                &"a point in time (RFC 3339, such as 2026-01-31T09:30:00-05:00)",
+            )
+        })
     }
 }

@@ -1,0 +1,152 @@
+//! JSON objects into typed values, with errors that can be shown.
+//!
+//! Owns what an error about somebody's JSON may say: the field, what was expected, the position. Never a value, since
+//! the texts of `serde_json` repeat what they met and a body holds personal data.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::error::Category;
+
+/// Reads one JSON object.
+///
+/// # Errors
+/// Where the bytes are no JSON, no object, or a field is not as `T` needs it.
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
+    // A derived struct also reads an array, by position.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(InvalidJson {
+            field: String::new(),
+            problem: "not a JSON object".to_owned(),
+            position: None,
+        });
+    }
+    serde_json::from_slice(json).map_err(|_| explain::<T>(json))
+}
+
+/// Reads it once more, slower, to learn where the fault is.
+#[cold]
+fn explain<'a, T: Deserialize<'a>>(json: &'a [u8]) -> InvalidJson {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Err(error) => InvalidJson::new(error.path().to_string(), error.inner()),
+        Ok(_) => InvalidJson {
+            field: String::new(),
+            problem: "more than one JSON value".to_owned(),
+            position: None,
+        },
+    }
+}
+
+/// JSON that is not as it must be. Its text never repeats a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct InvalidJson {
+    field: String,
+    problem: String,
+    position: Option<(usize, usize)>,
+}
+
+impl InvalidJson {
+    fn new(path: String, error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        let problem = match error.classify() {
+            Category::Eof => "the JSON ends too early".to_owned(),
+            Category::Syntax | Category::Io => "not JSON".to_owned(),
+            Category::Data => {
+                let text = text.split(" at line ").next().unwrap_or_default();
+                match text.rsplit_once(", expected ") {
+                    // What comes before repeats the value; what comes after is one of our own texts.
+                    Some((_, expected)) => format!("expected {expected}"),
+                    None if text.starts_with("missing field `") => text.to_owned(),
+                    None => "not as expected".to_owned(),
+                }
+            }
+        };
+        let field = match error.classify() {
+            Category::Data if path != "." => path,
+            Category::Data | Category::Eof | Category::Syntax | Category::Io => String::new(),
+        };
+        Self {
+            field,
+            problem,
+            position: Some((error.line(), error.column())),
+        }
+    }
+
+    /// Path of the field at fault (`line_items[2].price`); empty where it is the JSON as a whole.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+}
+
+impl fmt::Display for InvalidJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.problem)?;
+        match self.position {
+            Some((line, column)) => write!(f, " (line {line}, column {column})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Amount, Id, Timestamp};
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only read by serde")]
+    struct Probe<'a> {
+        #[serde(default)]
+        price: Option<Amount>,
+        #[serde(borrow, default)]
+        at: Option<Timestamp<'a>>,
+        #[serde(borrow, default)]
+        lines: Vec<Line<'a>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only read by serde")]
+    struct Line<'a> {
+        #[serde(borrow)]
+        id: Id<'a>,
+    }
+
+    #[test]
+    fn errors_name_field_and_expectation_and_never_a_value() {
+        for (json, text) in [
+            (
+                r#"{"price":"secret"}"#,
+                "price: expected an exact decimal amount of at most 28 digits",
+            ),
+            (
+                r#"{"at":"secret, expected secret at line 9"}"#,
+                "at: expected a point in time",
+            ),
+            (
+                r#"{"lines":[{"id":1},{"id":{"secret":1}}]}"#,
+                "lines[1].id: expected a string without NUL or a whole number",
+            ),
+            (
+                r#"{"lines":[{"id":"secret\u0000"}]}"#,
+                "lines[0].id: expected a string without NUL",
+            ),
+            (r#"{"lines":[{"sku":"secret"}]}"#, "lines[0]: missing field `id`"),
+            (r#"{"lines":"secret"}"#, "lines: expected a sequence"),
+            (r#"{"price":"1.00","#, "the JSON ends too early (line 1, column 16)"),
+            (r#"{"price":secret}"#, "not JSON (line 1, column 10)"),
+            (r#"{} "secret""#, "more than one JSON value"),
+            (r#"["secret"]"#, "not a JSON object"),
+            ("", "not a JSON object"),
+            ("secret", "not a JSON object"),
+        ] {
+            let shown = parse::<Probe<'_>>(json.as_bytes()).unwrap_err().to_string();
+            assert!(shown.starts_with(text), "{json}: {shown}");
+            assert!(!shown.contains("secret"), "{json}: {shown}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What an event must be like, whoever wrote it.
+//!
+//! Owns the bounds. Amounts need none here: an [`Amount`](super::Amount) is exact and fits any `numeric` by type.
+
+use super::{Item, OrderEvent, Refund, Text, WHOLE};
+
+/// Longest text of any field, in bytes. Shopify's own limits are far below.
+const MAX_TEXT: usize = 4096;
+const MAX_EVENT_TYPE: usize = 64;
+const MAX_EVENT_ID: usize = 128;
+const MAX_ORDER_ID: usize = 64;
+
+/// A field that is not as the event's contract says. Its text never repeats the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidEvent {
+    /// Path of the field, `items[2].qty`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+fn invalid(field: impl Into<String>, problem: &'static str) -> InvalidEvent {
+    InvalidEvent {
+        field: field.into(),
+        problem,
+    }
+}
+
+/// Checks the whole event.
+///
+/// # Errors
+/// The first field that is not as it must be.
+pub fn validate(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
+    validate_identity(event)?;
+    if WHOLE.contains(&event.event_type.as_str()) {
+        let missing = [
+            ("total_amount", event.total_amount.is_none()),
+            ("currency", event.currency.is_none()),
+            ("items", event.items.is_none()),
+        ];
+        if let Some((field, _)) = missing.iter().find(|(_, missing)| *missing) {
+            return Err(invalid(
+                *field,
+                "missing; an event of this type carries the whole order",
+            ));
+        }
+    }
+    currency("currency", event.currency.as_ref())?;
+    currency("presentment_currency", event.presentment_currency.as_ref())?;
+    bounded("shop", event.shop.as_ref().map(Text::as_str))?;
+    bounded("customer_id", event.customer_id.as_ref().map(|id| id.as_str()))?;
+    bounded("name", event.name.as_ref().map(Text::as_str))?;
+    bounded("financial_status", event.financial_status.as_ref().map(Text::as_str))?;
+    bounded(
+        "fulfillment_status",
+        event.fulfillment_status.as_ref().map(Text::as_str),
+    )?;
+    bounded("source_name", event.source_name.as_ref().map(Text::as_str))?;
+    for (index, line) in event.items.iter().flatten().enumerate() {
+        item(line).map_err(|error| error.within("items", index))?;
+    }
+    for (index, given_back) in event.refunds.iter().flatten().enumerate() {
+        refund(given_back).map_err(|error| error.within("refunds", index))?;
+    }
+    Ok(())
+}
+
+/// Checks only what an event cannot be stored without: type, id, time, order.
+///
+/// # Errors
+/// The first of them that is missing or out of bounds.
+pub fn validate_identity(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
+    let event_type = event.event_type.as_str();
+    if event_type.is_empty() {
+        return Err(invalid("event_type", "missing"));
+    }
+    let dotted = event_type.split('.').count() > 1
+        && event_type.split('.').all(|part| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        });
+    if !dotted || event_type.len() > MAX_EVENT_TYPE {
+        return Err(invalid(
+            "event_type",
+            "must be dotted ASCII of at most 64 characters, such as order.created",
+        ));
+    }
+    let event_id = event.event_id.as_str();
+    if event_id.is_empty() {
+        return Err(invalid("event_id", "missing"));
+    }
+    if event_id.chars().count() > MAX_EVENT_ID || event_id.chars().any(char::is_control) {
+        return Err(invalid("event_id", "must be at most 128 printable characters"));
+    }
+    if event.timestamp.is_missing() {
+        return Err(invalid("timestamp", "missing"));
+    }
+    let order_id = event.order_id.as_str();
+    if order_id.is_empty() {
+        return Err(invalid("order_id", "missing"));
+    }
+    if order_id.chars().count() > MAX_ORDER_ID || order_id.chars().any(char::is_control) {
+        return Err(invalid("order_id", "must be at most 64 printable characters"));
+    }
+    Ok(())
+}
+
+fn item(item: &Item<'_>) -> Result<(), InvalidEvent> {
+    if item.qty < 0 {
+        return Err(invalid("qty", "must not be negative"));
+    }
+    bounded("sku", item.sku.as_ref().map(|id| id.as_str()))?;
+    bounded("line_id", item.line_id.as_ref().map(|id| id.as_str()))?;
+    bounded("variant_id", item.variant_id.as_ref().map(|id| id.as_str()))?;
+    bounded("product_id", item.product_id.as_ref().map(|id| id.as_str()))?;
+    bounded("title", item.title.as_ref().map(Text::as_str))
+}
+
+fn refund(refund: &Refund<'_>) -> Result<(), InvalidEvent> {
+    if refund.refund_id.as_str().is_empty() {
+        return Err(invalid("refund_id", "missing"));
+    }
+    bounded("refund_id", Some(refund.refund_id.as_str()))?;
+    currency("currency", refund.currency.as_ref())
+}
+
+fn currency(field: &str, currency: Option<&Text<'_>>) -> Result<(), InvalidEvent> {
+    match currency {
+        Some(currency) if !is_currency(currency.as_str()) => {
+            Err(invalid(field, "must be three capital letters (ISO 4217), such as EUR"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether the text has the form of an ISO 4217 code.
+#[must_use]
+pub fn is_currency(code: &str) -> bool {
+    code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase())
+}
+
+fn bounded(field: &str, text: Option<&str>) -> Result<(), InvalidEvent> {
+    match text {
+        Some(text) if text.len() > MAX_TEXT => Err(invalid(field, "longer than 4096 bytes")),
+        Some(text) if text.contains('\0') => Err(invalid(field, "contains a NUL character")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+impl InvalidEvent {
+    fn within(self, list: &str, index: usize) -> Self {
+        Self {
+            field: format!("{list}[{index}].{}", self.field),
+            ..self
+        }
+    }
+}
