@@ -20,6 +20,7 @@ pub mod config;
 pub mod event;
 pub mod ingest;
 pub mod metrics;
+pub mod shopify;
 pub mod shutdown;
 pub mod stream;
 pub mod warehouse;

@@ -7,5 +7,6 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "nobody reads a test binary's API")]
 
+mod captured;
 mod harness;
 mod stream;

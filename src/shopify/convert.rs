@@ -1,0 +1,104 @@
+//! A verified body into an event.
+//!
+//! Owns the choice of reader and what all events have in common. The body is parsed once, typed and borrowed; only the
+//! fields that an event has are read, so nothing personal gets in.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::order;
+use super::thin;
+use super::{DeliveryHints, Shape, Topic};
+use crate::event::{Id, InvalidEvent, InvalidJson, OrderEvent, Text, Timestamp, validate};
+
+/// Why a body becomes no event. Texts name fields, never values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConvertError {
+    /// Not JSON, or a field has a form that it cannot have.
+    #[error("the body cannot be read: {0}")]
+    Unreadable(#[from] InvalidJson),
+    /// Something the event cannot do without is absent or null.
+    #[error("the body lacks {}: {cause}", fields.join(", "))]
+    Missing {
+        /// All that is missing.
+        fields: Vec<&'static str>,
+        /// The likely reason.
+        cause: &'static str,
+    },
+    /// Amounts that cannot be summed exactly.
+    #[error("{0}: the sum has more digits than can be kept exactly")]
+    Overflow(&'static str),
+    /// One refund paid in several currencies.
+    #[error(
+        "the transactions of a refund are in more than one currency, and amounts of different ones are never summed"
+    )]
+    MixedCurrencies,
+    /// The event that came out breaks the event's contract.
+    #[error("the body makes no valid event: {0}")]
+    Invalid(#[from] InvalidEvent),
+}
+
+/// Makes the event of a verified body. `received_at` is the time of last resort.
+///
+/// # Errors
+/// The body cannot become an event of this topic and is to be quarantined.
+pub fn convert<'a>(
+    topic: Topic,
+    body: &'a [u8],
+    hints: &'a DeliveryHints<'_>,
+    event_id: Uuid,
+    received_at: OffsetDateTime,
+) -> Result<OrderEvent<'a>, ConvertError> {
+    let blank = blank(topic, hints, event_id, received_at);
+    let event = match topic.shape() {
+        Shape::Order => order::read(body, blank)?,
+        Shape::Deletion => thin::deletion(body, blank)?,
+        Shape::Edit => thin::edit(body, blank, hints)?,
+        Shape::Refund => thin::refund(body, blank)?,
+        Shape::Transaction => thin::transaction(body, blank, hints)?,
+        Shape::Note => thin::note(body, blank, hints)?,
+    };
+    validate(&event)?;
+    Ok(event)
+}
+
+/// The event before anything is read from the body: its time is when it was triggered, else received.
+fn blank<'a>(
+    topic: Topic,
+    hints: &'a DeliveryHints<'_>,
+    event_id: Uuid,
+    received_at: OffsetDateTime,
+) -> OrderEvent<'a> {
+    OrderEvent {
+        event_type: topic.event_type().into(),
+        event_id: event_id.to_string().into(),
+        timestamp: hints
+            .triggered_at
+            .and_then(|at| Timestamp::parse(at.into()).ok())
+            .unwrap_or_else(|| received_at.into()),
+        order_id: Id::from(""),
+        customer_id: None,
+        total_amount: None,
+        currency: None,
+        items: None,
+        shop: hints.shop.as_deref().map(Text::from),
+        name: None,
+        created_at: None,
+        processed_at: None,
+        updated_at: None,
+        cancelled_at: None,
+        financial_status: None,
+        fulfillment_status: None,
+        subtotal: None,
+        total_discounts: None,
+        total_shipping: None,
+        total_tax: None,
+        taxes_included: None,
+        current_total_amount: None,
+        presentment_currency: None,
+        presentment_total_amount: None,
+        source_name: None,
+        test: hints.test.then_some(true),
+        refunds: None,
+    }
+}

@@ -1,0 +1,119 @@
+//! What a delivery's headers say.
+//!
+//! Owns the header names, in both of Shopify's spellings (`X-Shopify-*` and the newer `Shopify-*`). Headers are not
+//! signed: apart from the signature itself all of it is hints, and a hint that is overlong or malformed is no hint.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::SignatureError;
+use crate::event::{Provenance, Text};
+
+/// Longest hint, in bytes.
+const MAX_HINT: usize = 255;
+
+/// The raw value of the signature header.
+///
+/// # Errors
+/// [`SignatureError::Missing`] or [`SignatureError::Doubled`]: both spellings may stand side by side only where they
+/// say the same.
+pub fn signature(headers: &HeaderMap) -> Result<&[u8], SignatureError> {
+    let prefixed = single(headers, "x-shopify-hmac-sha256")?;
+    let plain = single(headers, "shopify-hmac-sha256")?;
+    match (prefixed, plain) {
+        (Some(one), Some(other)) if one != other => Err(SignatureError::Doubled),
+        (Some(value), _) | (None, Some(value)) => Ok(value.as_bytes()),
+        (None, None) => Err(SignatureError::Missing),
+    }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, SignatureError> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    match values.next() {
+        Some(_) => Err(SignatureError::Doubled),
+        None => Ok(first),
+    }
+}
+
+/// What the headers claim about a delivery. All of it is unsigned; each is printable ASCII of at most 255 bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryHints<'a> {
+    /// `orders/create`.
+    pub topic: Option<&'a str>,
+    /// Shop domain, lower case.
+    pub shop: Option<Cow<'a, str>>,
+    /// One per change and subscription, equal across Shopify's retries.
+    pub webhook_id: Option<&'a str>,
+    /// Shared by all subscriptions that one change triggers.
+    pub event_id: Option<&'a str>,
+    /// When the change happened, as written.
+    pub triggered_at: Option<&'a str>,
+    /// `2026-04`.
+    pub api_version: Option<&'a str>,
+    /// The order concerned; digits.
+    pub order_id: Option<&'a str>,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+    /// A notification sent by hand from the admin.
+    pub test: bool,
+}
+
+impl<'a> DeliveryHints<'a> {
+    /// Reads them; never fails.
+    #[must_use]
+    pub fn new(headers: &'a HeaderMap) -> Self {
+        Self {
+            topic: hint(headers, "x-shopify-topic"),
+            shop: hint(headers, "x-shopify-shop-domain")
+                .filter(|shop| is_domain(shop))
+                .map(lower_case),
+            webhook_id: hint(headers, "x-shopify-webhook-id"),
+            event_id: hint(headers, "x-shopify-event-id"),
+            triggered_at: hint(headers, "x-shopify-triggered-at"),
+            api_version: hint(headers, "x-shopify-api-version"),
+            order_id: hint(headers, "x-shopify-order-id").filter(|id| id.bytes().all(|b| b.is_ascii_digit())),
+            traceparent: plain_hint(headers, "traceparent"),
+            test: hint(headers, "x-shopify-test").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+        }
+    }
+
+    /// They as they stand beside the event in a stream entry.
+    #[must_use]
+    pub fn provenance(&self) -> Provenance<'_> {
+        Provenance {
+            source: Some("shopify".into()),
+            shop: self.shop.as_deref().map(Text::from),
+            topic: self.topic.map(Text::from),
+            webhook_id: self.webhook_id.map(Text::from),
+            shopify_event_id: self.event_id.map(Text::from),
+            triggered_at: self.triggered_at.map(Text::from),
+            api_version: self.api_version.map(Text::from),
+            traceparent: self.traceparent.map(Text::from),
+        }
+    }
+}
+
+/// The value under the prefixed name, else under the plain one.
+fn hint<'a>(headers: &'a HeaderMap, prefixed: &str) -> Option<&'a str> {
+    plain_hint(headers, prefixed).or_else(|| plain_hint(headers, prefixed.strip_prefix("x-")?))
+}
+
+fn plain_hint<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    // `to_str` admits visible ASCII, space and tab only.
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    (!text.is_empty() && text.len() <= MAX_HINT).then_some(text)
+}
+
+fn is_domain(text: &str) -> bool {
+    text.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+}
+
+fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Cow::Owned(text.to_ascii_lowercase());
+    }
+    Cow::Borrowed(text)
+}

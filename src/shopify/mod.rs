@@ -1,0 +1,23 @@
+//! Everything that is Shopify's: signature, headers, topics, bodies.
+//!
+//! Pure: bytes and headers in, an [`OrderEvent`](crate::event::OrderEvent) or a reason out; no I/O, no clock.
+//! Invariants: nothing of a body is looked at before [`Keyring::verify`] (the caller's duty, held by the extractor's
+//! type); headers are not signed and therefore only hints; no error text repeats a value; no personal field gets into
+//! an event.
+
+mod convert;
+mod headers;
+mod identity;
+mod order;
+mod redact;
+mod refund;
+mod signature;
+mod thin;
+mod topic;
+
+pub use convert::{ConvertError, convert};
+pub use headers::{DeliveryHints, signature};
+pub use identity::{EVENT_NAMESPACE, digest, event_id};
+pub use redact::{PERSONAL_FIELDS, redact};
+pub use signature::{InvalidKeyring, Keyring, SignatureError};
+pub use topic::{Shape, Topic, TopicError};

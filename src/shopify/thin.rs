@@ -1,0 +1,126 @@
+//! Bodies that tell something about an order without being the order.
+//!
+//! Owns where each of them keeps the order's id and its time. Thin events never carry `total_amount` or lines.
+
+use serde::Deserialize;
+
+use super::refund::{self, RefundBody};
+use super::{ConvertError, DeliveryHints};
+use crate::event::{Id, OrderEvent, Text, Timestamp, is_currency, json};
+
+/// What these bodies have in common; each has some of it.
+#[derive(Debug, Deserialize)]
+struct ThinBody<'a> {
+    #[serde(borrow)]
+    id: Option<Id<'a>>,
+    #[serde(borrow)]
+    order_id: Option<Id<'a>>,
+    #[serde(borrow)]
+    committed_at: Option<Timestamp<'a>>,
+    #[serde(borrow)]
+    processed_at: Option<Timestamp<'a>>,
+    #[serde(borrow)]
+    updated_at: Option<Timestamp<'a>>,
+    #[serde(borrow)]
+    created_at: Option<Timestamp<'a>>,
+    #[serde(borrow)]
+    currency: Option<Text<'a>>,
+    test: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EditBody<'a> {
+    #[serde(borrow)]
+    order_edit: Option<ThinBody<'a>>,
+}
+
+/// `{"id": ...}`; it happened when it was triggered.
+pub(super) fn deletion<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
+    let body: ThinBody<'a> = json::parse(body)?;
+    Ok(OrderEvent {
+        order_id: body.id.ok_or_else(|| missing("id"))?,
+        ..blank
+    })
+}
+
+/// `{"order_edit": {...}}`.
+pub(super) fn edit<'a>(
+    body: &'a [u8],
+    blank: OrderEvent<'a>,
+    hints: &'a DeliveryHints<'_>,
+) -> Result<OrderEvent<'a>, ConvertError> {
+    let body: EditBody<'a> = json::parse(body)?;
+    body.order_edit
+        .ok_or_else(|| missing("order_edit"))?
+        .fill(blank, hints, "order_edit.order_id")
+}
+
+/// A refund, which is the event's only one.
+pub(super) fn refund<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
+    let mut body: RefundBody<'a> = json::parse(body)?;
+    let order_id = body.order_id.take().ok_or_else(|| missing("order_id"))?;
+    let refund = refund::read(body, None)?;
+    Ok(OrderEvent {
+        order_id,
+        timestamp: refund.processed_at.clone().unwrap_or(blank.timestamp),
+        refunds: Some(vec![refund]),
+        ..blank
+    })
+}
+
+/// A payment transaction: its amount says nothing about the order's total, its currency does about the order's.
+pub(super) fn transaction<'a>(
+    body: &'a [u8],
+    blank: OrderEvent<'a>,
+    hints: &'a DeliveryHints<'_>,
+) -> Result<OrderEvent<'a>, ConvertError> {
+    let mut body: ThinBody<'a> = json::parse(body)?;
+    let currency = body.currency.take().filter(|code| is_currency(code.as_str()));
+    Ok(OrderEvent {
+        currency,
+        ..body.fill(blank, hints, "order_id")?
+    })
+}
+
+/// Anything else with an `order_id`.
+pub(super) fn note<'a>(
+    body: &'a [u8],
+    blank: OrderEvent<'a>,
+    hints: &'a DeliveryHints<'_>,
+) -> Result<OrderEvent<'a>, ConvertError> {
+    let body: ThinBody<'a> = json::parse(body)?;
+    body.fill(blank, hints, "order_id")
+}
+
+impl<'a> ThinBody<'a> {
+    /// The header's order id stands in where the body has none (risk assessments: `"order_id": null`).
+    fn fill(
+        self,
+        blank: OrderEvent<'a>,
+        hints: &'a DeliveryHints<'_>,
+        field: &'static str,
+    ) -> Result<OrderEvent<'a>, ConvertError> {
+        let order_id = self
+            .order_id
+            .or_else(|| hints.order_id.map(Id::from))
+            .ok_or_else(|| missing(field))?;
+        Ok(OrderEvent {
+            order_id,
+            timestamp: self
+                .committed_at
+                .or(self.processed_at)
+                .or(self.updated_at)
+                .or(self.created_at)
+                .unwrap_or(blank.timestamp),
+            test: blank.test.or(self.test),
+            ..blank
+        })
+    }
+}
+
+fn missing(field: &'static str) -> ConvertError {
+    ConvertError::Missing {
+        fields: vec![field],
+        cause: "without it nobody can tell which order this is about",
+    }
+}

@@ -1,0 +1,123 @@
+//! The topics that become events.
+//!
+//! Owns the one table from topic to event type. A closed set: what is not in it is quarantined, never refused.
+
+/// How a body is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// The order as a whole.
+    Order,
+    /// Only the id of a deleted order.
+    Deletion,
+    /// An envelope `order_edit`.
+    Edit,
+    /// One refund.
+    Refund,
+    /// One payment transaction.
+    Transaction,
+    /// Something else that names its order in `order_id`.
+    Note,
+}
+
+/// A known topic. Can only be had from [`Topic::parse`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Topic {
+    name: &'static str,
+    event_type: &'static str,
+    shape: Shape,
+}
+
+/// Why a topic becomes no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// No topic header.
+    #[error("the delivery names no topic (X-Shopify-Topic)")]
+    Missing,
+    /// Not in the table.
+    #[error("the topic is none that this service turns into events; remove the subscription or point it elsewhere")]
+    Unknown,
+    /// A privacy request.
+    #[error(
+        "a privacy request (customers/data_request, customers/redact, shop/redact): it is kept here, but the law \
+         requires the merchant to act on it, and this service does not"
+    )]
+    Privacy,
+}
+
+const PRIVACY: [&str; 3] = ["customers/data_request", "customers/redact", "shop/redact"];
+
+const TOPICS: [Topic; 18] = [
+    topic("orders/create", "order.created", Shape::Order),
+    topic("orders/updated", "order.updated", Shape::Order),
+    topic("orders/paid", "order.paid", Shape::Order),
+    topic("orders/partially_fulfilled", "order.partially_fulfilled", Shape::Order),
+    topic("orders/fulfilled", "order.fulfilled", Shape::Order),
+    topic("orders/cancelled", "order.cancelled", Shape::Order),
+    topic("orders/delete", "order.deleted", Shape::Deletion),
+    topic("orders/edited", "order.edited", Shape::Edit),
+    topic("refunds/create", "refund.created", Shape::Refund),
+    topic(
+        "order_transactions/create",
+        "order_transaction.created",
+        Shape::Transaction,
+    ),
+    topic(
+        "orders/risk_assessment_changed",
+        "order.risk_assessment_changed",
+        Shape::Note,
+    ),
+    topic(
+        "orders/shopify_protect_eligibility_changed",
+        "order.shopify_protect_eligibility_changed",
+        Shape::Note,
+    ),
+    topic("fulfillments/create", "fulfillment.created", Shape::Note),
+    topic("fulfillments/update", "fulfillment.updated", Shape::Note),
+    topic("fulfillment_events/create", "fulfillment_event.created", Shape::Note),
+    topic("fulfillment_events/delete", "fulfillment_event.deleted", Shape::Note),
+    topic("disputes/create", "dispute.created", Shape::Note),
+    topic("disputes/update", "dispute.updated", Shape::Note),
+];
+
+const fn topic(name: &'static str, event_type: &'static str, shape: Shape) -> Topic {
+    Topic {
+        name,
+        event_type,
+        shape,
+    }
+}
+
+impl Topic {
+    /// Finds the topic that the header names.
+    ///
+    /// # Errors
+    /// Why it becomes no event.
+    pub fn parse(header: Option<&str>) -> Result<Self, TopicError> {
+        let name = header.ok_or(TopicError::Missing)?;
+        if PRIVACY.contains(&name) {
+            return Err(TopicError::Privacy);
+        }
+        TOPICS
+            .into_iter()
+            .find(|topic| topic.name == name)
+            .ok_or(TopicError::Unknown)
+    }
+
+    /// As Shopify writes it, `orders/create`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// What the event is called, `order.created`.
+    #[must_use]
+    pub fn event_type(self) -> &'static str {
+        self.event_type
+    }
+
+    /// How its body is built.
+    #[must_use]
+    pub fn shape(self) -> Shape {
+        self.shape
+    }
+}
