@@ -16,6 +16,7 @@
 )]
 
 pub mod class;
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod ingest;
@@ -23,5 +24,6 @@ pub mod metrics;
 pub mod shopify;
 pub mod shutdown;
 pub mod stream;
+pub mod telemetry;
 pub mod warehouse;
 pub mod worker;

@@ -18,6 +18,8 @@ pub struct Reloaded {
     pub redis_url: Option<Secret>,
     /// PostgreSQL, where it is configured.
     pub database_url: Option<Secret>,
+    /// PostgreSQL as the role that owns the schema, where that is another.
+    pub migrate_url: Option<Secret>,
 }
 
 impl Config {
@@ -35,6 +37,10 @@ impl Config {
             auth: fresh.auth,
             admin_token: fresh.admin.token,
             redis_url: fresh.redis.map(|redis| redis.url),
+            migrate_url: fresh
+                .database
+                .as_ref()
+                .and_then(|database| database.migrate_url.clone()),
             database_url: fresh.database.map(|database| database.url),
         })
     }
@@ -69,5 +75,34 @@ pub(super) fn by_shop(path: &Path) -> Result<BTreeMap<String, Vec<Secret>>, Stri
         Err(format!("{} names no shop", path.display()))
     } else {
         Ok(shops)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn lists_by_shop_are_read_and_bad_ones_are_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shops.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            by_shop(&path)
+        };
+        let shops = read("\"A.myshopify.com\" = [\"new\", \"old\"]\n\"b.myshopify.com\" = [\"other\"]").unwrap();
+        assert_eq!(shops["a.myshopify.com"][1].expose_secret(), "old");
+        for (text, what) in [
+            ("", "names no shop"),
+            ("\"a\" = []", "has no secret for a"),
+            ("\"a\" = [\"s3cret\"]\n\"A\" = [\"s3cret\"]", "names a twice"),
+            ("\"a\" = [\"x\"]\n\"b\" = \"s3cret\"", "at line 2"),
+            ("\"a\" = [s3cret]", "at line 1"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(what) && !error.contains("s3cret"), "{text}: {error}");
+        }
     }
 }

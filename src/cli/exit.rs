@@ -1,0 +1,66 @@
+//! Exit codes, and the failures that lead to them.
+
+use std::process::ExitCode;
+
+use crate::config::ConfigErrors;
+use crate::config::local::LocalError;
+
+/// How the program ends (the codes of sysexits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The command line is wrong.
+    Usage = 64,
+    /// A service cannot be reached, or does not do what was asked.
+    Unavailable = 69,
+    /// The configuration is wrong.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked. Texts say what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Wrong usage; the text is complete and ends its own line.
+    #[error("{0}")]
+    Usage(String),
+    /// A service is away, or refused.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// Local mode has no secrets.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// Everything is printed already.
+    #[error("{0:?}")]
+    Reported(Exit),
+}
+
+impl Failure {
+    /// The exit code it means.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Unavailable(_) => Exit::Unavailable,
+            Self::Config(_) | Self::Local(_) => Exit::Config,
+            Self::Reported(exit) => *exit,
+        }
+    }
+
+    pub(super) fn print(&self) {
+        match self {
+            Self::Usage(text) => eprint!("{text}"),
+            Self::Reported(_) => {}
+            Self::Unavailable(_) | Self::Config(_) | Self::Local(_) => eprintln!("orderstream: {self}"),
+        }
+    }
+}

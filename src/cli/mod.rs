@@ -1,0 +1,146 @@
+//! The command line: one file a command.
+//!
+//! Owns arguments, exit codes and what is printed. Results go to stdout, logs and errors to stderr. Must hold no logic
+//! of its own beyond that: a command loads its configuration, calls one thing, and prints what came of it.
+
+mod exit;
+mod health;
+mod run;
+mod send;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use self::exit::{Exit, Failure};
+use crate::config::{Config, Inputs, Purpose};
+
+/// Names that later releases fill.
+const RESERVED: [&str; 9] = [
+    "capture",
+    "dead-letters",
+    "drain",
+    "forget",
+    "import",
+    "rebuild",
+    "reconcile",
+    "replay",
+    "trace",
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  orderstream check                         say what is missing, and how to mend it
+  orderstream migrate                       make or update the warehouse schema
+  orderstream run                           ingest and workers in one process
+  orderstream send --count 1000 --rate 50   send signed test orders to it
+  orderstream status                        how the stream and its workers are
+
+Every setting is a variable or the flag of the same name; `orderstream --help` lists them all.
+Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
+Exit codes: 0 done, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
+
+/// Takes Shopify order webhooks, makes them durable in a Redis Stream, and lands each in PostgreSQL exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "orderstream", version, about, after_help = EXAMPLES, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ingest and workers in one process (what `orderstream` alone does)
+    Run,
+    /// Only ingest: takes webhooks and batches, never opens the warehouse
+    Serve,
+    /// Only workers: loads the warehouse from the stream
+    Work,
+    /// Send signed test webhooks to a running instance
+    Send(send::SendArgs),
+    /// The health of this node as an exit code, for HEALTHCHECK
+    Health(health::HealthArgs),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Args)]
+struct Output {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the program: parses, loads, acts; answers the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    let outcome = parse(args, env).and_then(|parsed| match parsed {
+        Some((command, inputs)) => dispatch(command, inputs),
+        None => Ok(()),
+    });
+    match outcome {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            failure.print();
+            failure.exit().into()
+        }
+    }
+}
+
+/// The command and its inputs; `None` where help or version was asked for and is printed.
+fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Option<(Command, Inputs)>, Failure> {
+    let program = settings::add_to(Cli::command()).subcommands(RESERVED.map(reserved));
+    let matches = match program.try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => return Err(Failure::Usage(error.render().to_string())),
+        Err(help) => {
+            // A reader that closed its end (`--help | head`) has what it wanted.
+            let _ = help.print();
+            return Ok(None);
+        }
+    };
+    if let Some(name) = matches.subcommand_name().filter(|name| RESERVED.contains(name)) {
+        return Err(Failure::Usage(format!(
+            "error: `{name}` is reserved for a later release\n"
+        )));
+    }
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.to_string_lossy().into()));
+    let inputs = Inputs {
+        flags: Arc::new(settings::given(&matches)),
+        env: Arc::new(env.into_iter().filter_map(text).collect::<BTreeMap<_, _>>()),
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.render().to_string()))?;
+    Ok(Some((cli.command.unwrap_or(Command::Run), inputs)))
+}
+
+fn reserved(name: &'static str) -> clap::Command {
+    let rest = clap::Arg::new("rest")
+        .num_args(0..)
+        .trailing_var_arg(true)
+        .allow_hyphen_values(true);
+    clap::Command::new(name).hide(true).disable_help_flag(true).arg(rest)
+}
+
+fn dispatch(command: Command, inputs: Inputs) -> Result<(), Failure> {
+    // Only fails where a provider is installed already, which is then the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
+    runtime.block_on(async {
+        match command {
+            Command::Run => run::run(Purpose::Run, inputs).await,
+            Command::Serve => run::run(Purpose::Serve, inputs).await,
+            Command::Work => run::run(Purpose::Work, inputs).await,
+            Command::Send(args) => send::run(args, load(Purpose::Client, inputs)?).await,
+            Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,
+        }
+    })
+}
+
+fn load(purpose: Purpose, inputs: Inputs) -> Result<Config, Failure> {
+    Ok(Config::load(purpose, inputs)?)
+}

@@ -1,0 +1,29 @@
+//! `run`, `serve`, `work`: load, start the logs, hand over to `app`.
+
+use super::Failure;
+use crate::config::{Config, Inputs, Purpose};
+use crate::telemetry;
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// The configuration is wrong, or what it names cannot be used.
+pub(super) async fn run(purpose: Purpose, inputs: Inputs) -> Result<(), Failure> {
+    let mut config = Config::load(purpose, inputs)?;
+    let local = config.adopt_local()?;
+    let _logs = telemetry::start(&config.log);
+    for warning in config.warnings.iter().chain(&config.unknown_names) {
+        tracing::warn!("{warning}");
+    }
+    if local.is_some() {
+        greet(&config);
+    }
+    Err(Failure::Unavailable("app::run is not there yet".to_owned()))
+}
+
+fn greet(config: &Config) {
+    let folder = config.data_dir.display();
+    let url = super::health::nearby(config.public.addr);
+    tracing::info!("local mode: no secret is configured, so one was made and is kept in {folder}");
+    tracing::info!("send a first order:  orderstream send --data-dir {folder} --url http://{url}");
+}
