@@ -1,0 +1,129 @@
+//! One batch: decoded whole, loaded whole; split only to find what is at fault.
+//!
+//! Invariants: an entry at fault costs its neighbours some halving and nothing else; a fault of the handler's
+//! surroundings is waited out with everything in hand, and no entry is blamed for it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::HandlerError;
+use super::consumer::{Consumer, decode};
+use super::outage::{Outage, rest};
+use super::processor::Turn;
+use super::trial;
+use super::waiting::Suspect;
+use crate::class::Class;
+use crate::event::EventRecord;
+use crate::stream::{Delivered, StreamId};
+
+/// Entries decoded before other tasks of the thread get their turn.
+const DECODED_AT_ONCE: usize = 32;
+
+/// Failures in a row after which smaller loads are tried: a batch too large for a timeout would fail for ever.
+const PATIENCE: u32 = 5;
+
+/// Settles a batch; answers the entries that are to be tried alone later.
+pub(super) async fn run(
+    consumer: Arc<Consumer>,
+    delivered: Vec<Delivered>,
+    mut turn: Turn,
+    stop: CancellationToken,
+) -> Vec<Suspect> {
+    let mut records = Vec::with_capacity(delivered.len());
+    let mut places = Vec::with_capacity(delivered.len());
+    let mut faults = Vec::new();
+    for (place, one) in delivered.iter().enumerate() {
+        match decode(&one.entry) {
+            Ok(record) => {
+                records.push(record);
+                places.push(place);
+            }
+            Err(fault) => faults.push((place, fault)),
+        }
+        if place % DECODED_AT_ONCE == DECODED_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    turn.come().await;
+    let ids: Vec<StreamId> = places.iter().map(|&place| delivered[place].entry.id).collect();
+    let unsettled = load(&consumer, &records, &ids, &stop).await;
+    drop(records);
+    faults.extend(
+        unsettled
+            .at_fault
+            .into_iter()
+            .map(|(index, fault)| (places[index], fault)),
+    );
+
+    let mut aside = Vec::with_capacity(faults.len() + unsettled.spared.len());
+    let suspect = |place: usize| delivered.get(place).cloned();
+    for index in unsettled.spared {
+        aside.extend(suspect(places[index]).map(|one| Suspect::new(one, consumer.config.retry_delay)));
+    }
+    for (place, fault) in faults {
+        if let Some(one) = suspect(place) {
+            aside.extend(trial::count_failure(&consumer, Suspect::new(one, Default::default()), fault).await);
+        }
+    }
+    aside
+}
+
+/// What a load left over, by index.
+#[derive(Default)]
+struct Unsettled {
+    /// Failed alone.
+    at_fault: Vec<(usize, HandlerError)>,
+    /// Could not be loaded while the handler says that it is ready.
+    spared: Vec<usize>,
+}
+
+/// Loads and acks, halving whatever fails as poison until the entries at fault stand alone.
+async fn load(
+    consumer: &Consumer,
+    records: &[EventRecord<'_>],
+    ids: &[StreamId],
+    stop: &CancellationToken,
+) -> Unsettled {
+    let mut unsettled = Unsettled::default();
+    let mut outage = Outage::of("loading");
+    let mut ranges: Vec<_> = std::iter::once(0..records.len()).collect();
+    while let Some(range) = ranges.pop() {
+        if range.is_empty() {
+            continue;
+        }
+        let error = match consumer.handle(&records[range.clone()]).await {
+            Ok(()) => {
+                outage.over();
+                consumer.ack(&ids[range], &[]).await;
+                continue;
+            }
+            Err(error) => error,
+        };
+        match error.class {
+            Class::Poison | Class::Bug if range.len() == 1 => unsettled.at_fault.push((range.start, error)),
+            Class::Poison | Class::Bug => ranges.extend(halves(range)),
+            Class::Transient => {
+                if !rest(outage.failed(&error), stop).await {
+                    return unsettled;
+                }
+                let impatient = outage.failures() > PATIENCE;
+                if impatient && range.len() > 1 {
+                    ranges.extend(halves(range));
+                } else if impatient && consumer.handler.ready().await.is_ok() {
+                    unsettled.spared.push(range.start);
+                } else {
+                    ranges.push(range);
+                }
+            }
+        }
+    }
+    unsettled
+}
+
+/// The later half first, since the earlier is to be popped first.
+fn halves(range: Range<usize>) -> [Range<usize>; 2] {
+    let middle = range.start + range.len() / 2;
+    [middle..range.end, range.start..middle]
+}

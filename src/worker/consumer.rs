@@ -1,0 +1,158 @@
+//! One consumer of the group: what its reader, its processor and the shared roles have in common.
+//!
+//! Owns the calls to handler and stream that every role meets the same way. Invariant: what leaves the hand was acked,
+//! dead-lettered, or knowingly left pending.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use time::OffsetDateTime;
+use tracing::error;
+
+use super::held::Held;
+use super::outage::Outage;
+use super::outcome::Limits;
+use super::pulse::Pulse;
+use super::{Handler, HandlerError};
+use crate::class::Class;
+use crate::config::WorkerConfig;
+use crate::event::EventRecord;
+use crate::metrics::Metrics;
+use crate::stream::{Claim, Claimed, Delivered, Entry, Stream, StreamError, StreamId, codec};
+
+/// Beyond the time a read may block, and a claim may take, a loop that does not move is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// One page of claimed entries that are in hand now.
+pub(super) struct Page {
+    pub(super) entries: Vec<Delivered>,
+    pub(super) next: Option<StreamId>,
+}
+
+/// A member of the group.
+pub(super) struct Consumer {
+    pub(super) name: String,
+    pub(super) stream: Arc<dyn Stream>,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) config: WorkerConfig,
+    pub(super) metrics: Metrics,
+    pub(super) held: Held,
+    pub(super) reading: Pulse,
+    pub(super) loading: Pulse,
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    pub(super) fn new(
+        name: String,
+        stream: Arc<dyn Stream>,
+        handler: Arc<dyn Handler>,
+        config: WorkerConfig,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            name,
+            stream,
+            handler,
+            config,
+            metrics,
+            held: Held::default(),
+            reading: Pulse::new(),
+            loading: Pulse::new(),
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            max_deliveries: self.config.max_deliveries,
+            retry_delay: self.config.retry_delay,
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        let bound = self.config.block + STUCK;
+        self.reading.is_alive(bound) && self.loading.is_alive(bound)
+    }
+
+    /// Takes new entries in hand.
+    pub(super) fn take_new(&self, entries: Vec<Delivered>) -> Vec<Delivered> {
+        self.held.take(entries, &HashSet::new())
+    }
+
+    /// Claims a page and takes in hand what is not there already.
+    pub(super) async fn claim(&self, which: Claim, start: StreamId) -> Result<Page, StreamError> {
+        let before = self.held.ids();
+        let claimed = self
+            .stream
+            .claim(&self.name, which, start, self.config.read_count)
+            .await?;
+        let Claimed { entries, deleted, next } = claimed;
+        if let Some(first) = deleted.first() {
+            self.metrics.entries_lost.inc_by(deleted.len() as u64);
+            error!(count = deleted.len(), %first, "entries that were pending are gone from the stream: they are lost");
+        }
+        let entries = self.held.take(entries, &before);
+        Ok(Page { entries, next })
+    }
+
+    /// Hands the events to the handler. A panic in it is a bug, not the end.
+    pub(super) async fn handle(&self, records: &[EventRecord<'_>]) -> Result<(), HandlerError> {
+        let began = Instant::now();
+        self.loading.beat();
+        let handled = AssertUnwindSafe(self.handler.handle(records)).catch_unwind().await;
+        let handled = handled.unwrap_or_else(|panic| Err(bug("the handler", &*panic)))?;
+        self.metrics.load_seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics.events_loaded.inc_by(handled.new);
+        self.metrics.events_known.inc_by(handled.known);
+        let now = OffsetDateTime::now_utc();
+        for record in records {
+            // Clocks of the two machines may differ by more than the delay.
+            let delay = (now - record.received_at).as_seconds_f64().max(0.0);
+            self.metrics.commit_delay_seconds.observe(delay);
+        }
+        Ok(())
+    }
+
+    /// Acks until it worked; the effects are durable, so nothing is loaded again for a failing ack.
+    pub(super) async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) {
+        let mut outage = Outage::of("acking");
+        while let Err(error) = self.stream.ack(ids, tried).await {
+            self.loading.beat();
+            tokio::time::sleep(outage.failed(&error)).await;
+        }
+        outage.over();
+        self.held.release(ids);
+    }
+}
+
+/// Decodes; what cannot be decoded, or makes the decoder panic, is at fault itself.
+pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {
+    match catch_unwind(AssertUnwindSafe(|| codec::decode(entry))) {
+        Ok(Ok(record)) => Ok(record),
+        Ok(Err(error)) => Err(HandlerError {
+            class: Class::Poison,
+            message: error.to_string(),
+        }),
+        Err(panic) => Err(bug("the decoder", &*panic)),
+    }
+}
+
+/// The panic's text may repeat content, so only where it happened is kept; the panic hook has said the rest.
+fn bug(place: &str, _panic: &(dyn Any + Send)) -> HandlerError {
+    HandlerError {
+        class: Class::Bug,
+        message: format!("{place} panicked"),
+    }
+}

@@ -1,0 +1,79 @@
+//! Which entries one consumer has in hand: read or claimed, and not yet acked, dead-lettered or given up.
+//!
+//! Invariants: an entry is in hand once; what is in hand is kept fresh by the keeper; what was lost to another consumer
+//! is never counted against its entry.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::stream::{Delivered, StreamId};
+
+/// Ids in hand.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<HashSet<StreamId>>);
+
+impl Held {
+    /// Takes what is not in hand yet, and was not in hand `before` the entries were asked for either: an entry that was
+    /// settled while the stream was still answering must not come back.
+    pub(super) fn take(&self, entries: Vec<Delivered>, before: &HashSet<StreamId>) -> Vec<Delivered> {
+        let mut held = self.lock();
+        entries
+            .into_iter()
+            .filter(|delivered| !before.contains(&delivered.entry.id) && held.insert(delivered.entry.id))
+            .collect()
+    }
+
+    /// Lets go.
+    pub(super) fn release(&self, ids: &[StreamId]) {
+        let mut held = self.lock();
+        for id in ids {
+            held.remove(id);
+        }
+    }
+
+    pub(super) fn contains(&self, id: StreamId) -> bool {
+        self.lock().contains(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn ids(&self) -> HashSet<StreamId> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<StreamId>> {
+        // No operation above leaves the set half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{Attempts, Entry, Fields};
+
+    fn delivered(ms: u64) -> Delivered {
+        Delivered {
+            entry: Entry {
+                id: StreamId { ms, seq: 0 },
+                fields: Fields::default(),
+            },
+            deliveries: 1,
+            attempts: Attempts::default(),
+        }
+    }
+
+    #[test]
+    fn takes_each_once_and_nothing_that_was_settled_meanwhile() {
+        let held = Held::default();
+        assert_eq!(held.take(vec![delivered(1), delivered(2)], &HashSet::new()).len(), 2);
+        let before = held.ids();
+        held.release(&[StreamId { ms: 1, seq: 0 }]);
+        let taken = held.take(vec![delivered(1), delivered(2), delivered(3)], &before);
+        assert_eq!(taken, [delivered(3)]);
+        assert_eq!(held.len(), 2);
+        assert!(!held.contains(StreamId { ms: 1, seq: 0 }));
+    }
+}

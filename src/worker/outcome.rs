@@ -1,0 +1,159 @@
+//! What is to happen to an entry: two pure tables.
+//!
+//! Owns the only place where a [`Class`] turns into a fate. Invariants: nothing but failures of the entry alone, and
+//! tries alone that never ended, lead to the dead letters; a fault of the surroundings leads back to another try.
+
+use std::time::Duration;
+
+use crate::class::Class;
+use crate::stream::Attempts;
+use crate::worker::backoff::grown;
+
+/// Handed out more often than this, an entry may be what ended its workers.
+const TRUSTED_DELIVERIES: u64 = 2;
+
+/// No entry waits longer than this for its next try.
+const LONGEST_DELAY: Duration = Duration::from_secs(600);
+
+/// How patient a worker is with one entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Attempts before the dead letters; at least 1.
+    pub(super) max_deliveries: u32,
+    /// Delay after the first failed attempt; doubles with each.
+    pub(super) retry_delay: Duration,
+}
+
+/// How an entry that has just arrived is to be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// With its neighbours.
+    Together,
+    /// By itself, after this delay.
+    Alone(Duration),
+    /// Not at all: too many tries at it ended with the worker.
+    DeadLetter,
+}
+
+/// What a try at one entry alone leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is done.
+    Ack,
+    /// Something else was at fault: try again, nothing is counted.
+    Retry,
+    /// It stays pending and is tried again after this delay.
+    LeavePending(Duration),
+    /// No try will help.
+    DeadLetter,
+}
+
+/// The first table: `deliveries` as the stream counts them, and what is on record of earlier tries.
+pub(super) fn plan(deliveries: u64, attempts: Attempts, limits: Limits) -> Plan {
+    let Attempts { failed, unfinished } = attempts;
+    if unfinished >= limits.max_deliveries.saturating_mul(2) {
+        Plan::DeadLetter
+    } else if unfinished > 0 {
+        // Whoever kills workers from outside should not meet the same entry again and again.
+        Plan::Alone(delay(limits, unfinished))
+    } else if failed > 0 {
+        Plan::Alone(delay(limits, failed - 1))
+    } else if deliveries > TRUSTED_DELIVERIES {
+        Plan::Alone(Duration::ZERO)
+    } else {
+        Plan::Together
+    }
+}
+
+/// The second table: `fault` of the try, if any, and the record with this try in it.
+pub(super) fn outcome(fault: Option<Class>, attempts: Attempts, limits: Limits) -> Outcome {
+    match fault {
+        None => Outcome::Ack,
+        Some(Class::Transient) => Outcome::Retry,
+        Some(Class::Poison | Class::Bug) if attempts.failed >= limits.max_deliveries => Outcome::DeadLetter,
+        Some(Class::Poison | Class::Bug) => Outcome::LeavePending(delay(limits, attempts.failed.saturating_sub(1))),
+    }
+}
+
+fn delay(limits: Limits, step: u32) -> Duration {
+    grown(limits.retry_delay, step, LONGEST_DELAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max_deliveries: 3,
+        retry_delay: Duration::from_secs(1),
+    };
+
+    fn tried(failed: u32, unfinished: u32) -> Attempts {
+        Attempts { failed, unfinished }
+    }
+
+    fn alone(seconds: u64) -> Plan {
+        Plan::Alone(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn plans() {
+        let table = [
+            (1, tried(0, 0), Plan::Together),
+            (2, tried(0, 0), Plan::Together),
+            (3, tried(0, 0), alone(0)),
+            (900, tried(0, 0), alone(0)),
+            (2, tried(1, 0), alone(1)),
+            (2, tried(2, 0), alone(2)),
+            // On record as finished, but not yet in the dead letters: one more try brings its error back.
+            (9, tried(3, 0), alone(4)),
+            (3, tried(0, 1), alone(2)),
+            (3, tried(2, 3), alone(8)),
+            (3, tried(0, 5), alone(32)),
+            (3, tried(0, 6), Plan::DeadLetter),
+            (3, tried(0, u32::MAX), Plan::DeadLetter),
+        ];
+        for (deliveries, attempts, expected) in table {
+            assert_eq!(
+                plan(deliveries, attempts, LIMITS),
+                expected,
+                "{deliveries} {attempts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn outcomes() {
+        let pending = |seconds| Outcome::LeavePending(Duration::from_secs(seconds));
+        let table = [
+            (None, tried(0, 1), Outcome::Ack),
+            (None, tried(9, 9), Outcome::Ack),
+            (Some(Class::Transient), tried(0, 1), Outcome::Retry),
+            (Some(Class::Transient), tried(9, 9), Outcome::Retry),
+            (Some(Class::Poison), tried(1, 0), pending(1)),
+            (Some(Class::Poison), tried(2, 0), pending(2)),
+            (Some(Class::Poison), tried(3, 0), Outcome::DeadLetter),
+            (Some(Class::Poison), tried(4, 0), Outcome::DeadLetter),
+            (Some(Class::Bug), tried(2, 0), pending(2)),
+            (Some(Class::Bug), tried(3, 0), Outcome::DeadLetter),
+        ];
+        for (fault, attempts, expected) in table {
+            assert_eq!(outcome(fault, attempts, LIMITS), expected, "{fault:?} {attempts:?}");
+        }
+    }
+
+    #[test]
+    fn no_delay_outgrows_its_bound() {
+        assert_eq!(
+            outcome(
+                Some(Class::Poison),
+                tried(40, 0),
+                Limits {
+                    max_deliveries: 99,
+                    ..LIMITS
+                }
+            ),
+            Outcome::LeavePending(LONGEST_DELAY)
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! The reclaimer: takes over what other consumers left pending.
+//!
+//! Invariants: it claims only with a place in hand, and only while the handler is ready (claiming during an outage only
+//! moves entries around and raises their delivery counts). Of the workers of a process the first does it for all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::backoff::spread;
+use super::consumer::Consumer;
+use super::outage::{Outage, rest};
+use crate::stream::{Claim, Delivered, StreamError, StreamId};
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Reclaims until `stop` fires.
+pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Delivered>>, stop: CancellationToken) {
+    let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    let mut outage = Outage::of("reclaiming");
+    while rest(spread(pause, rand::random()), &stop).await {
+        if consumer.handler.ready().await.is_err() {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            pass = pass(&consumer, &batches) => match pass {
+                Ok(()) => outage.over(),
+                Err(error) => {
+                    outage.failed(&error);
+                }
+            }
+        }
+    }
+}
+
+/// Goes through all stale entries once. Being dropped is safe: what was claimed is then pending with us.
+async fn pass(consumer: &Consumer, batches: &mpsc::Sender<Vec<Delivered>>) -> Result<(), StreamError> {
+    let mut start = Some(StreamId::default());
+    while let Some(from) = start {
+        let Ok(permit) = batches.reserve().await else {
+            return Ok(());
+        };
+        let page = consumer.claim(Claim::Stale(consumer.config.claim_idle), from).await?;
+        start = page.next;
+        if !page.entries.is_empty() {
+            consumer.metrics.reclaimed.inc_by(page.entries.len() as u64);
+            info!(
+                count = page.entries.len(),
+                consumer = consumer.name,
+                "took over entries that others left pending"
+            );
+            permit.send(page.entries);
+        }
+    }
+    Ok(())
+}

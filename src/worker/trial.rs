@@ -1,0 +1,123 @@
+//! One entry, tried alone.
+//!
+//! Invariants: a try is on record before it begins, so that it counts even if it ends this process; it begins only
+//! while the handler is ready, so that an outage does not look like a killer; an attempt counts only while the entry is
+//! in hand and only if the entry itself was at fault.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::HandlerError;
+use super::backoff::grown;
+use super::consumer::{Consumer, decode};
+use super::outcome::{Outcome, outcome};
+use super::processor::Turn;
+use super::waiting::Suspect;
+use crate::stream::{DeadLetter, Step};
+
+/// Bounds of the wait after a try that something else ended.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// Tries a suspect; answers it where another try is to be made.
+pub(super) async fn run(
+    consumer: Arc<Consumer>,
+    mut suspect: Suspect,
+    mut turn: Turn,
+    stop: CancellationToken,
+) -> Vec<Suspect> {
+    turn.come().await;
+    consumer.loading.beat();
+    if stop.is_cancelled() || !consumer.held.contains(suspect.id()) {
+        return Vec::new();
+    }
+    let left = match suspect.verdict.take() {
+        Some(verdict) => bury(&consumer, suspect, verdict).await,
+        None => attempt(&consumer, suspect).await,
+    };
+    Vec::from_iter(left)
+}
+
+async fn attempt(consumer: &Consumer, suspect: Suspect) -> Option<Suspect> {
+    if consumer.handler.ready().await.is_err() {
+        return Some(spare(suspect));
+    }
+    let id = suspect.id();
+    if let Err(error) = consumer.stream.record(id, Step::Begin).await {
+        warn!(%error, stream_id = %id, "cannot record that a try begins; it waits");
+        return Some(spare(suspect));
+    }
+    let tried = match decode(&suspect.delivered.entry) {
+        Ok(record) => consumer.handle(std::slice::from_ref(&record)).await,
+        Err(fault) => Err(fault),
+    };
+    let Err(fault) = tried else {
+        consumer.ack(&[id], &[id]).await;
+        return None;
+    };
+    if outcome(Some(fault.class), suspect.delivered.attempts, consumer.limits()) != Outcome::Retry {
+        return count_failure(consumer, suspect, fault).await;
+    }
+    if let Err(error) = consumer.stream.record(id, Step::Spared).await {
+        warn!(%error, stream_id = %id, "cannot record that a try ended");
+    }
+    Some(spare(suspect))
+}
+
+/// Counts an attempt; answers the entry where another is to be made.
+pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fault: HandlerError) -> Option<Suspect> {
+    let id = suspect.id();
+    if !consumer.held.contains(id) {
+        return None;
+    }
+    match consumer.stream.record(id, Step::Failed).await {
+        Ok(attempts) => suspect.delivered.attempts = attempts,
+        Err(error) => {
+            warn!(%error, stream_id = %id, "cannot record a failed attempt; the entry is tried again");
+            return Some(spare(suspect));
+        }
+    }
+    consumer.metrics.attempts_failed.inc();
+    let attempts = suspect.delivered.attempts;
+    match outcome(Some(fault.class), attempts, consumer.limits()) {
+        Outcome::LeavePending(delay) => {
+            warn!(error = %fault, stream_id = %id, attempts = attempts.failed, ?delay, "an entry failed alone; it is tried again");
+            Some(suspect.after(delay))
+        }
+        Outcome::DeadLetter => bury(consumer, suspect, fault.message).await,
+        Outcome::Ack | Outcome::Retry => Some(spare(suspect)),
+    }
+}
+
+/// Dead-letters; answers the entry where there was no room for it.
+async fn bury(consumer: &Consumer, mut suspect: Suspect, verdict: String) -> Option<Suspect> {
+    let (id, attempts) = (suspect.id(), suspect.delivered.attempts);
+    let letter = DeadLetter {
+        entry: suspect.delivered.entry.clone(),
+        error: verdict,
+        attempts: attempts.failed.max(attempts.unfinished),
+        consumer: consumer.name.clone(),
+    };
+    match consumer.stream.dead_letter(&letter).await {
+        Ok(true) => {
+            error!(error = letter.error, stream_id = %id, attempts = letter.attempts, "dead-lettered");
+            consumer.metrics.dead_letters.inc();
+            consumer.held.release(&[id]);
+            return None;
+        }
+        Ok(false) => warn!(stream_id = %id, "the dead letters are at their cap: the entry stays pending. Resolve some"),
+        Err(error) => info!(%error, stream_id = %id, "cannot dead-letter now; the entry stays pending"),
+    }
+    suspect.verdict = Some(letter.error);
+    Some(spare(suspect))
+}
+
+/// The same entry later; nothing is counted.
+fn spare(mut suspect: Suspect) -> Suspect {
+    let delay = grown(FIRST_DELAY, suspect.spared, LONGEST_DELAY);
+    suspect.spared = suspect.spared.saturating_add(1);
+    suspect.after(delay)
+}

@@ -1,0 +1,36 @@
+//! The trimmer: removes what every group has acked, beyond what is to be retained.
+//!
+//! Runs wherever the service runs, workers or not, since readers of other groups ack too. The stream decides what may
+//! go; this role only asks, once a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::outage::{Outage, rest};
+use crate::metrics::Metrics;
+use crate::stream::Stream;
+
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Trims until `stop` fires.
+pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationToken) {
+    let mut outage = Outage::of("trimming");
+    while rest(PAUSE, &stop).await {
+        match stream.trim().await {
+            Ok(trimmed) => {
+                outage.over();
+                let removed = trimmed.prefix + trimmed.pinned;
+                metrics.entries_trimmed.inc_by(removed);
+                if removed > 0 {
+                    debug!(trimmed.prefix, trimmed.pinned, "removed acked entries");
+                }
+            }
+            Err(error) => {
+                outage.failed(&error);
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Entries to be tried alone, each at its time.
+//!
+//! Invariants: bounded; entries due at the same moment come out in random order, so that whoever kills workers from
+//! outside does not meet the same entry each time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::stream::{Delivered, StreamId};
+
+/// An entry that is to be tried alone.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    /// The entry and what is on record of it.
+    pub(super) delivered: Delivered,
+    /// When.
+    pub(super) due: Instant,
+    /// Tries that something else ended.
+    pub(super) spared: u32,
+    /// Why no try is left to make, where it only waits for room in the dead letters.
+    pub(super) verdict: Option<String>,
+}
+
+impl Suspect {
+    pub(super) fn new(delivered: Delivered, delay: Duration) -> Self {
+        Self {
+            delivered,
+            due: Instant::now() + delay,
+            spared: 0,
+            verdict: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> StreamId {
+        self.delivered.entry.id
+    }
+
+    /// The same, later.
+    pub(super) fn after(self, delay: Duration) -> Self {
+        Self {
+            due: Instant::now() + delay,
+            ..self
+        }
+    }
+}
+
+/// The waiting ones, by the time they are due.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    by_due: BTreeMap<(Instant, u64), Suspect>,
+    limit: usize,
+}
+
+impl Waiting {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            by_due: BTreeMap::new(),
+            limit,
+        }
+    }
+
+    /// Adds one; answers the one that has to go for it when there are too many: the one due last.
+    #[must_use]
+    pub(super) fn add(&mut self, suspect: Suspect) -> Option<Suspect> {
+        self.by_due.insert((suspect.due, rand::random()), suspect);
+        if self.by_due.len() > self.limit {
+            self.by_due.pop_last().map(|(_, last)| last)
+        } else {
+            None
+        }
+    }
+
+    /// When the next one is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.by_due.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// The next one.
+    pub(super) fn pop(&mut self) -> Option<Suspect> {
+        self.by_due.pop_first().map(|(_, suspect)| suspect)
+    }
+
+    /// Whether `count` or more are due: then no more work should be taken on.
+    pub(super) fn is_behind(&self, count: usize) -> bool {
+        let now = Instant::now();
+        self.by_due
+            .keys()
+            .nth(count.saturating_sub(1))
+            .is_some_and(|(due, _)| *due <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{Attempts, Entry, Fields};
+
+    fn suspect(ms: u64, delay: Duration) -> Suspect {
+        let entry = Entry {
+            id: StreamId { ms, seq: 0 },
+            fields: Fields::default(),
+        };
+        Suspect::new(
+            Delivered {
+                entry,
+                deliveries: 3,
+                attempts: Attempts::default(),
+            },
+            delay,
+        )
+    }
+
+    #[test]
+    fn gives_up_the_latest_when_full_and_hands_out_the_earliest() {
+        let hour = Duration::from_secs(3600);
+        let mut waiting = Waiting::new(2);
+        assert!(waiting.add(suspect(1, hour)).is_none());
+        assert!(waiting.add(suspect(2, Duration::ZERO)).is_none());
+        assert!(waiting.is_behind(1));
+        assert!(!waiting.is_behind(2));
+        assert_eq!(waiting.add(suspect(3, hour * 2)).map(|s| s.id().ms), Some(3));
+        assert_eq!(waiting.pop().map(|s| s.id().ms), Some(2));
+        assert!(!waiting.is_behind(1));
+        assert_eq!(waiting.pop().map(|s| s.id().ms), Some(1));
+        assert!(waiting.next_due().is_none());
+    }
+}
