@@ -320,3 +320,119 @@ impl<'de: 'a, 'a> Deserialize<'de> for Timestamp<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn amounts_keep_their_digits() {
+        for (json, text) in [
+            ("\"5900\"", "5900"),
+            ("\"0.10\"", "0.10"),
+            ("0.10", "0.10"),
+            ("-3.50", "-3.50"),
+            ("1e+22", "10000000000000000000000"),
+            ("1.5E-7", "0.00000015"),
+            ("0.30000000000000004", "0.30000000000000004"),
+            ("\" 12.00 \"", "12.00"),
+        ] {
+            let amount: Amount = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&amount).unwrap(), text, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_exact_is_no_amount() {
+        for json in [
+            "\"\"",
+            "\"1_000\"",
+            "\"1,000\"",
+            "\"12 EUR\"",
+            "\"NaN\"",
+            "true",
+            "null",
+            "[]",
+            "1e400",
+            "1.23456789012345678901234567890123",
+            "1.23456789012345678901234567890123e2",
+            "99999999999999999999999999999999",
+        ] {
+            assert!(serde_json::from_str::<Amount>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn ids_keep_all_bits() {
+        for (json, text) in [
+            ("18446744073709551615", "18446744073709551615"),
+            ("9007199254740993", "9007199254740993"),
+            ("-1", "-1"),
+            ("\"gid\\/1\"", "gid/1"),
+        ] {
+            assert_eq!(serde_json::from_str::<Id<'_>>(json).unwrap().as_str(), text);
+        }
+        for json in ["18446744073709551616", "1.0", "true", "null", "\"\\u0000\""] {
+            assert!(serde_json::from_str::<Id<'_>>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn text_borrows_where_it_can() {
+        let plain: Text<'_> = serde_json::from_str("\"plain\"").unwrap();
+        assert!(matches!(plain.0, Cow::Borrowed(_)));
+        let escaped: Text<'_> = serde_json::from_str("\"a\\/b\"").unwrap();
+        assert_eq!(escaped.as_str(), "a/b");
+    }
+
+    #[test]
+    fn times_are_read_as_sources_write_them() {
+        for (text, utc) in [
+            ("2026-01-31T21:30:02-05:00", "2026-02-01T02:30:02.000Z"),
+            ("2026-01-31T21:30:02.123456+00:00", "2026-01-31T21:30:02.123Z"),
+            ("2026-01-31T21:30:02.123456", "2026-01-31T21:30:02.123Z"),
+            ("2026-01-31 21:30:02", "2026-01-31T21:30:02.000Z"),
+            ("2019-01-01 00:00:00.000Z", "2019-01-01T00:00:00.000Z"),
+            ("2016-05-17T04:14:36-00:00", "2016-05-17T04:14:36.000Z"),
+        ] {
+            let time = Timestamp::parse(text.into()).unwrap();
+            assert_eq!(time.as_str(), text);
+            assert_eq!(Timestamp::from(time.instant()).as_str(), utc);
+        }
+        for text in [
+            "",
+            "yesterday",
+            "2026-01-31",
+            "2026-13-01T00:00:00Z",
+            "1767225600",
+            "T",
+            " ",
+        ] {
+            assert!(Timestamp::parse(text.into()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_day_is_the_one_written() {
+        let late = Timestamp::parse("2026-01-31T21:30:02-05:00".into()).unwrap();
+        assert_eq!(late.local_date(), time::macros::date!(2026 - 01 - 31));
+    }
+
+    proptest! {
+        #[test]
+        fn any_decimal_survives_json(mantissa in -(1_i64 << 60)..(1_i64 << 60), scale in 0..28_u32) {
+            let amount = Amount(Decimal::new(mantissa, scale));
+            let json = serde_json::to_string(&amount).unwrap();
+            let again: Amount = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(again.to_string(), amount.to_string());
+        }
+
+        #[test]
+        fn no_text_makes_a_parser_panic(text in ".{0,40}") {
+            let _ = Amount::parse(&text);
+            let _ = Timestamp::parse(text.as_str().into());
+        }
+    }
+}

@@ -158,3 +158,101 @@ impl InvalidEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::event::json;
+
+    fn whole() -> Value {
+        json!({
+            "event_type": "order.created", "event_id": "e-1", "timestamp": "2026-01-31T21:30:02-05:00",
+            "order_id": "1", "customer_id": null, "total_amount": 10.5, "currency": "EUR",
+            "items": [{"sku": null, "qty": 1, "price": 10.5}],
+            "refunds": [{"refund_id": "9", "amount": 1, "currency": "EUR"}],
+        })
+    }
+
+    fn judge(event: &Value) -> Result<(), String> {
+        let json = event.to_string();
+        let event: OrderEvent<'_> = json::parse(json.as_bytes()).map_err(|error| error.to_string())?;
+        validate(&event).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_good_event_is_valid() {
+        assert_eq!(judge(&whole()), Ok(()));
+        let mut thin = whole();
+        thin["event_type"] = "order.deleted".into();
+        thin.as_object_mut().unwrap().remove("items");
+        assert_eq!(judge(&thin), Ok(()));
+    }
+
+    #[test]
+    fn each_bound_has_its_reason() {
+        for (pointer, value, reason) in [
+            ("/event_type", json!(""), "event_type: missing"),
+            ("/event_type", json!("created"), "event_type: must be dotted ASCII"),
+            (
+                "/event_type",
+                json!("order..created"),
+                "event_type: must be dotted ASCII",
+            ),
+            ("/event_type", json!("order.größe"), "event_type: must be dotted ASCII"),
+            (
+                "/event_type",
+                json!(format!("order.{}", "x".repeat(59))),
+                "event_type: must be dotted ASCII",
+            ),
+            ("/event_id", json!(""), "event_id: missing"),
+            ("/event_id", json!("x".repeat(129)), "event_id: must be at most 128"),
+            ("/event_id", json!("a\nb"), "event_id: must be at most 128"),
+            ("/event_id", json!("a\0b"), "event_id: expected a string without NUL"),
+            ("/timestamp", json!("yesterday"), "timestamp: expected a point in time"),
+            ("/order_id", json!(""), "order_id: missing"),
+            ("/order_id", json!("1".repeat(65)), "order_id: must be at most 64"),
+            (
+                "/order_id",
+                json!(1.5),
+                "order_id: expected a string without NUL or a whole number",
+            ),
+            ("/currency", json!("eur"), "currency: must be three capital letters"),
+            ("/currency", json!(null), "currency: missing"),
+            ("/items", json!(null), "items: missing"),
+            ("/total_amount", json!(null), "total_amount: missing"),
+            (
+                "/total_amount",
+                json!("ten"),
+                "total_amount: expected an exact decimal amount",
+            ),
+            ("/items/0/qty", json!(-1), "items[0].qty: must not be negative"),
+            (
+                "/items/0/sku",
+                json!("x".repeat(4097)),
+                "items[0].sku: longer than 4096 bytes",
+            ),
+            (
+                "/refunds/0/currency",
+                json!("euros"),
+                "refunds[0].currency: must be three",
+            ),
+            ("/refunds/0/refund_id", json!(""), "refunds[0].refund_id: missing"),
+        ] {
+            let mut event = whole();
+            *event.pointer_mut(pointer).unwrap() = value;
+            let shown = judge(&event).unwrap_err();
+            assert!(shown.starts_with(reason), "{pointer}: {shown}");
+        }
+    }
+
+    #[test]
+    fn what_may_stand_beside_the_payload_may_not_be_missing_altogether() {
+        for field in ["event_type", "event_id", "timestamp"] {
+            let mut event = whole();
+            event.as_object_mut().unwrap().remove(field);
+            assert_eq!(judge(&event), Err(format!("{field}: missing")));
+        }
+    }
+}

@@ -117,3 +117,84 @@ fn lower_case(text: &str) -> Cow<'_, str> {
     }
     Cow::Borrowed(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn there_is_one_signature_or_none() {
+        const PREFIXED: &str = "x-shopify-hmac-sha256";
+        const PLAIN: &str = "shopify-hmac-sha256";
+        for (pairs, expected) in [
+            (&[][..], Err(SignatureError::Missing)),
+            (&[(PREFIXED, "a")], Ok(&b"a"[..])),
+            (&[(PLAIN, "a")], Ok(b"a")),
+            (&[(PREFIXED, "a"), (PLAIN, "a")], Ok(b"a")),
+            (&[(PREFIXED, "a"), (PLAIN, "b")], Err(SignatureError::Doubled)),
+            (&[(PREFIXED, "a"), (PREFIXED, "a")], Err(SignatureError::Doubled)),
+            (
+                &[(PREFIXED, "a"), (PLAIN, "a"), (PLAIN, "a")],
+                Err(SignatureError::Doubled),
+            ),
+        ] {
+            assert_eq!(signature(&headers(pairs)), expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn both_spellings_are_read() {
+        for prefix in ["x-", ""] {
+            let mut map = HeaderMap::new();
+            for (name, value) in [
+                ("topic", "orders/create"),
+                ("shop-domain", "Example.myshopify.com"),
+                ("webhook-id", "w-1"),
+                ("event-id", "e-1"),
+                ("triggered-at", "2026-01-31T21:30:02.5Z"),
+                ("api-version", "2026-04"),
+                ("order-id", "9100000000000000123"),
+                ("test", "true"),
+            ] {
+                let name = http::HeaderName::try_from(format!("{prefix}shopify-{name}")).unwrap();
+                map.insert(name, HeaderValue::from_static(value));
+            }
+            assert_eq!(
+                DeliveryHints::new(&map),
+                DeliveryHints {
+                    topic: Some("orders/create"),
+                    shop: Some("example.myshopify.com".into()),
+                    webhook_id: Some("w-1"),
+                    event_id: Some("e-1"),
+                    triggered_at: Some("2026-01-31T21:30:02.5Z"),
+                    api_version: Some("2026-04"),
+                    order_id: Some("9100000000000000123"),
+                    traceparent: None,
+                    test: true,
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_bad_hint_is_no_hint() {
+        let long = "x".repeat(256);
+        let map = headers(&[
+            ("x-shopify-topic", &long),
+            ("x-shopify-shop-domain", "example.com/../"),
+            ("x-shopify-webhook-id", "caf\u{e9}"),
+            ("x-shopify-event-id", ""),
+            ("x-shopify-order-id", "12a"),
+            ("x-shopify-test", "1"),
+        ]);
+        assert_eq!(DeliveryHints::new(&map), DeliveryHints::default());
+    }
+}

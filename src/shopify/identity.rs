@@ -31,3 +31,37 @@ pub fn event_id(hints: &DeliveryHints<'_>, body_digest: &[u8; 16]) -> Uuid {
     };
     Uuid::new_v5(&EVENT_NAMESPACE, name.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made with Python's `uuid.uuid5`. They must never change: a known event would be new.
+    #[test]
+    fn event_ids_are_fixed_for_ever() {
+        let hints = DeliveryHints {
+            shop: Some("example.myshopify.com".into()),
+            topic: Some("orders/create"),
+            webhook_id: Some("b54557e4-bdd9-4b37-8a5f-bf7d70bcd043"),
+            ..DeliveryHints::default()
+        };
+        let body = digest(br#"{"id":1}"#);
+        assert_eq!(hex::encode(body), "037c9214eef74cc3887f3a4f085b4e17");
+        assert_eq!(event_id(&hints, &body), uuid!("a2de5c54-d8da-5a26-b627-bab921270f23"));
+        assert_eq!(
+            event_id(&DeliveryHints::default(), &body),
+            uuid!("b08a32a3-c3c8-5e58-b54e-e801a01faa01")
+        );
+    }
+
+    #[test]
+    fn the_body_counts_only_without_a_webhook_id() {
+        let known = DeliveryHints {
+            webhook_id: Some("w"),
+            ..DeliveryHints::default()
+        };
+        assert_eq!(event_id(&known, &[1; 16]), event_id(&known, &[2; 16]));
+        let unknown = DeliveryHints::default();
+        assert_ne!(event_id(&unknown, &[1; 16]), event_id(&unknown, &[2; 16]));
+    }
+}

@@ -154,3 +154,52 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
         deserializer.deserialize_map(MembersVisitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted(json: &str) -> String {
+        String::from_utf8(redact(json.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn personal_fields_go_wherever_they_are_and_the_rest_stays_as_written() {
+        assert_eq!(
+            redacted(
+                r#" { "id": 9007199254740993, "email":"a@b.c", "total_price" : "0.10", "subtotal": 89.990,
+                    "customer": {"id": 7, "email": "a@b.c", "tags": ["vip"]}, "url":"a\/b",
+                    "refunds": [{"note":"x","transactions":[{"amount":1.0,"receipt":{"deep":1}}]}, null],
+                    "em\u0061il":"a@b.c" } "#
+            ),
+            r#"{"id":9007199254740993,"total_price":"0.10","subtotal":89.990,"customer":{"id":7},"url":"a\/b","refunds":[{"transactions":[{"amount":1.0}]},null]}"#
+        );
+        assert_eq!(
+            redacted(r#"{"customer":null,"user":"x"}"#),
+            r#"{"customer":null,"user":"x"}"#
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_is_not_kept() {
+        for body in ["", "{", "secret", "{\"a\":1} {}", "\u{feff}{}"] {
+            assert_eq!(redact(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let depth = 100_000;
+        let json = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let short = redacted(&json);
+        assert!(short.len() < 2 * MAX_DEPTH + 8, "{}", short.len());
+    }
+
+    #[test]
+    fn the_list_names_each_field_once() {
+        let mut fields = PERSONAL_FIELDS.to_vec();
+        fields.sort_unstable();
+        fields.dedup();
+        assert_eq!(fields.len(), PERSONAL_FIELDS.len());
+    }
+}

@@ -128,3 +128,113 @@ fn decode(text: &[u8]) -> Result<[u8; SIGNATURE_LEN], SignatureError> {
     let bytes = STANDARD.decode(text).map_err(|_| SignatureError::Malformed)?;
     bytes.try_into().map_err(|_| SignatureError::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keyring(secrets: &[&str]) -> Keyring {
+        let secrets: Vec<SecretString> = secrets.iter().map(|&secret| secret.into()).collect();
+        Keyring::new(&secrets).unwrap()
+    }
+
+    const BODY: &[u8] = "{\"id\":1,\"title\":\"Cup \\u0026 Saucer \\/ Tasse à thé\"}".as_bytes();
+    const SIGNATURE: &str = "dABmuXkTFf7zTlcuHJb3wlypg0QCBAl9AxBDEplhMdw=";
+
+    /// Made with Python's `hmac`; the first is RFC 4231, case 2.
+    #[test]
+    fn signatures_made_elsewhere_verify() {
+        for (secret, body, signature) in [
+            (
+                "Jefe",
+                "what do ya want for nothing?".as_bytes(),
+                "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=",
+            ),
+            ("shpss_example", BODY, SIGNATURE),
+            ("shpss_example", b"", "nO0JCevJ0lvQ7nAryr7syWPsrlMkPAl+TyohyZVJIOw="),
+        ] {
+            assert_eq!(keyring(&[secret]).verify(None, signature.as_bytes(), body), Ok(0));
+            assert_eq!(
+                keyring(&["other"]).verify(None, signature.as_bytes(), body),
+                Err(SignatureError::Mismatch)
+            );
+        }
+    }
+
+    #[test]
+    fn every_secret_is_tried_and_named_by_its_place() {
+        let keyring = keyring(&["newest", "newer", "shpss_example"]);
+        assert_eq!(keyring.verify(None, SIGNATURE.as_bytes(), BODY), Ok(2));
+    }
+
+    #[test]
+    fn only_the_one_strict_form_is_a_signature() {
+        let keyring = keyring(&["shpss_example"]);
+        for malformed in [
+            "",
+            "wronghash",
+            "dABmuXkTFf7zTlcuHJb3wlypg0QCBAl9AxBDEplhMdw",   // no padding
+            "dABmuXkTFf7zTlcuHJb3wlypg0QCBAl9AxBDEplhMdw==", // too much of it
+            "dABmuXkTFf7zTlcuHJb3wlypg0QCBAl9AxBDEplhMdx=",  // stray bits
+            " dABmuXkTFf7zTlcuHJb3wlypg0QCBAl9AxBDEplhMdw=",
+            "nO0JCevJ0lvQ7nAryr7syWPsrlMkPAl-TyohyZVJIOw=", // the URL alphabet
+            "740066b9791315fef34e572e1c96f7c25ca98344020409", // hex
+        ] {
+            assert_eq!(
+                keyring.verify(None, malformed.as_bytes(), BODY),
+                Err(SignatureError::Malformed),
+                "{malformed}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_by_shop_are_the_only_shops() {
+        let ours = [SecretString::from("shpss_example")];
+        let theirs = [SecretString::from("other")];
+        let keyring =
+            Keyring::by_shop([("Ours.myshopify.com", &ours[..]), ("theirs.myshopify.com", &theirs[..])]).unwrap();
+        let judge = |shop| keyring.verify(shop, SIGNATURE.as_bytes(), BODY);
+        assert_eq!(judge(Some("ours.myshopify.com")), Ok(0));
+        assert_eq!(judge(Some("theirs.myshopify.com")), Err(SignatureError::Mismatch));
+        assert_eq!(judge(Some("nobody.myshopify.com")), Err(SignatureError::UnknownShop));
+        assert_eq!(judge(None), Err(SignatureError::UnknownShop));
+    }
+
+    #[test]
+    fn a_keyring_that_could_verify_nothing_or_anything_cannot_be_made() {
+        assert_eq!(Keyring::new(&[]).unwrap_err(), InvalidKeyring::NoSecret);
+        assert_eq!(Keyring::new(&["".into()]).unwrap_err(), InvalidKeyring::EmptySecret);
+        assert_eq!(Keyring::by_shop([]).unwrap_err(), InvalidKeyring::NoSecret);
+        assert_eq!(
+            Keyring::by_shop([("a", &[][..])]).unwrap_err(),
+            InvalidKeyring::NoSecret
+        );
+        assert!(!format!("{:?}", keyring(&["hush"])).contains("hush"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_byte_is_refused(
+            body in prop::collection::vec(any::<u8>(), 1..400),
+            secret in "[a-zA-Z0-9_]{1,80}",
+            at in any::<prop::sample::Index>(),
+            mask in 1..=255_u8,
+        ) {
+            let keyring = keyring(&[&secret]);
+            let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(&body);
+            let signature = STANDARD.encode(mac.finalize().into_bytes()).into_bytes();
+            prop_assert_eq!(keyring.verify(None, &signature, &body), Ok(0));
+
+            let mut changed = body.clone();
+            changed[at.index(body.len())] ^= mask;
+            prop_assert_eq!(keyring.verify(None, &signature, &changed), Err(SignatureError::Mismatch));
+
+            let mut changed = signature.clone();
+            changed[at.index(signature.len())] ^= mask;
+            prop_assert!(keyring.verify(None, &changed, &body).is_err());
+        }
+    }
+}

@@ -121,3 +121,37 @@ impl Topic {
         self.shape
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{OrderEvent, json};
+
+    #[test]
+    fn each_topic_finds_itself_and_the_rest_has_a_reason() {
+        for topic in TOPICS {
+            assert_eq!(Topic::parse(Some(topic.name)), Ok(topic));
+        }
+        assert_eq!(Topic::parse(None), Err(TopicError::Missing));
+        for unknown in ["products/create", "orders/Create", "orders/", "draft_orders/create", ""] {
+            assert_eq!(Topic::parse(Some(unknown)), Err(TopicError::Unknown), "{unknown}");
+        }
+        for privacy in PRIVACY {
+            assert_eq!(Topic::parse(Some(privacy)), Err(TopicError::Privacy));
+        }
+    }
+
+    /// The event's own list of thin types must know all of ours.
+    #[test]
+    fn only_orders_can_be_whole() {
+        for topic in TOPICS {
+            let json = format!(
+                r#"{{"event_type":"{}","event_id":"e","timestamp":"2026-01-31T00:00:00Z","order_id":1,
+                    "total_amount":1,"currency":"EUR","items":[]}}"#,
+                topic.event_type
+            );
+            let event: OrderEvent<'_> = json::parse(json.as_bytes()).unwrap();
+            assert_eq!(event.is_whole(), topic.shape == Shape::Order, "{}", topic.name);
+        }
+    }
+}

@@ -252,3 +252,244 @@ fn appended_at(id: StreamId) -> OffsetDateTime {
             at + time::Duration::milliseconds(i64::try_from(id.ms % 1000).unwrap_or_default())
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::{Amount, Id, Item, Refund};
+
+    fn entry(fields: &[(&'static str, &str)]) -> Entry {
+        let mut entry = Entry {
+            id: StreamId {
+                ms: 1_767_225_600_123,
+                seq: 4,
+            },
+            fields: Fields::default(),
+        };
+        for (name, value) in fields {
+            push_text(&mut entry.fields, name, value);
+        }
+        entry
+    }
+
+    #[test]
+    fn a_plain_producers_entry_is_read() {
+        let entry = entry(&[
+            ("event_type", "order.created"),
+            ("event_id", "e-1"),
+            ("timestamp", "2026-01-31T21:30:02.123456"),
+            (
+                "payload",
+                r#"{"order_id": 5400000000001, "customer_id": 7, "total_amount": 19.99, "currency": "EUR", "items": [{"sku": "A", "qty": 2, "price": 9.995, "colour": "red"}], "more": {"a": [1]}}"#,
+            ),
+        ]);
+        let record = decode(&entry).unwrap();
+        assert_eq!(record.event.event_type.as_str(), "order.created");
+        assert_eq!(record.event.event_id.as_str(), "e-1");
+        assert_eq!(record.event.timestamp.as_str(), "2026-01-31T21:30:02.123456");
+        assert_eq!(record.event.order_id.as_str(), "5400000000001");
+        assert_eq!(record.event.customer_id.as_ref().unwrap().as_str(), "7");
+        assert_eq!(record.event.total_amount.unwrap().to_string(), "19.99");
+        assert!(record.event.is_whole());
+        assert_eq!(record.stream_id, "1767225600123-4");
+        assert_eq!(record.received_at, time::macros::datetime!(2026-01-01 00:00:00.123 UTC));
+        assert_eq!(record.provenance, Provenance::default());
+    }
+
+    #[test]
+    fn poison_names_its_field() {
+        let good = ("payload", r#"{"order_id":1}"#);
+        for (fields, reason) in [
+            (&[][..], "no field `payload`"),
+            (&[("payload", "")], "payload cannot be read: not a JSON object"),
+            (&[("payload", "{\"order_id\":NaN}")], "payload cannot be read: not JSON"),
+            (&[("payload", "{}")], "missing field `order_id`"),
+            (&[good], "no field `timestamp`"),
+            (&[good, ("timestamp", "soon")], "`timestamp` is not a point in time"),
+            (&[good, ("timestamp", "2026-01-01T00:00:00")], "event_type: missing"),
+            (
+                &[good, ("timestamp", "2026-01-01T00:00:00"), ("event_type", "a.b")],
+                "event_id: missing",
+            ),
+        ] {
+            let shown = decode(&entry(fields)).unwrap_err().to_string();
+            assert!(shown.contains(reason), "{shown}");
+        }
+        let mut binary = Entry::clone(&entry(&[]));
+        binary.fields.push("payload", vec![0xFF]);
+        assert_eq!(decode(&binary).unwrap_err(), DecodeError::NotText("payload"));
+    }
+
+    #[test]
+    fn unreadable_provenance_is_absent() {
+        let mut entry = entry(&[
+            ("event_type", "order.created"),
+            ("event_id", "e"),
+            ("timestamp", "2026-01-01T00:00:00Z"),
+            ("payload", r#"{"order_id":1}"#),
+            ("topic", "a\0b"),
+            ("shop", ""),
+            ("triggered_at", "soon"),
+        ]);
+        entry.fields.push("source", vec![0xFF]);
+        entry.id.ms = u64::MAX;
+        let record = decode(&entry).unwrap();
+        assert_eq!(record.shop(), "");
+        assert_eq!(record.provenance.source, None);
+        assert_eq!(record.provenance.topic, None);
+        assert_eq!(record.triggered_at, None);
+        assert_eq!(record.received_at, OffsetDateTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_body_comes_back_from_quarantine() {
+        let body = b"not \xFF JSON";
+        let fields = quarantine_fields(Quarantine {
+            event_type: None,
+            event_id: "e-1",
+            received_at: OffsetDateTime::UNIX_EPOCH,
+            provenance: &Provenance {
+                topic: Some("products/create".into()),
+                ..Provenance::default()
+            },
+            raw: Raw::whole(body).unwrap(),
+            error: "why",
+        });
+        let names: Vec<_> = fields.0.iter().map(|(name, _)| name.as_ref()).collect();
+        assert_eq!(
+            names,
+            [
+                "event_type",
+                "event_id",
+                "timestamp",
+                "topic",
+                "raw",
+                "raw_encoding",
+                "original_stream",
+                "original_id",
+                "failed_at",
+                "error",
+                "attempts",
+                "consumer"
+            ]
+        );
+        let raw = fields.get("raw").unwrap();
+        assert_eq!(unpack(raw, "zstd+base64", 100).unwrap(), body);
+        assert_eq!(unpack(raw, "zstd+base64", 3), Err(UnpackError::Damaged));
+        assert_eq!(unpack(raw, "gzip", 100), Err(UnpackError::Encoding));
+        assert_eq!(unpack(b"?", "zstd+base64", 100), Err(UnpackError::Damaged));
+        assert!(fields.0.iter().all(|(_, value)| std::str::from_utf8(value).is_ok()));
+    }
+
+    #[test]
+    fn the_first_four_fields_are_the_contract() {
+        let entry = entry(&[
+            (
+                "payload",
+                r#"{"event_type":"a.b","event_id":"e","timestamp":"2026-01-01T00:00:00Z","order_id":1}"#,
+            ),
+            ("source", "batch"),
+            ("traceparent", "t"),
+        ]);
+        let record = decode(&entry).unwrap();
+        let raw = Raw::redacted(b"{}").unwrap();
+        let fields = encode(&record.event, &record.provenance, Some(raw)).unwrap();
+        let names: Vec<_> = fields.0.iter().map(|(name, _)| name.as_ref()).collect();
+        assert_eq!(
+            names,
+            [
+                "event_type",
+                "event_id",
+                "timestamp",
+                "payload",
+                "source",
+                "traceparent",
+                "raw",
+                "raw_encoding"
+            ]
+        );
+        assert_eq!(fields.get("raw_encoding").unwrap().as_ref(), b"redacted+zstd+base64");
+    }
+
+    fn text() -> impl Strategy<Value = Text<'static>> {
+        "[^\\x00]{1,20}".prop_map(Text::from)
+    }
+
+    fn id() -> impl Strategy<Value = Id<'static>> {
+        prop_oneof![any::<u64>().prop_map(Id::from), "[ -~é]{1,20}".prop_map(Id::from)]
+    }
+
+    fn amount() -> impl Strategy<Value = Amount> {
+        (any::<i64>(), 0..6_u32).prop_map(|(mantissa, scale)| Amount(rust_decimal::Decimal::new(mantissa, scale)))
+    }
+
+    fn timestamp() -> impl Strategy<Value = Timestamp<'static>> {
+        (0..4_102_444_800_000_i64)
+            .prop_map(|ms| Timestamp::from(OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(ms)))
+    }
+
+    prop_compose! {
+        fn item()(
+            sku in option::of(prop_oneof![Just(Id::from("")), id()]), qty in 0..i64::MAX, price in amount(),
+            line_id in option::of(id()), title in option::of(text()), current_qty in option::of(any::<i64>()),
+            discount in option::of(amount()), tax in option::of(amount()),
+        ) -> Item<'static> {
+            Item { sku, qty, price, line_id, variant_id: None, product_id: None, title, current_qty, discount, tax }
+        }
+    }
+
+    prop_compose! {
+        fn refund()(refund_id in id(), processed_at in option::of(timestamp()), amount in amount(),
+                    tax in option::of(amount()), currency in option::of(text())) -> Refund<'static> {
+            Refund { refund_id, processed_at, amount, tax, currency }
+        }
+    }
+
+    prop_compose! {
+        fn event()(
+            event_type in "[a-z_]{1,10}\\.[a-z]{1,10}", event_id in "[ -~]{1,128}", timestamp in timestamp(),
+            order_id in id(), customer_id in option::of(id()), total_amount in option::of(amount()),
+            currency in option::of(text()), items in option::of(prop::collection::vec(item(), 0..4)),
+            updated_at in option::of(timestamp()), financial_status in option::of(text()),
+            subtotal in option::of(amount()), test in option::of(any::<bool>()),
+            refunds in option::of(prop::collection::vec(refund(), 0..3)),
+        ) -> OrderEvent<'static> {
+            OrderEvent {
+                event_type: event_type.into(), event_id: event_id.into(), timestamp, order_id, customer_id,
+                total_amount, currency, items, updated_at, financial_status, subtotal, test, refunds,
+                shop: None, name: None, created_at: None, processed_at: None, cancelled_at: None,
+                fulfillment_status: None, total_discounts: None, total_shipping: None, total_tax: None,
+                taxes_included: test, current_total_amount: total_amount, presentment_currency: None,
+                presentment_total_amount: None, source_name: None,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_survives_encode_and_decode(
+            event in event(),
+            source in option::of(text()), shop in option::of(text()), triggered_at in option::of(timestamp()),
+            body in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let provenance = Provenance {
+                source,
+                shop,
+                triggered_at: triggered_at.as_ref().map(|at| at.as_str().to_owned().into()),
+                ..Provenance::default()
+            };
+            let fields = encode(&event, &provenance, Some(Raw::whole(&body).unwrap())).unwrap();
+            let entry = Entry { id: StreamId { ms: 5, seq: 0 }, fields };
+            let record = decode(&entry).unwrap();
+            prop_assert_eq!(&record.event, &event);
+            prop_assert_eq!(&record.provenance, &provenance);
+            prop_assert_eq!(record.triggered_at, triggered_at.map(|at| at.instant()));
+            prop_assert_eq!(unpack(record.raw.unwrap(), "zstd+base64", 200).unwrap(), body);
+            // Digits too, which comparing decimals would not see.
+            prop_assert_eq!(serde_json::to_string(&record.event).unwrap(), record.payload);
+        }
+    }
+}

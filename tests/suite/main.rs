@@ -7,6 +7,8 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "nobody reads a test binary's API")]
 
+mod bodies;
 mod captured;
+mod conversion;
 mod harness;
 mod stream;

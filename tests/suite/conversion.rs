@@ -1,0 +1,282 @@
+//! Bodies into events, as the HTTP route does it.
+
+use orderstream::event::OrderEvent;
+use orderstream::shopify::{self, DeliveryHints, Topic};
+use serde_json::{Value, json};
+use time::macros::datetime;
+
+use crate::bodies;
+
+fn convert(topic: &str, body: &[u8], hints: &DeliveryHints<'_>) -> Result<Value, String> {
+    let event_id = shopify::event_id(hints, &shopify::digest(body));
+    let received_at = datetime!(2026-03-01 12:00:00.25 UTC);
+    let topic = Topic::parse(Some(topic)).unwrap();
+    let event = shopify::convert(topic, body, hints, event_id, received_at).map_err(|error| error.to_string())?;
+    // Through text, so that digits are compared as they are written; and it must read back as the same event.
+    let json = serde_json::to_string(&event).unwrap();
+    let again: OrderEvent<'_> = serde_json::from_str(&json).unwrap();
+    assert_eq!(again, event);
+    let mut value: Value = serde_json::from_str(&quote_numbers(&json)).unwrap();
+    assert_eq!(value["event_id"], event_id.to_string());
+    value.as_object_mut().unwrap().remove("event_id");
+    Ok(value)
+}
+
+/// Every bare number becomes a string.
+fn quote_numbers(json: &str) -> String {
+    let mut out = String::new();
+    let (mut in_text, mut in_number, mut escaped) = (false, false, false);
+    for c in json.chars() {
+        let digit = matches!(c, '0'..='9' | '-' | '.' | '+');
+        if !in_text && digit != in_number {
+            out.push('"');
+            in_number = digit;
+        }
+        if c == '"' && !escaped {
+            in_text = !in_text;
+        }
+        escaped = c == '\\' && !escaped;
+        out.push(c);
+    }
+    out
+}
+
+fn triggered() -> DeliveryHints<'static> {
+    DeliveryHints {
+        shop: Some("example.myshopify.com".into()),
+        webhook_id: Some("w-1"),
+        triggered_at: Some("2026-02-28T23:59:59.5Z"),
+        order_id: Some("777"),
+        ..DeliveryHints::default()
+    }
+}
+
+#[test]
+fn a_whole_order_is_exact_and_impersonal() {
+    let body = bodies::read("order_usd");
+    assert_eq!(
+        convert("orders/create", &body, &triggered()).unwrap(),
+        json!({
+            "event_type": "order.created", "timestamp": "2026-01-31T21:30:02-05:00",
+            "order_id": "9100000000000000123", "customer_id": "8800000000000000457",
+            "total_amount": "116.57", "currency": "USD", "shop": "example.myshopify.com", "name": "#1042",
+            "created_at": "2026-01-31T21:30:00-05:00", "processed_at": "2026-01-31T21:29:58-05:00",
+            "updated_at": "2026-01-31T21:30:02-05:00", "financial_status": "paid",
+            "subtotal": "101.47", "total_discounts": "11.28", "total_shipping": "7.00", "total_tax": "8.10",
+            "taxes_included": false, "current_total_amount": "116.57", "presentment_currency": "USD",
+            "presentment_total_amount": "116.57", "source_name": "web", "test": false, "refunds": [],
+            "items": [
+                {"sku": "TEA-EARL/GREY", "qty": "2", "price": "24.50", "line_id": "9007199254740993",
+                 "variant_id": "49148385000001", "product_id": "632910392000001",
+                 "title": "Earl Grey \"Extra\" – Dose", "current_qty": "2", "discount": "4.90", "tax": "3.53"},
+                {"sku": "CUP-01", "qty": "3", "price": "19.25", "line_id": "9007199254740995",
+                 "variant_id": "49148385000002", "product_id": "632910392000002",
+                 "title": "Cup & Saucer", "current_qty": "3", "discount": "5.78", "tax": "4.16"},
+                {"sku": "", "qty": "1", "price": "6.00", "line_id": "9007199254740997",
+                 "title": "Tea strainer", "current_qty": "1", "discount": "0.60", "tax": "0.41"},
+            ],
+        })
+    );
+}
+
+#[test]
+fn a_guest_order_has_no_customer_and_keeps_null_apart_from_empty() {
+    let body = bodies::read("order_guest_eur");
+    let event = convert("orders/paid", &body, &DeliveryHints::default()).unwrap();
+    assert_eq!(event["event_type"], "order.paid");
+    assert_eq!(event["customer_id"], Value::Null);
+    assert_eq!(event["total_amount"], "5900");
+    assert_eq!(event["total_shipping"], "4.90");
+    assert_eq!(event["items"][0]["sku"], Value::Null);
+    assert_eq!(event["items"][1]["sku"], "");
+    assert_eq!(event["items"][0]["price"], "0.10");
+    assert!(event["items"][0].get("current_qty").is_none());
+    assert!(event.get("shop").is_none());
+}
+
+#[test]
+fn customer_forms_that_all_mean_guest() {
+    for customer in [
+        "",
+        r#""customer":null,"#,
+        r#""customer":{},"#,
+        r#""customer":{"id":null},"#,
+    ] {
+        let body = format!(r#"{{{customer}"id":1,"total_price":"1.00","currency":"EUR","line_items":[]}}"#);
+        let event = convert("orders/create", body.as_bytes(), &triggered()).unwrap();
+        assert_eq!(event["customer_id"], Value::Null, "{customer}");
+        assert_eq!(event["timestamp"], "2026-02-28T23:59:59.5Z");
+    }
+}
+
+#[test]
+fn a_refund_counts_what_went_back_in_the_shops_currency() {
+    let body = bodies::read("order_multi_currency_refunded");
+    let event = convert("orders/updated", &body, &triggered()).unwrap();
+    assert_eq!(event["presentment_currency"], "CAD");
+    assert_eq!(event["presentment_total_amount"], "137.00");
+    assert_eq!(event["items"][0]["current_qty"], "1");
+    assert_eq!(
+        event["refunds"],
+        json!([{"refund_id": "6200000000901", "processed_at": "2026-02-20T09:14:30-05:00",
+                "amount": "40.00", "tax": "5.0", "currency": "USD"}])
+    );
+}
+
+#[test]
+fn thin_bodies_become_thin_events() {
+    let order = "9100000000000000123";
+    for (file, topic, event_type, timestamp, rest) in [
+        (
+            "order_deleted",
+            "orders/delete",
+            "order.deleted",
+            "2026-02-28T23:59:59.5Z",
+            json!({}),
+        ),
+        (
+            "order_edited",
+            "orders/edited",
+            "order.edited",
+            "2026-02-01T10:00:05-05:00",
+            json!({}),
+        ),
+        (
+            "refund",
+            "refunds/create",
+            "refund.created",
+            "2026-02-03T11:00:00-05:00",
+            json!({"refunds": [{"refund_id": "7100000000000000021", "processed_at": "2026-02-03T11:00:00-05:00",
+                                "amount": "46.89", "tax": "3.14", "currency": "USD"}]}),
+        ),
+        (
+            "transaction",
+            "order_transactions/create",
+            "order_transaction.created",
+            "2026-01-31T21:30:03-05:00",
+            json!({"currency": "USD", "test": false}),
+        ),
+    ] {
+        let mut expected = json!({
+            "event_type": event_type, "timestamp": timestamp, "order_id": order, "customer_id": null,
+            "shop": "example.myshopify.com",
+        });
+        expected
+            .as_object_mut()
+            .unwrap()
+            .extend(rest.as_object().unwrap().clone());
+        assert_eq!(
+            convert(topic, &bodies::read(file), &triggered()).unwrap(),
+            expected,
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn hints_stand_in_for_what_a_thin_body_lacks() {
+    let body = br#"{"order_id":null,"created_at":null,"risk_level":"medium"}"#;
+    let event = convert("orders/risk_assessment_changed", body, &triggered()).unwrap();
+    assert_eq!(event["order_id"], "777");
+    let received = convert("orders/delete", br#"{"id":5}"#, &DeliveryHints::default()).unwrap();
+    assert_eq!(received["timestamp"], "2026-03-01T12:00:00.250Z");
+}
+
+#[test]
+fn a_test_notification_is_a_test_whatever_the_body_says() {
+    let hints = DeliveryHints {
+        test: true,
+        ..DeliveryHints::default()
+    };
+    assert_eq!(
+        convert("orders/create", &bodies::read("order_usd"), &hints).unwrap()["test"],
+        true
+    );
+    assert_eq!(
+        convert("orders/delete", &bodies::read("order_deleted"), &hints).unwrap()["test"],
+        true
+    );
+}
+
+#[test]
+fn a_nul_in_a_title_costs_the_character_only() {
+    let body = br##"{"id":1,"name":"#\u00001","total_price":"1.00","currency":"EUR","line_items":[
+        {"id":2,"title":"a\u0000b","sku":"\u0000","quantity":1,"price":"1.00"}]}"##;
+    let event = convert("orders/create", body, &triggered()).unwrap();
+    assert_eq!(event["name"], "#\u{FFFD}1");
+    assert_eq!(event["items"][0]["title"], "a\u{FFFD}b");
+    assert_eq!(event["items"][0]["sku"], "\u{FFFD}");
+}
+
+#[test]
+fn a_disagreement_about_the_customers_currency_leaves_the_amount_out() {
+    let body = br#"{"id":1,"total_price":"1.00","currency":"USD","presentment_currency":"CAD","line_items":[],
+        "total_price_set":{"presentment_money":{"amount":"0.90","currency_code":"EUR"}}}"#;
+    let event = convert("orders/create", body, &triggered()).unwrap();
+    assert_eq!(event["presentment_currency"], "CAD");
+    assert!(event.get("presentment_total_amount").is_none());
+}
+
+#[test]
+fn a_big_order_keeps_every_line() {
+    let event = convert("orders/create", &bodies::big_order(250), &triggered()).unwrap();
+    let items = event["items"].as_array().unwrap();
+    assert_eq!(items.len(), 250);
+    assert_eq!(items[249]["sku"], "SKU-249");
+    assert_eq!(items[249]["line_id"], "9007199254741242");
+    assert_eq!(items[249]["price"], "49.05");
+}
+
+#[test]
+fn a_body_that_is_no_event_gets_a_reason_without_its_content() {
+    let whole = |field: &str| {
+        format!(r#"{{"id":1,"total_price":"1.00","currency":"EUR","line_items":[],{field}}}"#).into_bytes()
+    };
+    for (topic, body, reason) in [
+        ("orders/create", bodies::read("envelope"), "the body lacks id, total_price, currency, line_items: this is an answer of Shopify's API"),
+        ("orders/create", bodies::read("fields_filtered"), "the body lacks currency, line_items: does the subscription filter fields"),
+        ("orders/create", bodies::read("not_numeric"), "line_items[1].price: expected an exact decimal amount"),
+        ("orders/create", bodies::read("order_deleted"), "the body lacks total_price, currency, line_items"),
+        ("orders/create", whole(r#""updated_at":"secret""#), "updated_at: expected a point in time"),
+        ("orders/create", whole(r#""name":{"secret":1}"#), "name: expected a string"),
+        ("orders/create", whole(r#""test":"secret""#), "test: expected a boolean"),
+        ("orders/create", whole(r#""refunds":[{"transactions":[]}]"#), "the body lacks id"),
+        ("orders/create", br#"{"id":1,"total_price":"1","currency":"secret","line_items":[]}"#.to_vec(), "currency: must be three capital letters"),
+        ("orders/create", br#"{"id":1,"total_price":"1","currency":"EUR","line_items":[{"price":"1","quantity":-2}]}"#.to_vec(), "items[0].qty: must not be negative"),
+        ("orders/create", br#"{"id":1,"total_price":"1","currency":"EUR","line_items":[{"price":"1"}]}"#.to_vec(), "line_items[0]: missing field `quantity`"),
+        ("orders/create", b"secret".to_vec(), "not a JSON object"),
+        ("orders/create", Vec::new(), "not a JSON object"),
+        ("orders/create", b"[1,2]".to_vec(), "not a JSON object"),
+        ("orders/create", br#"{"id":1,"name":"secr"#.to_vec(), "the JSON ends too early"),
+        ("orders/create", b"{\"id\":1,\"name\":\"\xFFsecret\"}".to_vec(), "cannot be read"),
+        ("orders/edited", br#"{"id":1}"#.to_vec(), "lacks order_edit"),
+        ("refunds/create", br#"{"id":1}"#.to_vec(), "lacks order_id"),
+        ("fulfillments/create", br#"{"id":1}"#.to_vec(), "lacks order_id"),
+        (
+            "refunds/create",
+            br#"{"id":1,"order_id":2,"transactions":[{"kind":"refund","status":"success","amount":"1","currency":"EUR"},{"kind":"refund","status":"success","amount":"1","currency":"USD"}]}"#.to_vec(),
+            "more than one currency",
+        ),
+        (
+            "refunds/create",
+            br#"{"id":1,"order_id":2,"refund_line_items":[{"total_tax":79228162514264337593543950335},{"total_tax":1}]}"#.to_vec(),
+            "refund_line_items[].total_tax: the sum has more digits",
+        ),
+    ] {
+        let shown = convert(topic, &body, &DeliveryHints::default()).unwrap_err();
+        assert!(shown.contains(reason), "{reason}: {shown}");
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_body_makes_it_panic(cut in 0..7000_usize, at in 0..7000_usize, byte: u8) {
+        let mut body = bodies::read("order_usd");
+        let at = at % body.len();
+        body[at] = byte;
+        body.truncate(body.len().saturating_sub(cut % 2 * cut));
+        let _ = convert("orders/create", &body, &DeliveryHints::default());
+        let _ = shopify::redact(&body);
+    }
+}
