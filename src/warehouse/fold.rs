@@ -1,0 +1,105 @@
+//! What a batch of new events does to the state tables, worked out before any table is touched.
+//!
+//! Pure, and the same for every store. Invariants: at most one row a key comes out, so that one set-based statement can
+//! take all; rows come out in key order, so that concurrent loads lock in the same order; and the result does not
+//! depend on the order of the events.
+
+use std::collections::BTreeMap;
+
+use time::{Date, OffsetDateTime};
+
+use super::version::{Version, micros};
+use crate::event::{EventRecord, Refund, Timestamp};
+
+/// The key of an order: shop and order id.
+pub type OrderKey<'a> = (&'a str, &'a str);
+
+/// Changes to the state tables.
+#[derive(Debug, Default)]
+pub struct Effects<'a> {
+    /// The newest whole state of each order.
+    pub orders: Vec<&'a EventRecord<'a>>,
+    /// The earliest deletion of each order.
+    pub deletions: Vec<(OrderKey<'a>, OffsetDateTime)>,
+    /// The newest statement about each refund.
+    pub refunds: Vec<RefundRow<'a>>,
+}
+
+/// One refund, as its newest event tells it.
+#[derive(Debug, Clone, Copy)]
+pub struct RefundRow<'a> {
+    /// Where it was told.
+    pub record: &'a EventRecord<'a>,
+    /// The refund itself.
+    pub refund: &'a Refund<'a>,
+}
+
+impl RefundRow<'_> {
+    /// When the money went back; the time of the event where the refund does not say.
+    #[must_use]
+    pub fn processed_at(&self) -> &Timestamp<'_> {
+        self.refund
+            .processed_at
+            .as_ref()
+            .unwrap_or(&self.record.event.timestamp)
+    }
+
+    /// ISO 4217; the order's where the refund does not say.
+    #[must_use]
+    pub fn currency(&self) -> Option<&str> {
+        let currency = self.refund.currency.as_ref().or(self.record.event.currency.as_ref());
+        currency.map(|text| text.as_str())
+    }
+}
+
+impl<'a> Effects<'a> {
+    /// Folds events, of which each must be new and there only once.
+    #[must_use]
+    pub fn of(records: impl IntoIterator<Item = &'a EventRecord<'a>>) -> Self {
+        let mut orders: BTreeMap<OrderKey<'a>, &EventRecord<'_>> = BTreeMap::new();
+        let mut deletions: BTreeMap<OrderKey<'a>, OffsetDateTime> = BTreeMap::new();
+        let mut refunds: BTreeMap<(&str, &str), RefundRow<'_>> = BTreeMap::new();
+        for record in records {
+            let event = &record.event;
+            let key = order_key(record);
+            if event.is_whole() {
+                let newest = orders.entry(key).or_insert(record);
+                if Version::of(record) >= Version::of(newest) {
+                    *newest = record;
+                }
+            }
+            if event.is_deletion() {
+                let at = micros(event.timestamp.instant());
+                let earliest = deletions.entry(key).or_insert(at);
+                *earliest = at.min(*earliest);
+            }
+            for refund in event.refunds.iter().flatten() {
+                let row = RefundRow { record, refund };
+                let newest = refunds.entry((key.0, refund.refund_id.as_str())).or_insert(row);
+                if Version::of(record) >= Version::of(newest.record) {
+                    *newest = row;
+                }
+            }
+        }
+        Self {
+            orders: orders.into_values().collect(),
+            deletions: deletions.into_iter().collect(),
+            refunds: refunds.into_values().collect(),
+        }
+    }
+}
+
+/// The key of the order that an event is about.
+#[must_use]
+pub fn order_key<'a>(record: &'a EventRecord<'_>) -> OrderKey<'a> {
+    (record.shop(), record.event.order_id.as_str())
+}
+
+/// The day an order counts on, as written, in the shop's offset: `processed_at`, which imported orders set to their
+/// real day and which Shopify's own reports use; else `created_at`; else the time of the event.
+#[must_use]
+pub fn local_date(record: &EventRecord<'_>) -> Date {
+    let event = &record.event;
+    let written = event.processed_at.as_ref().or(event.created_at.as_ref());
+    written.unwrap_or(&event.timestamp).local_date()
+}
