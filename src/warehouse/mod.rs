@@ -4,7 +4,10 @@
 //! effects once, in the same transaction as its `order_events` row; the state of an order is the newest one it ever had
 //! whatever the order of arrival; nothing here knows streams or HTTP.
 
+pub mod fold;
 pub mod postgres;
+pub mod status;
+pub mod version;
 
 use async_trait::async_trait;
 

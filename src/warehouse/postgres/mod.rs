@@ -1,1 +1,169 @@
-//! PostgreSQL: the only place with SQL.
+//! The warehouse on PostgreSQL 14 or newer. The only place that speaks its SQL.
+//!
+//! Owns connections, tables and views, all within one schema that every statement names: no search path, no named
+//! prepared statement and no session state is relied on, so that PgBouncer may stand between in transaction mode.
+//! Invariants: an event and all its effects are one transaction; no wait is without a bound, on the server's side
+//! (`SET LOCAL` timeouts) and on ours (a peer that went silent costs its connection, not the worker); no error text
+//! holds a value out of a row.
+
+mod check;
+mod columns;
+mod error;
+mod load;
+mod migrations;
+mod pool;
+mod schema;
+mod tls;
+mod url;
+
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use secrecy::ExposeSecret;
+use tokio::time::timeout;
+
+use self::error::Failure;
+use self::pool::{Pool, settle};
+use self::schema::Schema;
+use self::url::Target;
+use super::{Loaded, Migrated, Warehouse, WarehouseError};
+use crate::config::{DatabaseConfig, Secret};
+use crate::event::EventRecord;
+
+/// Tries at one load before a deadlock or a serialization failure is passed on.
+const LOAD_TRIES: u32 = 4;
+
+/// Tables in a PostgreSQL schema.
+pub struct PostgresWarehouse {
+    connections: ArcSwap<Connections>,
+    schema: Schema,
+    config: DatabaseConfig,
+}
+
+/// What a new URL replaces.
+struct Connections {
+    pool: Pool,
+    /// As the role that owns the schema, where it is another one.
+    owner: Option<Pool>,
+    /// Role of `pool`.
+    reader: Option<String>,
+}
+
+impl Connections {
+    fn new(url: &Secret, migrate_url: Option<&Secret>, config: &DatabaseConfig) -> Result<Self, WarehouseError> {
+        let pool_of = |target: &Target, size| Pool::new(target, size, config.connect_timeout);
+        let target = Target::parse(url.expose_secret(), config.connect_timeout)?;
+        let owner = migrate_url.map(|url| Target::parse(url.expose_secret(), config.connect_timeout));
+        Ok(Self {
+            pool: pool_of(&target, config.pool_size)?,
+            owner: owner.transpose()?.map(|owner| pool_of(&owner, 1)).transpose()?,
+            reader: target.role().map(str::to_owned),
+        })
+    }
+}
+
+impl PostgresWarehouse {
+    /// Reads the URLs and the CA file; connects only when it is used.
+    ///
+    /// # Errors
+    /// [`WarehouseError::Unusable`] for a URL, CA file or schema name that cannot work; the text has no secret.
+    pub fn new(config: &DatabaseConfig) -> Result<Self, WarehouseError> {
+        Ok(Self {
+            connections: ArcSwap::from_pointee(Connections::new(&config.url, config.migrate_url.as_ref(), config)?),
+            schema: Schema::new(&config.schema)?,
+            config: config.clone(),
+        })
+    }
+
+    /// Goes over to other URLs (rotated passwords). Calls under way finish on the old connections.
+    ///
+    /// # Errors
+    /// As [`PostgresWarehouse::new`]; the old URLs stay in use then.
+    pub fn reconfigure(&self, url: &Secret, migrate_url: Option<&Secret>) -> Result<(), WarehouseError> {
+        let connections = Connections::new(url, migrate_url, &self.config)?;
+        self.connections.store(connections.into());
+        Ok(())
+    }
+
+    /// Where it connects to, without credentials.
+    #[must_use]
+    pub fn server(&self) -> String {
+        self.connections.load().pool.server().to_owned()
+    }
+
+    /// Longest a call may take on our side: every statement has its own, shorter, bound on the server's.
+    fn call_limit(&self) -> Duration {
+        self.config.statement_timeout * 2
+    }
+
+    async fn try_load(&self, pool: &Pool, events: &[EventRecord<'_>]) -> Result<Loaded, Failure> {
+        let limit = self.call_limit();
+        let session = load::session_limits(self.config.statement_timeout);
+        let mut connection = pool.get().await?;
+        let outcome = timeout(limit, load::load(&mut connection, &self.schema, &session, events)).await;
+        settle(connection, limit, outcome)
+    }
+
+    async fn migrate_as_owner(&self, connections: &Connections) -> Result<Migrated, Failure> {
+        let reader = connections.owner.as_ref().and(connections.reader.as_deref());
+        let mut connection = connections.owner.as_ref().unwrap_or(&connections.pool).get().await?;
+        let outcome = timeout(
+            migrations::LIMIT,
+            migrations::run(&mut connection, &self.schema, reader),
+        )
+        .await;
+        settle(connection, migrations::LIMIT, outcome)
+    }
+
+    async fn inspect(&self, pool: &Pool) -> Result<String, Failure> {
+        let limit = self.call_limit();
+        let connection = pool.get().await?;
+        let outcome = timeout(limit, check::inspect(&connection, &self.schema, pool.server())).await;
+        settle(connection, limit, outcome)
+    }
+}
+
+#[async_trait]
+impl Warehouse for PostgresWarehouse {
+    async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError> {
+        if events.is_empty() {
+            return Ok(Loaded::default());
+        }
+        let connections = self.connections.load_full();
+        let mut tries = 1;
+        loop {
+            match self.try_load(&connections.pool, events).await {
+                Err(failure) if tries < LOAD_TRIES && failure.is_conflict() => {
+                    tracing::debug!(tries, "load collided with another; trying again");
+                    // Out of step with whom it collided with.
+                    tokio::time::sleep(Duration::from_millis(rand::random_range(5..50) * u64::from(tries))).await;
+                }
+                // The database came back empty: bring the tables back rather than wait for an operator.
+                Err(failure) if tries < LOAD_TRIES && failure.is_schema_missing() => {
+                    let migrated = self.migrate().await?;
+                    tracing::warn!(
+                        schema = self.schema.name(),
+                        version = migrated.to,
+                        "tables were missing and have been created again; what they held is gone"
+                    );
+                }
+                outcome => return outcome.map_err(|failure| failure.at(connections.pool.server())),
+            }
+            tries += 1;
+        }
+    }
+
+    async fn migrate(&self) -> Result<Migrated, WarehouseError> {
+        let connections = self.connections.load_full();
+        let server = connections.owner.as_ref().unwrap_or(&connections.pool).server();
+        let migrated = self.migrate_as_owner(&connections).await;
+        migrated.map_err(|failure| failure.at(server))
+    }
+
+    async fn check(&self) -> Result<String, WarehouseError> {
+        let connections = self.connections.load_full();
+        let found = self.inspect(&connections.pool).await;
+        found.map_err(|failure| failure.at(connections.pool.server()))
+    }
+}

@@ -1,0 +1,185 @@
+//! Brings the schema up to date.
+//!
+//! Owns the list of migrations. A migration only adds (tables, nullable columns, views at their end), so that the
+//! previous release goes on working beside it. Each is one transaction under an advisory lock; a schema that is current
+//! is only read.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Transaction};
+
+use super::error::Failure;
+use super::schema::Schema;
+use crate::warehouse::Migrated;
+
+/// One step.
+struct Migration {
+    version: u32,
+    name: &'static str,
+    /// Version that a program must know to go on loading after this step.
+    compatible_from: u32,
+    sql: &'static str,
+}
+
+const MIGRATIONS: [Migration; 1] = [Migration {
+    version: 1,
+    name: "tables_and_views",
+    compatible_from: 1,
+    sql: include_str!("migrations/0001_tables_and_views.sql"),
+}];
+
+/// What this program knows.
+pub(super) const KNOWN: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
+/// Longest a whole run may take on our side.
+pub(super) const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// A statement may rewrite a large table; a lock that loads need may be waited for only briefly.
+const SESSION: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '30s'; \
+                       SET LOCAL idle_in_transaction_session_timeout = '1min'; SET LOCAL synchronous_commit = on";
+
+/// The state of a schema.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Installed {
+    /// 0: none.
+    pub(super) version: u32,
+    /// Version that a program must know to load into it.
+    pub(super) compatible_from: u32,
+}
+
+/// Runs what is missing, and where `reader` is another role than ours gives it the rights that loading needs.
+pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, Failure> {
+    let before = installed(client, schema).await?;
+    for migration in MIGRATIONS.iter().filter(|step| step.version > before.version) {
+        let transaction = client.build_transaction().read_only(false).start().await?;
+        transaction.batch_execute(SESSION).await?;
+        apply(&transaction, schema, migration).await?;
+        transaction.commit().await?;
+    }
+    if let Some(reader) = reader
+        && !may_load(client, schema, Some(reader)).await?
+    {
+        client.batch_execute(&grants(schema, reader)).await?;
+    }
+    let after = installed(client, schema).await?;
+    refuse_newer(after, schema)?;
+    Ok(Migrated {
+        from: before.version,
+        to: after.version,
+    })
+}
+
+async fn apply(transaction: &Transaction<'_>, schema: &Schema, migration: &Migration) -> Result<(), Failure> {
+    let lock = format!("orderstream:{}", schema.name());
+    transaction
+        .query_typed(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            &[(&lock, Type::TEXT)],
+        )
+        .await?;
+    // Another process may have been here while this one waited.
+    if installed(transaction.client(), schema).await?.version >= migration.version {
+        return Ok(());
+    }
+    // `CREATE SCHEMA IF NOT EXISTS` wants the right to create schemas even where there is nothing to do.
+    let exists = transaction
+        .query_typed(
+            "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1",
+            &[(&schema.name(), Type::TEXT)],
+        )
+        .await?;
+    if exists.is_empty() {
+        transaction.batch_execute(&schema.sql("CREATE SCHEMA {schema}")).await?;
+    }
+    transaction.batch_execute(&schema.sql(migration.sql)).await?;
+    transaction
+        .execute_typed(
+            &schema.sql(
+                "INSERT INTO {schema}.schema_migrations (version, name, compatible_from) \
+                 VALUES ($1::bigint, $2, $3::bigint)",
+            ),
+            &[
+                (&i64::from(migration.version), Type::INT8),
+                (&migration.name, Type::TEXT),
+                (&i64::from(migration.compatible_from), Type::INT8),
+            ],
+        )
+        .await?;
+    tracing::info!(
+        schema = schema.name(),
+        version = migration.version,
+        name = migration.name,
+        "schema migrated"
+    );
+    Ok(())
+}
+
+/// Reads the state of the schema; changes nothing.
+pub(super) async fn installed(client: &Client, schema: &Schema) -> Result<Installed, Failure> {
+    let table = schema.sql("{schema}.schema_migrations");
+    let there = client
+        .query_typed(
+            "SELECT FROM (SELECT to_regclass($1) AS t) r WHERE t IS NOT NULL",
+            &[(&table, Type::TEXT)],
+        )
+        .await?;
+    if there.is_empty() {
+        return Ok(Installed::default());
+    }
+    let row = client
+        .query_typed_one(
+            &schema.sql(
+                "SELECT COALESCE(max(version), 0)::bigint, COALESCE(max(compatible_from), 0)::bigint \
+                 FROM {schema}.schema_migrations",
+            ),
+            &[],
+        )
+        .await?;
+    let number = |column: usize| Ok::<u32, Failure>(u32::try_from(row.try_get::<_, i64>(column)?).unwrap_or(u32::MAX));
+    Ok(Installed {
+        version: number(0)?,
+        compatible_from: number(1)?,
+    })
+}
+
+/// An older program goes on working beside a newer one as long as the newer schema allows it.
+pub(super) fn refuse_newer(installed: Installed, schema: &Schema) -> Result<(), Failure> {
+    if installed.compatible_from <= KNOWN {
+        return Ok(());
+    }
+    Err(Failure::Operator(format!(
+        "schema {} is at version {} and needs a program that knows version {}; this one knows {KNOWN}: upgrade it",
+        schema.name(),
+        installed.version,
+        installed.compatible_from,
+    )))
+}
+
+/// Whether that role (ours where `None`) has every right that loading needs.
+pub(super) async fn may_load(client: &Client, schema: &Schema, role: Option<&str>) -> Result<bool, Failure> {
+    let row = client
+        .query_typed_one(
+            "SELECT bool_and(COALESCE(has_schema_privilege(who, n.oid, 'USAGE') \
+                                       AND has_table_privilege(who, c.oid, need.privilege), false)) \
+             FROM COALESCE($2::name, current_user) AS who \
+             CROSS JOIN (VALUES ('schema_migrations', 'SELECT'), ('order_events', 'SELECT'), ('order_events', 'INSERT'), \
+                          ('orders', 'SELECT'), ('orders', 'INSERT'), ('orders', 'UPDATE'), \
+                          ('order_items', 'SELECT'), ('order_items', 'INSERT'), ('order_items', 'DELETE'), \
+                          ('order_refunds', 'SELECT'), ('order_refunds', 'INSERT'), ('order_refunds', 'UPDATE') \
+                  ) AS need(relation, privilege) \
+             LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1 \
+             LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = need.relation",
+            &[(&schema.name(), Type::TEXT), (&role, Type::TEXT)],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+fn grants(schema: &Schema, role: &str) -> String {
+    let role = role.replace('"', "\"\"");
+    schema.sql(&format!(
+        "GRANT USAGE ON SCHEMA {{schema}} TO \"{role}\"; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {{schema}} TO \"{role}\""
+    ))
+}
