@@ -12,3 +12,4 @@ mod captured;
 mod conversion;
 mod harness;
 mod stream;
+mod warehouse;

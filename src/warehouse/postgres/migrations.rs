@@ -117,11 +117,12 @@ async fn apply(transaction: &Transaction<'_>, schema: &Schema, migration: &Migra
 
 /// Reads the state of the schema; changes nothing.
 pub(super) async fn installed(client: &Client, schema: &Schema) -> Result<Installed, Failure> {
-    let table = schema.sql("{schema}.schema_migrations");
+    // Not `to_regclass`: it may answer from what the session remembers of before it waited for the lock.
     let there = client
         .query_typed(
-            "SELECT FROM (SELECT to_regclass($1) AS t) r WHERE t IS NOT NULL",
-            &[(&table, Type::TEXT)],
+            "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relname = 'schema_migrations'",
+            &[(&schema.name(), Type::TEXT)],
         )
         .await?;
     if there.is_empty() {

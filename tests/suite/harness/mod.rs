@@ -1,5 +1,6 @@
 //! What the tests stand on: real servers, the real binary, and waiting with a deadline.
 
+pub mod postgres;
 pub mod redis;
 
 use std::time::{Duration, Instant};

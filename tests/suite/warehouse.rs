@@ -1,0 +1,7 @@
+//! The warehouse: what its tables hold after which events, whatever goes wrong on the way.
+
+mod connections;
+mod events;
+mod laws;
+mod migrations;
+mod tables;

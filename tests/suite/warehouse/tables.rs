@@ -1,0 +1,229 @@
+//! What each table and view holds.
+
+use orderstream::warehouse::{Loaded, Warehouse};
+use serde_json::json;
+
+use super::events::{Sample, order, records};
+use crate::harness::postgres::Database;
+
+/// With tax within the prices, a discount, a refund, and everything else an order can say.
+fn full_order() -> Sample {
+    json!({
+        "event_type": "order.created", "event_id": "e1", "timestamp": "2026-01-31T23:30:00-05:00",
+        "order_id": "5550000000000000001", "customer_id": "9007199254740993", "total_amount": 0, "currency": "USD",
+        "shop": "one.myshopify.com", "name": "#1042", "created_at": "2026-01-31T23:30:00-05:00",
+        "processed_at": "2026-01-31T23:30:00-05:00", "updated_at": "2026-01-31T23:31:00-05:00",
+        "financial_status": "partially_refunded", "fulfillment_status": "partial",
+        "taxes_included": true, "presentment_currency": "CAD", "source_name": "web",
+        "items": [
+            {"sku": "A", "qty": 2, "price": 11, "line_id": "1", "variant_id": "2", "product_id": "3",
+             "title": "Mug", "current_qty": 1, "discount": 0, "tax": 2},
+            {"sku": null, "qty": 1, "price": 0},
+            {"sku": "", "qty": 1, "price": 0}
+        ],
+        "refunds": [{"refund_id": "r1", "processed_at": "2026-02-03T01:00:00-05:00", "amount": 0, "tax": 1}]
+    })
+    .to_string()
+    .replace(r#""total_amount":0"#, r#""total_amount":26.50,"total_shipping":6.60,"total_tax":2.60,"total_discounts":2.10,"subtotal":19.90,"current_total_amount":15.50,"presentment_total_amount":35.00"#)
+    .replace(r#""amount":0"#, r#""amount":11.00"#)
+    .replace(r#""price":11"#, r#""price":11.00"#)
+    .into()
+}
+
+impl From<String> for Sample {
+    fn from(payload: String) -> Self {
+        Self {
+            payload,
+            triggered_at: None,
+        }
+    }
+}
+
+async fn loaded(samples: &[Sample]) -> Database {
+    let database = Database::migrated().await;
+    database.warehouse().load(&records(samples)).await.unwrap();
+    database
+}
+
+#[tokio::test]
+async fn an_order_fills_every_column() {
+    let mut sample = full_order();
+    sample.triggered_at = Some(time::macros::datetime!(2026-02-01 04:31:01.5 UTC));
+    let database = loaded(&[sample]).await;
+    assert_eq!(
+        database.sql(
+            "SELECT event_id, event_type, source, shop, order_id, customer_id, total_amount, currency, item_count, \
+                    avg_item_price::numeric(10,4), test, occurred_at, triggered_at, received_at, \
+                    loaded_at > '2026-01-01', stream_id, payload->>'total_amount', raw \
+             FROM orderstream.order_events"
+        ),
+        "e1|order.created|shopify|one.myshopify.com|5550000000000000001|9007199254740993|26.50|USD|4|6.6250|f|\
+         2026-02-01 04:30:00+00|2026-02-01 04:31:01.5+00|2026-02-01 12:00:00+00|t|1769947200000-0|26.50|"
+    );
+    assert_eq!(
+        database.sql(
+            "SELECT shop, order_id, name, customer_id, status, total_amount, currency, item_count, avg_item_price, \
+                    local_date, created_at, processed_at, updated_at, cancelled_at, financial_status, \
+                    fulfillment_status, subtotal, total_discounts, total_shipping, total_tax, taxes_included, \
+                    current_total_amount, presentment_currency, presentment_total_amount, source_name, test, \
+                    deleted_at, last_event_id, version_at, version_triggered_at \
+             FROM orderstream.orders"
+        ),
+        "one.myshopify.com|5550000000000000001|#1042|9007199254740993|partially_fulfilled|26.50|USD|4|\
+         6.6250000000000000|2026-01-31|2026-02-01 04:30:00+00|2026-02-01 04:30:00+00|2026-02-01 04:31:00+00||\
+         partially_refunded|partial|19.90|2.10|6.60|2.60|t|15.50|CAD|35.00|web|f||e1|2026-02-01 04:31:00+00|\
+         2026-02-01 04:31:01.5+00"
+    );
+    assert_eq!(
+        database.sql(
+            "SELECT line_no, line_id, COALESCE(sku, 'null'), variant_id, product_id, title, qty, current_qty, price, \
+                    discount, tax FROM orderstream.order_items ORDER BY line_no"
+        ),
+        "1|1|A|2|3|Mug|2|1|11.00|0|2\n2||null||||1||0||\n3||||||1||0||"
+    );
+    assert_eq!(
+        database.sql(
+            "SELECT refund_id, order_id, processed_at, local_date, amount, tax, currency FROM orderstream.order_refunds"
+        ),
+        "r1|5550000000000000001|2026-02-03 06:00:00+00|2026-02-03|11.00|1|USD"
+    );
+}
+
+#[tokio::test]
+async fn a_plain_event_is_enough() {
+    let event = json!({
+        "event_type": "order.created", "event_id": "plain", "timestamp": "2026-01-31T09:30:00Z", "order_id": 17,
+        "customer_id": null, "total_amount": 59, "currency": "JPY", "items": []
+    });
+    let database = loaded(&[event.into()]).await;
+    assert_eq!(
+        database.sql(
+            "SELECT shop, order_id, customer_id, total_amount, item_count, avg_item_price, status, local_date, test \
+             FROM orderstream.orders"
+        ),
+        "|17||59|0|59.0000000000000000|open|2026-01-31|f"
+    );
+    assert_eq!(database.sql("SELECT count(*) FROM orderstream.order_items"), "0");
+}
+
+#[tokio::test]
+async fn an_event_has_effects_once() {
+    let samples = [
+        order("e1", "1", 1, 0).into(),
+        order("e2", "1", 2, 1).into(),
+        order("e1", "1", 9, 9).into(),
+    ];
+    let database = Database::migrated().await;
+    let warehouse = database.warehouse();
+    let first = warehouse.load(&records(&samples)).await.unwrap();
+    assert_eq!(first, Loaded { inserted: 2, known: 1 }, "the first of a batch stands");
+    let again = warehouse.load(&records(&samples)).await.unwrap();
+    assert_eq!(again, Loaded { inserted: 0, known: 3 });
+    assert_eq!(warehouse.load(&[]).await.unwrap(), Loaded::default());
+    assert_eq!(
+        database.sql("SELECT event_id, item_count FROM orderstream.order_events ORDER BY 1"),
+        "e1|1\ne2|2"
+    );
+    assert_eq!(
+        database.sql("SELECT last_event_id, o.item_count, i.qty FROM orderstream.orders o JOIN orderstream.order_items i USING (shop, order_id)"),
+        "e2|2|2"
+    );
+}
+
+#[tokio::test]
+async fn a_deletion_marks_and_nothing_clears_it() {
+    let deleted = |id: &str, at: &str| -> Sample {
+        json!({"event_type": "order.deleted", "event_id": id, "timestamp": at, "order_id": "1",
+               "shop": "one.myshopify.com"})
+        .into()
+    };
+    let database = Database::migrated().await;
+    let warehouse = database.warehouse();
+    let state = "SELECT status, item_count, deleted_at, last_event_id, version_at FROM orderstream.orders";
+    let late = [deleted("d1", "2026-02-02T00:00:00Z")];
+    warehouse.load(&records(&late)).await.unwrap();
+    assert_eq!(
+        database.sql(state),
+        "||2026-02-02 00:00:00+00||-infinity",
+        "a tombstone"
+    );
+    let rest = [deleted("d0", "2026-02-01T00:00:00Z"), order("e1", "1", 3, 0).into()];
+    warehouse.load(&records(&rest)).await.unwrap();
+    assert_eq!(
+        database.sql(state),
+        "open|3|2026-02-01 00:00:00+00|e1|2026-01-31 09:30:00+00",
+        "the earliest deletion, beside the newest state"
+    );
+    assert_eq!(database.sql("SELECT count(*) FROM orderstream.daily_sales"), "0");
+    assert_eq!(database.sql("SELECT count(*) FROM orderstream.order_items"), "1");
+}
+
+#[tokio::test]
+async fn the_newest_word_on_a_refund_stands() {
+    let refund = |id: &str, at: &str, amount: i64| -> Sample {
+        json!({"event_type": "refund.created", "event_id": id, "timestamp": at, "order_id": "1",
+               "shop": "one.myshopify.com", "refunds": [{"refund_id": "r1", "amount": amount, "processed_at": at}]})
+        .into()
+    };
+    let database = loaded(&[
+        refund("b", "2026-02-02T00:00:00Z", 7),
+        refund("a", "2026-02-01T00:00:00Z", 5),
+    ])
+    .await;
+    let state = "SELECT refund_id, order_id, amount, currency, last_event_id FROM orderstream.order_refunds";
+    assert_eq!(database.sql(state), "r1|1|7||b");
+    let mut whole = order("c", "1", 1, 10 * 86_400);
+    whole["refunds"] = json!([{"refund_id": "r1", "amount": 8}, {"refund_id": "r2", "amount": 1}]);
+    database.warehouse().load(&records(&[whole.into()])).await.unwrap();
+    assert_eq!(
+        database.sql(&format!("{state} ORDER BY 1")),
+        "r1|1|8|EUR|c\nr2|1|1|EUR|c"
+    );
+    let thin = "SELECT total_amount IS NULL, item_count IS NULL, avg_item_price IS NULL FROM orderstream.order_events \
+                WHERE event_id = 'a'";
+    assert_eq!(database.sql(thin), "t|t|t");
+}
+
+#[tokio::test]
+async fn daily_sales_add_up_by_currency_and_day_without_test_orders() {
+    let mut test = order("t", "9", 5, 0);
+    test["test"] = json!(true);
+    test["refunds"] = json!([{"refund_id": "rt", "amount": 50}]);
+    let mut cancelled = order("c", "3", 1, 5);
+    cancelled["cancelled_at"] = json!("2026-01-31T10:00:00Z");
+    let samples = [
+        full_order(),
+        order("e2", "2", 2, 0).into(),
+        cancelled.into(),
+        test.into(),
+    ];
+    let database = loaded(&samples).await;
+    assert_eq!(
+        database.sql(
+            "SELECT shop, currency, local_date, orders, gross, discounts, refunds, net, tax, shipping \
+             FROM orderstream.daily_sales ORDER BY currency, local_date"
+        ),
+        "one.myshopify.com|EUR|2026-01-31|2|30|0|0|30|0|0\n\
+         one.myshopify.com|USD|2026-01-31|1|20.00|2.10|0|17.90|2.60|6.00\n\
+         one.myshopify.com|USD|2026-02-03|0|0|0|10.00|-10.00|-1|0"
+    );
+    assert_eq!(
+        database.sql("SELECT sum(net + tax + shipping) FROM orderstream.daily_sales WHERE currency = 'USD'"),
+        "15.50",
+        "what the customer paid less what was paid back"
+    );
+    assert_eq!(
+        database.sql(
+            "SELECT currency, sku, orders, units, amount FROM orderstream.product_sales WHERE sku = 'A' ORDER BY 1"
+        ),
+        "EUR|A|2|3|30\nUSD|A|1|2|22.00"
+    );
+    assert_eq!(
+        database.sql("SELECT customer_id, currency, orders, total_amount FROM orderstream.customer_orders ORDER BY 2"),
+        "900|EUR|2|30\n9007199254740993|USD|1|26.50"
+    );
+    assert_eq!(
+        database.sql("SELECT hour, source, sum(events) FROM orderstream.hourly_arrivals GROUP BY 1, 2"),
+        "2026-02-01 12:00:00+00|shopify|3"
+    );
+}
