@@ -9,6 +9,7 @@
 
 mod bodies;
 mod captured;
+mod config;
 mod conversion;
 mod harness;
 mod stream;
