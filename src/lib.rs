@@ -19,6 +19,8 @@ pub mod class;
 pub mod cli;
 pub mod config;
 pub mod event;
+pub mod health;
+pub mod http;
 pub mod ingest;
 pub mod metrics;
 pub mod shopify;

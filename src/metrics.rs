@@ -29,6 +29,23 @@ pub enum Outcome {
     Rejected,
 }
 
+impl Outcome {
+    /// All of them, in order of declaration.
+    const ALL: [Self; 11] = [
+        Self::Accepted,
+        Self::Duplicate,
+        Self::Spooled,
+        Self::Quarantined,
+        Self::Invalid,
+        Self::Unauthorized,
+        Self::TooLarge,
+        Self::Timeout,
+        Self::Unavailable,
+        Self::Shed,
+        Self::Rejected,
+    ];
+}
+
 /// The two ways in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(missing_docs, reason = "each is the route of the same name")]
@@ -43,6 +60,22 @@ pub enum Route {
 pub struct RequestLabels {
     pub route: Route,
     pub outcome: Outcome,
+}
+
+/// One route's counters of `orderstream_requests`; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Outcomes([Counter; Outcome::ALL.len()]);
+
+impl Outcomes {
+    /// Counts one answer.
+    pub fn count(&self, outcome: Outcome) {
+        self.count_many(outcome, 1);
+    }
+
+    /// Counts several answers.
+    pub fn count_many(&self, outcome: Outcome, answers: u64) {
+        self.0[outcome as usize].inc_by(answers);
+    }
 }
 
 /// Labels of `orderstream_signatures_verified`: which secret, by its place in the configured list.
@@ -203,6 +236,10 @@ impl Metrics {
         );
         r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
         r.register("reconnects", "Broken connections made again", self.reconnects.clone());
+        self.register_gauges(r);
+    }
+
+    fn register_gauges(&self, r: &mut Registry) {
         r.register("stream_length", "Entries in the stream", self.stream_length.clone());
         r.register(
             "stream_pending",
@@ -223,9 +260,11 @@ impl Metrics {
         r.register("body_bytes", "Bytes of bodies in memory", self.body_bytes.clone());
     }
 
-    /// Counts one answer.
-    pub fn answered(&self, route: Route, outcome: Outcome) {
-        self.requests.get_or_create(&RequestLabels { route, outcome }).inc();
+    /// The counters of one route, looked up once: a request then counts without a lock or a hash.
+    #[must_use]
+    pub fn outcomes(&self, route: Route) -> Outcomes {
+        let counter = |outcome| self.requests.get_or_create_owned(&RequestLabels { route, outcome });
+        Outcomes(Outcome::ALL.map(counter))
     }
 
     /// The exposition text.

@@ -18,11 +18,12 @@ const FORBIDDEN: [&str; 9] = [
     "helper", "helpers", "manager", "util", "utils", "data", "janitor", "misc", "thing",
 ];
 /// Names that are given to us: crates, and the contract's `ORDERSTREAM_DATA_DIR`.
-const GIVEN: [&str; 6] = [
+const GIVEN: [&str; 7] = [
     "tokio_util",
     "hyper_util",
     "futures_util",
     "http_body_util",
+    "into_data",
     "data_dir",
     "DATA_DIR",
 ];

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::writer::{self, Job};
 use super::{AppendError, Moment, Receipt};
 use crate::config::AppenderConfig;
 use crate::metrics::Metrics;
+use crate::shutdown::Roles;
 use crate::stream::{NewEntry, Stream};
 
 /// Takes entries and answers when they are durable; a cheap clone.
@@ -27,17 +26,11 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Starts the writers on `tracker`. `dedupe` tells whether the stream recognizes a repeated append, which makes
-    /// an unknown outcome safe to resend. After `shutdown` appends are refused; what is queued is still finished.
+    /// Starts the writers among `roles`. `dedupe` tells whether the stream recognizes a repeated append, which makes
+    /// an unknown outcome safe to resend. Once the roles are stopped,
+    /// appends are refused; what is queued is still finished.
     #[must_use]
-    pub fn start(
-        stream: &dyn Stream,
-        config: &AppenderConfig,
-        dedupe: bool,
-        metrics: &Metrics,
-        tracker: &TaskTracker,
-        shutdown: &CancellationToken,
-    ) -> Self {
+    pub fn start(stream: &dyn Stream, config: &AppenderConfig, dedupe: bool, metrics: &Metrics, roles: &Roles) -> Self {
         let (queue, jobs) = mpsc::channel(config.queue.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
         let accepted = Moment::never();
@@ -50,7 +43,7 @@ impl Appender {
                 metrics: metrics.clone(),
                 accepted: accepted.clone(),
             };
-            tracker.spawn(writer::run(deps, shutdown.clone()));
+            roles.spawn("writer", writer::run(deps, roles.stop_token()));
         }
         Self {
             queue,

@@ -2,7 +2,7 @@
 //!
 //! Owns the retry of a flush. Invariants: an entry is resent only where that cannot store it twice (the store refused
 //! it, or dedupe is on) and only before its deadline; an entry whose deadline passed before it was sent is dropped;
-//! after shutdown the queue is emptied before the task ends.
+//! after `stop` the queue is emptied before the task ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppendError, Moment, Receipt};
-use crate::metrics::{Metrics, Service, ServiceLabels};
+use crate::metrics::Metrics;
 use crate::stream::{Appended, Destination, NewEntry, StreamError, Writer};
 
 /// Pause before the first resend; doubles up to [`LONGEST_PAUSE`], so that a store that comes back is noticed soon.
@@ -37,11 +37,11 @@ pub(super) struct Deps {
     pub(super) accepted: Moment,
 }
 
-/// Runs until the queue is closed (by `shutdown`) and empty.
-pub(super) async fn run(mut deps: Deps, shutdown: CancellationToken) {
+/// Runs until the queue is closed (by `stop`) and empty.
+pub(super) async fn run(mut deps: Deps, stop: CancellationToken) {
     let mut jobs = Vec::with_capacity(deps.flush_entries);
     let mut failing = false;
-    while gather(&deps.jobs, &mut jobs, deps.flush_entries, &shutdown).await {
+    while gather(&deps.jobs, &mut jobs, deps.flush_entries, &stop).await {
         deps.flush(Flush::take(&mut jobs), &mut failing).await;
     }
 }
@@ -51,13 +51,13 @@ async fn gather(
     queue: &Mutex<mpsc::Receiver<Job>>,
     jobs: &mut Vec<Job>,
     limit: usize,
-    shutdown: &CancellationToken,
+    stop: &CancellationToken,
 ) -> bool {
     // The lock goes from writer to writer: one waits for jobs, the others wait for the lock.
     let mut queue = queue.lock().await;
     tokio::select! {
         biased;
-        () = shutdown.cancelled() => queue.close(),
+        () = stop.cancelled() => queue.close(),
         taken = queue.recv_many(jobs, limit) => return taken > 0,
     }
     queue.recv_many(jobs, limit).await > 0
@@ -98,12 +98,6 @@ impl Deps {
     fn give_up(&self, error: &StreamError) -> Option<AppendError> {
         if matches!(error, StreamError::Full(_)) {
             return Some(AppendError::Full);
-        }
-        if !error.is_refused() {
-            let stream = ServiceLabels {
-                service: Service::Stream,
-            };
-            self.metrics.reconnects.get_or_create(&stream).inc();
         }
         let resend = self.dedupe || error.is_refused();
         (!resend).then(|| AppendError::Unavailable(error.to_string()))

@@ -1,0 +1,203 @@
+//! Whether the stream and its readers are well: figures, thresholds, one report.
+//!
+//! Owns the report (public contract: `GET /health`, `status --json`) and how figures are judged. Judging is pure;
+//! [`observe`] is the only call to the stream. Must not know HTTP. A slow reader is a warning here and never decides
+//! whether this process may take webhooks: that is [`crate::ingest::Moment`]'s, see `collector`.
+
+mod checks;
+pub mod collector;
+mod sustained;
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+pub use self::sustained::Sustained;
+
+use crate::config::HealthConfig;
+use crate::stream::{Stream, StreamError, StreamReport};
+
+/// How well one thing is; worse is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing to do.
+    #[default]
+    Healthy,
+    /// Somebody should look.
+    Warning,
+    /// Somebody must look.
+    Critical,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// Stable name.
+    pub name: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// What was found, as a sentence.
+    pub detail: String,
+}
+
+/// The health of the stream and its readers at one moment. Figures are null where they are not known, never 0.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "documented in openapi.yaml, field by field")]
+pub struct HealthReport {
+    pub status: Status,
+    pub stream_length: Option<u64>,
+    pub pending_count: Option<u64>,
+    pub lag: Option<u64>,
+    pub consumers: Option<u64>,
+    pub idle_consumers: Option<u64>,
+    pub last_delivered_id: Option<String>,
+    pub oldest_backlog_seconds: Option<f64>,
+    pub oldest_pending_seconds: Option<f64>,
+    pub last_accepted_seconds: Option<f64>,
+    pub seconds_until_full: Option<u64>,
+    pub trim_held_by: Option<String>,
+    pub dead_letters: Option<u64>,
+    pub spool_depth: Option<u64>,
+    pub checks: Vec<Check>,
+}
+
+/// What figures are judged by.
+#[derive(Debug, Clone)]
+pub struct Thresholds {
+    /// The configured levels.
+    pub levels: HealthConfig,
+    /// Entries of one read; makes the level of pending.
+    pub read_count: u64,
+    /// Silence after which a consumer that holds entries is idle.
+    pub claim_idle: Duration,
+    /// Acked entries that are kept on purpose.
+    pub retain_acked: u64,
+}
+
+/// Everything that is judged, as it was found at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Observation {
+    /// The stream's figures.
+    pub stream: StreamReport,
+    /// What the server does when its memory is full.
+    pub eviction_policy: Option<String>,
+    /// Since any process appended to the stream, or this one did.
+    pub since_accepted: Option<Duration>,
+    /// Entries a second by which the stream grew lately; `None` where only one look was taken.
+    pub growth: Option<f64>,
+    /// Share of requests answered 401 lately, 0 to 1; `None` where there were too few to tell.
+    pub unauthorized: Option<f64>,
+}
+
+/// Looks at the stream once.
+///
+/// # Errors
+/// The stream did not answer.
+pub async fn observe(stream: &dyn Stream) -> Result<Observation, StreamError> {
+    let (report, server) = tokio::try_join!(stream.report(), stream.inspect())?;
+    Ok(Observation {
+        since_accepted: age_of_newest(&report),
+        eviction_policy: server.eviction_policy,
+        stream: report,
+        ..Observation::default()
+    })
+}
+
+/// Looks at the stream once and judges what it finds there and then (nothing has to last before it warns).
+pub async fn collect(stream: &dyn Stream, thresholds: &Thresholds) -> HealthReport {
+    match observe(stream).await {
+        Ok(observation) => HealthReport::judge(&observation, thresholds),
+        Err(error) => HealthReport::unreachable(error.to_string()),
+    }
+}
+
+impl HealthReport {
+    /// Judges what was found.
+    #[must_use]
+    pub fn judge(observation: &Observation, thresholds: &Thresholds) -> Self {
+        let stream = &observation.stream;
+        let ours = stream.groups.iter().find(|group| group.ours);
+        let mut report = Self {
+            stream_length: Some(stream.length),
+            pending_count: ours.map(|group| group.pending),
+            lag: ours.and_then(|group| group.lag),
+            consumers: Some(stream.consumers.len() as u64),
+            idle_consumers: Some(idle_consumers(stream, thresholds.claim_idle)),
+            last_delivered_id: ours.map(|group| group.last_delivered.to_string()),
+            oldest_backlog_seconds: stream.oldest_backlog.map(seconds),
+            oldest_pending_seconds: stream.oldest_pending.map(seconds),
+            last_accepted_seconds: observation.since_accepted.map(seconds),
+            seconds_until_full: seconds_until_full(observation, thresholds),
+            trim_held_by: trim_held_by(stream, thresholds.retain_acked),
+            dead_letters: Some(stream.dead_letters),
+            ..Self::default()
+        };
+        report.checks = checks::all(&report, observation, thresholds);
+        report.status = worst(&report.checks);
+        report
+    }
+
+    /// The report where the stream did not answer.
+    #[must_use]
+    pub fn unreachable(detail: String) -> Self {
+        Self {
+            status: Status::Critical,
+            checks: vec![Check {
+                name: "stream",
+                status: Status::Critical,
+                detail,
+            }],
+            ..Self::default()
+        }
+    }
+}
+
+fn worst(checks: &[Check]) -> Status {
+    checks.iter().map(|check| check.status).max().unwrap_or_default()
+}
+
+/// Seconds, to the millisecond.
+#[allow(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+fn seconds(age: Duration) -> f64 {
+    age.as_millis() as f64 / 1000.0
+}
+
+fn age_of_newest(report: &StreamReport) -> Option<Duration> {
+    let appended = Duration::from_millis(report.last_id?.ms);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(now.saturating_sub(appended))
+}
+
+/// Before Redis 7.2 a quiet consumer's idle time grows too: only one that holds entries is idle.
+fn idle_consumers(stream: &StreamReport, claim_idle: Duration) -> u64 {
+    let idle = |consumer: &&crate::stream::ConsumerReport| consumer.pending > 0 && consumer.idle > claim_idle;
+    stream.consumers.iter().filter(idle).count() as u64
+}
+
+/// The group that is furthest behind, where what it has not acked is more than is kept on purpose.
+fn trim_held_by(stream: &StreamReport, retain_acked: u64) -> Option<String> {
+    stream
+        .groups
+        .iter()
+        .filter(|group| group.pending.saturating_add(group.lag.unwrap_or(stream.length)) > retain_acked)
+        .min_by_key(|group| group.needs_from)
+        .map(|group| group.name.clone())
+}
+
+/// Below `retain_acked` growth ends by itself: the trimmer has not begun yet.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an estimate; a float cast saturates"
+)]
+fn seconds_until_full(observation: &Observation, thresholds: &Thresholds) -> Option<u64> {
+    let stream = &observation.stream;
+    let growth = observation.growth.filter(|growth| *growth > 0.0)?;
+    if stream.length <= thresholds.retain_acked {
+        return None;
+    }
+    let room = stream.maxlen.saturating_sub(stream.length);
+    Some((room as f64 / growth) as u64)
+}

@@ -1,0 +1,316 @@
+//! The table of checks: figure → status and sentence. Pure.
+
+use super::{Check, HealthReport, Observation, Status, Thresholds};
+use crate::config::Levels;
+
+pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Vec<Check> {
+    let levels = &thresholds.levels;
+    vec![
+        pending(report, thresholds),
+        length(seen, levels.length_percent),
+        counted("lag", report.lag, levels.lag, "entries are not yet read"),
+        counted(
+            "idle_consumers",
+            report.idle_consumers,
+            levels.idle_consumers,
+            "consumers hold entries and are silent",
+        ),
+        accepted(seen, thresholds),
+        unauthorized(seen, levels.unauthorized_percent),
+        eviction(seen),
+        trimming(report),
+        group(seen),
+    ]
+}
+
+fn pending(report: &HealthReport, thresholds: &Thresholds) -> Check {
+    let consumers = report.consumers.unwrap_or(0);
+    let usual = consumers
+        .saturating_mul(thresholds.read_count)
+        .saturating_mul(2)
+        .max(100);
+    let levels = Levels {
+        warning: thresholds.levels.pending_warning.unwrap_or(usual + 1),
+        critical: thresholds.levels.pending_critical.unwrap_or(usual.saturating_mul(10)),
+    };
+    counted(
+        "pending",
+        report.pending_count,
+        levels,
+        "entries are read and not acked",
+    )
+}
+
+fn length(seen: &Observation, levels: Levels) -> Check {
+    let (length, maxlen) = (seen.stream.length, seen.stream.maxlen);
+    let tenths = length.saturating_mul(1000) / maxlen.max(1);
+    let status = if tenths > levels.critical.saturating_mul(10) {
+        Status::Critical
+    } else if tenths >= levels.warning.saturating_mul(10) {
+        Status::Warning
+    } else {
+        Status::Healthy
+    };
+    check("stream_length", status, format!("{length} of at most {maxlen} entries"))
+}
+
+fn counted(name: &'static str, value: Option<u64>, levels: Levels, what: &str) -> Check {
+    match value {
+        Some(value) => check(name, level(value, levels), format!("{value} {what}")),
+        None => check(name, Status::Healthy, "not known".to_owned()),
+    }
+}
+
+fn level(value: u64, levels: Levels) -> Status {
+    if value > levels.critical {
+        Status::Critical
+    } else if value >= levels.warning {
+        Status::Warning
+    } else {
+        Status::Healthy
+    }
+}
+
+fn accepted(seen: &Observation, thresholds: &Thresholds) -> Check {
+    const NAME: &str = "accepted";
+    match (seen.since_accepted, thresholds.levels.silence) {
+        (Some(age), Some(limit)) if age >= limit => check(
+            NAME,
+            Status::Warning,
+            format!(
+                "nothing accepted for {} s; is the webhook subscription still there?",
+                age.as_secs()
+            ),
+        ),
+        (Some(age), _) => check(NAME, Status::Healthy, format!("last accepted {} s ago", age.as_secs())),
+        (None, _) => check(NAME, Status::Healthy, "nothing accepted yet".to_owned()),
+    }
+}
+
+fn unauthorized(seen: &Observation, limit_percent: u64) -> Check {
+    const NAME: &str = "unauthorized";
+    let Some(share) = seen.unauthorized else {
+        return check(NAME, Status::Healthy, "too few requests lately to tell".to_owned());
+    };
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share between 0 and 1"
+    )]
+    let percent = (share * 100.0) as u64;
+    let status = if percent >= limit_percent {
+        Status::Warning
+    } else {
+        Status::Healthy
+    };
+    check(
+        NAME,
+        status,
+        format!("{percent} % of requests lately were answered 401"),
+    )
+}
+
+fn eviction(seen: &Observation) -> Check {
+    const NAME: &str = "eviction_policy";
+    match seen.eviction_policy.as_deref() {
+        Some("noeviction") => check(NAME, Status::Healthy, "noeviction".to_owned()),
+        Some(policy) => check(
+            NAME,
+            Status::Critical,
+            format!("{policy}: the store may drop entries and dedupe keys; set maxmemory-policy noeviction"),
+        ),
+        None => check(NAME, Status::Healthy, "not known".to_owned()),
+    }
+}
+
+fn trimming(report: &HealthReport) -> Check {
+    const NAME: &str = "trimming";
+    match &report.trim_held_by {
+        Some(group) => check(
+            NAME,
+            Status::Warning,
+            format!("held by group {group}, which has not acked enough"),
+        ),
+        None => check(NAME, Status::Healthy, "not held".to_owned()),
+    }
+}
+
+fn group(seen: &Observation) -> Check {
+    if seen.stream.groups.iter().any(|group| group.ours) {
+        check("group", Status::Healthy, "exists".to_owned())
+    } else {
+        let detail = "the consumer group does not exist; no worker has run yet";
+        check("group", Status::Warning, detail.to_owned())
+    }
+}
+
+fn check(name: &'static str, status: Status, detail: String) -> Check {
+    Check { name, status, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::HealthConfig;
+    use crate::stream::{ConsumerReport, GroupReport, StreamId, StreamReport};
+
+    fn thresholds() -> Thresholds {
+        Thresholds {
+            levels: HealthConfig {
+                after: Duration::from_secs(30),
+                pending_warning: None,
+                pending_critical: None,
+                length_percent: Levels {
+                    warning: 50,
+                    critical: 90,
+                },
+                lag: Levels {
+                    warning: 500,
+                    critical: 5000,
+                },
+                idle_consumers: Levels {
+                    warning: 1,
+                    critical: 1,
+                },
+                silence: Some(Duration::from_secs(3600)),
+                unauthorized_percent: 50,
+            },
+            read_count: 500,
+            claim_idle: Duration::from_secs(60),
+            retain_acked: 10_000,
+        }
+    }
+
+    /// A stream of `length` with our group at `pending` and `lag`, and `idle` of two consumers idle.
+    fn observation(length: u64, pending: u64, lag: Option<u64>, idle: usize) -> Observation {
+        let consumer = |n: usize| ConsumerReport {
+            name: format!("c{n}"),
+            pending: 1,
+            idle: Duration::from_secs(if n < idle { 61 } else { 60 }),
+        };
+        Observation {
+            stream: StreamReport {
+                length,
+                maxlen: 100_000,
+                groups: vec![GroupReport {
+                    name: "g".to_owned(),
+                    ours: true,
+                    pending,
+                    lag,
+                    last_delivered: StreamId { ms: 5, seq: 0 },
+                    needs_from: StreamId { ms: 5, seq: 0 },
+                }],
+                consumers: (0..2).map(consumer).collect(),
+                ..StreamReport::default()
+            },
+            eviction_policy: Some("noeviction".to_owned()),
+            ..Observation::default()
+        }
+    }
+
+    fn status_of(name: &str, seen: &Observation) -> Status {
+        let report = HealthReport::judge(seen, &thresholds());
+        report.checks.iter().find(|check| check.name == name).unwrap().status
+    }
+
+    #[test]
+    fn levels_are_those_of_the_table() {
+        use Status::{Critical, Healthy, Warning};
+        // Two consumers at a read count of 500: pending is usual up to 2000.
+        for (pending, expected) in [
+            (0, Healthy),
+            (2000, Healthy),
+            (2001, Warning),
+            (20_000, Warning),
+            (20_001, Critical),
+        ] {
+            assert_eq!(
+                status_of("pending", &observation(0, pending, None, 0)),
+                expected,
+                "{pending}"
+            );
+        }
+        for (length, expected) in [
+            (49_999, Healthy),
+            (50_000, Warning),
+            (90_000, Warning),
+            (90_100, Critical),
+        ] {
+            assert_eq!(
+                status_of("stream_length", &observation(length, 0, None, 0)),
+                expected,
+                "{length}"
+            );
+        }
+        for (lag, expected) in [(499, Healthy), (500, Warning), (5000, Warning), (5001, Critical)] {
+            assert_eq!(status_of("lag", &observation(0, 0, Some(lag), 0)), expected, "{lag}");
+        }
+        assert_eq!(status_of("lag", &observation(0, 0, None, 0)), Healthy);
+        for (idle, expected) in [(0, Healthy), (1, Warning), (2, Critical)] {
+            assert_eq!(
+                status_of("idle_consumers", &observation(0, 0, None, idle)),
+                expected,
+                "{idle}"
+            );
+        }
+    }
+
+    #[test]
+    fn overall_is_the_worst() {
+        let mut seen = observation(60_000, 0, Some(6000), 0);
+        assert_eq!(HealthReport::judge(&seen, &thresholds()).status, Status::Critical);
+        seen.stream.groups[0].lag = Some(0);
+        assert_eq!(HealthReport::judge(&seen, &thresholds()).status, Status::Warning);
+        seen.eviction_policy = Some("allkeys-lru".to_owned());
+        assert_eq!(HealthReport::judge(&seen, &thresholds()).status, Status::Critical);
+    }
+
+    #[test]
+    fn silence_and_refusals_warn() {
+        let mut seen = observation(0, 0, Some(0), 0);
+        seen.since_accepted = Some(Duration::from_secs(3599));
+        assert_eq!(status_of("accepted", &seen), Status::Healthy);
+        seen.since_accepted = Some(Duration::from_secs(3600));
+        assert_eq!(status_of("accepted", &seen), Status::Warning);
+        seen.unauthorized = Some(0.49);
+        assert_eq!(status_of("unauthorized", &seen), Status::Healthy);
+        seen.unauthorized = Some(0.5);
+        assert_eq!(status_of("unauthorized", &seen), Status::Warning);
+    }
+
+    #[test]
+    fn names_the_group_that_holds_trimming() {
+        let mut seen = observation(30_000, 0, Some(0), 0);
+        assert_eq!(HealthReport::judge(&seen, &thresholds()).trim_held_by, None);
+        seen.stream.groups.push(GroupReport {
+            name: "slow".to_owned(),
+            ours: false,
+            pending: 5,
+            lag: Some(29_000),
+            last_delivered: StreamId { ms: 1, seq: 0 },
+            needs_from: StreamId { ms: 1, seq: 0 },
+        });
+        let report = HealthReport::judge(&seen, &thresholds());
+        assert_eq!(report.trim_held_by.as_deref(), Some("slow"));
+        assert_eq!(status_of("trimming", &seen), Status::Warning);
+    }
+
+    #[test]
+    fn tells_when_it_will_be_full() {
+        let full = |length, growth| {
+            let mut seen = observation(length, 0, Some(0), 0);
+            seen.growth = growth;
+            HealthReport::judge(&seen, &thresholds()).seconds_until_full
+        };
+        assert_eq!(full(50_000, Some(100.0)), Some(500));
+        assert_eq!(full(50_000, Some(-1.0)), None);
+        assert_eq!(full(50_000, None), None);
+        assert_eq!(
+            full(9_000, Some(100.0)),
+            None,
+            "growth up to what is kept on purpose is no danger"
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! A state must last before it is reported: a burst is no warning. Pure; the clock is handed in.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::{Check, HealthReport, Status, worst};
+
+/// Since when each check has been at least that bad. Getting better is reported at once.
+#[derive(Debug)]
+pub struct Sustained {
+    after: Duration,
+    since: HashMap<(&'static str, Status), Instant>,
+}
+
+impl Sustained {
+    /// A state is reported once it has lasted for `after`.
+    #[must_use]
+    pub fn new(after: Duration) -> Self {
+        Self {
+            after,
+            since: HashMap::new(),
+        }
+    }
+
+    /// Lowers each check of a report taken at `now` to the worst status that has lasted, and the overall status too.
+    pub fn settle(&mut self, report: &mut HealthReport, now: Instant) {
+        for check in &mut report.checks {
+            check.status = self.lasting(check, now);
+        }
+        report.status = worst(&report.checks);
+    }
+
+    fn lasting(&mut self, check: &Check, now: Instant) -> Status {
+        let mut lasting = Status::Healthy;
+        for status in [Status::Warning, Status::Critical] {
+            if check.status < status {
+                self.since.remove(&(check.name, status));
+                continue;
+            }
+            let since = *self.since.entry((check.name, status)).or_insert(now);
+            if now.saturating_duration_since(since) >= self.after {
+                lasting = status;
+            }
+        }
+        lasting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worse_must_last_and_better_counts_at_once() {
+        use Status::{Critical, Healthy, Warning};
+        let start = Instant::now();
+        let mut sustained = Sustained::new(Duration::from_secs(30));
+        let table = [
+            (0, Warning, Healthy),
+            (29, Warning, Healthy),
+            (30, Warning, Warning),
+            (31, Critical, Warning),
+            (60, Critical, Warning),
+            (61, Critical, Critical),
+            (62, Warning, Warning),
+            (63, Critical, Warning),
+            (64, Healthy, Healthy),
+            (65, Warning, Healthy),
+        ];
+        for (second, found, reported) in table {
+            let mut report = HealthReport {
+                checks: vec![Check {
+                    name: "lag",
+                    status: found,
+                    detail: String::new(),
+                }],
+                ..HealthReport::default()
+            };
+            sustained.settle(&mut report, start + Duration::from_secs(second));
+            assert_eq!(report.status, reported, "at {second} s");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `POST /events/batch`: many events from trusted services.
+//!
+//! Owns the way of a batch. Items are judged one by one and appended in pieces: a bad item costs only itself, and what
+//! a batch takes in memory is its body and one piece. Invariant: an item is `accepted` or `duplicate` only after the
+//! stream confirmed it.
+
+mod answer;
+mod items;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+
+pub(super) use self::answer::Answer;
+
+use self::answer::Verdict;
+use super::PublicState;
+use super::body::{self, Allowance};
+use super::problem::Problem;
+use super::request_id::RequestId;
+use crate::event::{OrderEvent, Provenance, json, validate};
+use crate::ingest::{AppendError, Receipt};
+use crate::metrics::Outcome;
+use crate::shopify::digest;
+use crate::stream::{Destination, NewEntry, codec};
+
+/// Items appended at once.
+const PIECE: usize = 256;
+
+/// Takes one batch.
+pub(super) async fn receive(State(state): State<PublicState>, request: Request) -> Response {
+    let taken = take(&state, request).await;
+    match &taken {
+        Ok(answer) => answer.count(&state.batch_outcomes),
+        Err(Problem::NoValidEvent(answer) | Problem::AtomicRefused(answer) | Problem::NothingStored(answer)) => {
+            answer.count(&state.batch_outcomes);
+        }
+        Err(problem) => state.batch_outcomes.count(problem.outcome()),
+    }
+    let unauthorized = taken
+        .as_ref()
+        .is_err_and(|problem| problem.outcome() == Outcome::Unauthorized);
+    state.health.answered(unauthorized);
+    match taken {
+        Ok(answer) => Json(answer).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> {
+    let (parts, body) = request.into_parts();
+    state.doors.tokens.load().admit(&parts.headers)?;
+    let allowance = Allowance {
+        admission: &state.admission,
+        limit: state.intake.batch_body_limit,
+        timeout: state.body_timeout,
+    };
+    let body = body::read(body, &parts.headers, allowance).await?;
+    let items = items::split(&body.bytes, state.intake.batch_limit)?;
+    let answer = if is_atomic(parts.uri.query()) {
+        all_or_none(state, &items).await?
+    } else {
+        one_by_one(state, &items).await
+    };
+    if let Some(request_id) = parts.extensions.get::<RequestId>() {
+        tracing::debug!(%request_id, items = items.len(), taken = answer.taken(), "batch");
+    }
+    if answer.taken() > 0 {
+        Ok(answer)
+    } else if answer.all_invalid() {
+        Err(Problem::NoValidEvent(Arc::new(answer)))
+    } else {
+        Err(Problem::NothingStored(Arc::new(answer)))
+    }
+}
+
+fn is_atomic(query: Option<&str>) -> bool {
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs
+        .into_iter()
+        .any(|(name, value)| name == "atomic" && value == "true")
+}
+
+/// Validates everything before anything is appended.
+async fn all_or_none(state: &PublicState, items: &[&str]) -> Result<Answer, Problem> {
+    let mut judged = Answer::with_capacity(items.len());
+    for item in items {
+        judged.push(match entry(item) {
+            Ok((event_id, _)) => Verdict::unavailable(event_id, "another event of this atomic batch is invalid"),
+            Err(verdict) => verdict,
+        });
+    }
+    if judged.any_invalid() && !judged.all_invalid() {
+        return Err(Problem::AtomicRefused(Arc::new(judged)));
+    }
+    Ok(one_by_one(state, items).await)
+}
+
+async fn one_by_one(state: &PublicState, items: &[&str]) -> Answer {
+    let mut answer = Answer::with_capacity(items.len());
+    let mut away = None;
+    for piece in items.chunks(PIECE) {
+        let Some(error) = &away else {
+            away = append(state, piece, &mut answer).await;
+            continue;
+        };
+        // Once the stream fails, the rest is not sent after it: each piece would wait for a deadline of its own.
+        for item in piece {
+            answer.push(match entry(item) {
+                Ok((event_id, _)) => Verdict::unavailable(event_id, why(error)),
+                Err(verdict) => verdict,
+            });
+        }
+    }
+    answer
+}
+
+/// Appends one piece and answers an error that the rest of the batch would meet too.
+async fn append(state: &PublicState, piece: &[&str], answer: &mut Answer) -> Option<AppendError> {
+    let mut entries = Vec::with_capacity(piece.len());
+    let mut judged = Vec::with_capacity(piece.len());
+    for item in piece {
+        judged.push(entry(item).map(|(event_id, entry)| {
+            entries.push(entry);
+            event_id
+        }));
+    }
+    let mut away = None;
+    let mut receipts = state.appender.append_many(entries).await.into_iter();
+    for item in judged {
+        let event_id = match item {
+            Ok(event_id) => event_id,
+            Err(verdict) => {
+                answer.push(verdict);
+                continue;
+            }
+        };
+        let receipt = receipts.next().unwrap_or(Err(AppendError::Overloaded));
+        answer.push(match receipt {
+            Ok(Receipt::Accepted(id)) => Verdict::accepted(event_id, id),
+            Ok(Receipt::Duplicate(id)) => Verdict::duplicate(event_id, id),
+            Ok(Receipt::Conflict(_)) => Verdict::invalid(Some(event_id), "event_id was used for another body"),
+            Err(error) => {
+                let verdict = Verdict::unavailable(event_id, why(&error));
+                away = Some(error);
+                verdict
+            }
+        });
+    }
+    away
+}
+
+/// What the sender may read of it.
+fn why(error: &AppendError) -> &'static str {
+    match error {
+        AppendError::Overloaded => "too much is in flight",
+        AppendError::Full => "the stream is at its cap",
+        AppendError::Unavailable(_) => "the stream did not confirm in time",
+        AppendError::ShuttingDown => "this process is shutting down",
+    }
+}
+
+/// The entry of one item and its event's id, or why there is none.
+fn entry(item: &str) -> Result<(String, NewEntry), Verdict> {
+    let event: OrderEvent<'_> = json::parse(item.as_bytes()).map_err(|error| Verdict::invalid(None, error))?;
+    let event_id = event.event_id.as_str().to_owned();
+    validate(&event).map_err(|error| Verdict::invalid(Some(event_id.clone()), error))?;
+    let provenance = Provenance {
+        source: Some("batch".into()),
+        ..Provenance::default()
+    };
+    let fields =
+        codec::encode(&event, &provenance, None).map_err(|error| Verdict::invalid(Some(event_id.clone()), error))?;
+    let entry = NewEntry {
+        destination: Destination::Stream,
+        dedupe_key: event_id.clone(),
+        digest: digest(item.as_bytes()),
+        fields,
+    };
+    Ok((event_id, entry))
+}

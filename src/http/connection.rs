@@ -1,0 +1,152 @@
+//! From a listener to requests: accept loop, connections, and what frames every answer.
+//!
+//! Owns the bounds on connections and the request id, the catching of panics and the writing of problems around every
+//! handler. `axum::serve` has none of these bounds. Invariants: nothing a peer or the kernel does ends the accept loop;
+//! it ends on `shutdown` and returns after the requests in flight are answered.
+
+use std::convert::Infallible;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderName, Request, Response};
+use axum::response::IntoResponse;
+use futures_util::FutureExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::problem::{self, Problem};
+use super::request_id::{REQUEST_ID, RequestId};
+use super::transport::{Clocks, Exchange, Transport};
+
+/// Bytes of one head; Shopify sends about 1.5 KiB.
+const MAX_HEAD: usize = 16 * 1024;
+/// Bytes that hyper buffers of one connection.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Pause after a failed accept (out of file descriptors, mostly), which fails again at once otherwise.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Bounds of one listener.
+#[derive(Debug, Clone)]
+pub(super) struct Bounds {
+    pub(super) clocks: Clocks,
+    /// Open at once; further ones wait in the kernel's backlog.
+    pub(super) connections: usize,
+    /// Follows the open ones.
+    pub(super) open: Gauge,
+}
+
+/// Serves `router` on `listener` until `shutdown`, then until the last request in flight is answered.
+pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdown: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS)));
+    let tracker = TaskTracker::new();
+    let accepting = async {
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
+            let socket = accept(&listener).await;
+            let conversation = converse(socket, router.clone(), bounds.clocks, shutdown.clone());
+            let open = bounds.open.clone();
+            tracker.spawn(async move {
+                open.inc();
+                conversation.await;
+                open.dec();
+                drop(slot);
+            });
+        }
+    };
+    shutdown.run_until_cancelled(accepting).await;
+    drop(listener);
+    tracker.close();
+    tracker.wait().await;
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                // Fails only on a socket that is gone already.
+                let _ = socket.set_nodelay(true);
+                return socket;
+            }
+            Err(error) if is_peers(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether accepting failed because that one peer went away.
+fn is_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn converse(socket: TcpStream, router: Router, clocks: Clocks, shutdown: CancellationToken) {
+    let exchange = Arc::new(Exchange::default());
+    let transport = Transport::new(socket, clocks, Arc::clone(&exchange));
+    let service = service_fn(|request| {
+        exchange.begin();
+        let answer = answer(router.clone(), request);
+        async {
+            let response = answer.await;
+            exchange.end(response.status());
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut connection = http1::Builder::new()
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
+        .header_read_timeout(None)
+        .writev(false)
+        .serve_connection(TokioIo::new(transport), service);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = shutdown.cancelled() => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::trace!(%error, "a connection ended early");
+    }
+    connection.into_parts().io.into_inner().close().await;
+}
+
+/// One request, framed: with a request id, its panic caught, its problem written.
+async fn answer(router: Router, mut request: Request<Incoming>) -> Response<Body> {
+    let id = RequestId::of(request.headers());
+    request.extensions_mut().insert(id.clone());
+    let answered = AssertUnwindSafe(router.oneshot(request.map(Body::new)))
+        .catch_unwind()
+        .await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            tracing::error!(request_id = %id, "a handler panicked");
+            Problem::Internal.into_response()
+        }
+    };
+    problem::render(&mut response, &id);
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static(REQUEST_ID), id.into_header());
+    response
+}

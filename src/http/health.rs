@@ -1,0 +1,46 @@
+//! `GET /health`, `/livez`, `/readyz`: on both listeners.
+//!
+//! The status code says whether this node can durably accept, and only that; how the readers are stands in the body.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio_util::sync::CancellationToken;
+
+use crate::health::collector::Health;
+
+/// What the probes look at.
+#[derive(Debug, Clone)]
+pub(super) struct Probes {
+    pub(super) health: Health,
+    pub(super) draining: CancellationToken,
+}
+
+pub(super) fn router(probes: Probes) -> Router {
+    Router::new()
+        .route("/health", get(report))
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .with_state(probes)
+}
+
+async fn report(State(probes): State<Probes>) -> Response {
+    let status = if probes.health.can_accept() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(&*probes.health.report())).into_response()
+}
+
+async fn ready(State(probes): State<Probes>) -> Response {
+    if probes.draining.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    } else if probes.health.can_accept() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the stream takes no writes\n").into_response()
+    }
+}

@@ -1,0 +1,161 @@
+//! HTTP: the public listener (webhooks, batches, health) and the private one.
+//!
+//! Owns routes, extractors and answers. Must not know a store: events go to [`crate::ingest::Appender`], health comes
+//! from [`crate::health`]. Invariants: every answer carries `x-request-id`; every refusal is `application/problem+json`
+//! (made in `problem`, nowhere else); nothing a peer sends is looked at before it is authenticated.
+
+mod admin;
+mod batch;
+mod body;
+mod connection;
+mod health;
+mod problem;
+mod request_id;
+mod token;
+mod transport;
+mod verified;
+mod webhooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use axum::Router;
+use axum::routing::post;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use self::token::Tokens;
+
+use self::connection::Bounds;
+use self::problem::Problem;
+use self::transport::Clocks;
+use crate::config::{IntakeConfig, PublicConfig};
+use crate::health::collector::Health;
+use crate::ingest::{Admission, Appender};
+use crate::metrics::{Metrics, Outcomes, Route};
+use crate::shopify::Keyring;
+
+/// Bounds of the private listener, which needs no settings for them.
+const ADMIN_CONNECTIONS: usize = 64;
+const ADMIN_CLOCKS: Clocks = Clocks {
+    idle: Duration::from_secs(75),
+    head: Duration::from_secs(10),
+};
+
+/// What the public listener works with; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct PublicState {
+    appender: Appender,
+    admission: Admission,
+    health: Health,
+    doors: Doors,
+    intake: Arc<IntakeConfig>,
+    /// From the end of a head to the last byte of its body.
+    body_timeout: Duration,
+    draining: CancellationToken,
+    signatures: webhooks::BySecret,
+    webhook_outcomes: Outcomes,
+    batch_outcomes: Outcomes,
+}
+
+/// Who may send; replaced as a whole when the secrets are read again. A cheap clone.
+#[derive(Debug, Clone, Default)]
+pub struct Doors {
+    /// Verifies webhooks; `None` refuses every one.
+    pub keyring: Arc<ArcSwapOption<Keyring>>,
+    /// Opens `/events/batch`.
+    pub tokens: Arc<ArcSwap<Tokens>>,
+}
+
+impl PublicState {
+    /// `draining` turns readiness off; it fires some time before the listener is shut down.
+    #[must_use]
+    pub fn new(
+        appender: Appender,
+        health: Health,
+        doors: Doors,
+        intake: IntakeConfig,
+        public: &PublicConfig,
+        metrics: &Metrics,
+        draining: CancellationToken,
+    ) -> Self {
+        Self {
+            appender,
+            admission: Admission::new(intake.bytes_in_flight, metrics.body_bytes.clone()),
+            health,
+            doors,
+            intake: Arc::new(intake),
+            body_timeout: public.body_timeout,
+            draining,
+            signatures: webhooks::BySecret::new(metrics),
+            webhook_outcomes: metrics.outcomes(Route::Webhook),
+            batch_outcomes: metrics.outcomes(Route::Batch),
+        }
+    }
+}
+
+/// What the private listener works with; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct AdminState {
+    /// Same as the public listener's.
+    pub health: Health,
+    /// Shown at `/metrics`.
+    pub metrics: Metrics,
+    /// Opens `/api`; empty refuses everyone.
+    pub tokens: Arc<ArcSwap<Tokens>>,
+    /// Names under which the listener may be asked for, besides IP addresses and `localhost`.
+    pub hosts: Arc<[String]>,
+    /// Turns readiness off.
+    pub draining: CancellationToken,
+}
+
+/// Serves the public listener until `shutdown`, and then until the last request in flight is answered.
+pub async fn serve_public(
+    listener: TcpListener,
+    state: PublicState,
+    config: &PublicConfig,
+    metrics: &Metrics,
+    shutdown: CancellationToken,
+) {
+    let bounds = Bounds {
+        clocks: Clocks {
+            idle: config.keep_alive,
+            head: config.header_timeout,
+        },
+        connections: config.max_connections,
+        open: metrics.connections.clone(),
+    };
+    connection::serve(listener, public_router(state), bounds, shutdown).await;
+}
+
+/// Serves the private listener until `shutdown`, and then until the last request in flight is answered.
+pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: CancellationToken) {
+    let bounds = Bounds {
+        clocks: ADMIN_CLOCKS,
+        connections: ADMIN_CONNECTIONS,
+        // Only the public listener's connections are a figure.
+        open: Gauge::default(),
+    };
+    connection::serve(listener, admin::router(state), bounds, shutdown).await;
+}
+
+fn public_router(state: PublicState) -> Router {
+    let probes = health::Probes {
+        health: state.health.clone(),
+        draining: state.draining.clone(),
+    };
+    let routes = Router::new()
+        .route("/webhooks/orders", post(webhooks::receive))
+        .route("/events/batch", post(batch::receive))
+        .with_state(state);
+    closed(routes.merge(health::router(probes)))
+}
+
+/// With an answer to every path and method that is not served.
+fn closed(routes: Router) -> Router {
+    routes
+        .fallback(|| async { Problem::NotFound })
+        .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+}

@@ -1,0 +1,215 @@
+//! The socket under hyper: time limits that hyper does not have, and its bare answers made whole.
+//!
+//! Owns three clocks: a kept-alive connection may be idle long; a head, once begun (and the first one from the start),
+//! must end soon; a peer that does not read its answer is cut off. hyper's own head timeout would run from idleness on.
+//! Also owns the end of a connection: after a refusal the unread rest of the request is read and thrown away for a
+//! moment, since closing on it would reset the connection and take the answer with it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::problem::Problem;
+use super::request_id::REQUEST_ID;
+
+/// How long the unread rest of a refused request is read on.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What the socket and the service of one connection tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    /// Odd while a request is with the service; even while a head is awaited.
+    turn: AtomicU64,
+    refused: AtomicBool,
+}
+
+impl Exchange {
+    pub(super) fn begin(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self, status: StatusCode) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        let refused = status.is_client_error() || status.is_server_error();
+        self.refused.store(refused, Ordering::Relaxed);
+    }
+}
+
+/// Time limits of one connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clocks {
+    /// Between requests.
+    pub(super) idle: Duration,
+    /// From the first byte of a head (of the first head: from the start) to its end; also for a stalled write.
+    pub(super) head: Duration,
+}
+
+/// A socket with [`Clocks`].
+pub(super) struct Transport {
+    socket: TcpStream,
+    clocks: Clocks,
+    exchange: Arc<Exchange>,
+    turn: u64,
+    head_begun: bool,
+    head_timer: Option<Pin<Box<Sleep>>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+    /// An answer of our own, to be written before anything else.
+    outgoing: Bytes,
+}
+
+impl Transport {
+    pub(super) fn new(socket: TcpStream, clocks: Clocks, exchange: Arc<Exchange>) -> Self {
+        Self {
+            socket,
+            clocks,
+            exchange,
+            turn: 0,
+            head_begun: false,
+            head_timer: None,
+            write_timer: None,
+            outgoing: Bytes::new(),
+        }
+    }
+
+    /// Ends the connection so that the peer gets what was written.
+    pub(super) async fn close(mut self) {
+        let refused = self.exchange.refused.load(Ordering::Relaxed);
+        let farewell = async {
+            self.shutdown().await?;
+            let mut rest = [0; 4096];
+            while refused && self.socket.read(&mut rest).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        // Whatever goes wrong now, the connection ends.
+        let _ = tokio::time::timeout(LINGER, farewell).await;
+    }
+
+    fn refuse(&mut self, problem: &Problem) {
+        self.exchange.refused.store(true, Ordering::Relaxed);
+        self.outgoing = problem.to_wire().into();
+    }
+
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.outgoing.has_remaining() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.outgoing))?;
+            self.outgoing.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready where the awaited head is late.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = if self.head_begun || self.turn == 0 {
+            self.clocks.head
+        } else {
+            self.clocks.idle
+        };
+        self.head_timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
+            .as_mut()
+            .poll(cx)
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let turn = this.exchange.turn.load(Ordering::Relaxed);
+        if turn != this.turn {
+            this.turn = turn;
+            this.head_begun = false;
+            this.head_timer = None;
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.socket).poll_read(cx, buf);
+        let awaits_head = turn.is_multiple_of(2);
+        if !awaits_head {
+            return read;
+        }
+        if read.is_pending() {
+            ready!(this.poll_late(cx));
+            // To hyper it is the end of the stream. A peer that sent nothing gets no answer: it might take it for
+            // the answer to a request that crosses it.
+            if this.head_begun {
+                this.refuse(&Problem::RequestTimeout);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if buf.filled().len() > before && !this.head_begun {
+            this.head_begun = true;
+            this.head_timer = None;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_outgoing(cx))?;
+        if let Some(status) = bare_refusal(buf) {
+            this.refuse(&Problem::of_bare_status(status));
+            return Poll::Ready(Ok(buf.len()));
+        }
+        match Pin::new(&mut this.socket).poll_write(cx, buf) {
+            Poll::Ready(written) => {
+                this.write_timer = None;
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                let limit = this.clocks.head;
+                let timer = this
+                    .write_timer
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                timer.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_outgoing(cx))?;
+        Pin::new(&mut this.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_outgoing(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+/// The status of a 4xx that hyper answers by itself. Every answer of ours carries a request id, its own do not.
+fn bare_refusal(head: &[u8]) -> Option<u16> {
+    let code = head.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+    if code[0] != b'4' || head.windows(REQUEST_ID.len()).any(|name| name == REQUEST_ID.as_bytes()) {
+        return None;
+    }
+    std::str::from_utf8(code).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_a_bare_refusal() {
+        assert_eq!(
+            bare_refusal(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n"),
+            Some(431)
+        );
+        assert_eq!(bare_refusal(b"HTTP/1.1 404 Not Found\r\nx-request-id: 1\r\n\r\n"), None);
+        assert_eq!(bare_refusal(b"HTTP/1.1 200 OK\r\n\r\n"), None);
+        assert_eq!(bare_refusal(b"HTTP/1.1 100 Continue\r\n\r\n"), None);
+        assert_eq!(bare_refusal(b"{\"code\":4}"), None);
+    }
+}

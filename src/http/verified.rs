@@ -1,0 +1,60 @@
+//! The only way to a delivery's body: through its signature.
+
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use bytes::Bytes;
+
+use super::PublicState;
+use super::body::{self, Allowance, Whole};
+use super::problem::Problem;
+use crate::shopify::{self, DeliveryHints};
+
+/// A webhook whose body is Shopify's. It cannot be made but by extraction, so no handler meets an unverified body.
+#[derive(Debug)]
+pub(super) struct VerifiedDelivery {
+    headers: HeaderMap,
+    body: Whole,
+}
+
+impl VerifiedDelivery {
+    /// The signed bytes.
+    pub(super) fn body(&self) -> &Bytes {
+        &self.body.bytes
+    }
+
+    /// What the headers claim; not signed.
+    pub(super) fn hints(&self) -> DeliveryHints<'_> {
+        DeliveryHints::new(&self.headers)
+    }
+}
+
+impl FromRequest<PublicState> for VerifiedDelivery {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &PublicState) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let headers = parts.headers;
+        // Refused before the body is read: without a signature there is nothing to compare it with.
+        let signature = shopify::signature(&headers).map_err(refused)?;
+        let allowance = Allowance {
+            admission: &state.admission,
+            limit: state.intake.body_limit,
+            timeout: state.body_timeout,
+        };
+        let body = body::read(body, &headers, allowance).await?;
+        let keyring = state.doors.keyring.load();
+        let keyring = keyring.as_deref().ok_or(Problem::InvalidSignature)?;
+        let shop = DeliveryHints::new(&headers).shop;
+        let secret = keyring
+            .verify(shop.as_deref(), signature, &body.bytes)
+            .map_err(refused)?;
+        state.signatures.count(secret);
+        Ok(Self { headers, body })
+    }
+}
+
+/// The caller learns only that it was refused, the operator why.
+fn refused(reason: shopify::SignatureError) -> Problem {
+    tracing::debug!(%reason, "a webhook is not believed");
+    Problem::InvalidSignature
+}

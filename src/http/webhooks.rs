@@ -1,0 +1,227 @@
+//! `POST /webhooks/orders`: one delivery, from its verified body to a durable entry.
+//!
+//! Owns the way of one webhook (see `lib.rs`). Invariant: a verified body never gets a 4xx. What cannot become an event
+//! is quarantined with its raw bytes, since refusing it again and again makes Shopify drop the subscription.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{FromRequest, Request, State};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::metrics::counter::Counter;
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::PublicState;
+use super::problem::Problem;
+use super::request_id::RequestId;
+use super::verified::VerifiedDelivery;
+use crate::config::KeepRaw;
+use crate::ingest::{AppendError, Receipt};
+use crate::metrics::{Metrics, Outcome, SecretLabels};
+use crate::shopify::{self, ConvertError, DeliveryHints, Topic, TopicError};
+use crate::stream::codec::{self, Quarantine, Raw};
+use crate::stream::{Destination, NewEntry, StreamId};
+
+/// From the last byte of the body to the answer, whatever hangs behind. Shopify hangs up after five seconds.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
+
+/// Counters of secrets by index; the last one stands for all further ones.
+const COUNTED_SECRETS: usize = 8;
+
+/// Verified deliveries by secret, looked up once.
+#[derive(Debug, Clone)]
+pub(super) struct BySecret([Counter; COUNTED_SECRETS]);
+
+impl BySecret {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let mut secret = 0..;
+        Self(std::array::from_fn(|_| {
+            let secret = secret.next().unwrap_or_default();
+            metrics.signatures.get_or_create_owned(&SecretLabels { secret })
+        }))
+    }
+
+    pub(super) fn count(&self, secret: usize) {
+        self.0[secret.min(COUNTED_SECRETS - 1)].inc();
+    }
+}
+
+/// The answer to a delivery that is durable.
+#[derive(Debug, Serialize)]
+struct Taken {
+    status: &'static str,
+    event_id: String,
+    #[serde(serialize_with = "as_text")]
+    stream_id: StreamId,
+    #[serde(skip)]
+    outcome: Outcome,
+}
+
+fn as_text<S: Serializer>(id: &StreamId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+/// Why a verified delivery is quarantined.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error(transparent)]
+    Body(#[from] ConvertError),
+    #[error("the webhook id was used for another body")]
+    Conflict,
+}
+
+/// Takes one webhook.
+pub(super) async fn receive(State(state): State<PublicState>, request: Request) -> Response {
+    let taken = take(&state, request).await;
+    let outcome = match &taken {
+        Ok(taken) => taken.outcome,
+        Err(problem) => problem.outcome(),
+    };
+    state.webhook_outcomes.count(outcome);
+    state.health.answered(outcome == Outcome::Unauthorized);
+    match taken {
+        Ok(taken) => Json(taken).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn take(state: &PublicState, request: Request) -> Result<Taken, Problem> {
+    let request_id = request.extensions().get::<RequestId>().cloned();
+    let delivery = VerifiedDelivery::from_request(request, state).await?;
+    let arrival = Arrival::new(&delivery, request_id);
+    match tokio::time::timeout(ANSWER_WITHIN, arrival.settle(state)).await {
+        Ok(taken) => taken,
+        Err(_) => Err(Problem::StreamUnavailable),
+    }
+}
+
+/// A verified delivery with everything that identifies it.
+struct Arrival<'a> {
+    body: &'a [u8],
+    hints: DeliveryHints<'a>,
+    digest: [u8; 16],
+    event_id: Uuid,
+    received_at: OffsetDateTime,
+    request_id: Option<RequestId>,
+}
+
+impl<'a> Arrival<'a> {
+    fn new(delivery: &'a VerifiedDelivery, request_id: Option<RequestId>) -> Self {
+        let body = delivery.body();
+        let hints = delivery.hints();
+        let digest = shopify::digest(body);
+        Self {
+            body,
+            digest,
+            event_id: shopify::event_id(&hints, &digest),
+            hints,
+            received_at: OffsetDateTime::now_utc(),
+            request_id,
+        }
+    }
+
+    async fn settle(&self, state: &PublicState) -> Result<Taken, Problem> {
+        let unusable = match self.entry(state.intake.keep_raw)? {
+            Err(unusable) => unusable,
+            Ok(entry) => match state
+                .appender
+                .append(entry)
+                .await
+                .map_err(|error| self.unconfirmed(error))?
+            {
+                Receipt::Accepted(id) => return Ok(self.taken("accepted", id, Outcome::Accepted)),
+                Receipt::Duplicate(id) => return Ok(self.taken("duplicate", id, Outcome::Duplicate)),
+                Receipt::Conflict(_) => Unusable::Conflict,
+            },
+        };
+        self.quarantine(state, &unusable).await
+    }
+
+    /// The entry of the event that the delivery is, or why it is none.
+    fn entry(&self, keep_raw: KeepRaw) -> Result<Result<NewEntry, Unusable>, Problem> {
+        let event = Topic::parse(self.hints.topic)
+            .map_err(Unusable::Topic)
+            .and_then(|topic| {
+                Ok(shopify::convert(
+                    topic,
+                    self.body,
+                    &self.hints,
+                    self.event_id,
+                    self.received_at,
+                )?)
+            });
+        let event = match event {
+            Ok(event) => event,
+            Err(unusable) => return Ok(Err(unusable)),
+        };
+        let raw = match keep_raw {
+            KeepRaw::Off => None,
+            KeepRaw::Full => Some(Raw::whole(self.body).map_err(|error| self.bug(&error))?),
+            KeepRaw::Redacted => shopify::redact(self.body)
+                .map(|body| Raw::redacted(&body))
+                .transpose()
+                .map_err(|error| self.bug(&error))?,
+        };
+        let fields = codec::encode(&event, &self.hints.provenance(), raw).map_err(|error| self.bug(&error))?;
+        Ok(Ok(NewEntry {
+            destination: Destination::Stream,
+            dedupe_key: self.event_id.to_string(),
+            digest: self.digest,
+            fields,
+        }))
+    }
+
+    async fn quarantine(&self, state: &PublicState, unusable: &Unusable) -> Result<Taken, Problem> {
+        let event_id = self.event_id.to_string();
+        let reason = unusable.to_string();
+        let fields = codec::quarantine_fields(Quarantine {
+            event_type: Topic::parse(self.hints.topic).ok().map(Topic::event_type),
+            event_id: &event_id,
+            received_at: self.received_at,
+            provenance: &self.hints.provenance(),
+            raw: Raw::whole(self.body).map_err(|error| self.bug(&error))?,
+            error: &reason,
+        });
+        let letter = NewEntry {
+            destination: Destination::DeadLetters,
+            // With the digest: a second body under the same id is kept too.
+            dedupe_key: format!("{event_id}:{}", hex::encode(self.digest)),
+            digest: self.digest,
+            fields,
+        };
+        let receipt = state.appender.append(letter).await;
+        let (Receipt::Accepted(id) | Receipt::Duplicate(id) | Receipt::Conflict(id)) =
+            receipt.map_err(|error| self.unconfirmed(error))?;
+        tracing::warn!(event_id, request_id = self.request_id(), reason, "quarantined");
+        Ok(self.taken("quarantined", id, Outcome::Quarantined))
+    }
+
+    fn taken(&self, status: &'static str, stream_id: StreamId, outcome: Outcome) -> Taken {
+        let event_id = self.event_id.to_string();
+        tracing::debug!(event_id, request_id = self.request_id(), status, %stream_id, "webhook");
+        Taken {
+            status,
+            event_id,
+            stream_id,
+            outcome,
+        }
+    }
+
+    fn unconfirmed(&self, error: AppendError) -> Problem {
+        tracing::debug!(event_id = %self.event_id, request_id = self.request_id(), %error, "not appended");
+        error.into()
+    }
+
+    fn bug(&self, error: &dyn std::fmt::Display) -> Problem {
+        tracing::error!(event_id = %self.event_id, request_id = self.request_id(), %error, "cannot encode a delivery");
+        Problem::Internal
+    }
+
+    fn request_id(&self) -> Option<&str> {
+        self.request_id.as_ref().map(RequestId::as_str)
+    }
+}
