@@ -27,6 +27,8 @@ pub trait Store: Send + Sync {
     async fn lose(&self, config: &StreamConfig, id: StreamId);
     /// Moves a group to another place.
     async fn move_group(&self, config: &StreamConfig, id: StreamId);
+    /// Removes a group.
+    async fn drop_group(&self, config: &StreamConfig);
 }
 
 #[async_trait]
@@ -47,6 +49,11 @@ impl Store for RedisServer {
         self.command::<()>(&["XGROUP", "SETID", &config.name, &config.group, &id.to_string()])
             .await;
     }
+
+    async fn drop_group(&self, config: &StreamConfig) {
+        self.command::<()>(&["XGROUP", "DESTROY", &config.name, &config.group])
+            .await;
+    }
 }
 
 /// Runs every law over a store.
@@ -64,4 +71,30 @@ macro_rules! conformance {
 conformance! {
     crate::harness::redis::RedisServer::start().await;
     what_is_appended_is_read_in_order_and_acked
+    a_duplicate_answers_with_the_first_id
+    concurrent_duplicates_become_one_entry
+    without_dedupe_everything_is_appended
+    at_the_cap_an_append_is_refused_and_nothing_evicted
+    an_empty_flush_is_fine
+    concurrent_readers_get_disjoint_entries
+    a_cancelled_read_returns_soon_and_loses_nothing
+    a_waiting_read_wakes_for_an_append
+    a_store_that_comes_back_empty_is_used_again
+    own_pending_entries_are_claimed_page_by_page
+    stale_entries_go_to_one_claimer
+    a_stale_claim_leaves_out_the_callers_own
+    pending_entries_that_are_gone_are_reported_once
+    only_the_owner_refreshes
+    attempts_stay_on_record_until_the_ack
+    a_dead_letter_is_written_and_acked_in_one_step
+    silent_consumers_go_unless_they_hold_entries
+    a_stream_without_groups_is_never_trimmed
+    acked_entries_are_trimmed_down_to_what_is_retained
+    near_the_cap_retained_entries_go_too
+    acked_entries_behind_an_old_pending_one_are_removed_singly
+    nothing_goes_before_the_slower_group_acked_it
+    trimming_never_takes_what_a_group_needs
+    the_report_tells_lag_pending_and_ages
+    a_lag_is_known_or_honestly_unknown
+    the_server_introduces_itself
 }

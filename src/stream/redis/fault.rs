@@ -55,22 +55,26 @@ pub(super) fn stream_error(server: &str, error: &RedisError, limit: Duration) ->
             after: limit,
         };
     }
-    if let Some(code) = error.code() {
-        return server_error(server, code, error.detail().unwrap_or_default());
+    // The first of a pipeline's errors speaks for all.
+    let errors = error.clone().into_server_errors();
+    if let Some((_, error)) = errors.as_ref().and_then(|errors| errors.first()) {
+        return server_error(server, error.code(), error.details().unwrap_or_default());
     }
-    match error.kind() {
-        ErrorKind::AuthenticationFailed => StreamError::Denied(format!(
+    let kind = error.kind();
+    if kind == ErrorKind::AuthenticationFailed {
+        StreamError::Denied(format!(
             "{server} refused the credentials: check user and password of the URL (percent-encoded)"
-        )),
-        ErrorKind::InvalidClientConfig => StreamError::Unusable(format!("{server}: {error}")),
-        // The text of these may quote the reply.
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
-            StreamError::Unusable(format!("{server} sent an answer that no supported version sends"))
-        }
-        _ => StreamError::Unreachable {
+        ))
+    } else if kind == ErrorKind::InvalidClientConfig {
+        StreamError::Unusable(format!("{server}: {error}"))
+    } else if kind == ErrorKind::Parse || kind == ErrorKind::UnexpectedReturnType {
+        // The error's own text may quote the reply.
+        StreamError::Unusable(format!("{server} sent an answer that no supported version sends"))
+    } else {
+        StreamError::Unreachable {
             server: server.to_owned(),
             message: error.to_string(),
-        },
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult};
 use tokio_util::sync::CancellationToken;
 
-use super::server::Server;
+use super::server::{Lease, Server};
 use super::{Keys, ensure_group};
 use crate::stream::{Delivered, Entry, Reader, StreamError};
 
@@ -28,7 +28,7 @@ pub(super) struct RedisReader {
 
 /// The connection of one reader, and what the server calls it.
 struct Own {
-    connection: MultiplexedConnection,
+    lease: Lease<MultiplexedConnection>,
     client_id: u64,
 }
 
@@ -45,11 +45,16 @@ impl RedisReader {
         }
     }
 
-    async fn connect(&self) -> Result<Own, StreamError> {
-        let mut connection = self.server.dedicated().await?;
-        let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
+    /// Takes the connection, or makes one: whatever ends a read early must not leave a connection behind that still owes
+    /// a reply.
+    async fn connect(&mut self) -> Result<Own, StreamError> {
+        if let Some(own) = self.own.take().filter(|own| self.server.is_current(&own.lease)) {
+            return Ok(own);
+        }
+        let mut lease = self.server.dedicated().await?;
+        let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut lease.connection).await;
         let client_id = client_id.map_err(|error| self.server.stream_error(&error))?;
-        Ok(Own { connection, client_id })
+        Ok(Own { lease, client_id })
     }
 
     fn command(&self, count: usize, block: Duration) -> Cmd {
@@ -104,15 +109,12 @@ impl Reader for RedisReader {
         if cancel.is_cancelled() {
             return Ok(Vec::new());
         }
-        // Taken: whatever ends this call early must not leave a connection behind that still owes a reply.
-        let mut own = match self.own.take() {
-            Some(own) => own,
-            None => self.connect().await?,
-        };
+        let mut own = self.connect().await?;
         let command = self.command(count, block);
-        own.connection
+        own.lease
+            .connection
             .set_response_timeout(block + self.server.response_timeout());
-        let read = command.query_async(&mut own.connection);
+        let read = command.query_async(&mut own.lease.connection);
         let reply = {
             tokio::pin!(read);
             tokio::select! {

@@ -9,13 +9,11 @@ use crate::stream::{Attempts, Delivered, Entry, Fields, StreamId};
 
 impl FromRedisValue for StreamId {
     fn from_redis_value_ref(value: &Value) -> Result<Self, ParsingError> {
-        match value {
-            Value::BulkString(text) => str::from_utf8(text)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| ParsingError::from("not a stream id")),
-            _ => Err(ParsingError::from("not a stream id")),
-        }
+        let Value::BulkString(bytes) = value else {
+            return Err(ParsingError::from("not a stream id"));
+        };
+        let id = str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+        id.ok_or_else(|| ParsingError::from("not a stream id"))
     }
 
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {

@@ -40,9 +40,10 @@ struct Link {
     address: String,
 }
 
-/// A pooled connection, and the way it was made by.
-pub(super) struct Lease {
-    connection: Connection,
+/// A connection, and the way it was made by.
+pub(super) struct Lease<C = Connection> {
+    /// The connection itself.
+    pub(super) connection: C,
     link: Arc<Link>,
 }
 
@@ -96,38 +97,39 @@ impl Server {
     }
 
     /// Whether the lease still leads where the configuration says.
-    pub(super) fn is_current(&self, lease: &Lease) -> bool {
+    pub(super) fn is_current<C>(&self, lease: &Lease<C>) -> bool {
         Arc::ptr_eq(&lease.link, &self.link.load())
     }
 
-    /// A connection outside the pool, for reads that block up to its response timeout.
-    pub(super) async fn dedicated(&self) -> Result<MultiplexedConnection, StreamError> {
+    /// A connection outside the pool, for reads that block.
+    pub(super) async fn dedicated(&self) -> Result<Lease<MultiplexedConnection>, StreamError> {
         let link = self.link.load_full();
         let config = connection_config(self.connect_timeout, self.response_timeout);
-        link.client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| fault::stream_error(&link.address, &error, self.connect_timeout))
+        let connection = link.client.get_multiplexed_async_connection_with_config(&config).await;
+        match connection {
+            Ok(connection) => Ok(Lease { connection, link }),
+            Err(error) => Err(fault::stream_error(&link.address, &error, self.connect_timeout)),
+        }
     }
 
     /// Sends a script over a pooled connection, loading it where the server does not know it.
     pub(super) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, StreamError> {
         let mut lease = self.lease().await?;
-        let answer = script.invoke_async(lease.connection()).await;
+        let answer = script.invoke_async(&mut lease.connection).await;
         self.settle(lease, answer)
     }
 
     /// Sends a command over a pooled connection.
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StreamError> {
         let mut lease = self.lease().await?;
-        let answer = command.query_async(lease.connection()).await;
+        let answer = command.query_async(&mut lease.connection).await;
         self.settle(lease, answer)
     }
 
     /// Sends a pipeline over a pooled connection.
     pub(super) async fn query_all<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StreamError> {
         let mut lease = self.lease().await?;
-        let answer = pipeline.query_async(lease.connection()).await;
+        let answer = pipeline.query_async(&mut lease.connection).await;
         self.settle(lease, answer)
     }
 
@@ -179,13 +181,6 @@ impl Server {
             PoolError::Closed => unreachable("the connection was replaced by a new configuration; try again"),
             PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => unreachable("the pool is misconfigured"),
         }
-    }
-}
-
-impl Lease {
-    /// The connection itself.
-    pub(super) fn connection(&mut self) -> &mut MultiplexedConnection {
-        &mut self.connection
     }
 }
 

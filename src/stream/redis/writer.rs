@@ -97,21 +97,21 @@ impl RedisWriter {
         let chunks = chunks(entries);
         let mut outcomes = vec![Appended::Full; entries.len()];
         let mut unknown: Vec<&Chunk> = Vec::new();
-        let calls = chunks.iter().collect::<Vec<_>>();
-        let replies = self.call(lease, entries, &calls).await?;
-        for (chunk, reply) in calls.into_iter().zip(replies) {
+        let replies = self.call(lease, entries, &chunks.iter().collect::<Vec<_>>()).await?;
+        for (chunk, reply) in chunks.iter().zip(replies) {
             match reply {
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => unknown.push(chunk),
                 reply => place(&mut outcomes, chunk, reply),
             }
         }
-        if !unknown.is_empty() {
-            let loaded = scripts::APPEND.load_async(lease.connection()).await;
-            loaded.map_err(|error| self.server.stream_error(&error))?;
-            let replies = self.call(lease, entries, &unknown).await?;
-            for (chunk, reply) in unknown.into_iter().zip(replies) {
-                place(&mut outcomes, chunk, reply);
-            }
+        if unknown.is_empty() {
+            return Ok(outcomes);
+        }
+        let loaded = scripts::APPEND.load_async(&mut lease.connection).await;
+        loaded.map_err(|error| self.server.stream_error(&error))?;
+        let replies = self.call(lease, entries, &unknown).await?;
+        for (chunk, reply) in unknown.into_iter().zip(replies) {
+            place(&mut outcomes, chunk, reply);
         }
         Ok(outcomes)
     }
@@ -139,7 +139,7 @@ impl RedisWriter {
         if watches_room {
             pipeline.cmd("XLEN").arg(&self.keys.stream);
         }
-        let sent = pipeline.ignore_errors().query_async(lease.connection()).await;
+        let sent = pipeline.ignore_errors().query_async(&mut lease.connection).await;
         let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| self.server.stream_error(&error))?;
         if watches_room {
             let length = replies

@@ -1,15 +1,26 @@
-//! The laws of the seam.
+//! The laws of the seam, in the order of a delivery's life: append, read, claim, retry, dead letter, trim, report.
+
+mod appending;
+mod figures;
+mod pending;
+mod trimming;
+
+pub use appending::*;
+pub use figures::*;
+pub use pending::*;
+pub use trimming::*;
 
 use std::time::Duration;
 
 use orderstream::config::StreamConfig;
-use orderstream::stream::{Appended, Claim, Delivered, Destination, Fields, NewEntry, Stream, StreamId};
+use orderstream::stream::{
+    Appended, Claim, DeadLetter, Delivered, Destination, Fields, NewEntry, Step, Stream, StreamId, Trimmed,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
 use crate::harness::redis::stream_config;
 
-const SOON: Duration = Duration::from_millis(1);
 const START: StreamId = StreamId { ms: 0, seq: 0 };
 
 /// An entry whose key, body and digest follow from its number.
@@ -27,46 +38,41 @@ fn entry(n: u32) -> NewEntry {
     }
 }
 
+/// Appends entries that must be new; answers their ids.
 async fn append(stream: &dyn Stream, numbers: impl IntoIterator<Item = u32>) -> Vec<StreamId> {
     let entries: Vec<_> = numbers.into_iter().map(entry).collect();
     let outcomes = stream.writer().append(&entries).await.unwrap();
-    outcomes
-        .into_iter()
-        .map(|outcome| match outcome {
-            Appended::Accepted(id) => id,
-            other => panic!("not accepted: {other:?}"),
-        })
-        .collect()
+    outcomes.iter().map(accepted).collect()
 }
 
+fn accepted(outcome: &Appended) -> StreamId {
+    match outcome {
+        Appended::Accepted(id) => *id,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+/// Reads what is there, without waiting.
 async fn read(stream: &dyn Stream, consumer: &str, count: usize) -> Vec<Delivered> {
     let mut reader = stream.reader(consumer);
-    reader.read(count, SOON, &CancellationToken::new()).await.unwrap()
+    let never = CancellationToken::new();
+    reader.read(count, Duration::ZERO, &never).await.unwrap()
 }
 
 fn ids(delivered: &[Delivered]) -> Vec<StreamId> {
     delivered.iter().map(|one| one.entry.id).collect()
 }
 
-pub async fn what_is_appended_is_read_in_order_and_acked(store: &dyn Store) {
-    let stream = store.open(&stream_config());
-    assert!(stream.ensure_group().await.unwrap(), "had to be created");
-    assert!(!stream.ensure_group().await.unwrap(), "is there already");
-    let appended = append(&*stream, 0..600).await;
-    assert!(appended.is_sorted(), "ids follow the order of a flush");
-
-    let delivered = read(&*stream, "a", 500).await;
-    assert_eq!(ids(&delivered), appended[..500]);
-    assert_eq!(delivered[7].entry.fields, entry(7).fields);
-    assert_eq!(delivered[7].deliveries, 1);
-
-    let claimed = stream.claim("a", Claim::Own, START, 100).await.unwrap();
-    assert_eq!(ids(&claimed.entries), appended[..100]);
-    assert_eq!(claimed.entries[0].deliveries, 2);
-    let rest = stream.claim("a", Claim::Own, claimed.next.unwrap(), 500).await.unwrap();
-    assert_eq!((ids(&rest.entries), rest.next), (appended[100..500].to_vec(), None));
-
-    assert_eq!(stream.ack(&appended[..500], &[]).await.unwrap(), 500);
-    assert_eq!(stream.ack(&appended[..500], &[]).await.unwrap(), 0, "safe to repeat");
-    assert_eq!(ids(&read(&*stream, "a", 500).await), appended[500..]);
+/// Ids that are still in the stream, as a group sees them that reads from the start.
+async fn still_there(store: &dyn Store, config: &StreamConfig) -> Vec<StreamId> {
+    let probe = StreamConfig {
+        group: "probe".to_owned(),
+        ..config.clone()
+    };
+    let stream = store.open(&probe);
+    stream.ensure_group().await.unwrap();
+    store.move_group(&probe, START).await;
+    let found = ids(&read(&*stream, "probe", 10_000).await);
+    store.drop_group(&probe).await;
+    found
 }

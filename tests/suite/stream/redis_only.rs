@@ -1,1 +1,42 @@
-//! What concerns Redis alone.
+//! What concerns Redis alone: connections as users have them, its ways to refuse, its death, and plain Python clients.
+
+mod connections;
+mod refusals;
+mod survival;
+
+use std::time::Duration;
+
+use orderstream::config::RedisConfig;
+use orderstream::metrics::Metrics;
+use orderstream::stream::redis::RedisStream;
+use orderstream::stream::{Appended, Destination, Fields, NewEntry, StreamError, StreamId};
+
+use crate::harness::redis::{RedisServer, stream_config};
+
+fn open(config: &RedisConfig) -> RedisStream {
+    RedisStream::new(config, &stream_config(), Metrics::new()).unwrap()
+}
+
+fn entry(n: u32) -> NewEntry {
+    let mut fields = Fields::default();
+    fields.push("event_type", "order.created");
+    fields.push("event_id", n.to_string());
+    fields.push("timestamp", "2026-01-02T03:04:05Z");
+    fields.push(
+        "payload",
+        format!("{{\"n\":{n},\"total_amount\":0.10,\"name\":\"Zoë\"}}"),
+    );
+    NewEntry {
+        destination: Destination::Stream,
+        dedupe_key: format!("key-{n}"),
+        digest: [7; 16],
+        fields,
+    }
+}
+
+fn accepted(outcome: &Appended) -> StreamId {
+    match outcome {
+        Appended::Accepted(id) => *id,
+        other => panic!("not accepted: {other:?}"),
+    }
+}

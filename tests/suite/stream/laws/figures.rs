@@ -1,0 +1,67 @@
+//! What a stream tells about itself.
+
+use super::*;
+use crate::harness::eventually;
+
+pub async fn the_report_tells_lag_pending_and_ages(store: &dyn Store) {
+    let config = stream_config();
+    let stream = store.open(&config);
+    let empty = stream.report().await.unwrap();
+    assert_eq!((empty.length, empty.maxlen, empty.last_id), (0, 100_000, None));
+    assert!(empty.groups.is_empty() && empty.consumers.is_empty());
+
+    stream.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..10).await;
+    read(&*stream, "a", 4).await;
+    read(&*stream, "b", 2).await;
+    stream.ack(&appended[..1], &[]).await.unwrap();
+    let report = stream.report().await.unwrap();
+    assert_eq!((report.length, report.last_id), (10, Some(appended[9])));
+    let group = &report.groups[0];
+    assert!(group.ours);
+    assert_eq!(
+        (group.name.as_str(), group.pending, group.lag),
+        ("pipeline_workers", 5, Some(4))
+    );
+    assert_eq!((group.last_delivered, group.needs_from), (appended[5], appended[1]));
+    let consumers: Vec<_> = report
+        .consumers
+        .iter()
+        .map(|one| (one.name.as_str(), one.pending))
+        .collect();
+    assert_eq!(consumers, [("a", 3), ("b", 2)]);
+
+    let long = Duration::from_millis(30);
+    eventually("the oldest entry grows old", Duration::from_secs(10), async || {
+        let report = stream.report().await.unwrap();
+        (report.oldest_pending? > long && report.oldest_backlog? > long).then_some(())
+    })
+    .await;
+    stream.ack(&appended[..6], &[]).await.unwrap();
+    let report = stream.report().await.unwrap();
+    assert_eq!(report.oldest_pending, None);
+    assert!(report.oldest_backlog.is_some(), "four are not read yet");
+    stream.ack(&ids(&read(&*stream, "a", 10).await), &[]).await.unwrap();
+    assert_eq!(stream.report().await.unwrap().oldest_backlog, None);
+}
+
+pub async fn a_lag_is_known_or_honestly_unknown(store: &dyn Store) {
+    let config = stream_config();
+    let stream = store.open(&config);
+    stream.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..50).await;
+    read(&*stream, "a", 10).await;
+    // A hole among the unread is where a store may lose count.
+    store.lose(&config, appended[30]).await;
+    assert_eq!(stream.report().await.unwrap().groups[0].lag, Some(39));
+    append(&*stream, 50..2000).await;
+    let lag = stream.report().await.unwrap().groups[0].lag;
+    assert!(lag.is_none_or(|lag| lag == 1989), "{lag:?}");
+}
+
+pub async fn the_server_introduces_itself(store: &dyn Store) {
+    let stream = store.open(&stream_config());
+    let server = stream.inspect().await.unwrap();
+    assert!(!server.product.is_empty());
+    assert!(!server.address.is_empty());
+}

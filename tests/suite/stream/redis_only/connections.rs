@@ -1,0 +1,210 @@
+//! TLS with a private CA, TCP, ACL users, changed credentials, unusable URLs.
+
+use orderstream::stream::{Claim, DeadLetter, Step, Stream};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::harness::redis::RedisOptions;
+
+/// What the service needs of Redis, as an operator would grant it.
+const RIGHTS: &str = "~orders_stream* ~dead_letters* +ping +unwatch +info +client|id +client|unblock +evalsha \
+    +script|load +get +set +exists +time +xadd +xlen +xrange +xtrim +xdel +xreadgroup +xgroup +xack +xclaim +xpending \
+    +xinfo +hget +hmget +hset +hdel +pexpire";
+
+async fn acl_server() -> RedisServer {
+    RedisServer::start_with(RedisOptions {
+        tcp: true,
+        acl: vec![
+            "user default on nopass ~* &* +@all".to_owned(),
+            format!("user app on >p@ss/w#rd? {RIGHTS}"),
+        ],
+        ..RedisOptions::default()
+    })
+    .await
+}
+
+/// Every call of the seam once.
+async fn use_everything(stream: &RedisStream) {
+    stream.ensure_group().await.unwrap();
+    stream.confirm_writable().await.unwrap();
+    let outcomes = stream.writer().append(&[entry(1), entry(2)]).await.unwrap();
+    let id = accepted(&outcomes[0]);
+    let never = CancellationToken::new();
+    let delivered = stream
+        .reader("a")
+        .read(10, Duration::from_millis(10), &never)
+        .await
+        .unwrap();
+    assert_eq!(delivered.len(), 2);
+    let cancelled = CancellationToken::new();
+    let (rest, ()) = tokio::join!(
+        async {
+            let mut reader = stream.reader("a");
+            reader.read(10, Duration::from_secs(300), &cancelled).await.unwrap()
+        },
+        async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            cancelled.cancel();
+        }
+    );
+    assert_eq!(rest, []);
+    stream.claim("a", Claim::Own, StreamId::default(), 10).await.unwrap();
+    stream.refresh("a", &[id]).await.unwrap();
+    stream.record(id, Step::Failed).await.unwrap();
+    let letter = DeadLetter {
+        entry: delivered[0].entry.clone(),
+        error: "poison".to_owned(),
+        attempts: 3,
+        consumer: "a".to_owned(),
+    };
+    assert!(stream.dead_letter(&letter).await.unwrap());
+    assert_eq!(stream.ack(&[id, delivered[1].entry.id], &[id]).await.unwrap(), 1);
+    stream.trim().await.unwrap();
+    stream.remove_silent_consumers(Duration::ZERO).await.unwrap();
+    assert_eq!(stream.report().await.unwrap().length, 2);
+    stream.inspect().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_acl_user_with_the_documented_rights_suffices() {
+    let server = acl_server().await;
+    let config = RedisConfig {
+        url: format!("redis://app:p%40ss%2Fw%23rd%3F@{}/0", server.tcp_address()).into(),
+        ..server.config()
+    };
+    let stream = open(&config);
+    use_everything(&stream).await;
+    let report = stream.inspect().await.unwrap();
+    assert!(
+        report.product.starts_with("redis ") || report.product.starts_with("valkey "),
+        "{report:?}"
+    );
+    assert_eq!(report.address, server.tcp_address());
+    assert_eq!(
+        report.eviction_policy.as_deref(),
+        Some("noeviction"),
+        "INFO tells what CONFIG GET may not"
+    );
+    assert_eq!(report.fsync.as_deref(), Some("off"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_named_and_a_new_one_heals() {
+    let server = acl_server().await;
+    let url = |password: &str| format!("redis://app:{password}@{}", server.tcp_address());
+    let config = RedisConfig {
+        url: url("stale-secret").into(),
+        ..server.config()
+    };
+    let stream = open(&config);
+    let mut writer = stream.writer();
+    let mut reader = stream.reader("a");
+    let never = CancellationToken::new();
+    let errors = [
+        writer.append(&[entry(1)]).await.unwrap_err(),
+        reader.read(1, Duration::from_millis(1), &never).await.unwrap_err(),
+        stream.confirm_writable().await.unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, StreamError::Denied(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains(&server.tcp_address()) && !text.contains("stale-secret"),
+            "{text}"
+        );
+    }
+    assert!(
+        stream.reconfigure(&"redis+cluster://nowhere".into()).is_err(),
+        "the old one stays"
+    );
+    stream.reconfigure(&url("p%40ss%2Fw%23rd%3F").into()).unwrap();
+    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    stream.ensure_group().await.unwrap();
+    assert_eq!(reader.read(1, Duration::from_millis(1), &never).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn held_connections_follow_a_new_url() {
+    let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+    let stream = open(&old.config());
+    let mut writer = stream.writer();
+    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    stream.reconfigure(&new.url().into()).unwrap();
+    accepted(&writer.append(&[entry(2)]).await.unwrap()[0]);
+    assert_eq!(old.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
+    assert_eq!(new.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
+}
+
+#[tokio::test]
+async fn tls_with_a_private_ca_is_verified() {
+    let tls = RedisOptions {
+        tls: true,
+        ..RedisOptions::default()
+    };
+    let (server, stranger) = (
+        RedisServer::start_with(tls.clone()).await,
+        RedisServer::start_with(tls).await,
+    );
+    let config = RedisConfig {
+        url: format!("rediss://{}", server.tcp_address()).into(),
+        ca_file: Some(server.ca_file()),
+        ..server.config()
+    };
+    use_everything(&open(&config)).await;
+
+    let untrusted = RedisConfig {
+        ca_file: Some(stranger.ca_file()),
+        ..config.clone()
+    };
+    let error = open(&untrusted).confirm_writable().await.unwrap_err();
+    assert!(matches!(error, StreamError::Unreachable { .. }), "{error:?}");
+    let missing = RedisConfig {
+        ca_file: Some("/no/such/ca.pem".into()),
+        ..config
+    };
+    let error = RedisStream::new(&missing, &stream_config(), Metrics::new())
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("/no/such/ca.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let server = RedisServer::start().await;
+    let config = RedisConfig {
+        url: "unix:///no/such/redis.sock".into(),
+        ..server.config()
+    };
+    let error = open(&config).writer().append(&[entry(1)]).await.unwrap_err();
+    assert!(matches!(error, StreamError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("/no/such/redis.sock"), "{error}");
+    assert!(!error.is_refused());
+}
+
+#[tokio::test]
+async fn doubtful_settings_are_warned_of() {
+    let server = RedisServer::start().await;
+    server
+        .command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru", "maxmemory", "100mb"])
+        .await;
+    let report = open(&server.config()).inspect().await.unwrap();
+    assert_eq!(report.eviction_policy.as_deref(), Some("allkeys-lru"));
+    assert_eq!(report.memory_limit, Some(104_857_600));
+    assert!(
+        report.warnings.iter().any(|warning| warning.contains("noeviction")),
+        "{report:?}"
+    );
+    assert!(
+        report.warnings.iter().any(|warning| warning.contains("appendonly")),
+        "{report:?}"
+    );
+    let durable = RedisOptions {
+        durable: true,
+        ..RedisOptions::default()
+    };
+    let report = open(&RedisServer::start_with(durable).await.config())
+        .inspect()
+        .await
+        .unwrap();
+    assert_eq!((report.fsync.as_deref(), report.warnings), (Some("always"), Vec::new()));
+}

@@ -1,0 +1,150 @@
+//! Redis is killed, stalled, and shared with plain Python programs.
+
+use std::process::Command;
+
+use orderstream::stream::{Claim, Stream};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::harness::eventually;
+use crate::harness::python::python;
+use crate::harness::redis::RedisOptions;
+
+#[tokio::test]
+async fn what_was_confirmed_survives_sigkill() {
+    let mut server = RedisServer::start_with(RedisOptions {
+        durable: true,
+        ..RedisOptions::default()
+    })
+    .await;
+    let stream = open(&server.config());
+    let (mut writer, mut reader) = (stream.writer(), stream.reader("a"));
+    let never = CancellationToken::new();
+    stream.ensure_group().await.unwrap();
+    let first = accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    assert_eq!(
+        reader.read(10, Duration::from_millis(10), &never).await.unwrap().len(),
+        1
+    );
+
+    server.kill();
+    let error = writer.append(&[entry(1)]).await.unwrap_err();
+    assert!(!error.is_refused(), "what became of it is unknown: {error:?}");
+    reader.read(10, Duration::from_millis(10), &never).await.unwrap_err();
+    stream.confirm_writable().await.unwrap_err();
+
+    server.restart().await;
+    let outcomes = writer.append(&[entry(1), entry(2)]).await.unwrap();
+    assert_eq!(outcomes[0], Appended::Duplicate(first));
+    let own = stream.claim("a", Claim::Own, StreamId::default(), 10).await.unwrap();
+    assert_eq!(own.entries[0].entry.id, first);
+    let delivered = reader.read(10, Duration::from_millis(10), &never).await.unwrap();
+    assert_eq!(delivered[0].entry.id, accepted(&outcomes[1]));
+}
+
+#[tokio::test]
+async fn a_kill_during_a_blocking_read_is_noticed() {
+    let mut server = RedisServer::start().await;
+    let stream = open(&server.config());
+    stream.ensure_group().await.unwrap();
+    let mut reader = stream.reader("a");
+    let never = CancellationToken::new();
+    let waits = async {
+        eventually("the reader waits", Duration::from_secs(20), async || {
+            let blocked = server.command::<String>(&["INFO", "clients"]).await;
+            blocked.contains("blocked_clients:1").then_some(())
+        })
+        .await;
+        server.kill();
+    };
+    let (read, ()) = tokio::join!(reader.read(1, Duration::from_secs(300), &never), waits);
+    assert!(matches!(read.unwrap_err(), StreamError::Unreachable { .. }));
+}
+
+#[tokio::test]
+async fn a_stalled_server_is_a_timeout_and_a_resend_is_absorbed() {
+    let server = RedisServer::start().await;
+    let config = RedisConfig {
+        response_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_millis(300),
+        ..server.config()
+    };
+    let stream = open(&config);
+    let mut writer = stream.writer();
+    accepted(&writer.append(&[entry(0)]).await.unwrap()[0]);
+    server.stall();
+    let error = writer.append(&[entry(1)]).await.unwrap_err();
+    assert!(
+        matches!(error, StreamError::Timeout { .. }) && !error.is_refused(),
+        "{error:?}"
+    );
+    assert!(stream.confirm_writable().await.is_err());
+    server.resume();
+    let id = eventually(
+        "the server answers again",
+        Duration::from_secs(20),
+        async || match writer.append(&[entry(1)]).await.ok()?.first()? {
+            Appended::Accepted(id) | Appended::Duplicate(id) => Some(*id),
+            other => panic!("{other:?}"),
+        },
+    )
+    .await;
+    assert_eq!(writer.append(&[entry(1)]).await.unwrap(), [Appended::Duplicate(id)]);
+    assert_eq!(stream.report().await.unwrap().length, 2);
+}
+
+const READ: &str = r#"
+import json, redis, sys
+client = redis.Redis(unix_socket_path=sys.argv[1], decode_responses=True)
+client.xgroup_create("orders_stream", "python", id="0")
+[[name, entries]] = client.xreadgroup("python", "me", {"orders_stream": ">"}, count=10)
+assert name == "orders_stream"
+for id, fields in entries:
+    order = json.loads(fields["payload"])
+    assert fields["event_type"] == "order.created" and fields["timestamp"], fields
+    assert order["n"] == int(fields["event_id"]) and order["name"] == "Zo\u00eb", order
+    assert client.xack("orders_stream", "python", id) == 1
+print(len(entries))
+"#;
+
+const WRITE: &str = r#"
+import json, redis, sys
+client = redis.Redis(unix_socket_path=sys.argv[1], decode_responses=True)
+print(client.xadd("orders_stream", {
+    "event_type": "order.created", "event_id": "from-python", "timestamp": "2026-01-02T03:04:05Z",
+    "payload": json.dumps({"order_id": "1", "total_amount": 12.5}),
+}))
+"#;
+
+/// Runs a script against the server's socket; answers what it printed.
+fn run_python(python: &std::path::Path, script: &str, server: &RedisServer) -> String {
+    let url = server.url();
+    let socket = url.trim_start_matches("unix://");
+    let output = Command::new(python).args(["-c", script, socket]).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn plain_redis_py_reads_and_writes_the_stream() {
+    let Some(python) = python() else { return };
+    let server = RedisServer::start().await;
+    let stream = open(&server.config());
+    let flush: Vec<_> = (0..3).map(entry).collect();
+    stream.writer().append(&flush).await.unwrap();
+    assert_eq!(run_python(python, READ, &server), "3");
+
+    let id = run_python(python, WRITE, &server);
+    stream.ensure_group().await.unwrap();
+    let never = CancellationToken::new();
+    let delivered = stream
+        .reader("a")
+        .read(10, Duration::from_millis(10), &never)
+        .await
+        .unwrap();
+    let theirs = &delivered[3].entry;
+    assert_eq!(theirs.id.to_string(), id);
+    assert_eq!(theirs.fields.get("event_id").unwrap(), "from-python");
+    assert_eq!(theirs.fields.0.len(), 4);
+}
