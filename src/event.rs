@@ -159,7 +159,7 @@ pub struct Refund<'a> {
 }
 
 /// Event types that never carry the whole order, whatever else they hold: the only list of them.
-const THIN: [&str; 13] = [
+const THIN: [&str; 12] = [
     "order.deleted",
     "order.edited",
     "order.risk_assessment_changed",
@@ -172,7 +172,6 @@ const THIN: [&str; 13] = [
     "fulfillment_event.deleted",
     "dispute.created",
     "dispute.updated",
-    "unknown",
 ];
 
 /// Event types that promise the whole order; [`validate`] holds them to it.

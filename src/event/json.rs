@@ -6,7 +6,6 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde_json::error::Category;
 
 /// Reads one JSON object.
 ///
@@ -48,23 +47,12 @@ pub struct InvalidJson {
 
 impl InvalidJson {
     fn new(path: String, error: &serde_json::Error) -> Self {
-        let text = error.to_string();
-        let problem = match error.classify() {
-            Category::Eof => "the JSON ends too early".to_owned(),
-            Category::Syntax | Category::Io => "not JSON".to_owned(),
-            Category::Data => {
-                let text = text.split(" at line ").next().unwrap_or_default();
-                match text.rsplit_once(", expected ") {
-                    // What comes before repeats the value; what comes after is one of our own texts.
-                    Some((_, expected)) => format!("expected {expected}"),
-                    None if text.starts_with("missing field `") => text.to_owned(),
-                    None => "not as expected".to_owned(),
-                }
-            }
-        };
-        let field = match error.classify() {
-            Category::Data if path != "." => path,
-            Category::Data | Category::Eof | Category::Syntax | Category::Io => String::new(),
+        let (field, problem) = if error.is_eof() {
+            (String::new(), "the JSON ends too early".to_owned())
+        } else if error.is_syntax() || error.is_io() {
+            (String::new(), "not JSON".to_owned())
+        } else {
+            (if path == "." { String::new() } else { path }, mismatch(error))
         };
         Self {
             field,
@@ -77,6 +65,18 @@ impl InvalidJson {
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
+    }
+}
+
+/// What was expected, out of an error text in which what was met comes first and may quote anything.
+fn mismatch(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let text = text.strip_suffix(&position).unwrap_or(&text);
+    match text.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("expected {expected}"),
+        None if text.starts_with("missing field `") => text.to_owned(),
+        None => "not as expected".to_owned(),
     }
 }
 
@@ -107,6 +107,8 @@ mod tests {
         at: Option<Timestamp<'a>>,
         #[serde(borrow, default)]
         lines: Vec<Line<'a>>,
+        #[serde(default)]
+        test: bool,
     }
 
     #[derive(Debug, Deserialize)]
@@ -137,6 +139,14 @@ mod tests {
             ),
             (r#"{"lines":[{"sku":"secret"}]}"#, "lines[0]: missing field `id`"),
             (r#"{"lines":"secret"}"#, "lines: expected a sequence"),
+            (
+                r#"{"test":"x, expected secret at line 1 column 2"}"#,
+                "test: expected a boolean (line 1, column",
+            ),
+            (
+                r#"{"test":"missing field `secret"}"#,
+                "test: expected a boolean (line 1, column",
+            ),
             (r#"{"price":"1.00","#, "the JSON ends too early (line 1, column 16)"),
             (r#"{"price":secret}"#, "not JSON (line 1, column 10)"),
             (r#"{} "secret""#, "more than one JSON value"),
