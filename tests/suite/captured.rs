@@ -18,7 +18,7 @@ fn folder() -> Option<PathBuf> {
 }
 
 /// A whole order: (file, topic, order, customer, total, currency, lines, units, discounts, taxes of the lines).
-type Whole = (
+pub type Whole = (
     &'static str,
     &'static str,
     &'static str,
@@ -32,7 +32,7 @@ type Whole = (
 );
 
 #[rustfmt::skip]
-const WHOLE: [Whole; 13] = [
+pub const WHOLE: [Whole; 13] = [
     ("derived_big_250_lines", "orders/create", "820982911946154508", Some("115310627314723954"), "36.99", "CAD", 250, 1243, &["0.00"], &["0"]),
     ("derived_wire_2023-01_orders_create", "orders/create", "820982911946154508", Some("115310627314723954"), "36.99", "CAD", 2, 2, &["0.00", "0.00"], &["0", "0"]),
     ("docs_2026-04_orders_create", "orders/create", "820982911946154500", Some("115310627314723950"), "404.95", "USD", 5, 5, &["0.00", "0.00", "0.00", "0.00", "0.00"], &["0", "0", "0", "0", "0"]),
@@ -98,14 +98,14 @@ const REFUSED: [(&str, &str, &str); 11] = [
 ];
 
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub enum Refusal {
     #[error(transparent)]
     Topic(#[from] TopicError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
 }
 
-fn convert<'a>(topic: &str, body: &'a [u8], hints: &'a DeliveryHints<'a>) -> Result<OrderEvent<'a>, Refusal> {
+pub fn convert<'a>(topic: &str, body: &'a [u8], hints: &'a DeliveryHints<'a>) -> Result<OrderEvent<'a>, Refusal> {
     let event_id = shopify::event_id(hints, &shopify::digest(body));
     let topic = Topic::parse(Some(topic))?;
     Ok(shopify::convert(
@@ -117,7 +117,7 @@ fn convert<'a>(topic: &str, body: &'a [u8], hints: &'a DeliveryHints<'a>) -> Res
     )?)
 }
 
-fn read(name: &str) -> Option<Vec<u8>> {
+pub fn read(name: &str) -> Option<Vec<u8>> {
     let path = folder()?.join("shopify").join(name).with_extension("json");
     // `with_extension` would eat a version's dot; none of the names has one.
     Some(std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))

@@ -46,10 +46,16 @@ impl Failure {
             .is_some_and(|code| *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME)
     }
 
-    /// Whether the connection may serve the next call.
+    /// Whether the connection may serve the next call. Not where it leads to a server that shuts down, or that became
+    /// a standby in a failover: a new connection may find the right one.
     pub(super) fn leaves_connection_sound(&self) -> bool {
         match self {
-            Self::Driver(error) => error.as_db_error().is_some(),
+            Self::Driver(error) => error.as_db_error().is_some_and(|answer| {
+                let code = answer.code().code();
+                code != SqlState::READ_ONLY_SQL_TRANSACTION.code()
+                    && !code.starts_with("57P")
+                    && !code.starts_with("08")
+            }),
             Self::Operator(_) => true,
             Self::Pool(_) | Self::Silent(_) => false,
         }
@@ -96,6 +102,7 @@ fn of_answer(answer: &DbError, server: &str) -> WarehouseError {
             code,
         },
         ("28", _) => operator("check user and password in the URL, and pg_hba.conf"),
+        (_, "42704") => operator("the role in the database URL must be a role of that name in the database"),
         ("3D", _) => operator("create the database, or name another in the URL"),
         (_, "42501") => operator(
             "the role lacks rights: let the role that owns the schema run `orderstream migrate`, which also grants them",
