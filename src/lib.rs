@@ -15,6 +15,7 @@
     )
 )]
 
+pub mod app;
 pub mod class;
 pub mod cli;
 pub mod config;

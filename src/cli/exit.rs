@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::app::AppError;
 use crate::config::ConfigErrors;
 use crate::config::local::LocalError;
 
@@ -39,6 +40,9 @@ pub enum Failure {
     /// Local mode has no secrets.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// A process did not start, or part of it died.
+    #[error(transparent)]
+    App(#[from] AppError),
     /// Everything is printed already.
     #[error("{0:?}")]
     Reported(Exit),
@@ -51,7 +55,8 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Unavailable(_) => Exit::Unavailable,
-            Self::Config(_) | Self::Local(_) => Exit::Config,
+            Self::Config(_) | Self::Local(_) | Self::App(AppError::Config(_)) => Exit::Config,
+            Self::App(AppError::Bind { .. } | AppError::Signals(_) | AppError::Role(_)) => Exit::Unavailable,
             Self::Reported(exit) => *exit,
         }
     }
@@ -60,7 +65,7 @@ impl Failure {
         match self {
             Self::Usage(text) => eprint!("{text}"),
             Self::Reported(_) => {}
-            Self::Unavailable(_) | Self::Config(_) | Self::Local(_) => eprintln!("orderstream: {self}"),
+            Self::Unavailable(_) | Self::Config(_) | Self::Local(_) | Self::App(_) => eprintln!("orderstream: {self}"),
         }
     }
 }

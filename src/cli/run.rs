@@ -1,6 +1,7 @@
 //! `run`, `serve`, `work`: load, start the logs, hand over to `app`.
 
 use super::Failure;
+use crate::app;
 use crate::config::{Config, Inputs, Purpose};
 use crate::telemetry;
 
@@ -18,7 +19,7 @@ pub(super) async fn run(purpose: Purpose, inputs: Inputs) -> Result<(), Failure>
     if local.is_some() {
         greet(&config);
     }
-    Err(Failure::Unavailable("app::run is not there yet".to_owned()))
+    Ok(app::run(config, purpose).await?)
 }
 
 fn greet(config: &Config) {

@@ -14,7 +14,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 
 use super::AdminState;
-use super::health::{self, Probes};
+use super::health;
 use super::problem::Problem;
 
 /// The description of both listeners.
@@ -32,10 +32,7 @@ GET /api/status    health report (bearer token)
 ";
 
 pub(super) fn router(state: AdminState) -> Router {
-    let probes = Probes {
-        health: state.health.clone(),
-        draining: state.draining.clone(),
-    };
+    let probes = state.probes.clone();
     let api = Router::new()
         .route("/api/status", get(status))
         .route_layer(middleware::from_fn_with_state(state.clone(), with_token));
@@ -49,7 +46,7 @@ pub(super) fn router(state: AdminState) -> Router {
 }
 
 async fn status(State(state): State<AdminState>) -> Response {
-    Json(&*state.health.report()).into_response()
+    Json(&*state.probes.health.report()).into_response()
 }
 
 async fn openapi() -> Response {

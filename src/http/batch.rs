@@ -42,7 +42,7 @@ pub(super) async fn receive(State(state): State<PublicState>, request: Request) 
     let unauthorized = taken
         .as_ref()
         .is_err_and(|problem| problem.outcome() == Outcome::Unauthorized);
-    state.health.answered(unauthorized);
+    state.probes.health.answered(unauthorized);
     match taken {
         Ok(answer) => Json(answer).into_response(),
         Err(problem) => problem.into_response(),

@@ -2,6 +2,9 @@
 //!
 //! The status code says whether this node can durably accept, and only that; how the readers are stands in the body.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -11,17 +14,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::collector::Health;
 
-/// What the probes look at.
+/// What the probes look at; a cheap clone.
 #[derive(Debug, Clone)]
-pub(super) struct Probes {
-    pub(super) health: Health,
-    pub(super) draining: CancellationToken,
+pub struct Probes {
+    /// Of the stream, and whether this process can accept.
+    pub health: Health,
+    /// Turns readiness off; fires some time before the listeners are shut down.
+    pub draining: CancellationToken,
+    /// Whether the loops of this process move; decides `/livez`.
+    pub alive: Arc<AtomicBool>,
 }
 
 pub(super) fn router(probes: Probes) -> Router {
     Router::new()
         .route("/health", get(report))
-        .route("/livez", get(|| async { "alive\n" }))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
         .with_state(probes)
 }
@@ -33,6 +40,14 @@ async fn report(State(probes): State<Probes>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, Json(&*probes.health.report())).into_response()
+}
+
+async fn live(State(probes): State<Probes>) -> Response {
+    if probes.alive.load(Ordering::Relaxed) {
+        "alive\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the workers are stuck\n").into_response()
+    }
 }
 
 async fn ready(State(probes): State<Probes>) -> Response {

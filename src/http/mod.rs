@@ -26,13 +26,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::health::Probes;
 pub use self::token::Tokens;
 
 use self::connection::Bounds;
 use self::problem::Problem;
 use self::transport::Clocks;
 use crate::config::{IntakeConfig, PublicConfig};
-use crate::health::collector::Health;
 use crate::ingest::{Admission, Appender};
 use crate::metrics::{Metrics, Outcomes, Route};
 use crate::shopify::Keyring;
@@ -49,12 +49,11 @@ const ADMIN_CLOCKS: Clocks = Clocks {
 pub struct PublicState {
     appender: Appender,
     admission: Admission,
-    health: Health,
+    probes: Probes,
     doors: Doors,
     intake: Arc<IntakeConfig>,
     /// From the end of a head to the last byte of its body.
     body_timeout: Duration,
-    draining: CancellationToken,
     signatures: webhooks::BySecret,
     webhook_outcomes: Outcomes,
     batch_outcomes: Outcomes,
@@ -70,25 +69,23 @@ pub struct Doors {
 }
 
 impl PublicState {
-    /// `draining` turns readiness off; it fires some time before the listener is shut down.
+    /// The door's answers are counted in the health of `probes`.
     #[must_use]
     pub fn new(
         appender: Appender,
-        health: Health,
+        probes: Probes,
         doors: Doors,
         intake: IntakeConfig,
         public: &PublicConfig,
         metrics: &Metrics,
-        draining: CancellationToken,
     ) -> Self {
         Self {
             appender,
             admission: Admission::new(intake.bytes_in_flight, metrics.body_bytes.clone()),
-            health,
+            probes,
             doors,
             intake: Arc::new(intake),
             body_timeout: public.body_timeout,
-            draining,
             signatures: webhooks::BySecret::new(metrics),
             webhook_outcomes: metrics.outcomes(Route::Webhook),
             batch_outcomes: metrics.outcomes(Route::Batch),
@@ -100,15 +97,13 @@ impl PublicState {
 #[derive(Debug, Clone)]
 pub struct AdminState {
     /// Same as the public listener's.
-    pub health: Health,
+    pub probes: Probes,
     /// Shown at `/metrics`.
     pub metrics: Metrics,
     /// Opens `/api`; empty refuses everyone.
     pub tokens: Arc<ArcSwap<Tokens>>,
     /// Names under which the listener may be asked for, besides IP addresses and `localhost`.
     pub hosts: Arc<[String]>,
-    /// Turns readiness off.
-    pub draining: CancellationToken,
 }
 
 /// Serves the public listener until `shutdown`, and then until the last request in flight is answered.
@@ -142,10 +137,7 @@ pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: Can
 }
 
 fn public_router(state: PublicState) -> Router {
-    let probes = health::Probes {
-        health: state.health.clone(),
-        draining: state.draining.clone(),
-    };
+    let probes = state.probes.clone();
     let routes = Router::new()
         .route("/webhooks/orders", post(webhooks::receive))
         .route("/events/batch", post(batch::receive))

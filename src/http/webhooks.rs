@@ -82,7 +82,7 @@ pub(super) async fn receive(State(state): State<PublicState>, request: Request) 
         Err(problem) => problem.outcome(),
     };
     state.webhook_outcomes.count(outcome);
-    state.health.answered(outcome == Outcome::Unauthorized);
+    state.probes.health.answered(outcome == Outcome::Unauthorized);
     match taken {
         Ok(taken) => Json(taken).into_response(),
         Err(problem) => problem.into_response(),

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::Consumer;
 pub use self::loader::Loader;
+pub(crate) use self::outage::Outage;
 use crate::class::Class;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;

@@ -1,0 +1,201 @@
+//! The composition root: builds what a process needs, binds, runs, drains.
+//!
+//! Owns the order of start and end. Invariants: everything is bound before anything runs; a stream or warehouse that is
+//! away at start is waited for, a wrong configuration is not; on the way out requests and batches are finished before
+//! what they stand on ends, and what is left is said with its place.
+
+mod doors;
+mod listeners;
+mod start;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::doors::Keys;
+use self::listeners::Listeners;
+use crate::config::{Config, Purpose};
+use crate::metrics::Metrics;
+use crate::shutdown::{Request, Roles, Signals};
+use crate::stream::Stream;
+use crate::stream::redis::RedisStream;
+use crate::warehouse::postgres::PostgresWarehouse;
+use crate::worker::{Handler, Loader, Workers, trimmer};
+
+/// Why a process did not start, or ended by itself. Texts say what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration cannot work.
+    #[error("{0}")]
+    Config(String),
+    /// An address is taken or not ours.
+    #[error("cannot listen at {addr}: {source}; is another process there? Set {setting} to a free address")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What decides it.
+        setting: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refuses signal handlers.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[from] io::Error),
+    /// Part of the process died; the rest was shut down in order.
+    #[error("the {0} ended unexpectedly, so the process does; see the log above")]
+    Role(&'static str),
+}
+
+/// Runs ingest, workers or both, as `purpose` says, until a signal ends it.
+///
+/// # Errors
+/// It did not start, or a part of it died.
+pub async fn run(config: Config, purpose: Purpose) -> Result<(), AppError> {
+    let mut signals = Signals::listen()?;
+    let app = App::start(config, purpose).await?;
+    let ended = app.until_stopped(&mut signals).await;
+    let grace = app.config.shutdown.grace;
+    tokio::select! {
+        drained = tokio::time::timeout(grace, app.drain()) => match drained {
+            Ok(()) => info!("everything is finished"),
+            Err(_) => warn!(?grace, "the grace period is over"),
+        },
+        () = signals.stop() => warn!("asked again to stop: ending at once"),
+    }
+    app.say_what_is_left();
+    ended
+}
+
+struct App {
+    config: Config,
+    stream: Arc<RedisStream>,
+    warehouse: Option<Arc<PostgresWarehouse>>,
+    workers: Option<Arc<Workers>>,
+    keys: Keys,
+    metrics: Metrics,
+    /// Readiness is off.
+    draining: CancellationToken,
+    /// Takes work in: listeners and workers.
+    front: Roles,
+    /// What the front stands on.
+    back: Roles,
+}
+
+impl App {
+    async fn start(config: Config, purpose: Purpose) -> Result<Self, AppError> {
+        let metrics = Metrics::new();
+        let stream = Arc::new(start::stream(&config, &metrics)?);
+        let warehouse = if purpose.works() {
+            Some(Arc::new(start::warehouse(&config)?))
+        } else {
+            None
+        };
+        let keys = Keys::new(&config)?;
+        let listeners = Listeners::bind(&config, purpose).await?;
+        let front = Roles::new();
+        let mut app = Self {
+            workers: None,
+            back: front.beside(),
+            draining: CancellationToken::new(),
+            config,
+            stream,
+            warehouse,
+            keys,
+            metrics,
+            front,
+        };
+        start::say_where(&app.config, &listeners, purpose);
+        app.start_workers();
+        listeners.start(&app);
+        app.start_upkeep();
+        Ok(app)
+    }
+
+    fn start_workers(&mut self) {
+        let Some(warehouse) = self.warehouse.clone() else {
+            return;
+        };
+        let handler: Arc<dyn Handler> = Arc::new(Loader::new(warehouse));
+        self.back
+            .spawn_task("warehouse check", start::meet_warehouse(Arc::clone(&handler)));
+        let workers = Arc::new(Workers::new(self.stream(), handler, &self.config.worker, &self.metrics));
+        self.workers = Some(Arc::clone(&workers));
+        let stop = self.front.stop_token();
+        self.front.spawn("workers", async move { workers.run(stop).await });
+    }
+
+    fn start_upkeep(&self) {
+        self.back.spawn(
+            "trimmer",
+            trimmer::run(self.stream(), self.metrics.clone(), self.back.stop_token()),
+        );
+        self.back.spawn_task("stream check", start::meet_stream(self.stream()));
+    }
+
+    /// Runs until a signal or the death of a part.
+    async fn until_stopped(&self, signals: &mut Signals) -> Result<(), AppError> {
+        loop {
+            tokio::select! {
+                request = signals.next() => match request {
+                    Request::Stop => return Ok(()),
+                    Request::Reload => self.reload(),
+                },
+                role = self.front.failed() => return Err(AppError::Role(role)),
+            }
+        }
+    }
+
+    /// Reads secrets and URLs again; what is wrong now changes nothing.
+    fn reload(&self) {
+        match self
+            .config
+            .reload()
+            .map_err(|error| error.to_string())
+            .and_then(|fresh| {
+                self.keys.replace(&fresh.auth, fresh.admin_token.as_ref())?;
+                if let Some(url) = &fresh.redis_url {
+                    self.stream.reconfigure(url).map_err(|error| error.to_string())?;
+                }
+                if let (Some(warehouse), Some(url)) = (&self.warehouse, &fresh.database_url) {
+                    let owner = self
+                        .config
+                        .database
+                        .as_ref()
+                        .and_then(|database| database.migrate_url.as_ref());
+                    warehouse.reconfigure(url, owner).map_err(|error| error.to_string())?;
+                }
+                Ok(())
+            }) {
+            Ok(()) => info!("read secrets and URLs again"),
+            Err(error) => warn!(error, "cannot read secrets and URLs again; the old ones stay in use"),
+        }
+    }
+
+    async fn drain(&self) {
+        self.draining.cancel();
+        info!(delay = ?self.config.shutdown.drain_delay, "stopping: not ready any more");
+        tokio::time::sleep(self.config.shutdown.drain_delay).await;
+        self.front.stop().await;
+        self.back.stop().await;
+    }
+
+    fn say_what_is_left(&self) {
+        let Some(workers) = &self.workers else { return };
+        let count = workers.held();
+        if count > 0 {
+            let consumers = workers.names().collect::<Vec<_>>().join(", ");
+            let (stream, group) = (&self.config.stream.name, &self.config.stream.group);
+            warn!(
+                count,
+                stream, group, consumers, "entries in hand stay pending; another worker will claim them"
+            );
+        }
+    }
+
+    fn stream(&self) -> Arc<dyn Stream> {
+        self.stream.clone()
+    }
+}

@@ -1,0 +1,46 @@
+//! Secrets and tokens in the form the listeners use, replaced as a whole on SIGHUP.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::AppError;
+use crate::config::{AuthConfig, Config, Secret};
+use crate::http::{Doors, Tokens};
+use crate::shopify::Keyring;
+
+/// Everything that opens something.
+pub(super) struct Keys {
+    pub(super) doors: Doors,
+    pub(super) admin: Arc<ArcSwap<Tokens>>,
+}
+
+impl Keys {
+    pub(super) fn new(config: &Config) -> Result<Self, AppError> {
+        let keys = Self {
+            doors: Doors::default(),
+            admin: Arc::default(),
+        };
+        keys.replace(&config.auth, config.admin.token.as_ref())
+            .map_err(AppError::Config)?;
+        Ok(keys)
+    }
+
+    /// Nothing is replaced where the new secrets cannot work.
+    pub(super) fn replace(&self, auth: &AuthConfig, admin: Option<&Secret>) -> Result<(), String> {
+        let keyring = keyring(auth)?;
+        self.doors.keyring.store(keyring.map(Arc::new));
+        self.doors.tokens.store(Arc::new(Tokens::new(&auth.api_tokens)));
+        self.admin.store(Arc::new(Tokens::new(admin)));
+        Ok(())
+    }
+}
+
+fn keyring(auth: &AuthConfig) -> Result<Option<Keyring>, String> {
+    let keyring = match &auth.shop_secrets {
+        Some(lists) => Keyring::by_shop(lists.iter().map(|(shop, secrets)| (shop.as_str(), secrets.as_slice()))),
+        None if auth.shopify_secrets.is_empty() => return Ok(None),
+        None => Keyring::new(&auth.shopify_secrets),
+    };
+    keyring.map(Some).map_err(|error| error.to_string())
+}

@@ -1,0 +1,134 @@
+//! The two listeners and what answers behind them.
+//!
+//! Owns binding, and how `http` is put together with the stream and the life of the workers. Invariant: an address
+//! that is taken is known before anything runs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::{App, AppError};
+use crate::config::{Config, Purpose};
+use crate::health::Thresholds;
+use crate::health::collector::Health;
+use crate::http::{self, AdminState, Probes, PublicState};
+use crate::ingest::{Appender, Moment};
+
+/// How often the loops of the workers are looked at.
+const LIFE_CHECK: Duration = Duration::from_secs(1);
+
+/// A bound socket and where it really listens (port 0 is any free one).
+pub(super) struct Bound {
+    listener: TcpListener,
+    pub(super) addr: SocketAddr,
+}
+
+/// What this process listens at.
+pub(super) struct Listeners {
+    pub(super) public: Option<Bound>,
+    pub(super) private: Option<Bound>,
+}
+
+impl Listeners {
+    pub(super) async fn bind(config: &Config, purpose: Purpose) -> Result<Self, AppError> {
+        let public = purpose.ingests().then_some(config.public.addr);
+        Ok(Self {
+            public: bind(public, "ORDERSTREAM_LISTEN_ADDR").await?,
+            private: bind(config.admin.addr, "ORDERSTREAM_ADMIN_ADDR").await?,
+        })
+    }
+
+    /// Starts to answer.
+    pub(super) fn start(self, app: &App) {
+        if self.public.is_none() && self.private.is_none() {
+            return;
+        }
+        let appender = self.public.is_some().then(|| {
+            let dedupe = app.config.stream.dedupe_window.is_some();
+            Appender::start(&*app.stream, &app.config.appender, dedupe, &app.metrics, &app.back)
+        });
+        let accepted = appender
+            .as_ref()
+            .map_or_else(Moment::never, |appender| appender.last_accepted().clone());
+        let health = Health::start(
+            app.stream(),
+            thresholds(&app.config),
+            accepted,
+            app.metrics.clone(),
+            &app.back,
+        );
+        let probes = Probes {
+            health,
+            draining: app.draining.clone(),
+            alive: watch_life(app),
+        };
+        if let Some((public, appender)) = self.public.zip(appender) {
+            start_public(app, public.listener, appender, probes.clone());
+        }
+        if let Some(private) = self.private {
+            let state = AdminState {
+                probes,
+                metrics: app.metrics.clone(),
+                tokens: Arc::clone(&app.keys.admin),
+                hosts: Arc::from([]),
+            };
+            let stop = app.front.stop_token();
+            app.front
+                .spawn("private listener", http::serve_admin(private.listener, state, stop));
+        }
+    }
+}
+
+fn start_public(app: &App, listener: TcpListener, appender: Appender, probes: Probes) {
+    let (config, metrics) = (app.config.public.clone(), app.metrics.clone());
+    let state = PublicState::new(
+        appender,
+        probes,
+        app.keys.doors.clone(),
+        app.config.intake.clone(),
+        &config,
+        &metrics,
+    );
+    let stop = app.front.stop_token();
+    app.front.spawn("public listener", async move {
+        http::serve_public(listener, state, &config, &metrics, stop).await;
+    });
+}
+
+/// Follows whether the workers move; true for ever where there are none.
+fn watch_life(app: &App) -> Arc<AtomicBool> {
+    let alive = Arc::new(AtomicBool::new(true));
+    if let Some(workers) = app.workers.clone() {
+        let flag = Arc::clone(&alive);
+        app.back.spawn_task("life check", async move {
+            loop {
+                flag.store(workers.is_live(), Ordering::Relaxed);
+                tokio::time::sleep(LIFE_CHECK).await;
+            }
+        });
+    }
+    alive
+}
+
+fn thresholds(config: &Config) -> Thresholds {
+    Thresholds {
+        levels: config.health.clone(),
+        read_count: config.worker.read_count as u64,
+        claim_idle: config.worker.claim_idle,
+        retain_acked: config.stream.retain_acked,
+    }
+}
+
+async fn bind(addr: Option<SocketAddr>, setting: &'static str) -> Result<Option<Bound>, AppError> {
+    let Some(addr) = addr else { return Ok(None) };
+    let bound = TcpListener::bind(addr).await.and_then(|listener| {
+        let addr = listener.local_addr()?;
+        Ok(Bound { listener, addr })
+    });
+    bound
+        .map(Some)
+        .map_err(|source| AppError::Bind { addr, setting, source })
+}
