@@ -13,5 +13,8 @@ mod captured;
 mod config;
 mod conversion;
 mod harness;
+mod pipeline;
+mod shutdown;
 mod stream;
 mod warehouse;
+mod worker;

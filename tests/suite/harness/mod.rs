@@ -3,6 +3,8 @@
 pub mod postgres;
 pub mod python;
 pub mod redis;
+pub mod service;
+pub mod site;
 
 use std::time::{Duration, Instant};
 

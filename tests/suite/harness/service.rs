@@ -1,0 +1,251 @@
+//! The real binary, started as an operator would, and a client that speaks to it as Shopify does.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use hmac::{Hmac, KeyInit, Mac};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::eventually;
+
+pub const SECRET: &str = "a secret of the tests";
+pub const TOKEN: &str = "a token of the tests";
+const START_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// Variables of a process. Nothing of the surroundings gets in.
+#[derive(Debug, Clone)]
+pub struct Settings(Vec<(String, String)>);
+
+impl Settings {
+    /// Free ports on loopback, the test's secrets, and times that suit a test.
+    pub fn new(redis_url: &str, database_url: &str) -> Self {
+        let settings = [
+            ("REDIS_URL", redis_url),
+            ("DATABASE_URL", database_url),
+            ("ORDERSTREAM_LISTEN_ADDR", "127.0.0.1:0"),
+            ("ORDERSTREAM_ADMIN_ADDR", "127.0.0.1:0"),
+            ("ORDERSTREAM_SHOPIFY_SECRETS", SECRET),
+            ("ORDERSTREAM_API_TOKENS", TOKEN),
+            ("ORDERSTREAM_ADMIN_TOKEN", TOKEN),
+            ("ORDERSTREAM_CLAIM_IDLE", "2s"),
+            ("ORDERSTREAM_STATEMENT_TIMEOUT", "1s"),
+            ("ORDERSTREAM_RETRY_DELAY", "100ms"),
+            ("ORDERSTREAM_BLOCK", "200ms"),
+            ("ORDERSTREAM_CONSUMER_TTL", "1h"),
+            ("ORDERSTREAM_HEALTH_AFTER", "0s"),
+            ("RUST_LOG", "info,orderstream=debug"),
+        ];
+        Self(
+            settings
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+        )
+    }
+
+    /// The same, with one more or another value.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut settings = self.0.clone();
+        settings.retain(|(known, _)| known != name);
+        settings.push((name.to_owned(), value.to_owned()));
+        Self(settings)
+    }
+
+    fn apply(&self, command: &mut Command) {
+        command
+            .env_clear()
+            .envs(self.0.iter().map(|(name, value)| (name, value)));
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+    }
+}
+
+/// A running process of ours; killed when dropped.
+pub struct Service {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    client: reqwest::Client,
+    public: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+impl Service {
+    /// `orderstream <command>`; returns when it says that it is up.
+    pub async fn start(command: &str, settings: &Settings) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_orderstream"));
+        program.arg(command);
+        let mut service = Self::spawn(program, settings);
+        let line = eventually("the service is up", START_LIMIT, async || {
+            let stderr = service.stderr();
+            if let Some(status) = service.child.try_wait().unwrap() {
+                panic!("{command} ended with {status}:\n{stderr}");
+            }
+            stderr.lines().find(|line| line.contains(" is up: ")).map(str::to_owned)
+        })
+        .await;
+        service.public = address(&line, "public listener http://");
+        service.admin = address(&line, "private listener http://");
+        service
+    }
+
+    /// Any program, of which nothing is expected.
+    pub fn spawn(mut program: Command, settings: &Settings) -> Self {
+        // Fails where another test was faster; it installs the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        settings.apply(&mut program);
+        let mut child = program
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (pipe, text) = (child.stderr.take().unwrap(), Arc::clone(&stderr));
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let mut text = text.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
+            }
+        });
+        Self {
+            child,
+            stderr,
+            client: reqwest::Client::builder().timeout(ANSWER_LIMIT).build().unwrap(),
+            public: None,
+            admin: None,
+        }
+    }
+
+    /// What it wrote so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// SIGKILL, as a crash.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        eventually("the process ends", limit, async || self.child.try_wait().unwrap()).await
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// An address on the public listener.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.public.expect("no public listener"))
+    }
+
+    /// An address on the private listener.
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin.expect("no private listener"))
+    }
+
+    pub async fn get(&self, url: &str) -> reqwest::Result<reqwest::Response> {
+        self.client.get(url).send().await
+    }
+
+    /// Delivers a webhook as Shopify does. `Err` where there was no answer.
+    pub async fn deliver(&self, topic: &str, webhook_id: &str, body: &str) -> reqwest::Result<reqwest::Response> {
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+        mac.update(body.as_bytes());
+        let signature = base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes());
+        let request = self.client.post(self.url("/webhooks/orders")).body(body.to_owned());
+        let request = request
+            .header("x-shopify-hmac-sha256", signature)
+            .header("x-shopify-topic", topic)
+            .header("x-shopify-shop-domain", "tests.myshopify.com")
+            .header("x-shopify-webhook-id", webhook_id);
+        request.send().await
+    }
+
+    /// Delivers the creation of an order; answers the status, or none where there was no answer.
+    pub async fn deliver_order(&self, id: u64) -> Option<u16> {
+        let answer = self
+            .deliver("orders/create", &format!("webhook-{id}"), &order(id).to_string())
+            .await;
+        answer.ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// Sends a batch.
+    pub async fn send_batch(&self, events: &Value) -> reqwest::Result<reqwest::Response> {
+        let request = self.client.post(self.url("/events/batch")).bearer_auth(TOKEN);
+        request
+            .header("content-type", "application/json")
+            .body(events.to_string())
+            .send()
+            .await
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the process:\n{}", self.stderr());
+        }
+    }
+}
+
+fn address(line: &str, before: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(before)?;
+    rest.split([',', ' ']).next()?.parse().ok()
+}
+
+/// A whole order as Shopify sends it, as small as it gets.
+pub fn order(id: u64) -> Value {
+    json!({
+        "id": id,
+        "name": format!("#{id}"),
+        "created_at": "2026-01-05T10:00:00-05:00",
+        "processed_at": "2026-01-05T10:00:00-05:00",
+        "updated_at": "2026-01-05T10:00:01-05:00",
+        "cancelled_at": null,
+        "currency": "EUR",
+        "total_price": "20.50",
+        "subtotal_price": "20.50",
+        "total_discounts": "0.00",
+        "total_tax": "0.00",
+        "taxes_included": true,
+        "financial_status": "paid",
+        "fulfillment_status": null,
+        "customer": null,
+        "line_items": [{"id": id, "sku": "A-1", "title": "Thing", "quantity": 2, "price": "10.25"}],
+        "refunds": []
+    })
+}
+
+/// The same order as an `OrderEvent`.
+pub fn event(id: u64) -> Value {
+    json!({
+        "event_type": "order.created",
+        "event_id": format!("event-{id}"),
+        "timestamp": "2026-01-05T10:00:00-05:00",
+        "order_id": id.to_string(),
+        "customer_id": null,
+        "total_amount": 20.50,
+        "currency": "EUR",
+        "items": [{"sku": "A-1", "qty": 2, "price": 10.25}]
+    })
+}

@@ -1,0 +1,159 @@
+//! The whole way, over the real binary: what is sent becomes rows, once.
+
+use serde_json::{Value, json};
+
+use crate::harness::eventually;
+use crate::harness::service::{Service, event};
+use crate::harness::site::{PATIENCE, Site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_batches_and_plain_entries_become_rows() {
+    let site = Site::new().await;
+    let service = Service::start("run", &site.settings()).await;
+
+    assert_eq!(service.deliver_order(1).await, Some(200));
+    assert_eq!(service.deliver_order(1).await, Some(200), "a retry is taken as well");
+    let batch = service.send_batch(&json!([event(2), event(3)])).await.unwrap();
+    assert_eq!(batch.status(), 200);
+    site.produce(&event(4)).await;
+
+    site.has_rows(4).await;
+    site.is_settled().await;
+    let orders = site.sql("SELECT order_id, trim_scale(total_amount), item_count, trim_scale(avg_item_price) FROM orderstream.orders ORDER BY 1");
+    assert_eq!(orders, "1|20.5|2|10.25\n2|20.5|2|10.25\n3|20.5|2|10.25\n4|20.5|2|10.25");
+    let sources = site.sql("SELECT DISTINCT coalesce(source, '-') FROM orderstream.order_events ORDER BY 1");
+    assert_eq!(sources, "-\nbatch\nshopify");
+    assert_eq!(site.dead_letters().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_serves_and_two_that_work_share_it() {
+    let site = Site::new().await;
+    let settings = site.settings().with("ORDERSTREAM_READ_COUNT", "10");
+    let service = Service::start("serve", &settings).await;
+    let first = Service::start("work", &settings.with("CONSUMER_NAME", "first")).await;
+    let second = Service::start(
+        "work",
+        &settings
+            .with("CONSUMER_NAME", "second")
+            .with("ORDERSTREAM_WORKERS", "2"),
+    )
+    .await;
+
+    let orders: Vec<u64> = (1..=300).collect();
+    for some in orders.chunks(30) {
+        let answers = some.iter().map(|id| service.deliver_order(*id));
+        assert!(
+            futures_util::future::join_all(answers)
+                .await
+                .iter()
+                .all(|status| *status == Some(200))
+        );
+    }
+    site.has_rows(300).await;
+    site.is_settled().await;
+    assert_eq!(site.sql("SELECT count(*) FROM orderstream.orders"), "300");
+    for worker in [&first, &second] {
+        assert_eq!(worker.get(&worker.admin_url("/livez")).await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slower_group_holds_trimming_and_the_cap_sheds() {
+    const CAP: u64 = 60;
+    let site = Site::new().await;
+    let _: () = site
+        .redis
+        .command(&["XGROUP", "CREATE", "orders_stream", "slow", "0", "MKSTREAM"])
+        .await;
+    let settings = site.settings();
+    let settings = settings
+        .with("ORDERSTREAM_STREAM_MAXLEN", &CAP.to_string())
+        .with("ORDERSTREAM_RETAIN_ACKED", "5");
+    let service = Service::start("run", &settings).await;
+
+    for id in 1..=CAP {
+        assert_eq!(service.deliver_order(id).await, Some(200), "order {id}");
+    }
+    let shed = service
+        .deliver(
+            "orders/create",
+            "one-more",
+            &crate::harness::service::order(999).to_string(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(shed.status(), 503);
+    assert!(shed.headers().contains_key("retry-after"));
+
+    site.has_rows(CAP.try_into().unwrap()).await;
+    site.is_settled().await;
+    let held_by = eventually("health names the group", PATIENCE, async || {
+        let health: Value = service.get(&service.url("/health")).await.ok()?.json().await.ok()?;
+        health["trim_held_by"].as_str().map(str::to_owned)
+    });
+    assert_eq!(held_by.await, "slow");
+    let length: u64 = site.redis.command(&["XLEN", "orders_stream"]).await;
+    assert_eq!(length, CAP, "nothing is trimmed before the slower group acked it");
+
+    let read = [
+        "XREADGROUP",
+        "GROUP",
+        "slow",
+        "reader",
+        "COUNT",
+        "1000",
+        "STREAMS",
+        "orders_stream",
+        ">",
+    ];
+    let read: redis::streams::StreamReadReply = site.redis.command(&read).await;
+    let ids: Vec<&str> = read
+        .keys
+        .iter()
+        .flat_map(|key| &key.ids)
+        .map(|entry| entry.id.as_str())
+        .collect();
+    assert_eq!(ids.len() as u64, CAP, "the slower group still gets every entry");
+    let _: u64 = site
+        .redis
+        .command(&[&["XACK", "orders_stream", "slow"], &ids[..]].concat())
+        .await;
+
+    eventually("the shed order is taken", PATIENCE, async || {
+        (service.deliver_order(1000).await == Some(200)).then_some(())
+    })
+    .await;
+    site.has_rows(usize::try_from(CAP).unwrap() + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_redis_heals() {
+    let site = Site::new().await;
+    let service = Service::start("run", &site.settings()).await;
+    assert_eq!(service.deliver_order(1).await, Some(200));
+    site.has_rows(1).await;
+
+    let _: () = site.redis.command(&["FLUSHALL"]).await;
+    eventually("orders are taken again", PATIENCE, async || {
+        (service.deliver_order(2).await == Some(200)).then_some(())
+    })
+    .await;
+    site.has_rows(2).await;
+    site.is_settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_database_is_migrated_again() {
+    let site = Site::new().await;
+    let service = Service::start("run", &site.settings()).await;
+    assert_eq!(service.deliver_order(1).await, Some(200));
+    site.has_rows(1).await;
+    site.is_settled().await;
+
+    site.sql("DROP SCHEMA orderstream CASCADE");
+    assert_eq!(service.deliver_order(2).await, Some(200));
+    site.has_rows(1).await;
+    site.is_settled().await;
+    assert_eq!(site.dead_letters().await, 0);
+}

@@ -1,0 +1,146 @@
+//! How a process starts and ends, over the real binary and real signals.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::eventually;
+use crate::harness::service::{Service, event};
+use crate::harness::site::{PATIENCE, Site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_loses_nothing() {
+    let site = Site::new().await;
+    let mut service = Service::start("run", &site.settings()).await;
+    let (next, taken) = (AtomicU64::new(1), Mutex::new(BTreeSet::new()));
+    // Each client goes on until nobody answers any more.
+    let client = async || {
+        loop {
+            let id = next.fetch_add(1, Ordering::Relaxed);
+            match service.deliver_order(id).await {
+                Some(200) => {
+                    taken.lock().unwrap().insert(id);
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    };
+    let stopper = async {
+        eventually("the load is on", PATIENCE, async || {
+            (taken.lock().unwrap().len() > 200).then_some(())
+        })
+        .await;
+        service.signal(Signal::SIGTERM);
+    };
+    let clients = futures_util::future::join_all((0..8).map(|_| client()));
+    futures_util::future::join(clients, stopper).await;
+    assert!(service.ended(PATIENCE).await.success(), "{}", service.stderr());
+
+    let _again = Service::start("run", &site.settings()).await;
+    let taken = taken.into_inner().unwrap();
+    eventually("every 200 is in the warehouse", PATIENCE, async || {
+        let loaded = site.sql("SELECT order_id FROM orderstream.orders");
+        let loaded: BTreeSet<u64> = loaded.lines().map(|id| id.parse().unwrap()).collect();
+        taken.is_subset(&loaded).then_some(())
+    })
+    .await;
+    site.is_settled().await;
+    assert_eq!(site.dead_letters().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_goes_first_and_a_second_signal_ends_it_at_once() {
+    let site = Site::new().await;
+    let settings = site
+        .settings()
+        .with("ORDERSTREAM_DRAIN_DELAY", "5m")
+        .with("ORDERSTREAM_SHUTDOWN_GRACE", "10m");
+    let mut service = Service::start("serve", &settings).await;
+    let ready = async || Some(service.get(&service.url("/readyz")).await.ok()?.status().as_u16());
+    eventually("it is ready", PATIENCE, async || (ready().await? == 200).then_some(())).await;
+
+    service.signal(Signal::SIGTERM);
+    eventually("it is not ready any more", PATIENCE, async || {
+        (ready().await? == 503).then_some(())
+    })
+    .await;
+    assert_eq!(
+        service.deliver_order(1).await,
+        Some(200),
+        "while it drains, it still takes what comes"
+    );
+
+    service.signal(Signal::SIGINT);
+    assert!(service.ended(PATIENCE).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_said_with_its_place() {
+    let site = Site::new().await;
+    let mut worker = Service::start("work", &site.settings().with("CONSUMER_NAME", "tests")).await;
+    let _lock = site.lock_out_loads().await;
+    for id in 1..=3 {
+        site.produce(&event(id)).await;
+    }
+    eventually("they are in hand", PATIENCE, async || {
+        (site.pending().await == 3).then_some(())
+    })
+    .await;
+    eventually("loading fails", PATIENCE, async || {
+        worker.stderr().contains("loading fails").then_some(())
+    })
+    .await;
+
+    worker.signal(Signal::SIGTERM);
+    assert!(worker.ended(PATIENCE).await.success());
+    let log = worker.stderr();
+    let line = log
+        .lines()
+        .find(|line| line.contains("stay pending; another worker"))
+        .unwrap_or_default();
+    for word in ["count=3", "orders_stream", "pipeline_workers", "tests"] {
+        assert!(line.contains(word), "{word} is not in: {line}\n{log}");
+    }
+    assert_eq!(site.pending().await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_said_and_ends_with_69() {
+    let site = Site::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_orderstream"));
+    program.arg("serve");
+    let mut service = Service::spawn(program, &site.settings().with("ORDERSTREAM_LISTEN_ADDR", &addr));
+    assert_eq!(service.ended(PATIENCE).await.code(), Some(69));
+    eventually("it says why", Duration::from_secs(10), async || {
+        let log = service.stderr();
+        (log.contains(&addr) && log.contains("ORDERSTREAM_LISTEN_ADDR")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_are_away_at_start_are_waited_for() {
+    let mut site = Site::durable().await;
+    let settings = site.settings();
+    site.redis.kill();
+    site.cluster().stop();
+    let service = Service::start("run", &settings).await;
+    assert_eq!(service.get(&service.url("/livez")).await.unwrap().status(), 200);
+    assert_eq!(service.get(&service.url("/readyz")).await.unwrap().status(), 503);
+
+    site.redis.restart().await;
+    eventually("orders are taken", PATIENCE, async || {
+        (service.deliver_order(1).await == Some(200)).then_some(())
+    })
+    .await;
+    site.cluster().restart().await;
+    site.has_rows(1).await;
+    site.is_settled().await;
+}
