@@ -12,6 +12,8 @@ pub use json::InvalidJson;
 pub use scalar::{Amount, Id, InvalidTimestamp, Text, Timestamp};
 pub use validate::{InvalidEvent, is_currency, validate, validate_identity};
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// One event, as it stands in the `payload` field of a stream entry.
@@ -246,8 +248,8 @@ pub struct EventRecord<'a> {
     pub stream_id: String,
     /// When the stream took it.
     pub received_at: time::OffsetDateTime,
-    /// The original body where `ORDERSTREAM_KEEP_RAW` kept it, as `raw_encoding` says.
-    pub raw: Option<&'a [u8]>,
+    /// The original body where `ORDERSTREAM_KEEP_RAW` kept it, compressed (zstd); from a foreign producer, its bytes.
+    pub raw: Option<Cow<'a, [u8]>>,
 }
 
 impl EventRecord<'_> {

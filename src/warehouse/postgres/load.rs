@@ -108,7 +108,7 @@ async fn insert_events(
         instant("received_at", each().map(|r| Some(micros(r.received_at)))),
         text("stream_id", each().map(|r| Some(r.stream_id.as_str()))),
         json("payload", each().map(|r| Some(r.payload))),
-        bytes("raw", each().map(|r| r.raw)),
+        bytes("raw", each().map(|r| r.raw.as_deref())),
     ];
     let statement = insert(schema, "order_events", &columns) + " ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
