@@ -166,13 +166,24 @@ async fn ensure_group(server: &Server, keys: &Keys) -> Result<bool, StreamError>
         .arg("MKSTREAM");
     match server.query::<()>(&create).await {
         Ok(()) => {
-            tracing::info!(stream = keys.stream, group = keys.group, "consumer group created at 0");
-            server.count_reconnect();
+            tracing::warn!(
+                stream = keys.stream,
+                group = keys.group,
+                "the consumer group was missing: created at 0"
+            );
             Ok(true)
         }
         Err(StreamError::Refused { code, .. }) if code == "BUSYGROUP" => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// As [`ensure_group`], after a call that failed for want of the group.
+async fn restore_group(server: &Server, keys: &Keys) -> Result<(), StreamError> {
+    if ensure_group(server, keys).await? {
+        server.count_reconnect();
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -193,7 +204,7 @@ impl Stream for RedisStream {
         match self.claim_page(consumer, which, start, count).await {
             // Without a group nothing is pending.
             Err(error) if lacks_group(&error) => {
-                self.ensure_group().await?;
+                restore_group(&self.server, &self.keys).await?;
                 Ok(Claimed::default())
             }
             claimed => claimed,

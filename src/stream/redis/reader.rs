@@ -13,7 +13,7 @@ use redis::{Cmd, RedisResult};
 use tokio_util::sync::CancellationToken;
 
 use super::server::{Lease, Server};
-use super::{Keys, ensure_group};
+use super::{Keys, restore_group};
 use crate::stream::{Delivered, Entry, Reader, StreamError};
 
 /// Pause between two attempts to end a wait that may not have begun yet.
@@ -131,7 +131,7 @@ impl Reader for RedisReader {
             // The second is what a reader hears whose stream is deleted while it waits.
             Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
                 self.own = Some(own);
-                ensure_group(&self.server, &self.keys).await?;
+                restore_group(&self.server, &self.keys).await?;
                 Ok(Vec::new())
             }
             Err(error) => {

@@ -90,9 +90,15 @@ impl Server {
     /// A connection from the pool; costs a round trip, so a caller with much to say holds it.
     pub(super) async fn lease(&self) -> Result<Lease, StreamError> {
         let link = self.link.load_full();
-        match link.pool.get().await {
-            Ok(connection) => Ok(Lease { connection, link }),
-            Err(error) => Err(self.pool_error(&link.address, error)),
+        // The pool bounds each step, not their sum: every idle connection to a stalled server is a step.
+        let after = self.connect_timeout + self.response_timeout;
+        match tokio::time::timeout(after, link.pool.get()).await {
+            Ok(Ok(connection)) => Ok(Lease { connection, link }),
+            Ok(Err(error)) => Err(self.pool_error(&link.address, error)),
+            Err(_) => Err(StreamError::Timeout {
+                server: link.address.clone(),
+                after,
+            }),
         }
     }
 
@@ -143,9 +149,10 @@ impl Server {
         })
     }
 
-    /// Closes a connection instead of giving it back.
+    /// Closes a connection instead of giving it back, and with it the idle ones: they lead to the same place.
     pub(super) fn discard(&self, lease: Lease) {
         drop(Connection::take(lease.connection));
+        lease.link.pool.retain(|_, _| false);
         self.count_reconnect();
     }
 
@@ -200,8 +207,8 @@ impl Link {
         let unusable = |error: RedisError| StreamError::Unusable(format!("{address}: {error}"));
         let client = Client::open(info.clone()).map_err(unusable)?;
         let connection = connection_config(config.connect_timeout, config.response_timeout);
-        let manager = Manager::new_with_config(info, connection).map_err(unusable)?;
-        let pool = Pool::builder(manager)
+        let connector = Manager::new_with_config(info, connection).map_err(unusable)?;
+        let pool = Pool::builder(connector)
             .max_size(config.pool_size)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(config.response_timeout))

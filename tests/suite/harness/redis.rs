@@ -42,6 +42,27 @@ impl RedisServer {
     }
 
     pub async fn start_with(options: RedisOptions) -> Self {
+        let started = Self::try_start(options).await;
+        started.unwrap_or_else(|log| panic!("redis-server does not start:\n{log}"))
+    }
+
+    /// With TLS; `None`, said loudly, where the server was built without it.
+    pub async fn start_tls() -> Option<Self> {
+        let options = RedisOptions {
+            tls: true,
+            ..RedisOptions::default()
+        };
+        match Self::try_start(options).await {
+            Ok(server) => Some(server),
+            Err(log) if log.contains("CONFIG FILE ERROR") => {
+                eprintln!("SKIPPED: this redis-server was built without TLS: connections over TLS are not tested");
+                None
+            }
+            Err(log) => panic!("redis-server does not start:\n{log}"),
+        }
+    }
+
+    async fn try_start(options: RedisOptions) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("redis-").tempdir().unwrap();
         if options.tls {
             write_certificates(folder.path());
@@ -61,10 +82,10 @@ impl RedisServer {
                 server.port = Some(free_port());
             }
             if server.spawn().await {
-                return server;
+                return Ok(server);
             }
         }
-        panic!("redis-server does not start:\n{}", server.log());
+        Err(server.log())
     }
 
     /// SIGKILL, as a crash.

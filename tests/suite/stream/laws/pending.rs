@@ -188,6 +188,7 @@ pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
     // Settled by somebody else meanwhile: no letter is due.
     stream.ack(&[delivered[3].entry.id], &[]).await.unwrap();
     assert!(stream.dead_letter(&letter(3)).await.unwrap());
+    assert_eq!(stream.report().await.unwrap().dead_letters, 2);
 
     let letters = store.open(&StreamConfig {
         name: config.dead_letters.clone(),
@@ -205,6 +206,11 @@ pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
     let failed_at = text("failed_at");
     let parsed = time::OffsetDateTime::parse(&failed_at, &time::format_description::well_known::Rfc3339);
     assert!(parsed.is_ok() && failed_at.ends_with('Z'), "{failed_at}");
+
+    // Lost by the store: the letter is all that is left of it.
+    store.wipe().await;
+    assert!(stream.dead_letter(&letter(0)).await.unwrap());
+    assert_eq!(stream.report().await.unwrap().dead_letters, 1);
 }
 
 pub async fn silent_consumers_go_unless_they_hold_entries(store: &dyn Store) {
