@@ -3,8 +3,10 @@
 //! Owns arguments, exit codes and what is printed. Results go to stdout, logs and errors to stderr. Must hold no logic
 //! of its own beyond that: a command loads its configuration, calls one thing, and prints what came of it.
 
+mod check;
 mod exit;
 mod health;
+mod migrate;
 mod run;
 mod send;
 mod settings;
@@ -62,6 +64,10 @@ enum Command {
     Work,
     /// Send signed test webhooks to a running instance
     Send(send::SendArgs),
+    /// Validate the whole configuration and reach every service
+    Check(check::CheckArgs),
+    /// Bring the warehouse schema up to date
+    Migrate,
     /// The health of this node as an exit code, for HEALTHCHECK
     Health(health::HealthArgs),
 }
@@ -136,6 +142,8 @@ fn dispatch(command: Command, inputs: Inputs) -> Result<(), Failure> {
             Command::Serve => run::run(Purpose::Serve, inputs).await,
             Command::Work => run::run(Purpose::Work, inputs).await,
             Command::Send(args) => send::run(args, load(Purpose::Client, inputs)?).await,
+            Command::Check(args) => check::run(args, inputs).await,
+            Command::Migrate => migrate::run(load(Purpose::Migrate, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,
         }
     })

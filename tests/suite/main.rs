@@ -10,6 +10,7 @@
 
 mod bodies;
 mod captured;
+mod cli;
 mod config;
 mod conversion;
 mod harness;

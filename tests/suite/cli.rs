@@ -1,0 +1,204 @@
+//! The real binary: exit codes, messages, and that no secret is ever printed.
+
+use std::process::{Command, Output, Stdio};
+
+use orderstream::config::settings::ALL;
+
+/// Runs it with nothing but this environment, in an empty folder.
+fn orderstream(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_orderstream"))
+        .args(args)
+        .current_dir(folder.path())
+        .env_clear()
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn help_lists_every_setting() {
+    let output = orderstream(&["--help"], &[]);
+    let (help, errors) = texts(&output);
+    assert_eq!((output.status.code(), &*errors), (Some(0), ""));
+    for setting in ALL {
+        let flag = format!("--{} <", setting.flag());
+        assert!(
+            help.contains(&flag) && help.contains(setting.name),
+            "{} is missing",
+            setting.name
+        );
+    }
+    for command in ["run", "serve", "work", "send", "check", "migrate", "status", "health"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is missing");
+    }
+}
+
+#[test]
+fn short_help_fits_a_screen() {
+    let (help, _) = texts(&orderstream(&["-h"], &[]));
+    assert!(help.lines().count() <= 40 && help.contains("Examples:"), "{help}");
+}
+
+#[test]
+fn wrong_usage_is_64() {
+    for args in [
+        &["nope"][..],
+        &["--nope"],
+        &["send", "--rate", "-1"],
+        &["send", "--count", "x"],
+        &["run", "--block"],
+    ] {
+        let output = orderstream(args, &[]);
+        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        assert!(texts(&output).1.contains("error"), "{args:?}");
+    }
+}
+
+#[test]
+fn names_of_later_releases_are_reserved() {
+    for name in [
+        "capture",
+        "import",
+        "reconcile",
+        "forget",
+        "dead-letters",
+        "replay",
+        "rebuild",
+        "trace",
+        "drain",
+    ] {
+        let output = orderstream(&[name, "--any", "thing"], &[]);
+        assert_eq!(output.status.code(), Some(64), "{name}");
+        assert_eq!(
+            texts(&output).1,
+            format!("error: `{name}` is reserved for a later release\n")
+        );
+    }
+}
+
+#[test]
+fn wrong_configuration_is_78_and_names_everything() {
+    for command in ["run", "serve", "work", "migrate", "status"] {
+        let output = orderstream(
+            &[command],
+            &[("ORDERSTREAM_BLOCK", "soon"), ("ORDERSTREAM_WORKERS", "0")],
+        );
+        let (_, errors) = texts(&output);
+        assert_eq!(output.status.code(), Some(78), "{command}: {errors}");
+        assert!(
+            errors.contains("ORDERSTREAM_BLOCK: `soon`") && errors.contains("ORDERSTREAM_WORKERS: `0`"),
+            "{errors}"
+        );
+        assert!(errors.contains("_URL: not set"), "{errors}");
+    }
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let env = [
+        ("REDIS_URL", "redis://user:hunter2@127.0.0.1:1/"),
+        ("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/shop"),
+        ("ORDERSTREAM_MIGRATE_DATABASE_URL", "hunter2"),
+        ("ORDERSTREAM_SHOPIFY_SECRETS", "hunter2"),
+        ("ORDERSTREAM_API_TOKENS", "hunter2"),
+        ("ORDERSTREAM_ADMIN_TOKEN", "hunter2"),
+    ];
+    for skip in [2, 6] {
+        let env: Vec<_> = env
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != skip)
+            .map(|(_, pair)| *pair)
+            .collect();
+        for args in [&["check"][..], &["check", "--json"], &["status"], &["migrate"]] {
+            let output = orderstream(args, &env);
+            let (out, errors) = texts(&output);
+            assert!(matches!(output.status.code(), Some(69 | 78)), "{args:?}: {out}{errors}");
+            assert!(
+                !out.contains("hunter2") && !errors.contains("hunter2"),
+                "{args:?}: {out}{errors}"
+            );
+        }
+    }
+}
+
+#[test]
+fn check_names_the_remedy_and_an_unknown_name() {
+    let services = [
+        ("REDIS_URL", "redis://127.0.0.1:1"),
+        ("DATABASE_URL", "postgres://u@127.0.0.1:1/d"),
+    ];
+    let output = orderstream(&["check"], &services);
+    let (found, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(69), "{found}");
+    assert!(
+        found.contains("✗ redis: ") && found.contains("✗ postgresql: ") && found.contains("→ "),
+        "{found}"
+    );
+    let typo = [&services[..], &[("ORDERSTREAM_STREM", "x")]].concat();
+    let output = orderstream(&["check", "--json"], &typo);
+    let (found, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(78), "{found}");
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    let unknown = found["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["what"] == "environment")
+        .unwrap();
+    assert!(
+        unknown["detail"]
+            .as_str()
+            .unwrap()
+            .ends_with("did you mean ORDERSTREAM_STREAM?")
+    );
+}
+
+#[test]
+fn health_of_nobody_is_69() {
+    let output = orderstream(&["health"], &[("ORDERSTREAM_LISTEN_ADDR", "127.0.0.1:1")]);
+    assert_eq!(output.status.code(), Some(69));
+    assert_eq!(
+        texts(&output).1,
+        "orderstream: nothing listens at http://127.0.0.1:1/health\n"
+    );
+    let output = orderstream(&["health", "work"], &[]);
+    assert!(texts(&output).1.contains("ORDERSTREAM_ADMIN_ADDR"));
+}
+
+#[test]
+fn send_without_secret_or_instance_says_so() {
+    let output = orderstream(&["send"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(texts(&output).1.contains("no secret to sign with"));
+    let args = [
+        "send",
+        "--secret",
+        "s",
+        "--url",
+        "http://127.0.0.1:1",
+        "--count",
+        "100",
+        "--json",
+    ];
+    let output = orderstream(&args, &[]);
+    let (summary, errors) = texts(&output);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(
+        errors.contains("nothing answers at http://127.0.0.1:1/webhooks/orders"),
+        "{errors}"
+    );
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["answers"]["unreachable"], summary["sent"]);
+    assert!(
+        summary["sent"].as_u64().unwrap() < 100,
+        "it gives up where nothing answers at all"
+    );
+}
