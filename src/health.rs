@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub use self::sustained::Sustained;
 
-use crate::config::HealthConfig;
+use crate::config::{Config, HealthConfig};
 use crate::stream::{Stream, StreamError, StreamReport};
 
 /// How well one thing is; worse is greater.
@@ -73,6 +73,17 @@ pub struct Thresholds {
     pub claim_idle: Duration,
     /// Acked entries that are kept on purpose.
     pub retain_acked: u64,
+}
+
+impl From<&Config> for Thresholds {
+    fn from(config: &Config) -> Self {
+        Self {
+            levels: config.health.clone(),
+            read_count: config.worker.read_count as u64,
+            claim_idle: config.worker.claim_idle,
+            retain_acked: config.stream.retain_acked,
+        }
+    }
 }
 
 /// Everything that is judged, as it was found at one moment.

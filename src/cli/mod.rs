@@ -10,6 +10,7 @@ mod migrate;
 mod run;
 mod send;
 mod settings;
+mod status;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -68,6 +69,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Bring the warehouse schema up to date
     Migrate,
+    /// The health report for a person
+    Status(Output),
     /// The health of this node as an exit code, for HEALTHCHECK
     Health(health::HealthArgs),
 }
@@ -144,6 +147,7 @@ fn dispatch(command: Command, inputs: Inputs) -> Result<(), Failure> {
             Command::Send(args) => send::run(args, load(Purpose::Client, inputs)?).await,
             Command::Check(args) => check::run(args, inputs).await,
             Command::Migrate => migrate::run(load(Purpose::Migrate, inputs)?).await,
+            Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,
         }
     })

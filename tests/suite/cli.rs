@@ -4,6 +4,9 @@ use std::process::{Command, Output, Stdio};
 
 use orderstream::config::settings::ALL;
 
+use crate::harness::postgres::Database;
+use crate::harness::redis::RedisServer;
+
 /// Runs it with nothing but this environment, in an empty folder.
 fn orderstream(args: &[&str], env: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
@@ -201,4 +204,44 @@ fn send_without_secret_or_instance_says_so() {
         summary["sent"].as_u64().unwrap() < 100,
         "it gives up where nothing answers at all"
     );
+}
+
+#[tokio::test]
+async fn status_is_for_people_and_for_programs() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let env = [("REDIS_URL", url.as_str())];
+    let output = orderstream(&["status"], &env);
+    let (report, errors) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(
+        report.contains("stream length        0") && report.contains("lag                  unknown"),
+        "{report}"
+    );
+    let output = orderstream(&["status", "--json"], &env);
+    let report: serde_json::Value = serde_json::from_str(&texts(&output).0).unwrap();
+    assert_eq!((&report["stream_length"], report["lag"].is_null()), (&0.into(), true));
+}
+
+#[tokio::test]
+async fn check_and_migrate_reach_real_services() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let database = Database::empty().await;
+    let warehouse = database.url();
+    let env = [("REDIS_URL", url.as_str()), ("DATABASE_URL", warehouse.as_str())];
+    let output = orderstream(&["migrate"], &env);
+    let (said, errors) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(said.starts_with("schema orderstream: version 0 → "), "{said}");
+    assert!(texts(&orderstream(&["migrate"], &env)).0.contains("nothing to do"));
+    let output = orderstream(&["check"], &env);
+    let (found, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{found}");
+    assert!(
+        found.contains("✓ redis: ") && found.contains("✓ postgresql: "),
+        "{found}"
+    );
+    let output = orderstream(&["check", "serve"], &env[..1]);
+    assert_eq!(output.status.code(), Some(0), "{}", texts(&output).0);
 }

@@ -1,0 +1,113 @@
+//! `status`: the health report for a person, taken from the stream itself: it needs no running process of ours.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::{Failure, Output};
+use crate::config::Config;
+use crate::health::{self, HealthReport, Status, Thresholds};
+use crate::metrics::Metrics;
+use crate::stream::redis::RedisStream;
+use crate::stream::{ConsumerReport, StreamError};
+
+/// Prints the report; how well things are does not change the exit code (that is `health`'s).
+///
+/// # Errors
+/// The stream does not answer.
+pub(super) async fn run(output: Output, config: Config) -> Result<(), Failure> {
+    let failed = |error: StreamError| Failure::Unavailable(error.to_string());
+    let Some(redis) = &config.redis else {
+        return Err(Failure::Unavailable("REDIS_URL is not set".to_owned()));
+    };
+    let stream = RedisStream::new(redis, &config.stream, Metrics::new()).map_err(failed)?;
+    let observation = health::observe(&stream).await.map_err(failed)?;
+    let report = HealthReport::judge(&observation, &Thresholds::from(&config));
+    if output.json {
+        let json = serde_json::to_string(&report).map_err(|error| Failure::Unavailable(error.to_string()))?;
+        println!("{json}");
+    } else {
+        println!("{}", text(&report, &observation.stream.consumers));
+    }
+    Ok(())
+}
+
+fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> String {
+    let mut lines: Vec<String> = report
+        .checks
+        .iter()
+        .map(|check| format!("{} {:<18} {}", mark(check.status), check.name, check.detail))
+        .collect();
+    let age = |seconds: Option<f64>| seconds.map(|seconds| span(Duration::from_secs_f64(seconds.max(0.0))));
+    lines.push(String::new());
+    lines.extend([
+        figure("stream length", report.stream_length),
+        figure("lag", report.lag),
+        figure("pending", report.pending_count),
+        figure("dead letters", report.dead_letters),
+        figure("oldest backlog", age(report.oldest_backlog_seconds)),
+        figure("last accepted", age(report.last_accepted_seconds)),
+        figure("last delivered", report.last_delivered_id.as_ref()),
+    ]);
+    if !consumers.is_empty() {
+        let width = consumers
+            .iter()
+            .map(|consumer| consumer.name.chars().count())
+            .max()
+            .unwrap_or_default()
+            .max(8);
+        lines.push(format!("\n{:<width$}  {:>8}  {:>8}", "consumer", "pending", "idle"));
+        let row = |one: &ConsumerReport| format!("{:<width$}  {:>8}  {:>8}", one.name, one.pending, span(one.idle));
+        lines.extend(consumers.iter().map(row));
+    }
+    lines.join("\n")
+}
+
+fn mark(status: Status) -> char {
+    match status {
+        Status::Healthy => '✓',
+        Status::Warning => '!',
+        Status::Critical => '✗',
+    }
+}
+
+fn figure(name: &str, value: Option<impl Display>) -> String {
+    format!(
+        "{name:<20} {}",
+        value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
+    )
+}
+
+/// `0.4s`, `12s`, `3m 5s`, `2h 4m`, `9d 1h`: two units are enough for a person.
+fn span(age: Duration) -> String {
+    let seconds = age.as_secs();
+    match seconds {
+        0..10 => format!("{:.1}s", age.as_secs_f64()),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_two_units() {
+        for (millis, shown) in [
+            (400, "0.4s"),
+            (12_000, "12s"),
+            (185_000, "3m 5s"),
+            (7_440_000, "2h 4m"),
+            (781_200_000, "9d 1h"),
+        ] {
+            assert_eq!(span(Duration::from_millis(millis)), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_zero() {
+        assert_eq!(figure("lag", None::<u64>), "lag                  unknown");
+    }
+}
