@@ -93,6 +93,7 @@ conformance! {
     near_the_cap_retained_entries_go_too
     acked_entries_behind_an_old_pending_one_are_removed_singly
     nothing_goes_before_the_slower_group_acked_it
+    a_group_that_was_moved_back_still_gets_its_entries
     trimming_never_takes_what_a_group_needs
     the_report_tells_lag_pending_and_ages
     a_lag_is_known_or_honestly_unknown

@@ -117,6 +117,23 @@ pub async fn nothing_goes_before_the_slower_group_acked_it(store: &dyn Store) {
     assert!(needs("pipeline_workers") > appended[99]);
 }
 
+pub async fn a_group_that_was_moved_back_still_gets_its_entries(store: &dyn Store) {
+    let config = StreamConfig {
+        retain_acked: 0,
+        maxlen: 300,
+        ..stream_config()
+    };
+    let stream = store.open(&config);
+    stream.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..300).await;
+    read(&*stream, "a", 300).await;
+    stream.ack(&appended[..250], &[]).await.unwrap();
+    // Now it needs entries older than what it has pending.
+    store.move_group(&config, appended[10]).await;
+    assert_eq!(trim_all(&*stream).await, Trimmed { prefix: 11, pinned: 0 });
+    assert_eq!(ids(&read(&*stream, "a", 300).await), appended[11..]);
+}
+
 /// One step of the randomized history of two groups.
 #[derive(Debug, Clone)]
 enum Act {
