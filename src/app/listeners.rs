@@ -55,7 +55,7 @@ impl Listeners {
             .map_or_else(Moment::never, |appender| appender.last_accepted().clone());
         let health = Health::start(
             app.stream(),
-            thresholds(&app.config),
+            Thresholds::from(&app.config),
             accepted,
             app.metrics.clone(),
             &app.back,
@@ -111,15 +111,6 @@ fn watch_life(app: &App) -> Arc<AtomicBool> {
         });
     }
     alive
-}
-
-fn thresholds(config: &Config) -> Thresholds {
-    Thresholds {
-        levels: config.health.clone(),
-        read_count: config.worker.read_count as u64,
-        claim_idle: config.worker.claim_idle,
-        retain_acked: config.stream.retain_acked,
-    }
 }
 
 async fn bind(addr: Option<SocketAddr>, setting: &'static str) -> Result<Option<Bound>, AppError> {

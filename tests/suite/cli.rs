@@ -3,9 +3,12 @@
 use std::process::{Command, Output, Stdio};
 
 use orderstream::config::settings::ALL;
+use serde_json::json;
 
 use crate::harness::postgres::Database;
 use crate::harness::redis::RedisServer;
+use crate::harness::service::Service;
+use crate::harness::site::Site;
 
 /// Runs it with nothing but this environment, in an empty folder.
 fn orderstream(args: &[&str], env: &[(&str, &str)]) -> Output {
@@ -244,4 +247,70 @@ async fn check_and_migrate_reach_real_services() {
     );
     let output = orderstream(&["check", "serve"], &env[..1]);
     assert_eq!(output.status.code(), Some(0), "{}", texts(&output).0);
+}
+
+#[tokio::test]
+async fn local_mode_needs_no_secret_and_send_picks_it_up() {
+    let site = Site::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let names = [
+        "ORDERSTREAM_SHOPIFY_SECRETS",
+        "ORDERSTREAM_API_TOKENS",
+        "ORDERSTREAM_ADMIN_TOKEN",
+    ];
+    let bare = names
+        .iter()
+        .fold(site.settings(), |settings, name| settings.with(name, ""));
+    let service = Service::start("run", &bare.with("ORDERSTREAM_DATA_DIR", data_dir)).await;
+    let base = service.url("").trim_end_matches('/').to_owned();
+    let send = |more: &[&str]| {
+        let args = [
+            &["send", "--data-dir", data_dir, "--url", &base, "--json", "--seed", "7"],
+            more,
+        ]
+        .concat();
+        let output = orderstream(&args, &[]);
+        let (summary, errors) = texts(&output);
+        assert_eq!(output.status.code(), Some(0), "{summary}{errors}");
+        serde_json::from_str::<serde_json::Value>(&summary).unwrap()
+    };
+    assert_eq!(send(&["--count", "20"])["answers"], json!({"200 accepted": 20}));
+    assert_eq!(
+        send(&["--count", "20", "--rate", "500"])["answers"],
+        json!({"200 duplicate": 20})
+    );
+    for topic in ["orders/updated", "orders/cancelled", "refunds/create", "orders/delete"] {
+        assert_eq!(
+            send(&["--count", "5", "--topic", topic])["answers"],
+            json!({"200 accepted": 5}),
+            "{topic}"
+        );
+    }
+    site.has_rows(40).await;
+    assert_eq!(site.dead_letters().await, 0);
+    let addr = base.trim_start_matches("http://");
+    assert_eq!(
+        orderstream(&["health", "--listen-addr", addr], &[]).status.code(),
+        Some(0)
+    );
+    let secrets = std::fs::read_to_string(folder.path().join("local-secrets.toml")).unwrap();
+    let secret = secrets.split('"').nth(1).unwrap();
+    let log = service.stderr();
+    assert!(
+        log.contains("orderstream send --data-dir") && !log.contains(secret),
+        "{log}"
+    );
+}
+
+#[test]
+fn an_open_address_without_secrets_is_refused() {
+    let env = [("REDIS_URL", "redis://127.0.0.1:1"), ("PORT", "8080")];
+    let output = orderstream(&["serve"], &env);
+    let (_, errors) = texts(&output);
+    assert_eq!(output.status.code(), Some(78), "{errors}");
+    assert!(
+        errors.contains("ORDERSTREAM_SHOPIFY_SECRETS") && errors.contains("ORDERSTREAM_API_TOKENS"),
+        "{errors}"
+    );
 }
