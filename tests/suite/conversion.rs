@@ -124,6 +124,18 @@ fn a_refund_counts_what_went_back_in_the_shops_currency() {
 }
 
 #[test]
+fn a_refund_without_a_known_currency_has_the_orders_or_none() {
+    let refund = r#"{"id":3,"order_id":1,"total_duties_set":{"shop_money":{"amount":"0.0","currency_code":"XXX"}},
+        "transactions":[{"kind":"refund","status":"success","amount":"1.00","currency":null}]}"#;
+    let order = format!(r#"{{"id":1,"total_price":"2.00","currency":"EUR","line_items":[],"refunds":[{refund}]}}"#);
+    let event = convert("orders/updated", order.as_bytes(), &triggered()).unwrap();
+    assert_eq!(event["refunds"][0]["currency"], "EUR");
+    let event = convert("refunds/create", refund.as_bytes(), &triggered()).unwrap();
+    assert_eq!(event["refunds"][0]["amount"], "1.00");
+    assert!(event["refunds"][0].get("currency").is_none());
+}
+
+#[test]
 fn thin_bodies_become_thin_events() {
     let order = "9100000000000000123";
     for (file, topic, event_type, timestamp, rest) in [
