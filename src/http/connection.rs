@@ -5,9 +5,11 @@
 //! it ends on `shutdown` and returns after the requests in flight are answered.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -107,6 +109,13 @@ async fn converse(socket: TcpStream, router: Router, clocks: Clocks, shutdown: C
         async {
             let response = answer.await;
             exchange.end(response.status());
+            // hyper saw the socket block during the request and would not look at it again before it stirs. It has to,
+            // so that the clock of the idle connection runs.
+            poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                Poll::Ready(())
+            })
+            .await;
             Ok::<_, Infallible>(response)
         }
     });

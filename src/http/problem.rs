@@ -18,6 +18,8 @@ use crate::metrics::Outcome;
 /// Seconds after which a shed or unavailable request may be tried again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
+const MEDIA_TYPE: &str = "application/problem+json";
+
 /// Why a request was not served.
 #[derive(Debug, Clone)]
 pub(crate) enum Problem {
@@ -227,7 +229,7 @@ impl Problem {
         let body = self.document(id.as_str());
         let status = self.status();
         let head = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n{REQUEST_ID}: {}\r\n\
+            "HTTP/1.1 {} {}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n{REQUEST_ID}: {}\r\n\
              connection: close\r\n\r\n",
             status.as_u16(),
             status.canonical_reason().unwrap_or_default(),
@@ -252,9 +254,12 @@ impl IntoResponse for Problem {
 /// Writes the problem that a handler answered with, if it did.
 pub(super) fn render(response: &mut axum::response::Response, request_id: &RequestId) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        *response.body_mut() = problem.document(request_id.as_str()).into();
-        let json = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        let document = problem.document(request_id.as_str());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        // The router has put down the length of the empty body.
+        headers.insert(header::CONTENT_LENGTH, document.len().into());
+        *response.body_mut() = document.into();
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the tests stand on: real servers, the real binary, and waiting with a deadline.
 
+pub mod ingest;
 pub mod postgres;
 pub mod python;
 pub mod redis;
 pub mod service;
 pub mod site;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

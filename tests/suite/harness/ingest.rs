@@ -1,0 +1,259 @@
+//! The ingest side in this process, composed as `serve` does it: over a real Redis, on real sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use orderstream::config::{
+    AppenderConfig, HealthConfig, IntakeConfig, KeepRaw, Levels, PublicConfig, RedisConfig, StreamConfig,
+};
+use orderstream::health::Thresholds;
+use orderstream::health::collector::Health;
+use orderstream::http::{self, AdminState, Doors, Probes, PublicState, Tokens};
+use orderstream::ingest::Appender;
+use orderstream::metrics::Metrics;
+use orderstream::shopify::Keyring;
+use orderstream::shutdown::Roles;
+use orderstream::stream::Stream;
+use orderstream::stream::redis::RedisStream;
+use sha2::Sha256;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::eventually;
+use super::redis::{RedisServer, stream_config};
+use super::wire::{self, Answer};
+
+pub const SECRET: &str = "a secret of the tests";
+pub const API_TOKEN: &str = "an api token of the tests";
+pub const ADMIN_TOKEN: &str = "an admin token of the tests";
+
+/// What a test may want otherwise.
+pub struct Settings {
+    pub public: PublicConfig,
+    pub intake: IntakeConfig,
+    pub appender: AppenderConfig,
+    pub stream: StreamConfig,
+    pub redis: RedisConfig,
+    pub health: HealthConfig,
+}
+
+impl Settings {
+    pub fn new(redis: &RedisServer) -> Self {
+        Self {
+            public: PublicConfig {
+                addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+                keep_alive: Duration::from_secs(60),
+                header_timeout: Duration::from_secs(10),
+                body_timeout: Duration::from_secs(10),
+                max_connections: 1024,
+            },
+            intake: IntakeConfig {
+                body_limit: 64 * 1024,
+                batch_body_limit: 4 * 1024 * 1024,
+                batch_limit: 1000,
+                bytes_in_flight: 64 * 1024 * 1024,
+                keep_raw: KeepRaw::Off,
+            },
+            appender: AppenderConfig {
+                writers: 2,
+                queue: 4096,
+                flush_entries: 256,
+                deadline: Duration::from_millis(2500),
+            },
+            stream: stream_config(),
+            redis: RedisConfig {
+                response_timeout: Duration::from_secs(2),
+                ..redis.config()
+            },
+            health: health_config(),
+        }
+    }
+}
+
+pub fn health_config() -> HealthConfig {
+    HealthConfig {
+        after: Duration::from_secs(30),
+        pending_warning: None,
+        pending_critical: None,
+        length_percent: Levels {
+            warning: 50,
+            critical: 90,
+        },
+        lag: Levels {
+            warning: 500,
+            critical: 5000,
+        },
+        idle_consumers: Levels {
+            warning: 1,
+            critical: 1,
+        },
+        silence: Some(Duration::from_secs(24 * 3600)),
+        unauthorized_percent: 20,
+    }
+}
+
+/// A running ingest side.
+pub struct Service {
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+    pub metrics: Metrics,
+    pub doors: Doors,
+    pub draining: CancellationToken,
+    roles: Roles,
+    listeners: CancellationToken,
+    served: TaskTracker,
+}
+
+impl Service {
+    pub async fn start(redis: &RedisServer) -> Self {
+        Self::start_with(Settings::new(redis)).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
+        let metrics = Metrics::new();
+        let stream: Arc<dyn Stream> =
+            Arc::new(RedisStream::new(&settings.redis, &settings.stream, metrics.clone()).unwrap());
+        let roles = Roles::new();
+        let dedupe = settings.stream.dedupe_window.is_some();
+        let appender = Appender::start(&*stream, &settings.appender, dedupe, &metrics, &roles);
+        let thresholds = Thresholds {
+            levels: settings.health,
+            read_count: 500,
+            claim_idle: Duration::from_secs(60),
+            retain_acked: settings.stream.retain_acked,
+        };
+        let accepted = appender.last_accepted().clone();
+        let health = Health::start(stream, thresholds, accepted, metrics.clone(), &roles);
+        let doors = Doors {
+            keyring: Arc::new(ArcSwapOption::from_pointee(Keyring::new(&[SECRET.into()]).unwrap())),
+            tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),
+        };
+        let (draining, listeners) = (CancellationToken::new(), CancellationToken::new());
+        let public = TcpListener::bind(settings.public.addr).await.unwrap();
+        let admin = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let service = Self {
+            public: public.local_addr().unwrap(),
+            admin: admin.local_addr().unwrap(),
+            metrics: metrics.clone(),
+            doors: doors.clone(),
+            draining: draining.clone(),
+            roles,
+            listeners: listeners.clone(),
+            served: TaskTracker::new(),
+        };
+        let probes = Probes {
+            health,
+            draining,
+            alive: Arc::new(AtomicBool::new(true)),
+        };
+        let state = PublicState::new(
+            appender,
+            probes.clone(),
+            doors,
+            settings.intake,
+            &settings.public,
+            &metrics,
+        );
+        let private = AdminState {
+            probes,
+            metrics: metrics.clone(),
+            tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[ADMIN_TOKEN.into()]))),
+            hosts: Arc::new([]),
+        };
+        let stop = listeners.clone();
+        service
+            .served
+            .spawn(async move { http::serve_public(public, state, &settings.public, &metrics, stop).await });
+        service.served.spawn(http::serve_admin(admin, private, listeners));
+        service
+    }
+
+    /// Waits until it takes webhooks.
+    pub async fn ready(self) -> Self {
+        let addr = self.public;
+        eventually("the service is ready", Duration::from_secs(30), async || {
+            (wire::get(addr, "/readyz").await.status == 200).then_some(())
+        })
+        .await;
+        self
+    }
+
+    /// As SIGTERM does: the listeners first, then what they feed.
+    pub async fn stop(self) {
+        self.draining.cancel();
+        self.listeners.cancel();
+        self.served.close();
+        self.served.wait().await;
+        self.roles.stop().await;
+    }
+
+    /// A signed webhook.
+    pub async fn webhook(&self, id: &str, body: &[u8]) -> Answer {
+        wire::ask(self.public, &webhook(id, body)).await
+    }
+
+    pub async fn batch(&self, path: &str, body: &[u8]) -> Answer {
+        let authorization = format!("Bearer {API_TOKEN}");
+        let headers = [("authorization", authorization.as_str())];
+        wire::ask(self.public, &wire::request(&format!("POST {path}"), &headers, body)).await
+    }
+}
+
+/// The bytes of a signed `orders/create`.
+pub fn webhook(id: &str, body: &[u8]) -> Vec<u8> {
+    signed("orders/create", id, body)
+}
+
+pub fn signed(topic: &str, id: &str, body: &[u8]) -> Vec<u8> {
+    let signature = sign(body);
+    let headers = [
+        ("x-shopify-hmac-sha256", signature.as_str()),
+        ("x-shopify-topic", topic),
+        ("x-shopify-shop-domain", "example.myshopify.com"),
+        ("x-shopify-webhook-id", id),
+    ];
+    wire::request("POST /webhooks/orders", &headers, body)
+}
+
+pub fn sign(body: &[u8]) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    STANDARD.encode(mac.chain_update(body).finalize().into_bytes())
+}
+
+/// A small whole order as Shopify sends it.
+pub fn order(id: u64) -> Vec<u8> {
+    serde_json::json!({
+        "id": id,
+        "name": format!("#{id}"),
+        "email": "personal@example.com",
+        "created_at": "2026-01-31T09:30:00-05:00",
+        "updated_at": "2026-01-31T09:30:00-05:00",
+        "currency": "EUR",
+        "total_price": "10.00",
+        "line_items": [{"id": 1, "quantity": 1, "price": "10.00", "sku": "A-1", "title": "A"}],
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// One event as a service sends it in a batch.
+pub fn event(id: &str) -> String {
+    serde_json::json!({
+        "event_type": "order.created",
+        "event_id": id,
+        "timestamp": "2026-01-31T09:30:00Z",
+        "order_id": "1001",
+        "customer_id": null,
+        "total_amount": 10.0,
+        "currency": "EUR",
+        "items": [{"sku": "A-1", "qty": 1, "price": 10.0}],
+    })
+    .to_string()
+}

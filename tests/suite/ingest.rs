@@ -1,0 +1,232 @@
+//! The appender and the service around it, when clients, Redis or the process go away.
+
+use std::time::{Duration, Instant};
+
+use orderstream::config::KeepRaw;
+
+use crate::harness::eventually;
+use crate::harness::ingest::{Service, Settings, event, order, webhook};
+use crate::harness::redis::RedisServer;
+use crate::harness::wire::{Wire, get, request};
+
+const LONG: Duration = Duration::from_secs(30);
+
+async fn entries(redis: &RedisServer) -> u64 {
+    redis.command(&["XLEN", "orders_stream"]).await
+}
+
+#[tokio::test]
+async fn concurrent_webhooks_share_round_trips_and_keep_their_answers() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    let answers = futures_util::future::join_all((0..200).map(|number| {
+        let service = &service;
+        async move {
+            service
+                .webhook(&format!("w-{}", number % 100), &order(number % 100))
+                .await
+                .json()
+        }
+    }))
+    .await;
+    assert_eq!(entries(&redis).await, 100);
+    for number in 0..100 {
+        let (one, other) = (&answers[number], &answers[number + 100]);
+        assert_eq!(one["event_id"], other["event_id"]);
+        assert_eq!(
+            one["stream_id"], other["stream_id"],
+            "a duplicate answers with the first entry's id"
+        );
+        let mut statuses = [one["status"].as_str().unwrap(), other["status"].as_str().unwrap()];
+        statuses.sort_unstable();
+        assert_eq!(statuses, ["accepted", "duplicate"]);
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_cancels_nothing() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    redis.stall();
+    let mut wire = Wire::connect(service.public).await;
+    wire.send(&webhook("w-1", &order(1))).await;
+    // The flush is on its way, or about to be, when the body's bytes are free again: the handler is gone.
+    eventually("the request is read", LONG, async || {
+        (service.metrics.body_bytes.get() > 0).then_some(())
+    })
+    .await;
+    drop(wire);
+    eventually("the handler is gone", LONG, async || {
+        (service.metrics.body_bytes.get() == 0).then_some(())
+    })
+    .await;
+    redis.resume();
+    eventually("the entry is stored all the same", LONG, async || {
+        (entries(&redis).await == 1).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_hanging_redis_is_answered_in_time_and_a_late_commit_absorbed() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    redis.stall();
+    let asked = Instant::now();
+    let answer = service.webhook("w-1", &order(1)).await;
+    let waited = asked.elapsed();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.json()["code"], "stream_unavailable");
+    assert!(answer.header("retry-after").is_some());
+    assert!(waited < Duration::from_secs(5), "Shopify hung up before {waited:?}");
+    eventually("health says so", LONG, async || {
+        (get(service.public, "/health").await.status == 503).then_some(())
+    })
+    .await;
+    redis.resume();
+    let stored = eventually("the retry is taken", LONG, async || {
+        let answer = service.webhook("w-1", &order(1)).await;
+        (answer.status == 200).then(|| answer.json())
+    })
+    .await;
+    assert!(["accepted", "duplicate"].contains(&stored["status"].as_str().unwrap()));
+    assert_eq!(entries(&redis).await, 1, "stored once, whichever attempt it was");
+    eventually("health recovers", LONG, async || {
+        (get(service.public, "/health").await.status == 200).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_restarted_is_waited_for() {
+    let mut redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    assert_eq!(service.webhook("w-0", &order(0)).await.status, 200);
+    redis.kill();
+    let mut wire = Wire::connect(service.public).await;
+    wire.send(&webhook("w-1", &order(1))).await;
+    redis.restart().await;
+    // The first attempt may or may not outlive its deadline; the client's retry is taken in any case.
+    let _ = wire.answer().await;
+    eventually("the retry is taken", LONG, async || {
+        (service.webhook("w-1", &order(1)).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(entries(&redis).await, 1);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_finished_at_shutdown() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    let mut idle = Wire::connect(service.public).await;
+    idle.send(&request("GET /livez", &[], b"")).await;
+    assert_eq!(idle.answer().await.unwrap().status, 200);
+    redis.stall();
+    let mut busy = Wire::connect(service.public).await;
+    busy.send(&webhook("w-1", &order(1))).await;
+    eventually("the request is read", LONG, async || {
+        (service.metrics.body_bytes.get() > 0).then_some(())
+    })
+    .await;
+    let public = service.public;
+    let stopping = service.stop();
+    let client = async {
+        assert!(idle.rest().await.is_empty(), "idle connections are closed");
+        redis.resume();
+        busy.answer().await.expect("an answer")
+    };
+    let ((), answer) = tokio::join!(stopping, client);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(entries(&redis).await, 1);
+    assert!(
+        tokio::net::TcpStream::connect(public).await.is_err(),
+        "it still listens"
+    );
+}
+
+#[tokio::test]
+async fn at_the_cap_it_sheds_and_loses_nothing() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.stream.maxlen = 5;
+    settings.stream.retain_acked = 0;
+    let service = Service::start_with(settings).await.ready().await;
+    for number in 0..5 {
+        assert_eq!(
+            service.webhook(&format!("w-{number}"), &order(number)).await.status,
+            200
+        );
+    }
+    let answer = service.webhook("w-5", &order(5)).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &"stream_full".into()));
+    assert!(answer.header("retry-after").is_some());
+    let batch = service.batch("/events/batch", event("e-1").as_bytes()).await;
+    assert_eq!((batch.status, &batch.json()["code"]), (503, &"nothing_stored".into()));
+    assert_eq!(service.webhook("w-0", &order(0)).await.json()["status"], "duplicate");
+    assert_eq!(entries(&redis).await, 5);
+    eventually("health says so", LONG, async || {
+        (get(service.public, "/health").await.status == 503).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_budget_are_shed() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.intake.bytes_in_flight = 1000;
+    settings.public.body_timeout = Duration::from_secs(30);
+    let service = Service::start_with(settings).await.ready().await;
+    let large = webhook("w-1", &vec![b' '; 900]);
+    let mut holder = Wire::connect(service.public).await;
+    holder.send(&large[..large.len() - 1]).await;
+    eventually("the body is in memory", LONG, async || {
+        (service.metrics.body_bytes.get() >= 800).then_some(())
+    })
+    .await;
+    let answer = service.webhook("w-2", &order(2)).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &"overloaded".into()));
+    holder.send(b" ").await;
+    assert_eq!(holder.answer().await.unwrap().status, 200);
+    assert_eq!(service.webhook("w-2", &order(2)).await.status, 200);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_body_is_kept_where_it_is_asked_for() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.intake.keep_raw = KeepRaw::Redacted;
+    let service = Service::start_with(settings).await.ready().await;
+    assert_eq!(service.webhook("w-1", &order(1)).await.status, 200);
+    let found: Vec<(String, Vec<String>)> = redis.command(&["XRANGE", "orders_stream", "-", "+"]).await;
+    let fields = &found[0].1;
+    let value = |name: &str| {
+        let at = fields.chunks(2).find(|pair| pair[0] == name).expect(name);
+        at[1].clone()
+    };
+    assert_eq!(value("event_type"), "order.created");
+    assert_eq!(value("raw_encoding"), "redacted+zstd+base64");
+    let raw = orderstream::stream::codec::unpack(value("raw").as_bytes(), &value("raw_encoding"), 1 << 20).unwrap();
+    let raw = String::from_utf8(raw).unwrap();
+    assert!(raw.contains("#1") && !raw.contains("personal@example.com"), "{raw}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn draining_turns_readiness_off_and_still_serves() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    service.draining.cancel();
+    assert_eq!(get(service.public, "/readyz").await.status, 503);
+    assert_eq!(get(service.admin, "/readyz").await.status, 503);
+    assert_eq!(get(service.public, "/livez").await.status, 200);
+    assert_eq!(service.webhook("w-1", &order(1)).await.status, 200);
+    service.stop().await;
+}

@@ -1,0 +1,190 @@
+//! `openapi.yaml` is the truth: it names exactly the routes that there are, and real answers are as it says.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::ingest::{ADMIN_TOKEN, API_TOKEN, Service, Settings, event, order, signed};
+use crate::harness::redis::RedisServer;
+use crate::harness::wire::{Answer, ask, get, request};
+
+/// The description, as the service serves it.
+fn description() -> Value {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml")).unwrap();
+    serde_yaml_ng::from_str(&text).unwrap()
+}
+
+/// `GET /path` of every operation.
+fn described(description: &Value) -> BTreeSet<String> {
+    let paths = description["paths"].as_object().unwrap();
+    let methods = ["get", "post", "put", "delete", "patch"];
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let there = methods.into_iter().filter(|method| item.get(method).is_some());
+            there.map(move |method| format!("{} {path}", method.to_uppercase()))
+        })
+        .collect()
+}
+
+/// `GET /path` of every `.route(...)` in the source.
+fn routed() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    let mut routes = BTreeSet::new();
+    for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+        if file.is_dir() {
+            continue;
+        }
+        let text = std::fs::read_to_string(file).unwrap();
+        for call in text.split(".route(").skip(1) {
+            let mut parts = call.splitn(3, '"');
+            let path = parts.nth(1).unwrap();
+            let handler = parts.next().unwrap().trim_start_matches([',', ' ', '\n']);
+            let method = handler.split('(').next().unwrap().to_uppercase();
+            routes.insert(format!("{method} {path}"));
+        }
+    }
+    routes
+}
+
+#[test]
+fn names_exactly_the_routes_that_there_are() {
+    let routed = routed();
+    assert!(
+        routed.contains("POST /webhooks/orders"),
+        "routes were not found: {routed:?}"
+    );
+    assert_eq!(described(&description()), routed);
+}
+
+/// Follows a `$ref` within the description, if it is one.
+fn resolved<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(reference) => description
+            .pointer(reference.strip_prefix('#').unwrap())
+            .expect(reference),
+        None => value,
+    }
+}
+
+/// Asserts that the answer is one that the description has for the operation.
+fn assert_described(description: &Value, operation: &str, answer: &Answer) {
+    let (method, path) = operation.split_once(' ').unwrap();
+    let responses = &description["paths"][path][method.to_lowercase()]["responses"];
+    let status = answer.status.to_string();
+    let response = responses
+        .get(&status)
+        .or_else(|| responses.get("default"))
+        .unwrap_or_else(|| panic!("{operation}: {status} is not described"));
+    let response = resolved(description, response);
+    for (name, _) in response["headers"].as_object().into_iter().flatten() {
+        assert!(answer.header(name).is_some(), "{operation}: {status} lacks {name}");
+    }
+    let media_type = answer.header("content-type").unwrap().split(';').next().unwrap();
+    let schema = &response["content"][media_type]["schema"];
+    assert!(
+        schema.is_object(),
+        "{operation}: {status} {media_type} is not described"
+    );
+    if media_type.ends_with("json") {
+        let root = json!({"components": description["components"], "allOf": [schema]});
+        let validator = jsonschema::validator_for(&root).unwrap();
+        let body = answer.json();
+        let errors: Vec<_> = validator.iter_errors(&body).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{operation}: {status}: {errors:?}\n{body:#}");
+    }
+}
+
+#[tokio::test]
+async fn real_answers_are_as_described() {
+    let description = description();
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.stream.maxlen = 6;
+    settings.stream.retain_acked = 0;
+    let service = Service::start_with(settings).await.ready().await;
+    let check = |operation: &str, status: u16, answer: &Answer| {
+        assert_eq!(answer.status, status, "{operation}: {answer:?}");
+        assert_described(&description, operation, answer);
+    };
+
+    let webhooks = "POST /webhooks/orders";
+    let large = vec![b' '; 64 * 1024 + 1];
+    let encoded = request(
+        webhooks,
+        &[("content-encoding", "br"), ("x-shopify-hmac-sha256", "x")],
+        b"",
+    );
+    check(webhooks, 200, &service.webhook("w-1", &order(1)).await);
+    check(webhooks, 200, &service.webhook("w-1", &order(1)).await);
+    check(
+        webhooks,
+        200,
+        &ask(service.public, &signed("products/create", "w-2", b"{}")).await,
+    );
+    check(
+        webhooks,
+        401,
+        &ask(service.public, &request(webhooks, &[], b"{}")).await,
+    );
+    check(webhooks, 413, &service.webhook("w-3", &large).await);
+    check(webhooks, 415, &ask(service.public, &encoded).await);
+    check(webhooks, 405, &get(service.public, "/webhooks/orders").await);
+
+    let batch = "POST /events/batch";
+    let mixed = format!("{}\n{{}}\n{{broken\n", event("e-1"));
+    check(batch, 200, &service.batch("/events/batch", mixed.as_bytes()).await);
+    check(batch, 200, &service.batch("/events/batch", mixed.as_bytes()).await);
+    check(batch, 400, &service.batch("/events/batch", b"").await);
+    check(batch, 401, &ask(service.public, &request(batch, &[], b"[]")).await);
+    check(
+        batch,
+        413,
+        &service
+            .batch("/events/batch", &[b"[1", &b",1".repeat(1000)[..], b"]"].concat())
+            .await,
+    );
+    check(batch, 422, &service.batch("/events/batch", b"[]").await);
+    check(
+        batch,
+        422,
+        &service.batch("/events/batch?atomic=true", mixed.as_bytes()).await,
+    );
+
+    for addr in [service.public, service.admin] {
+        for path in ["/health", "/livez", "/readyz"] {
+            check(&format!("GET {path}"), 200, &get(addr, path).await);
+        }
+    }
+    for path in ["/", "/metrics", "/openapi.yaml"] {
+        check(&format!("GET {path}"), 200, &get(service.admin, path).await);
+    }
+    let served = get(service.admin, "/openapi.yaml").await;
+    assert_eq!(serde_yaml_ng::from_str::<Value>(served.text()).unwrap(), description);
+    check("GET /api/status", 401, &as_admin(service.admin, API_TOKEN).await);
+    check("GET /api/status", 200, &as_admin(service.admin, ADMIN_TOKEN).await);
+
+    for number in 0..5 {
+        service.webhook(&format!("full-{number}"), &order(number)).await;
+    }
+    check(webhooks, 503, &service.webhook("w-9", &order(9)).await);
+    check(
+        batch,
+        503,
+        &service.batch("/events/batch", event("e-9").as_bytes()).await,
+    );
+    service.draining.cancel();
+    check("GET /readyz", 503, &get(service.public, "/readyz").await);
+    service.stop().await;
+}
+
+async fn as_admin(addr: SocketAddr, token: &str) -> Answer {
+    let authorization = format!("Bearer {token}");
+    ask(
+        addr,
+        &request("GET /api/status", &[("authorization", &authorization)], b""),
+    )
+    .await
+}
