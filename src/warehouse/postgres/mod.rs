@@ -92,9 +92,10 @@ impl PostgresWarehouse {
         self.connections.load().pool.server().to_owned()
     }
 
-    /// Longest a call may take on our side: every statement has its own, shorter, bound on the server's.
+    /// Longest a call may take on our side: longer than one statement, which the server bounds, and still below the
+    /// time after which another worker claims the entries (at least twice the statement's).
     fn call_limit(&self) -> Duration {
-        self.config.statement_timeout * 2
+        self.config.statement_timeout * 3 / 2
     }
 
     async fn try_load(&self, pool: &Pool, events: &[EventRecord<'_>]) -> Result<Loaded, Failure> {

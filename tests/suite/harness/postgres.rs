@@ -197,10 +197,7 @@ impl Cluster {
         eventually("PostgreSQL answers", START_LIMIT, || async {
             let mut process = self.process.lock().unwrap();
             // Right after a crash a start may fail: backends of the dead server still hold its memory.
-            if !process
-                .as_mut()
-                .is_some_and(|child| child.try_wait().unwrap().is_none())
-            {
+            if process.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some()) {
                 *process = Some(self.spawn());
             }
             let ready = program("pg_isready")
