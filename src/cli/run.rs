@@ -12,14 +12,19 @@ use crate::telemetry;
 pub(super) async fn run(purpose: Purpose, inputs: Inputs) -> Result<(), Failure> {
     let mut config = Config::load(purpose, inputs)?;
     let local = config.adopt_local()?;
-    let _logs = telemetry::start(&config.log);
+    let logs = telemetry::start(&config.log);
     for warning in config.warnings.iter().chain(&config.unknown_names) {
         tracing::warn!("{warning}");
     }
     if local.is_some() {
         greet(&config);
     }
-    Ok(app::run(config, purpose).await?)
+    let ended = app::run(config, purpose).await;
+    let dropped = logs.dropped_lines();
+    if dropped > 0 {
+        tracing::warn!("{dropped} log lines were dropped, since stderr did not take them in time");
+    }
+    Ok(ended?)
 }
 
 fn greet(config: &Config) {
