@@ -23,7 +23,7 @@ use crate::shutdown::{Request, Roles, Signals};
 use crate::stream::Stream;
 use crate::stream::redis::RedisStream;
 use crate::warehouse::postgres::PostgresWarehouse;
-use crate::worker::{Handler, Loader, Workers, trimmer};
+use crate::worker::{Handler, Loader, Workers, trimmer, watcher};
 
 /// Why a process did not start, or ended by itself. Texts say what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +132,8 @@ impl App {
             "trimmer",
             trimmer::run(self.stream(), self.metrics.clone(), self.back.stop_token()),
         );
+        let watcher = watcher::run(self.stream(), self.metrics.clone(), self.back.stop_token());
+        self.back.spawn("watcher", watcher);
         self.back.spawn_task("stream check", start::meet_stream(self.stream()));
     }
 

@@ -1,6 +1,6 @@
 //! From the stream to a handler: read, decode, load, ack; and everything that goes wrong between.
 //!
-//! Owns the consumer side, one role a file: reader, processor, reclaimer, keeper, trimmer, remover. Must not know HTTP
+//! Owns the consumer side, one role a file: reader, processor, reclaimer, keeper, trimmer, remover, watcher. Must not know HTTP
 //! or SQL. Invariants: an entry is acked only after its handler confirmed it or it is in the dead letters; only an
 //! entry that failed alone, or whose tries alone never ended, gets there; whatever a worker holds when it dies stays
 //! pending for another.
@@ -21,6 +21,7 @@ mod remover;
 mod trial;
 pub mod trimmer;
 mod waiting;
+pub mod watcher;
 
 use std::sync::Arc;
 
