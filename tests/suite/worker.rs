@@ -1,12 +1,14 @@
 //! What goes wrong between stream and warehouse, and whom it costs.
 
+use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use orderstream::config::{Config, Inputs, Purpose};
+use orderstream::class::Class;
+use orderstream::config::{Config, Inputs, Purpose, WorkerConfig};
 use orderstream::event::EventRecord;
 use orderstream::metrics::Metrics;
 use orderstream::stream::redis::RedisStream;
@@ -15,6 +17,7 @@ use orderstream::worker::{Handled, Handler, HandlerError, Loader, Workers};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::eventually;
+use crate::harness::redis::stream_config;
 use crate::harness::service::{Service, Settings, event};
 use crate::harness::site::{PATIENCE, Site};
 
@@ -162,6 +165,75 @@ async fn work_with_a_killer() {
     workers.run(CancellationToken::new()).await;
 }
 
+/// Keeps ids; panics at one, and says that it takes no more than so many at once.
+struct Moody {
+    taken: Mutex<BTreeSet<String>>,
+    at_most: usize,
+}
+
+#[async_trait]
+impl Handler for Moody {
+    async fn handle(&self, events: &[EventRecord<'_>]) -> Result<Handled, HandlerError> {
+        let ids: Vec<String> = events
+            .iter()
+            .map(|record| record.event.event_id.as_str().to_owned())
+            .collect();
+        if ids.len() > self.at_most {
+            return Err(HandlerError {
+                class: Class::Transient,
+                message: "took too long".to_owned(),
+            });
+        }
+        assert!(!ids.iter().any(|id| id == "event-7"), "as a bug would");
+        self.taken.lock().unwrap().extend(ids);
+        Ok(Handled {
+            new: events.len() as u64,
+            known: 0,
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_of_ones_own_may_panic_and_may_be_slow() {
+    let site = Site::new().await;
+    for id in 1..=32 {
+        site.produce(&event(id)).await;
+    }
+    let metrics = Metrics::new();
+    let stream = RedisStream::new(&site.redis.config(), &stream_config(), metrics.clone()).unwrap();
+    let handler = Arc::new(Moody {
+        taken: Mutex::default(),
+        at_most: 16,
+    });
+    let config = WorkerConfig {
+        workers: 1,
+        consumer: "tests".to_owned(),
+        read_count: 500,
+        block: Duration::from_millis(100),
+        max_deliveries: 2,
+        claim_idle: Duration::from_secs(60),
+        retry_delay: Duration::from_millis(10),
+        consumer_ttl: Duration::from_secs(3600),
+    };
+    let workers = Workers::new(Arc::new(stream), handler.clone(), &config, &metrics);
+    let stop = CancellationToken::new();
+    let watching = async {
+        eventually("31 are taken, one is a dead letter", PATIENCE, async || {
+            let taken = handler.taken.lock().unwrap().len();
+            (taken == 31 && site.dead_letters().await == 1).then_some(())
+        })
+        .await;
+        stop.cancel();
+    };
+    tokio::join!(workers.run(stop.clone()), watching);
+    assert_eq!(workers.held(), 0);
+    assert!(workers.is_live());
+    let letters = site.letters().await;
+    assert_eq!(letters[0]["event_id"], "event-7");
+    assert_eq!(letters[0]["error"], "the handler panicked");
+    assert_eq!(site.pending().await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warehouse_outage_dead_letters_nothing() {
     let site = Site::durable().await;
@@ -210,6 +282,12 @@ async fn a_worker_killed_ten_times_over_the_same_batch_costs_no_entry() {
             (site.deliveries("tests").await.into_iter().min() >= Some(round)).then_some(())
         })
         .await;
+        if round > 2 {
+            eventually("a try alone is under way", PATIENCE, async || {
+                (site.has_begun_tries().await).then_some(())
+            })
+            .await;
+        }
         worker.kill();
     }
     drop(lock);

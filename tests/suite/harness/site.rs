@@ -138,6 +138,15 @@ impl Site {
         rows.into_iter().map(|(_, _, _, deliveries)| deliveries).collect()
     }
 
+    /// Whether a try alone has begun and not ended, for any entry.
+    pub async fn has_begun_tries(&self) -> bool {
+        let records: Vec<String> = self
+            .redis
+            .command(&["HVALS", "orders_stream:attempts:pipeline_workers"])
+            .await;
+        records.iter().any(|record| !record.ends_with(" 0"))
+    }
+
     /// Waits until nothing is pending.
     pub async fn is_settled(&self) {
         eventually("nothing is pending", PATIENCE, async || {
