@@ -159,3 +159,45 @@ async fn answer(router: Router, mut request: Request<Incoming>) -> Response<Body
         .insert(HeaderName::from_static(REQUEST_ID), id.into_header());
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn broken() -> &'static str {
+        panic!("of a handler")
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(broken));
+        let bounds = Bounds {
+            clocks: Clocks {
+                idle: Duration::from_secs(10),
+                head: Duration::from_secs(10),
+            },
+            connections: 10,
+            open: Gauge::default(),
+        };
+        let shutdown = CancellationToken::new();
+        let serving = TaskTracker::new();
+        serving.spawn(serve(listener, router, bounds, shutdown.clone()));
+        for _ in 0..2 {
+            let mut socket = TcpStream::connect(addr).await.unwrap();
+            socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+            assert!(answer.contains("\"code\":\"internal\""), "{answer}");
+            assert!(!answer.contains("of a handler"), "{answer}");
+        }
+        shutdown.cancel();
+        serving.close();
+        serving.wait().await;
+    }
+}

@@ -101,6 +101,77 @@ async fn a_hanging_redis_is_answered_in_time_and_a_late_commit_absorbed() {
 }
 
 #[tokio::test]
+async fn without_dedupe_an_unknown_outcome_is_not_sent_again() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.stream.dedupe_window = None;
+    settings.redis.response_timeout = Duration::from_millis(500);
+    let service = Service::start_with(settings).await.ready().await;
+    assert_eq!(service.webhook("w-0", &order(0)).await.status, 200);
+    redis.stall();
+    assert_eq!(service.webhook("w-1", &order(1)).await.status, 503);
+    redis.resume();
+    // The server works off what it was sent, in order, before it takes this one.
+    eventually("it takes webhooks again", LONG, async || {
+        (service.webhook("w-2", &order(2)).await.status == 200).then_some(())
+    })
+    .await;
+    let found: Vec<(String, Vec<String>)> = redis.command(&["XRANGE", "orders_stream", "-", "+"]).await;
+    let of_first = found.iter().filter(|(_, fields)| fields.contains(&"w-1".to_owned()));
+    assert!(of_first.count() <= 1, "{found:?}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_wait_for_their_turn() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.public.max_connections = 1;
+    let service = Service::start_with(settings).await.ready().await;
+    let mut first = Wire::connect(service.public).await;
+    first.send(&request("GET /livez", &[], b"")).await;
+    assert_eq!(first.answer().await.unwrap().status, 200);
+    let mut second = Wire::connect(service.public).await;
+    second.send(&request("GET /livez", &[], b"")).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), second.answer()).await;
+    assert!(early.is_err(), "a connection beyond the cap was served");
+    drop(first);
+    assert_eq!(second.answer().await.unwrap().status, 200);
+    drop(second);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn health_names_the_group_that_holds_trimming() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.stream.retain_acked = 2;
+    settings.health.after = Duration::ZERO;
+    let service = Service::start_with(settings).await.ready().await;
+    for number in 0..5 {
+        assert_eq!(
+            service.webhook(&format!("w-{number}"), &order(number)).await.status,
+            200
+        );
+    }
+    let _: String = redis.command(&["XGROUP", "CREATE", "orders_stream", "slow", "0"]).await;
+    let report = eventually("health names it", LONG, async || {
+        let report = get(service.public, "/health").await.json();
+        (report["trim_held_by"] == "slow").then_some(report)
+    })
+    .await;
+    assert_eq!(report["stream_length"], 5);
+    assert_eq!(
+        report["pending_count"],
+        serde_json::Value::Null,
+        "our group does not exist yet"
+    );
+    assert_eq!(report["status"], "warning");
+    assert!(report["last_accepted_seconds"].as_f64().is_some());
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn a_redis_that_is_restarted_is_waited_for() {
     let mut redis = RedisServer::start().await;
     let service = Service::start(&redis).await.ready().await;
