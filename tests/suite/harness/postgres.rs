@@ -229,9 +229,11 @@ impl Cluster {
             .unwrap()
     }
 
-    /// SIGKILL: as if the power went for the process.
+    /// SIGKILL: as if the power went, for the sessions too, which would outlive their server for a moment.
     pub fn kill(&self) {
+        let sessions = self.sessions();
         self.end(Signal::SIGKILL);
+        signal_all(&sessions, Signal::SIGKILL);
     }
 
     /// An orderly end that breaks off all connections.
@@ -241,22 +243,31 @@ impl Cluster {
 
     /// SIGSTOP to the server and all its sessions: connections stay open and nobody answers.
     pub fn freeze(&self) {
-        self.signal_all(Signal::SIGSTOP);
+        signal_all(&self.everyone(), Signal::SIGSTOP);
     }
 
     /// Undoes [`Cluster::freeze`].
     pub fn thaw(&self) {
-        self.signal_all(Signal::SIGCONT);
+        signal_all(&self.everyone(), Signal::SIGCONT);
     }
 
-    fn signal_all(&self, signal: Signal) {
-        let postmaster = self.process.lock().unwrap().as_ref().map(Child::id).unwrap();
-        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
-        let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-        for pid in children.chain([postmaster.try_into().unwrap()]) {
-            // One may have ended in the meantime.
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
+    fn everyone(&self) -> Vec<i32> {
+        let mut all = self.sessions();
+        all.extend(self.postmaster());
+        all
+    }
+
+    fn postmaster(&self) -> Option<i32> {
+        let process = self.process.lock().unwrap();
+        process.as_ref().map(|child| child.id().try_into().unwrap())
+    }
+
+    fn sessions(&self) -> Vec<i32> {
+        let children = self
+            .postmaster()
+            .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")));
+        let children = children.and_then(Result::ok).unwrap_or_default();
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     }
 
     fn end(&self, signal: Signal) {
@@ -287,6 +298,13 @@ impl Cluster {
         psql.args(["-AtqX", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url(database)]);
         psql.env("PGTZ", "UTC");
         run(&mut psql).trim_end().to_owned()
+    }
+}
+
+fn signal_all(processes: &[i32], signal: Signal) {
+    for pid in processes {
+        // One may have ended in the meantime.
+        let _ = kill(Pid::from_raw(*pid), signal);
     }
 }
 
