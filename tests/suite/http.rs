@@ -415,12 +415,16 @@ fn alone(test: &str) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;
     }
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test])
         .env(MARK, "1")
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "{test} failed in a process of its own");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{test} failed in a process of its own:\n{said}"
+    );
     false
 }
 
