@@ -71,6 +71,7 @@ pub async fn run(config: Config, purpose: Purpose) -> Result<(), AppError> {
 
 struct App {
     config: Config,
+    purpose: Purpose,
     stream: Arc<RedisStream>,
     warehouse: Option<Arc<PostgresWarehouse>>,
     workers: Option<Arc<Workers>>,
@@ -101,6 +102,7 @@ impl App {
             back: front.beside(),
             draining: CancellationToken::new(),
             config,
+            purpose,
             stream,
             warehouse,
             keys,
@@ -178,8 +180,12 @@ impl App {
 
     async fn drain(&self) {
         self.draining.cancel();
-        info!(delay = ?self.config.shutdown.drain_delay, "stopping: not ready any more");
-        tokio::time::sleep(self.config.shutdown.drain_delay).await;
+        // Only load balancers need the time to look elsewhere.
+        if self.purpose.ingests() {
+            let delay = self.config.shutdown.drain_delay;
+            info!(?delay, "stopping: not ready any more");
+            tokio::time::sleep(delay).await;
+        }
         self.front.stop().await;
         self.back.stop().await;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::eventually;
-use crate::harness::service::{Service, event};
+use crate::harness::service::{SECRET, Service, event};
 use crate::harness::site::{PATIENCE, Site};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,4 +143,25 @@ async fn services_that_are_away_at_start_are_waited_for() {
     site.cluster().restart().await;
     site.has_rows(1).await;
     site.is_settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_secrets_again_and_a_broken_file_changes_nothing() {
+    let site = Site::new().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "yesterday's secret").unwrap();
+    let settings = site.settings().with_file("ORDERSTREAM_SHOPIFY_SECRETS", file.path());
+    let service = Service::start("serve", &settings).await;
+    assert_eq!(service.deliver_order(1).await, Some(401));
+
+    std::fs::write(file.path(), format!("{SECRET},yesterday's secret")).unwrap();
+    service.signal(Signal::SIGHUP);
+    let taken = async |id| (service.deliver_order(id).await == Some(200)).then_some(());
+    eventually("the new secret verifies", PATIENCE, async || taken(2).await).await;
+
+    std::fs::remove_file(file.path()).unwrap();
+    service.signal(Signal::SIGHUP);
+    let said = async || service.stderr().contains("the old ones stay in use").then_some(());
+    eventually("it says that it cannot", PATIENCE, said).await;
+    assert_eq!(service.deliver_order(3).await, Some(200));
 }

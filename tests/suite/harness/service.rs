@@ -58,6 +58,14 @@ impl Settings {
         Self(settings)
     }
 
+    /// The same, with a secret that stands in a file.
+    #[must_use]
+    pub fn with_file(&self, name: &str, path: &std::path::Path) -> Self {
+        let mut settings = self.0.clone();
+        settings.retain(|(known, _)| known != name);
+        Self(settings).with(&format!("{name}_FILE"), path.to_str().unwrap())
+    }
+
     fn apply(&self, command: &mut Command) {
         command
             .env_clear()
