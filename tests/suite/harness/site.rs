@@ -111,16 +111,14 @@ impl Site {
         .await;
     }
 
-    /// Entries that our group has read and not acked.
-    pub async fn pending(&self) -> u64 {
-        let reply: redis::Value = self
-            .redis
-            .command(&["XPENDING", "orders_stream", "pipeline_workers"])
-            .await;
+    /// Entries that our group has read and not acked; none while there is no group.
+    pub async fn pending(&self) -> Option<u64> {
+        let command = ["XPENDING", "orders_stream", "pipeline_workers"];
+        let reply: redis::Value = self.redis.try_command(&command).await.ok()?;
         let redis::Value::Array(parts) = reply else {
             panic!("XPENDING answered {reply:?}")
         };
-        redis::from_redis_value(parts.into_iter().next().unwrap()).unwrap()
+        Some(redis::from_redis_value(parts.into_iter().next()?).unwrap())
     }
 
     /// How often each pending entry of that consumer was handed out; none while there is no group.
@@ -150,7 +148,7 @@ impl Site {
     /// Waits until nothing is pending.
     pub async fn is_settled(&self) {
         eventually("nothing is pending", PATIENCE, async || {
-            (self.pending().await == 0).then_some(())
+            (self.pending().await == Some(0)).then_some(())
         })
         .await;
     }
