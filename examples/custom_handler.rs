@@ -23,14 +23,9 @@ struct Print;
 impl Handler for Print {
     async fn handle(&self, events: &[EventRecord<'_>]) -> Result<Handled, HandlerError> {
         let mut out = std::io::stdout().lock();
-        // A full disk is no event's fault: they are kept and tried again.
-        let class = Class::Transient;
         for record in events {
-            let written = writeln!(out, "{}", record.payload);
-            written.map_err(|error| HandlerError {
-                class,
-                message: error.to_string(),
-            })?;
+            // A full disk is no event's fault: they are kept and tried again.
+            writeln!(out, "{}", record.payload).map_err(|error| HandlerError::new(Class::Transient, error))?;
         }
         Ok(Handled {
             new: events.len() as u64,

@@ -141,18 +141,12 @@ impl Consumer {
 pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {
     match catch_unwind(AssertUnwindSafe(|| codec::decode(entry))) {
         Ok(Ok(record)) => Ok(record),
-        Ok(Err(error)) => Err(HandlerError {
-            class: Class::Poison,
-            message: error.to_string(),
-        }),
+        Ok(Err(error)) => Err(HandlerError::new(Class::Poison, error)),
         Err(panic) => Err(bug("the decoder", &*panic)),
     }
 }
 
 /// The panic's text may repeat content, so only where it happened is kept; the panic hook has said the rest.
 fn bug(place: &str, _panic: &(dyn Any + Send)) -> HandlerError {
-    HandlerError {
-        class: Class::Bug,
-        message: format!("{place} panicked"),
-    }
+    HandlerError::new(Class::Bug, format_args!("{place} panicked"))
 }

@@ -74,9 +74,6 @@ impl Handler for Loader {
 
 impl From<WarehouseError> for HandlerError {
     fn from(error: WarehouseError) -> Self {
-        Self {
-            class: error.class(),
-            message: error.to_string(),
-        }
+        Self::new(error.class(), error)
     }
 }

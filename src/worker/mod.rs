@@ -79,6 +79,17 @@ pub struct HandlerError {
     pub message: String,
 }
 
+impl HandlerError {
+    /// `message` is for the operator and must name no content.
+    #[must_use]
+    pub fn new(class: Class, message: impl std::fmt::Display) -> Self {
+        Self {
+            class,
+            message: message.to_string(),
+        }
+    }
+}
+
 /// The workers of one process: each its own consumer of the group, with a reader and a processor.
 #[derive(Debug)]
 pub struct Workers {
