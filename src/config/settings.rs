@@ -184,8 +184,8 @@ settings! {
         DATABASE_URL "DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "PostgreSQL 14 or newer";
         MIGRATE_DATABASE_URL "ORDERSTREAM_MIGRATE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the same database as the role that owns the schema, for migrate";
         DATABASE_SCHEMA "ORDERSTREAM_DATABASE_SCHEMA" Schema, Text("orderstream"), "schema of all tables";
-        DATA_DIR "ORDERSTREAM_DATA_DIR" Kind::Folder, Text("./data"), "folder of everything kept on disk";
-        SPOOL_LIMIT "ORDERSTREAM_SPOOL_LIMIT" Size(MIB, 1024 * GIB), Text("1GiB"), "disk space of the spool";
+        DATA_DIR "ORDERSTREAM_DATA_DIR" Kind::Folder, Text("./data"), "folder of everything kept on disk: the secrets of local mode";
+        SPOOL_LIMIT "ORDERSTREAM_SPOOL_LIMIT" Size(MIB, 1024 * GIB), Text("1GiB"), "disk space of the spool, which comes with a later release";
     }
     "Listeners" {
         LISTEN_ADDR "ORDERSTREAM_LISTEN_ADDR" Address, Text("127.0.0.1:8080"), "public: webhooks, batch, health";

@@ -9,7 +9,8 @@ use orderstream::shopify::{self, ConvertError, DeliveryHints, Keyring, Topic, To
 use serde_json::Value;
 use time::OffsetDateTime;
 
-fn folder() -> Option<PathBuf> {
+/// The folder, if it is at hand.
+pub fn folder() -> Option<PathBuf> {
     let folder = std::env::var_os("ORDERSTREAM_FIXTURES").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures")),
         PathBuf::from,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orderstream::config::settings::ALL;
+use orderstream::config::settings::{ALL, Fallback};
 use orderstream::config::{Config, ConfigErrors, Inputs, KeepRaw, LogFormat, Purpose};
 use secrecy::ExposeSecret;
 
@@ -370,4 +370,41 @@ fn each_process_has_a_name_of_its_own() {
     assert!(name().starts_with("node-1-"));
     assert_ne!(name(), name());
     assert_eq!(run(&[("CONSUMER_NAME", "exactly")]).unwrap().worker.consumer, "exactly");
+}
+
+/// The table of the README, from the table in the code.
+fn documented() -> String {
+    let mut rows = String::new();
+    let mut section = "";
+    for setting in ALL {
+        if setting.section != section {
+            section = setting.section;
+            rows += &format!("\n**{section}**\n\n| variable | default | |\n|---|---|---|\n");
+        }
+        let default = match setting.default {
+            Fallback::Text(text) => format!("`{text}`"),
+            Fallback::Derived(how) => how.to_owned(),
+            Fallback::Unset => String::new(),
+        };
+        rows += &format!("| `{}` | {default} | {} |\n", setting.name, setting.help);
+    }
+    rows
+}
+
+/// `UPDATE_README=1 cargo test --test suite the_readme` writes it.
+#[test]
+fn the_readme_lists_every_setting() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once("<!-- settings:begin -->").unwrap();
+    let (_, after) = rest.split_once("<!-- settings:end -->").unwrap();
+    let wanted = format!(
+        "{before}<!-- settings:begin -->{}<!-- settings:end -->{after}",
+        documented()
+    );
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    } else {
+        assert!(readme == wanted, "run it with UPDATE_README=1");
+    }
 }

@@ -10,9 +10,11 @@
 
 mod bodies;
 mod captured;
+mod chaos;
 mod cli;
 mod config;
 mod conversion;
+mod delivered;
 mod harness;
 mod http;
 mod ingest;

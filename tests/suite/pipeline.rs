@@ -79,7 +79,7 @@ async fn the_slower_group_holds_trimming_and_the_cap_sheds() {
         .deliver(
             "orders/create",
             "one-more",
-            &crate::harness::service::order(999).to_string(),
+            crate::harness::service::order(999).to_string().as_bytes(),
         )
         .await
         .unwrap();

@@ -236,7 +236,8 @@ pub fn stream_config() -> StreamConfig {
     }
 }
 
-fn free_port() -> u16 {
+/// Free a moment ago.
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -173,23 +173,19 @@ impl Service {
     }
 
     /// Delivers a webhook as Shopify does. `Err` where there was no answer.
-    pub async fn deliver(&self, topic: &str, webhook_id: &str, body: &str) -> reqwest::Result<reqwest::Response> {
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-        mac.update(body.as_bytes());
-        let signature = base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes());
-        let request = self.client.post(self.url("/webhooks/orders")).body(body.to_owned());
-        let request = request
-            .header("x-shopify-hmac-sha256", signature)
-            .header("x-shopify-topic", topic)
-            .header("x-shopify-shop-domain", "tests.myshopify.com")
-            .header("x-shopify-webhook-id", webhook_id);
+    pub async fn deliver(&self, topic: &str, webhook_id: &str, body: &[u8]) -> reqwest::Result<reqwest::Response> {
+        let request = webhook(&self.client, &self.url(""), topic, webhook_id, body);
         request.send().await
     }
 
     /// Delivers the creation of an order; answers the status, or none where there was no answer.
     pub async fn deliver_order(&self, id: u64) -> Option<u16> {
         let answer = self
-            .deliver("orders/create", &format!("webhook-{id}"), &order(id).to_string())
+            .deliver(
+                "orders/create",
+                &format!("webhook-{id}"),
+                order(id).to_string().as_bytes(),
+            )
             .await;
         answer.ok().map(|answer| answer.status().as_u16())
     }
@@ -214,6 +210,26 @@ impl Drop for Service {
             eprintln!("--- stderr of the process:\n{}", self.stderr());
         }
     }
+}
+
+/// A webhook as Shopify signs and sends it, not yet sent. `url` is the listener's, without a path.
+pub fn webhook(
+    client: &reqwest::Client,
+    url: &str,
+    topic: &str,
+    webhook_id: &str,
+    body: &[u8],
+) -> reqwest::RequestBuilder {
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(body);
+    let signature = base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes());
+    client
+        .post(format!("{url}/webhooks/orders"))
+        .body(body.to_owned())
+        .header("x-shopify-hmac-sha256", signature)
+        .header("x-shopify-topic", topic)
+        .header("x-shopify-shop-domain", "tests.myshopify.com")
+        .header("x-shopify-webhook-id", webhook_id)
 }
 
 fn address(line: &str, before: &str) -> Option<SocketAddr> {
