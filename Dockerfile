@@ -5,7 +5,7 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
-# Dependencies first, against an empty crate: this layer is rebuilt only when Cargo.lock changes.
+# Dependencies first, against an empty crate: this layer is rebuilt only when Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src examples tests/suite \
  && echo 'fn main() {}' > src/main.rs && touch src/lib.rs tests/suite/main.rs tests/tidy.rs \
@@ -18,8 +18,9 @@ RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked --b
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /src/target/release/orderstream /usr/local/bin/orderstream
-# In a container the listener must be reachable from outside; the program then insists on secrets and tokens.
-ENV ORDERSTREAM_LISTEN_ADDR=0.0.0.0:8080 \
+# PORT makes the public listener reachable from outside (0.0.0.0); a platform's own PORT takes its place.
+# The program then insists on secrets and tokens.
+ENV PORT=8080 \
     ORDERSTREAM_LOG_FORMAT=json
 EXPOSE 8080
 USER 65532:65532

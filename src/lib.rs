@@ -2,7 +2,7 @@
 //!
 //! The way of one webhook, to be read in this order:
 //! `http/webhooks.rs` (verify) → `shopify/` (body → event) → `ingest/appender.rs` (group commit) → `stream/` (durable);
-//! then `worker/processor.rs` (read, decode, load, ack) → `warehouse/` (tables).
+//! then `worker/reader.rs` (read) → `worker/processor.rs` and `batch.rs` (decode, load, ack) → `warehouse/` (tables).
 //!
 //! This file is the map of the crate and holds no logic.
 #![cfg_attr(

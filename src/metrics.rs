@@ -122,7 +122,7 @@ pub struct Metrics {
     pub load_seconds: Histogram,
     /// Attempts that ended with the entry at fault.
     pub attempts_failed: Counter,
-    /// Entries sent to the dead letters by workers and at the door.
+    /// Entries that workers sent to the dead letters; what is quarantined at the door counts in `requests`.
     pub dead_letters: Counter,
     /// Pending entries taken over from other consumers.
     pub reclaimed: Counter,
@@ -221,7 +221,7 @@ impl Metrics {
         );
         r.register(
             "dead_letters",
-            "Entries sent to the dead letters",
+            "Entries that workers sent to the dead letters",
             self.dead_letters.clone(),
         );
         r.register(

@@ -1,6 +1,6 @@
 //! The appender: concurrent requests share round trips to the stream.
 //!
-//! Owns the queue between requests and writers, and each append's deadline. The writers ([`super::writer`]) send
+//! Owns the queue between requests and writers, and each append's deadline. The writers (`writer.rs`) send
 //! whatever has gathered since their last round trip as one flush: under load that is a group commit, and a lone request
 //! goes out at once. Invariants: the queue is bounded and never waited for; an answer comes by the deadline, whatever
 //! hangs behind; an append lives in a writer's task, so a client that hangs up cancels nothing.
