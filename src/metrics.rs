@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 /// What became of a request, or of one item of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the answer of the same name")]
 pub enum Outcome {
     Accepted,
@@ -47,12 +47,42 @@ impl Outcome {
 }
 
 /// The two ways in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the route of the same name")]
 pub enum Route {
     Webhook,
     Batch,
 }
+
+/// Label values in lower case with underscores, as Prometheus' naming guide has them.
+macro_rules! label_values {
+    ($kind:ty { $($value:ident => $text:literal),+ $(,)? }) => {
+        impl EncodeLabelValue for $kind {
+            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+                let text = match self { $(Self::$value => $text),+ };
+                text.encode(encoder)
+            }
+        }
+    };
+}
+
+label_values!(Outcome {
+    Accepted => "accepted",
+    Duplicate => "duplicate",
+    Spooled => "spooled",
+    Quarantined => "quarantined",
+    Invalid => "invalid",
+    Unauthorized => "unauthorized",
+    TooLarge => "too_large",
+    Timeout => "timeout",
+    Unavailable => "unavailable",
+    Shed => "shed",
+    Rejected => "rejected",
+});
+
+label_values!(Route { Webhook => "webhook", Batch => "batch" });
+
+label_values!(Service { Stream => "stream", Warehouse => "warehouse" });
 
 /// Labels of `orderstream_requests`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -86,7 +116,7 @@ pub struct SecretLabels {
 }
 
 /// The services this process connects to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the service of the same name")]
 pub enum Service {
     Stream,
@@ -287,4 +317,20 @@ impl Default for Metrics {
 /// 0.1 ms to 105 s in powers of two.
 fn latency() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 2.0, 21))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_are_lower_case() {
+        let metrics = Metrics::new();
+        metrics.outcomes(Route::Webhook).count(Outcome::TooLarge);
+        let text = metrics.encode().unwrap();
+        assert!(
+            text.contains(r#"orderstream_requests_total{route="webhook",outcome="too_large"} 1"#),
+            "{text}"
+        );
+    }
 }
