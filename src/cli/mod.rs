@@ -139,7 +139,7 @@ fn dispatch(command: Command, inputs: Inputs) -> Result<(), Failure> {
     // Only fails where a provider is installed already, which is then the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match command {
             Command::Run => run::run(Purpose::Run, inputs).await,
             Command::Serve => run::run(Purpose::Serve, inputs).await,
@@ -150,7 +150,10 @@ fn dispatch(command: Command, inputs: Inputs) -> Result<(), Failure> {
             Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,
         }
-    })
+    });
+    // Dropped, it would wait for name look-ups that hang in the system's resolver.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn load(purpose: Purpose, inputs: Inputs) -> Result<Config, Failure> {
