@@ -95,6 +95,8 @@ pub struct Observation {
     pub eviction_policy: Option<String>,
     /// Since any process appended to the stream, or this one did.
     pub since_accepted: Option<Duration>,
+    /// For how long this process has been looking; zero for a single look.
+    pub watched: Duration,
     /// Entries a second by which the stream grew lately; `None` where only one look was taken.
     pub growth: Option<f64>,
     /// Share of requests answered 401 lately, 0 to 1; `None` where there were too few to tell.
@@ -151,13 +153,13 @@ impl HealthReport {
 
     /// The report where the stream did not answer.
     #[must_use]
-    pub fn unreachable(detail: String) -> Self {
+    pub fn unreachable(detail: impl Into<String>) -> Self {
         Self {
             status: Status::Critical,
             checks: vec![Check {
                 name: "stream",
                 status: Status::Critical,
-                detail,
+                detail: detail.into(),
             }],
             ..Self::default()
         }

@@ -7,7 +7,16 @@ pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresh
     let levels = &thresholds.levels;
     vec![
         pending(report, thresholds),
-        length(seen, levels.length_percent),
+        filled(
+            "stream_length",
+            (seen.stream.length, seen.stream.maxlen),
+            levels.length_percent,
+        ),
+        filled(
+            "dead_letters",
+            (seen.stream.dead_letters, seen.stream.dead_letters_maxlen),
+            levels.length_percent,
+        ),
         counted("lag", report.lag, levels.lag, "entries are not yet read"),
         counted(
             "idle_consumers",
@@ -41,8 +50,8 @@ fn pending(report: &HealthReport, thresholds: &Thresholds) -> Check {
     )
 }
 
-fn length(seen: &Observation, levels: Levels) -> Check {
-    let (length, maxlen) = (seen.stream.length, seen.stream.maxlen);
+/// How near a stream is to its cap.
+fn filled(name: &'static str, (length, maxlen): (u64, u64), levels: Levels) -> Check {
     let tenths = length.saturating_mul(1000) / maxlen.max(1);
     let status = if tenths > levels.critical.saturating_mul(10) {
         Status::Critical
@@ -51,7 +60,7 @@ fn length(seen: &Observation, levels: Levels) -> Check {
     } else {
         Status::Healthy
     };
-    check("stream_length", status, format!("{length} of at most {maxlen} entries"))
+    check(name, status, format!("{length} of at most {maxlen} entries"))
 }
 
 fn counted(name: &'static str, value: Option<u64>, levels: Levels, what: &str) -> Check {
@@ -83,6 +92,10 @@ fn accepted(seen: &Observation, thresholds: &Thresholds) -> Check {
             ),
         ),
         (Some(age), _) => check(NAME, Status::Healthy, format!("last accepted {} s ago", age.as_secs())),
+        (None, Some(limit)) if seen.watched >= limit => {
+            let detail = format!("nothing accepted since the start {} s ago", seen.watched.as_secs());
+            check(NAME, Status::Warning, detail)
+        }
         (None, _) => check(NAME, Status::Healthy, "nothing accepted yet".to_owned()),
     }
 }
@@ -194,6 +207,7 @@ mod tests {
             stream: StreamReport {
                 length,
                 maxlen: 100_000,
+                dead_letters_maxlen: 10_000,
                 groups: vec![GroupReport {
                     name: "g".to_owned(),
                     ours: true,
@@ -244,6 +258,11 @@ mod tests {
                 "{length}"
             );
         }
+        for (letters, expected) in [(4_999, Healthy), (5_000, Warning), (9_010, Critical)] {
+            let mut seen = observation(0, 0, None, 0);
+            seen.stream.dead_letters = letters;
+            assert_eq!(status_of("dead_letters", &seen), expected, "{letters}");
+        }
         for (lag, expected) in [(499, Healthy), (500, Warning), (5000, Warning), (5001, Critical)] {
             assert_eq!(status_of("lag", &observation(0, 0, Some(lag), 0)), expected, "{lag}");
         }
@@ -273,6 +292,11 @@ mod tests {
         seen.since_accepted = Some(Duration::from_secs(3599));
         assert_eq!(status_of("accepted", &seen), Status::Healthy);
         seen.since_accepted = Some(Duration::from_secs(3600));
+        assert_eq!(status_of("accepted", &seen), Status::Warning);
+        seen.since_accepted = None;
+        seen.watched = Duration::from_secs(3599);
+        assert_eq!(status_of("accepted", &seen), Status::Healthy);
+        seen.watched = Duration::from_secs(3600);
         assert_eq!(status_of("accepted", &seen), Status::Warning);
         seen.unauthorized = Some(0.49);
         assert_eq!(status_of("unauthorized", &seen), Status::Healthy);

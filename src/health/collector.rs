@@ -58,7 +58,7 @@ impl Health {
         metrics: Metrics,
         roles: &Roles,
     ) -> Self {
-        let (publish, report) = watch::channel(Arc::default());
+        let (publish, report) = watch::channel(Arc::new(HealthReport::unreachable("not looked at yet")));
         let health = Self {
             report,
             confirmed: Moment::never(),
@@ -135,10 +135,12 @@ impl Collector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sustained = Sustained::new(self.thresholds.levels.after);
         let mut lately = Lately::default();
+        let began = Instant::now();
         loop {
             ticks.tick().await;
             let report = match patiently(observe(&*self.stream)).await {
                 Ok(mut seen) => {
+                    seen.watched = began.elapsed();
                     lately.look(&mut seen, &self.health, Instant::now());
                     self.export(&seen);
                     let mut report = HealthReport::judge(&seen, &self.thresholds);

@@ -61,6 +61,8 @@ pub(crate) enum Problem {
     Overloaded,
     /// The stream is at its cap.
     StreamFull,
+    /// The dead letters are at their cap.
+    DeadLettersFull,
     /// The stream did not confirm in time.
     StreamUnavailable,
     /// Valid events, and the stream took none of them.
@@ -165,6 +167,8 @@ impl Problem {
                 "Too much is in flight. Send it again later."),
             Self::StreamFull => facts(503, "stream_full", Unavailable, KEEP,
                 "The stream is at its cap. Send it again later."),
+            Self::DeadLettersFull => facts(503, "dead_letters_full", Unavailable, KEEP,
+                "The delivery can only be quarantined, and the dead letters are at their cap. Send it again later."),
             Self::StreamUnavailable => facts(503, "stream_unavailable", Unavailable, KEEP,
                 "The stream did not confirm in time. Send it again; what is stored is not stored twice."),
             Self::NothingStored(_) => facts(503, "nothing_stored", Unavailable, KEEP,

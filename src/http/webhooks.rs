@@ -194,8 +194,11 @@ impl<'a> Arrival<'a> {
             fields,
         };
         let receipt = state.appender.append(letter).await;
-        let (Receipt::Accepted(id) | Receipt::Duplicate(id) | Receipt::Conflict(id)) =
-            receipt.map_err(|error| self.unconfirmed(error))?;
+        let (Receipt::Accepted(id) | Receipt::Duplicate(id) | Receipt::Conflict(id)) = receipt.map_err(|error| {
+            let full = matches!(error, AppendError::Full);
+            let problem = self.unconfirmed(error);
+            if full { Problem::DeadLettersFull } else { problem }
+        })?;
         tracing::warn!(event_id, request_id = self.request_id(), reason, "quarantined");
         Ok(self.taken("quarantined", id, Outcome::Quarantined))
     }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use orderstream::config::KeepRaw;
 
 use crate::harness::eventually;
-use crate::harness::ingest::{Service, Settings, event, order, webhook};
+use crate::harness::ingest::{Service, Settings, event, order, signed, webhook};
 use crate::harness::redis::RedisServer;
-use crate::harness::wire::{Wire, get, request};
+use crate::harness::wire::{Wire, ask, get, request};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -242,6 +242,31 @@ async fn at_the_cap_it_sheds_and_loses_nothing() {
     assert_eq!(entries(&redis).await, 5);
     eventually("health says so", LONG, async || {
         (get(service.public, "/health").await.status == 503).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_at_their_cap_are_named() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.stream.dead_letters_maxlen = 1;
+    settings.health.after = Duration::ZERO;
+    let service = Service::start_with(settings).await.ready().await;
+    let quarantined = ask(service.public, &signed("orders/create", "q-1", b"{}")).await;
+    assert_eq!(quarantined.json()["status"], "quarantined");
+    let refused = ask(service.public, &signed("orders/create", "q-2", b"{}")).await;
+    assert_eq!(
+        (refused.status, &refused.json()["code"]),
+        (503, &"dead_letters_full".into())
+    );
+    assert_eq!(service.webhook("w-1", &order(1)).await.status, 200);
+    eventually("the report says so", LONG, async || {
+        let report = get(service.public, "/health").await.json();
+        let checks = report["checks"].as_array()?.clone();
+        let check = checks.into_iter().find(|check| check["name"] == "dead_letters")?;
+        (check["status"] == "critical").then_some(())
     })
     .await;
     service.stop().await;
