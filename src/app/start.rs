@@ -51,7 +51,8 @@ pub(super) fn say_where(config: &Config, listeners: &Listeners, purpose: Purpose
     );
 }
 
-/// Reaches the stream, however long that takes, and says what an operator should change about it.
+/// Reaches the stream, however long that takes, and says what an operator should change about it. The group exists
+/// afterwards, workers or not: from then on its lag is known, and nothing it has yet to read is trimmed.
 pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
     let mut outage = Outage::of("reaching the stream");
     let report = loop {
@@ -70,6 +71,11 @@ pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
     for warning in report.warnings {
         warn!("{warning}");
     }
+    let mut outage = Outage::of("creating the consumer group");
+    while let Err(error) = stream.ensure_group().await {
+        tokio::time::sleep(outage.failed(&error)).await;
+    }
+    outage.over();
 }
 
 /// Reaches the warehouse, however long that takes; its schema is up to date afterwards.

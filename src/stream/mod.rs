@@ -247,7 +247,8 @@ pub trait Stream: Send + Sync + 'static {
     /// Answers false, and changes nothing, where the dead letters are at their cap.
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<bool, StreamError>;
 
-    /// Removes acked entries beyond what is to be retained; never one that a group still needs.
+    /// Removes acked entries beyond what is to be retained; never one that a group still needs, and none while ours is
+    /// missing, since it is going to be created at 0.
     async fn trim(&self) -> Result<Trimmed, StreamError>;
 
     /// Removes consumers that were silent for `silent` and have nothing pending; answers their names.

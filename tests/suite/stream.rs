@@ -89,6 +89,7 @@ conformance! {
     a_dead_letter_is_written_and_acked_in_one_step
     silent_consumers_go_unless_they_hold_entries
     a_stream_without_groups_is_never_trimmed
+    nothing_goes_as_long_as_our_group_is_missing
     acked_entries_are_trimmed_down_to_what_is_retained
     near_the_cap_retained_entries_go_too
     acked_entries_behind_an_old_pending_one_are_removed_singly

@@ -287,6 +287,7 @@ impl Stream for RedisStream {
         let mut cursor = self.trim_cursor.lock().await;
         let mut script = scripts::TRIM.key(&self.keys.stream);
         script
+            .arg(&self.keys.group)
             .arg(self.keys.retain_acked)
             .arg(self.keys.maxlen)
             .arg(&*cursor)

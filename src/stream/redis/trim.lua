@@ -1,8 +1,9 @@
--- Removes acked entries: beyond those retained, and beyond 90 % of the cap. Never one that any group still needs.
--- KEYS: stream. ARGV: acked entries to retain, cap, cursor of the walk, most entries walked over in one call.
+-- Removes acked entries: beyond those retained, and beyond 90 % of the cap. Never one that any group still needs, and
+-- nothing as long as our own group is missing: it is going to be created at 0, so it needs everything.
+-- KEYS: stream. ARGV: our group, acked entries to retain, cap, cursor of the walk, most entries walked over in one call.
 -- Answers: entries removed from the old end, entries removed behind an old pending one, cursor for the next call.
 local stream = KEYS[1]
-local retain, cap, cursor, most = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local ours, retain, cap, cursor, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 
 -- Ids are compared as text: their halves are 64 bits wide, and Lua's numbers hold 53.
 local function below(a, b)
@@ -40,16 +41,13 @@ end
 
 local length = redis.call('XLEN', stream)
 local groups = length > 0 and redis.call('XINFO', 'GROUPS', stream) or {}
-if #groups == 0 then
-  return { 0, 0, '0-0' }
-end
-
 -- floor: the oldest id that any group needs. delivered: up to here every group was handed out everything.
 -- A group that XGROUP SETID moved back needs entries below its pending ones: hence the smaller of the two.
-local floor, delivered, lag, pending
+local floor, delivered, lag, pending, has_ours
 lag, pending = 0, 0
-for i, flat in ipairs(groups) do
+for _, flat in ipairs(groups) do
   local group = fields(flat)
+  has_ours = has_ours or group.name == ours
   local last = group['last-delivered-id']
   local needs = after(last)
   if group.pending > 0 then
@@ -67,6 +65,10 @@ for i, flat in ipairs(groups) do
   pending = pending + group.pending
   -- An unknown lag counts as the whole stream: nothing is then beyond what is retained, only the cap still trims.
   lag = math.max(lag, group.lag or length)
+end
+
+if not has_ours then
+  return { 0, 0, '0-0' }
 end
 
 local acked = math.max(0, length - lag - pending)

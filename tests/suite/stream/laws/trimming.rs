@@ -33,6 +33,27 @@ pub async fn a_stream_without_groups_is_never_trimmed(store: &dyn Store) {
     assert_eq!(stream.report().await.unwrap().length, 10);
 }
 
+pub async fn nothing_goes_as_long_as_our_group_is_missing(store: &dyn Store) {
+    let ours = StreamConfig {
+        maxlen: 100,
+        retain_acked: 0,
+        ..stream_config()
+    };
+    let (stream, others) = (
+        store.open(&ours),
+        store.open(&StreamConfig {
+            group: "analysts".to_owned(),
+            ..ours.clone()
+        }),
+    );
+    others.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..100).await;
+    others.ack(&ids(&read(&*others, "b", 100).await), &[]).await.unwrap();
+    assert_eq!(trim_all(&*stream).await, Trimmed::default(), "even at the cap");
+    stream.ensure_group().await.unwrap();
+    assert_eq!(ids(&read(&*stream, "a", 100).await), appended);
+}
+
 pub async fn acked_entries_are_trimmed_down_to_what_is_retained(store: &dyn Store) {
     let config = StreamConfig {
         retain_acked: 10,
