@@ -19,7 +19,7 @@ const CHUNK_ENTRIES: usize = 256;
 /// Bytes of one script call, likewise.
 const CHUNK_BYTES: usize = 4 << 20;
 /// How long the last seen length of the stream may be relied on for plain XADDs.
-const ROOM_FRESH: Duration = Duration::from_secs(1);
+const ROOM_FRESH: Duration = Duration::from_millis(100);
 
 pub(super) struct RedisWriter {
     server: Arc<Server>,
@@ -62,12 +62,13 @@ impl RedisWriter {
         self.judge(outcomes)
     }
 
-    /// Whether plain XADDs cannot meet the cap, whatever other writers do meanwhile.
+    /// Whether plain XADDs cannot meet the cap: so much room was there a moment ago that other writers cannot have filled
+    /// it meanwhile.
     fn has_ample_room(&self, entries: &[NewEntry]) -> bool {
         self.keys.dedupe_window.is_none()
             && entries.iter().all(|entry| entry.destination == Destination::Stream)
             && self.room.is_some_and(|(room, seen)| {
-                seen.elapsed() < ROOM_FRESH && room > self.keys.maxlen / 10 + entries.len() as u64
+                seen.elapsed() < ROOM_FRESH && room > self.keys.maxlen / 2 + entries.len() as u64
             })
     }
 
