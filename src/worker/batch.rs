@@ -21,7 +21,8 @@ use crate::stream::{Delivered, StreamId};
 /// Entries decoded before other tasks of the thread get their turn.
 const DECODED_AT_ONCE: usize = 32;
 
-/// Failures in a row after which smaller loads are tried: a batch too large for a timeout would fail for ever.
+/// Failures in a row after which smaller loads are tried: a batch too large for a timeout would fail for ever. Once lost,
+/// patience does not come back within a batch: its other parts are as large.
 const PATIENCE: u32 = 5;
 
 /// Settles a batch; answers the entries that are to be tried alone later.
@@ -88,6 +89,7 @@ async fn load(
 ) -> Unsettled {
     let mut unsettled = Unsettled::default();
     let mut outage = Outage::of("loading");
+    let mut impatient = false;
     let mut ranges: Vec<_> = std::iter::once(0..records.len()).collect();
     while let Some(range) = ranges.pop() {
         if range.is_empty() {
@@ -108,7 +110,7 @@ async fn load(
                 if !rest(outage.failed(&error), stop).await {
                     return unsettled;
                 }
-                let impatient = outage.failures() > PATIENCE;
+                impatient |= outage.failures() > PATIENCE;
                 if impatient && range.len() > 1 {
                     ranges.extend(halves(range));
                 } else if impatient && consumer.handler.ready().await.is_ok() {

@@ -1,7 +1,8 @@
 //! The processor: settles one consumer's batches in order, and tries suspects alone when they are due.
 //!
 //! Invariants: the handler works on one thing at a time and in order of arrival, while the next batch is already being
-//! decoded; an entry that waits for its next try never holds up the others; at the end nothing is half done.
+//! decoded; an entry that waits for its next try never holds up the others, and tries alone take turns with new
+//! work; at the end nothing is half done.
 
 use std::sync::Arc;
 
@@ -26,23 +27,30 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<D
     let mut waiting = Waiting::new(read_count.saturating_mul(4));
     let mut jobs: JoinSet<Vec<Suspect>> = JoinSet::new();
     let mut last = Turn::first();
+    let mut tried_last = false;
     loop {
         if jobs.is_empty() {
             consumer.loading.rest();
         }
         let has_place = jobs.len() < AT_ONCE;
         let due = waiting.next_due();
+        // After the stop no suspect is tried any more, so none may keep the inbox from being emptied.
+        let stopping = stop.is_cancelled();
+        let takes_more = has_place && (stopping || !waiting.is_behind(read_count));
+        let gives_way = tried_last && takes_more && !inbox.is_empty();
         tokio::select! {
             biased;
             Some(ended) = jobs.join_next() => set_aside(&consumer, &mut waiting, resume(ended).unwrap_or_default()),
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if has_place && due.is_some() && !stop.is_cancelled() => {
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if has_place && due.is_some() && !stopping && !gives_way => {
+                tried_last = true;
                 if let Some(suspect) = waiting.pop() {
                     let turn = last.next();
                     jobs.spawn(trial::run(Arc::clone(&consumer), suspect, turn, stop.clone()));
                 }
             }
-            delivered = inbox.recv(), if has_place && !waiting.is_behind(read_count) => {
+            delivered = inbox.recv(), if takes_more => {
                 let Some(delivered) = delivered else { break };
+                tried_last = false;
                 let together = sort_out(&consumer, &mut waiting, delivered);
                 if !together.is_empty() {
                     let turn = last.next();

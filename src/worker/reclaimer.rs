@@ -23,16 +23,16 @@ pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Deliv
     let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let mut outage = Outage::of("reclaiming");
     while rest(spread(pause, rand::random()), &stop).await {
-        if consumer.handler.ready().await.is_err() {
-            continue;
+        match stop.run_until_cancelled(consumer.handler.ready()).await {
+            None => return,
+            Some(Err(_)) => continue,
+            Some(Ok(())) => {}
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            pass = pass(&consumer, &batches) => match pass {
-                Ok(()) => outage.over(),
-                Err(error) => {
-                    outage.failed(&error);
-                }
+        match stop.run_until_cancelled(pass(&consumer, &batches)).await {
+            None => return,
+            Some(Ok(())) => outage.over(),
+            Some(Err(error)) => {
+                outage.failed(&error);
             }
         }
     }

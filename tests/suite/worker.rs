@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use orderstream::worker::{Handled, Handler, HandlerError, Loader, Workers};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::eventually;
-use crate::harness::redis::stream_config;
+use crate::harness::redis::{RedisServer, stream_config};
 use crate::harness::service::{Service, Settings, event};
 use crate::harness::site::{PATIENCE, Site};
 
@@ -169,6 +170,7 @@ async fn work_with_a_killer() {
 struct Moody {
     taken: Mutex<BTreeSet<String>>,
     at_most: usize,
+    refused: AtomicUsize,
 }
 
 #[async_trait]
@@ -179,6 +181,7 @@ impl Handler for Moody {
             .map(|record| record.event.event_id.as_str().to_owned())
             .collect();
         if ids.len() > self.at_most {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(HandlerError {
                 class: Class::Transient,
                 message: "took too long".to_owned(),
@@ -203,18 +206,10 @@ async fn a_handler_of_ones_own_may_panic_and_may_be_slow() {
     let stream = RedisStream::new(&site.redis.config(), &stream_config(), metrics.clone()).unwrap();
     let handler = Arc::new(Moody {
         taken: Mutex::default(),
-        at_most: 16,
+        at_most: 8,
+        refused: AtomicUsize::new(0),
     });
-    let config = WorkerConfig {
-        workers: 1,
-        consumer: "tests".to_owned(),
-        read_count: 500,
-        block: Duration::from_millis(100),
-        max_deliveries: 2,
-        claim_idle: Duration::from_secs(60),
-        retry_delay: Duration::from_millis(10),
-        consumer_ttl: Duration::from_secs(3600),
-    };
+    let config = worker_config();
     let workers = Workers::new(Arc::new(stream), handler.clone(), &config, &metrics);
     let stop = CancellationToken::new();
     let watching = async {
@@ -228,10 +223,95 @@ async fn a_handler_of_ones_own_may_panic_and_may_be_slow() {
     tokio::join!(workers.run(stop.clone()), watching);
     assert_eq!(workers.held(), 0);
     assert!(workers.is_live());
+    let refused = handler.refused.load(Ordering::Relaxed);
+    assert_eq!(refused, 6 + 2, "patience is lost once, not for each half");
     let letters = site.letters().await;
     assert_eq!(letters[0]["event_id"], "event-7");
     assert_eq!(letters[0]["error"], "the handler panicked");
     assert_eq!(site.pending().await, Some(0));
+}
+
+fn worker_config() -> WorkerConfig {
+    WorkerConfig {
+        workers: 1,
+        consumer: "tests".to_owned(),
+        read_count: 500,
+        block: Duration::from_millis(100),
+        max_deliveries: 2,
+        claim_idle: Duration::from_secs(60),
+        retry_delay: Duration::from_millis(10),
+        consumer_ttl: Duration::from_secs(3600),
+    }
+}
+
+/// Takes nothing so many times, then is asked to stop.
+struct Rejecting {
+    calls_left: AtomicUsize,
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl Handler for Rejecting {
+    async fn handle(&self, _: &[EventRecord<'_>]) -> Result<Handled, HandlerError> {
+        if self.calls_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.stop.cancel();
+        }
+        Err(HandlerError::new(Class::Poison, "no"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_with_many_suspects_due_ends_in_order() {
+    let site = Site::new().await;
+    for id in 1..=8 {
+        site.produce(&event(id)).await;
+    }
+    let config = WorkerConfig {
+        read_count: 2,
+        max_deliveries: 9,
+        retry_delay: Duration::from_secs(1),
+        ..worker_config()
+    };
+    let stop = CancellationToken::new();
+    // Four pairs, each tried together and then one by one; the next call is a try alone, with six more due.
+    let handler = Rejecting {
+        calls_left: AtomicUsize::new(4 * 3 + 1),
+        stop: stop.clone(),
+    };
+    let metrics = Metrics::new();
+    let stream = RedisStream::new(&site.redis.config(), &stream_config(), metrics.clone()).unwrap();
+    let workers = Workers::new(Arc::new(stream), Arc::new(handler), &config, &metrics);
+    tokio::time::timeout(PATIENCE, workers.run(stop)).await.unwrap();
+    assert_eq!(site.pending().await, Some(8));
+}
+
+/// Never says whether it is ready; stops once it was asked.
+struct Hanging(CancellationToken);
+
+#[async_trait]
+impl Handler for Hanging {
+    async fn handle(&self, _: &[EventRecord<'_>]) -> Result<Handled, HandlerError> {
+        Ok(Handled::default())
+    }
+
+    async fn ready(&self) -> Result<(), HandlerError> {
+        self.0.cancel();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_hangs_does_not_hold_up_the_stop() {
+    let redis = RedisServer::start().await;
+    let stop = CancellationToken::new();
+    let config = WorkerConfig {
+        claim_idle: Duration::from_millis(100),
+        ..worker_config()
+    };
+    let metrics = Metrics::new();
+    let stream = RedisStream::new(&redis.config(), &stream_config(), metrics.clone()).unwrap();
+    let workers = Workers::new(Arc::new(stream), Arc::new(Hanging(stop.clone())), &config, &metrics);
+    tokio::time::timeout(PATIENCE, workers.run(stop)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
