@@ -8,6 +8,7 @@
 mod convert;
 mod headers;
 mod identity;
+mod lenient;
 mod order;
 mod redact;
 mod refund;

@@ -1,15 +1,15 @@
 //! The whole order.
 //!
-//! Owns which of Shopify's order fields mean what in an event. Nulls count as absent everywhere.
+//! Owns which of Shopify's order fields mean what in an event. Nulls count as absent everywhere. What makes the order
+//! one (id, total, currency, lines with quantity and price) is read strictly, what is only nice to know leniently.
 
-use std::borrow::Cow;
-
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
 
 use super::ConvertError;
+use super::lenient::{self, LossyText};
 use super::refund::{self, RefundBody};
-use crate::event::{Amount, Id, Item, OrderEvent, Text, Timestamp, json};
+use crate::event::{Amount, Id, Item, OrderEvent, Text, Timestamp, is_currency, json};
 
 /// Shopify's order, as far as an event needs it.
 #[derive(Debug, Deserialize)]
@@ -18,21 +18,25 @@ struct OrderBody<'a> {
     id: Option<Id<'a>>,
     #[serde(borrow)]
     name: Option<LossyText<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     created_at: Option<Timestamp<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     processed_at: Option<Timestamp<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     updated_at: Option<Timestamp<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     cancelled_at: Option<Timestamp<'a>>,
     #[serde(borrow)]
     currency: Option<Text<'a>>,
     total_price: Option<Amount>,
+    #[serde(default, deserialize_with = "lenient::amount")]
     subtotal_price: Option<Amount>,
+    #[serde(default, deserialize_with = "lenient::amount")]
     total_discounts: Option<Amount>,
+    #[serde(default, deserialize_with = "lenient::amount")]
     total_tax: Option<Amount>,
     taxes_included: Option<bool>,
+    #[serde(default, deserialize_with = "lenient::amount")]
     current_total_price: Option<Amount>,
     #[serde(borrow)]
     presentment_currency: Option<Text<'a>>,
@@ -80,6 +84,7 @@ struct LineItem<'a> {
     quantity: i64,
     current_quantity: Option<i64>,
     price: Amount,
+    #[serde(default, deserialize_with = "lenient::amount")]
     total_discount: Option<Amount>,
     discount_allocations: Option<Vec<Allocation>>,
     tax_lines: Option<Vec<Priced>>,
@@ -87,12 +92,14 @@ struct LineItem<'a> {
 
 #[derive(Debug, Deserialize)]
 struct Allocation {
-    amount: Amount,
+    #[serde(default, deserialize_with = "lenient::amount")]
+    amount: Option<Amount>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Priced {
-    price: Amount,
+    #[serde(default, deserialize_with = "lenient::amount")]
+    price: Option<Amount>,
 }
 
 /// One amount in the shop's and in the customer's currency.
@@ -106,27 +113,10 @@ pub(super) struct MoneySet<'a> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Money<'a> {
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub(super) amount: Option<Amount>,
     #[serde(borrow)]
     pub(super) currency_code: Option<Text<'a>>,
-}
-
-/// Text that a merchant typed. A NUL in it, which PostgreSQL refuses, becomes U+FFFD: nobody should lose an order over
-/// a character in a title.
-#[derive(Debug)]
-struct LossyText<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for LossyText<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Any<'a>(#[serde(borrow)] Cow<'a, str>);
-        let Any(text) = Any::deserialize(deserializer)?;
-        Ok(Self(if text.contains('\0') {
-            Cow::Owned(text.replace('\0', "\u{FFFD}"))
-        } else {
-            text
-        }))
-    }
 }
 
 /// Fills the event from an order's body.
@@ -142,15 +132,11 @@ pub(super) fn read<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEve
     else {
         return Err(order.missing());
     };
-    let total_shipping = match order.total_shipping_price_set.and_then(|set| set.shop_money?.amount) {
-        Some(amount) => Some(amount),
-        None => sum(
-            order.shipping_lines.as_deref(),
-            |line| line.price,
-            "shipping_lines[].price",
-        )?,
-    };
-    let presentment_currency = order.presentment_currency;
+    let total_shipping = order
+        .total_shipping_price_set
+        .and_then(|set| set.shop_money?.amount)
+        .or_else(|| sum(order.shipping_lines.as_deref()?, |line| line.price));
+    let presentment_currency = order.presentment_currency.filter(|code| is_currency(code.as_str()));
     // Where the two places disagree about the currency, an amount without a certain currency is worth nothing.
     let presentment_total_amount = order
         .total_price_set
@@ -177,7 +163,7 @@ pub(super) fn read<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEve
         order_id: id,
         customer_id: order.customer.and_then(|customer| customer.id),
         total_amount: Some(total_price),
-        items: Some(line_items.into_iter().map(item).collect::<Result<_, _>>()?),
+        items: Some(line_items.into_iter().map(item).collect()),
         name: order.name.map(Text::from),
         created_at: order.created_at,
         processed_at: order.processed_at,
@@ -224,20 +210,16 @@ impl OrderBody<'_> {
     }
 }
 
-fn item(line: LineItem<'_>) -> Result<Item<'_>, ConvertError> {
+fn item(line: LineItem<'_>) -> Item<'_> {
     // Allocations hold every discount, shown on the line or on the order; `total_discount` only the former, and both
     // may be there for the same money: never add them. (Shopify staff in the announcement of discount applications,
     // community.shopify.com, API Announcements 416581.) Bodies before 2018 have no allocations.
     let allocations = line.discount_allocations.as_deref().filter(|list| !list.is_empty());
     let discount = match allocations {
-        Some(list) => sum(
-            Some(list),
-            |one| one.amount,
-            "line_items[].discount_allocations[].amount",
-        )?,
+        Some(list) => sum(list, |one| one.amount),
         None => line.total_discount,
     };
-    Ok(Item {
+    Item {
         sku: line.sku.map(|LossyText(sku)| Id(sku)),
         qty: line.quantity,
         price: line.price,
@@ -247,30 +229,12 @@ fn item(line: LineItem<'_>) -> Result<Item<'_>, ConvertError> {
         title: line.title.map(Text::from),
         current_qty: line.current_quantity,
         discount,
-        tax: sum(
-            line.tax_lines.as_deref(),
-            |tax| tax.price,
-            "line_items[].tax_lines[].price",
-        )?,
-    })
-}
-
-/// The exact sum of a list; `None` where there is no list.
-pub(super) fn sum<T>(
-    list: Option<&[T]>,
-    amount: impl Fn(&T) -> Amount,
-    field: &'static str,
-) -> Result<Option<Amount>, ConvertError> {
-    list.map(|list| {
-        list.iter()
-            .try_fold(Amount::default(), |total, one| total.checked_add(amount(one)))
-            .ok_or(ConvertError::Overflow(field))
-    })
-    .transpose()
-}
-
-impl<'a> From<LossyText<'a>> for Text<'a> {
-    fn from(LossyText(text): LossyText<'a>) -> Self {
-        Text(text)
+        tax: line.tax_lines.as_deref().and_then(|lines| sum(lines, |tax| tax.price)),
     }
+}
+
+/// The exact sum; `None` where an amount is missing or the sum has more digits than can be kept.
+pub(super) fn sum<T>(list: &[T], amount: impl Fn(&T) -> Option<Amount>) -> Option<Amount> {
+    list.iter()
+        .try_fold(Amount::default(), |total, one| total.checked_add(amount(one)?))
 }

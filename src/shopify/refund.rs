@@ -5,6 +5,7 @@
 use serde::Deserialize;
 
 use super::ConvertError;
+use super::lenient;
 use super::order::{MoneySet, sum};
 use crate::event::{Amount, Id, Refund, Text, Timestamp, is_currency};
 
@@ -15,9 +16,9 @@ pub(super) struct RefundBody<'a> {
     pub(super) id: Option<Id<'a>>,
     #[serde(borrow)]
     pub(super) order_id: Option<Id<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     processed_at: Option<Timestamp<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     created_at: Option<Timestamp<'a>>,
     #[serde(borrow)]
     transactions: Option<Vec<Transaction<'a>>>,
@@ -41,6 +42,7 @@ struct Transaction<'a> {
 
 #[derive(Debug, Deserialize)]
 struct RefundLine {
+    #[serde(default, deserialize_with = "lenient::amount")]
     total_tax: Option<Amount>,
 }
 
@@ -56,20 +58,19 @@ pub(super) fn read<'a>(body: RefundBody<'a>, order_currency: Option<&Text<'a>>) 
         .flatten()
         .filter_map(Transaction::paid_back)
         .collect();
-    let amount = sum(Some(&paid), |(amount, _)| *amount, "transactions[].amount")?.unwrap_or_default();
+    let amount = sum(&paid, |(amount, _)| Some(*amount)).ok_or(ConvertError::Overflow("transactions[].amount"))?;
     let mut currencies = paid.into_iter().filter_map(|(_, currency)| currency);
     let paid_in = currencies.next();
     if currencies.any(|other| Some(&other) != paid_in.as_ref()) {
         return Err(ConvertError::MixedCurrencies);
     }
-    let taxes: Option<Vec<_>> = body
-        .refund_line_items
-        .map(|lines| lines.into_iter().filter_map(|line| line.total_tax).collect());
     Ok(Refund {
         refund_id,
         processed_at: body.processed_at.or(body.created_at),
         amount,
-        tax: sum(taxes.as_deref(), |tax| *tax, "refund_line_items[].total_tax")?,
+        tax: body
+            .refund_line_items
+            .and_then(|lines| sum(&lines, |line| line.total_tax)),
         currency: paid_in
             .or_else(|| known_currency(body.total_duties_set?.shop_money?.currency_code))
             .or_else(|| order_currency.cloned()),

@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use super::lenient;
 use super::refund::{self, RefundBody};
 use super::{ConvertError, DeliveryHints};
 use crate::event::{Id, OrderEvent, Text, Timestamp, is_currency, json};
@@ -15,13 +16,13 @@ struct ThinBody<'a> {
     id: Option<Id<'a>>,
     #[serde(borrow)]
     order_id: Option<Id<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     committed_at: Option<Timestamp<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     processed_at: Option<Timestamp<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     updated_at: Option<Timestamp<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     created_at: Option<Timestamp<'a>>,
     #[serde(borrow)]
     currency: Option<Text<'a>>,

@@ -221,6 +221,26 @@ fn a_nul_in_a_title_costs_the_character_only() {
 }
 
 #[test]
+fn what_is_only_nice_to_know_never_costs_the_order() {
+    let body = br#"{"id":1,"name":1042,"source_name":580111,"total_price":"1.00","currency":"USD",
+        "presentment_currency":"cad","total_price_set":{"presentment_money":{"amount":"","currency_code":"cad"}},
+        "updated_at":"2026-01-31T21:30:02-05:00","processed_at":"","cancelled_at":"","subtotal_price":"",
+        "total_tax":1.7763568394002505e-15,"total_discounts":"none","current_total_price":{},
+        "shipping_lines":[{"price":"5.00"},{"price":null}],
+        "line_items":[{"title":12.50,"sku":90071992547409931234567890,"quantity":1,"price":"1.00",
+            "discount_allocations":[{"amount":"0.10"},{}],"tax_lines":[{"price":"0.20"},{"price":""}]}]}"#;
+    assert_eq!(
+        convert("orders/create", body, &DeliveryHints::default()).unwrap(),
+        json!({
+            "event_type": "order.created", "timestamp": "2026-01-31T21:30:02-05:00", "order_id": "1",
+            "customer_id": null, "total_amount": "1.00", "currency": "USD", "name": "1042", "source_name": "580111",
+            "updated_at": "2026-01-31T21:30:02-05:00",
+            "items": [{"title": "12.50", "sku": "90071992547409931234567890", "qty": "1", "price": "1.00"}],
+        })
+    );
+}
+
+#[test]
 fn a_disagreement_about_the_customers_currency_leaves_the_amount_out() {
     let body = br#"{"id":1,"total_price":"1.00","currency":"USD","presentment_currency":"CAD","line_items":[],
         "total_price_set":{"presentment_money":{"amount":"0.90","currency_code":"EUR"}}}"#;
@@ -271,9 +291,11 @@ fn a_body_that_is_no_event_gets_a_reason_without_its_content() {
         ),
         (
             "refunds/create",
-            br#"{"id":1,"order_id":2,"refund_line_items":[{"total_tax":79228162514264337593543950335},{"total_tax":1}]}"#.to_vec(),
-            "refund_line_items[].total_tax: the sum has more digits",
+            br#"{"id":1,"order_id":2,"transactions":[{"kind":"refund","status":"success","amount":79228162514264337593543950335},{"kind":"refund","status":"success","amount":1}]}"#.to_vec(),
+            "transactions[].amount: the sum has more digits",
         ),
+        ("orders/create", whole(r#""refunds":[{"id":2,"transactions":[{"kind":"refund","status":"success","amount":"secret"}]}]"#), "refunds[0].transactions[0].amount: expected an exact decimal"),
+        ("orders/create", br#"{"id":1,"total_price":1.7763568394002505e-15,"currency":"EUR","line_items":[]}"#.to_vec(), "total_price: expected an exact decimal"),
     ] {
         let shown = convert(topic, &body, &DeliveryHints::default()).unwrap_err();
         assert!(shown.contains(reason), "{reason}: {shown}");

@@ -1,0 +1,54 @@
+//! Fields that an event can do without.
+//!
+//! Owns how forgivingly they are read: nobody should lose an order over a character in a title or a digit in a tax.
+
+use std::borrow::Cow;
+
+use serde::de::{Error, Unexpected};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::event::{Amount, Text, Timestamp};
+
+/// An amount where it can be kept exactly, else none (`""`, or what a float made of nothing: `1.7763568394002505e-15`).
+pub(super) fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
+    let raw = Option::<&RawValue>::deserialize(deserializer)?;
+    Ok(raw.and_then(|raw| serde_json::from_str(raw.get()).ok()))
+}
+
+/// A point in time; `""` is none, and anything else an error: it says on which day an order counts.
+pub(super) fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp<'de>>, D::Error> {
+    let text = Option::<Text<'de>>::deserialize(deserializer)?.filter(|text| !text.as_str().is_empty());
+    text.map(Timestamp::parse)
+        .transpose()
+        .map_err(|_| Error::invalid_value(Unexpected::Other("text"), &"a point in time (RFC 3339) or \"\""))
+}
+
+/// Text that a merchant or an app wrote. A number is its digits as they stand, and a NUL, which PostgreSQL refuses,
+/// becomes U+FFFD.
+#[derive(Debug)]
+pub(super) struct LossyText<'a>(pub(super) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for LossyText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Any<'a>(#[serde(borrow)] Cow<'a, str>);
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        if raw.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
+            return Ok(Self(raw.into()));
+        }
+        let Any(text) = serde_json::from_str(raw)
+            .map_err(|_| Error::invalid_type(Unexpected::Other("value"), &"a string or a number"))?;
+        Ok(Self(if text.contains('\0') {
+            Cow::Owned(text.replace('\0', "\u{FFFD}"))
+        } else {
+            text
+        }))
+    }
+}
+
+impl<'a> From<LossyText<'a>> for Text<'a> {
+    fn from(LossyText(text): LossyText<'a>) -> Self {
+        Text(text)
+    }
+}
