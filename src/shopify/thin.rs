@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::lenient;
+use super::lenient::{self, LossyText};
 use super::refund::{self, RefundBody};
 use super::{ConvertError, DeliveryHints};
 use crate::event::{Id, OrderEvent, Text, Timestamp, is_currency, json};
@@ -16,6 +16,8 @@ struct ThinBody<'a> {
     id: Option<Id<'a>>,
     #[serde(borrow)]
     order_id: Option<Id<'a>>,
+    #[serde(borrow)]
+    admin_graphql_api_order_id: Option<LossyText<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     committed_at: Option<Timestamp<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
@@ -94,15 +96,19 @@ pub(super) fn note<'a>(
 }
 
 impl<'a> ThinBody<'a> {
-    /// The header's order id stands in where the body has none (risk assessments: `"order_id": null`).
+    /// The order's global id stands in where the body has no other, and then the header's (risk assessments:
+    /// `"order_id": null`).
     fn fill(
         self,
         blank: OrderEvent<'a>,
         hints: &'a DeliveryHints<'_>,
         field: &'static str,
     ) -> Result<OrderEvent<'a>, ConvertError> {
+        let global_id = self.admin_graphql_api_order_id;
         let order_id = self
             .order_id
+            .map(|id| in_global_id(id.as_str()).unwrap_or(id))
+            .or_else(|| in_global_id(&global_id?.0))
             .or_else(|| hints.order_id.map(Id::from))
             .ok_or_else(|| missing(field))?;
         Ok(OrderEvent {
@@ -117,6 +123,13 @@ impl<'a> ThinBody<'a> {
             ..blank
         })
     }
+}
+
+/// The number in `gid://shopify/Order/123`, by which every other body knows the order.
+fn in_global_id(id: &str) -> Option<Id<'static>> {
+    let digits = id.strip_prefix("gid://shopify/Order/")?;
+    let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    number.then(|| Id::from(digits.to_owned()))
 }
 
 fn missing(field: &'static str) -> ConvertError {

@@ -190,6 +190,23 @@ fn hints_stand_in_for_what_a_thin_body_lacks() {
     let body = br#"{"order_id":null,"created_at":null,"risk_level":"medium"}"#;
     let event = convert("orders/risk_assessment_changed", body, &triggered()).unwrap();
     assert_eq!(event["order_id"], "777");
+    for body in [
+        r#"{"order_id":null,"admin_graphql_api_order_id":"gid:\/\/shopify\/Order\/888"}"#,
+        r#"{"order_id":"gid://shopify/Order/888","admin_graphql_api_order_id":"gid://shopify/Order/999"}"#,
+        r#"{"order_id":888,"admin_graphql_api_order_id":"gid://shopify/Order/999"}"#,
+    ] {
+        let event = convert("orders/risk_assessment_changed", body.as_bytes(), &triggered()).unwrap();
+        assert_eq!(event["order_id"], "888", "{body}");
+    }
+    for global in [
+        "gid://shopify/Order/",
+        "gid://shopify/Customer/5",
+        "gid://shopify/Order/5?x",
+    ] {
+        let body = format!(r#"{{"admin_graphql_api_order_id":"{global}"}}"#);
+        let event = convert("orders/risk_assessment_changed", body.as_bytes(), &triggered()).unwrap();
+        assert_eq!(event["order_id"], "777", "{global}");
+    }
     let received = convert("orders/delete", br#"{"id":5}"#, &DeliveryHints::default()).unwrap();
     assert_eq!(received["timestamp"], "2026-03-01T12:00:00.250Z");
 }
