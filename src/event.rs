@@ -152,7 +152,7 @@ pub struct Refund<'a> {
     pub processed_at: Option<Timestamp<'a>>,
     /// Money paid back, tax included.
     pub amount: Amount,
-    /// Tax within the refunded lines.
+    /// Tax within `amount`, never more than it; absent where it is not known in `currency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tax: Option<Amount>,
     /// ISO 4217; absent where the source does not say.

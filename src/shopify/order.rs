@@ -119,7 +119,8 @@ pub(super) struct Money<'a> {
     pub(super) currency_code: Option<Text<'a>>,
 }
 
-/// Fills the event from an order's body.
+/// Fills the event from an order's body. A refund whose money cannot be summed is left out: every later version of the
+/// order will carry it, and would be lost with it.
 pub(super) fn read<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
     let order: OrderBody<'a> = json::parse(body)?;
     let OrderBody {
@@ -149,6 +150,7 @@ pub(super) fn read<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEve
             refunds
                 .into_iter()
                 .map(|refund| refund::read(refund, Some(&currency)))
+                .filter(|refund| !matches!(refund, Err(ConvertError::MixedCurrencies | ConvertError::Overflow(_))))
                 .collect::<Result<Vec<_>, _>>()
         })
         .transpose()?;

@@ -135,6 +135,91 @@ fn a_refund_without_a_known_currency_has_the_orders_or_none() {
     assert!(event["refunds"][0].get("currency").is_none());
 }
 
+/// The order's only refund, whose money went back in that transaction.
+fn refund_of(transaction: &str, rest: &str) -> Value {
+    let body = format!(
+        r#"{{"id":1,"total_price":"90.00","currency":"USD","line_items":[],
+            "refunds":[{{"id":2,"transactions":[{transaction}],{rest}}}]}}"#
+    );
+    convert("orders/updated", body.as_bytes(), &triggered()).unwrap()["refunds"][0].take()
+}
+
+#[test]
+fn tax_is_a_part_of_the_money_that_moved_and_in_its_currency() {
+    const SET: &str = r#"{"shop_money":{"amount":"2.00","currency_code":"USD"},"presentment_money":{"amount":"2.70","currency_code":"CAD"}}"#;
+    let line = |set: &str| format!(r#""refund_line_items":[{{"total_tax":"2.00","total_tax_set":{set}}}]"#);
+    let paid = |amount: &str, currency: &str| {
+        format!(r#"{{"kind":"refund","status":"success","amount":"{amount}","currency":{currency}}}"#)
+    };
+    let in_both = r#"{"kind":"refund","status":"success","amount":"13.70","currency":"CAD",
+        "amount_set":{"shop_money":{"amount":"10.00","currency_code":"USD"}}}"#;
+    for (what, transaction, rest, tax) in [
+        ("nothing moved", String::new(), line(SET), json!(null)),
+        (
+            "a void",
+            r#"{"kind":"void","status":"success","amount":"9.00"}"#.into(),
+            line(SET),
+            json!(null),
+        ),
+        ("less than the tax", paid("1.50", "\"USD\""), line(SET), json!("1.50")),
+        ("the shop's", paid("10.00", "\"USD\""), line("null"), json!("2.00")),
+        ("the order's", paid("10.00", "null"), line("null"), json!("2.00")),
+        ("the shop's side", in_both.into(), line("null"), json!("2.00")),
+        ("the customer's", paid("13.70", "\"CAD\""), line(SET), json!("2.70")),
+        (
+            "the customer's, tax unknown",
+            paid("13.70", "\"CAD\""),
+            line("null"),
+            json!(null),
+        ),
+    ] {
+        assert_eq!(refund_of(&transaction, &rest)["tax"], tax, "{what}");
+    }
+}
+
+#[test]
+fn the_tax_on_refunded_shipping_counts_once() {
+    let adjustments = r#""order_adjustments":[{"kind":"shipping_refund","tax_amount":"-0.80"},{"kind":"refund_discrepancy","tax_amount":"-7.00"},{}]"#;
+    let set = r#""refund_shipping_lines":[{"tax_amount_set":{"shop_money":{"amount":"0.90","currency_code":"USD"}}}]"#;
+    for (shipping, tax) in [
+        (
+            r#""refund_shipping_lines":[],"order_adjustments":[]"#.to_owned(),
+            "1.00",
+        ),
+        (adjustments.to_owned(), "1.80"),
+        (format!(r#""refund_shipping_lines":[],{adjustments}"#), "1.80"),
+        (format!(r#""refund_shipping_lines":[{{}}],{adjustments}"#), "1.80"),
+        (set.to_owned(), "1.90"),
+        (format!("{set},{adjustments}"), "1.90"),
+    ] {
+        let rest = format!(r#""refund_line_items":[{{"total_tax":"1.00"}}],{shipping}"#);
+        let transaction = r#"{"kind":"refund","status":"success","amount":"10.00","currency":"USD"}"#;
+        assert_eq!(refund_of(transaction, &rest)["tax"], tax, "{shipping}");
+    }
+}
+
+#[test]
+fn a_refund_that_cannot_be_summed_does_not_cost_the_order() {
+    let paid = |amount: &str, currency: &str| {
+        format!(r#"{{"kind":"refund","status":"success","amount":{amount},"currency":"{currency}"}}"#)
+    };
+    let most = "79228162514264337593543950335";
+    let body = format!(
+        r#"{{"id":1,"total_price":"2.00","currency":"USD","line_items":[],"refunds":[
+            {{"id":2,"transactions":[{},{}]}},{{"id":3,"transactions":[{},{}]}},{{"id":4,"transactions":[{}]}}]}}"#,
+        paid("1", "USD"),
+        paid("1", "CAD"),
+        paid(most, "USD"),
+        paid("1", "USD"),
+        paid("1", "USD"),
+    );
+    let event = convert("orders/updated", body.as_bytes(), &triggered()).unwrap();
+    assert_eq!(
+        event["refunds"],
+        json!([{"refund_id": "4", "amount": "1", "currency": "USD"}])
+    );
+}
+
 #[test]
 fn thin_bodies_become_thin_events() {
     let order = "9100000000000000123";
