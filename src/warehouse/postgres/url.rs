@@ -34,6 +34,36 @@ const DRIVER_PARAMETERS: [&str; 18] = [
     "load_balance_hosts",
 ];
 
+/// And those that only libpq knows. No other name is ever shown: it may be the end of a password.
+const LIBPQ_PARAMETERS: [&str; 26] = [
+    "client_encoding",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "krbsrvname",
+    "max_protocol_version",
+    "min_protocol_version",
+    "passfile",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "scram_client_key",
+    "scram_server_key",
+    "service",
+    "servicefile",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslpassword",
+];
+
 /// A server, and how to reach it.
 pub(super) struct Target {
     config: Config,
@@ -50,7 +80,13 @@ impl Target {
         let roots = parts.take("sslrootcert").map(Roots::parse);
         let mut config = parts.driver_config().map_err(unusable)?;
         let (mut mode, roots) = tls::agree(mode.map_err(unusable)?, roots).map_err(unusable)?;
-        if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
+        if config.get_hosts().is_empty() {
+            if mode != SslMode::Disable {
+                return Err(unusable(
+                    "it has a hostaddr but no host, and sslmode needs one: add host=, or sslmode=disable".into(),
+                ));
+            }
+        } else if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
             // As libpq: there is no wire to listen on.
             mode = SslMode::Disable;
         }
@@ -130,7 +166,11 @@ impl<'a> Parts<'a> {
     fn driver_config(&self) -> Result<Config, String> {
         for (key, _) in &self.parameters {
             if !DRIVER_PARAMETERS.contains(key) {
-                return Err(format!("the parameter `{key}` is not supported; take it out"));
+                let which = LIBPQ_PARAMETERS.iter().find(|known| *known == key);
+                return Err(which.map_or_else(
+                    || "it has a parameter that is not supported; take it out".into(),
+                    |key| format!("the parameter `{key}` is not supported; take it out"),
+                ));
             }
         }
         let query: Vec<String> = self
@@ -265,6 +305,18 @@ mod tests {
                 None,
             ),
             (
+                "postgres://u@/app?hostaddr=10.0.0.1&port=5433&sslmode=disable",
+                "10.0.0.1:5433/app",
+                DriverMode::Disable,
+                None,
+            ),
+            (
+                "postgres://u@/app?host=db&hostaddr=10.0.0.1&sslmode=require",
+                "db:5432/app",
+                DriverMode::Require,
+                None,
+            ),
+            (
                 "postgres://u:p@[::1]:6543/app?sslmode=allow",
                 "::1:6543/app",
                 DriverMode::Disable,
@@ -329,6 +381,15 @@ mod tests {
                 "/nowhere/ca.pem",
             ),
             ("postgres://u:hush@db/app?sslcert=client.pem", "`sslcert`"),
+            (
+                "postgres://u@db/app?password=1&hush=2",
+                "a parameter that is not supported",
+            ),
+            ("postgres://u@/app?hostaddr=10.0.0.1", "sslmode needs one"),
+            (
+                "postgres://u@/app?hostaddr=10.0.0.1&sslmode=verify-full",
+                "sslmode needs one",
+            ),
             ("postgres://db/app", "no user"),
             ("postgres://u:hush@/app", "no host"),
         ] {
