@@ -228,6 +228,10 @@ async fn upsert_refunds(
         numeric("amount", each().map(|row| as_numeric(Some(row.refund.amount)))),
         numeric("tax", each().map(|row| as_numeric(row.refund.tax))),
         text("currency", each().map(RefundRow::currency)),
+        boolean(
+            "test",
+            each().map(|row| Some(row.record.event.test.unwrap_or_default())),
+        ),
         text("last_event_id", versions().map(|v| Some(v.event_id))),
         version("version_at", versions().map(|v| or_earliest(Some(v.at)))),
         version("version_triggered_at", versions().map(|v| or_earliest(v.triggered_at))),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::error::Failure;
 use super::schema::Schema;
@@ -52,7 +52,13 @@ pub(super) struct Installed {
 pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, Failure> {
     let before = installed(client, schema).await?;
     for migration in MIGRATIONS.iter().filter(|step| step.version > before.version) {
-        let transaction = client.build_transaction().read_only(false).start().await?;
+        let transaction = client
+            .build_transaction()
+            // Whoever waited for the lock must see what its holder committed, whatever the role's default is.
+            .isolation_level(IsolationLevel::ReadCommitted)
+            .read_only(false)
+            .start()
+            .await?;
         transaction.batch_execute(SESSION).await?;
         apply(&transaction, schema, migration).await?;
         transaction.commit().await?;

@@ -27,6 +27,10 @@ fn unusable(error: &WarehouseError) -> String {
 #[tokio::test]
 async fn many_at_once_migrate_once_and_a_current_schema_is_left_alone() {
     let database = Database::empty().await;
+    database.sql(&format!(
+        "ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'",
+        database.name()
+    ));
     let tasks = tokio_util::task::TaskTracker::new();
     let runs: Vec<_> = (0..4)
         .map(|_| {

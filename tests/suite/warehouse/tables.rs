@@ -189,6 +189,15 @@ async fn daily_sales_add_up_by_currency_and_day_without_test_orders() {
     let mut test = order("t", "9", 5, 0);
     test["test"] = json!(true);
     test["refunds"] = json!([{"refund_id": "rt", "amount": 50}]);
+    // A test notification of an order that is not there.
+    let test_refund = json!({
+        "event_type": "refund.created", "event_id": "tr", "timestamp": "2026-01-31T09:30:00Z", "order_id": "10",
+        "shop": "one.myshopify.com", "test": true, "refunds": [{"refund_id": "rtr", "amount": 40, "currency": "EUR"}],
+    });
+    // Of a producer that knows no cap.
+    let mut overtaxed = order("o", "4", 1, 6);
+    overtaxed["currency"] = json!("CHF");
+    overtaxed["refunds"] = json!([{"refund_id": "ro", "amount": 2, "tax": 3}]);
     let mut cancelled = order("c", "3", 1, 5);
     cancelled["cancelled_at"] = json!("2026-01-31T10:00:00Z");
     let samples = [
@@ -196,6 +205,8 @@ async fn daily_sales_add_up_by_currency_and_day_without_test_orders() {
         order("e2", "2", 2, 0).into(),
         cancelled.into(),
         test.into(),
+        test_refund.into(),
+        overtaxed.into(),
     ];
     let database = loaded(&samples).await;
     assert_eq!(
@@ -203,7 +214,8 @@ async fn daily_sales_add_up_by_currency_and_day_without_test_orders() {
             "SELECT shop, currency, local_date, orders, gross, discounts, refunds, net, tax, shipping \
              FROM orderstream.daily_sales ORDER BY currency, local_date"
         ),
-        "one.myshopify.com|EUR|2026-01-31|2|30|0|0|30|0|0\n\
+        "one.myshopify.com|CHF|2026-01-31|1|10|0|0|10|-2|0\n\
+         one.myshopify.com|EUR|2026-01-31|2|30|0|0|30|0|0\n\
          one.myshopify.com|USD|2026-01-31|1|20.00|2.10|0|17.90|2.60|6.00\n\
          one.myshopify.com|USD|2026-02-03|0|0|0|10.00|-10.00|-1|0"
     );
@@ -216,14 +228,14 @@ async fn daily_sales_add_up_by_currency_and_day_without_test_orders() {
         database.sql(
             "SELECT currency, sku, orders, units, amount FROM orderstream.product_sales WHERE sku = 'A' ORDER BY 1"
         ),
-        "EUR|A|2|3|30\nUSD|A|1|2|22.00"
+        "CHF|A|1|1|10\nEUR|A|2|3|30\nUSD|A|1|2|22.00"
     );
     assert_eq!(
         database.sql("SELECT customer_id, currency, orders, total_amount FROM orderstream.customer_orders ORDER BY 2"),
-        "900|EUR|2|30\n9007199254740993|USD|1|26.50"
+        "900|CHF|1|10\n900|EUR|2|30\n9007199254740993|USD|1|26.50"
     );
     assert_eq!(
         database.sql("SELECT hour, source, sum(events) FROM orderstream.hourly_arrivals GROUP BY 1, 2"),
-        "2026-02-01 12:00:00+00|shopify|3"
+        "2026-02-01 12:00:00+00|shopify|4"
     );
 }

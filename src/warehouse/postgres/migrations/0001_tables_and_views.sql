@@ -109,6 +109,7 @@ CREATE TABLE {schema}.order_refunds (
     amount               numeric NOT NULL,
     tax                  numeric,
     currency             text,
+    test                 boolean NOT NULL DEFAULT false,
     last_event_id        text COLLATE "C" NOT NULL,
     version_at           timestamptz NOT NULL,
     version_triggered_at timestamptz NOT NULL,
@@ -159,14 +160,14 @@ FROM (
     FROM {schema}.sales
     UNION ALL
     SELECT r.shop, COALESCE(r.currency, o.currency), r.local_date, 0, 0, 0,
-           r.amount - COALESCE(r.tax, 0), -COALESCE(r.tax, 0), 0
+           r.amount - LEAST(COALESCE(r.tax, 0), r.amount), -LEAST(COALESCE(r.tax, 0), r.amount), 0
     FROM {schema}.order_refunds r
     LEFT JOIN {schema}.orders o USING (shop, order_id)
-    WHERE o.order_id IS NULL OR (NOT o.test AND o.deleted_at IS NULL)
+    WHERE NOT r.test AND (o.order_id IS NULL OR (NOT o.test AND o.deleted_at IS NULL))
 ) AS day
 GROUP BY shop, currency, local_date;
 COMMENT ON VIEW {schema}.daily_sales IS
-    'Sales by shop, currency and the shop''s own day; currencies are never summed. net + tax + shipping is the money that stayed.';
+    'Sales by shop, currency and the shop''s own day; currencies are never summed. net + tax + shipping is what the day''s orders came to, paid or not, less what was paid back on it: a cancelled order that was never paid stays in.';
 COMMENT ON COLUMN {schema}.daily_sales.orders IS 'Orders of the day, cancelled ones included; test and deleted orders left out.';
 COMMENT ON COLUMN {schema}.daily_sales.gross IS 'Price times quantity of all lines, before discounts, without tax.';
 COMMENT ON COLUMN {schema}.daily_sales.discounts IS 'All discounts on the day''s orders.';
