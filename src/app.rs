@@ -6,6 +6,7 @@
 
 mod doors;
 mod listeners;
+mod reload;
 mod start;
 
 use std::io;
@@ -149,32 +150,6 @@ impl App {
                 },
                 role = self.front.failed() => return Err(AppError::Role(role)),
             }
-        }
-    }
-
-    /// Reads secrets and URLs again; what is wrong now changes nothing.
-    fn reload(&self) {
-        match self
-            .config
-            .reload()
-            .map_err(|error| error.to_string())
-            .and_then(|fresh| {
-                self.keys.replace(&fresh.auth, fresh.admin_token.as_ref())?;
-                if let Some(url) = &fresh.redis_url {
-                    self.stream.reconfigure(url).map_err(|error| error.to_string())?;
-                }
-                if let (Some(warehouse), Some(url)) = (&self.warehouse, &fresh.database_url) {
-                    let owner = self
-                        .config
-                        .database
-                        .as_ref()
-                        .and_then(|database| database.migrate_url.as_ref());
-                    warehouse.reconfigure(url, owner).map_err(|error| error.to_string())?;
-                }
-                Ok(())
-            }) {
-            Ok(()) => info!("read secrets and URLs again"),
-            Err(error) => warn!(error, "cannot read secrets and URLs again; the old ones stay in use"),
         }
     }
 

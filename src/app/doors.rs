@@ -21,18 +21,24 @@ impl Keys {
             doors: Doors::default(),
             admin: Arc::default(),
         };
-        keys.replace(&config.auth, config.admin.token.as_ref())
-            .map_err(AppError::Config)?;
+        let swap = keys.prepare(&config.auth, config.admin.token.as_ref());
+        swap.map_err(AppError::Config)?();
         Ok(keys)
     }
 
-    /// Nothing is replaced where the new secrets cannot work.
-    pub(super) fn replace(&self, auth: &AuthConfig, admin: Option<&Secret>) -> Result<(), String> {
-        let keyring = keyring(auth)?;
-        self.doors.keyring.store(keyring.map(Arc::new));
-        self.doors.tokens.store(Arc::new(Tokens::new(&auth.api_tokens)));
-        self.admin.store(Arc::new(Tokens::new(admin)));
-        Ok(())
+    /// Nothing is replaced before the answer is called.
+    pub(super) fn prepare<'a>(
+        &'a self,
+        auth: &AuthConfig,
+        admin: Option<&Secret>,
+    ) -> Result<impl FnOnce() + use<'a>, String> {
+        let keyring = keyring(auth)?.map(Arc::new);
+        let (tokens, admin) = (Arc::new(Tokens::new(&auth.api_tokens)), Arc::new(Tokens::new(admin)));
+        Ok(move || {
+            self.doors.keyring.store(keyring);
+            self.doors.tokens.store(tokens);
+            self.admin.store(admin);
+        })
     }
 }
 

@@ -9,8 +9,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::eventually;
+use crate::harness::postgres::Database;
+use crate::harness::redis::RedisServer;
 use crate::harness::service::{SECRET, Service, event};
-use crate::harness::site::{PATIENCE, Site};
+use crate::harness::site::{PATIENCE, Site, Store};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_loses_nothing() {
@@ -148,8 +150,7 @@ async fn services_that_are_away_at_start_are_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_reads_secrets_again_and_a_broken_file_changes_nothing() {
     let site = Site::new().await;
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "yesterday's secret").unwrap();
+    let file = written("yesterday's secret");
     let settings = site.settings().with_file("ORDERSTREAM_SHOPIFY_SECRETS", file.path());
     let service = Service::start("serve", &settings).await;
     assert_eq!(service.deliver_order(1).await, Some(401));
@@ -164,4 +165,55 @@ async fn sighup_reads_secrets_again_and_a_broken_file_changes_nothing() {
     let said = async || service.stderr().contains("the old ones stay in use").then_some(());
     eventually("it says that it cannot", PATIENCE, said).await;
     assert_eq!(service.deliver_order(3).await, Some(200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_with_one_wrong_file_leaves_the_others_unread() {
+    let site = Site::new().await;
+    let (secrets, database) = (written(SECRET), written(&site.database_url()));
+    let settings = site
+        .settings()
+        .with_file("ORDERSTREAM_SHOPIFY_SECRETS", secrets.path())
+        .with_file("DATABASE_URL", database.path());
+    let service = Service::start("run", &settings).await;
+    assert_eq!(service.deliver_order(1).await, Some(200));
+
+    std::fs::write(secrets.path(), "another secret").unwrap();
+    // Well-formed, and found out only where connections are made ready.
+    let unusable = "postgres://host/shop?sslmode=verify-full&sslrootcert=/nowhere.pem";
+    std::fs::write(database.path(), unusable).unwrap();
+    service.signal(Signal::SIGHUP);
+    let said = async || service.stderr().contains("the old ones stay in use").then_some(());
+    eventually("it says that it cannot", PATIENCE, said).await;
+    assert_eq!(service.deliver_order(2).await, Some(200), "the old secret verifies");
+    site.has_rows(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_the_url_for_migrations_again() {
+    let database = Database::empty().await;
+    let role = format!("{}_nobody", database.name());
+    database.sql(&format!("CREATE ROLE {role} LOGIN"));
+    let owner = written(&database.url().replace("postgres@", &format!("{role}@")));
+    let site = Site {
+        redis: RedisServer::start().await,
+        store: Store::Shared(database),
+    };
+    let settings = site
+        .settings()
+        .with_file("ORDERSTREAM_MIGRATE_DATABASE_URL", owner.path());
+    let worker = Service::start("work", &settings).await;
+    let refused = async || worker.stderr().contains("lacks rights").then_some(());
+    eventually("that role may not migrate", PATIENCE, refused).await;
+
+    std::fs::write(owner.path(), site.database_url()).unwrap();
+    worker.signal(Signal::SIGHUP);
+    site.produce(&event(1)).await;
+    site.has_rows(1).await;
+}
+
+fn written(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
 }

@@ -90,12 +90,13 @@ impl RedisStream {
         })
     }
 
-    /// Uses another URL (or the same with a new password) from the next call on, for writers and readers too.
+    /// Makes ready to use another URL (or the same with a new password): once the answer is called, from the next call
+    /// to the stream on, for writers and readers too.
     ///
     /// # Errors
-    /// As [`RedisStream::new`]; the old URL then stays in use.
-    pub fn reconfigure(&self, url: &Secret) -> Result<(), StreamError> {
-        self.server.reconfigure(url)
+    /// As [`RedisStream::new`].
+    pub fn prepare<'a>(&'a self, url: &Secret) -> Result<impl FnOnce() + use<'a>, StreamError> {
+        self.server.prepare(url)
     }
 
     async fn claim_page(

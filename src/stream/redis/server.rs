@@ -23,7 +23,7 @@ use crate::config::{RedisConfig, Secret};
 use crate::metrics::{Metrics, Service, ServiceLabels};
 use crate::stream::StreamError;
 
-/// The server and the way to it, which [`Server::reconfigure`] may change at any time.
+/// The server and the way to it, which [`Server::prepare`] may change at any time.
 pub(super) struct Server {
     link: ArcSwap<Link>,
     ca_file: Option<PathBuf>,
@@ -61,8 +61,8 @@ impl Server {
         })
     }
 
-    /// Uses that URL for every connection from now on; held ones are let go at their next use.
-    pub(super) fn reconfigure(&self, url: &Secret) -> Result<(), StreamError> {
+    /// Once the answer is called, uses that URL for every connection; held ones are let go at their next use.
+    pub(super) fn prepare<'a>(&'a self, url: &Secret) -> Result<impl FnOnce() + use<'a>, StreamError> {
         let link = Link::new(
             &RedisConfig {
                 url: url.clone(),
@@ -73,8 +73,7 @@ impl Server {
             },
             url,
         )?;
-        self.link.swap(Arc::new(link)).pool.close();
-        Ok(())
+        Ok(move || self.link.swap(Arc::new(link)).pool.close())
     }
 
     /// Host and port or socket path, without credentials.

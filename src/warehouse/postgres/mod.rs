@@ -76,14 +76,18 @@ impl PostgresWarehouse {
         })
     }
 
-    /// Goes over to other URLs (rotated passwords). Calls under way finish on the old connections.
+    /// Makes ready to go over to other URLs (rotated passwords), which happens when the answer is called. Calls under
+    /// way finish on the old connections.
     ///
     /// # Errors
-    /// As [`PostgresWarehouse::new`]; the old URLs stay in use then.
-    pub fn reconfigure(&self, url: &Secret, migrate_url: Option<&Secret>) -> Result<(), WarehouseError> {
+    /// As [`PostgresWarehouse::new`].
+    pub fn prepare<'a>(
+        &'a self,
+        url: &Secret,
+        migrate_url: Option<&Secret>,
+    ) -> Result<impl FnOnce() + use<'a>, WarehouseError> {
         let connections = Connections::new(url, migrate_url, &self.config)?;
-        self.connections.store(connections.into());
-        Ok(())
+        Ok(move || self.connections.store(connections.into()))
     }
 
     /// Where it connects to, without credentials.

@@ -91,10 +91,10 @@ async fn a_wrong_password_is_the_operators_and_a_new_url_mends_it() {
     assert!(!error.to_string().contains("hush"), "{error}");
     assert!(
         warehouse
-            .reconfigure(&"postgres://nonsense".to_owned().into(), None)
+            .prepare(&"postgres://nonsense".to_owned().into(), None)
             .is_err()
     );
-    warehouse.reconfigure(&url(PASSWORD).into(), None).unwrap();
+    warehouse.prepare(&url(PASSWORD).into(), None).unwrap()();
     warehouse.migrate().await.unwrap();
 }
 

@@ -114,10 +114,10 @@ async fn a_wrong_password_is_named_and_a_new_one_heals() {
         );
     }
     assert!(
-        stream.reconfigure(&"redis+cluster://nowhere".into()).is_err(),
+        stream.prepare(&"redis+cluster://nowhere".into()).is_err(),
         "the old one stays"
     );
-    stream.reconfigure(&url("p%40ss%2Fw%23rd%3F").into()).unwrap();
+    stream.prepare(&url("p%40ss%2Fw%23rd%3F").into()).unwrap()();
     accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
     stream.ensure_group().await.unwrap();
     assert_eq!(reader.read(1, Duration::from_millis(1), &never).await.unwrap().len(), 1);
@@ -129,7 +129,7 @@ async fn held_connections_follow_a_new_url() {
     let stream = open(&old.config());
     let mut writer = stream.writer();
     accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
-    stream.reconfigure(&new.url().into()).unwrap();
+    stream.prepare(&new.url().into()).unwrap()();
     accepted(&writer.append(&[entry(2)]).await.unwrap()[0]);
     assert_eq!(old.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
     assert_eq!(new.command::<u64>(&["XLEN", "orders_stream"]).await, 1);

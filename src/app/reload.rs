@@ -1,0 +1,38 @@
+//! SIGHUP: secrets and URLs as the files say now.
+//!
+//! Owns the order: everything new is built first, then everything old is replaced. Invariant: what is wrong anywhere
+//! changes nothing anywhere.
+
+use tracing::{info, warn};
+
+use super::App;
+
+/// Puts something that is built already in the place of what is in use; cannot fail.
+type Swap<'a> = Box<dyn FnOnce() + 'a>;
+
+impl App {
+    /// Goes over to what the files say now, or says why it stays as it is.
+    pub(super) fn reload(&self) {
+        match self.prepare() {
+            Ok(swaps) => {
+                swaps.into_iter().for_each(|swap| swap());
+                info!("read secrets and URLs again");
+            }
+            Err(error) => warn!(error, "cannot read secrets and URLs again; the old ones stay in use"),
+        }
+    }
+
+    fn prepare(&self) -> Result<Vec<Swap<'_>>, String> {
+        let fresh = self.config.reload().map_err(|error| error.to_string())?;
+        let mut swaps: Vec<Swap<'_>> = vec![Box::new(self.keys.prepare(&fresh.auth, fresh.admin_token.as_ref())?)];
+        if let Some(url) = &fresh.redis_url {
+            let swap = self.stream.prepare(url).map_err(|error| error.to_string())?;
+            swaps.push(Box::new(swap));
+        }
+        if let (Some(warehouse), Some(url)) = (&self.warehouse, &fresh.database_url) {
+            let swap = warehouse.prepare(url, fresh.migrate_url.as_ref());
+            swaps.push(Box::new(swap.map_err(|error| error.to_string())?));
+        }
+        Ok(swaps)
+    }
+}
