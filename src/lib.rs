@@ -20,6 +20,7 @@ pub mod class;
 pub mod cli;
 pub mod config;
 pub mod event;
+pub mod folder;
 pub mod health;
 pub mod http;
 pub mod ingest;

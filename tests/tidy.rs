@@ -33,7 +33,7 @@ const GIVEN: [&str; 9] = [
 const DEADPOOL: [&str; 2] = ["Manager", "ManagerConfig"];
 
 /// (who, what they must not name, save these). `who` is a prefix below `src/`.
-const ARROWS: [(&str, &[&str], &[&str]); 18] = [
+const ARROWS: [(&str, &[&str], &[&str]); 19] = [
     ("", &["axum::"], &["http"]),
     ("", &["redis::", "deadpool_redis::"], &["stream/redis"]),
     (
@@ -103,6 +103,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 18] = [
     ),
     ("event", &["crate::"], &["event"]),
     ("class", &["crate::"], &[]),
+    ("folder", &["crate::"], &[]),
     ("metrics", &["crate::"], &[]),
     ("shutdown", &["crate::"], &[]),
 ];

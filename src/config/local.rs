@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Config, Secret};
+use crate::folder;
 
 const FILE: &str = "local-secrets.toml";
 const HEADER: &str = "# Made by orderstream for local use. Delete this file and restart to get new secrets.\n";
@@ -127,7 +128,7 @@ pub fn find(data_dir: &Path) -> Result<Option<LocalSecrets>, LocalError> {
 
 /// Writes beside the final name and links it there, which fails where another process was first: that one's stand.
 fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
-    fs::create_dir_all(data_dir)?;
+    folder::make(data_dir)?;
     let draft = data_dir.join(format!("{FILE}.{}", uuid::Uuid::new_v4()));
     let mut file = fs::OpenOptions::new()
         .write(true)

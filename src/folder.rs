@@ -1,0 +1,298 @@
+//! The data folder: one process owns it, and says who it is.
+//!
+//! Owns the folder's lock, the record of who holds it, and the modes of what is made in it: nobody but its user reads
+//! that. Must not know what the files hold. Invariants: the kernel gives the lock back when its process dies, however it
+//! dies; what the record says is believed only while the lock is held.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The file that is locked. It holds the owner's record, one line of JSON, and is never removed.
+const LOCK: &str = "owner.lock";
+/// Looking for the owner takes the lock for an instant, and a killed process keeps it for one: so often it is tried.
+const TRIES: u32 = 15;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+/// Bytes of a record; far more than one needs.
+const RECORD_LIMIT: usize = 4096;
+
+/// A data folder that is this process' until the value is dropped.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    lock: File,
+    owner: Owner,
+}
+
+/// The process that has a data folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its process id.
+    pub pid: u32,
+    /// The command it was started as: `run`, `migrate`, ...
+    pub command: String,
+    /// When it took the folder, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// Its public listener, once it is bound.
+    pub public: Option<SocketAddr>,
+    /// Its private listener, once it is bound.
+    pub admin: Option<SocketAddr>,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.since.truncate_to_second().format(&Rfc3339).unwrap_or_default();
+        write!(f, "process {}, `orderstream {}` since {since}", self.pid, self.command)?;
+        self.admin
+            .map_or(Ok(()), |admin| write!(f, ", admin listener http://{admin}"))
+    }
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another process has it.
+    #[error(
+        "the data folder {path} is in use by {}: stop it, or set ORDERSTREAM_DATA_DIR to another folder",
+        .owner.as_ref().map_or_else(|| "another process".to_owned(), |owner| format!("another process ({owner})"))
+    )]
+    Owned {
+        /// The folder.
+        path: PathBuf,
+        /// Who has it; `None` where it does not say.
+        owner: Option<Box<Owner>>,
+    },
+    /// The system refuses.
+    #[error("{path}: {source}; make the data folder writable, or set ORDERSTREAM_DATA_DIR to one that is")]
+    Io {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Folder {
+    /// Takes the folder for this process, which was started as `command`; makes it where there is none.
+    ///
+    /// # Errors
+    /// Another process has it, or it cannot be written to.
+    pub async fn own(path: &Path, command: &str) -> Result<Self, FolderError> {
+        let path = absolute(path);
+        make(&path).map_err(at(&path))?;
+        let name = path.join(LOCK);
+        let lock = private().create(true).open(&name).map_err(at(&name))?;
+        for attempt in 1..=TRIES {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempt < TRIES => tokio::time::sleep(BETWEEN_TRIES).await,
+                Err(TryLockError::WouldBlock) => {
+                    let owner = read(&lock).map(Box::new);
+                    return Err(FolderError::Owned { path, owner });
+                }
+                Err(TryLockError::Error(source)) => return Err(FolderError::Io { path: name, source }),
+            }
+        }
+        let owner = Owner {
+            pid: std::process::id(),
+            command: command.to_owned(),
+            since: OffsetDateTime::now_utc(),
+            public: None,
+            admin: None,
+        };
+        write(&lock, &owner).map_err(at(&name))?;
+        Ok(Self { path, lock, owner })
+    }
+
+    /// Writes down where this process listens, for other commands to find it.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn announce(&mut self, public: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<(), FolderError> {
+        self.owner.public = public;
+        self.owner.admin = admin;
+        write(&self.lock, &self.owner).map_err(at(&self.path.join(LOCK)))
+    }
+
+    /// The path of a file in it, which is there from then on (empty where it was missing) and is its user's alone.
+    ///
+    /// # Errors
+    /// It cannot be made or opened.
+    pub fn file(&self, name: &str) -> Result<PathBuf, FolderError> {
+        let path = self.path.join(name);
+        private().create(true).open(&path).map_err(at(&path))?;
+        Ok(path)
+    }
+
+    /// Where it is, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The process that has that folder right now, if any.
+///
+/// # Errors
+/// The folder cannot be looked into, or has an owner that does not say who it is.
+pub async fn owner(path: &Path) -> Result<Option<Owner>, FolderError> {
+    let path = absolute(path);
+    let name = path.join(LOCK);
+    let lock = match File::open(&name) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(FolderError::Io { path: name, source }),
+    };
+    for _ in 0..TRIES {
+        match lock.try_lock_shared() {
+            Ok(()) => return Ok(None),
+            Err(TryLockError::Error(source)) => return Err(FolderError::Io { path: name, source }),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if let Some(owner) = read(&lock) {
+            return Ok(Some(owner));
+        }
+        // It has taken the lock and is just about to write.
+        tokio::time::sleep(BETWEEN_TRIES).await;
+    }
+    Err(FolderError::Owned { path, owner: None })
+}
+
+/// Makes the folder where there is none, closed to other users.
+///
+/// # Errors
+/// What the system says.
+pub fn make(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).truncate(false).mode(0o600);
+    options
+}
+
+fn write(lock: &File, owner: &Owner) -> io::Result<()> {
+    let mut line = serde_json::to_vec(owner)?;
+    line.push(b'\n');
+    lock.set_len(0)?;
+    lock.write_all_at(&line, 0)
+}
+
+/// `None` where there is no whole record.
+fn read(lock: &File) -> Option<Owner> {
+    let mut record = [0; RECORD_LIMIT];
+    let length = lock.read_at(&mut record, 0).ok()?;
+    serde_json::from_slice(record.get(..length)?).ok()
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    |source| FolderError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn has_one_owner_who_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/folder");
+        assert_eq!(owner(&path).await.unwrap(), None);
+
+        let mut folder = Folder::own(&path, "run").await.unwrap();
+        let admin = SocketAddr::from(([127, 0, 0, 1], 9090));
+        folder.announce(None, Some(admin)).unwrap();
+        let seen = owner(&path).await.unwrap().unwrap();
+        assert_eq!(
+            (seen.pid, seen.admin, seen.public),
+            (std::process::id(), Some(admin), None)
+        );
+
+        let error = Folder::own(&path, "migrate").await.unwrap_err().to_string();
+        for part in [
+            &std::process::id().to_string(),
+            "`orderstream run` since 2",
+            "http://127.0.0.1:9090",
+            "folder is in use",
+        ] {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_without_lock_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::own(dir.path(), "a command with a long name").await.unwrap();
+        drop(folder);
+        assert!(
+            std::fs::read_to_string(dir.path().join(LOCK))
+                .unwrap()
+                .contains("long name")
+        );
+        assert_eq!(owner(dir.path()).await.unwrap(), None);
+
+        let _folder = Folder::own(dir.path(), "run").await.unwrap();
+        assert_eq!(owner(dir.path()).await.unwrap().unwrap().command, "run");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_say_who_it_is_has_it_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::own(dir.path(), "run").await.unwrap();
+        folder.lock.set_len(0).unwrap();
+        assert!(matches!(
+            owner(dir.path()).await,
+            Err(FolderError::Owned { owner: None, .. })
+        ));
+        assert!(matches!(
+            Folder::own(dir.path(), "run").await,
+            Err(FolderError::Owned { owner: None, .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_look_does_not_keep_an_owner_out() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Folder::own(dir.path(), "run").await.unwrap());
+        let look = File::open(dir.path().join(LOCK)).unwrap();
+        look.lock_shared().unwrap();
+        // Polled in this order: the owner finds the lock taken first.
+        let (owned, ()) = tokio::join!(Folder::own(dir.path(), "run"), async { drop(look) });
+        owned.unwrap();
+    }
+
+    #[tokio::test]
+    async fn is_closed_to_other_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("folder");
+        let folder = Folder::own(&path, "run").await.unwrap();
+        let file = folder.file("x.db").unwrap();
+        std::fs::write(&file, "kept").unwrap();
+        assert_eq!(std::fs::read(folder.file("x.db").unwrap()).unwrap(), b"kept");
+        assert_eq!(
+            (mode(&path), mode(&path.join(LOCK)), mode(&file)),
+            (0o700, 0o600, 0o600)
+        );
+    }
+}
