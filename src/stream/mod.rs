@@ -138,22 +138,24 @@ pub struct Attempts {
     pub unfinished: u32,
 }
 
-/// A step in the record of one entry's tries.
+/// A step in the record of one entry's tries. It carries the count to reach, so that one whose answer got lost may be
+/// written again without counting twice; a count never goes down to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// A try alone begins: `unfinished` + 1.
-    Begin,
-    /// It ended with the entry at fault: `failed` + 1, `unfinished` back to 0.
-    Failed,
+    /// A try alone begins: the one that makes `unfinished` so many.
+    Begin(u32),
+    /// It ended with the entry at fault, which makes `failed` so many; `unfinished` back to 0.
+    Failed(u32),
     /// It ended with something else at fault: `unfinished` back to 0.
     Spared,
 }
 
 /// Which pending entries a claim asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// The consumer's own (after a restart or a lost reply).
-    Own,
+pub enum Claim<'a> {
+    /// The consumer's own (after a restart or a lost reply), except those that it has in hand: they are neither claimed
+    /// nor counted as handed out once more.
+    Own(&'a [StreamId]),
     /// Other consumers', idle for at least this long.
     Stale(Duration),
 }
@@ -167,6 +169,16 @@ pub struct Claimed {
     pub deleted: Vec<StreamId>,
     /// Where the next page starts; `None` after the last.
     pub next: Option<StreamId>,
+}
+
+/// What became of entries in hand; those in neither list are settled or another consumer's, and are to be let go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refreshed {
+    /// To be worked on: the consumer's, or pending with nobody and in no stream, where the copy in hand may be the last.
+    pub held: Vec<StreamId>,
+    /// Were the consumer's but no longer exist: a loss, removed from the pending list and to be reported. To be worked on
+    /// all the same, since the copy in hand is the last.
+    pub gone: Vec<StreamId>,
 }
 
 /// A terminal entry, on its way to the dead letters.
@@ -232,10 +244,17 @@ pub trait Stream: Send + Sync + 'static {
     async fn ensure_group(&self) -> Result<bool, StreamError>;
 
     /// Makes a page of pending entries the consumer's, from `start` on, at most `count`.
-    async fn claim(&self, consumer: &str, which: Claim, start: StreamId, count: usize) -> Result<Claimed, StreamError>;
+    async fn claim(
+        &self,
+        consumer: &str,
+        which: Claim<'_>,
+        start: StreamId,
+        count: usize,
+    ) -> Result<Claimed, StreamError>;
 
-    /// Resets the idle time of entries in hand, of those that are still the consumer's; answers which are.
-    async fn refresh(&self, consumer: &str, ids: &[StreamId]) -> Result<Vec<StreamId>, StreamError>;
+    /// Resets the idle time of entries in hand, of those that are still the consumer's; answers which are to be worked
+    /// on. Where the group had to be created again, all are.
+    async fn refresh(&self, consumer: &str, ids: &[StreamId]) -> Result<Refreshed, StreamError>;
 
     /// Acks. `tried` (a subset of `ids`) have a record of attempts, which goes too. Answers how many were pending.
     async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) -> Result<u64, StreamError>;

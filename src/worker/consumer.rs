@@ -91,19 +91,28 @@ impl Consumer {
         self.held.take(entries, &HashSet::new())
     }
 
-    /// Claims a page and takes in hand what is not there already.
-    pub(super) async fn claim(&self, which: Claim, start: StreamId) -> Result<Page, StreamError> {
+    /// Claims a page of its own pending entries that are not in hand.
+    pub(super) async fn claim_own(&self, start: StreamId) -> Result<Page, StreamError> {
         let before = self.held.ids();
-        let claimed = self
-            .stream
-            .claim(&self.name, which, start, self.config.read_count)
-            .await?;
+        let in_hand = Vec::from_iter(before.iter().copied());
+        self.claim(Claim::Own(&in_hand), start, &before).await
+    }
+
+    /// Claims a page of what others left pending.
+    pub(super) async fn claim_stale(&self, start: StreamId) -> Result<Page, StreamError> {
+        let before = self.held.ids();
+        self.claim(Claim::Stale(self.config.claim_idle), start, &before).await
+    }
+
+    async fn claim(&self, which: Claim<'_>, start: StreamId, before: &HashSet<StreamId>) -> Result<Page, StreamError> {
+        let count = self.config.read_count;
+        let claimed = self.stream.claim(&self.name, which, start, count).await?;
         let Claimed { entries, deleted, next } = claimed;
         if let Some(first) = deleted.first() {
             self.metrics.entries_lost.inc_by(deleted.len() as u64);
             error!(count = deleted.len(), %first, "entries that were pending are gone from the stream: they are lost");
         }
-        let entries = self.held.take(entries, &before);
+        let entries = self.held.take(entries, before);
         Ok(Page { entries, next })
     }
 

@@ -1,17 +1,18 @@
 //! The keeper: keeps what is in hand from looking stale, for as long as it is being worked on.
 //!
 //! Invariants: it comes round well before the claim time; what another consumer took over (this process had stalled)
-//! is dropped from the hand and counts for nothing any more.
+//! is dropped from the hand and counts for nothing any more; what the stream lost stays in hand, since it is the last copy.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::consumer::Consumer;
 use super::outage::{Outage, rest};
-use crate::stream::{StreamError, StreamId};
+use crate::stream::{Refreshed, StreamError, StreamId};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const REFRESHED_AT_ONCE: usize = 1000;
@@ -37,24 +38,33 @@ pub(super) async fn run(consumers: Vec<Arc<Consumer>>, drained: CancellationToke
 }
 
 async fn refresh(consumer: &Consumer) -> Result<(), StreamError> {
-    let ids: Vec<StreamId> = consumer.held.ids().into_iter().collect();
-    for ids in ids.chunks(REFRESHED_AT_ONCE) {
-        let still_ours = consumer.stream.refresh(&consumer.name, ids).await?;
-        let still_ours = std::collections::HashSet::<_>::from_iter(still_ours);
-        // What was settled while the stream was answering is neither ours nor lost.
-        let lost: Vec<StreamId> = ids
-            .iter()
-            .copied()
-            .filter(|id| !still_ours.contains(id) && consumer.held.contains(*id))
-            .collect();
-        if !lost.is_empty() {
-            warn!(
-                count = lost.len(),
-                consumer = consumer.name,
-                "entries in hand are another consumer's now, or gone from the stream"
-            );
-            consumer.held.release(&lost);
-        }
+    let in_hand = Vec::from_iter(consumer.held.ids());
+    for ids in in_hand.chunks(REFRESHED_AT_ONCE) {
+        let refreshed = consumer.stream.refresh(&consumer.name, ids).await?;
+        settle(consumer, ids, refreshed);
     }
     Ok(())
+}
+
+/// Says what is gone, and lets go of what is in other hands now.
+fn settle(consumer: &Consumer, in_hand: &[StreamId], refreshed: Refreshed) {
+    let Refreshed { held, gone } = refreshed;
+    if let Some(first) = gone.first() {
+        consumer.metrics.entries_lost.inc_by(gone.len() as u64);
+        let count = gone.len();
+        error!(count, %first, "entries in hand are gone from the stream: they are loaded, but other readers lost them");
+    }
+    let ours = HashSet::<_>::from_iter(held.into_iter().chain(gone));
+    // What was settled while the stream was answering needs no letting go.
+    let is_lost = |id: &StreamId| !ours.contains(id) && consumer.held.contains(*id);
+    let lost = Vec::from_iter(in_hand.iter().copied().filter(is_lost));
+    if !lost.is_empty() {
+        let count = lost.len();
+        warn!(
+            count,
+            consumer = consumer.name,
+            "entries in hand are another consumer's now"
+        );
+        consumer.held.release(&lost);
+    }
 }

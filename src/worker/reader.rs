@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::consumer::Consumer;
 use super::outage::{Outage, rest};
-use crate::stream::{Claim, Delivered, Reader, StreamError, StreamId};
+use crate::stream::{Delivered, Reader, StreamError, StreamId};
 
 /// Own pending entries are not looked through more often than this.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ async fn next(
     stop: &CancellationToken,
 ) -> Result<Vec<Delivered>, StreamError> {
     if let Some(start) = sweep.page() {
-        let page = consumer.claim(Claim::Own, start).await?;
+        let page = consumer.claim_own(start).await?;
         sweep.move_on(page.next, consumer.config.claim_idle.max(SHORTEST_SWEEP));
         return Ok(page.entries);
     }

@@ -13,7 +13,7 @@ use tracing::info;
 use super::backoff::spread;
 use super::consumer::Consumer;
 use super::outage::{Outage, rest};
-use crate::stream::{Claim, Delivered, StreamError, StreamId};
+use crate::stream::{Delivered, StreamError, StreamId};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -45,7 +45,7 @@ async fn pass(consumer: &Consumer, batches: &mpsc::Sender<Vec<Delivered>>) -> Re
         let Ok(permit) = batches.reserve().await else {
             return Ok(());
         };
-        let page = consumer.claim(Claim::Stale(consumer.config.claim_idle), from).await?;
+        let page = consumer.claim_stale(from).await?;
         start = page.next;
         if !page.entries.is_empty() {
             consumer.metrics.reclaimed.inc_by(page.entries.len() as u64);

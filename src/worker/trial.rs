@@ -16,7 +16,7 @@ use super::consumer::{Consumer, decode};
 use super::outcome::{Outcome, outcome};
 use super::processor::Turn;
 use super::waiting::Suspect;
-use crate::stream::{DeadLetter, Step};
+use crate::stream::{DeadLetter, Step, StreamError};
 
 /// Bounds of the wait after a try that something else ended.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -41,12 +41,12 @@ pub(super) async fn run(
     Vec::from_iter(left)
 }
 
-async fn attempt(consumer: &Consumer, suspect: Suspect) -> Option<Suspect> {
+async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
     if consumer.handler.ready().await.is_err() {
         return Some(spare(suspect));
     }
     let id = suspect.id();
-    if let Err(error) = consumer.stream.record(id, Step::Begin).await {
+    if let Err(error) = begin(consumer, &mut suspect).await {
         warn!(%error, stream_id = %id, "cannot record that a try begins; it waits");
         return Some(spare(suspect));
     }
@@ -61,10 +61,26 @@ async fn attempt(consumer: &Consumer, suspect: Suspect) -> Option<Suspect> {
     if outcome(Some(fault.class), suspect.delivered.attempts, consumer.limits()) != Outcome::Retry {
         return count_failure(consumer, suspect, fault).await;
     }
-    if let Err(error) = consumer.stream.record(id, Step::Spared).await {
-        warn!(%error, stream_id = %id, "cannot record that a try ended");
+    match consumer.stream.record(id, Step::Spared).await {
+        Ok(attempts) => suspect.delivered.attempts = attempts,
+        Err(error) => {
+            suspect.owes_end = true;
+            warn!(%error, stream_id = %id, "cannot record that a try ended; it is done before the next one");
+        }
     }
     Some(spare(suspect))
+}
+
+/// Puts on record that a try begins, and before it that the last one ended where that could not be said at the time.
+async fn begin(consumer: &Consumer, suspect: &mut Suspect) -> Result<(), StreamError> {
+    let id = suspect.id();
+    if suspect.owes_end {
+        suspect.delivered.attempts = consumer.stream.record(id, Step::Spared).await?;
+        suspect.owes_end = false;
+    }
+    let tries = suspect.delivered.attempts.unfinished.saturating_add(1);
+    suspect.delivered.attempts = consumer.stream.record(id, Step::Begin(tries)).await?;
+    Ok(())
 }
 
 /// Counts an attempt; answers the entry where another is to be made.
@@ -73,9 +89,11 @@ pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fau
     if !consumer.held.contains(id) {
         return None;
     }
-    match consumer.stream.record(id, Step::Failed).await {
+    let failed = Step::Failed(suspect.delivered.attempts.failed.saturating_add(1));
+    match consumer.stream.record(id, failed).await {
         Ok(attempts) => suspect.delivered.attempts = attempts,
         Err(error) => {
+            suspect.owes_end = true;
             warn!(%error, stream_id = %id, "cannot record a failed attempt; the entry is tried again");
             return Some(spare(suspect));
         }

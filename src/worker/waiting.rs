@@ -19,6 +19,8 @@ pub(super) struct Suspect {
     pub(super) due: Instant,
     /// Tries that something else ended.
     pub(super) spared: u32,
+    /// Its last try ended, but that is not on record yet.
+    pub(super) owes_end: bool,
     /// Why no try is left to make, where it only waits for room in the dead letters.
     pub(super) verdict: Option<String>,
 }
@@ -29,6 +31,7 @@ impl Suspect {
             delivered,
             due: Instant::now() + delay,
             spared: 0,
+            owes_end: false,
             verdict: None,
         }
     }

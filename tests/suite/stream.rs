@@ -81,10 +81,12 @@ conformance! {
     a_waiting_read_wakes_for_an_append
     a_store_that_comes_back_empty_is_used_again
     own_pending_entries_are_claimed_page_by_page
+    a_claim_of_ones_own_leaves_alone_what_is_in_hand
     stale_entries_go_to_one_claimer
     a_stale_claim_leaves_out_the_callers_own
     pending_entries_that_are_gone_are_reported_once
     only_the_owner_refreshes
+    what_is_gone_is_told_once_and_stays_in_hand
     attempts_stay_on_record_until_the_ack
     a_dead_letter_is_written_and_acked_in_one_step
     silent_consumers_go_unless_they_hold_entries

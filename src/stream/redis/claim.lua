@@ -1,9 +1,15 @@
 -- Makes one page of pending entries the consumer's.
--- KEYS: stream, record of attempts. ARGV: group, consumer, 'own' or the least idle time in ms, start id, count.
+-- KEYS: stream, record of attempts. ARGV: group, consumer, 'own' or the least idle time in ms, start id, count, then
+-- for 'own' the ids that the consumer has in hand, which are left alone.
 -- Answers: id of the last one looked at (nil on the last page), the entries, how often each was handed out,
 -- the record of each, and the ids that were pending but no longer exist.
 local stream, record = KEYS[1], KEYS[2]
 local group, consumer, which, start, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+local in_hand = {}
+for i = 6, #ARGV do
+  in_hand[ARGV[i]] = true
+end
 
 local page
 if which == 'own' then
@@ -15,7 +21,7 @@ end
 local ids, handed_out = {}, {}
 for _, pending in ipairs(page) do
   local id, owner, deliveries = pending[1], pending[2], pending[4]
-  if which == 'own' or owner ~= consumer then
+  if which == 'own' and not in_hand[id] or which ~= 'own' and owner ~= consumer then
     ids[#ids + 1] = id
     handed_out[id] = deliveries + 1
   end

@@ -30,8 +30,8 @@ use self::writer::RedisWriter;
 use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::{
-    Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, Reader, ServerReport, Step, Stream, StreamError, StreamId,
-    StreamReport, Trimmed, Writer,
+    Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, Reader, Refreshed, ServerReport, Step, Stream, StreamError,
+    StreamId, StreamReport, Trimmed, Writer,
 };
 
 /// Entries of one page of a claim; bounds the time its script holds the server.
@@ -102,17 +102,20 @@ impl RedisStream {
     async fn claim_page(
         &self,
         consumer: &str,
-        which: Claim,
+        which: Claim<'_>,
         start: StreamId,
         count: usize,
     ) -> Result<Claimed, StreamError> {
-        let which = match which {
-            Claim::Own => "own".to_owned(),
-            Claim::Stale(idle) => idle.as_millis().to_string(),
+        let (which, in_hand) = match which {
+            Claim::Own(in_hand) => ("own".to_owned(), in_hand),
+            Claim::Stale(idle) => (idle.as_millis().to_string(), &[][..]),
         };
         let mut script = scripts::CLAIM.key(&self.keys.stream);
         script.key(&self.keys.attempts).arg(&self.keys.group).arg(consumer);
         script.arg(which).arg(start.to_string()).arg(count.clamp(1, CLAIM_PAGE));
+        for id in in_hand.iter().filter(|id| **id >= start) {
+            script.arg(id.to_string());
+        }
         let (last, entries, deliveries, attempts, deleted): ClaimedPage = self.server.run(&script).await?;
         let records = deliveries.into_iter().zip(attempts);
         let entries = entries
@@ -201,7 +204,13 @@ impl Stream for RedisStream {
         ensure_group(&self.server, &self.keys).await
     }
 
-    async fn claim(&self, consumer: &str, which: Claim, start: StreamId, count: usize) -> Result<Claimed, StreamError> {
+    async fn claim(
+        &self,
+        consumer: &str,
+        which: Claim<'_>,
+        start: StreamId,
+        count: usize,
+    ) -> Result<Claimed, StreamError> {
         match self.claim_page(consumer, which, start, count).await {
             // Without a group nothing is pending.
             Err(error) if lacks_group(&error) => {
@@ -212,21 +221,28 @@ impl Stream for RedisStream {
         }
     }
 
-    async fn refresh(&self, consumer: &str, ids: &[StreamId]) -> Result<Vec<StreamId>, StreamError> {
-        let mut mine = Vec::with_capacity(ids.len());
+    async fn refresh(&self, consumer: &str, ids: &[StreamId]) -> Result<Refreshed, StreamError> {
+        let mut refreshed = Refreshed::default();
         for ids in ids.chunks(IDS_A_CALL) {
             let mut script = scripts::REFRESH.key(&self.keys.stream);
             script.arg(&self.keys.group).arg(consumer);
             for id in ids {
                 script.arg(id.to_string());
             }
-            match self.server.run::<Vec<StreamId>>(&script).await {
-                Ok(ids) => mine.extend(ids),
-                Err(error) if lacks_group(&error) => return Ok(Vec::new()),
+            match self.server.run::<(Vec<StreamId>, Vec<StreamId>)>(&script).await {
+                Ok((held, gone)) => {
+                    refreshed.held.extend(held);
+                    refreshed.gone.extend(gone);
+                }
+                // Without a group nothing can have become another's.
+                Err(error) if lacks_group(&error) => {
+                    restore_group(&self.server, &self.keys).await?;
+                    refreshed.held.extend(ids);
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(mine)
+        Ok(refreshed)
     }
 
     async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) -> Result<u64, StreamError> {
@@ -252,15 +268,16 @@ impl Stream for RedisStream {
     }
 
     async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError> {
-        let step = match step {
-            Step::Begin => "begin",
-            Step::Failed => "failed",
-            Step::Spared => "spared",
+        let (step, count) = match step {
+            Step::Begin(count) => ("begin", count),
+            Step::Failed(count) => ("failed", count),
+            Step::Spared => ("spared", 0),
         };
         let mut script = scripts::RECORD.key(&self.keys.attempts);
         script
             .arg(id.to_string())
             .arg(step)
+            .arg(count)
             .arg(ATTEMPTS_LIFETIME.as_secs() * 1000);
         let (failed, unfinished) = self.server.run(&script).await?;
         Ok(Attempts { failed, unfinished })

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use orderstream::config::StreamConfig;
 use orderstream::stream::{
-    Appended, Claim, DeadLetter, Delivered, Destination, Fields, NewEntry, Step, Stream, StreamId, Trimmed,
+    Appended, Claim, DeadLetter, Delivered, Destination, Fields, NewEntry, Refreshed, Step, Stream, StreamId, Trimmed,
 };
 use tokio_util::sync::CancellationToken;
 

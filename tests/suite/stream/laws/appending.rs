@@ -132,7 +132,7 @@ pub async fn an_empty_flush_is_fine(store: &dyn Store) {
     let stream = store.open(&stream_config());
     assert_eq!(stream.writer().append(&[]).await.unwrap(), []);
     assert_eq!(stream.ack(&[], &[]).await.unwrap(), 0);
-    assert_eq!(stream.refresh("a", &[]).await.unwrap(), []);
+    assert_eq!(stream.refresh("a", &[]).await.unwrap(), Refreshed::default());
 }
 
 pub async fn concurrent_readers_get_disjoint_entries(store: &dyn Store) {
@@ -215,7 +215,7 @@ pub async fn a_store_that_comes_back_empty_is_used_again(store: &dyn Store) {
     store.wipe().await;
     assert!(
         stream
-            .claim("a", Claim::Own, START, 10)
+            .claim("a", Claim::Own(&[]), START, 10)
             .await
             .unwrap()
             .entries
@@ -231,7 +231,11 @@ pub async fn a_store_that_comes_back_empty_is_used_again(store: &dyn Store) {
             .is_empty()
     );
     store.wipe().await;
-    assert_eq!(stream.refresh("a", &lost).await.unwrap(), []);
+    let refreshed = stream.refresh("a", &lost).await.unwrap();
+    assert_eq!(refreshed.held, lost, "no other consumer can have it");
+    let refreshed = stream.refresh("a", &lost).await.unwrap();
+    assert_eq!(refreshed.held, lost, "it may be the last copy");
+    store.wipe().await;
     assert_eq!(stream.ack(&lost, &lost).await.unwrap(), 0);
     assert_eq!(stream.trim().await.unwrap(), Trimmed::default());
     assert_eq!(

@@ -9,14 +9,36 @@ pub async fn own_pending_entries_are_claimed_page_by_page(store: &dyn Store) {
     let appended = append(&*stream, 0..25).await;
     read(&*stream, "a", 20).await;
     read(&*stream, "b", 5).await;
-    let first = stream.claim("a", Claim::Own, START, 10).await.unwrap();
+    let first = stream.claim("a", Claim::Own(&[]), START, 10).await.unwrap();
     assert_eq!(ids(&first.entries), appended[..10]);
     assert_eq!(first.entries[3].entry.fields, entry(3).fields);
     assert_eq!(first.entries[3].deliveries, 2, "read, then claimed");
-    let second = stream.claim("a", Claim::Own, first.next.unwrap(), 15).await.unwrap();
+    let second = stream
+        .claim("a", Claim::Own(&[]), first.next.unwrap(), 15)
+        .await
+        .unwrap();
     assert_eq!((ids(&second.entries), second.next), (appended[10..20].to_vec(), None));
-    let nobody = stream.claim("nobody", Claim::Own, START, 10).await.unwrap();
+    let nobody = stream.claim("nobody", Claim::Own(&[]), START, 10).await.unwrap();
     assert!(nobody.entries.is_empty() && nobody.next.is_none());
+}
+
+pub async fn a_claim_of_ones_own_leaves_alone_what_is_in_hand(store: &dyn Store) {
+    let config = stream_config();
+    let stream = store.open(&config);
+    stream.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..6).await;
+    read(&*stream, "a", 6).await;
+    store.lose(&config, appended[4]).await;
+    let in_hand = [appended[0], appended[2], appended[4]];
+    let first = stream.claim("a", Claim::Own(&in_hand), START, 3).await.unwrap();
+    assert_eq!(ids(&first.entries), [appended[1]], "pages are of what is pending");
+    let second = stream.claim("a", Claim::Own(&in_hand), first.next.unwrap(), 9).await;
+    let second = second.unwrap();
+    assert_eq!(ids(&second.entries), [appended[3], appended[5]]);
+    assert_eq!(second.deleted, [], "what is lost in hand is the refresh's to tell");
+    let all = stream.claim("a", Claim::Own(&[]), START, 9).await.unwrap();
+    let deliveries = Vec::from_iter(all.entries.iter().map(|one| one.deliveries));
+    assert_eq!(deliveries, [2, 3, 2, 3, 3], "in hand counts as handed out once");
 }
 
 pub async fn stale_entries_go_to_one_claimer(store: &dyn Store) {
@@ -54,7 +76,7 @@ pub async fn stale_entries_go_to_one_claimer(store: &dyn Store) {
     assert_eq!(all, appended);
     assert!(
         stream
-            .claim("dead", Claim::Own, START, 10)
+            .claim("dead", Claim::Own(&[]), START, 10)
             .await
             .unwrap()
             .entries
@@ -93,7 +115,7 @@ pub async fn pending_entries_that_are_gone_are_reported_once(store: &dyn Store) 
     for lost in [0, 2, 5] {
         store.lose(&config, appended[lost]).await;
     }
-    let own = stream.claim("a", Claim::Own, START, 10).await.unwrap();
+    let own = stream.claim("a", Claim::Own(&[]), START, 10).await.unwrap();
     assert_eq!(ids(&own.entries), [appended[1], appended[3]]);
     assert_eq!(own.deleted, [appended[0], appended[2]]);
     let stale = stream
@@ -104,7 +126,7 @@ pub async fn pending_entries_that_are_gone_are_reported_once(store: &dyn Store) 
         (ids(&stale.entries), stale.deleted),
         (vec![appended[4]], vec![appended[5]])
     );
-    let again = stream.claim("a", Claim::Own, START, 10).await.unwrap();
+    let again = stream.claim("a", Claim::Own(&[]), START, 10).await.unwrap();
     assert_eq!((again.entries.len(), again.deleted.len()), (3, 0));
 }
 
@@ -118,17 +140,48 @@ pub async fn only_the_owner_refreshes(store: &dyn Store) {
         .await
         .unwrap();
     stream.ack(&appended[..1], &[]).await.unwrap();
-    let unknown = StreamId { ms: 5, seq: 5 };
-    let asked = [appended[0], appended[1], appended[2], appended[3], unknown];
-    assert_eq!(stream.refresh("a", &asked).await.unwrap(), [appended[1]]);
-    assert_eq!(stream.refresh("b", &asked).await.unwrap(), appended[2..]);
-    assert_eq!(stream.refresh("c", &asked).await.unwrap(), []);
+    let asked = [appended[0], appended[1], appended[2], appended[3]];
+    let held = async |consumer: &str| {
+        let refreshed = stream.refresh(consumer, &asked).await.unwrap();
+        assert_eq!(refreshed.gone, []);
+        refreshed.held
+    };
+    assert_eq!(held("a").await, [appended[1]]);
+    assert_eq!(held("b").await, appended[2..]);
+    assert_eq!(held("c").await, []);
     // A refresh is no delivery.
-    let claimed = stream.claim("a", Claim::Own, START, 10).await.unwrap();
+    let claimed = stream.claim("a", Claim::Own(&[]), START, 10).await.unwrap();
     assert_eq!(
         (ids(&claimed.entries), claimed.entries[0].deliveries),
         (vec![appended[1]], 2)
     );
+}
+
+pub async fn what_is_gone_is_told_once_and_stays_in_hand(store: &dyn Store) {
+    let config = stream_config();
+    let stream = store.open(&config);
+    stream.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..4).await;
+    read(&*stream, "a", 3).await;
+    read(&*stream, "b", 1).await;
+    for lost in [1, 3] {
+        store.lose(&config, appended[lost]).await;
+    }
+    let told = stream.refresh("a", &appended).await.unwrap();
+    assert_eq!(told.held, [appended[0], appended[2]]);
+    assert_eq!(told.gone, [appended[1]], "b's loss is b's to tell");
+    let own = stream.claim("a", Claim::Own(&[]), START, 9).await.unwrap();
+    assert_eq!(own.deleted, [], "no longer pending");
+    let mut again = stream.refresh("a", &appended).await.unwrap();
+    again.held.sort();
+    assert_eq!((again.held, again.gone), (appended[..3].to_vec(), Vec::new()));
+
+    // Destroyed and made again, the group hands out everything anew: what is in the stream need not stay in hand.
+    store.drop_group(&config).await;
+    let first = stream.refresh("a", &appended[..3]).await.unwrap();
+    assert_eq!((first.held, first.gone), (appended[..3].to_vec(), Vec::new()));
+    let then = stream.refresh("a", &appended[..3]).await.unwrap();
+    assert_eq!((then.held, then.gone), (vec![appended[1]], Vec::new()));
 }
 
 pub async fn attempts_stay_on_record_until_the_ack(store: &dyn Store) {
@@ -140,18 +193,25 @@ pub async fn attempts_stay_on_record_until_the_ack(store: &dyn Store) {
         let attempts = stream.record(id, step).await.unwrap();
         (attempts.failed, attempts.unfinished)
     };
-    assert_eq!(record(Step::Begin).await, (0, 1));
-    assert_eq!(record(Step::Begin).await, (0, 2));
-    assert_eq!(record(Step::Failed).await, (1, 0));
-    assert_eq!(record(Step::Begin).await, (1, 1));
+    assert_eq!(record(Step::Begin(1)).await, (0, 1));
+    assert_eq!(record(Step::Begin(2)).await, (0, 2));
+    assert_eq!(record(Step::Begin(2)).await, (0, 2), "written again, counted once");
+    assert_eq!(
+        record(Step::Begin(1)).await,
+        (0, 2),
+        "what others counted stays counted"
+    );
+    assert_eq!(record(Step::Failed(1)).await, (1, 0));
+    assert_eq!(record(Step::Failed(1)).await, (1, 0), "written again, counted once");
+    assert_eq!(record(Step::Begin(1)).await, (1, 1));
     assert_eq!(record(Step::Spared).await, (1, 0));
-    assert_eq!(record(Step::Begin).await, (1, 1));
+    assert_eq!(record(Step::Begin(1)).await, (1, 1));
     // Another worker, maybe another process, finds it.
     let claimed = stream.claim("b", Claim::Stale(Duration::ZERO), START, 1).await.unwrap();
     let found = claimed.entries[0].attempts;
     assert_eq!((found.failed, found.unfinished), (1, 1));
     stream.ack(&[id], &[id]).await.unwrap();
-    assert_eq!(record(Step::Begin).await, (0, 1), "the ack ended the record");
+    assert_eq!(record(Step::Begin(1)).await, (0, 1), "the ack ended the record");
 }
 
 pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
@@ -169,7 +229,7 @@ pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
         attempts: 3,
         consumer: "a".to_owned(),
     };
-    stream.record(delivered[0].entry.id, Step::Failed).await.unwrap();
+    stream.record(delivered[0].entry.id, Step::Failed(1)).await.unwrap();
     assert!(stream.dead_letter(&letter(0)).await.unwrap());
     assert!(stream.dead_letter(&letter(0)).await.unwrap(), "safe to repeat");
     assert_eq!(stream.report().await.unwrap().dead_letters, 1);
@@ -227,7 +287,12 @@ pub async fn silent_consumers_go_unless_they_hold_entries(store: &dyn Store) {
     );
     assert_eq!(stream.remove_silent_consumers(Duration::ZERO).await.unwrap(), ["done"]);
     assert_eq!(
-        stream.claim("busy", Claim::Own, START, 9).await.unwrap().entries.len(),
+        stream
+            .claim("busy", Claim::Own(&[]), START, 9)
+            .await
+            .unwrap()
+            .entries
+            .len(),
         1
     );
     // A removed consumer that reads again is simply there again.

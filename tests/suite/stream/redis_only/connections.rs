@@ -48,9 +48,12 @@ async fn use_everything(stream: &RedisStream) {
         }
     );
     assert_eq!(rest, []);
-    stream.claim("a", Claim::Own, StreamId::default(), 10).await.unwrap();
+    stream
+        .claim("a", Claim::Own(&[]), StreamId::default(), 10)
+        .await
+        .unwrap();
     stream.refresh("a", &[id]).await.unwrap();
-    stream.record(id, Step::Failed).await.unwrap();
+    stream.record(id, Step::Failed(1)).await.unwrap();
     let letter = DeadLetter {
         entry: delivered[0].entry.clone(),
         error: "poison".to_owned(),

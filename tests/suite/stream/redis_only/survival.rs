@@ -36,7 +36,10 @@ async fn what_was_confirmed_survives_sigkill() {
     server.restart().await;
     let outcomes = writer.append(&[entry(1), entry(2)]).await.unwrap();
     assert_eq!(outcomes[0], Appended::Duplicate(first));
-    let own = stream.claim("a", Claim::Own, StreamId::default(), 10).await.unwrap();
+    let own = stream
+        .claim("a", Claim::Own(&[]), StreamId::default(), 10)
+        .await
+        .unwrap();
     assert_eq!(own.entries[0].entry.id, first);
     let delivered = reader.read(10, Duration::from_millis(10), &never).await.unwrap();
     assert_eq!(delivered[0].entry.id, accepted(&outcomes[1]));
