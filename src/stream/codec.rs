@@ -20,6 +20,24 @@ use crate::event::{
     EventRecord, InvalidEvent, InvalidJson, OrderEvent, Provenance, Text, Timestamp, json, validate_identity,
 };
 
+/// Every field that an entry of this program may have.
+pub(super) const FIELDS: [&str; 14] = [
+    "event_type",
+    "event_id",
+    "timestamp",
+    "payload",
+    "source",
+    "shop",
+    "topic",
+    "webhook_id",
+    "shopify_event_id",
+    "triggered_at",
+    "api_version",
+    "traceparent",
+    "raw",
+    "raw_encoding",
+];
+
 const WHOLE: &str = "zstd+base64";
 const REDACTED: &str = "redacted+zstd+base64";
 
@@ -92,7 +110,7 @@ pub fn encode(
     raw: Option<Raw>,
 ) -> Result<Fields, serde_json::Error> {
     let payload = serde_json::to_vec(event)?;
-    let mut fields = Fields(Vec::with_capacity(14));
+    let mut fields = Fields(Vec::with_capacity(FIELDS.len()));
     push_text(&mut fields, "event_type", event.event_type.as_str());
     push_text(&mut fields, "event_id", event.event_id.as_str());
     push_text(&mut fields, "timestamp", event.timestamp.as_str());

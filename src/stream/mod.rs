@@ -263,7 +263,8 @@ pub trait Stream: Send + Sync + 'static {
     async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError>;
 
     /// Appends the letter to the dead letters and acks the entry, in that order.
-    /// Answers false, and changes nothing, where the dead letters are at their cap.
+    /// Answers false, and changes nothing, where the dead letters are at their cap. Of an entry with more fields than the
+    /// store can move (thousands), the letter keeps those that this program knows, and its error says how many it lacks.
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<bool, StreamError>;
 
     /// Removes acked entries beyond what is to be retained; never one that a group still needs, and none while ours is

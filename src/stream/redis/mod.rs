@@ -15,6 +15,7 @@ mod scripts;
 mod server;
 mod writer;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +32,15 @@ use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::{
     Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, Reader, Refreshed, ServerReport, Step, Stream, StreamError,
-    StreamId, StreamReport, Trimmed, Writer,
+    StreamId, StreamReport, Trimmed, Writer, codec,
 };
 
 /// Entries of one page of a claim; bounds the time its script holds the server.
 const CLAIM_PAGE: usize = 500;
 /// Ids of one refresh or ack.
 const IDS_A_CALL: usize = 500;
+/// Fields of an entry that its letter keeps: twice as many arguments would overflow the stack of Lua's unpack.
+const LETTER_FIELDS: usize = 1900;
 /// Entries a trim looks at one by one in one call.
 const TRIM_WALK: usize = 256;
 /// A record of tries is dropped when nobody has tried anything for so long.
@@ -289,13 +292,21 @@ impl Stream for RedisStream {
         let mut script = scripts::DEAD_LETTER.key(&self.keys.stream);
         script.key(&self.keys.dead_letters).key(&self.keys.attempts);
         script.arg(&self.keys.group).arg(&id).arg(self.keys.dead_letters_maxlen);
-        for (name, value) in &letter.entry.fields.0 {
+        let mut fields: Vec<_> = letter.entry.fields.0.iter().collect();
+        let mut error = Cow::from(&letter.error);
+        let left_out = fields.len().saturating_sub(LETTER_FIELDS);
+        if left_out > 0 {
+            fields.sort_by_key(|(name, _)| !codec::FIELDS.contains(&&**name));
+            fields.truncate(LETTER_FIELDS);
+            error = format!("{error} ({left_out} fields of the entry are left out here)").into();
+        }
+        for (name, value) in fields {
             script.arg(name.as_bytes()).arg(&value[..]);
         }
         script.arg("original_stream").arg(&self.keys.stream);
         script.arg("original_id").arg(&id);
         script.arg("failed_at").arg(failed_at);
-        script.arg("error").arg(&letter.error);
+        script.arg("error").arg(&*error);
         script.arg("attempts").arg(letter.attempts);
         script.arg("consumer").arg(&letter.consumer);
         Ok(self.server.run::<u8>(&script).await? == 1)

@@ -1,7 +1,10 @@
 //! The ways in which Redis says no.
 
+use std::collections::HashMap;
+
 use orderstream::config::StreamConfig;
-use orderstream::stream::Stream;
+use orderstream::stream::{DeadLetter, Stream};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -112,6 +115,47 @@ async fn one_bad_entry_does_not_stop_its_neighbours() {
     );
     assert!(matches!(&outcomes[2], Appended::Refused(_)), "{outcomes:?}");
     accepted(&outcomes[3]);
+}
+
+#[tokio::test]
+async fn a_letter_of_more_fields_than_a_script_takes_is_cut() {
+    let server = RedisServer::start().await;
+    let stream = open(&server.config());
+    let mut add = Vec::from(["XADD", "orders_stream", "*"].map(str::to_owned));
+    add.extend((0..5000).flat_map(|n| [format!("field-{n}"), "x".to_owned()]));
+    add.extend([
+        "event_id".to_owned(),
+        "1".to_owned(),
+        "payload".to_owned(),
+        "{".to_owned(),
+    ]);
+    let add = Vec::from_iter(add.iter().map(String::as_str));
+    let id: String = server.command(&add).await;
+    let never = CancellationToken::new();
+    stream.ensure_group().await.unwrap();
+    let mut reader = stream.reader("a");
+    let delivered = reader.read(1, Duration::ZERO, &never).await.unwrap();
+    let letter = DeadLetter {
+        entry: delivered[0].entry.clone(),
+        error: "no JSON".to_owned(),
+        attempts: 3,
+        consumer: "a".to_owned(),
+    };
+    assert_eq!(letter.entry.fields.0.len(), 5002);
+    assert!(stream.dead_letter(&letter).await.unwrap());
+    let report = stream.report().await.unwrap();
+    assert_eq!((report.dead_letters, report.groups[0].pending), (1, 0));
+
+    let letters: Vec<(String, HashMap<String, String>)> = server.command(&["XRANGE", "dead_letters", "-", "+"]).await;
+    let fields = &letters[0].1;
+    assert_eq!((&*fields["event_id"], &*fields["payload"]), ("1", "{"));
+    assert_eq!(fields["original_id"], id);
+    let left_out = 5002 - (fields.len() - 6);
+    assert!(left_out > 0);
+    assert_eq!(
+        fields["error"],
+        format!("no JSON ({left_out} fields of the entry are left out here)")
+    );
 }
 
 #[tokio::test]
