@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, output};
 use crate::config::{Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::redis::RedisStream;
@@ -103,11 +103,11 @@ pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> 
             errors.0.into_iter().map(finding).collect()
         }
     };
-    if args.json {
-        println!("{}", serde_json::json!({ "checks": findings }));
+    output::print(if args.json {
+        serde_json::json!({ "checks": findings }).to_string()
     } else {
-        findings.iter().for_each(|finding| println!("{}", finding.line()));
-    }
+        findings.iter().map(Finding::line).collect::<Vec<_>>().join("\n")
+    })?;
     match findings.iter().map(|finding| finding.verdict).max() {
         None | Some(Verdict::Ok | Verdict::Warning) => Ok(()),
         Some(Verdict::Unavailable) => Err(Failure::Reported(Exit::Unavailable)),

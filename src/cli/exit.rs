@@ -1,10 +1,13 @@
 //! Exit codes, and the failures that lead to them.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::app::AppError;
 use crate::config::ConfigErrors;
 use crate::config::local::LocalError;
+use crate::stream::StreamError;
+use crate::warehouse::WarehouseError;
 
 /// How the program ends (the codes of sysexits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,9 @@ pub enum Failure {
     /// A service is away, or refused.
     #[error("{0}")]
     Unavailable(String),
+    /// A service answers, and nothing but another configuration or other rights there will make it usable.
+    #[error("{0}")]
+    Misconfigured(String),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
@@ -55,17 +61,44 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Unavailable(_) => Exit::Unavailable,
-            Self::Config(_) | Self::Local(_) | Self::App(AppError::Config(_)) => Exit::Config,
+            Self::Misconfigured(_) | Self::Config(_) | Self::Local(_) | Self::App(AppError::Config(_)) => Exit::Config,
             Self::App(AppError::Bind { .. } | AppError::Signals(_) | AppError::Role(_)) => Exit::Unavailable,
             Self::Reported(exit) => *exit,
         }
     }
 
+    /// Says it on stderr, unless that is closed: then there is nobody to tell.
     pub(super) fn print(&self) {
-        match self {
-            Self::Usage(text) => eprint!("{text}"),
-            Self::Reported(_) => {}
-            Self::Unavailable(_) | Self::Config(_) | Self::Local(_) | Self::App(_) => eprintln!("orderstream: {self}"),
+        let text = match self {
+            Self::Usage(text) => text.clone(),
+            Self::Reported(_) => return,
+            Self::Unavailable(_) | Self::Misconfigured(_) | Self::Config(_) | Self::Local(_) | Self::App(_) => {
+                format!("orderstream: {self}\n")
+            }
+        };
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+impl From<StreamError> for Failure {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Unreachable { .. }
+            | StreamError::Timeout { .. }
+            | StreamError::Refused { .. }
+            | StreamError::Full(_) => Self::Unavailable(error.to_string()),
+            StreamError::Denied(_) | StreamError::Unusable(_) => Self::Misconfigured(error.to_string()),
+        }
+    }
+}
+
+impl From<WarehouseError> for Failure {
+    fn from(error: WarehouseError) -> Self {
+        match error {
+            WarehouseError::Unreachable { .. }
+            | WarehouseError::Unavailable { .. }
+            | WarehouseError::Rejected { .. } => Self::Unavailable(error.to_string()),
+            WarehouseError::Unusable(_) => Self::Misconfigured(error.to_string()),
         }
     }
 }

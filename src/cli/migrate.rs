@@ -1,9 +1,9 @@
 //! `migrate`: brings the warehouse schema up to date.
 
-use super::Failure;
+use super::{Failure, output};
 use crate::config::Config;
+use crate::warehouse::Warehouse;
 use crate::warehouse::postgres::PostgresWarehouse;
-use crate::warehouse::{Warehouse, WarehouseError};
 
 /// Migrates and prints from which version to which.
 ///
@@ -11,19 +11,13 @@ use crate::warehouse::{Warehouse, WarehouseError};
 /// The database cannot be reached, or refuses.
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let Some(database) = &config.database else {
-        return Err(Failure::Unavailable("DATABASE_URL is not set".to_owned()));
+        return Err(Failure::Misconfigured("DATABASE_URL is not set".to_owned()));
     };
-    let failed = |error: WarehouseError| Failure::Unavailable(error.to_string());
-    let migrated = PostgresWarehouse::new(database)
-        .map_err(failed)?
-        .migrate()
-        .await
-        .map_err(failed)?;
+    let migrated = PostgresWarehouse::new(database)?.migrate().await?;
     let schema = &database.schema;
-    if migrated.from == migrated.to {
-        println!("schema {schema} is at version {}: nothing to do", migrated.to);
+    output::print(if migrated.from == migrated.to {
+        format!("schema {schema} is at version {}: nothing to do", migrated.to)
     } else {
-        println!("schema {schema}: version {} → {}", migrated.from, migrated.to);
-    }
-    Ok(())
+        format!("schema {schema}: version {} → {}", migrated.from, migrated.to)
+    })
 }

@@ -7,6 +7,7 @@ mod check;
 mod exit;
 mod health;
 mod migrate;
+mod output;
 mod run;
 mod send;
 mod settings;

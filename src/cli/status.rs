@@ -3,32 +3,29 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::{Failure, Output};
+use super::{Failure, Output, output};
 use crate::config::Config;
 use crate::health::{self, HealthReport, Status, Thresholds};
 use crate::metrics::Metrics;
+use crate::stream::ConsumerReport;
 use crate::stream::redis::RedisStream;
-use crate::stream::{ConsumerReport, StreamError};
 
 /// Prints the report; how well things are does not change the exit code (that is `health`'s).
 ///
 /// # Errors
 /// The stream does not answer.
-pub(super) async fn run(output: Output, config: Config) -> Result<(), Failure> {
-    let failed = |error: StreamError| Failure::Unavailable(error.to_string());
+pub(super) async fn run(format: Output, config: Config) -> Result<(), Failure> {
     let Some(redis) = &config.redis else {
-        return Err(Failure::Unavailable("REDIS_URL is not set".to_owned()));
+        return Err(Failure::Misconfigured("REDIS_URL is not set".to_owned()));
     };
-    let stream = RedisStream::new(redis, &config.stream, Metrics::new()).map_err(failed)?;
-    let observation = health::observe(&stream).await.map_err(failed)?;
+    let stream = RedisStream::new(redis, &config.stream, Metrics::new())?;
+    let observation = health::observe(&stream).await?;
     let report = HealthReport::judge(&observation, &Thresholds::from(&config));
-    if output.json {
-        let json = serde_json::to_string(&report).map_err(|error| Failure::Unavailable(error.to_string()))?;
-        println!("{json}");
+    output::print(if format.json {
+        serde_json::to_string(&report).map_err(|error| Failure::Unavailable(error.to_string()))?
     } else {
-        println!("{}", text(&report, &observation.stream.consumers));
-    }
-    Ok(())
+        text(&report, &observation.stream.consumers)
+    })
 }
 
 fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> String {

@@ -13,14 +13,14 @@ use crate::harness::site::Site;
 /// Runs it with nothing but this environment, in an empty folder.
 fn orderstream(args: &[&str], env: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    Command::new(env!("CARGO_BIN_EXE_orderstream"))
-        .args(args)
-        .current_dir(folder.path())
-        .env_clear()
-        .envs(env.iter().copied())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    program(args, env).current_dir(folder.path()).output().unwrap()
+}
+
+fn program(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_orderstream"));
+    program.args(args).env_clear().envs(env.iter().copied());
+    program.stdin(Stdio::null());
+    program
 }
 
 fn texts(output: &Output) -> (String, String) {
@@ -247,6 +247,63 @@ async fn check_and_migrate_reach_real_services() {
     );
     let output = orderstream(&["check", "serve"], &env[..1]);
     assert_eq!(output.status.code(), Some(0), "{}", texts(&output).0);
+}
+
+#[tokio::test]
+async fn what_only_an_operator_can_mend_is_78() {
+    let redis = RedisServer::start().await;
+    let database = Database::empty().await;
+    let _: () = redis.command(&["SET", "orders_stream", "something else"]).await;
+    let output = orderstream(&["status"], &[("REDIS_URL", &redis.url())]);
+    assert_eq!(output.status.code(), Some(78), "{}", texts(&output).1);
+    let nobody = database.url().replace("postgres@", "nobody@");
+    let output = orderstream(&["migrate"], &[("DATABASE_URL", &nobody)]);
+    assert_eq!(output.status.code(), Some(78), "{}", texts(&output).1);
+    for (command, name, url) in [
+        ("status", "REDIS_URL", "redis://127.0.0.1:1"),
+        ("migrate", "DATABASE_URL", "postgres://u@127.0.0.1:1/d"),
+    ] {
+        let output = orderstream(&[command], &[(name, url)]);
+        assert_eq!(output.status.code(), Some(69), "{}", texts(&output).1);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_enough_ends_nothing() {
+    let redis = RedisServer::start().await;
+    let database = Database::migrated().await;
+    let (url, warehouse) = (redis.url(), database.url());
+    let env = [("REDIS_URL", url.as_str()), ("DATABASE_URL", warehouse.as_str())];
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["status"],
+        &["status", "--json"],
+        &["migrate"],
+        &["check"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = program(args, &env).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), &*texts(&output).1), (Some(0), ""), "{args:?}");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let send = ["send", "--secret", "s", "--url", "http://127.0.0.1:1"];
+    let output = program(&send, &[]).stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(69), "{}", texts(&output).1);
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_said() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = program(&["check"], &[]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(69));
+    assert!(
+        texts(&output).1.contains("cannot write the result"),
+        "{}",
+        texts(&output).1
+    );
 }
 
 #[tokio::test]

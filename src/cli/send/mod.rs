@@ -105,7 +105,7 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
             sending.await
         }
     }?;
-    tally.print(args.json);
+    tally.print(args.json)?;
     tally.verdict()
 }
 

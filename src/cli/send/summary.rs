@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 
 /// Longest latency that is told apart, microseconds.
 const LONGEST: u64 = 3_600_000_000;
@@ -88,12 +88,11 @@ impl Tally {
     }
 
     /// The result, on stdout.
-    pub(super) fn print(&self, as_json: bool) {
-        if as_json {
-            println!("{}", self.json());
-        } else {
-            print!("{}", self.text());
-        }
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn print(&self, as_json: bool) -> Result<(), Failure> {
+        output::print(if as_json { self.json().to_string() } else { self.text() })
     }
 
     /// # Errors
@@ -157,7 +156,7 @@ impl Tally {
         if !latency.is_empty() {
             lines.push(format!("latency    {} ms", latency.join("  ")));
         }
-        lines.join("\n") + "\n"
+        lines.join("\n")
     }
 
     fn json(&self) -> serde_json::Value {
