@@ -10,6 +10,7 @@ use crate::config::{Config, Purpose};
 use crate::metrics::Metrics;
 use crate::stream::Stream;
 use crate::stream::redis::RedisStream;
+use crate::telemetry;
 use crate::warehouse::postgres::PostgresWarehouse;
 use crate::worker::{Handler, Outage};
 
@@ -42,6 +43,7 @@ pub(super) fn say_where(config: &Config, listeners: &Listeners, purpose: Purpose
         "none"
     };
     info!(
+        target: telemetry::START,
         "orderstream {} is up: public listener {}, private listener {}, stream {}, group {}, consumer {consumer}",
         env!("CARGO_PKG_VERSION"),
         place(&listeners.public),

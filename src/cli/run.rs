@@ -30,6 +30,6 @@ pub(super) async fn run(purpose: Purpose, inputs: Inputs) -> Result<(), Failure>
 fn greet(config: &Config) {
     let folder = config.data_dir.display();
     let url = super::health::nearby(config.public.addr);
-    tracing::info!("local mode: no secret is configured, so one was made and is kept in {folder}");
-    tracing::info!("send a first order:  orderstream send --data-dir {folder} --url http://{url}");
+    tracing::info!(target: telemetry::START, "local mode: no secret is configured, so one was made and is kept in {folder}");
+    tracing::info!(target: telemetry::START, "send a first order:  orderstream send --data-dir {folder} --url http://{url}");
 }

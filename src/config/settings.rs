@@ -257,7 +257,7 @@ settings! {
         HEALTH_UNAUTHORIZED "ORDERSTREAM_HEALTH_UNAUTHORIZED" Percent, Text("20%"), "share of requests answered 401 that warns";
     }
     "Logs" {
-        RUST_LOG "RUST_LOG" Kind::LogFilter, Text("info"), "what is logged, such as info or orderstream=debug,warn";
+        RUST_LOG "RUST_LOG" Kind::LogFilter, Text("info"), "what is logged, such as info or orderstream=debug,warn; that it is up, and where, is always said";
         LOG_FORMAT "ORDERSTREAM_LOG_FORMAT" Choice(&["text", "json"]), Text("text"), "text or json, on stderr";
     }
 }

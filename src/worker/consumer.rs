@@ -155,7 +155,7 @@ pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {
     }
 }
 
-/// The panic's text may repeat content, so only where it happened is kept; the panic hook has said the rest.
+/// The panic's text may repeat content, and `telemetry` has logged its place.
 fn bug(place: &str, _panic: &(dyn Any + Send)) -> HandlerError {
     HandlerError::new(Class::Bug, format_args!("{place} panicked"))
 }

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     clippy::wildcard_enum_match_arm,
     reason = "a test fails by panicking, at whatever it did not expect"
 )]
@@ -22,5 +23,6 @@ mod openapi;
 mod pipeline;
 mod shutdown;
 mod stream;
+mod telemetry;
 mod warehouse;
 mod worker;
