@@ -35,6 +35,10 @@ pub(super) fn is_the_servers(code: &str) -> bool {
 
 /// First word of an error line.
 pub(super) fn code_of(line: &str) -> &str {
+    // What Redis 7.0 says for NOPERM where a script's command is denied; 7.2 gives it its code.
+    if line.starts_with("ERR The user executing the script") {
+        return "NOPERM";
+    }
     line.split_ascii_whitespace().next().unwrap_or_default()
 }
 

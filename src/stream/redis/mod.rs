@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::Pipeline;
+use redis::{Pipeline, RedisError, RedisResult};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
@@ -47,6 +47,9 @@ const TRIM_WALK: usize = 256;
 const ATTEMPTS_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Lifetime of the key that a probe writes.
 const PROBE_LIFETIME: Duration = Duration::from_secs(60);
+/// The id that no entry may have. An XADD of it meets every refusal that an append meets (rights, memory, disk), and is
+/// then refused for its id: it proves that appends are taken without leaving one.
+const NO_ID: &str = "0-0";
 
 /// A stream on a Redis server.
 pub struct RedisStream {
@@ -349,14 +352,20 @@ impl Stream for RedisStream {
             .arg(&self.keys.probe)
             .arg("")
             .arg("PX")
-            .arg(lifetime)
-            .ignore();
+            .arg(lifetime);
         pipeline.cmd("XLEN").arg(&self.keys.stream);
-        let (length,): (u64,) = self.server.query_all(&pipeline).await?;
-        if length >= self.keys.maxlen {
-            return Err(StreamError::Full(self.keys.maxlen));
+        pipeline.cmd("XADD").arg(&self.keys.stream).arg(NO_ID).arg("").arg("");
+        pipeline.ignore_errors();
+        let (written, length, added): (RedisResult<()>, RedisResult<u64>, RedisResult<()>) =
+            self.server.query_all(&pipeline).await?;
+        let error = |error: RedisError| self.server.stream_error(&error);
+        written.map_err(error)?;
+        let length = length.map_err(error)?;
+        match added {
+            Err(refused) if !refused.detail().is_some_and(|detail| detail.contains(NO_ID)) => Err(error(refused)),
+            Ok(()) | Err(_) if length >= self.keys.maxlen => Err(StreamError::Full(self.keys.maxlen)),
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     async fn inspect(&self) -> Result<ServerReport, StreamError> {
