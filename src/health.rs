@@ -2,7 +2,7 @@
 //!
 //! Owns the report (public contract: `GET /health`, `status --json`) and how figures are judged. Judging is pure;
 //! [`observe`] is the only call to the stream. Must not know HTTP. A slow reader is a warning here and never decides
-//! whether this process may take webhooks: that is [`crate::ingest::Moment`]'s, see `collector`.
+//! whether this process may take webhooks: that is [`crate::ingest::Appends`]'s, see `collector`.
 
 mod checks;
 pub mod collector;

@@ -15,7 +15,7 @@ use crate::config::{Config, Purpose};
 use crate::health::Thresholds;
 use crate::health::collector::Health;
 use crate::http::{self, AdminState, Probes, PublicState};
-use crate::ingest::{Appender, Moment};
+use crate::ingest::{Appender, Appends};
 
 /// How often the loops of the workers are looked at.
 const LIFE_CHECK: Duration = Duration::from_secs(1);
@@ -50,13 +50,13 @@ impl Listeners {
             let dedupe = app.config.stream.dedupe_window.is_some();
             Appender::start(&*app.stream, &app.config.appender, dedupe, &app.metrics, &app.back)
         });
-        let accepted = appender
+        let appends = appender
             .as_ref()
-            .map_or_else(Moment::never, |appender| appender.last_accepted().clone());
+            .map_or_else(Appends::none, |appender| appender.appends().clone());
         let health = Health::start(
             app.stream(),
             Thresholds::from(&app.config),
-            accepted,
+            appends,
             app.metrics.clone(),
             &app.back,
         );

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{HealthReport, Observation, Sustained, Thresholds, observe};
-use crate::ingest::Moment;
+use crate::ingest::{Appends, Moment};
 use crate::metrics::Metrics;
 use crate::shutdown::Roles;
 use crate::stream::{Stream, StreamError};
@@ -24,6 +24,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 const CONFIRM_EVERY: Duration = Duration::from_millis(500);
 /// How old the proof may be: a second, and one [`CONFIRM_EVERY`] for a busy machine.
 const FRESH: Duration = Duration::from_millis(1500);
+/// How long a failed append counts where none is tried since: nobody sends any more to a node that is not ready.
+const DISTRUST: Duration = Duration::from_secs(5);
 /// Bound on one question to the stream.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What "lately" means for growth and the share of 401s.
@@ -37,7 +39,7 @@ const LEAST_REQUESTS: u64 = 20;
 pub struct Health {
     report: watch::Receiver<Arc<HealthReport>>,
     confirmed: Moment,
-    accepted: Moment,
+    appends: Appends,
     traffic: Arc<Traffic>,
 }
 
@@ -49,12 +51,12 @@ struct Traffic {
 }
 
 impl Health {
-    /// Starts the collector among `roles`. `accepted` is the appender's.
+    /// Starts the collector among `roles`. `appends` is the appender's.
     #[must_use]
     pub fn start(
         stream: Arc<dyn Stream>,
         thresholds: Thresholds,
-        accepted: Moment,
+        appends: Appends,
         metrics: Metrics,
         roles: &Roles,
     ) -> Self {
@@ -62,7 +64,7 @@ impl Health {
         let health = Self {
             report,
             confirmed: Moment::never(),
-            accepted,
+            appends,
             traffic: Arc::default(),
         };
         let collector = Collector {
@@ -82,10 +84,12 @@ impl Health {
         Arc::clone(&self.report.borrow())
     }
 
-    /// Whether the stream took a write within the last second: an append of this process, or a write of the collector's.
+    /// Whether the stream took a write within the last second: an append of this process, or a write of the collector's,
+    /// which proves less: the store may take it and refuse appends. So a failed append outweighs it for a while.
     #[must_use]
     pub fn can_accept(&self) -> bool {
-        is_within(&self.accepted, FRESH) || is_within(&self.confirmed, FRESH)
+        let proven = is_within(self.appends.last_accepted(), FRESH) || is_within(&self.confirmed, FRESH);
+        proven && !self.appends.are_failing(DISTRUST)
     }
 
     /// Counts one answer of the public listener's doors, for the share of 401s.
@@ -120,7 +124,7 @@ impl Collector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if is_within(&self.health.accepted, CONFIRM_EVERY) {
+            if is_within(self.health.appends.last_accepted(), CONFIRM_EVERY) {
                 continue;
             }
             match patiently(self.stream.confirm_writable()).await {
@@ -189,7 +193,7 @@ impl Lately {
     /// Adds this look and tells what changed since the oldest one.
     #[allow(clippy::cast_precision_loss, reason = "counts of one minute are far below 2^52")]
     fn look(&mut self, seen: &mut Observation, health: &Health, now: Instant) {
-        let own = health.accepted.elapsed();
+        let own = health.appends.last_accepted().elapsed();
         seen.since_accepted = seen.since_accepted.into_iter().chain(own).min();
         let new = Sample {
             at: now,

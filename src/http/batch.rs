@@ -1,13 +1,14 @@
 //! `POST /events/batch`: many events from trusted services.
 //!
 //! Owns the way of a batch. Items are judged one by one and appended in pieces: a bad item costs only itself, and what
-//! a batch takes in memory is its body and one piece. Invariant: an item is `accepted` or `duplicate` only after the
-//! stream confirmed it.
+//! a batch takes in memory is its body and one piece. Invariants: one deadline holds for all pieces; an item is
+//! `accepted` or `duplicate` only after the stream confirmed it.
 
 mod answer;
 mod items;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -20,14 +21,26 @@ use super::PublicState;
 use super::body::{self, Allowance};
 use super::problem::Problem;
 use super::request_id::RequestId;
+use super::webhooks::ANSWER_WITHIN;
 use crate::event::{OrderEvent, Provenance, json, validate};
-use crate::ingest::{AppendError, Receipt};
+use crate::ingest::{AppendError, Receipt, Share};
 use crate::metrics::Outcome;
 use crate::shopify::digest;
 use crate::stream::{Destination, NewEntry, codec};
 
 /// Items appended at once.
 const PIECE: usize = 256;
+/// Bytes of items after which a piece takes no further one.
+const PIECE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What all pieces of a batch share.
+#[derive(Clone, Copy)]
+struct Bounds<'a> {
+    /// The body's share of the budget.
+    share: &'a Share,
+    /// When the last answer must be there.
+    latest: Instant,
+}
 
 /// Takes one batch.
 pub(super) async fn receive(State(state): State<PublicState>, request: Request) -> Response {
@@ -58,11 +71,15 @@ async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> 
         timeout: state.body_timeout,
     };
     let body = body::read(body, &parts.headers, allowance).await?;
+    let bounds = Bounds {
+        share: &body.share,
+        latest: Instant::now() + ANSWER_WITHIN,
+    };
     let items = items::split(&body.bytes, state.intake.batch_limit)?;
     let answer = if is_atomic(parts.uri.query()) {
-        all_or_none(state, &items).await?
+        all_or_none(state, &items, bounds).await?
     } else {
-        one_by_one(state, &items).await
+        one_by_one(state, &items, bounds).await
     };
     if let Some(request_id) = parts.extensions.get::<RequestId>() {
         tracing::debug!(%request_id, items = items.len(), taken = answer.taken(), "batch");
@@ -84,7 +101,7 @@ fn is_atomic(query: Option<&str>) -> bool {
 }
 
 /// Validates everything before anything is appended.
-async fn all_or_none(state: &PublicState, items: &[&str]) -> Result<Answer, Problem> {
+async fn all_or_none(state: &PublicState, items: &[&str], bounds: Bounds<'_>) -> Result<Answer, Problem> {
     let mut judged = Answer::with_capacity(items.len());
     for item in items {
         judged.push(match entry(item) {
@@ -95,18 +112,31 @@ async fn all_or_none(state: &PublicState, items: &[&str]) -> Result<Answer, Prob
     if judged.any_invalid() && !judged.all_invalid() {
         return Err(Problem::AtomicRefused(Arc::new(judged)));
     }
-    Ok(one_by_one(state, items).await)
+    Ok(one_by_one(state, items, bounds).await)
 }
 
-async fn one_by_one(state: &PublicState, items: &[&str]) -> Answer {
+/// The first items, as many as are appended at once; never none of some.
+fn piece(items: &[&str]) -> usize {
+    let mut bytes = 0;
+    let fitting = items.iter().take(PIECE).take_while(|item| {
+        let fits = bytes < PIECE_BYTES;
+        bytes += item.len();
+        fits
+    });
+    fitting.count()
+}
+
+async fn one_by_one(state: &PublicState, mut items: &[&str], bounds: Bounds<'_>) -> Answer {
     let mut answer = Answer::with_capacity(items.len());
     let mut away = None;
-    for piece in items.chunks(PIECE) {
+    while !items.is_empty() {
+        let (piece, rest) = items.split_at(piece(items));
+        items = rest;
         let Some(error) = &away else {
-            away = append(state, piece, &mut answer).await;
+            away = append(state, piece, bounds, &mut answer).await;
             continue;
         };
-        // Once the stream fails, the rest is not sent after it: each piece would wait for a deadline of its own.
+        // Once the stream fails, or the time is over, the rest is not sent after it.
         for item in piece {
             answer.push(match entry(item) {
                 Ok((event_id, _)) => Verdict::unavailable(event_id, why(error)),
@@ -118,7 +148,7 @@ async fn one_by_one(state: &PublicState, items: &[&str]) -> Answer {
 }
 
 /// Appends one piece and answers an error that the rest of the batch would meet too.
-async fn append(state: &PublicState, piece: &[&str], answer: &mut Answer) -> Option<AppendError> {
+async fn append(state: &PublicState, piece: &[&str], bounds: Bounds<'_>, answer: &mut Answer) -> Option<AppendError> {
     let mut entries = Vec::with_capacity(piece.len());
     let mut judged = Vec::with_capacity(piece.len());
     for item in piece {
@@ -128,7 +158,8 @@ async fn append(state: &PublicState, piece: &[&str], answer: &mut Answer) -> Opt
         }));
     }
     let mut away = None;
-    let mut receipts = state.appender.append_many(entries).await.into_iter();
+    let receipts = state.appender.append_many(entries, bounds.share, bounds.latest);
+    let mut receipts = receipts.await.into_iter();
     for item in judged {
         let event_id = match item {
             Ok(event_id) => event_id,
@@ -180,4 +211,19 @@ fn entry(item: &str) -> Result<(String, NewEntry), Verdict> {
         fields,
     };
     Ok((event_id, entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_is_bounded_in_items_and_bytes() {
+        assert_eq!(piece(&[]), 0);
+        assert_eq!(piece(&vec!["{}"; 300]), PIECE);
+        let large = "x".repeat(PIECE_BYTES / 2);
+        assert_eq!(piece(&[large.as_str(); 5]), 2);
+        let whole = "x".repeat(2 * PIECE_BYTES);
+        assert_eq!(piece(&[&whole, "{}"]), 1);
+    }
 }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 
 use super::problem::Problem;
-use crate::ingest::{Admission, Admitted};
+use crate::ingest::{Admission, Admitted, Share};
 
 /// What one request's body may take.
 pub(super) struct Allowance<'a> {
@@ -19,11 +19,11 @@ pub(super) struct Allowance<'a> {
     pub(super) timeout: Duration,
 }
 
-/// The bytes of a body, with their share of the budget.
+/// The bytes of a body, and their share of the budget.
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
-    _share: Admitted,
+    pub(super) share: Share,
 }
 
 /// Reads the body. One that is announced as too large is refused before its first byte.
@@ -63,7 +63,10 @@ async fn collect(mut body: Body, limit: usize, mut share: Admitted) -> Result<Wh
         rest.extend_from_slice(&piece);
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
-    Ok(Whole { bytes, _share: share })
+    Ok(Whole {
+        bytes,
+        share: share.into(),
+    })
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {

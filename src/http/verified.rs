@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::PublicState;
 use super::body::{self, Allowance, Whole};
 use super::problem::Problem;
+use crate::ingest::Share;
 use crate::shopify::{self, DeliveryHints};
 
 /// A webhook whose body is Shopify's. It cannot be made but by extraction, so no handler meets an unverified body.
@@ -20,6 +21,11 @@ impl VerifiedDelivery {
     /// The signed bytes.
     pub(super) fn body(&self) -> &Bytes {
         &self.body.bytes
+    }
+
+    /// The body's share of the budget.
+    pub(super) fn share(&self) -> &Share {
+        &self.body.share
     }
 
     /// What the headers claim; not signed.

@@ -18,14 +18,14 @@ use super::problem::Problem;
 use super::request_id::RequestId;
 use super::verified::VerifiedDelivery;
 use crate::config::KeepRaw;
-use crate::ingest::{AppendError, Receipt};
+use crate::ingest::{AppendError, Receipt, Share};
 use crate::metrics::{Metrics, Outcome, SecretLabels};
 use crate::shopify::{self, ConvertError, DeliveryHints, Topic, TopicError};
 use crate::stream::codec::{self, Quarantine, Raw};
 use crate::stream::{Destination, NewEntry, StreamId};
 
 /// From the last byte of the body to the answer, whatever hangs behind. Shopify hangs up after five seconds.
-const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
 
 /// Counters of secrets by index; the last one stands for all further ones.
 const COUNTED_SECRETS: usize = 8;
@@ -102,6 +102,7 @@ async fn take(state: &PublicState, request: Request) -> Result<Taken, Problem> {
 /// A verified delivery with everything that identifies it.
 struct Arrival<'a> {
     body: &'a [u8],
+    share: &'a Share,
     hints: DeliveryHints<'a>,
     digest: [u8; 16],
     event_id: Uuid,
@@ -116,6 +117,7 @@ impl<'a> Arrival<'a> {
         let digest = shopify::digest(body);
         Self {
             body,
+            share: delivery.share(),
             digest,
             event_id: shopify::event_id(&hints, &digest),
             hints,
@@ -129,7 +131,7 @@ impl<'a> Arrival<'a> {
             Err(unusable) => unusable,
             Ok(entry) => match state
                 .appender
-                .append(entry)
+                .append(entry, self.share)
                 .await
                 .map_err(|error| self.unconfirmed(error))?
             {
@@ -193,7 +195,7 @@ impl<'a> Arrival<'a> {
             digest: self.digest,
             fields,
         };
-        let receipt = state.appender.append(letter).await;
+        let receipt = state.appender.append(letter, self.share).await;
         let (Receipt::Accepted(id) | Receipt::Duplicate(id) | Receipt::Conflict(id)) = receipt.map_err(|error| {
             let full = matches!(error, AppendError::Full);
             let problem = self.unconfirmed(error);

@@ -1,7 +1,8 @@
 //! How many bytes of bodies may be in memory at once.
 //!
 //! Owns the budget. What counts is what has arrived, not what was announced: a client that declares much and sends
-//! little occupies little. Invariant: every byte taken is given back when its [`Admitted`] is dropped.
+//! little occupies little. The share of a body goes on with the entries made of it, queued ones too, so what the bytes
+//! in memory come to is bounded by the budget. Invariant: every byte taken is given back when the last holder is dropped.
 
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ pub struct Admitted {
     admission: Admission,
     share: Option<OwnedSemaphorePermit>,
 }
+
+/// A share that several hold: it is given back by the last of them.
+pub type Share = Arc<Admitted>;
 
 impl Admission {
     /// A budget of `bytes`, all free. `in_use` follows what is taken.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::writer::{self, Job};
-use super::{AppendError, Moment, Receipt};
+use super::writer::{self, Job, Waiting};
+use super::{AppendError, Appends, Receipt, Share};
 use crate::config::AppenderConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Roles;
@@ -22,7 +22,7 @@ use crate::stream::{NewEntry, Stream};
 pub struct Appender {
     queue: mpsc::Sender<Job>,
     deadline: Duration,
-    accepted: Moment,
+    appends: Appends,
 }
 
 impl Appender {
@@ -33,7 +33,7 @@ impl Appender {
     pub fn start(stream: &dyn Stream, config: &AppenderConfig, dedupe: bool, metrics: &Metrics, roles: &Roles) -> Self {
         let (queue, jobs) = mpsc::channel(config.queue.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
-        let accepted = Moment::never();
+        let appends = Appends::none();
         for _ in 0..config.writers.max(1) {
             let deps = writer::Deps {
                 jobs: Arc::clone(&jobs),
@@ -41,28 +41,40 @@ impl Appender {
                 flush_entries: config.flush_entries.max(1),
                 dedupe,
                 metrics: metrics.clone(),
-                accepted: accepted.clone(),
+                appends: appends.clone(),
             };
             roles.spawn("writer", writer::run(deps, roles.stop_token()));
         }
         Self {
             queue,
             deadline: config.deadline,
-            accepted,
+            appends,
         }
     }
 
-    /// Appends one entry and answers when the stream confirmed it.
+    /// Appends one entry and answers when the stream confirmed it. `share` is held for as long as the entry is in
+    /// memory, also where nobody waits for it any more.
     ///
     /// # Errors
     /// Not confirmed by the deadline, or refused before. It may still be stored later where it was sent.
-    pub async fn append(&self, entry: NewEntry) -> Result<Receipt, AppendError> {
-        self.submit(entry)?.answer().await
+    pub async fn append(&self, entry: NewEntry, share: &Share) -> Result<Receipt, AppendError> {
+        self.submit(entry, share, Instant::now() + self.deadline)?
+            .answer()
+            .await
     }
 
-    /// Appends several entries, one answer each, in order. They fail one by one, not together.
-    pub async fn append_many(&self, entries: impl IntoIterator<Item = NewEntry>) -> Vec<Result<Receipt, AppendError>> {
-        let waiting: Vec<_> = entries.into_iter().map(|entry| self.submit(entry)).collect();
+    /// Appends several entries, one answer each, in order and before `latest`. They fail one by one, not together.
+    pub async fn append_many(
+        &self,
+        entries: impl IntoIterator<Item = NewEntry>,
+        share: &Share,
+        latest: Instant,
+    ) -> Vec<Result<Receipt, AppendError>> {
+        let deadline = latest.min(Instant::now() + self.deadline);
+        let waiting: Vec<_> = entries
+            .into_iter()
+            .map(|entry| self.submit(entry, share, deadline))
+            .collect();
         let mut answers = Vec::with_capacity(waiting.len());
         for submitted in waiting {
             answers.push(match submitted {
@@ -73,29 +85,28 @@ impl Appender {
         answers
     }
 
-    /// When the stream last took an entry from this process.
+    /// How the appends go.
     #[must_use]
-    pub fn last_accepted(&self) -> &Moment {
-        &self.accepted
+    pub fn appends(&self) -> &Appends {
+        &self.appends
     }
 
-    fn submit(&self, entry: NewEntry) -> Result<Submitted, AppendError> {
+    fn submit(&self, entry: NewEntry, share: &Share, deadline: Instant) -> Result<Submitted, AppendError> {
         let (answer, receiver) = oneshot::channel();
-        let queued = Instant::now();
         let job = Job {
             entry,
-            queued,
-            deadline: queued + self.deadline,
-            answer,
+            waiting: Waiting {
+                queued: Instant::now(),
+                deadline,
+                answer,
+                _share: Arc::clone(share),
+            },
         };
         self.queue.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => AppendError::ShuttingDown,
         })?;
-        Ok(Submitted {
-            receiver,
-            deadline: queued + self.deadline,
-        })
+        Ok(Submitted { receiver, deadline })
     }
 }
 

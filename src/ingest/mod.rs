@@ -5,11 +5,13 @@
 
 pub mod admission;
 pub mod appender;
+mod appends;
 mod moment;
 mod writer;
 
-pub use self::admission::{Admission, Admitted, Shed};
+pub use self::admission::{Admission, Admitted, Share, Shed};
 pub use self::appender::Appender;
+pub use self::appends::Appends;
 pub use self::moment::Moment;
 
 use crate::stream::StreamId;

@@ -28,6 +28,11 @@ impl Moment {
         self.millis.fetch_max(millis + 1, Ordering::Relaxed);
     }
 
+    /// As if it had never happened.
+    pub fn forget(&self) {
+        self.millis.store(0, Ordering::Relaxed);
+    }
+
     /// Time since then; `None` if it never happened.
     #[must_use]
     pub fn elapsed(&self) -> Option<Duration> {
@@ -47,5 +52,7 @@ mod tests {
         assert_eq!(clone.elapsed(), None);
         moment.mark();
         assert!(clone.elapsed().is_some());
+        clone.forget();
+        assert_eq!(moment.elapsed(), None);
     }
 }

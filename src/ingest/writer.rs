@@ -1,8 +1,8 @@
 //! Role: sends queued appends to the stream, one flush in flight.
 //!
-//! Owns the retry of a flush. Invariants: an entry is resent only where that cannot store it twice (the store refused
-//! it, or dedupe is on) and only before its deadline; an entry whose deadline passed before it was sent is dropped;
-//! after `stop` the queue is emptied before the task ends.
+//! Owns the size and the retry of a flush. Invariants: a flush is bounded in entries and bytes; an entry is resent only
+//! where that cannot store it twice (the store refused it, or dedupe is on) and only before its deadline; an entry whose
+//! deadline passed before it was sent is dropped; after `stop` the queue is emptied before the task ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppendError, Moment, Receipt};
+use super::{AppendError, Appends, Receipt, Share};
 use crate::metrics::Metrics;
 use crate::stream::{Appended, Destination, NewEntry, StreamError, Writer};
 
@@ -18,13 +18,23 @@ use crate::stream::{Appended, Destination, NewEntry, StreamError, Writer};
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
+/// Bytes after which a flush takes no further entry: what Redis reads and one connection sends at once.
+const FLUSH_BYTES: usize = 4 * 1024 * 1024;
+
 /// One queued append.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) entry: NewEntry,
+    pub(super) waiting: Waiting,
+}
+
+/// Who waits for an append, and what it holds until then.
+#[derive(Debug)]
+pub(super) struct Waiting {
     pub(super) queued: Instant,
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Receipt, AppendError>>,
+    pub(super) _share: Share,
 }
 
 /// What a writer task works with.
@@ -34,7 +44,7 @@ pub(super) struct Deps {
     pub(super) flush_entries: usize,
     pub(super) dedupe: bool,
     pub(super) metrics: Metrics,
-    pub(super) accepted: Moment,
+    pub(super) appends: Appends,
 }
 
 /// Runs until the queue is closed (by `stop`) and empty.
@@ -46,7 +56,8 @@ pub(super) async fn run(mut deps: Deps, stop: CancellationToken) {
     }
 }
 
-/// Waits for the first job and takes all that are there by then; false once there will be none any more.
+/// Waits for the first job and takes all that are there by then, within the bounds of one flush; false once there will
+/// be none any more.
 async fn gather(
     queue: &Mutex<mpsc::Receiver<Job>>,
     jobs: &mut Vec<Job>,
@@ -55,12 +66,23 @@ async fn gather(
 ) -> bool {
     // The lock goes from writer to writer: one waits for jobs, the others wait for the lock.
     let mut queue = queue.lock().await;
-    tokio::select! {
+    let first = tokio::select! {
         biased;
-        () = stop.cancelled() => queue.close(),
-        taken = queue.recv_many(jobs, limit) => return taken > 0,
+        () = stop.cancelled() => {
+            queue.close();
+            queue.recv().await
+        }
+        first = queue.recv() => first,
+    };
+    let mut bytes = 0;
+    let mut next = first;
+    while let Some(job) = next {
+        bytes += job.entry.fields.bytes();
+        jobs.push(job);
+        let room = jobs.len() < limit && bytes < FLUSH_BYTES;
+        next = if room { queue.try_recv().ok() } else { None };
     }
-    queue.recv_many(jobs, limit).await > 0
+    !jobs.is_empty()
 }
 
 impl Deps {
@@ -81,6 +103,9 @@ impl Deps {
                     return self.settle(flush, outcomes);
                 }
                 Err(error) => {
+                    if flush.goes_to_the_stream() {
+                        self.appends.fail();
+                    }
                     if !std::mem::replace(failing, true) {
                         tracing::warn!(%error, entries = flush.entries.len(), "a flush failed");
                     }
@@ -107,7 +132,7 @@ impl Deps {
         // An outcome that is missing drops its sender, which its request reads as "not confirmed".
         for ((entry, waiting), outcome) in flush.entries.iter().zip(flush.waiting).zip(outcomes) {
             if matches!(outcome, Appended::Accepted(_)) && entry.destination == Destination::Stream {
-                self.accepted.mark();
+                self.appends.succeed();
             }
             self.metrics
                 .append_seconds
@@ -134,26 +159,17 @@ struct Flush {
     waiting: Vec<Waiting>,
 }
 
-struct Waiting {
-    queued: Instant,
-    deadline: Instant,
-    answer: oneshot::Sender<Result<Receipt, AppendError>>,
-}
-
 impl Flush {
     fn take(jobs: &mut Vec<Job>) -> Self {
-        let (entries, waiting) = jobs
-            .drain(..)
-            .map(|job| {
-                let waiting = Waiting {
-                    queued: job.queued,
-                    deadline: job.deadline,
-                    answer: job.answer,
-                };
-                (job.entry, waiting)
-            })
-            .unzip();
+        let (entries, waiting) = jobs.drain(..).map(|job| (job.entry, job.waiting)).unzip();
         Self { entries, waiting }
+    }
+
+    /// A flush of letters only says nothing of the stream: the dead letters have their own cap and may have their own rights.
+    fn goes_to_the_stream(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.destination == Destination::Stream)
     }
 
     fn drop_expired(&mut self, now: Instant) {
@@ -170,5 +186,53 @@ impl Flush {
         for waiting in self.waiting {
             let _ = waiting.answer.send(Err(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::*;
+    use crate::ingest::Admission;
+    use crate::stream::Fields;
+
+    fn job(bytes: usize) -> Job {
+        let mut fields = Fields::default();
+        fields.push("payload", Bytes::from(vec![b'x'; bytes]));
+        Job {
+            entry: NewEntry {
+                destination: Destination::Stream,
+                dedupe_key: String::new(),
+                digest: [0; 16],
+                fields,
+            },
+            waiting: Waiting {
+                queued: Instant::now(),
+                deadline: Instant::now(),
+                answer: oneshot::channel().0,
+                _share: Arc::new(Admission::new(0, Gauge::default()).open()),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flush_is_bounded_in_entries_and_bytes() {
+        let (queue, jobs) = mpsc::channel(100);
+        let jobs = Mutex::new(jobs);
+        for bytes in [[1; 5].as_slice(), &[FLUSH_BYTES / 4; 6], &[2 * FLUSH_BYTES, 1]].concat() {
+            queue.send(job(bytes)).await.unwrap();
+        }
+        let stop = CancellationToken::new();
+        let mut flushes = Vec::new();
+        for _ in 0..4 {
+            let mut flush = Vec::new();
+            assert!(gather(&jobs, &mut flush, 5, &stop).await);
+            flushes.push(flush.len());
+        }
+        assert_eq!(flushes, [5, 4, 3, 1]);
+        stop.cancel();
+        assert!(!gather(&jobs, &mut Vec::new(), 5, &stop).await);
     }
 }

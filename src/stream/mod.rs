@@ -66,6 +66,12 @@ impl Fields {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value)
     }
 
+    /// Bytes of all names and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// Adds a field at the end.
     pub fn push(&mut self, name: &'static str, value: impl Into<Bytes>) {
         self.0.push((Cow::Borrowed(name), value.into()));

@@ -7,6 +7,7 @@ use orderstream::config::KeepRaw;
 use crate::harness::eventually;
 use crate::harness::ingest::{Service, Settings, event, order, signed, webhook};
 use crate::harness::redis::RedisServer;
+use crate::harness::slow_link::SlowLink;
 use crate::harness::wire::{Wire, ask, get, request};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -47,25 +48,88 @@ async fn concurrent_webhooks_share_round_trips_and_keep_their_answers() {
 #[tokio::test]
 async fn a_client_that_hangs_up_cancels_nothing() {
     let redis = RedisServer::start().await;
-    let service = Service::start(&redis).await.ready().await;
+    let mut settings = Settings::new(&redis);
+    settings.redis.response_timeout = LONG;
+    settings.appender.deadline = LONG;
+    let service = Service::start_with(settings).await.ready().await;
     redis.stall();
     let mut wire = Wire::connect(service.public).await;
     wire.send(&webhook("w-1", &order(1))).await;
-    // The flush is on its way, or about to be, when the body's bytes are free again: the handler is gone.
     eventually("the request is read", LONG, async || {
         (service.metrics.body_bytes.get() > 0).then_some(())
     })
     .await;
     drop(wire);
     eventually("the handler is gone", LONG, async || {
-        (service.metrics.body_bytes.get() == 0).then_some(())
+        (service.metrics.connections.get() == 0).then_some(())
     })
     .await;
+    assert!(
+        service.metrics.body_bytes.get() > 0,
+        "the append holds its memory's share"
+    );
     redis.resume();
     eventually("the entry is stored all the same", LONG, async || {
         (entries(&redis).await == 1).then_some(())
     })
     .await;
+    eventually("the share is given back", LONG, async || {
+        (service.metrics.body_bytes.get() == 0).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_appends_is_not_ready() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    let ready = async |status| {
+        eventually("readiness follows", LONG, async || {
+            let probes = ["/readyz", "/health"].map(|path| get(service.public, path));
+            let probes = futures_util::future::join_all(probes).await;
+            probes.iter().all(|probe| probe.status == status).then_some(())
+        })
+        .await;
+    };
+    // Found out, and found to be over, without any traffic: also where the user may write other keys.
+    let denials = [("-xadd", "+xadd"), ("resetkeys ~orders_stream:*", "allkeys")];
+    for (denied, allowed) in denials {
+        let denied: Vec<_> = denied.split(' ').collect();
+        let () = redis
+            .command(&[&["ACL", "SETUSER", "default"], &denied[..]].concat())
+            .await;
+        ready(503).await;
+        let () = redis.command(&["ACL", "SETUSER", "default", allowed]).await;
+        ready(200).await;
+    }
+    // What no probe of the store finds is learnt from the appends.
+    let () = redis.command(&["ACL", "SETUSER", "default", "-evalsha"]).await;
+    assert_eq!(service.webhook("w-1", &order(1)).await.status, 503);
+    assert_eq!(get(service.public, "/readyz").await.status, 503);
+    assert_eq!(get(service.public, "/health").await.status, 503);
+    let () = redis.command(&["ACL", "SETUSER", "default", "+evalsha"]).await;
+    ready(200).await;
+    assert_eq!(service.webhook("w-1", &order(1)).await.status, 200);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_as_a_whole_in_time() {
+    let redis = RedisServer::start().await;
+    let slow = SlowLink::to(&redis.url(), Duration::from_millis(200)).await;
+    let mut settings = Settings::new(&redis);
+    settings.redis.url = slow.url().into();
+    settings.intake.batch_limit = 10_000;
+    let service = Service::start_with(settings).await.ready().await;
+    let events: Vec<_> = (0..8000).map(|number| event(&format!("e-{number}"))).collect();
+    let answer = service.batch("/events/batch", events.join("\n").as_bytes()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let counts = &answer.json()["counts"];
+    let count = |status: &str| counts[status].as_u64().unwrap();
+    assert!(count("accepted") > 0 && count("unavailable") > 0, "{counts}");
+    assert_eq!(count("accepted") + count("unavailable"), 8000);
+    assert!(entries(&redis).await >= count("accepted"));
     service.stop().await;
 }
 

@@ -217,12 +217,8 @@ impl Keys {
 fn chunks(entries: &[NewEntry]) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     for (place, entry) in entries.iter().enumerate() {
-        let bytes = entry
-            .fields
-            .0
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 32)
-            .sum();
+        // Each field's two lengths, as the protocol writes them.
+        let bytes = entry.fields.bytes() + 32 * entry.fields.0.len();
         let open = chunks.iter_mut().rfind(|chunk| chunk.destination == entry.destination);
         match open {
             Some(chunk) if chunk.places.len() < CHUNK_ENTRIES && chunk.bytes + bytes <= CHUNK_BYTES => {

@@ -129,8 +129,8 @@ impl Service {
             claim_idle: Duration::from_secs(60),
             retain_acked: settings.stream.retain_acked,
         };
-        let accepted = appender.last_accepted().clone();
-        let health = Health::start(stream, thresholds, accepted, metrics.clone(), &roles);
+        let appends = appender.appends().clone();
+        let health = Health::start(stream, thresholds, appends, metrics.clone(), &roles);
         let doors = Doors {
             keyring: Arc::new(ArcSwapOption::from_pointee(Keyring::new(&[SECRET.into()]).unwrap())),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),

@@ -6,6 +6,7 @@ pub mod python;
 pub mod redis;
 pub mod service;
 pub mod site;
+pub mod slow_link;
 pub mod wire;
 
 use std::time::{Duration, Instant};
