@@ -30,7 +30,8 @@ CREATE TABLE {schema}.order_events (
     raw            bytea
 );
 COMMENT ON TABLE {schema}.order_events IS 'Every event, once; only ever appended to.';
-COMMENT ON COLUMN {schema}.order_events.raw IS 'The original body (zstd), where it was kept.';
+COMMENT ON COLUMN {schema}.order_events.raw IS
+    'The original body, where ORDERSTREAM_KEEP_RAW kept it: one zstd frame (its first bytes are 28 b5 2f fd), which unpacks to the JSON of the webhook. Another producer''s raw stands here byte for byte as it wrote it.';
 CREATE INDEX order_events_by_order ON {schema}.order_events (shop, order_id, occurred_at);
 CREATE INDEX order_events_by_arrival ON {schema}.order_events (received_at);
 
