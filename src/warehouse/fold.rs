@@ -32,6 +32,9 @@ pub struct RefundRow<'a> {
     pub record: &'a EventRecord<'a>,
     /// The refund itself.
     pub refund: &'a Refund<'a>,
+    /// Whether any event of the batch said that it is of a test order: a refund event of its own cannot say, so that
+    /// nothing takes it back.
+    pub test: bool,
 }
 
 impl RefundRow<'_> {
@@ -74,11 +77,14 @@ impl<'a> Effects<'a> {
                 *earliest = at.min(*earliest);
             }
             for refund in event.refunds.iter().flatten() {
-                let row = RefundRow { record, refund };
+                let test = event.test.unwrap_or_default();
+                let row = RefundRow { record, refund, test };
                 let newest = refunds.entry((key.0, refund.refund_id.as_str())).or_insert(row);
+                let test = test || newest.test;
                 if Version::of(record) >= Version::of(newest.record) {
                     *newest = row;
                 }
+                newest.test = test;
             }
         }
         Self {

@@ -222,16 +222,14 @@ async fn upsert_refunds(
     let columns = [
         text("shop", each().map(|row| Some(row.record.shop()))),
         text("refund_id", each().map(|row| Some(row.refund.refund_id.as_str()))),
+        // Beside the keys, as no version of the refund may change it: `mark_test_refunds` does.
+        boolean("test", each().map(|row| Some(row.test))),
         text("order_id", each().map(|row| Some(row.record.event.order_id.as_str()))),
         instant("processed_at", each().map(|row| as_instant(Some(row.processed_at())))),
         date("local_date", each().map(|row| row.processed_at().local_date())),
         numeric("amount", each().map(|row| as_numeric(Some(row.refund.amount)))),
         numeric("tax", each().map(|row| as_numeric(row.refund.tax))),
         text("currency", each().map(RefundRow::currency)),
-        boolean(
-            "test",
-            each().map(|row| Some(row.record.event.test.unwrap_or_default())),
-        ),
         text("last_event_id", versions().map(|v| Some(v.event_id))),
         version("version_at", versions().map(|v| or_earliest(Some(v.at)))),
         version("version_triggered_at", versions().map(|v| or_earliest(v.triggered_at))),
@@ -239,8 +237,31 @@ async fn upsert_refunds(
     let statement = format!(
         "{} ON CONFLICT (shop, refund_id) DO UPDATE SET {} WHERE {NOT_OLDER}",
         insert(schema, "order_refunds", &columns),
-        assignments(&columns, 2),
+        assignments(&columns, 3),
     );
+    transaction.execute_typed(&statement, &params(&columns)).await?;
+    mark_test_refunds(transaction, schema, refunds).await
+}
+
+/// Whatever was written of them before; their rows are locked by the upsert.
+async fn mark_test_refunds(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    refunds: &[RefundRow<'_>],
+) -> Result<(), Error> {
+    let marked = || refunds.iter().filter(|row| row.test);
+    if marked().next().is_none() {
+        return Ok(());
+    }
+    let columns = [
+        text("shop", marked().map(|row| Some(row.record.shop()))),
+        text("refund_id", marked().map(|row| Some(row.refund.refund_id.as_str()))),
+    ];
+    let statement = schema.sql(&format!(
+        "UPDATE {{schema}}.order_refunds t SET test = true FROM {} \
+         WHERE t.shop = v.shop AND t.refund_id = v.refund_id AND NOT t.test",
+        columns::rows(&columns)
+    ));
     transaction.execute_typed(&statement, &params(&columns)).await?;
     Ok(())
 }

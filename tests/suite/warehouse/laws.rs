@@ -21,8 +21,9 @@ fn any_event() -> impl Strategy<Value = Sample> {
     let trigger = prop::option::of(0..2_i64);
     // A tenth of a microsecond apart: the same time to a table.
     let at = (0..3_i64, 0..3_i64);
-    (0..4_u8, 1..4_u8, 1..4_i64, at, trigger, any::<u16>(), any::<bool>()).prop_map(
-        |(kind, order_id, qty, (second, nano), trigger, id, upper)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (0..4_u8, 1..4_u8, 1..4_i64, at, trigger, any::<u16>(), flags).prop_map(
+        |(kind, order_id, qty, (second, nano), trigger, id, (upper, test))| {
             let id = if upper { format!("E{id}") } else { format!("e{id}") };
             let mut event = order(&id, &order_id.to_string(), qty, 0);
             event["timestamp"] = json!(format!("2026-01-31T09:30:0{second}.0000001{nano}Z"));
@@ -33,6 +34,9 @@ fn any_event() -> impl Strategy<Value = Sample> {
                                    "order_id": event["order_id"], "shop": event["shop"]});
                 }
                 _ => event["event_type"] = json!("refund.created"),
+            }
+            if test {
+                event["test"] = json!(true);
             }
             if kind != 2 && qty > 1 {
                 event["refunds"] = json!([{"refund_id": format!("r{}", qty + second), "amount": qty}]);

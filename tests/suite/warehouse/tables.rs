@@ -185,6 +185,34 @@ async fn the_newest_word_on_a_refund_stands() {
 }
 
 #[tokio::test]
+async fn a_refund_of_a_test_order_stays_one() {
+    let refund = |id: &str, at: &str| -> Sample {
+        json!({"event_type": "refund.created", "event_id": id, "timestamp": at, "order_id": "1",
+               "shop": "one.myshopify.com", "refunds": [{"refund_id": "r1", "amount": 5}]})
+        .into()
+    };
+    let mut whole = order("w", "1", 1, 0);
+    whole["test"] = json!(true);
+    whole["refunds"] = json!([{"refund_id": "r1", "amount": 4}, {"refund_id": "r2", "amount": 1}]);
+    let (older, newer) = (refund("a", "2025-01-01T00:00:00Z"), refund("b", "2027-01-01T00:00:00Z"));
+    for batches in [
+        &[&[older.clone()][..], &[whole.clone().into()], &[newer.clone()]][..],
+        &[&[newer.clone()], &[whole.clone().into()]],
+        &[&[newer, whole.into(), older]],
+    ] {
+        let database = Database::migrated().await;
+        for batch in batches {
+            database.warehouse().load(&records(batch)).await.unwrap();
+        }
+        assert_eq!(
+            database.sql("SELECT refund_id, amount, test FROM orderstream.order_refunds ORDER BY 1"),
+            "r1|5|t\nr2|1|t"
+        );
+        assert_eq!(database.sql("SELECT count(*) FROM orderstream.daily_sales"), "0");
+    }
+}
+
+#[tokio::test]
 async fn daily_sales_add_up_by_currency_and_day_without_test_orders() {
     let mut test = order("t", "9", 5, 0);
     test["test"] = json!(true);

@@ -119,6 +119,8 @@ CREATE TABLE {schema}.order_refunds (
 COMMENT ON TABLE {schema}.order_refunds IS 'Newest statement about each refund, from refund events and from the orders themselves.';
 COMMENT ON COLUMN {schema}.order_refunds.amount IS 'Money paid back, tax included.';
 COMMENT ON COLUMN {schema}.order_refunds.tax IS 'Tax within amount.';
+COMMENT ON COLUMN {schema}.order_refunds.test IS
+    'Some event said that the order is a test; a refund event of its own cannot say, so nothing takes it back.';
 CREATE INDEX order_refunds_by_order ON {schema}.order_refunds (shop, order_id);
 CREATE INDEX order_refunds_by_day ON {schema}.order_refunds (local_date);
 
