@@ -194,11 +194,15 @@ async fn a_refund_of_a_test_order_stays_one() {
     let mut whole = order("w", "1", 1, 0);
     whole["test"] = json!(true);
     whole["refunds"] = json!([{"refund_id": "r1", "amount": 4}, {"refund_id": "r2", "amount": 1}]);
-    let (older, newer) = (refund("a", "2025-01-01T00:00:00Z"), refund("b", "2027-01-01T00:00:00Z"));
+    let samples = [
+        refund("a", "2025-01-01T00:00:00Z"),
+        whole.into(),
+        refund("b", "2027-01-01T00:00:00Z"),
+    ];
     for batches in [
-        &[&[older.clone()][..], &[whole.clone().into()], &[newer.clone()]][..],
-        &[&[newer.clone()], &[whole.clone().into()]],
-        &[&[newer, whole.into(), older]],
+        &[&samples[..1], &samples[1..2], &samples[2..]][..],
+        &[&samples[2..], &samples[1..2]],
+        &[&samples],
     ] {
         let database = Database::migrated().await;
         for batch in batches {
