@@ -198,6 +198,8 @@ async fn database_finding(database: &DatabaseConfig) -> Finding {
         Ok(detail) => Finding::new("postgresql", Verdict::Ok, detail),
         Err(error) => {
             let (verdict, remedy) = match &error {
+                // As it should be before the first start.
+                WarehouseError::Outdated { .. } => return Finding::new("postgresql", Verdict::Ok, error.to_string()),
                 WarehouseError::Unreachable { .. } => {
                     (Verdict::Unavailable, "start the server, or correct DATABASE_URL")
                 }

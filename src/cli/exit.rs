@@ -98,7 +98,7 @@ impl From<WarehouseError> for Failure {
             WarehouseError::Unreachable { .. }
             | WarehouseError::Unavailable { .. }
             | WarehouseError::Rejected { .. } => Self::Unavailable(error.to_string()),
-            WarehouseError::Unusable(_) => Self::Misconfigured(error.to_string()),
+            WarehouseError::Outdated { .. } | WarehouseError::Unusable(_) => Self::Misconfigured(error.to_string()),
         }
     }
 }

@@ -29,6 +29,19 @@ pub enum WarehouseError {
         /// What was violated; no values.
         message: String,
     },
+    /// The tables are missing or older than this program, which may bring them up to date itself.
+    #[error(
+        "{place}: the tables are at version {version} of {known}; `run` and `work` bring them up to date when they start, \
+         `orderstream migrate` does so now"
+    )]
+    Outdated {
+        /// Address without credentials, and schema.
+        place: String,
+        /// Schema version; 0 where there is none.
+        version: u32,
+        /// Version that this program brings.
+        known: u32,
+    },
     /// Wrong credentials, missing rights, missing or foreign tables: nobody but the operator can mend it.
     #[error("the warehouse is not usable: {0}")]
     Unusable(String),
@@ -39,7 +52,9 @@ impl WarehouseError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Unusable(_) => Class::Transient,
+            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Outdated { .. } | Self::Unusable(_) => {
+                Class::Transient
+            }
             Self::Rejected { .. } => Class::Poison,
         }
     }

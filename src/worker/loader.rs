@@ -33,7 +33,7 @@ impl Loader {
 
     /// Migrates where that may mend it; answers the original error where there was nothing to migrate.
     async fn mend(&self, error: WarehouseError) -> Result<(), WarehouseError> {
-        if !matches!(error, WarehouseError::Unusable(_)) {
+        if !matches!(error, WarehouseError::Outdated { .. } | WarehouseError::Unusable(_)) {
             return Err(error);
         }
         let migrated = self.warehouse.migrate().await?;

@@ -233,6 +233,13 @@ async fn check_and_migrate_reach_real_services() {
     let database = Database::empty().await;
     let warehouse = database.url();
     let env = [("REDIS_URL", url.as_str()), ("DATABASE_URL", warehouse.as_str())];
+    let output = orderstream(&["check"], &env);
+    let (found, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{found}");
+    assert!(
+        found.contains("version 0 of 1; `run` and `work` bring them up to date"),
+        "{found}"
+    );
     let output = orderstream(&["migrate"], &env);
     let (said, errors) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{errors}");

@@ -1,6 +1,7 @@
 //! Can this program load here? Reads only.
 
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::error::Failure;
 use super::migrations::{self, KNOWN};
@@ -30,10 +31,10 @@ pub(super) async fn inspect(client: &Client, schema: &Schema, server: &str) -> R
     let installed = migrations::installed(client, schema).await?;
     migrations::refuse_newer(installed, schema)?;
     if installed.version < KNOWN {
-        return unusable(&format!(
-            "schema {name} is at version {} of {KNOWN}: let the role that owns it run `orderstream migrate`",
-            installed.version
-        ));
+        return Err(Failure::Outdated {
+            schema: name.to_owned(),
+            version: installed.version,
+        });
     }
     if !migrations::may_load(client, schema, None).await? {
         return unusable(&format!(
@@ -45,4 +46,30 @@ pub(super) async fn inspect(client: &Client, schema: &Schema, server: &str) -> R
         "PostgreSQL {product} at {server}, schema {name} version {}",
         installed.version
     ))
+}
+
+/// Succeeds where this connection's role can make the schema, or change what is there.
+pub(super) async fn refuse_unless_migrator(client: &Client, schema: &Schema, server: &str) -> Result<(), Failure> {
+    let row = client
+        .query_typed_one(
+            "SELECT current_user::text, \
+                    CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE') \
+                         ELSE has_schema_privilege(n.oid, 'CREATE') \
+                              AND COALESCE(pg_has_role(c.relowner, 'USAGE'), true) END \
+             FROM (VALUES ($1::text)) AS wanted(name) \
+             LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.name \
+             LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'schema_migrations'",
+            &[(&schema.name(), Type::TEXT)],
+        )
+        .await?;
+    let (role, may): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+    if may {
+        return Ok(());
+    }
+    Err(Failure::Operator(format!(
+        "{server}: the tables of schema {} are missing or older than this program, and role {role} lacks the rights to \
+         change that: let the role that owns it run `orderstream migrate`, or name it in \
+         ORDERSTREAM_MIGRATE_DATABASE_URL",
+        schema.name()
+    )))
 }

@@ -11,6 +11,7 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::migrations::KNOWN;
 use crate::warehouse::WarehouseError;
 
 /// Why a call failed, before it is said for the outside.
@@ -22,6 +23,8 @@ pub(super) enum Failure {
     Pool(PoolError),
     /// No answer within our own limit.
     Silent(Duration),
+    /// The schema is at this version, below what we know.
+    Outdated { schema: String, version: u32 },
     /// Nothing that waiting would change; the text says what to do.
     Operator(String),
 }
@@ -56,7 +59,7 @@ impl Failure {
                     && !code.starts_with("57P")
                     && !code.starts_with("08")
             }),
-            Self::Operator(_) => true,
+            Self::Operator(_) | Self::Outdated { .. } => true,
             Self::Pool(_) | Self::Silent(_) => false,
         }
     }
@@ -64,7 +67,7 @@ impl Failure {
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Driver(error) | Self::Pool(PoolError::Backend(error)) => error.code(),
-            Self::Pool(_) | Self::Silent(_) | Self::Operator(_) => None,
+            Self::Pool(_) | Self::Silent(_) | Self::Outdated { .. } | Self::Operator(_) => None,
         }
     }
 
@@ -76,6 +79,13 @@ impl Failure {
                 None => chain(&error),
             },
             Self::Operator(text) => return WarehouseError::Unusable(text),
+            Self::Outdated { schema, version } => {
+                return WarehouseError::Outdated {
+                    place: format!("{server}, schema {schema}"),
+                    version,
+                    known: KNOWN,
+                };
+            }
             Self::Silent(limit) => format!("no answer within {limit:?}; whether a commit took effect is unknown"),
             Self::Pool(PoolError::Timeout(_)) => "no connection in time".to_owned(),
             Self::Pool(PoolError::Closed) => "the connection pool is closed".to_owned(),

@@ -121,11 +121,20 @@ impl PostgresWarehouse {
         settle(connection, migrations::LIMIT, outcome)
     }
 
-    async fn inspect(&self, pool: &Pool) -> Result<String, Failure> {
-        let limit = self.call_limit();
+    /// Tells tables that we can bring up to date from those that only the operator can.
+    async fn inspect(&self, connections: &Connections) -> Result<String, Failure> {
+        let (limit, pool) = (self.call_limit(), &connections.pool);
         let connection = pool.get().await?;
         let outcome = timeout(limit, check::inspect(&connection, &self.schema, pool.server())).await;
-        settle(connection, limit, outcome)
+        let found = settle(connection, limit, outcome);
+        if matches!(found, Err(Failure::Outdated { .. })) {
+            let owner = connections.owner.as_ref().unwrap_or(pool);
+            let connection = owner.get().await?;
+            let asked = check::refuse_unless_migrator(&connection, &self.schema, owner.server());
+            let outcome = timeout(limit, asked).await;
+            settle(connection, limit, outcome)?;
+        }
+        found
     }
 }
 
@@ -168,7 +177,7 @@ impl Warehouse for PostgresWarehouse {
 
     async fn check(&self) -> Result<String, WarehouseError> {
         let connections = self.connections.load_full();
-        let found = self.inspect(&connections.pool).await;
+        let found = self.inspect(&connections).await;
         found.map_err(|failure| failure.at(connections.pool.server()))
     }
 }

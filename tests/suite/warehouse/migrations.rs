@@ -59,8 +59,36 @@ async fn many_at_once_migrate_once_and_a_current_schema_is_left_alone() {
 #[tokio::test]
 async fn check_says_what_is_missing() {
     let database = Database::empty().await;
+    let (owner, mut loader) = roles(&database);
+    let check = async |config: &DatabaseConfig| {
+        let warehouse = PostgresWarehouse::new(config).unwrap();
+        warehouse.check().await.unwrap_err()
+    };
+    let is_outdated = |error: &WarehouseError| {
+        matches!(
+            error,
+            WarehouseError::Outdated {
+                version: 0,
+                known: 1,
+                ..
+            }
+        )
+    };
     let error = database.warehouse().check().await.unwrap_err();
-    assert!(unusable(&error).contains("orderstream migrate"), "{error}");
+    assert!(is_outdated(&error), "{error}");
+    assert!(error.to_string().contains("orderstream migrate"), "{error}");
+
+    let error = check(&loader).await;
+    assert!(unusable(&error).contains("_loader lacks the rights"), "{error}");
+    loader.migrate_url = Some(owner.url.clone());
+    let error = check(&loader).await;
+    assert!(unusable(&error).contains("_owner lacks the rights"), "{error}");
+    database.sql(&format!(
+        "CREATE SCHEMA orderstream AUTHORIZATION {}_owner",
+        database.name()
+    ));
+    let error = check(&loader).await;
+    assert!(is_outdated(&error), "{error}");
 }
 
 #[tokio::test]
