@@ -17,6 +17,7 @@ use tracing::error;
 use super::held::Held;
 use super::outage::Outage;
 use super::outcome::Limits;
+use super::page_size::PageSize;
 use super::pulse::Pulse;
 use super::{Handler, HandlerError};
 use crate::class::Class;
@@ -42,6 +43,7 @@ pub(super) struct Consumer {
     pub(super) config: WorkerConfig,
     pub(super) metrics: Metrics,
     pub(super) held: Held,
+    pub(super) page_size: PageSize,
     pub(super) reading: Pulse,
     pub(super) loading: Pulse,
 }
@@ -66,6 +68,7 @@ impl Consumer {
             name,
             stream,
             handler,
+            page_size: PageSize::new(config.read_count),
             config,
             metrics,
             held: Held::default(),
@@ -105,9 +108,9 @@ impl Consumer {
     }
 
     async fn claim(&self, which: Claim<'_>, start: StreamId, before: &HashSet<StreamId>) -> Result<Page, StreamError> {
-        let count = self.config.read_count;
-        let claimed = self.stream.claim(&self.name, which, start, count).await?;
-        let Claimed { entries, deleted, next } = claimed;
+        let claimed = self.stream.claim(&self.name, which, start, self.page_size.get()).await;
+        self.page_size.learn(claimed.as_ref().map(|page| page.entries.len()));
+        let Claimed { entries, deleted, next } = claimed?;
         if let Some(first) = deleted.first() {
             self.metrics.entries_lost.inc_by(deleted.len() as u64);
             error!(count = deleted.len(), %first, "entries that were pending are gone from the stream: they are lost");

@@ -13,6 +13,7 @@ mod keeper;
 mod loader;
 mod outage;
 mod outcome;
+mod page_size;
 mod processor;
 mod pulse;
 mod reader;

@@ -61,10 +61,9 @@ async fn next(
         sweep.move_on(page.next, consumer.config.claim_idle.max(SHORTEST_SWEEP));
         return Ok(page.entries);
     }
-    let new = reader
-        .read(consumer.config.read_count, consumer.config.block, stop)
-        .await?;
-    Ok(consumer.take_new(new))
+    let new = reader.read(consumer.page_size.get(), consumer.config.block, stop).await;
+    consumer.page_size.learn(new.as_ref().map(Vec::len));
+    Ok(consumer.take_new(new?))
 }
 
 /// Where the look through the own pending entries stands.

@@ -1,5 +1,8 @@
 //! What goes wrong between stream and warehouse, and whom it costs.
 
+mod slow_link;
+mod tries;
+
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +12,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use orderstream::class::Class;
-use orderstream::config::{Config, Inputs, Purpose, WorkerConfig};
+use orderstream::config::{Config, Inputs, Purpose, RedisConfig, WorkerConfig};
 use orderstream::event::EventRecord;
 use orderstream::metrics::Metrics;
 use orderstream::stream::redis::RedisStream;
+use orderstream::stream::{Claim, Stream, StreamId};
 use orderstream::warehouse::postgres::PostgresWarehouse;
 use orderstream::worker::{Handled, Handler, HandlerError, Loader, Workers};
 use tokio_util::sync::CancellationToken;

@@ -1,6 +1,7 @@
 //! What the tests stand on: real servers, the real binary, and waiting with a deadline.
 
 pub mod ingest;
+pub mod link;
 pub mod postgres;
 pub mod python;
 pub mod redis;
