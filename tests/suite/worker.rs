@@ -318,6 +318,8 @@ async fn a_handler_that_hangs_does_not_hold_up_the_stop() {
     tokio::time::timeout(PATIENCE, workers.run(stop)).await.unwrap();
 }
 
+const OUTAGE: Duration = Duration::from_secs(60);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warehouse_outage_dead_letters_nothing() {
     let site = Site::durable().await;
@@ -335,8 +337,9 @@ async fn a_warehouse_outage_dead_letters_nothing() {
         site.produce(&event(id)).await;
     }
     let began = Instant::now();
-    eventually("the outage outlasts the claim time by far", PATIENCE, async || {
-        (began.elapsed() > Duration::from_secs(5)).then_some(())
+    // A minute, and with it many times the claim time and all attempts that an entry has.
+    eventually("the outage has lasted", 2 * OUTAGE, async || {
+        (began.elapsed() > OUTAGE).then_some(())
     })
     .await;
     assert_eq!(site.dead_letters().await, 0);
