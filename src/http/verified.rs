@@ -40,20 +40,19 @@ impl FromRequest<PublicState> for VerifiedDelivery {
     async fn from_request(request: Request, state: &PublicState) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let headers = parts.headers;
-        // Refused before the body is read: without a signature there is nothing to compare it with.
-        let signature = shopify::signature(&headers).map_err(refused)?;
+        // What the head alone rules out is refused before the body takes a share of the budget.
+        let keyring = state.doors.keyring.load_full().ok_or(Problem::InvalidSignature)?;
+        let shop = DeliveryHints::new(&headers).shop;
+        let claim = shopify::signature(&headers)
+            .and_then(|signature| keyring.claim(shop.as_deref(), signature))
+            .map_err(refused)?;
         let allowance = Allowance {
             admission: &state.admission,
             limit: state.intake.body_limit,
             timeout: state.body_timeout,
         };
         let body = body::read(body, &headers, allowance).await?;
-        let keyring = state.doors.keyring.load();
-        let keyring = keyring.as_deref().ok_or(Problem::InvalidSignature)?;
-        let shop = DeliveryHints::new(&headers).shop;
-        let secret = keyring
-            .verify(shop.as_deref(), signature, &body.bytes)
-            .map_err(refused)?;
+        let secret = claim.verify(&body.bytes).map_err(refused)?;
         state.signatures.count(secret);
         Ok(Self { headers, body })
     }

@@ -82,12 +82,12 @@ impl Keyring {
         Ok(Self(Keys::ByShop(lists)))
     }
 
-    /// Verifies the signature header's value over the raw body; answers which secret of the list made it (0 is the
-    /// newest). `shop` is the header's hint and only chooses the list: a wrong one makes the signature fail.
+    /// What the head of a delivery claims: the signature header's value, to be made with a secret of this shop.
+    /// `shop` is the header's hint and only chooses the list: a wrong one makes the signature fail.
     ///
     /// # Errors
-    /// The delivery must not be believed.
-    pub fn verify(&self, shop: Option<&str>, signature: &[u8], body: &[u8]) -> Result<usize, SignatureError> {
+    /// Whatever the body is, it must not be believed.
+    pub fn claim(&self, shop: Option<&str>, signature: &[u8]) -> Result<Claim<'_>, SignatureError> {
         let signature = decode(signature)?;
         let keys = match &self.0 {
             Keys::Any(keys) => keys,
@@ -95,9 +95,32 @@ impl Keyring {
                 .and_then(|shop| lists.get(&shop.to_ascii_lowercase()))
                 .ok_or(SignatureError::UnknownShop)?,
         };
-        keys.iter()
-            .position(|key| key.clone().chain_update(body).verify_slice(&signature).is_ok())
+        Ok(Claim { keys, signature })
+    }
+}
+
+/// A well-formed signature, and the secrets that may have made it.
+pub struct Claim<'a> {
+    keys: &'a [Hmac<Sha256>],
+    signature: [u8; SIGNATURE_LEN],
+}
+
+impl Claim<'_> {
+    /// Verifies it over the raw body; answers which secret of the list made it (0 is the newest).
+    ///
+    /// # Errors
+    /// The delivery must not be believed.
+    pub fn verify(&self, body: &[u8]) -> Result<usize, SignatureError> {
+        self.keys
+            .iter()
+            .position(|key| key.clone().chain_update(body).verify_slice(&self.signature).is_ok())
             .ok_or(SignatureError::Mismatch)
+    }
+}
+
+impl fmt::Debug for Claim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Claim([redacted])")
     }
 }
 
@@ -135,6 +158,10 @@ mod tests {
 
     use super::*;
 
+    fn verify(keyring: &Keyring, shop: Option<&str>, signature: &[u8], body: &[u8]) -> Result<usize, SignatureError> {
+        keyring.claim(shop, signature)?.verify(body)
+    }
+
     fn keyring(secrets: &[&str]) -> Keyring {
         let secrets: Vec<SecretString> = secrets.iter().map(|&secret| secret.into()).collect();
         Keyring::new(&secrets).unwrap()
@@ -155,9 +182,9 @@ mod tests {
             ("shpss_example", BODY, SIGNATURE),
             ("shpss_example", b"", "nO0JCevJ0lvQ7nAryr7syWPsrlMkPAl+TyohyZVJIOw="),
         ] {
-            assert_eq!(keyring(&[secret]).verify(None, signature.as_bytes(), body), Ok(0));
+            assert_eq!(verify(&keyring(&[secret]), None, signature.as_bytes(), body), Ok(0));
             assert_eq!(
-                keyring(&["other"]).verify(None, signature.as_bytes(), body),
+                verify(&keyring(&["other"]), None, signature.as_bytes(), body),
                 Err(SignatureError::Mismatch)
             );
         }
@@ -166,7 +193,7 @@ mod tests {
     #[test]
     fn every_secret_is_tried_and_named_by_its_place() {
         let keyring = keyring(&["newest", "newer", "shpss_example"]);
-        assert_eq!(keyring.verify(None, SIGNATURE.as_bytes(), BODY), Ok(2));
+        assert_eq!(verify(&keyring, None, SIGNATURE.as_bytes(), BODY), Ok(2));
     }
 
     #[test]
@@ -183,7 +210,7 @@ mod tests {
             "740066b9791315fef34e572e1c96f7c25ca98344020409", // hex
         ] {
             assert_eq!(
-                keyring.verify(None, malformed.as_bytes(), BODY),
+                verify(&keyring, None, malformed.as_bytes(), BODY),
                 Err(SignatureError::Malformed),
                 "{malformed}"
             );
@@ -196,7 +223,7 @@ mod tests {
         let theirs = [SecretString::from("other")];
         let keyring =
             Keyring::by_shop([("Ours.myshopify.com", &ours[..]), ("theirs.myshopify.com", &theirs[..])]).unwrap();
-        let judge = |shop| keyring.verify(shop, SIGNATURE.as_bytes(), BODY);
+        let judge = |shop| verify(&keyring, shop, SIGNATURE.as_bytes(), BODY);
         assert_eq!(judge(Some("ours.myshopify.com")), Ok(0));
         assert_eq!(judge(Some("theirs.myshopify.com")), Err(SignatureError::Mismatch));
         assert_eq!(judge(Some("nobody.myshopify.com")), Err(SignatureError::UnknownShop));
@@ -226,15 +253,15 @@ mod tests {
             let keyring = keyring(&[&secret]);
             let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(&body);
             let signature = STANDARD.encode(mac.finalize().into_bytes()).into_bytes();
-            prop_assert_eq!(keyring.verify(None, &signature, &body), Ok(0));
+            prop_assert_eq!(verify(&keyring, None, &signature, &body), Ok(0));
 
             let mut changed = body.clone();
             changed[at.index(body.len())] ^= mask;
-            prop_assert_eq!(keyring.verify(None, &signature, &changed), Err(SignatureError::Mismatch));
+            prop_assert_eq!(verify(&keyring, None, &signature, &changed), Err(SignatureError::Mismatch));
 
             let mut changed = signature.clone();
             changed[at.index(signature.len())] ^= mask;
-            prop_assert!(keyring.verify(None, &changed, &body).is_err());
+            prop_assert!(verify(&keyring, None, &changed, &body).is_err());
         }
     }
 }

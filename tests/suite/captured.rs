@@ -264,7 +264,7 @@ fn every_signature_vector_is_judged_as_it_says() {
         };
         let keyring = Keyring::new(&[vector["secret"].as_str().unwrap().into()]).unwrap();
         let signature = vector["header_base64"].as_str().unwrap().as_bytes();
-        let verdict = keyring.verify(None, signature, &body);
+        let verdict = keyring.claim(None, signature).and_then(|claim| claim.verify(&body));
         assert_eq!(
             verdict.is_ok(),
             vector["source_expects_valid"].as_bool().unwrap(),

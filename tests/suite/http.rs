@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use orderstream::shopify::Keyring;
 use serde_json::Value;
 
 use crate::harness::eventually;
-use crate::harness::ingest::{ADMIN_TOKEN, API_TOKEN, Service, Settings, event, order, sign, signed, webhook};
+use crate::harness::ingest::{ADMIN_TOKEN, API_TOKEN, SECRET, Service, Settings, event, order, sign, signed, webhook};
 use crate::harness::redis::RedisServer;
 use crate::harness::wire::{Answer, Wire, ask, get, request};
 
@@ -72,6 +73,25 @@ async fn unbelievable_webhooks_are_refused() {
     assert_refused("no body", &answer, 401, "invalid_signature");
     assert_eq!(service.webhook("w-1", &body).await.json()["status"], "accepted");
     assert_eq!(entries(&redis).await, 1);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_head_rules_out_is_refused_before_a_body_comes() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    let body = order(1);
+    let heads_only = async |case: &str, request: &[u8]| {
+        let answer = ask(service.public, &request[..request.len() - body.len()]).await;
+        assert_refused(case, &answer, 401, "invalid_signature");
+    };
+    let malformed = request("POST /webhooks/orders", &[("x-shopify-hmac-sha256", "x")], &body);
+    heads_only("malformed", &malformed).await;
+    let keyring = Keyring::by_shop([("other.myshopify.com", &[SECRET.into()][..])]).unwrap();
+    service.doors.keyring.store(Some(Arc::new(keyring)));
+    heads_only("a shop without a secret", &webhook("w-1", &body)).await;
+    service.doors.keyring.store(None);
+    heads_only("no secret at all", &webhook("w-1", &body)).await;
     service.stop().await;
 }
 
