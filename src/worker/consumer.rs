@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use time::OffsetDateTime;
@@ -18,16 +18,13 @@ use super::held::Held;
 use super::outage::Outage;
 use super::outcome::Limits;
 use super::page_size::PageSize;
-use super::pulse::Pulse;
+use super::pulse::{self, Pulse};
 use super::{Handler, HandlerError};
 use crate::class::Class;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
 use crate::stream::{Claim, Claimed, Delivered, Entry, Stream, StreamError, StreamId, codec};
-
-/// Beyond the time a read may block, and a claim may take, a loop that does not move is stuck.
-const STUCK: Duration = Duration::from_secs(60);
 
 /// One page of claimed entries that are in hand now.
 pub(super) struct Page {
@@ -85,7 +82,7 @@ impl Consumer {
     }
 
     pub(super) fn is_live(&self) -> bool {
-        let bound = self.config.block + STUCK;
+        let bound = pulse::patience(self.config.block, self.config.claim_idle);
         self.reading.is_alive(bound) && self.loading.is_alive(bound)
     }
 

@@ -6,6 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const AT_REST: u64 = u64::MAX;
+/// Beyond what a read or a load may take by its own limits, a loop that does not move is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// How long a loop may go without moving. A read waits for `block`. A load is slow, not stuck, as long as the warehouse
+/// lets it run: its statement timeout is below `claim_idle`, and a call may take half as long again.
+pub(super) fn patience(block: Duration, claim_idle: Duration) -> Duration {
+    block + claim_idle * 2 + STUCK
+}
 
 /// Last sign of life.
 #[derive(Debug)]
@@ -40,5 +48,34 @@ impl Pulse {
 
     fn age_ms(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(AT_REST - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_as_slow_as_the_warehouse_allows_is_not_stuck() {
+        for claim_idle in [Duration::from_secs(60), Duration::from_secs(3600)] {
+            let statement_timeout = claim_idle - Duration::from_millis(1);
+            let longest_call = statement_timeout * 3 / 2;
+            assert!(patience(Duration::ZERO, claim_idle) > longest_call + Duration::from_secs(30));
+        }
+    }
+
+    #[test]
+    fn only_a_loop_at_work_has_to_move() {
+        let (hour, ago) = (Duration::from_secs(3600), Duration::from_secs(300));
+        let pulse = Pulse {
+            born: Instant::now().checked_sub(ago).unwrap(),
+            last_ms: AtomicU64::new(0),
+        };
+        assert!(pulse.is_alive(patience(Duration::ZERO, hour)));
+        assert!(!pulse.is_alive(patience(Duration::ZERO, Duration::from_secs(60))));
+        pulse.rest();
+        assert!(pulse.is_alive(Duration::ZERO));
+        pulse.beat();
+        assert!(pulse.is_alive(ago));
     }
 }
