@@ -194,7 +194,7 @@ settings! {
         KEEP_ALIVE "ORDERSTREAM_KEEP_ALIVE" Kind::Duration(1000, HOUR), Text("620s"), "idle time of a kept-alive connection; above the usual load balancers' 600 s";
         HEADER_TIMEOUT "ORDERSTREAM_HEADER_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("10s"), "from the first byte of a head to its end";
         BODY_TIMEOUT "ORDERSTREAM_BODY_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("30s"), "from the end of the head to the last byte of the body";
-        MAX_CONNECTIONS "ORDERSTREAM_MAX_CONNECTIONS" Count(1, 1_000_000), Text("900"), "open connections of one listener; the default stays below the usual 1024 open files";
+        MAX_CONNECTIONS "ORDERSTREAM_MAX_CONNECTIONS" Count(1, 1_000_000), Text("900"), "open connections of one listener; above 80 % of it (caps below 10 excepted) none is kept alive; the default stays below the usual 1024 open files";
     }
     "Security" {
         SHOPIFY_SECRETS "ORDERSTREAM_SHOPIFY_SECRETS" Secrets, Unset, "webhook secrets, newest first; each verifies";

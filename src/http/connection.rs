@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderName, Request, Response};
+use axum::http::{HeaderName, HeaderValue, Request, Response, header};
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -39,6 +39,9 @@ const MAX_BUFFER: usize = 64 * 1024;
 /// Pause after a failed accept (out of file descriptors, mostly), which fails again at once otherwise.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// A cap below this is meant for known peers (a proxy that keeps a few connections to itself): theirs are always kept.
+const FEW: usize = 10;
+
 /// Bounds of one listener.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
@@ -59,7 +62,11 @@ pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
                 return;
             };
             let socket = accept(&listener).await;
-            let conversation = converse(socket, router.clone(), bounds.clocks, shutdown.clone());
+            let crowd = Crowd {
+                slots: Arc::clone(&slots),
+                connections: bounds.connections,
+            };
+            let conversation = converse(socket, router.clone(), bounds.clocks, crowd, shutdown.clone());
             let open = bounds.open.clone();
             tracker.spawn(async move {
                 open.inc();
@@ -100,14 +107,32 @@ fn is_peers(error: &io::Error) -> bool {
     )
 }
 
-async fn converse(socket: TcpStream, router: Router, clocks: Clocks, shutdown: CancellationToken) {
+/// Tells whether so many slots are taken that no connection is kept for a further request: idle ones would come to hold
+/// them all, each for as long as it may be idle, and nobody else would be served.
+struct Crowd {
+    slots: Arc<Semaphore>,
+    connections: usize,
+}
+
+impl Crowd {
+    fn is_dense(&self) -> bool {
+        let taken = self.connections.saturating_sub(self.slots.available_permits());
+        self.connections >= FEW && taken.saturating_mul(5) > self.connections.saturating_mul(4)
+    }
+}
+
+async fn converse(socket: TcpStream, router: Router, clocks: Clocks, crowd: Crowd, shutdown: CancellationToken) {
     let exchange = Arc::new(Exchange::default());
     let transport = Transport::new(socket, clocks, Arc::clone(&exchange));
     let service = service_fn(|request| {
         exchange.begin();
         let answer = answer(router.clone(), request);
         async {
-            let response = answer.await;
+            let mut response = answer.await;
+            if crowd.is_dense() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             exchange.end(response.status());
             // hyper saw the socket block during the request and would not look at it again before it stirs. It has to,
             // so that the clock of the idle connection runs.
@@ -199,5 +224,22 @@ mod tests {
         shutdown.cancel();
         serving.close();
         serving.wait().await;
+    }
+
+    #[test]
+    fn connections_are_kept_up_to_four_fifths_of_the_cap() {
+        for (connections, free, dense) in [
+            (100, 20, false),
+            (100, 19, true),
+            (100, 0, true),
+            (10, 2, false),
+            (10, 1, true),
+            (9, 0, false),
+            (1, 0, false),
+        ] {
+            let slots = Arc::new(Semaphore::new(free));
+            let crowd = Crowd { slots, connections };
+            assert_eq!(crowd.is_dense(), dense, "{free} of {connections}");
+        }
     }
 }
