@@ -8,6 +8,7 @@ mod checks;
 pub mod collector;
 mod sustained;
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -117,14 +118,6 @@ pub async fn observe(stream: &dyn Stream) -> Result<Observation, StreamError> {
     })
 }
 
-/// Looks at the stream once and judges what it finds there and then (nothing has to last before it warns).
-pub async fn collect(stream: &dyn Stream, thresholds: &Thresholds) -> HealthReport {
-    match observe(stream).await {
-        Ok(observation) => HealthReport::judge(&observation, thresholds),
-        Err(error) => HealthReport::unreachable(error.to_string()),
-    }
-}
-
 impl HealthReport {
     /// Judges what was found.
     #[must_use]
@@ -151,18 +144,38 @@ impl HealthReport {
         report
     }
 
-    /// The report where the stream did not answer.
+    /// The report where the last look failed, and why. It says nothing of writes: the stream may take them all the same.
     #[must_use]
-    pub fn unreachable(detail: impl Into<String>) -> Self {
+    pub fn without_figures(why: impl fmt::Display) -> Self {
         Self {
-            status: Status::Critical,
+            status: Status::Warning,
             checks: vec![Check {
-                name: "stream",
-                status: Status::Critical,
-                detail: detail.into(),
+                name: "figures",
+                status: Status::Warning,
+                detail: format!("not known at the last look: {why}"),
             }],
             ..Self::default()
         }
+    }
+
+    /// Puts first, and counts in, why the stream takes no writes right now (`None`: it takes them).
+    #[must_use]
+    pub fn with_refusal(mut self, refusal: Option<String>) -> Self {
+        let check = match refusal {
+            None => Check {
+                name: "stream",
+                status: Status::Healthy,
+                detail: "it takes writes".to_owned(),
+            },
+            Some(why) => Check {
+                name: "stream",
+                status: Status::Critical,
+                detail: format!("it takes no writes: {why}"),
+            },
+        };
+        self.status = self.status.max(check.status);
+        self.checks.insert(0, check);
+        self
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +38,10 @@ const LEAST_REQUESTS: u64 = 20;
 /// What is known of the health right now; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Health {
-    report: watch::Receiver<Arc<HealthReport>>,
+    report: watch::Receiver<HealthReport>,
     confirmed: Moment,
+    /// What the last question for a write was answered with, where it was no.
+    refusal: Arc<ArcSwapOption<String>>,
     appends: Appends,
     traffic: Arc<Traffic>,
 }
@@ -60,10 +63,11 @@ impl Health {
         metrics: Metrics,
         roles: &Roles,
     ) -> Self {
-        let (publish, report) = watch::channel(Arc::new(HealthReport::unreachable("not looked at yet")));
+        let (publish, report) = watch::channel(HealthReport::without_figures("there was none yet"));
         let health = Self {
             report,
             confirmed: Moment::never(),
+            refusal: Arc::default(),
             appends,
             traffic: Arc::default(),
         };
@@ -78,10 +82,17 @@ impl Health {
         health
     }
 
-    /// The last report.
+    /// The last report, and whether this process can durably accept. The report says that too, as of the same moment, so
+    /// that a status code and the body beside it agree.
     #[must_use]
-    pub fn report(&self) -> Arc<HealthReport> {
-        Arc::clone(&self.report.borrow())
+    pub fn report(&self) -> (bool, HealthReport) {
+        let can_accept = self.can_accept();
+        let refusal = || match &*self.refusal.load() {
+            Some(why) => why.to_string(),
+            None => "none was confirmed lately, or appends fail: see the log".to_owned(),
+        };
+        let report = self.report.borrow().clone();
+        (can_accept, report.with_refusal((!can_accept).then(refusal)))
     }
 
     /// Whether the stream took a write within the last second: an append of this process, or a write of the collector's,
@@ -110,7 +121,7 @@ struct Collector {
     thresholds: Thresholds,
     metrics: Metrics,
     health: Health,
-    publish: watch::Sender<Arc<HealthReport>>,
+    publish: watch::Sender<HealthReport>,
 }
 
 impl Collector {
@@ -128,8 +139,14 @@ impl Collector {
                 continue;
             }
             match patiently(self.stream.confirm_writable()).await {
-                Ok(()) => self.health.confirmed.mark(),
-                Err(error) => tracing::debug!(%error, "the stream takes no writes"),
+                Ok(()) => {
+                    self.health.confirmed.mark();
+                    self.health.refusal.store(None);
+                }
+                Err(error) => {
+                    tracing::debug!(error, "the stream takes no writes");
+                    self.health.refusal.store(Some(Arc::new(error)));
+                }
             }
         }
     }
@@ -151,9 +168,9 @@ impl Collector {
                     sustained.settle(&mut report, Instant::now());
                     report
                 }
-                Err(error) => HealthReport::unreachable(error),
+                Err(error) => HealthReport::without_figures(error),
             };
-            self.publish.send_replace(Arc::new(report));
+            self.publish.send_replace(report);
         }
     }
 

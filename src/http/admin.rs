@@ -46,7 +46,8 @@ pub(super) fn router(state: AdminState) -> Router {
 }
 
 async fn status(State(state): State<AdminState>) -> Response {
-    Json(&*state.probes.health.report()).into_response()
+    let (_, report) = state.probes.health.report();
+    Json(report).into_response()
 }
 
 async fn openapi() -> Response {

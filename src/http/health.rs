@@ -1,6 +1,7 @@
 //! `GET /health`, `/livez`, `/readyz`: on both listeners.
 //!
-//! The status code says whether this node can durably accept, and only that; how the readers are stands in the body.
+//! The status code says whether this node can durably accept, and only that; the body says it too (check
+//! `stream`), and how the readers are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,12 +35,13 @@ pub(super) fn router(probes: Probes) -> Router {
 }
 
 async fn report(State(probes): State<Probes>) -> Response {
-    let status = if probes.health.can_accept() {
+    let (can_accept, report) = probes.health.report();
+    let status = if can_accept {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, Json(&*probes.health.report())).into_response()
+    (status, Json(report)).into_response()
 }
 
 async fn live(State(probes): State<Probes>) -> Response {

@@ -206,6 +206,64 @@ async fn connections_beyond_the_cap_wait_for_their_turn() {
 }
 
 #[tokio::test]
+async fn idle_connections_leave_room_for_others() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.public.max_connections = 10;
+    let service = Service::start_with(settings).await.ready().await;
+    let mut peers = Vec::new();
+    for _ in 0..40 {
+        let mut peer = Wire::connect(service.public).await;
+        peer.send(&request("GET /livez", &[], b"")).await;
+        let answer = peer.answer().await.expect("an answer");
+        assert_eq!(answer.status, 200);
+        peers.push((peer, answer.header("connection") == Some("close")));
+    }
+    let mut kept = 0;
+    for (peer, closed) in &mut peers {
+        if *closed {
+            assert!(peer.rest().await.is_empty());
+        } else {
+            peer.send(&request("GET /livez", &[], b"")).await;
+            assert_eq!(peer.answer().await.expect("an answer").status, 200);
+            kept += 1;
+        }
+    }
+    assert!(
+        (1..10).contains(&kept),
+        "{kept} of 10 slots are held by idle connections"
+    );
+    drop(peers);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_status_code_of_health_and_its_body_agree() {
+    let mut redis = RedisServer::start().await;
+    let service = Service::start(&redis).await;
+    let turns_to = async |status: u16| {
+        eventually("health turns", LONG, async || {
+            let answer = get(service.public, "/health").await;
+            let report = answer.json();
+            let stream = &report["checks"][0];
+            assert_eq!(stream["name"], "stream");
+            assert_eq!(stream["status"] == "critical", answer.status == 503, "{report}");
+            assert_eq!(report["status"] == "critical", answer.status == 503, "{report}");
+            (answer.status == status).then_some(())
+        })
+        .await;
+    };
+    turns_to(200).await;
+    for _ in 0..3 {
+        redis.kill();
+        turns_to(503).await;
+        redis.restart().await;
+        turns_to(200).await;
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn health_names_the_group_that_holds_trimming() {
     let redis = RedisServer::start().await;
     let mut settings = Settings::new(&redis);
