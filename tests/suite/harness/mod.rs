@@ -8,6 +8,7 @@ pub mod redis;
 pub mod service;
 pub mod site;
 pub mod slow_link;
+pub mod tmpfs;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -299,6 +299,16 @@ impl Cluster {
         psql.env("PGTZ", "UTC");
         run(&mut psql).trim_end().to_owned()
     }
+
+    /// A connection that has run `sql`, and ends when it is dropped.
+    pub async fn session(&self, database: &str, sql: &str) -> tokio_postgres::Client {
+        let (client, connection) = tokio_postgres::connect(&self.url(database), tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        TaskTracker::new().spawn(connection);
+        client.batch_execute(sql).await.unwrap();
+        client
+    }
 }
 
 fn signal_all(processes: &[i32], signal: Signal) {
@@ -379,14 +389,9 @@ impl Database {
         self.cluster.sql(&self.name, sql)
     }
 
-    /// A connection that has run `sql`, and ends when it is dropped.
+    /// As [`Cluster::session`].
     pub async fn session(&self, sql: &str) -> tokio_postgres::Client {
-        let (client, connection) = tokio_postgres::connect(&self.url(), tokio_postgres::NoTls)
-            .await
-            .unwrap();
-        TaskTracker::new().spawn(connection);
-        client.batch_execute(sql).await.unwrap();
-        client
+        self.cluster.session(&self.name, sql).await
     }
 }
 
