@@ -2,29 +2,29 @@
 
 use crate::class::Class;
 
-/// A failed call to the warehouse. Texts name SQLSTATE and constraint, never content (PostgreSQL's DETAIL repeats rows).
+/// A failed call to the warehouse. Texts name code and constraint, never content (PostgreSQL's DETAIL repeats rows).
 #[derive(Debug, thiserror::Error)]
 pub enum WarehouseError {
     /// It cannot be reached, or the connection broke.
     #[error("warehouse unreachable at {server}: {message}")]
     Unreachable {
-        /// Address without credentials.
+        /// Address without credentials, or the file.
         server: String,
         /// What the transport said.
         message: String,
     },
     /// It answered with an error that says nothing about the data (deadlock, timeout, full disk, shutdown, ...).
-    #[error("the warehouse cannot load for now: SQLSTATE {code}: {message}")]
+    #[error("the warehouse cannot load for now: {code}: {message}")]
     Unavailable {
-        /// SQLSTATE.
+        /// `SQLSTATE 55P03`, `SQLITE_FULL`.
         code: String,
         /// The primary message.
         message: String,
     },
     /// The data cannot be stored (a value out of range, a violated constraint).
-    #[error("the warehouse rejects the data: SQLSTATE {code}: {message}")]
+    #[error("the warehouse rejects the data: {code}: {message}")]
     Rejected {
-        /// SQLSTATE.
+        /// `SQLSTATE 23502`, `SQLITE_CONSTRAINT`.
         code: String,
         /// What was violated; no values.
         message: String,
@@ -35,14 +35,15 @@ pub enum WarehouseError {
          `orderstream migrate` does so now"
     )]
     Outdated {
-        /// Address without credentials, and schema.
+        /// Address without credentials, and schema; or the file.
         place: String,
         /// Schema version; 0 where there is none.
         version: u32,
         /// Version that this program brings.
         known: u32,
     },
-    /// Wrong credentials, missing rights, missing or foreign tables: nobody but the operator can mend it.
+    /// Wrong credentials, missing rights, missing or foreign tables, a damaged file: nobody but the operator
+    /// can mend it.
     #[error("the warehouse is not usable: {0}")]
     Unusable(String),
 }

@@ -1,12 +1,14 @@
 //! The seam to the warehouse: tables that an analyst reads, whatever stores them.
 //!
-//! Owns what loading promises; `postgres/` implements it. Invariants that every implementation keeps: an event has
+//! Owns what loading promises; `postgres/` and `embedded/` implement it, `tables.rs` knows the columns of both. Invariants that every implementation keeps: an event has
 //! effects once, in the same transaction as its `order_events` row; the state of an order is the newest one it ever had
 //! whatever the order of arrival; nothing here knows streams or HTTP.
 
 pub mod fold;
+mod migration;
 pub mod postgres;
 pub mod status;
+mod tables;
 pub mod version;
 
 use async_trait::async_trait;

@@ -8,6 +8,7 @@ use time::{Date, OffsetDateTime};
 use tokio_postgres::types::{Timestamp, ToSql, Type};
 
 use super::schema::Schema;
+use crate::warehouse::tables;
 
 /// One column of all rows.
 pub(super) struct Column<'a> {
@@ -21,37 +22,45 @@ pub(super) struct Column<'a> {
 /// A bound parameter and its type.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-macro_rules! column_types {
-    ($($function:ident: $value:ty => $array:ident;)*) => {$(
-        pub(super) fn $function<'a>(name: &'static str, values: impl Iterator<Item = $value>) -> Column<'a> {
-            Column { name, array: Type::$array, cast: "", values: Box::new(values.collect::<Vec<_>>()) }
+macro_rules! array {
+    ($function:ident, $value:ty, $array:ident) => {
+        fn $function(name: &'static str, values: impl Iterator<Item = $value>) -> Self {
+            Column {
+                name,
+                array: Type::$array,
+                cast: "",
+                values: Box::new(values.collect::<Vec<_>>()),
+            }
         }
-    )*};
+    };
 }
 
-column_types! {
-    text: Option<&'a str> => TEXT_ARRAY;
-    numeric: Option<Decimal> => NUMERIC_ARRAY;
-    int4: i32 => INT4_ARRAY;
-    int8: Option<i64> => INT8_ARRAY;
-    boolean: Option<bool> => BOOL_ARRAY;
-    date: Date => DATE_ARRAY;
-    instant: Option<OffsetDateTime> => TIMESTAMPTZ_ARRAY;
-    version: Timestamp<OffsetDateTime> => TIMESTAMPTZ_ARRAY;
-    bytes: Option<&'a [u8]> => BYTEA_ARRAY;
-}
+impl<'a> tables::Column<'a> for Column<'a> {
+    array!(text, Option<&'a str>, TEXT_ARRAY);
+    array!(bytes, Option<&'a [u8]>, BYTEA_ARRAY);
+    array!(numeric, Option<Decimal>, NUMERIC_ARRAY);
+    array!(int4, i32, INT4_ARRAY);
+    array!(int8, Option<i64>, INT8_ARRAY);
+    array!(boolean, Option<bool>, BOOL_ARRAY);
+    array!(date, Date, DATE_ARRAY);
+    array!(instant, Option<OffsetDateTime>, TIMESTAMPTZ_ARRAY);
 
-/// JSON as its text.
-pub(super) fn json<'a>(name: &'static str, values: impl Iterator<Item = Option<&'a str>>) -> Column<'a> {
-    Column {
-        cast: "::jsonb",
-        ..text(name, values)
+    fn json(name: &'static str, values: impl Iterator<Item = Option<&'a str>>) -> Self {
+        Column {
+            cast: "::jsonb",
+            ..Self::text(name, values)
+        }
     }
-}
 
-/// `None` is earlier than every time.
-pub(super) fn or_earliest(instant: Option<OffsetDateTime>) -> Timestamp<OffsetDateTime> {
-    instant.map_or(Timestamp::NegInfinity, Timestamp::Value)
+    fn version(name: &'static str, values: impl Iterator<Item = Option<OffsetDateTime>>) -> Self {
+        let values = values.map(|at| at.map_or(Timestamp::NegInfinity, Timestamp::Value));
+        Column {
+            name,
+            array: Type::TIMESTAMPTZ_ARRAY,
+            cast: "",
+            values: Box::new(values.collect::<Vec<_>>()),
+        }
+    }
 }
 
 /// The parameters, in order.

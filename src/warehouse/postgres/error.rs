@@ -109,7 +109,7 @@ fn of_answer(answer: &DbError, server: &str) -> WarehouseError {
         // 54: a key too long for its index, JSON nested too deep.
         ("22" | "23" | "54", _) => WarehouseError::Rejected {
             message: violated(answer, class),
-            code,
+            code: format!("SQLSTATE {code}"),
         },
         ("28", _) => operator("check user and password in the URL, and pg_hba.conf"),
         (_, "42704") => operator("the role in the database URL must be a role of that name in the database"),
@@ -122,7 +122,7 @@ fn of_answer(answer: &DbError, server: &str) -> WarehouseError {
         }
         _ => WarehouseError::Unavailable {
             message: answer.message().to_owned(),
-            code,
+            code: format!("SQLSTATE {code}"),
         },
     }
 }

@@ -1,8 +1,6 @@
 //! Brings the schema up to date.
 //!
-//! Owns the list of migrations. A migration only adds (tables, nullable columns, views at their end), so that the
-//! previous release goes on working beside it. Each is one transaction under an advisory lock; a schema that is current
-//! is only read.
+//! Owns the list of migrations. Each is one transaction under an advisory lock; a schema that is current is only read.
 
 use std::time::Duration;
 
@@ -12,15 +10,7 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 use super::error::Failure;
 use super::schema::Schema;
 use crate::warehouse::Migrated;
-
-/// One step.
-struct Migration {
-    version: u32,
-    name: &'static str,
-    /// Version that a program must know to go on loading after this step.
-    compatible_from: u32,
-    sql: &'static str,
-}
+use crate::warehouse::migration::{Installed, Migration};
 
 const MIGRATIONS: [Migration; 1] = [Migration {
     version: 1,
@@ -38,15 +28,6 @@ pub(super) const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// A statement may rewrite a large table; a lock that loads need may be waited for only briefly.
 const SESSION: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '30s'; \
                        SET LOCAL idle_in_transaction_session_timeout = '1min'; SET LOCAL synchronous_commit = on";
-
-/// The state of a schema.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Installed {
-    /// 0: none.
-    pub(super) version: u32,
-    /// Version that a program must know to load into it.
-    pub(super) compatible_from: u32,
-}
 
 /// Runs what is missing, and where `reader` is another role than ours gives it the rights that loading needs.
 pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, Failure> {
@@ -152,15 +133,8 @@ pub(super) async fn installed(client: &Client, schema: &Schema) -> Result<Instal
 
 /// An older program goes on working beside a newer one as long as the newer schema allows it.
 pub(super) fn refuse_newer(installed: Installed, schema: &Schema) -> Result<(), Failure> {
-    if installed.compatible_from <= KNOWN {
-        return Ok(());
-    }
-    Err(Failure::Operator(format!(
-        "schema {} is at version {} and needs a program that knows version {}; this one knows {KNOWN}: upgrade it",
-        schema.name(),
-        installed.version,
-        installed.compatible_from,
-    )))
+    let refusal = installed.refusal(KNOWN, &format!("schema {}", schema.name()));
+    refusal.map_or(Ok(()), |text| Err(Failure::Operator(text)))
 }
 
 /// Whether that role (ours where `None`) has every right that loading needs.

@@ -186,7 +186,7 @@ async fn a_locked_table_is_the_warehouses_fault_and_is_waited_for_only_so_long()
     let session = database.session("BEGIN; LOCK TABLE orderstream.orders").await;
     let error = warehouse.load(&records(&batch)).await.unwrap_err();
     assert!(
-        matches!(&error, WarehouseError::Unavailable { code, .. } if code == "55P03"),
+        matches!(&error, WarehouseError::Unavailable { code, .. } if code == "SQLSTATE 55P03"),
         "{error}"
     );
     assert_eq!(error.class(), Class::Transient);

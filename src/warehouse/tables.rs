@@ -1,0 +1,217 @@
+//! Which part of an event goes into which column: the same for every store.
+//!
+//! Pure. Owns names and order of the columns that a load writes, and the lines of an order as rows. A store says by
+//! its own [`Column`] what a text, an amount or a time looks like there.
+
+use rust_decimal::Decimal;
+use time::{Date, OffsetDateTime};
+
+use super::fold::{OrderKey, RefundRow, local_date, order_key};
+use super::status::status;
+use super::version::{Version, micros};
+use crate::event::{Amount, EventRecord, Item, OrderEvent, Text, Timestamp};
+
+/// One column of all rows of a statement, as a store binds it.
+pub(super) trait Column<'a>: Sized {
+    fn text(name: &'static str, values: impl Iterator<Item = Option<&'a str>>) -> Self;
+    fn json(name: &'static str, values: impl Iterator<Item = Option<&'a str>>) -> Self;
+    fn bytes(name: &'static str, values: impl Iterator<Item = Option<&'a [u8]>>) -> Self;
+    fn numeric(name: &'static str, values: impl Iterator<Item = Option<Decimal>>) -> Self;
+    fn int4(name: &'static str, values: impl Iterator<Item = i32>) -> Self;
+    fn int8(name: &'static str, values: impl Iterator<Item = Option<i64>>) -> Self;
+    fn boolean(name: &'static str, values: impl Iterator<Item = Option<bool>>) -> Self;
+    fn date(name: &'static str, values: impl Iterator<Item = Date>) -> Self;
+    fn instant(name: &'static str, values: impl Iterator<Item = Option<OffsetDateTime>>) -> Self;
+    /// As an instant, but `None` is earlier than every time.
+    fn version(name: &'static str, values: impl Iterator<Item = Option<OffsetDateTime>>) -> Self;
+}
+
+/// In order of id, each id once: the first in the batch stands.
+pub(super) fn distinct<'a>(events: &'a [EventRecord<'a>]) -> Vec<&'a EventRecord<'a>> {
+    let mut distinct: Vec<&EventRecord<'_>> = events.iter().collect();
+    distinct.sort_by_key(|record| record.event.event_id.as_str());
+    distinct.dedup_by_key(|record| record.event.event_id.as_str());
+    distinct
+}
+
+/// Rows of `order_events`.
+pub(super) fn order_events<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> Vec<C> {
+    let each = || records.iter().copied();
+    let events = || each().map(|record| &record.event);
+    vec![
+        C::text("event_id", events().map(|e| Some(e.event_id.as_str()))),
+        C::text("event_type", events().map(|e| Some(e.event_type.as_str()))),
+        C::text("source", each().map(|r| text(r.provenance.source.as_ref()))),
+        C::text("shop", each().map(|r| Some(r.shop()))),
+        C::text("order_id", events().map(|e| Some(e.order_id.as_str()))),
+        C::text("customer_id", events().map(customer_id)),
+        C::numeric("total_amount", events().map(|e| decimal(e.total_amount))),
+        C::text("currency", events().map(|e| text(e.currency.as_ref()))),
+        C::int8("item_count", events().map(|e| e.items.as_ref().map(|_| e.item_count()))),
+        C::boolean("test", events().map(|e| Some(e.test.unwrap_or_default()))),
+        C::instant("occurred_at", events().map(|e| Some(micros(e.timestamp.instant())))),
+        C::instant("triggered_at", each().map(|r| r.triggered_at.map(micros))),
+        C::instant("received_at", each().map(|r| Some(micros(r.received_at)))),
+        C::text("stream_id", each().map(|r| Some(r.stream_id.as_str()))),
+        C::json("payload", each().map(|r| Some(r.payload))),
+        C::bytes("raw", each().map(|r| r.raw.as_deref())),
+    ]
+}
+
+/// Rows of `orders`, of events that carry the whole order. The first two columns are the key.
+pub(super) fn orders<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> Vec<C> {
+    let each = || records.iter().copied();
+    let events = || each().map(|record| &record.event);
+    let instant_of = |at: Option<&Timestamp<'_>>| at.map(|at| micros(at.instant()));
+    let mut columns = vec![
+        C::text("shop", each().map(|r| Some(r.shop()))),
+        C::text("order_id", events().map(|e| Some(e.order_id.as_str()))),
+        C::text("name", events().map(|e| text(e.name.as_ref()))),
+        C::text("customer_id", events().map(customer_id)),
+        C::text("status", events().map(|e| Some(status(e)))),
+        C::numeric("total_amount", events().map(|e| decimal(e.total_amount))),
+        C::text("currency", events().map(|e| text(e.currency.as_ref()))),
+        C::int8("item_count", events().map(|e| Some(e.item_count()))),
+        C::date("local_date", each().map(local_date)),
+        C::instant("created_at", events().map(|e| instant_of(e.created_at.as_ref()))),
+        C::instant("processed_at", events().map(|e| instant_of(e.processed_at.as_ref()))),
+        C::instant("updated_at", events().map(|e| instant_of(e.updated_at.as_ref()))),
+        C::instant("cancelled_at", events().map(|e| instant_of(e.cancelled_at.as_ref()))),
+        C::text("financial_status", events().map(|e| text(e.financial_status.as_ref()))),
+        C::text(
+            "fulfillment_status",
+            events().map(|e| text(e.fulfillment_status.as_ref())),
+        ),
+    ];
+    columns.extend(order_amounts(records));
+    columns.extend([
+        C::text("source_name", events().map(|e| text(e.source_name.as_ref()))),
+        C::boolean("test", events().map(|e| Some(e.test.unwrap_or_default()))),
+    ]);
+    columns.extend(version_columns(records.iter().copied()));
+    columns
+}
+
+fn order_amounts<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8] {
+    let events = || records.iter().map(|record| &record.event);
+    let amount = |name, of: fn(&OrderEvent<'_>) -> Option<Amount>| C::numeric(name, events().map(|e| decimal(of(e))));
+    [
+        amount("subtotal", |e| e.subtotal),
+        amount("total_discounts", |e| e.total_discounts),
+        amount("total_shipping", |e| e.total_shipping),
+        amount("total_tax", |e| e.total_tax),
+        C::boolean("taxes_included", events().map(|e| e.taxes_included)),
+        amount("current_total_amount", |e| e.current_total_amount),
+        C::text(
+            "presentment_currency",
+            events().map(|e| text(e.presentment_currency.as_ref())),
+        ),
+        amount("presentment_total_amount", |e| e.presentment_total_amount),
+    ]
+}
+
+/// Rows of `orders` that say only that an order was deleted. The first two columns are the key.
+pub(super) fn deletions<'a, C: Column<'a>>(deletions: &'a [(OrderKey<'_>, OffsetDateTime)]) -> Vec<C> {
+    vec![
+        C::text("shop", deletions.iter().map(|((shop, _), _)| Some(*shop))),
+        C::text("order_id", deletions.iter().map(|((_, order_id), _)| Some(*order_id))),
+        C::instant("deleted_at", deletions.iter().map(|(_, at)| Some(*at))),
+    ]
+}
+
+/// Rows of `order_refunds`. The first two columns are the key; the third is no version's to change: a refund that was
+/// once called a test stays one ([`test_refunds`]).
+pub(super) fn order_refunds<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> Vec<C> {
+    let each = || refunds.iter();
+    let records = || each().map(|row| row.record);
+    let mut columns = vec![
+        C::text("shop", records().map(|r| Some(r.shop()))),
+        C::text("refund_id", each().map(|row| Some(row.refund.refund_id.as_str()))),
+        C::boolean("test", each().map(|row| Some(row.test))),
+        C::text("order_id", records().map(|r| Some(r.event.order_id.as_str()))),
+        C::instant(
+            "processed_at",
+            each().map(|row| Some(micros(row.processed_at().instant()))),
+        ),
+        C::date("local_date", each().map(|row| row.processed_at().local_date())),
+        C::numeric("amount", each().map(|row| decimal(Some(row.refund.amount)))),
+        C::numeric("tax", each().map(|row| decimal(row.refund.tax))),
+        C::text("currency", each().map(RefundRow::currency)),
+    ];
+    columns.extend(version_columns(records()));
+    columns
+}
+
+/// Keys of `order_refunds` that are tests from now on, whatever was written of them before.
+pub(super) fn test_refunds<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> Vec<C> {
+    let marked = || refunds.iter().filter(|row| row.test);
+    vec![
+        C::text("shop", marked().map(|row| Some(row.record.shop()))),
+        C::text("refund_id", marked().map(|row| Some(row.refund.refund_id.as_str()))),
+    ]
+}
+
+fn version_columns<'a, C: Column<'a>>(records: impl Iterator<Item = &'a EventRecord<'a>> + Clone) -> [C; 3] {
+    let versions = || records.clone().map(Version::of);
+    [
+        C::text("last_event_id", versions().map(|v| Some(v.event_id))),
+        C::version("version_at", versions().map(|v| Some(v.at))),
+        C::version("version_triggered_at", versions().map(|v| v.triggered_at)),
+    ]
+}
+
+/// One row of `order_items`.
+pub(super) struct Line<'a> {
+    order: OrderKey<'a>,
+    /// From 1.
+    no: i32,
+    item: &'a Item<'a>,
+}
+
+/// The lines of an order, as they were sent.
+pub(super) fn lines<'a>(record: &'a EventRecord<'_>) -> impl Iterator<Item = Line<'a>> {
+    (1..).zip(record.event.items.iter().flatten()).map(|(no, item)| Line {
+        order: order_key(record),
+        no,
+        item,
+    })
+}
+
+/// Rows of `order_items`.
+pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [Line<'_>]) -> Vec<C> {
+    let each = || lines.iter();
+    let items = || lines.iter().map(|line| line.item);
+    vec![
+        C::text("shop", each().map(|line| Some(line.order.0))),
+        C::text("order_id", each().map(|line| Some(line.order.1))),
+        C::int4("line_no", each().map(|line| line.no)),
+        C::text("line_id", items().map(|i| i.line_id.as_ref().map(|id| id.as_str()))),
+        C::text("sku", items().map(|i| i.sku.as_ref().map(|id| id.as_str()))),
+        C::text(
+            "variant_id",
+            items().map(|i| i.variant_id.as_ref().map(|id| id.as_str())),
+        ),
+        C::text(
+            "product_id",
+            items().map(|i| i.product_id.as_ref().map(|id| id.as_str())),
+        ),
+        C::text("title", items().map(|i| text(i.title.as_ref()))),
+        C::int8("qty", items().map(|i| Some(i.qty))),
+        C::int8("current_qty", items().map(|i| i.current_qty)),
+        C::numeric("price", items().map(|i| decimal(Some(i.price)))),
+        C::numeric("discount", items().map(|i| decimal(i.discount))),
+        C::numeric("tax", items().map(|i| decimal(i.tax))),
+    ]
+}
+
+fn customer_id<'a>(event: &'a OrderEvent<'_>) -> Option<&'a str> {
+    event.customer_id.as_ref().map(|id| id.as_str())
+}
+
+fn text<'a>(text: Option<&'a Text<'_>>) -> Option<&'a str> {
+    text.map(Text::as_str)
+}
+
+fn decimal(amount: Option<Amount>) -> Option<Decimal> {
+    amount.map(|amount| amount.0)
+}
