@@ -4,6 +4,7 @@
 //! effects once, in the same transaction as its `order_events` row; the state of an order is the newest one it ever had
 //! whatever the order of arrival; nothing here knows streams or HTTP.
 
+pub mod embedded;
 pub mod fold;
 mod migration;
 pub mod postgres;

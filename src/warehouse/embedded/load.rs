@@ -1,0 +1,208 @@
+//! One load: events, and what they do to the state tables, in one transaction.
+//!
+//! Owns the statements. The effects are worked out beforehand, on the premise that every event of the batch is new;
+//! whether that holds only the unique event id can say, so a batch of which it does not hold is not written at all.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use rusqlite::{Connection, Statement, TransactionBehavior};
+use rust_decimal::Decimal;
+use time::OffsetDateTime;
+
+use super::columns::Column;
+use super::error::Failure;
+use crate::event::{Amount, EventRecord};
+use crate::warehouse::fold::Effects;
+use crate::warehouse::tables::{self, Column as _};
+
+/// A row gives way to a version that is not older.
+const NOT_OLDER: &str = "(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
+                         >= (t.version_at, t.version_triggered_at, COALESCE(t.last_event_id, ''))";
+
+/// Everything that events which are all new, each there once, write.
+pub(super) struct Batch {
+    events: Rows,
+    orders: Rows,
+    /// Of all orders, in their order.
+    items: Rows,
+    /// Which of `items` belong to which order.
+    lines: Vec<Range<usize>>,
+    deletions: Rows,
+    refunds: Rows,
+    test_refunds: Rows,
+}
+
+impl Batch {
+    /// Works out the effects, and refuses what cannot be kept or counted exactly.
+    pub(super) fn of(records: &[&EventRecord<'_>], now: OffsetDateTime) -> Result<Self, Failure> {
+        let effects = Effects::of(records.iter().copied());
+        let mut events: Vec<Column> = tables::order_events(records);
+        events.push(average(records));
+        events.push(Column::instant("loaded_at", records.iter().map(|_| Some(now))));
+        let mut orders: Vec<Column> = tables::orders(&effects.orders);
+        orders.push(average(&effects.orders));
+        let mut items = Vec::new();
+        let mut lines = Vec::new();
+        for record in &effects.orders {
+            let from = items.len();
+            items.extend(tables::lines(record));
+            lines.push(from..items.len());
+        }
+        if !effects.orders.iter().all(|record| lines_can_be_counted(record)) {
+            return Err(Failure::Unfit("price"));
+        }
+        Ok(Self {
+            events: Rows::new(events)?,
+            orders: Rows::new(orders)?,
+            items: Rows::new(tables::order_items(&items))?,
+            lines,
+            deletions: Rows::new(tables::deletions(&effects.deletions))?,
+            refunds: Rows::new(tables::order_refunds(&effects.refunds))?,
+            test_refunds: Rows::new(tables::test_refunds(&effects.refunds))?,
+        })
+    }
+}
+
+/// As PostgreSQL rounds it, or finer.
+fn average(records: &[&EventRecord<'_>]) -> Column {
+    let average = |record: &&EventRecord<'_>| {
+        let event = &record.event;
+        event.items.as_ref()?;
+        let average = event.total_amount?.0.checked_div(event.item_count().max(1).into())?;
+        Some(average.round_dp(16).normalize())
+    };
+    Column::numeric("avg_item_price", records.iter().map(average))
+}
+
+/// Whether price times quantity of every line is an amount that views can add up.
+fn lines_can_be_counted(record: &EventRecord<'_>) -> bool {
+    let limit = Decimal::from(super::figures::LIMIT);
+    record.event.items.iter().flatten().all(|item| {
+        let Amount(price) = item.price;
+        price
+            .checked_mul(item.qty.into())
+            .is_some_and(|amount| amount.abs() < limit)
+    })
+}
+
+/// Rows of one table.
+struct Rows(Vec<Column>);
+
+impl Rows {
+    fn new(columns: Vec<Column>) -> Result<Self, Failure> {
+        match columns.iter().find(|column| column.unfit) {
+            Some(column) => Err(Failure::Unfit(column.name)),
+            None => Ok(Self(columns)),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.0.first().map_or(0, |column| column.values.len())
+    }
+
+    /// Runs the statement with the values of that row; answers how many rows it changed.
+    fn run(&self, statement: &mut Statement<'_>, row: usize) -> Result<usize, Failure> {
+        for (place, column) in (1..).zip(&self.0) {
+            statement.raw_bind_parameter(place, column.values.get(row))?;
+        }
+        Ok(statement.raw_execute()?)
+    }
+
+    /// `INSERT INTO table (columns) VALUES` the parameters.
+    fn insert(&self, table: &str) -> String {
+        let names: Vec<&str> = self.0.iter().map(|column| column.name).collect();
+        let places: Vec<String> = (1..=names.len()).map(|place| format!("?{place}")).collect();
+        let (names, places) = (names.join(", "), places.join(", "));
+        format!("INSERT INTO {table} AS t ({names}) VALUES ({places})")
+    }
+
+    /// As [`Rows::insert`], but where the row is there and not newer, all columns but the first `kept` take the values.
+    /// The first two columns are the key.
+    fn upsert(&self, table: &str, kept: usize) -> String {
+        let names: Vec<&str> = self.0.iter().map(|column| column.name).collect();
+        let assignments: Vec<String> = names
+            .iter()
+            .skip(kept)
+            .map(|name| format!("{name} = excluded.{name}"))
+            .collect();
+        let key = names.get(..2).unwrap_or_default();
+        format!(
+            "{} ON CONFLICT ({}) DO UPDATE SET {} WHERE {NOT_OLDER}",
+            self.insert(table),
+            key.join(", "),
+            assignments.join(", ")
+        )
+    }
+}
+
+/// Writes the whole batch and commits it, or nothing where some events were there already: answers their ids then.
+pub(super) fn write(connection: &mut Connection, batch: &Batch, ids: &[String]) -> Result<HashSet<String>, Failure> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let known = insert_events(&transaction, &batch.events, ids)?;
+    if known.is_empty() {
+        write_orders(&transaction, batch)?;
+        write_deletions(&transaction, &batch.deletions)?;
+        write_refunds(&transaction, batch)?;
+        transaction.commit()?;
+    }
+    Ok(known)
+}
+
+fn insert_events(connection: &Connection, events: &Rows, ids: &[String]) -> Result<HashSet<String>, Failure> {
+    let sql = events.insert("order_events") + " ON CONFLICT (event_id) DO NOTHING";
+    let mut statement = connection.prepare(&sql)?;
+    let mut known = HashSet::new();
+    for (row, id) in ids.iter().enumerate() {
+        if events.run(&mut statement, row)? == 0 {
+            known.insert(id.clone());
+        }
+    }
+    Ok(known)
+}
+
+/// Lines go with the order: they are replaced where this became its newest state.
+fn write_orders(connection: &Connection, batch: &Batch) -> Result<(), Failure> {
+    let Batch {
+        orders, items, lines, ..
+    } = batch;
+    let mut upsert = connection.prepare(&orders.upsert("orders", 2))?;
+    let mut delete = connection.prepare("DELETE FROM order_items WHERE shop = ?1 AND order_id = ?2")?;
+    let mut insert = connection.prepare(&items.insert("order_items"))?;
+    for (row, lines) in lines.iter().enumerate() {
+        if orders.run(&mut upsert, row)? == 0 {
+            continue;
+        }
+        for (place, key) in (1..).zip(orders.0.iter().take(2)) {
+            delete.raw_bind_parameter(place, key.values.get(row))?;
+        }
+        delete.raw_execute()?;
+        for line in lines.clone() {
+            items.run(&mut insert, line)?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves version and whole-order columns alone: a deletion says nothing about what the order was.
+fn write_deletions(connection: &Connection, deletions: &Rows) -> Result<(), Failure> {
+    let sql = deletions.insert("orders")
+        + " ON CONFLICT (shop, order_id) DO UPDATE SET deleted_at = excluded.deleted_at \
+           WHERE t.deleted_at IS NULL OR excluded.deleted_at < t.deleted_at";
+    write_all(connection, deletions, &sql)
+}
+
+fn write_refunds(connection: &Connection, batch: &Batch) -> Result<(), Failure> {
+    let upsert = batch.refunds.upsert("order_refunds", 3);
+    write_all(connection, &batch.refunds, &upsert)?;
+    let mark = "UPDATE order_refunds SET test = 1 WHERE shop = ?1 AND refund_id = ?2";
+    write_all(connection, &batch.test_refunds, mark)
+}
+
+fn write_all(connection: &Connection, rows: &Rows, sql: &str) -> Result<(), Failure> {
+    let mut statement = connection.prepare(sql)?;
+    for row in 0..rows.count() {
+        rows.run(&mut statement, row)?;
+    }
+    Ok(())
+}

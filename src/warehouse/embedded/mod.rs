@@ -1,0 +1,115 @@
+//! The warehouse in one SQLite file: what an orderstream without `DATABASE_URL` loads into.
+//!
+//! Owns the file, its tables and views: the same names, columns and figures as in PostgreSQL. Anybody may read the file
+//! while it is loaded into (`sqlite3`, DuckDB); only this process loads. Invariants: an event and all its effects are
+//! one transaction, on disk before it is answered; amounts are text, so that none ever becomes a float; the file is
+//! opened when it is needed and again after it failed, so that a disk or a file that comes back is used again.
+
+mod columns;
+mod error;
+mod figures;
+mod file;
+mod load;
+mod migrations;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use self::error::Failure;
+use self::file::File;
+use super::tables::distinct;
+use super::{Loaded, Migrated, Warehouse, WarehouseError};
+use crate::event::EventRecord;
+
+/// Tables in a SQLite file.
+pub struct EmbeddedWarehouse {
+    file: File,
+}
+
+impl EmbeddedWarehouse {
+    /// Names the file, which is made where it is missing, by the first call; its folder must be there. Nothing is
+    /// touched before that.
+    #[must_use]
+    pub fn open(path: &Path) -> Self {
+        Self { file: File::new(path) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    async fn try_load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, Failure> {
+        let mut fresh = distinct(events);
+        // Each turn finds fewer of them new.
+        while !fresh.is_empty() {
+            let batch = load::Batch::of(&fresh, OffsetDateTime::now_utc())?;
+            let ids: Vec<String> = fresh.iter().map(|record| record.event.event_id.to_string()).collect();
+            let known = self
+                .file
+                .run(move |connection| load::write(connection, &batch, &ids))
+                .await?;
+            if known.is_empty() {
+                break;
+            }
+            fresh.retain(|record| !known.contains(record.event.event_id.as_str()));
+        }
+        let inserted = fresh.len() as u64;
+        Ok(Loaded {
+            inserted,
+            known: events.len() as u64 - inserted,
+        })
+    }
+
+    async fn try_migrate(&self) -> Result<Migrated, Failure> {
+        let path = self.path().to_owned();
+        self.file
+            .run(move |connection| migrations::run(connection, &path))
+            .await
+    }
+}
+
+#[async_trait]
+impl Warehouse for EmbeddedWarehouse {
+    async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError> {
+        let outcome = match self.try_load(events).await {
+            // The file was removed: go on in a new one rather than wait for an operator.
+            Err(failure) if failure.is_schema_missing() => {
+                let migrated = self.migrate().await?;
+                tracing::warn!(
+                    file = %self.path().display(),
+                    version = migrated.to,
+                    "tables were missing and have been created again; what they held is gone"
+                );
+                self.try_load(events).await
+            }
+            outcome => outcome,
+        };
+        outcome.map_err(|failure| failure.at(self.path()))
+    }
+
+    async fn migrate(&self) -> Result<Migrated, WarehouseError> {
+        self.try_migrate().await.map_err(|failure| failure.at(self.path()))
+    }
+
+    async fn check(&self) -> Result<String, WarehouseError> {
+        let path = self.path().to_owned();
+        let found = self.file.run(move |connection| {
+            let installed = migrations::installed(connection)?;
+            migrations::refuse_newer(installed, &path)?;
+            if installed.version < migrations::KNOWN {
+                return Err(Failure::Outdated(installed.version));
+            }
+            Ok(format!(
+                "SQLite {} in {}, version {}",
+                rusqlite::version(),
+                path.display(),
+                installed.version
+            ))
+        });
+        found.await.map_err(|failure| failure.at(self.path()))
+    }
+}
