@@ -33,7 +33,7 @@ const GIVEN: [&str; 9] = [
 const DEADPOOL: [&str; 2] = ["Manager", "ManagerConfig"];
 
 /// (who, what they must not name, save these). `who` is a prefix below `src/`.
-const ARROWS: [(&str, &[&str], &[&str]); 19] = [
+const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("", &["axum::"], &["http"]),
     ("", &["redis::", "deadpool_redis::"], &["stream/redis"]),
     (
@@ -41,6 +41,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 19] = [
         &["tokio_postgres::", "deadpool_postgres::"],
         &["warehouse/postgres"],
     ),
+    ("", &["rusqlite::"], &["stream/embedded", "warehouse/embedded"]),
     (
         "",
         &[
