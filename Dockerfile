@@ -14,10 +14,13 @@ RUN mkdir -p src examples tests/suite \
 COPY src ./src
 COPY openapi.yaml ./
 # Cargo goes by modification times; the copied files may be older than the empty crate.
-RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked --bin orderstream
+RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked --bin orderstream && mkdir /data
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /src/target/release/orderstream /usr/local/bin/orderstream
+# A volume that is mounted here takes over the owner. `./data`, the default data folder, is this one.
+COPY --from=build --chown=65532:65532 /data /data
+WORKDIR /
 # PORT makes the public listener reachable from outside (0.0.0.0); a platform's own PORT takes its place.
 # The program then insists on secrets and tokens.
 ENV PORT=8080 \

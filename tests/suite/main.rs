@@ -20,6 +20,7 @@ mod harness;
 mod http;
 mod ingest;
 mod openapi;
+mod packaging;
 mod pipeline;
 mod shutdown;
 mod stream;

@@ -1,0 +1,194 @@
+//! The compose file and the Dockerfile, read as Docker would read them: no engine runs here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use orderstream::config::{Config, Inputs, Purpose};
+use serde_yaml_ng::Value;
+
+fn file(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// `.env` as a user fills it in: every empty value becomes one of its own.
+fn filled_in() -> BTreeMap<String, String> {
+    let example = file(".env.example");
+    let pairs = example.lines().filter_map(|line| line.split_once('='));
+    pairs
+        .filter(|(name, _)| !name.starts_with('#'))
+        .map(|(name, text)| {
+            let made = format!("0a{}", name.to_ascii_lowercase().replace('_', ""));
+            (name.to_owned(), if text.is_empty() { made } else { text.to_owned() })
+        })
+        .collect()
+}
+
+/// Puts values in the place of `${NAME}`, `${NAME:-default}` and `${NAME:?message}`, and notes which were used.
+fn interpolated(text: &str, env: &BTreeMap<String, String>, used: &mut BTreeSet<String>) -> String {
+    let (mut done, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("${") {
+        let (inside, behind) = after.split_once('}').unwrap();
+        let name = inside.split(':').next().unwrap();
+        let value = env.get(name).unwrap_or_else(|| panic!("{name} is not in .env.example"));
+        used.insert(name.to_owned());
+        done.push_str(before);
+        done.push_str(value);
+        rest = behind;
+    }
+    done + rest
+}
+
+fn compose() -> Value {
+    let (env, mut used) = (filled_in(), BTreeSet::new());
+    let text = file("docker-compose.yml");
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let text = interpolated(&lines.collect::<Vec<_>>().join("\n"), &env, &mut used);
+    assert_eq!(
+        used,
+        env.keys().cloned().collect(),
+        "what .env.example asks for is used"
+    );
+    let mut compose: Value = serde_yaml_ng::from_str(&text).unwrap();
+    compose.apply_merge().unwrap();
+    compose
+}
+
+fn services(compose: &Value) -> BTreeMap<&str, &Value> {
+    let services = compose["services"].as_mapping().unwrap();
+    services
+        .iter()
+        .map(|(name, service)| (name.as_str().unwrap(), service))
+        .collect()
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    let items = value.as_sequence().into_iter().flatten();
+    items.map(|item| item.as_str().unwrap()).collect()
+}
+
+/// What the image sets, and what compose adds to it.
+fn environment(service: &Value) -> BTreeMap<String, String> {
+    let dockerfile = file("Dockerfile").replace("\\\n", " ");
+    let image = dockerfile.lines().filter_map(|line| line.strip_prefix("ENV "));
+    let image = image
+        .flat_map(str::split_whitespace)
+        .map(|pair| pair.split_once('=').unwrap());
+    let own = service["environment"].as_mapping().unwrap().iter();
+    let own = own.map(|(name, text)| (name.as_str().unwrap(), text.as_str().unwrap()));
+    image
+        .chain(own)
+        .map(|(name, text)| (name.to_owned(), text.to_owned()))
+        .collect()
+}
+
+fn load(purpose: Purpose, service: &Value) -> Config {
+    let inputs = Inputs {
+        flags: Arc::default(),
+        env: Arc::new(environment(service)),
+    };
+    Config::load(purpose, inputs).unwrap()
+}
+
+#[test]
+fn the_compose_file_configures_each_process_as_a_whole() {
+    let compose = compose();
+    let services = services(&compose);
+    for (name, purpose) in [("serve", Purpose::Serve), ("work", Purpose::Work)] {
+        let service = services[name];
+        assert_eq!(texts(&service["command"]), [name]);
+        let config = load(purpose, service);
+        assert_eq!((config.warnings, config.unknown_names), (vec![], vec![]), "{name}");
+        // `orderstream health`, which runs in the container, must know where to ask.
+        let health = load(Purpose::Client, service);
+        assert!(purpose.ingests() || health.admin.addr.is_some(), "{name}");
+        for (setting, server, password) in [
+            ("REDIS_URL", "redis", "0aredispassword"),
+            ("DATABASE_URL", "postgres", "0apostgrespassword"),
+        ] {
+            let Some(url) = environment(service).remove(setting) else {
+                continue;
+            };
+            let url = url::Url::parse(&url).unwrap();
+            assert_eq!(
+                (url.host_str(), url.password()),
+                (Some(server), Some(password)),
+                "{name}"
+            );
+            assert!(serde_yaml_ng::to_string(services[server]).unwrap().contains(password));
+        }
+    }
+    let public = load(Purpose::Serve, services["serve"]).public.addr;
+    assert!(public.ip().is_unspecified(), "reachable from outside the container");
+    assert_eq!(texts(&services["serve"]["ports"]), [format!("8080:{}", public.port())]);
+    assert!(file("Dockerfile").contains(&format!("EXPOSE {}\n", public.port())));
+}
+
+#[test]
+fn what_the_compose_file_names_is_there() {
+    let compose = compose();
+    let services = services(&compose);
+    for (name, service) in &services {
+        for (other, how) in service["depends_on"].as_mapping().into_iter().flatten() {
+            let other = services[other.as_str().unwrap()];
+            assert_eq!(how["condition"], "service_healthy", "{name}");
+            // Ours has its own in the image.
+            assert!(
+                other.get("healthcheck").is_some() || other.get("build").is_some(),
+                "{name}"
+            );
+        }
+        for volume in texts(&service["volumes"]) {
+            let (volume, _) = volume.split_once(':').unwrap();
+            assert!(compose["volumes"].get(volume).is_some(), "{name}: {volume}");
+        }
+        assert_eq!(service["logging"]["options"]["max-size"], "10m", "{name}");
+    }
+}
+
+#[test]
+fn the_data_folder_can_be_written_by_the_images_user() {
+    let dockerfile = file("Dockerfile");
+    let user = dockerfile.lines().find_map(|line| line.strip_prefix("USER ")).unwrap();
+    let made = format!("COPY --from=build --chown={user} /data /data\nWORKDIR /\n");
+    assert!(dockerfile.contains(&made), "the default ./data is /data");
+    let compose = compose();
+    for (name, service) in services(&compose) {
+        let Some(folder) = service["environment"].get("ORDERSTREAM_DATA_DIR") else {
+            continue;
+        };
+        let folder = format!(":{}", folder.as_str().unwrap());
+        assert!(
+            service["read_only"] == true
+                && texts(&service["volumes"])
+                    .iter()
+                    .any(|volume| volume.ends_with(&folder)),
+            "{name}: nothing else can be written"
+        );
+        assert!(dockerfile.contains(&format!(" {}\n", &folder[1..])), "{name}");
+    }
+}
+
+#[test]
+fn the_image_is_built_from_what_is_there() {
+    let (dockerfile, manifest, context) = (file("Dockerfile"), file("Cargo.toml"), file(".dockerignore"));
+    // Cargo reads no manifest with a target that is missing; the image has the sources of the program alone.
+    let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+    for kind in ["test", "bench", "example"] {
+        for target in manifest.get(kind).and_then(toml::Value::as_array).into_iter().flatten() {
+            let path = target["path"].as_str().unwrap();
+            assert!(dockerfile.contains(path), "the Dockerfile makes no empty {path}");
+        }
+    }
+    let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
+    for copy in copies.filter(|copy| !copy.starts_with("--from")) {
+        let mut names: Vec<&str> = copy.split_whitespace().collect();
+        names.pop();
+        for name in names {
+            assert!(
+                context.lines().any(|line| line == format!("!{name}")),
+                "{name} is ignored"
+            );
+        }
+    }
+}
