@@ -52,7 +52,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "\"CREATE TABLE",
             "\"CREATE SCHEMA",
         ],
-        &["warehouse/"],
+        &["warehouse/", "stream/embedded"],
     ),
     ("", &["tokio::spawn("], &[]),
     ("", &["crate::app"], &["cli"]),

@@ -1,11 +1,13 @@
 //! The seam to the stream: a durable log with consumer groups, whatever stores it.
 //!
-//! Owns the vocabulary (ids, fields, outcomes) and what each call promises; `redis/` implements it on Redis Streams.
+//! Owns the vocabulary (ids, fields, outcomes) and what each call promises; `redis/` implements it on Redis Streams,
+//! `embedded/` in a file.
 //! Nothing above this module may know which store is behind it. Invariants that every implementation keeps:
 //! a confirmed append is as durable as the store is configured to be; dedupe and append are one atomic step; entries
 //! that any group has not acked are never removed; and at the cap an append answers [`Appended::Full`], it evicts nothing.
 
 pub mod codec;
+pub mod embedded;
 pub mod redis;
 
 use std::borrow::Cow;
@@ -18,9 +20,11 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::StreamError;
+pub use self::range::{Order, PAGE, Page, Range};
 pub use self::report::{ConsumerReport, GroupReport, ServerReport, StreamReport};
 
 mod error;
+mod range;
 mod report;
 
 /// Position of an entry, `ms-seq`: Unix milliseconds at append and a sequence within them. Totally ordered.
@@ -30,6 +34,34 @@ pub struct StreamId {
     pub ms: u64,
     /// Counts entries within one millisecond.
     pub seq: u64,
+}
+
+impl StreamId {
+    /// Before every entry.
+    pub const MIN: Self = Self { ms: 0, seq: 0 };
+    /// After every entry.
+    pub const MAX: Self = Self {
+        ms: u64::MAX,
+        seq: u64::MAX,
+    };
+
+    /// The id right after; `None` after the last.
+    #[must_use]
+    pub fn successor(self) -> Option<Self> {
+        match self.seq.checked_add(1) {
+            Some(seq) => Some(Self { seq, ..self }),
+            None => self.ms.checked_add(1).map(|ms| Self { ms, seq: 0 }),
+        }
+    }
+
+    /// The id right before; `None` before the first.
+    #[must_use]
+    pub fn predecessor(self) -> Option<Self> {
+        match self.seq.checked_sub(1) {
+            Some(seq) => Some(Self { seq, ..self }),
+            None => self.ms.checked_sub(1).map(|ms| Self { ms, seq: u64::MAX }),
+        }
+    }
 }
 
 impl fmt::Display for StreamId {
@@ -87,7 +119,7 @@ pub struct Entry {
     pub fields: Fields,
 }
 
-/// Where an append goes.
+/// Which log an append goes to, or is looked for in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Destination {
     /// The stream that the groups read.
@@ -279,6 +311,9 @@ pub trait Stream: Send + Sync + 'static {
 
     /// Removes consumers that were silent for `silent` and have nothing pending; answers their names.
     async fn remove_silent_consumers(&self, silent: Duration) -> Result<Vec<String>, StreamError>;
+
+    /// A page of a log, for those who look at it without being a member of the group; changes nothing.
+    async fn range(&self, range: Range) -> Result<Page, StreamError>;
 
     /// What health needs to know.
     async fn report(&self) -> Result<StreamReport, StreamError>;

@@ -1,4 +1,4 @@
-//! The seam `Stream`: the laws that every implementation keeps, and what concerns Redis alone.
+//! The seam `Stream`: the laws that every implementation keeps, and what concerns one of them alone.
 //!
 //! `laws` knows only [`Stream`](orderstream::stream::Stream) and [`Store`]; an implementation passes by running all of
 //! it (`conformance!`) over its own `Store`.
@@ -14,7 +14,8 @@ use orderstream::metrics::Metrics;
 use orderstream::stream::redis::RedisStream;
 use orderstream::stream::{Stream, StreamId};
 
-use crate::harness::redis::RedisServer;
+use crate::harness::embedded::{EmbeddedFile, row};
+use crate::harness::redis::{RedisServer, stream_config};
 
 /// A store of one's own, and what happens to it from outside.
 #[async_trait]
@@ -56,49 +57,96 @@ impl Store for RedisServer {
     }
 }
 
+#[async_trait]
+impl Store for EmbeddedFile {
+    fn open(&self, config: &StreamConfig) -> Arc<dyn Stream> {
+        Arc::new(self.stream(config))
+    }
+
+    async fn wipe(&self) {
+        self.stream(&stream_config());
+        self.tamper(
+            "DELETE FROM entries; DELETE FROM dead_letters; DELETE FROM dedupe; DELETE FROM consumer_groups;
+             DELETE FROM consumers; DELETE FROM pending; DELETE FROM attempts;
+             UPDATE logs SET last_id = 0, added = 0, length = 0, bytes = 0",
+        );
+    }
+
+    async fn lose(&self, _: &StreamConfig, id: StreamId) {
+        let row = row(id);
+        self.tamper(&format!(
+            "UPDATE consumer_groups SET read = read + 1 WHERE last_delivered < {row};
+             UPDATE logs SET length = length - 1 WHERE log = 0; DELETE FROM entries WHERE id = {row}"
+        ));
+    }
+
+    async fn move_group(&self, config: &StreamConfig, id: StreamId) {
+        let (row, group) = (row(id), &config.group);
+        self.tamper(&format!(
+            "UPDATE consumer_groups SET last_delivered = {row}, read = (SELECT added FROM logs WHERE log = 0)
+             - (SELECT COUNT(*) FROM entries WHERE id > {row}) WHERE name = '{group}'"
+        ));
+    }
+
+    async fn drop_group(&self, config: &StreamConfig) {
+        let id = format!("(SELECT id FROM consumer_groups WHERE name = '{}')", config.group);
+        self.tamper(&format!(
+            "DELETE FROM pending WHERE group_id = {id}; DELETE FROM consumers WHERE group_id = {id};
+             DELETE FROM consumer_groups WHERE id = {id}"
+        ));
+    }
+}
+
 /// Runs every law over a store.
 macro_rules! conformance {
-    ($store:expr; $($law:ident)*) => {
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $law() {
-                super::laws::$law(&$store).await;
-            })*
+    ($name:ident, $store:expr) => {
+        mod $name {
+            laws! {
+                $store;
+                what_is_appended_is_read_in_order_and_acked
+                a_duplicate_answers_with_the_first_id
+                concurrent_duplicates_become_one_entry
+                without_dedupe_everything_is_appended
+                at_the_cap_an_append_is_refused_and_nothing_evicted
+                an_empty_flush_is_fine
+                concurrent_readers_get_disjoint_entries
+                a_cancelled_read_returns_soon_and_loses_nothing
+                a_waiting_read_wakes_for_an_append
+                a_store_that_comes_back_empty_is_used_again
+                own_pending_entries_are_claimed_page_by_page
+                a_claim_of_ones_own_leaves_alone_what_is_in_hand
+                stale_entries_go_to_one_claimer
+                a_stale_claim_leaves_out_the_callers_own
+                pending_entries_that_are_gone_are_reported_once
+                only_the_owner_refreshes
+                what_is_gone_is_told_once_and_stays_in_hand
+                attempts_stay_on_record_until_the_ack
+                a_dead_letter_is_written_and_acked_in_one_step
+                silent_consumers_go_unless_they_hold_entries
+                a_stream_without_groups_is_never_trimmed
+                nothing_goes_as_long_as_our_group_is_missing
+                acked_entries_are_trimmed_down_to_what_is_retained
+                near_the_cap_retained_entries_go_too
+                acked_entries_behind_an_old_pending_one_are_removed_singly
+                nothing_goes_before_the_slower_group_acked_it
+                a_group_that_was_moved_back_still_gets_its_entries
+                trimming_never_takes_what_a_group_needs
+                the_report_tells_lag_pending_and_ages
+                a_lag_is_known_or_honestly_unknown
+                the_server_introduces_itself
+            }
         }
     };
 }
 
-conformance! {
-    crate::harness::redis::RedisServer::start().await;
-    what_is_appended_is_read_in_order_and_acked
-    a_duplicate_answers_with_the_first_id
-    concurrent_duplicates_become_one_entry
-    without_dedupe_everything_is_appended
-    at_the_cap_an_append_is_refused_and_nothing_evicted
-    an_empty_flush_is_fine
-    concurrent_readers_get_disjoint_entries
-    a_cancelled_read_returns_soon_and_loses_nothing
-    a_waiting_read_wakes_for_an_append
-    a_store_that_comes_back_empty_is_used_again
-    own_pending_entries_are_claimed_page_by_page
-    a_claim_of_ones_own_leaves_alone_what_is_in_hand
-    stale_entries_go_to_one_claimer
-    a_stale_claim_leaves_out_the_callers_own
-    pending_entries_that_are_gone_are_reported_once
-    only_the_owner_refreshes
-    what_is_gone_is_told_once_and_stays_in_hand
-    attempts_stay_on_record_until_the_ack
-    a_dead_letter_is_written_and_acked_in_one_step
-    silent_consumers_go_unless_they_hold_entries
-    a_stream_without_groups_is_never_trimmed
-    nothing_goes_as_long_as_our_group_is_missing
-    acked_entries_are_trimmed_down_to_what_is_retained
-    near_the_cap_retained_entries_go_too
-    acked_entries_behind_an_old_pending_one_are_removed_singly
-    nothing_goes_before_the_slower_group_acked_it
-    a_group_that_was_moved_back_still_gets_its_entries
-    trimming_never_takes_what_a_group_needs
-    the_report_tells_lag_pending_and_ages
-    a_lag_is_known_or_honestly_unknown
-    the_server_introduces_itself
+macro_rules! laws {
+    ($store:expr; $($law:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $law() {
+            super::laws::$law(&$store).await;
+        })*
+    };
 }
+
+conformance!(redis, crate::harness::redis::RedisServer::start().await);
+conformance!(embedded, crate::harness::embedded::EmbeddedFile::new());

@@ -31,8 +31,8 @@ use self::writer::RedisWriter;
 use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::{
-    Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, Reader, Refreshed, ServerReport, Step, Stream, StreamError,
-    StreamId, StreamReport, Trimmed, Writer, codec,
+    Attempts, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, Order, Page, Range, Reader, Refreshed,
+    ServerReport, Step, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
 };
 
 /// Entries of one page of a claim; bounds the time its script holds the server.
@@ -135,7 +135,7 @@ impl RedisStream {
         Ok(Claimed {
             entries: entries.collect(),
             deleted,
-            next: last.map(successor),
+            next: last.and_then(StreamId::successor),
         })
     }
 }
@@ -148,17 +148,6 @@ type ClaimedPage = (
     Vec<Option<String>>,
     Vec<StreamId>,
 );
-
-/// The id right after.
-fn successor(id: StreamId) -> StreamId {
-    match id.seq.checked_add(1) {
-        Some(seq) => StreamId { seq, ..id },
-        None => StreamId {
-            ms: id.ms.saturating_add(1),
-            seq: 0,
-        },
-    }
-}
 
 /// Whether the call failed only for want of the group.
 fn lacks_group(error: &StreamError) -> bool {
@@ -338,6 +327,26 @@ impl Stream for RedisStream {
             Err(error) if lacks_group(&error) => Ok(Vec::new()),
             removed => removed,
         }
+    }
+
+    async fn range(&self, range: Range) -> Result<Page, StreamError> {
+        let log = match range.log {
+            Destination::Stream => &self.keys.stream,
+            Destination::DeadLetters => &self.keys.dead_letters,
+        };
+        let (command, first, last) = match range.order {
+            Order::OldestFirst => ("XRANGE", range.from, range.to),
+            Order::NewestFirst => ("XREVRANGE", range.to, range.from),
+        };
+        let mut query = redis::cmd(command);
+        query.arg(log).arg(first.to_string()).arg(last.to_string());
+        query.arg("COUNT").arg(range.page());
+        let entries: Vec<Entry> = self.server.query(&query).await?;
+        let last = entries.last().filter(|_| entries.len() == range.page());
+        Ok(Page {
+            next: last.and_then(|last| range.behind(last.id)),
+            entries,
+        })
     }
 
     async fn report(&self) -> Result<StreamReport, StreamError> {

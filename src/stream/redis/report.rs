@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::server::Server;
-use super::{Keys, scripts, successor};
+use super::{Keys, scripts};
 use crate::stream::{ConsumerReport, GroupReport, StreamError, StreamId, StreamReport};
 
 /// Entries counted at most where Redis does not know a lag.
@@ -56,7 +56,7 @@ fn consumer_report((name, pending, idle): (String, u64, u64)) -> ConsumerReport 
 }
 
 fn group_report((name, pending, last_delivered, lag, first_pending, _): GroupFigures, ours: &str) -> GroupReport {
-    let unread = successor(last_delivered);
+    let unread = last_delivered.successor().unwrap_or(last_delivered);
     GroupReport {
         ours: name == ours,
         name,

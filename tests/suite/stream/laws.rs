@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use orderstream::config::StreamConfig;
 use orderstream::stream::{
-    Appended, Claim, DeadLetter, Delivered, Destination, Fields, NewEntry, Refreshed, Step, Stream, StreamId, Trimmed,
+    Appended, Claim, DeadLetter, Delivered, Destination, Fields, NewEntry, Order, Range, Refreshed, Step, Stream,
+    StreamId, Trimmed,
 };
 use tokio_util::sync::CancellationToken;
 

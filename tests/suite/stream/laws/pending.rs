@@ -250,14 +250,10 @@ pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
     assert!(stream.dead_letter(&letter(3)).await.unwrap());
     assert_eq!(stream.report().await.unwrap().dead_letters, 2);
 
-    let letters = store.open(&StreamConfig {
-        name: config.dead_letters.clone(),
-        ..config.clone()
-    });
-    letters.ensure_group().await.unwrap();
-    let found = read(&*letters, "reader", 10).await;
-    let text = |name: &str| String::from_utf8(found[0].entry.fields.get(name).unwrap().to_vec()).unwrap();
-    assert_eq!(found[0].entry.fields.0[..4], entry(0).fields.0[..]);
+    let letters = Range::all(Destination::DeadLetters, Order::OldestFirst, 10);
+    let found = stream.range(letters).await.unwrap().entries;
+    let text = |name: &str| String::from_utf8(found[0].fields.get(name).unwrap().to_vec()).unwrap();
+    assert_eq!(found[0].fields.0[..4], entry(0).fields.0[..]);
     assert_eq!(text("original_stream"), "orders_stream");
     assert_eq!(text("original_id"), delivered[0].entry.id.to_string());
     assert_eq!(text("error"), "no such currency");

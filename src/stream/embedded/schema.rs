@@ -1,0 +1,108 @@
+//! The file: its tables, its settings, its version.
+//!
+//! Owns how a connection to it is made. Invariants: a commit has reached the disk when it returns (WAL,
+//! `synchronous=FULL`); a file that is another program's, or of a newer release, is left as it is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::fault::Fault;
+
+/// What `user_version` says. A release that changes a table adds a step to [`connect`] and counts this up.
+const VERSION: i64 = 1;
+/// What `application_id` says: "ordr".
+const APPLICATION: i64 = 0x6F72_6472;
+
+/// How long a foreign process that writes to the file may hold us up.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// `logs` has the figures of the two logs (0 is the stream, 1 the dead letters): the newest id, entries ever appended,
+/// entries and bytes that are there. `commits` counts transactions, so that a file that lost some is recognized.
+/// `read` of a group counts what it was handed out or can never get: its lag is `added - read`.
+/// `dedupe` has a row for each entry whose key is remembered, longer or shorter than the entry itself.
+/// `delivered_at` and `seen` are readings of `clock.rs`, milliseconds.
+const TABLES: &str = "
+CREATE TABLE logs (
+    log INTEGER PRIMARY KEY, last_id INTEGER NOT NULL, added INTEGER NOT NULL,
+    length INTEGER NOT NULL, bytes INTEGER NOT NULL
+) STRICT;
+INSERT INTO logs VALUES (0, 0, 0, 0, 0), (1, 0, 0, 0, 0);
+CREATE TABLE commits (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL, probes INTEGER NOT NULL) STRICT;
+INSERT INTO commits VALUES (1, 0, 0);
+CREATE TABLE entries (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT;
+CREATE TABLE dead_letters (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT;
+CREATE TABLE dedupe (id INTEGER PRIMARY KEY, key BLOB NOT NULL, digest BLOB NOT NULL) STRICT;
+CREATE UNIQUE INDEX dedupe_key ON dedupe (key);
+CREATE TABLE consumer_groups (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last_delivered INTEGER NOT NULL, read INTEGER NOT NULL,
+    pending INTEGER NOT NULL
+) STRICT;
+CREATE TABLE consumers (
+    id INTEGER PRIMARY KEY, group_id INTEGER NOT NULL, name TEXT NOT NULL, seen INTEGER NOT NULL, UNIQUE (group_id, name)
+) STRICT;
+CREATE TABLE pending (
+    group_id INTEGER NOT NULL, id INTEGER NOT NULL, consumer INTEGER NOT NULL, delivered_at INTEGER NOT NULL,
+    deliveries INTEGER NOT NULL, PRIMARY KEY (group_id, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE attempts (
+    group_name TEXT NOT NULL, id INTEGER NOT NULL, failed INTEGER NOT NULL, unfinished INTEGER NOT NULL,
+    PRIMARY KEY (group_name, id)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Settings that a new file keeps; of no effect on one that has tables.
+const NEW_FILE: &str = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;";
+
+/// Settings of a writing connection. `journal_size_limit` gives back what an unusually long log took;
+/// `fullfsync` is what macOS needs to reach the disk.
+const WRITING: &str = "
+PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
+PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+PRAGMA cell_size_check = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;
+";
+
+/// The connection that writes; the file is made where there is none, or an empty one.
+pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let is_new = tables == 0;
+    if !is_new && application != APPLICATION {
+        return Err(Fault::Foreign);
+    }
+    if version > VERSION {
+        return Err(Fault::Newer(version));
+    }
+    if is_new {
+        connection.execute_batch(NEW_FILE)?;
+    }
+    // A query, since it answers the mode that is in force.
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::NoWal(mode));
+    }
+    connection.execute_batch(WRITING)?;
+    if is_new {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    }
+    Ok(connection)
+}
+
+/// A connection that only reads; never holds up the writer.
+pub(super) fn connect_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA query_only = ON;")?;
+    Ok(connection)
+}
