@@ -91,7 +91,7 @@ impl App {
         let metrics = Metrics::new();
         let stream = Arc::new(start::stream(&config, &metrics)?);
         let warehouse = if purpose.works() {
-            Some(Arc::new(start::warehouse(&config)?))
+            Some(Arc::new(start::warehouse(&config, &metrics)?))
         } else {
             None
         };

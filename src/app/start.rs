@@ -22,12 +22,13 @@ pub(super) fn stream(config: &Config, metrics: &Metrics) -> Result<RedisStream, 
     RedisStream::new(redis, &config.stream, metrics.clone()).map_err(|error| AppError::Config(error.to_string()))
 }
 
-pub(super) fn warehouse(config: &Config) -> Result<PostgresWarehouse, AppError> {
+pub(super) fn warehouse(config: &Config, metrics: &Metrics) -> Result<PostgresWarehouse, AppError> {
     let database = config
         .database
         .as_ref()
         .ok_or_else(|| AppError::Config("DATABASE_URL is not set".to_owned()))?;
-    PostgresWarehouse::new(database).map_err(|error| AppError::Config(error.to_string()))
+    let warehouse = PostgresWarehouse::new(database).map_err(|error| AppError::Config(error.to_string()))?;
+    Ok(warehouse.counted(metrics))
 }
 
 /// The one line that says what runs, where, and on what.

@@ -20,16 +20,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use deadpool_postgres::Object;
+use prometheus_client::metrics::counter::Counter;
 use secrecy::ExposeSecret;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use self::error::Failure;
-use self::pool::{Pool, settle};
+use self::pool::Pool;
 use self::schema::Schema;
 use self::url::Target;
 use super::{Loaded, Migrated, Warehouse, WarehouseError};
 use crate::config::{DatabaseConfig, Secret};
 use crate::event::EventRecord;
+use crate::metrics::{Metrics, Service, ServiceLabels};
 
 /// Tries at one load before a deadlock or a serialization failure is passed on.
 const LOAD_TRIES: u32 = 4;
@@ -39,6 +43,8 @@ pub struct PostgresWarehouse {
     connections: ArcSwap<Connections>,
     schema: Schema,
     config: DatabaseConfig,
+    /// Connections that broke, each of which is made again when it is needed.
+    reconnects: Counter,
 }
 
 /// What a new URL replaces.
@@ -73,7 +79,16 @@ impl PostgresWarehouse {
             connections: ArcSwap::from_pointee(Connections::new(&config.url, config.migrate_url.as_ref(), config)?),
             schema: Schema::new(&config.schema)?,
             config: config.clone(),
+            reconnects: Counter::default(),
         })
+    }
+
+    /// The same, with its broken connections counted there.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        let service = Service::Warehouse;
+        let reconnects = metrics.reconnects.get_or_create_owned(&ServiceLabels { service });
+        Self { reconnects, ..self }
     }
 
     /// Makes ready to go over to other URLs (rotated passwords), which happens when the answer is called. Calls under
@@ -102,12 +117,31 @@ impl PostgresWarehouse {
         self.config.statement_timeout * 3 / 2
     }
 
+    /// Gives the connection back if it is certainly idle and sound; closes it otherwise, which makes the server roll
+    /// back what was open.
+    fn settle<T>(
+        &self,
+        connection: Object,
+        limit: Duration,
+        outcome: Result<Result<T, Failure>, Elapsed>,
+    ) -> Result<T, Failure> {
+        let outcome = outcome.unwrap_or(Err(Failure::Silent(limit)));
+        if outcome
+            .as_ref()
+            .is_err_and(|failure| !failure.leaves_connection_sound())
+        {
+            drop(Object::take(connection));
+            self.reconnects.inc();
+        }
+        outcome
+    }
+
     async fn try_load(&self, pool: &Pool, events: &[EventRecord<'_>]) -> Result<Loaded, Failure> {
         let limit = self.call_limit();
         let session = load::session_limits(self.config.statement_timeout);
         let mut connection = pool.get().await?;
         let outcome = timeout(limit, load::load(&mut connection, &self.schema, &session, events)).await;
-        settle(connection, limit, outcome)
+        self.settle(connection, limit, outcome)
     }
 
     async fn migrate_as_owner(&self, connections: &Connections) -> Result<Migrated, Failure> {
@@ -118,7 +152,7 @@ impl PostgresWarehouse {
             migrations::run(&mut connection, &self.schema, reader),
         )
         .await;
-        settle(connection, migrations::LIMIT, outcome)
+        self.settle(connection, migrations::LIMIT, outcome)
     }
 
     /// Tells tables that we can bring up to date from those that only the operator can.
@@ -126,13 +160,13 @@ impl PostgresWarehouse {
         let (limit, pool) = (self.call_limit(), &connections.pool);
         let connection = pool.get().await?;
         let outcome = timeout(limit, check::inspect(&connection, &self.schema, pool.server())).await;
-        let found = settle(connection, limit, outcome);
+        let found = self.settle(connection, limit, outcome);
         if matches!(found, Err(Failure::Outdated { .. })) {
             let owner = connections.owner.as_ref().unwrap_or(pool);
             let connection = owner.get().await?;
             let asked = check::refuse_unless_migrator(&connection, &self.schema, owner.server());
             let outcome = timeout(limit, asked).await;
-            settle(connection, limit, outcome)?;
+            self.settle(connection, limit, outcome)?;
         }
         found
     }

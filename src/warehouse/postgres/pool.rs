@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use deadpool_postgres::{ConfigConnectImpl, Connect, Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
 use tokio::task::JoinHandle;
-use tokio::time::error::Elapsed;
 use tokio_postgres::config::{Config, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
@@ -59,23 +58,6 @@ impl Pool {
     pub(super) fn server(&self) -> &str {
         &self.server
     }
-}
-
-/// Gives the connection back if it is certainly idle and sound; closes it otherwise, which makes the server roll back
-/// what was open.
-pub(super) fn settle<T>(
-    connection: Object,
-    limit: Duration,
-    outcome: Result<Result<T, Failure>, Elapsed>,
-) -> Result<T, Failure> {
-    let outcome = outcome.unwrap_or(Err(Failure::Silent(limit)));
-    if outcome
-        .as_ref()
-        .is_err_and(|failure| !failure.leaves_connection_sound())
-    {
-        drop(Object::take(connection));
-    }
-    outcome
 }
 
 /// Connects, and where `sslmode` allows both ways tries the other one too.

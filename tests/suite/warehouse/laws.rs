@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use orderstream::class::Class;
+use orderstream::metrics::Metrics;
 use orderstream::warehouse::{Warehouse, WarehouseError};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -200,8 +201,10 @@ async fn a_locked_table_is_the_warehouses_fault_and_is_waited_for_only_so_long()
 #[tokio::test]
 async fn what_was_confirmed_outlives_a_crash_and_the_pool_comes_back() {
     let cluster = Cluster::start(&[], &[]).await;
+    let metrics = Metrics::new();
     let warehouse =
         orderstream::warehouse::postgres::PostgresWarehouse::new(&database_config(&cluster.url("postgres"))).unwrap();
+    let warehouse = warehouse.counted(&metrics);
     warehouse.migrate().await.unwrap();
     for n in 0..3 {
         let batch = [order(&format!("e{n}"), "1", 1 + n, n).into()];
@@ -220,6 +223,11 @@ async fn what_was_confirmed_outlives_a_crash_and_the_pool_comes_back() {
         .await;
         assert_eq!(again.known, 1);
     }
+    let shown = metrics.encode().unwrap();
+    assert!(
+        shown.contains("orderstream_reconnects_total{service=\"warehouse\"} 3"),
+        "{shown}"
+    );
     assert_eq!(
         cluster.sql("postgres", "SELECT item_count FROM orderstream.orders"),
         "3"
