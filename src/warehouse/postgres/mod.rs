@@ -43,7 +43,7 @@ pub struct PostgresWarehouse {
     connections: ArcSwap<Connections>,
     schema: Schema,
     config: DatabaseConfig,
-    /// Connections that broke, each of which is made again when it is needed.
+    /// Connections that broke in use, each of which is made again when it is needed.
     reconnects: Counter,
 }
 
