@@ -29,11 +29,13 @@ pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationTo
         };
         outage.over();
         if now.is_behind(&before) {
-            metrics.entries_lost.inc_by(before.backlog);
+            let letters = before.dead_letters.saturating_sub(now.dead_letters);
+            metrics.entries_lost.inc_by(before.backlog + letters);
             error!(
                 was_at = before.last_id.map(|id| id.to_string()),
                 is_at = now.last_id.map(|id| id.to_string()),
                 may_be_missing = before.backlog,
+                dead_letters_missing = letters,
                 "the stream lost entries that it had confirmed (emptied, or failed over?): of those, what was not yet \
                  loaded is missing unless its sender sends it again"
             );
@@ -42,12 +44,13 @@ pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationTo
     }
 }
 
-/// How far a stream has come, and how much of it our group had not acked.
+/// How far a stream has come, how much of it our group had not acked, and what nobody has resolved yet.
 #[derive(Debug, Default)]
 struct Position {
     last_id: Option<StreamId>,
     added: Option<u64>,
     backlog: u64,
+    dead_letters: u64,
 }
 
 impl Position {
@@ -57,6 +60,7 @@ impl Position {
             last_id: report.last_id,
             added: report.entries_added,
             backlog: ours.map_or(report.length, |group| group.pending + group.lag.unwrap_or_default()),
+            dead_letters: report.dead_letters,
         }
     }
 
@@ -75,7 +79,7 @@ mod tests {
         Position {
             last_id,
             added,
-            backlog: 0,
+            ..Position::default()
         }
     }
 
