@@ -9,10 +9,13 @@ mod ends;
 mod event;
 mod fault;
 mod journal;
+mod losses;
 mod oracle;
 mod plant;
+mod prove;
 mod proxy;
 mod report;
+mod services;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +30,7 @@ use self::journal::Journal;
 use self::oracle::judge;
 use self::plant::Plant;
 use self::report::{FaultLog, Outcome};
+use self::services::Services;
 
 const CLIENTS: u32 = 24;
 /// Requests a second; some of them are batches.
@@ -46,23 +50,22 @@ fn given(name: &str, otherwise: u64) -> u64 {
 /// A minute of it in the suite.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_lose_and_double_nothing() {
+    run(Services::start().await).await;
+}
+
+/// One scene from beginning to end.
+async fn run<P: Plant>(plant: P) {
     let (seed, seconds) = (
         given("ORDERSTREAM_CHAOS_SEED", 1),
         given("ORDERSTREAM_CHAOS_SECONDS", 60),
     );
-    let plant = Plant::start().await;
-    let deck = fault::for_services(plant.clock.is_some(), plant.tables.is_some());
-    let planned = schedule(seed, seconds, &deck);
-    announce("redis", seed, seconds, &planned);
+    let planned = schedule(seed, seconds, &plant.deck());
+    announce(seed, seconds, &planned);
 
     let folder = tempfile::tempdir().unwrap();
     let book = folder.path().join("journal");
-    let doors = vec![
-        (plant.serve.url().await, plant.serve.calm.clone()),
-        (plant.run.url().await, plant.run.calm.clone()),
-    ];
-    let producers = redis::Client::open(plant.redis.lock().await.url()).unwrap();
-    let crowd = Arc::new(Crowd::new(seed, doors, Some(producers), Journal::create(&book)));
+    let crowd = Crowd::new(seed, plant.doors().await, plant.redis().await, Journal::create(&book));
+    let crowd = Arc::new(crowd);
     let log = FaultLog::new();
     let stop = CancellationToken::new();
     let end = Instant::now() + Duration::from_secs(seconds) + AFTERMATH;
@@ -73,29 +76,22 @@ async fn services_lose_and_double_nothing() {
     tokio::join!(crowd.run(CLIENTS, RATE, &stop, end), suffering);
     plant.settles().await;
 
-    let mut reported = 0;
-    for process in [&plant.serve, &plant.run, &plant.work] {
-        reported += process.figure("orderstream_entries_lost_total").await;
-    }
     let stories = journal::read(&book);
-    let outcome = Outcome {
-        title: "Redis and PostgreSQL",
+    Outcome {
+        title: P::TITLE,
         seed,
         log,
         seen: crowd.seen(),
-        verdict: judge(&stories, &ends::of(&plant).await),
+        verdict: judge(&stories, &plant.ends().await),
         stories,
-        reported,
-        signs: plant.signs(),
-    };
-    outcome.conclude();
+        reported: plant.reported().await,
+        signs: plant.signs().await,
+    }
+    .conclude();
 }
 
-fn announce(scene: &str, seed: u64, seconds: u64, planned: &[Planned]) {
-    eprintln!(
-        "chaos: scene {scene}, seed {seed}, {seconds} s, {} faults:",
-        planned.len()
-    );
+fn announce(seed: u64, seconds: u64, planned: &[Planned]) {
+    eprintln!("chaos: seed {seed}, {seconds} s, {} faults:", planned.len());
     for Planned { lane, at, lasts, fault } in planned {
         eprintln!(
             "  lane {lane}, at {:5.1} s, for {:4.1} s: {fault}",
@@ -106,7 +102,7 @@ fn announce(scene: &str, seed: u64, seconds: u64, planned: &[Planned]) {
 }
 
 /// Lets every fault happen when its time has come, lane by lane.
-async fn suffer(plant: &Plant, planned: &[Planned], seconds: u64, log: &FaultLog) {
+async fn suffer(plant: &impl Plant, planned: &[Planned], seconds: u64, log: &FaultLog) {
     let began = tokio::time::Instant::now();
     let lanes = (0..LANES).map(async |lane| {
         for planned in planned.iter().filter(|planned| planned.lane == lane) {

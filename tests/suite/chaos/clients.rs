@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{Door, Sendable, sendable};
 use super::journal::{Answer, Journal, Line};
-use super::plant::Calm;
+use super::plant;
 use crate::harness::service::{TOKEN, webhook};
 
 /// Shopify hangs up after five seconds; the others are as patient.
@@ -36,8 +36,7 @@ pub struct Seen {
 /// Who sends.
 pub struct Crowd {
     pub seed: u64,
-    /// Public listeners, each with the times when its process suffers.
-    pub doors: Vec<(String, Calm)>,
+    pub doors: Vec<plant::Door>,
     /// For plain producers.
     pub redis: Option<redis::Client>,
     pub journal: Journal,
@@ -47,7 +46,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    pub fn new(seed: u64, doors: Vec<(String, Calm)>, redis: Option<redis::Client>, journal: Journal) -> Self {
+    pub fn new(seed: u64, doors: Vec<plant::Door>, redis: Option<redis::Client>, journal: Journal) -> Self {
         Self {
             seed,
             doors,
@@ -113,7 +112,7 @@ impl Crowd {
             self.sent(events).await;
             // Another try may reach another process.
             let place = usize::try_from(events[0].number).unwrap() + attempt;
-            let (url, calm) = &self.doors[place % self.doors.len()];
+            let plant::Door { url, calm } = &self.doors[place % self.doors.len()];
             let before = calm.epoch();
             let began = Instant::now();
             let answers = match events {

@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 
 use super::event::{digest, number_in, values};
 use super::oracle::{Ends, Letter, OrderState, Row};
-use super::plant::Plant;
 
 const ROWS: &str = "SELECT event_id, event_type, order_id, COALESCE(customer_id, ''), COALESCE(total_amount::text, ''), \
                     COALESCE(currency, ''), payload::text, raw FROM orderstream.order_events";
@@ -84,9 +83,8 @@ impl Columns {
     }
 }
 
-/// Of PostgreSQL and Redis.
-pub async fn of(plant: &Plant) -> Ends {
-    let session = plant.postgres.session("postgres", "SELECT 1").await;
+/// The tables of PostgreSQL.
+pub async fn of_postgres(session: &tokio_postgres::Client) -> Ends {
     let mut ends = Ends::default();
     let none: [&str; 0] = [];
     let mut rows = pin!(session.query_raw(ROWS, none).await.unwrap());
@@ -110,14 +108,11 @@ pub async fn of(plant: &Plant) -> Ends {
             lines: usize::try_from(row.get::<_, i64>(2)).unwrap(),
         });
     }
-    let redis = plant.redis.lock().await;
-    let letters: Vec<(String, HashMap<String, String>)> = redis.command(&["XRANGE", "dead_letters", "-", "+"]).await;
-    ends.letters = letters.into_iter().map(|(_, fields)| letter(&fields)).collect();
     ends
 }
 
 /// A dead letter with its kept body, or the payload that was no event.
-fn letter(fields: &HashMap<String, String>) -> Letter {
+pub fn letter(fields: &HashMap<String, String>) -> Letter {
     let text = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let body = match fields.get("raw") {
         Some(raw) => {

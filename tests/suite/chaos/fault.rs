@@ -17,11 +17,27 @@ pub enum Target {
     Work,
     Redis,
     Postgres,
+    /// The data folder.
+    Folder,
     /// The way to Redis.
     RedisPath,
     /// The way to PostgreSQL.
     PostgresPath,
     Clock,
+}
+
+impl Target {
+    pub const ALL: [Self; 9] = [
+        Self::Serve,
+        Self::Run,
+        Self::Work,
+        Self::Redis,
+        Self::Postgres,
+        Self::Folder,
+        Self::RedisPath,
+        Self::PostgresPath,
+        Self::Clock,
+    ];
 }
 
 /// One kind of fault.
@@ -57,8 +73,8 @@ pub enum Fault {
     TableLocked,
     /// All sessions ended by the administrator.
     SessionsEnded,
-    /// No room for a single page more.
-    DiskFull,
+    /// No room for a single page more where that keeps its files.
+    DiskFull(Target),
     /// The wall clock of our processes is off by so many seconds.
     ClockJumps(i64),
 }
@@ -71,12 +87,13 @@ impl Fault {
             | Self::Away(target)
             | Self::RepliesCut(target)
             | Self::Slow(target)
-            | Self::Silent(target) => target,
+            | Self::Silent(target)
+            | Self::DiskFull(target) => target,
             Self::Refused(_) => Target::RedisPath,
             Self::GroupDestroyed | Self::ScriptsFlushed | Self::MemoryFull | Self::ScriptHangs | Self::MadeReplica => {
                 Target::Redis
             }
-            Self::Deadlocks | Self::TableLocked | Self::SessionsEnded | Self::DiskFull => Target::Postgres,
+            Self::Deadlocks | Self::TableLocked | Self::SessionsEnded => Target::Postgres,
             Self::ClockJumps(_) => Target::Clock,
         }
     }
@@ -94,7 +111,7 @@ impl Fault {
                 (5, 20)
             }
             Self::Slow(_) | Self::Silent(_) => (10, 40),
-            Self::Deadlocks | Self::TableLocked | Self::DiskFull | Self::ClockJumps(_) => (10, 30),
+            Self::Deadlocks | Self::TableLocked | Self::DiskFull(_) | Self::ClockJumps(_) => (10, 30),
         }
     }
 }
@@ -121,7 +138,7 @@ impl fmt::Display for Fault {
             Self::Deadlocks => f.write_str("PostgreSQL deadlocks"),
             Self::TableLocked => f.write_str("PostgreSQL table locked by others"),
             Self::SessionsEnded => f.write_str("PostgreSQL ends all sessions"),
-            Self::DiskFull => f.write_str("PostgreSQL's disk full"),
+            Self::DiskFull(target) => write!(f, "disk of {target} full"),
             Self::ClockJumps(seconds) => write!(f, "wall clock jumps by {seconds:+} s"),
         }
     }
@@ -135,10 +152,14 @@ impl fmt::Display for Target {
             Self::Work => "work",
             Self::Redis | Self::RedisPath => "Redis",
             Self::Postgres | Self::PostgresPath => "PostgreSQL",
+            Self::Folder => "the data folder",
             Self::Clock => "the clock",
         })
     }
 }
+
+/// Beyond the dedupe window.
+const CLOCK_JUMPS: [Fault; 2] = [Fault::ClockJumps(7 * 3600), Fault::ClockJumps(-7 * 3600)];
 
 /// Everything that can go wrong between Redis and PostgreSQL.
 pub fn for_services(has_clock: bool, has_small_disk: bool) -> Vec<Fault> {
@@ -173,10 +194,10 @@ pub fn for_services(has_clock: bool, has_small_disk: bool) -> Vec<Fault> {
         Fault::SessionsEnded,
     ]);
     if has_clock {
-        deck.extend([Fault::ClockJumps(7 * 3600), Fault::ClockJumps(-7 * 3600)]);
+        deck.extend(CLOCK_JUMPS);
     }
     if has_small_disk {
-        deck.push(Fault::DiskFull);
+        deck.push(Fault::DiskFull(Target::Postgres));
     }
     deck
 }

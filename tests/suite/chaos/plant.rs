@@ -1,29 +1,55 @@
-//! All that runs between the clients and the warehouse, and what can be done to it.
+//! What every scene has in common: processes that are killed and stalled, and what a plant must be able to do.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
 use super::clock::Clock;
-use super::event::{FIRST_HOT_ORDER, HOT_ORDERS};
 use super::fault::{Fault, Planned, Target};
-use super::proxy::{Dialect, Mode, Proxy};
-use crate::harness::eventually;
-use crate::harness::postgres::{Cluster, own};
-use crate::harness::redis::{RedisOptions, RedisServer, free_port};
+use super::oracle::Ends;
+use crate::harness::redis::free_port;
 use crate::harness::service::{Service, Settings};
-use crate::harness::site::PATIENCE;
-use crate::harness::tmpfs::Tmpfs;
 
-/// Room for the tables, megabytes; only what is used is taken from memory.
-const TABLES_ROOM: u64 = 4_096;
+/// All that runs between the clients and the warehouse, and what can be done to it.
+pub trait Plant {
+    const TITLE: &'static str;
+
+    /// Every kind of fault that can happen here.
+    fn deck(&self) -> Vec<Fault>;
+
+    /// Makes a fault happen and undoes it in the end.
+    async fn suffer(&self, planned: &Planned);
+
+    /// Where webhooks and batches go.
+    async fn doors(&self) -> Vec<Door>;
+
+    /// Where other programs write entries themselves.
+    async fn redis(&self) -> Option<redis::Client>;
+
+    /// Waits until nothing is on its way any more.
+    async fn settles(&self);
+
+    /// What is in the warehouse and in the dead letters.
+    async fn ends(&self) -> Ends;
+
+    /// Events that the service says are lost.
+    async fn reported(&self) -> u64;
+
+    /// Signs that the faults bit, where that is not plain from the answers.
+    async fn signs(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// A public listener.
+#[derive(Debug, Clone)]
+pub struct Door {
+    pub url: String,
+    pub calm: Calm,
+}
 
 /// When a process suffers itself: odd while it does.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +70,7 @@ pub struct Process {
     command: &'static str,
     settings: Settings,
     service: Mutex<Service>,
-    pub calm: Calm,
+    calm: Calm,
 }
 
 impl Process {
@@ -59,11 +85,14 @@ impl Process {
         }
     }
 
-    pub async fn url(&self) -> String {
-        self.service.lock().await.url("")
+    pub async fn door(&self) -> Door {
+        Door {
+            url: self.service.lock().await.url(""),
+            calm: self.calm.clone(),
+        }
     }
 
-    /// One figure of `/metrics`; 0 where the process does not serve any.
+    /// One figure of `/metrics`; 0 where there is none of that name.
     pub async fn figure(&self, name: &str) -> u64 {
         let service = self.service.lock().await;
         let answer = service.get(&service.admin_url("/metrics")).await.unwrap();
@@ -72,294 +101,51 @@ impl Process {
         value.map_or(0, |value| value.parse().unwrap())
     }
 
+    /// SIGSTOP and SIGCONT later, or SIGKILL and a new start.
     pub async fn suffer(&self, fault: Fault, lasts: Duration) {
-        self.calm.turn();
-        let mut service = self.service.lock().await;
         if matches!(fault, Fault::Stop(_)) {
+            self.calm.turn();
+            let service = self.service.lock().await;
             service.signal(Signal::SIGSTOP);
             sleep(lasts).await;
             service.signal(Signal::SIGCONT);
+            self.calm.turn();
         } else {
-            service.kill();
-            *service = Service::start(self.command, &self.settings).await;
+            self.without(sleep(lasts)).await;
         }
+    }
+
+    /// SIGKILL, and a new start after something else was done.
+    pub async fn without<T>(&self, something: impl Future<Output = T>) -> T {
         self.calm.turn();
+        let mut service = self.service.lock().await;
+        service.kill();
+        let done = something.await;
+        *service = Service::start(self.command, &self.settings).await;
+        self.calm.turn();
+        done
     }
 }
 
-/// `serve`, `run` and `work` on Redis and PostgreSQL, each behind a proxy.
-pub struct Plant {
-    pub serve: Process,
-    pub run: Process,
-    pub work: Process,
-    pub redis: Mutex<RedisServer>,
-    pub postgres: Cluster,
-    redis_path: Proxy,
-    postgres_path: Proxy,
-    pub clock: Option<Clock>,
-    pub tables: Option<Tmpfs>,
-    /// One thing suffers one fault at a time, also where the schedule is late.
-    suffering: BTreeMap<Target, Mutex<()>>,
-    _folder: TempDir,
-}
+/// One thing suffers one fault at a time, also where the schedule is late.
+pub struct OneAtATime(BTreeMap<Target, Mutex<()>>);
 
-impl Plant {
-    pub async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::install(folder.path());
-        let redis = RedisServer::start_with(RedisOptions {
-            durable: true,
-            config: vec!["busy-reply-threshold 200".to_owned()],
-            ..RedisOptions::default()
-        })
-        .await;
-        // Deadlocks are noticed before any of our own timeouts.
-        let postgres = Cluster::start(&[("deadlock_timeout", "200ms")], &[]).await;
-        let tables = Tmpfs::mount(TABLES_ROOM);
-        if let Some(tables) = &tables {
-            own(tables.path());
-            let place = tables.path().display();
-            postgres.sql("postgres", &format!("CREATE TABLESPACE tight LOCATION '{place}'"));
-            postgres.sql("postgres", "ALTER DATABASE postgres SET default_tablespace = tight");
-        }
-        let redis_socket = PathBuf::from(redis.url().trim_start_matches("unix://"));
-        let postgres_socket = format!("{}/.s.PGSQL.{}", postgres.host(), postgres.port);
-        let redis_path = Proxy::before(redis_socket, Dialect::Redis).await;
-        let postgres_path = Proxy::before(postgres_socket.into(), Dialect::Bytes).await;
-        let settings = Settings::new(
-            &format!("redis://127.0.0.1:{}", redis_path.port),
-            &format!(
-                "postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable",
-                postgres_path.port
-            ),
-        )
-        .with("ORDERSTREAM_KEEP_RAW", "full")
-        .with("ORDERSTREAM_DEAD_LETTERS_MAXLEN", "1000000")
-        .with("ORDERSTREAM_READ_COUNT", "100")
-        .with("ORDERSTREAM_WORKERS", "2")
-        .with("RUST_LOG", "info");
-        let settings = clock.as_ref().map_or(settings.clone(), |clock| clock.apply(&settings));
-        let plant = Self {
-            serve: Process::start("serve", settings.clone()).await,
-            run: Process::start("run", settings.clone()).await,
-            work: Process::start("work", settings).await,
-            redis: Mutex::new(redis),
-            postgres,
-            redis_path,
-            postgres_path,
-            clock,
-            tables,
-            suffering: BTreeMap::default(),
-            _folder: folder,
-        };
-        eventually("the tables are there", PATIENCE, async || {
-            let asked = "SELECT to_regclass('orderstream.order_events') IS NOT NULL";
-            (plant.postgres.sql("postgres", asked) == "t").then_some(())
-        })
-        .await;
-        plant.ready()
+impl OneAtATime {
+    pub fn new() -> Self {
+        Self(Target::ALL.map(|target| (target, Mutex::default())).into())
     }
 
-    fn ready(mut self) -> Self {
-        let targets = [
-            Target::Serve,
-            Target::Run,
-            Target::Work,
-            Target::Redis,
-            Target::Postgres,
-            Target::RedisPath,
-            Target::PostgresPath,
-            Target::Clock,
-        ];
-        self.suffering = targets.map(|target| (target, Mutex::default())).into();
-        self
-    }
-
-    /// Makes a fault happen and undoes it in the end.
-    pub async fn suffer(&self, planned: &Planned) {
-        let Planned { fault, lasts, at, .. } = *planned;
-        let _alone = self.suffering[&fault.target()].lock().await;
-        match fault.target() {
-            Target::Serve => self.serve.suffer(fault, lasts).await,
-            Target::Run => self.run.suffer(fault, lasts).await,
-            Target::Work => self.work.suffer(fault, lasts).await,
-            Target::Redis => self.redis_suffers(fault, lasts).await,
-            Target::Postgres => self.postgres_suffers(fault, lasts).await,
-            Target::RedisPath => path_suffers(&self.redis_path, fault, lasts, at).await,
-            Target::PostgresPath => path_suffers(&self.postgres_path, fault, lasts, at).await,
-            Target::Clock => {
-                let clock = self.clock.as_ref().expect("not in the deck without one");
-                if let Fault::ClockJumps(seconds) = fault {
-                    clock.jump(seconds);
-                }
-                sleep(lasts).await;
-                clock.jump(0);
-            }
-        }
-    }
-
-    async fn redis_suffers(&self, fault: Fault, lasts: Duration) {
-        let mut redis = self.redis.lock().await;
-        let config = ["CONFIG", "SET", "maxmemory"];
-        match fault {
-            Fault::Stop(_) => {
-                redis.stall();
-                sleep(lasts).await;
-                redis.resume();
-            }
-            Fault::GroupDestroyed => {
-                let destroy = ["XGROUP", "DESTROY", "orders_stream", "pipeline_workers"];
-                redis.command::<redis::Value>(&destroy).await;
-            }
-            Fault::ScriptsFlushed => redis.command(&["SCRIPT", "FLUSH"]).await,
-            Fault::MemoryFull => {
-                redis.command::<()>(&[&config[..], &["1"]].concat()).await;
-                sleep(lasts).await;
-                redis.command::<()>(&[&config[..], &["0"]].concat()).await;
-            }
-            Fault::ScriptHangs => {
-                let hang = redis.try_command::<redis::Value>(&["EVAL", "while true do end", "0"]);
-                let end = async {
-                    sleep(lasts).await;
-                    // Killed only once it counts as busy.
-                    eventually("the script is killed", PATIENCE, async || {
-                        redis.try_command::<String>(&["SCRIPT", "KILL"]).await.ok()
-                    })
-                    .await;
-                };
-                let _ = tokio::join!(hang, end);
-            }
-            Fault::MadeReplica => {
-                redis.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
-                sleep(lasts).await;
-                redis.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
-            }
-            _ => {
-                redis.kill();
-                sleep(lasts).await;
-                redis.restart().await;
-            }
-        }
-    }
-
-    async fn postgres_suffers(&self, fault: Fault, lasts: Duration) {
-        match fault {
-            Fault::Stop(_) => {
-                self.postgres.freeze();
-                sleep(lasts).await;
-                self.postgres.thaw();
-            }
-            Fault::SessionsEnded => {
-                let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                           WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
-                self.postgres.sql("postgres", end);
-            }
-            Fault::TableLocked => {
-                let lock = "BEGIN; LOCK TABLE orderstream.order_events IN EXCLUSIVE MODE";
-                let session = self.postgres.session("postgres", lock).await;
-                sleep(lasts).await;
-                drop(session);
-            }
-            Fault::Deadlocks => {
-                // Where it has to wait longer than it wants, it is the one that gives up.
-                let _ = tokio::time::timeout(lasts, self.cross()).await;
-            }
-            Fault::DiskFull => {
-                let tables = self.tables.as_ref().expect("not in the deck without one");
-                tables.fill();
-                sleep(lasts).await;
-                tables.free();
-            }
-            _ => {
-                self.postgres.kill();
-                sleep(lasts).await;
-                self.postgres.restart().await;
-            }
-        }
-    }
-
-    /// Locks the hot orders from the far end, so that whoever goes the other way meets it.
-    async fn cross(&self) {
-        let last = FIRST_HOT_ORDER + HOT_ORDERS - 1;
-        let lock = |order: u64| format!("SELECT 1 FROM orderstream.orders WHERE order_id = '{order}' FOR UPDATE");
-        let waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name <> 'chaos'";
-        loop {
-            let session = self
-                .postgres
-                .session("postgres", "SET application_name = 'chaos'")
-                .await;
-            let begun = session.batch_execute(&format!("BEGIN; {}", lock(last))).await;
-            while begun.is_ok() && session.query(waiting, &[]).await.is_ok_and(|rows| rows.is_empty()) {
-                sleep(Duration::from_millis(5)).await;
-            }
-            for order in FIRST_HOT_ORDER..last {
-                if session.batch_execute(&lock(order)).await.is_err() {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Signs that the faults bit, where that is not plain from the answers.
-    pub fn signs(&self) -> Vec<(&'static str, u64)> {
-        let log = std::fs::read_to_string(format!("{}/log", self.postgres.host())).unwrap();
-        let logged = |text: &str| u64::try_from(log.matches(text).count()).unwrap();
-        let off = "SELECT count(*) FROM orderstream.order_events WHERE received_at NOT BETWEEN loaded_at - interval '6h' \
-                   AND loaded_at + interval '6h'";
-        vec![
-            ("commands that met a fault on the way to Redis", self.redis_path.hits()),
-            (
-                "pieces that met a fault on the way to PostgreSQL",
-                self.postgres_path.hits(),
-            ),
-            ("deadlocks that PostgreSQL broke", logged("deadlock detected")),
-            (
-                "writes that PostgreSQL had no room for",
-                logged("No space left on device"),
-            ),
-            ("waits for locks that timed out", logged("due to lock timeout")),
-            (
-                "events received while the clock was wrong",
-                self.postgres.sql("postgres", off).parse().unwrap(),
-            ),
-        ]
-    }
-
-    /// Waits until everything that is in the stream was read and acked.
-    pub async fn settles(&self) {
-        let redis = self.redis.lock().await;
-        let limit = 2 * PATIENCE;
-        eventually("all entries are read and acked", limit, async || {
-            let stream: redis::Value = redis.try_command(&["XINFO", "STREAM", "orders_stream"]).await.ok()?;
-            let groups: Vec<redis::Value> = redis.try_command(&["XINFO", "GROUPS", "orders_stream"]).await.ok()?;
-            let group = groups.first()?;
-            let is_read = text(&stream, "last-generated-id")? == text(group, "last-delivered-id")?;
-            (is_read && text(group, "pending")? == "0").then_some(())
-        })
-        .await;
+    pub async fn turn(&self, target: Target) -> MutexGuard<'_, ()> {
+        self.0[&target].lock().await
     }
 }
 
-/// One value of a reply of names and values.
-fn text(reply: &redis::Value, name: &str) -> Option<String> {
-    let pairs: Vec<redis::Value> = redis::from_redis_value_ref(reply).ok()?;
-    let found = pairs.chunks(2).find(|pair| {
-        let key: Option<String> = redis::from_redis_value_ref(&pair[0]).ok();
-        key.as_deref() == Some(name)
-    })?;
-    redis::from_redis_value_ref(&found[1]).ok()
-}
-
-async fn path_suffers(path: &Proxy, fault: Fault, lasts: Duration, at: Duration) {
-    path.set(match fault {
-        Fault::Refused(refusal) => Mode::Refuse(refusal),
-        Fault::RepliesCut(_) => Mode::DropReplies,
-        // Below our own timeouts and above them.
-        Fault::Slow(_) => {
-            Mode::Slow(Duration::from_millis(500) + Duration::from_millis(800) * (at.subsec_millis() / 100 % 4))
-        }
-        _ => Mode::Silent,
-    });
+/// The wall clock is wrong for a while.
+pub async fn clock_suffers(clock: Option<&Clock>, fault: Fault, lasts: Duration) {
+    let clock = clock.expect("not in the deck without one");
+    if let Fault::ClockJumps(seconds) = fault {
+        clock.jump(seconds);
+    }
     sleep(lasts).await;
-    path.set(Mode::Pass);
+    clock.jump(0);
 }

@@ -64,6 +64,14 @@ impl Site {
         }
     }
 
+    /// The database in the shared server.
+    pub fn database(&self) -> &Database {
+        match &self.store {
+            Store::Shared(database) => database,
+            Store::Own(_) => panic!("this one has a server of its own"),
+        }
+    }
+
     /// The test's own PostgreSQL.
     pub fn cluster(&self) -> &Cluster {
         match &self.store {
