@@ -350,6 +350,8 @@ fn a_reload_reads_files_again() {
     let secrets = config.reload().unwrap().auth.shopify_secrets;
     let secrets: Vec<_> = secrets.iter().map(ExposeSecret::expose_secret).collect();
     assert_eq!(secrets, ["new", "old"]);
+    std::fs::write(&path, "\n").unwrap();
+    assert!(config.reload().is_err(), "an empty file is no wish to have no secret");
     std::fs::remove_file(&path).unwrap();
     assert!(config.reload().is_err());
 }
