@@ -10,8 +10,10 @@ use rusqlite::{Connection, Statement, TransactionBehavior};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
+use super::average::average;
 use super::columns::Column;
 use super::error::Failure;
+use super::figures::LIMIT;
 use crate::event::{Amount, EventRecord};
 use crate::warehouse::fold::Effects;
 use crate::warehouse::tables::{self, Column as _};
@@ -38,10 +40,10 @@ impl Batch {
     pub(super) fn of(records: &[&EventRecord<'_>], now: OffsetDateTime) -> Result<Self, Failure> {
         let effects = Effects::of(records.iter().copied());
         let mut events: Vec<Column> = tables::order_events(records);
-        events.push(average(records));
+        events.push(averages(records));
         events.push(Column::instant("loaded_at", records.iter().map(|_| Some(now))));
         let mut orders: Vec<Column> = tables::orders(&effects.orders);
-        orders.push(average(&effects.orders));
+        orders.push(averages(&effects.orders));
         let mut items = Vec::new();
         let mut lines = Vec::new();
         for record in &effects.orders {
@@ -64,20 +66,18 @@ impl Batch {
     }
 }
 
-/// As PostgreSQL rounds it, or finer.
-fn average(records: &[&EventRecord<'_>]) -> Column {
+fn averages(records: &[&EventRecord<'_>]) -> Column {
     let average = |record: &&EventRecord<'_>| {
         let event = &record.event;
         event.items.as_ref()?;
-        let average = event.total_amount?.0.checked_div(event.item_count().max(1).into())?;
-        Some(average.round_dp(16).normalize())
+        average(event.total_amount?.0, event.item_count())
     };
     Column::numeric("avg_item_price", records.iter().map(average))
 }
 
 /// Whether price times quantity of every line is an amount that views can add up.
 fn lines_can_be_counted(record: &EventRecord<'_>) -> bool {
-    let limit = Decimal::from(super::figures::LIMIT);
+    let limit = Decimal::from(LIMIT);
     record.event.items.iter().flatten().all(|item| {
         let Amount(price) = item.price;
         price

@@ -5,6 +5,7 @@
 //! one transaction, on disk before it is answered; amounts are text, so that none ever becomes a float; the file is
 //! opened when it is needed and again after it failed, so that a disk or a file that comes back is used again.
 
+mod average;
 mod columns;
 mod error;
 mod figures;
