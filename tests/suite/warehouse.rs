@@ -1,8 +1,68 @@
 //! The warehouse: what its tables hold after which events, whatever goes wrong on the way.
+//!
+//! `laws` knows only [`Warehouse`] and [`Store`]; an implementation passes by running all of it (`conformance!`) over
+//! its own `Store`. `both` loads the same into two stores and compares everything.
 
-mod captured;
-mod connections;
+mod both;
+mod embedded_only;
 mod events;
 mod laws;
-mod migrations;
-mod tables;
+mod postgres_only;
+mod store;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use orderstream::warehouse::Warehouse;
+
+use self::events::Sample;
+use self::store::Answer;
+
+/// A store of one's own with tables in it, and what happens to them from outside.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The warehouse in it.
+    fn open(&self) -> Arc<dyn Warehouse>;
+    /// What an analyst sees; tables and views go by their bare names.
+    async fn query(&self, sql: &str) -> Answer;
+    /// Changes rows behind the warehouse's back.
+    async fn change(&self, sql: &str);
+    /// Removes tables and views, as if the store had come back empty.
+    async fn drop_tables(&self);
+    /// What cannot be kept here, each with `secret` in it.
+    fn poison(&self) -> Vec<Sample>;
+}
+
+/// Runs every law over a store.
+macro_rules! conformance {
+    ($name:ident, $store:expr) => {
+        conformance! { $name, $store;
+            an_order_fills_every_column
+            a_plain_event_is_enough
+            an_event_has_effects_once
+            a_deletion_marks_and_nothing_clears_it
+            the_newest_word_on_a_refund_stands
+            a_refund_of_a_test_order_stays_one
+            daily_sales_add_up_by_currency_and_day_without_test_orders
+            captured_orders_add_up
+            any_arrival_ends_in_the_same_state
+            concurrent_loaders_of_the_same_batches_load_each_event_once
+            poison_fails_its_batch_whole_and_names_no_content
+            many_at_once_migrate_once_and_a_current_schema_is_left_alone
+            check_says_that_tables_are_missing
+            tables_that_vanished_are_made_again
+            a_newer_schema_is_taken_as_long_as_it_says_so
+        }
+    };
+    ($name:ident, $store:expr; $($law:ident)*) => {
+        mod $name {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $law() {
+                super::laws::$law(&$store).await;
+            })*
+        }
+    };
+}
+
+conformance!(postgres, crate::harness::postgres::Database::migrated().await);
+conformance!(embedded, super::store::WarehouseFile::migrated().await);

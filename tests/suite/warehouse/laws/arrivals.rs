@@ -1,21 +1,21 @@
 //! What must hold whatever comes, in whatever order, from however many loaders.
 
-use std::time::Duration;
-
 use orderstream::class::Class;
-use orderstream::metrics::{Metrics, Service, ServiceLabels};
-use orderstream::warehouse::{Warehouse, WarehouseError};
+use orderstream::warehouse::WarehouseError;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use time::macros::datetime;
 
-use super::events::{Sample, order, records};
-use crate::harness::postgres::{Cluster, Database, database_config};
+use super::super::events::{Sample, order, records};
+use super::{Store, empty, load, rows};
 
-const STATE: &str = "SELECT o FROM orderstream.orders o ORDER BY shop, order_id; \
-                     SELECT i FROM orderstream.order_items i ORDER BY shop, order_id, line_no; \
-                     SELECT r FROM orderstream.order_refunds r ORDER BY shop, refund_id";
+async fn state(store: &dyn Store) -> String {
+    let orders = rows(store, "SELECT * FROM orders ORDER BY shop, order_id").await;
+    let items = rows(store, "SELECT * FROM order_items ORDER BY shop, order_id, line_no").await;
+    let refunds = rows(store, "SELECT * FROM order_refunds ORDER BY shop, refund_id").await;
+    [orders, items, refunds].join("\n\n")
+}
 
 /// Any event out of few orders, refunds and moments, so that they collide and tie.
 fn any_event() -> impl Strategy<Value = Sample> {
@@ -77,34 +77,24 @@ fn any_arrival() -> impl Strategy<Value = (Vec<Sample>, Vec<Vec<usize>>)> {
     })
 }
 
-#[test]
-fn any_arrival_ends_in_the_same_state() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let database = runtime.block_on(Database::migrated());
-    let warehouse = database.warehouse();
-    let empty = || {
-        database.sql(
-            "TRUNCATE orderstream.order_events, orderstream.orders, orderstream.order_items, orderstream.order_refunds",
-        );
-    };
+pub async fn any_arrival_ends_in_the_same_state(store: &dyn Store) {
+    let warehouse = store.open();
+    let handle = tokio::runtime::Handle::current();
     let law = |(events, batches): (Vec<Sample>, Vec<Vec<usize>>)| {
-        empty();
-        runtime.block_on(warehouse.load(&records(&events))).unwrap();
-        let expected = database.sql(STATE);
-        empty();
-        for batch in &batches {
-            let batch: Vec<Sample> = batch.iter().map(|at| events[*at].clone()).collect();
-            runtime.block_on(warehouse.load(&records(&batch))).unwrap();
-        }
-        prop_assert_eq!(database.sql(STATE), expected);
-        prop_assert_eq!(
-            database.sql("SELECT count(*) FROM orderstream.order_events"),
-            events.len().to_string()
-        );
-        Ok(())
+        handle.block_on(async {
+            empty(store).await;
+            load(store, &events).await;
+            let expected = state(store).await;
+            empty(store).await;
+            for batch in &batches {
+                let batch: Vec<Sample> = batch.iter().map(|at| events[*at].clone()).collect();
+                warehouse.load(&records(&batch)).await.unwrap();
+            }
+            prop_assert_eq!(state(store).await, expected);
+            let count = rows(store, "SELECT count(*) FROM order_events").await;
+            prop_assert_eq!(count, events.len().to_string());
+            Ok(())
+        })
     };
     let config = Config {
         cases: 48,
@@ -112,12 +102,11 @@ fn any_arrival_ends_in_the_same_state() {
         max_shrink_iters: 200,
         ..Config::default()
     };
-    TestRunner::new(config).run(&any_arrival(), law).unwrap();
+    let run = || TestRunner::new(config).run(&any_arrival(), law);
+    tokio::task::block_in_place(run).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn concurrent_loaders_of_the_same_batches_load_each_event_once() {
-    let database = Database::migrated().await;
+pub async fn concurrent_loaders_of_the_same_batches_load_each_event_once(store: &dyn Store) {
     let samples: Vec<Sample> = (0..240)
         .map(|n| {
             let order_id = (n % 20).to_string();
@@ -130,7 +119,7 @@ async fn concurrent_loaders_of_the_same_batches_load_each_event_once() {
         })
         .collect();
     let loader = |turn: usize| {
-        let warehouse = database.warehouse();
+        let warehouse = store.open();
         let mut own = samples.clone();
         async move {
             own.rotate_left(turn * 37);
@@ -148,87 +137,19 @@ async fn concurrent_loaders_of_the_same_batches_load_each_event_once() {
         inserted += task.await.unwrap();
     }
     assert_eq!(inserted, 240);
-    let state = database.sql(STATE);
-    database.sql(
-        "TRUNCATE orderstream.order_events, orderstream.orders, orderstream.order_items, orderstream.order_refunds",
-    );
-    database.warehouse().load(&records(&samples)).await.unwrap();
-    assert_eq!(state, database.sql(STATE));
+    let concurrent = state(store).await;
+    empty(store).await;
+    load(store, &samples).await;
+    assert_eq!(concurrent, state(store).await);
 }
 
-#[tokio::test]
-async fn poison_fails_its_batch_whole_and_names_no_content() {
-    let database = Database::migrated().await;
-    let warehouse = database.warehouse();
-    let mut nul = order("nul", "1", 1, 0);
-    nul["unknown"] = json!("secret\u{0}");
-    let long = order(&"secret".repeat(1_000_000), "1", 1, 0);
-    for (what, poison) in [("nul", Sample::from(nul)), ("long", long.into())] {
+pub async fn poison_fails_its_batch_whole_and_names_no_content(store: &dyn Store) {
+    for poison in store.poison() {
         let batch = [order("good", "2", 1, 0).into(), poison];
-        let error = warehouse.load(&records(&batch)).await.unwrap_err();
-        assert!(matches!(error, WarehouseError::Rejected { .. }), "{what}: {error}");
+        let error = store.open().load(&records(&batch)).await.unwrap_err();
+        assert!(matches!(error, WarehouseError::Rejected { .. }), "{error}");
         assert_eq!(error.class(), Class::Poison);
-        assert!(!error.to_string().contains("secret"), "{what}: {error}");
-        assert_eq!(
-            database.sql("SELECT count(*) FROM orderstream.order_events"),
-            "0",
-            "{what}"
-        );
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert_eq!(rows(store, "SELECT count(*) FROM order_events").await, "0", "{error}");
     }
-}
-
-#[tokio::test]
-async fn a_locked_table_is_the_warehouses_fault_and_is_waited_for_only_so_long() {
-    let database = Database::migrated().await;
-    let mut config = database_config(&database.url());
-    config.statement_timeout = Duration::from_millis(400);
-    let warehouse = orderstream::warehouse::postgres::PostgresWarehouse::new(&config).unwrap();
-    let batch = [order("e1", "1", 1, 0).into()];
-    let session = database.session("BEGIN; LOCK TABLE orderstream.orders").await;
-    let error = warehouse.load(&records(&batch)).await.unwrap_err();
-    assert!(
-        matches!(&error, WarehouseError::Unavailable { code, .. } if code == "SQLSTATE 55P03"),
-        "{error}"
-    );
-    assert_eq!(error.class(), Class::Transient);
-    drop(session);
-    crate::harness::eventually("the lock is gone", Duration::from_secs(30), || async {
-        warehouse.load(&records(&batch)).await.ok()
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn what_was_confirmed_outlives_a_crash_and_the_pool_comes_back() {
-    let cluster = Cluster::start(&[], &[]).await;
-    let metrics = Metrics::new();
-    let warehouse =
-        orderstream::warehouse::postgres::PostgresWarehouse::new(&database_config(&cluster.url("postgres"))).unwrap();
-    let warehouse = warehouse.counted(&metrics);
-    warehouse.migrate().await.unwrap();
-    for n in 0..3 {
-        let batch = [order(&format!("e{n}"), "1", 1 + n, n).into()];
-        warehouse.load(&records(&batch)).await.unwrap();
-        if n == 1 {
-            cluster.stop()
-        } else {
-            cluster.kill()
-        }
-        let error = warehouse.load(&records(&batch)).await.unwrap_err();
-        assert_eq!(error.class(), Class::Transient, "{error}");
-        cluster.restart().await;
-        let again = crate::harness::eventually("loads again", Duration::from_secs(30), || async {
-            warehouse.load(&records(&batch)).await.ok()
-        })
-        .await;
-        assert_eq!(again.known, 1);
-    }
-    let broken = metrics.reconnects.get_or_create_owned(&ServiceLabels {
-        service: Service::Warehouse,
-    });
-    assert!(broken.get() > 0, "broken connections are counted");
-    assert_eq!(
-        cluster.sql("postgres", "SELECT item_count FROM orderstream.orders"),
-        "3"
-    );
 }

@@ -1,10 +1,11 @@
 //! What each table and view holds.
 
-use orderstream::warehouse::{Loaded, Warehouse};
+use orderstream::warehouse::Loaded;
+use rust_decimal::Decimal;
 use serde_json::json;
 
-use super::events::{Sample, order, records};
-use crate::harness::postgres::Database;
+use super::super::events::{Sample, order, records};
+use super::{Store, empty, load, rows};
 
 /// With tax within the prices, a discount, a refund, and everything else an order can say.
 fn full_order() -> Sample {
@@ -39,153 +40,158 @@ impl From<String> for Sample {
     }
 }
 
-async fn loaded(samples: &[Sample]) -> Database {
-    let database = Database::migrated().await;
-    database.warehouse().load(&records(samples)).await.unwrap();
-    database
-}
-
-#[tokio::test]
-async fn an_order_fills_every_column() {
+pub async fn an_order_fills_every_column(store: &dyn Store) {
     let mut sample = full_order();
     sample.triggered_at = Some(time::macros::datetime!(2026-02-01 04:31:01.5 UTC));
-    let database = loaded(&[sample]).await;
+    load(store, &[sample]).await;
     assert_eq!(
-        database.sql(
+        rows(
+            store,
             "SELECT event_id, event_type, source, shop, order_id, customer_id, total_amount, currency, item_count, \
-                    avg_item_price::numeric(10,4), test, occurred_at, triggered_at, received_at, \
+                    avg_item_price, test, occurred_at, triggered_at, received_at, \
                     loaded_at > '2026-01-01', stream_id, payload->>'total_amount', raw \
-             FROM orderstream.order_events"
-        ),
-        "e1|order.created|shopify|one.myshopify.com|5550000000000000001|9007199254740993|26.50|USD|4|6.6250|f|\
-         2026-02-01 04:30:00+00|2026-02-01 04:31:01.5+00|2026-02-01 12:00:00+00|t|1769947200000-0|26.50|"
+             FROM order_events"
+        )
+        .await,
+        "e1|order.created|shopify|one.myshopify.com|5550000000000000001|9007199254740993|26.5|USD|4|6.625|0|\
+         2026-02-01T04:30:00.000000Z|2026-02-01T04:31:01.500000Z|2026-02-01T12:00:00.000000Z|1|1769947200000-0|26.5|"
     );
     assert_eq!(
-        database.sql(
+        rows(
+            store,
             "SELECT shop, order_id, name, customer_id, status, total_amount, currency, item_count, avg_item_price, \
                     local_date, created_at, processed_at, updated_at, cancelled_at, financial_status, \
                     fulfillment_status, subtotal, total_discounts, total_shipping, total_tax, taxes_included, \
                     current_total_amount, presentment_currency, presentment_total_amount, source_name, test, \
                     deleted_at, last_event_id, version_at, version_triggered_at \
-             FROM orderstream.orders"
-        ),
-        "one.myshopify.com|5550000000000000001|#1042|9007199254740993|partially_fulfilled|26.50|USD|4|\
-         6.6250000000000000|2026-01-31|2026-02-01 04:30:00+00|2026-02-01 04:30:00+00|2026-02-01 04:31:00+00||\
-         partially_refunded|partial|19.90|2.10|6.60|2.60|t|15.50|CAD|35.00|web|f||e1|2026-02-01 04:31:00+00|\
-         2026-02-01 04:31:01.5+00"
+             FROM orders"
+        )
+        .await,
+        "one.myshopify.com|5550000000000000001|#1042|9007199254740993|partially_fulfilled|26.5|USD|4|\
+         6.625|2026-01-31|2026-02-01T04:30:00.000000Z|2026-02-01T04:30:00.000000Z|2026-02-01T04:31:00.000000Z||\
+         partially_refunded|partial|19.9|2.1|6.6|2.6|1|15.5|CAD|35|web|0||e1|2026-02-01T04:31:00.000000Z|\
+         2026-02-01T04:31:01.500000Z"
     );
+    let digits = "SELECT length(CAST(total_amount AS text)), length(CAST(current_total_amount AS text)) FROM orders";
+    assert_eq!(rows(store, digits).await, "5|5", "26.50 and 15.50 keep their zeros");
     assert_eq!(
-        database.sql(
+        rows(
+            store,
             "SELECT line_no, line_id, COALESCE(sku, 'null'), variant_id, product_id, title, qty, current_qty, price, \
-                    discount, tax FROM orderstream.order_items ORDER BY line_no"
-        ),
-        "1|1|A|2|3|Mug|2|1|11.00|0|2\n2||null||||1||0||\n3||||||1||0||"
+                    discount, tax FROM order_items ORDER BY line_no"
+        )
+        .await,
+        "1|1|A|2|3|Mug|2|1|11|0|2\n2||null||||1||0||\n3||||||1||0||"
     );
     assert_eq!(
-        database.sql(
-            "SELECT refund_id, order_id, processed_at, local_date, amount, tax, currency FROM orderstream.order_refunds"
-        ),
-        "r1|5550000000000000001|2026-02-03 06:00:00+00|2026-02-03|11.00|1|USD"
+        rows(
+            store,
+            "SELECT refund_id, order_id, processed_at, local_date, amount, tax, currency FROM order_refunds"
+        )
+        .await,
+        "r1|5550000000000000001|2026-02-03T06:00:00.000000Z|2026-02-03|11|1|USD"
     );
 }
 
-#[tokio::test]
-async fn a_plain_event_is_enough() {
+pub async fn a_plain_event_is_enough(store: &dyn Store) {
     let event = json!({
         "event_type": "order.created", "event_id": "plain", "timestamp": "2026-01-31T09:30:00Z", "order_id": 17,
         "customer_id": null, "total_amount": 59, "currency": "JPY", "items": []
     });
-    let database = loaded(&[event.into()]).await;
+    load(store, &[event.into()]).await;
     assert_eq!(
-        database.sql(
+        rows(
+            store,
             "SELECT shop, order_id, customer_id, total_amount, item_count, avg_item_price, status, local_date, test \
-             FROM orderstream.orders"
-        ),
-        "|17||59|0|59.0000000000000000|open|2026-01-31|f"
+             FROM orders"
+        )
+        .await,
+        "|17||59|0|59|open|2026-01-31|0"
     );
-    assert_eq!(database.sql("SELECT count(*) FROM orderstream.order_items"), "0");
+    assert_eq!(rows(store, "SELECT count(*) FROM order_items").await, "0");
 }
 
-#[tokio::test]
-async fn an_event_has_effects_once() {
+pub async fn an_event_has_effects_once(store: &dyn Store) {
     let samples = [
         order("e1", "1", 1, 0).into(),
         order("e2", "1", 2, 1).into(),
         order("e1", "1", 9, 9).into(),
     ];
-    let database = Database::migrated().await;
-    let warehouse = database.warehouse();
+    let warehouse = store.open();
     let first = warehouse.load(&records(&samples)).await.unwrap();
     assert_eq!(first, Loaded { inserted: 2, known: 1 }, "the first of a batch stands");
     let again = warehouse.load(&records(&samples)).await.unwrap();
     assert_eq!(again, Loaded { inserted: 0, known: 3 });
     assert_eq!(warehouse.load(&[]).await.unwrap(), Loaded::default());
     assert_eq!(
-        database.sql("SELECT event_id, item_count FROM orderstream.order_events ORDER BY 1"),
+        rows(store, "SELECT event_id, item_count FROM order_events ORDER BY 1").await,
         "e1|1\ne2|2"
     );
     assert_eq!(
-        database.sql("SELECT last_event_id, o.item_count, i.qty FROM orderstream.orders o JOIN orderstream.order_items i USING (shop, order_id)"),
+        rows(
+            store,
+            "SELECT last_event_id, o.item_count, i.qty FROM orders o JOIN order_items i USING (shop, order_id)"
+        )
+        .await,
         "e2|2|2"
     );
 }
 
-#[tokio::test]
-async fn a_deletion_marks_and_nothing_clears_it() {
+pub async fn a_deletion_marks_and_nothing_clears_it(store: &dyn Store) {
     let deleted = |id: &str, at: &str| -> Sample {
         json!({"event_type": "order.deleted", "event_id": id, "timestamp": at, "order_id": "1",
                "shop": "one.myshopify.com"})
         .into()
     };
-    let database = Database::migrated().await;
-    let warehouse = database.warehouse();
-    let state = "SELECT status, item_count, deleted_at, last_event_id, version_at FROM orderstream.orders";
+    let warehouse = store.open();
+    let state = "SELECT status, item_count, deleted_at, last_event_id, version_at FROM orders";
     let late = [deleted("d1", "2026-02-02T00:00:00Z")];
     warehouse.load(&records(&late)).await.unwrap();
     assert_eq!(
-        database.sql(state),
-        "||2026-02-02 00:00:00+00||-infinity",
+        rows(store, state).await,
+        "||2026-02-02T00:00:00.000000Z||-infinity",
         "a tombstone"
     );
     let rest = [deleted("d0", "2026-02-01T00:00:00Z"), order("e1", "1", 3, 0).into()];
     warehouse.load(&records(&rest)).await.unwrap();
     assert_eq!(
-        database.sql(state),
-        "open|3|2026-02-01 00:00:00+00|e1|2026-01-31 09:30:00+00",
+        rows(store, state).await,
+        "open|3|2026-02-01T00:00:00.000000Z|e1|2026-01-31T09:30:00.000000Z",
         "the earliest deletion, beside the newest state"
     );
-    assert_eq!(database.sql("SELECT count(*) FROM orderstream.daily_sales"), "0");
-    assert_eq!(database.sql("SELECT count(*) FROM orderstream.order_items"), "1");
+    assert_eq!(rows(store, "SELECT count(*) FROM daily_sales").await, "0");
+    assert_eq!(rows(store, "SELECT count(*) FROM order_items").await, "1");
 }
 
-#[tokio::test]
-async fn the_newest_word_on_a_refund_stands() {
+pub async fn the_newest_word_on_a_refund_stands(store: &dyn Store) {
     let refund = |id: &str, at: &str, amount: i64| -> Sample {
         json!({"event_type": "refund.created", "event_id": id, "timestamp": at, "order_id": "1",
                "shop": "one.myshopify.com", "refunds": [{"refund_id": "r1", "amount": amount, "processed_at": at}]})
         .into()
     };
-    let database = loaded(&[
-        refund("b", "2026-02-02T00:00:00Z", 7),
-        refund("a", "2026-02-01T00:00:00Z", 5),
-    ])
+    load(
+        store,
+        &[
+            refund("b", "2026-02-02T00:00:00Z", 7),
+            refund("a", "2026-02-01T00:00:00Z", 5),
+        ],
+    )
     .await;
-    let state = "SELECT refund_id, order_id, amount, currency, last_event_id FROM orderstream.order_refunds";
-    assert_eq!(database.sql(state), "r1|1|7||b");
+    let state = "SELECT refund_id, order_id, amount, currency, last_event_id FROM order_refunds";
+    assert_eq!(rows(store, state).await, "r1|1|7||b");
     let mut whole = order("c", "1", 1, 10 * 86_400);
     whole["refunds"] = json!([{"refund_id": "r1", "amount": 8}, {"refund_id": "r2", "amount": 1}]);
-    database.warehouse().load(&records(&[whole.into()])).await.unwrap();
+    load(store, &[whole.into()]).await;
     assert_eq!(
-        database.sql(&format!("{state} ORDER BY 1")),
+        rows(store, &format!("{state} ORDER BY 1")).await,
         "r1|1|8|EUR|c\nr2|1|1|EUR|c"
     );
-    let thin = "SELECT total_amount IS NULL, item_count IS NULL, avg_item_price IS NULL FROM orderstream.order_events \
+    let thin = "SELECT total_amount IS NULL, item_count IS NULL, avg_item_price IS NULL FROM order_events \
                 WHERE event_id = 'a'";
-    assert_eq!(database.sql(thin), "t|t|t");
+    assert_eq!(rows(store, thin).await, "1|1|1");
 }
 
-#[tokio::test]
-async fn a_refund_of_a_test_order_stays_one() {
+pub async fn a_refund_of_a_test_order_stays_one(store: &dyn Store) {
     let refund = |id: &str, at: &str| -> Sample {
         json!({"event_type": "refund.created", "event_id": id, "timestamp": at, "order_id": "1",
                "shop": "one.myshopify.com", "refunds": [{"refund_id": "r1", "amount": 5}]})
@@ -204,20 +210,20 @@ async fn a_refund_of_a_test_order_stays_one() {
         &[&samples[2..], &samples[1..2]],
         &[&samples],
     ] {
-        let database = Database::migrated().await;
+        empty(store).await;
         for batch in batches {
-            database.warehouse().load(&records(batch)).await.unwrap();
+            load(store, batch).await;
         }
         assert_eq!(
-            database.sql("SELECT refund_id, amount, test FROM orderstream.order_refunds ORDER BY 1"),
-            "r1|5|t\nr2|1|t"
+            rows(store, "SELECT refund_id, amount, test FROM order_refunds ORDER BY 1").await,
+            "r1|5|1\nr2|1|1"
         );
-        assert_eq!(database.sql("SELECT count(*) FROM orderstream.daily_sales"), "0");
+        assert_eq!(rows(store, "SELECT count(*) FROM daily_sales").await, "0");
     }
 }
 
-#[tokio::test]
-async fn daily_sales_add_up_by_currency_and_day_without_test_orders() {
+/// Orders in three currencies, among them what must not count.
+fn mixed_days() -> Vec<Sample> {
     let mut test = order("t", "9", 5, 0);
     test["test"] = json!(true);
     test["refunds"] = json!([{"refund_id": "rt", "amount": 50}]);
@@ -232,42 +238,66 @@ async fn daily_sales_add_up_by_currency_and_day_without_test_orders() {
     overtaxed["refunds"] = json!([{"refund_id": "ro", "amount": 2, "tax": 3}]);
     let mut cancelled = order("c", "3", 1, 5);
     cancelled["cancelled_at"] = json!("2026-01-31T10:00:00Z");
-    let samples = [
+    vec![
         full_order(),
         order("e2", "2", 2, 0).into(),
         cancelled.into(),
         test.into(),
         test_refund.into(),
         overtaxed.into(),
-    ];
-    let database = loaded(&samples).await;
+    ]
+}
+
+pub async fn daily_sales_add_up_by_currency_and_day_without_test_orders(store: &dyn Store) {
+    load(store, &mixed_days()).await;
     assert_eq!(
-        database.sql(
+        rows(
+            store,
             "SELECT shop, currency, local_date, orders, gross, discounts, refunds, net, tax, shipping \
-             FROM orderstream.daily_sales ORDER BY currency, local_date"
-        ),
+             FROM daily_sales ORDER BY currency, local_date"
+        )
+        .await,
         "one.myshopify.com|CHF|2026-01-31|1|10|0|0|10|-2|0\n\
          one.myshopify.com|EUR|2026-01-31|2|30|0|0|30|0|0\n\
-         one.myshopify.com|USD|2026-01-31|1|20.00|2.10|0|17.90|2.60|6.00\n\
-         one.myshopify.com|USD|2026-02-03|0|0|0|10.00|-10.00|-1|0"
+         one.myshopify.com|USD|2026-01-31|1|20|2.1|0|17.9|2.6|6\n\
+         one.myshopify.com|USD|2026-02-03|0|0|0|10|-10|-1|0"
     );
+    let dollars = store
+        .query("SELECT net, tax, shipping FROM daily_sales WHERE currency = 'USD'")
+        .await;
+    let paid: Decimal = dollars
+        .rows
+        .iter()
+        .flatten()
+        .map(|cell| cell.parse::<Decimal>().unwrap())
+        .sum();
     assert_eq!(
-        database.sql("SELECT sum(net + tax + shipping) FROM orderstream.daily_sales WHERE currency = 'USD'"),
-        "15.50",
+        paid,
+        Decimal::new(1550, 2),
         "what the customer paid less what was paid back"
     );
     assert_eq!(
-        database.sql(
-            "SELECT currency, sku, orders, units, amount FROM orderstream.product_sales WHERE sku = 'A' ORDER BY 1"
-        ),
-        "CHF|A|1|1|10\nEUR|A|2|3|30\nUSD|A|1|2|22.00"
+        rows(
+            store,
+            "SELECT currency, sku, orders, units, amount FROM product_sales WHERE sku = 'A' ORDER BY 1"
+        )
+        .await,
+        "CHF|A|1|1|10\nEUR|A|2|3|30\nUSD|A|1|2|22"
     );
     assert_eq!(
-        database.sql("SELECT customer_id, currency, orders, total_amount FROM orderstream.customer_orders ORDER BY 2"),
-        "900|CHF|1|10\n900|EUR|2|30\n9007199254740993|USD|1|26.50"
+        rows(
+            store,
+            "SELECT customer_id, currency, orders, total_amount FROM customer_orders ORDER BY 2"
+        )
+        .await,
+        "900|CHF|1|10\n900|EUR|2|30\n9007199254740993|USD|1|26.5"
     );
     assert_eq!(
-        database.sql("SELECT hour, source, sum(events) FROM orderstream.hourly_arrivals GROUP BY 1, 2"),
-        "2026-02-01 12:00:00+00|shopify|4"
+        rows(
+            store,
+            "SELECT hour, source, sum(events) FROM hourly_arrivals GROUP BY 1, 2"
+        )
+        .await,
+        "2026-02-01T12:00:00.000000Z|shopify|4"
     );
 }

@@ -10,7 +10,7 @@ use orderstream::warehouse::postgres::PostgresWarehouse;
 use orderstream::warehouse::{Warehouse, WarehouseError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use super::events::{Sample, order, records};
+use super::super::events::{Sample, order, records};
 use crate::harness::eventually;
 use crate::harness::postgres::{Cluster, Database, database_config};
 

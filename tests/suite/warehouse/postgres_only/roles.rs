@@ -4,7 +4,7 @@ use orderstream::config::DatabaseConfig;
 use orderstream::warehouse::postgres::PostgresWarehouse;
 use orderstream::warehouse::{Migrated, Warehouse, WarehouseError};
 
-use super::events::{order, records};
+use super::super::events::{order, records};
 use crate::harness::postgres::{Database, database_config};
 
 /// Two roles that no other database of the server knows.
@@ -143,25 +143,4 @@ async fn a_role_of_its_own_owns_the_schema() {
     assert!(unusable(&error).contains("lacks rights"), "{error}");
     warehouse.migrate().await.unwrap();
     warehouse.check().await.unwrap();
-}
-
-#[tokio::test]
-async fn tables_that_vanished_are_made_again() {
-    let database = Database::migrated().await;
-    let warehouse = database.warehouse();
-    database.sql("DROP SCHEMA orderstream CASCADE");
-    let batch = [order("e1", "1", 1, 0).into()];
-    assert_eq!(warehouse.load(&records(&batch)).await.unwrap().inserted, 1);
-}
-
-#[tokio::test]
-async fn a_newer_schema_is_taken_as_long_as_it_says_so() {
-    let database = Database::migrated().await;
-    let warehouse = database.warehouse();
-    database.sql("INSERT INTO orderstream.schema_migrations VALUES (98, 'added', 1)");
-    assert_eq!(warehouse.migrate().await.unwrap(), Migrated { from: 98, to: 98 });
-    warehouse.check().await.unwrap();
-    database.sql("INSERT INTO orderstream.schema_migrations VALUES (99, 'changed', 99)");
-    assert!(unusable(&warehouse.check().await.unwrap_err()).contains("upgrade"));
-    assert!(unusable(&warehouse.migrate().await.unwrap_err()).contains("upgrade"));
 }

@@ -1,0 +1,31 @@
+//! The laws of the seam: what tables and views hold, whatever comes in whatever order, and how the tables come to be.
+
+mod arrivals;
+mod captured;
+mod schema;
+mod tables;
+
+pub use arrivals::*;
+pub use captured::*;
+pub use schema::*;
+pub use tables::*;
+
+use super::Store;
+use super::events::{Sample, records};
+
+/// Loads them in one batch.
+async fn load(store: &dyn Store, samples: &[Sample]) {
+    store.open().load(&records(samples)).await.unwrap();
+}
+
+/// As [`super::store::Answer::text`].
+async fn rows(store: &dyn Store, sql: &str) -> String {
+    store.query(sql).await.text()
+}
+
+/// Leaves the tables without rows.
+async fn empty(store: &dyn Store) {
+    store
+        .change("DELETE FROM order_events; DELETE FROM orders; DELETE FROM order_items; DELETE FROM order_refunds")
+        .await;
+}
