@@ -8,10 +8,11 @@ mod checks;
 pub mod collector;
 mod sustained;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::sustained::Sustained;
 
@@ -19,7 +20,7 @@ use crate::config::{Config, HealthConfig};
 use crate::stream::{Stream, StreamError, StreamReport};
 
 /// How well one thing is; worse is greater.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Nothing to do.
@@ -32,10 +33,10 @@ pub enum Status {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     /// Stable name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How it is.
     pub status: Status,
     /// What was found, as a sentence.
@@ -43,7 +44,7 @@ pub struct Check {
 }
 
 /// The health of the stream and its readers at one moment. Figures are null where they are not known, never 0.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented in openapi.yaml, field by field")]
 pub struct HealthReport {
     pub status: Status,
@@ -150,7 +151,7 @@ impl HealthReport {
         Self {
             status: Status::Warning,
             checks: vec![Check {
-                name: "figures",
+                name: "figures".into(),
                 status: Status::Warning,
                 detail: format!("not known at the last look: {why}"),
             }],
@@ -163,12 +164,12 @@ impl HealthReport {
     pub fn with_refusal(mut self, refusal: Option<String>) -> Self {
         let check = match refusal {
             None => Check {
-                name: "stream",
+                name: "stream".into(),
                 status: Status::Healthy,
                 detail: "it takes writes".to_owned(),
             },
             Some(why) => Check {
-                name: "stream",
+                name: "stream".into(),
                 status: Status::Critical,
                 detail: format!("it takes no writes: {why}"),
             },

@@ -158,7 +158,11 @@ fn group(seen: &Observation) -> Check {
 }
 
 fn check(name: &'static str, status: Status, detail: String) -> Check {
-    Check { name, status, detail }
+    Check {
+        name: name.into(),
+        status,
+        detail,
+    }
 }
 
 #[cfg(test)]

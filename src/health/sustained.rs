@@ -1,5 +1,6 @@
 //! A state must last before it is reported: a burst is no warning. Pure; the clock is handed in.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::{Check, HealthReport, Status, worst};
 #[derive(Debug)]
 pub struct Sustained {
     after: Duration,
-    since: HashMap<(&'static str, Status), Instant>,
+    since: HashMap<(Cow<'static, str>, Status), Instant>,
 }
 
 impl Sustained {
@@ -34,10 +35,10 @@ impl Sustained {
         let mut lasting = Status::Healthy;
         for status in [Status::Warning, Status::Critical] {
             if check.status < status {
-                self.since.remove(&(check.name, status));
+                self.since.remove(&(check.name.clone(), status));
                 continue;
             }
-            let since = *self.since.entry((check.name, status)).or_insert(now);
+            let since = *self.since.entry((check.name.clone(), status)).or_insert(now);
             if now.saturating_duration_since(since) >= self.after {
                 lasting = status;
             }
@@ -70,7 +71,7 @@ mod tests {
         for (second, found, reported) in table {
             let mut report = HealthReport {
                 checks: vec![Check {
-                    name: "lag",
+                    name: "lag".into(),
                     status: found,
                     detail: String::new(),
                 }],
