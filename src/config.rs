@@ -37,11 +37,11 @@ pub struct Config {
     pub intake: IntakeConfig,
     /// The stream, whatever stores it.
     pub stream: StreamConfig,
-    /// How to reach Redis; always there for a purpose that needs it.
+    /// How to reach Redis; `None`: the stream is embedded, in the data folder.
     pub redis: Option<RedisConfig>,
     /// The appender.
     pub appender: AppenderConfig,
-    /// How to reach PostgreSQL; always there for a purpose that needs it.
+    /// How to reach PostgreSQL; `None`: the warehouse is embedded, in the data folder.
     pub database: Option<DatabaseConfig>,
     /// The workers of this process.
     pub worker: WorkerConfig,
@@ -51,7 +51,7 @@ pub struct Config {
     pub health: HealthConfig,
     /// What is logged, and how.
     pub log: LogConfig,
-    /// Folder of everything this program keeps on disk.
+    /// Folder of everything this program keeps on disk; see [`crate::folder`].
     pub data_dir: PathBuf,
     /// What should be looked at and does not keep it from starting; whole sentences without secrets.
     pub warnings: Vec<String>,
@@ -83,6 +83,19 @@ impl Purpose {
     #[must_use]
     pub fn ingests(self) -> bool {
         matches!(self, Self::Run | Self::Serve)
+    }
+
+    /// The command that has this purpose; `client` for those that only ask a running instance.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Serve => "serve",
+            Self::Work => "work",
+            Self::Migrate => "migrate",
+            Self::Status => "status",
+            Self::Client => "client",
+        }
     }
 
     /// Whether it runs workers.
@@ -157,6 +170,8 @@ pub enum LogFormat {
 pub struct PublicConfig {
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Whether that was set, and is not the default.
+    pub chosen: bool,
     /// Idle time after which a kept-alive connection is closed.
     pub keep_alive: Duration,
     /// From the first byte of a head to its end.

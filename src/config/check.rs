@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Config;
 use super::settings as s;
 use super::values::Values;
+use super::{Config, Purpose};
 
 /// Shopify waits 5 s in all; an answer within this of the last body byte is promised.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -176,6 +176,15 @@ impl Config {
         let mut warnings = Vec::new();
         if !self.purpose.ingests() {
             return warnings;
+        }
+        if self.purpose == Purpose::Run && self.first_open_address().is_some() {
+            let stream = self.redis.is_none().then_some((&s::REDIS_URL, "stream"));
+            let warehouse = self.database.is_none().then_some((&s::DATABASE_URL, "warehouse"));
+            let folder = self.data_dir.display();
+            warnings.extend([stream, warehouse].into_iter().flatten().map(|(setting, what)| {
+                let name = setting.name;
+                format!("{name} is not set: the {what} is kept in {folder}, which must outlive this process and its container")
+            }));
         }
         let auth = &self.auth;
         if auth.shop_secrets.is_some() && !auth.shopify_secrets.is_empty() {

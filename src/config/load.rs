@@ -12,6 +12,9 @@ use super::{
     secrets, unknown, value,
 };
 
+/// Why `serve` and `work` need servers.
+const ONE_PROCESS: &str = "what is kept in the data folder instead belongs to one process that does everything";
+
 impl Config {
     /// Reads flags, environment and files. `NAME_FILE` files and those that settings name are all it touches.
     ///
@@ -80,6 +83,7 @@ fn public(values: &Values) -> PublicConfig {
     };
     PublicConfig {
         addr,
+        chosen: port.is_some() || values.is_given(&s::LISTEN_ADDR),
         keep_alive: values.duration(&s::KEEP_ALIVE),
         header_timeout: values.duration(&s::HEADER_TIMEOUT),
         body_timeout: values.duration(&s::BODY_TIMEOUT),
@@ -142,9 +146,17 @@ fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
         values.refuse(&s::REDIS_CA_FILE, why, s::REDIS_CA_FILE.kind.to_string());
     }
     let Some(url) = values.secret(&s::REDIS_URL) else {
-        if purpose.ingests() || purpose.works() || purpose == Purpose::Status {
-            let expected = "the address of a Redis 7.0 or Valkey server, such as redis://127.0.0.1:6379";
-            values.contradict(&[&s::REDIS_URL], "not set, and the stream needs it", expected);
+        if matches!(purpose, Purpose::Serve | Purpose::Work) {
+            let expected = "the address of a Redis 7.0 or Valkey server, such as redis://127.0.0.1:6379; or `orderstream \
+                            run`, which needs none";
+            values.contradict(&[&s::REDIS_URL], format!("not set, and {ONE_PROCESS}"), expected);
+        }
+        if ca_file.is_some() {
+            values.contradict(
+                &[&s::REDIS_CA_FILE, &s::REDIS_URL],
+                "a CA is given, and no server",
+                "a REDIS_URL that begins with rediss://",
+            );
         }
         return None;
     };
@@ -184,9 +196,13 @@ fn database(values: &mut Values, purpose: Purpose) -> Option<DatabaseConfig> {
         url => url,
     };
     let Some(url) = url else {
-        if purpose.works() || purpose == Purpose::Migrate {
-            let expected = "the address of a PostgreSQL 14 or newer, such as postgres://user:password@host/database";
-            values.contradict(&[&s::DATABASE_URL], "not set, and the warehouse needs it", expected);
+        let address = "the address of a PostgreSQL 14 or newer, such as postgres://user:password@host/database";
+        if purpose == Purpose::Work {
+            let expected = format!("{address}; or `orderstream run`, which needs none");
+            values.contradict(&[&s::DATABASE_URL], format!("not set, and {ONE_PROCESS}"), expected);
+        } else if migrate_url.is_some() {
+            let why = "a role to migrate as is given, and no database";
+            values.contradict(&[&s::MIGRATE_DATABASE_URL, &s::DATABASE_URL], why, address);
         }
         return None;
     };

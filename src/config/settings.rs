@@ -179,12 +179,12 @@ const BILLION: u64 = 1_000_000_000;
 
 settings! {
     "Storage" {
-        REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// or unix://";
+        REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// or unix://; without it, `run` keeps the stream in DATA_DIR";
         REDIS_CA_FILE "ORDERSTREAM_REDIS_CA_FILE" Kind::File, Unset, "PEM file of the CA that signed the certificate of a rediss:// server";
-        DATABASE_URL "DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "PostgreSQL 14 or newer";
+        DATABASE_URL "DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "PostgreSQL 14 or newer; without it, `run` keeps the warehouse in DATA_DIR";
         MIGRATE_DATABASE_URL "ORDERSTREAM_MIGRATE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the same database as the role that owns the schema, for migrate";
         DATABASE_SCHEMA "ORDERSTREAM_DATABASE_SCHEMA" Schema, Text("orderstream"), "schema of all tables";
-        DATA_DIR "ORDERSTREAM_DATA_DIR" Kind::Folder, Text("./data"), "folder of everything kept on disk: the secrets of local mode";
+        DATA_DIR "ORDERSTREAM_DATA_DIR" Kind::Folder, Text("./data"), "folder of everything kept on disk: stream.db and warehouse.db where no server is configured, the secrets of local mode";
         SPOOL_LIMIT "ORDERSTREAM_SPOOL_LIMIT" Size(MIB, 1024 * GIB), Text("1GiB"), "disk space of the spool, which comes with a later release";
     }
     "Listeners" {

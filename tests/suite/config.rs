@@ -134,12 +134,20 @@ fn port_makes_the_default_address() {
 
 #[test]
 fn each_purpose_needs_its_services() {
-    assert_eq!(blamed(load(Purpose::Run, &[], &[])), ["REDIS_URL", "DATABASE_URL"]);
+    for alone in [Purpose::Run, Purpose::Migrate, Purpose::Status, Purpose::Client] {
+        let config = load(alone, &[], &[]).unwrap();
+        assert!(config.redis.is_none() && config.database.is_none(), "{alone:?}");
+    }
     assert_eq!(blamed(load(Purpose::Serve, &[], &[])), ["REDIS_URL"]);
     assert_eq!(blamed(load(Purpose::Work, &[], &[])), ["REDIS_URL", "DATABASE_URL"]);
-    assert_eq!(blamed(load(Purpose::Migrate, &[], &[])), ["DATABASE_URL"]);
-    assert_eq!(blamed(load(Purpose::Status, &[], &[])), ["REDIS_URL"]);
-    assert!(load(Purpose::Client, &[], &[]).is_ok());
+    assert_eq!(blamed(load(Purpose::Work, &[], &[REDIS])), ["DATABASE_URL"]);
+    let errors = load(Purpose::Serve, &[], &[]).unwrap_err().to_string();
+    assert!(
+        errors.contains("one process") && errors.contains("`orderstream run`"),
+        "{errors}"
+    );
+    let mixed = load(Purpose::Run, &[], &[DATABASE]).unwrap();
+    assert!(mixed.redis.is_none() && mixed.database.is_some());
     let owner = [("ORDERSTREAM_MIGRATE_DATABASE_URL", "postgres://owner@h/d")];
     assert_eq!(
         load(Purpose::Migrate, &[], &owner)
@@ -252,6 +260,28 @@ fn contradictions_are_found() {
 }
 
 #[test]
+fn what_belongs_to_a_server_needs_the_server() {
+    for (name, text, variables) in [
+        (
+            "ORDERSTREAM_MIGRATE_DATABASE_URL",
+            DATABASE.1,
+            "ORDERSTREAM_MIGRATE_DATABASE_URL, DATABASE_URL",
+        ),
+        (
+            "ORDERSTREAM_REDIS_CA_FILE",
+            "Cargo.toml",
+            "ORDERSTREAM_REDIS_CA_FILE, REDIS_URL",
+        ),
+    ] {
+        assert_eq!(
+            blamed(load(Purpose::Run, &[], &[(name, text)])),
+            [variables],
+            "{name} without its server"
+        );
+    }
+}
+
+#[test]
 fn setting_one_thing_does_not_demand_another() {
     let small = run(&[
         ("ORDERSTREAM_STREAM_MAXLEN", "100"),
@@ -318,6 +348,29 @@ fn it_fails_closed() {
     assert!(run(&[("ORDERSTREAM_LISTEN_ADDR", "[::1]:8080")]).unwrap().is_local());
     let half = run(&[("ORDERSTREAM_ADMIN_TOKEN", "a")]).unwrap();
     assert!(!half.is_local() && half.warnings[0].contains("refused with 401"));
+}
+
+#[test]
+fn files_behind_an_open_address_are_pointed_out() {
+    let secrets = [
+        ("ORDERSTREAM_SHOPIFY_SECRETS", "s"),
+        ("ORDERSTREAM_API_TOKENS", "t"),
+        ("ORDERSTREAM_ADMIN_TOKEN", "a"),
+    ];
+    let warnings = |more: &[(&str, &str)]| {
+        let env = [&secrets[..], more].concat();
+        load(Purpose::Run, &[], &env).unwrap().warnings
+    };
+    assert!(warnings(&[]).is_empty());
+    let open = ("PORT", "8080");
+    for (url, missing) in [(REDIS, "DATABASE_URL"), (DATABASE, "REDIS_URL")] {
+        let found = warnings(&[open, url]);
+        assert!(
+            found.len() == 1 && found[0].starts_with(missing) && found[0].contains("./data"),
+            "{found:?}"
+        );
+    }
+    assert!(warnings(&[open, REDIS, DATABASE]).is_empty());
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Settings {
         Self {
             public: PublicConfig {
                 addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+                chosen: true,
                 keep_alive: Duration::from_secs(60),
                 header_timeout: Duration::from_secs(10),
                 body_timeout: Duration::from_secs(10),
