@@ -8,6 +8,7 @@ mod doors;
 mod listeners;
 mod reload;
 mod start;
+mod storage;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,13 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::doors::Keys;
+pub use self::listeners::Addresses;
 use self::listeners::Listeners;
+use self::storage::Storage;
 use crate::config::{Config, Purpose};
+use crate::folder::FolderError;
 use crate::metrics::Metrics;
 use crate::shutdown::{Request, Roles, Signals};
-use crate::stream::Stream;
-use crate::stream::redis::RedisStream;
-use crate::warehouse::postgres::PostgresWarehouse;
+use crate::stream::{Stream, StreamError};
+use crate::warehouse::WarehouseError;
 use crate::worker::{Handler, Loader, Workers, trimmer, watcher};
 
 /// Why a process did not start, or ended by itself. Texts say what to do about it.
@@ -32,6 +35,15 @@ pub enum AppError {
     /// The configuration cannot work.
     #[error("{0}")]
     Config(String),
+    /// The data folder cannot be this process'.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The stream cannot work as it is configured.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The warehouse cannot work as it is configured.
+    #[error(transparent)]
+    Warehouse(#[from] WarehouseError),
     /// An address is taken or not ours.
     #[error("cannot listen at {addr}: {source}; is another process there? Set {setting} to a free address")]
     Bind {
@@ -50,13 +62,14 @@ pub enum AppError {
     Role(&'static str),
 }
 
-/// Runs ingest, workers or both, as `purpose` says, until a signal ends it.
+/// Runs ingest, workers or both, as `purpose` says, until a signal ends it. `up` is called once it answers, with where.
 ///
 /// # Errors
 /// It did not start, or a part of it died.
-pub async fn run(config: Config, purpose: Purpose) -> Result<(), AppError> {
+pub async fn run(config: Config, purpose: Purpose, up: impl FnOnce(Addresses)) -> Result<(), AppError> {
     let mut signals = Signals::listen()?;
-    let app = App::start(config, purpose).await?;
+    let (app, addresses) = App::start(config, purpose).await?;
+    up(addresses);
     let ended = app.until_stopped(&mut signals).await;
     let grace = app.config.shutdown.grace;
     tokio::select! {
@@ -73,8 +86,7 @@ pub async fn run(config: Config, purpose: Purpose) -> Result<(), AppError> {
 struct App {
     config: Config,
     purpose: Purpose,
-    stream: Arc<RedisStream>,
-    warehouse: Option<Arc<PostgresWarehouse>>,
+    storage: Storage,
     workers: Option<Arc<Workers>>,
     keys: Keys,
     metrics: Metrics,
@@ -87,16 +99,13 @@ struct App {
 }
 
 impl App {
-    async fn start(config: Config, purpose: Purpose) -> Result<Self, AppError> {
+    async fn start(config: Config, purpose: Purpose) -> Result<(Self, Addresses), AppError> {
         let metrics = Metrics::new();
-        let stream = Arc::new(start::stream(&config, &metrics)?);
-        let warehouse = if purpose.works() {
-            Some(Arc::new(start::warehouse(&config, &metrics)?))
-        } else {
-            None
-        };
         let keys = Keys::new(&config)?;
+        let mut storage = Storage::open(&config, purpose, &metrics).await?;
         let listeners = Listeners::bind(&config, purpose).await?;
+        let addresses = listeners.addresses();
+        storage.announce(addresses)?;
         let front = Roles::new();
         let mut app = Self {
             workers: None,
@@ -104,21 +113,20 @@ impl App {
             draining: CancellationToken::new(),
             config,
             purpose,
-            stream,
-            warehouse,
+            storage,
             keys,
             metrics,
             front,
         };
-        start::say_where(&app.config, &listeners, purpose);
+        start::say_where(&app.config, addresses, purpose);
         app.start_workers();
         listeners.start(&app);
         app.start_upkeep();
-        Ok(app)
+        Ok((app, addresses))
     }
 
     fn start_workers(&mut self) {
-        let Some(warehouse) = self.warehouse.clone() else {
+        let Some(warehouse) = self.storage.warehouse.clone() else {
             return;
         };
         let handler: Arc<dyn Handler> = Arc::new(Loader::new(warehouse));
@@ -179,6 +187,6 @@ impl App {
     }
 
     fn stream(&self) -> Arc<dyn Stream> {
-        self.stream.clone()
+        Arc::clone(&self.storage.stream)
     }
 }

@@ -16,6 +16,11 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// File of the embedded stream.
+pub const STREAM: &str = "stream.db";
+/// File of the embedded warehouse.
+pub const WAREHOUSE: &str = "warehouse.db";
+
 /// The file that is locked. It holds the owner's record, one line of JSON, and is never removed.
 const LOCK: &str = "owner.lock";
 /// Looking for the owner takes the lock for an instant, and a killed process keeps it for one: so often it is tried.
@@ -131,6 +136,13 @@ impl Folder {
         let path = self.path.join(name);
         private().create(true).open(&path).map_err(at(&path))?;
         Ok(path)
+    }
+
+    /// The path of a file that is in it already; `None` where it is not.
+    #[must_use]
+    pub fn existing(&self, name: &str) -> Option<PathBuf> {
+        let path = self.path.join(name);
+        path.exists().then_some(path)
     }
 
     /// Where it is, absolute.

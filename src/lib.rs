@@ -1,4 +1,6 @@
-//! orderstream: Shopify order webhooks into a Redis Stream, and from there into a PostgreSQL warehouse, exactly once.
+//! orderstream: Shopify order webhooks into a durable stream, and from there into a warehouse, exactly once.
+//!
+//! Stream and warehouse are Redis and PostgreSQL where they are configured, files in the data folder where not.
 //!
 //! The way of one webhook, to be read in this order:
 //! `http/webhooks.rs` (verify) → `shopify/` (body → event) → `ingest/appender.rs` (group commit) → `stream/` (durable);

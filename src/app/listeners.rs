@@ -20,16 +20,25 @@ use crate::ingest::{Appender, Appends};
 /// How often the loops of the workers are looked at.
 const LIFE_CHECK: Duration = Duration::from_secs(1);
 
-/// A bound socket and where it really listens (port 0 is any free one).
-pub(super) struct Bound {
+/// Where a process really listens (port 0 is any free one).
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Webhooks, batches, health.
+    pub public: Option<SocketAddr>,
+    /// Metrics and the admin API.
+    pub private: Option<SocketAddr>,
+}
+
+/// A bound socket.
+struct Bound {
     listener: TcpListener,
-    pub(super) addr: SocketAddr,
+    addr: SocketAddr,
 }
 
 /// What this process listens at.
 pub(super) struct Listeners {
-    pub(super) public: Option<Bound>,
-    pub(super) private: Option<Bound>,
+    public: Option<Bound>,
+    private: Option<Bound>,
 }
 
 impl Listeners {
@@ -41,6 +50,14 @@ impl Listeners {
         })
     }
 
+    pub(super) fn addresses(&self) -> Addresses {
+        let addr = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.addr);
+        Addresses {
+            public: addr(&self.public),
+            private: addr(&self.private),
+        }
+    }
+
     /// Starts to answer.
     pub(super) fn start(self, app: &App) {
         if self.public.is_none() && self.private.is_none() {
@@ -48,7 +65,13 @@ impl Listeners {
         }
         let appender = self.public.is_some().then(|| {
             let dedupe = app.config.stream.dedupe_window.is_some();
-            Appender::start(&*app.stream, &app.config.appender, dedupe, &app.metrics, &app.back)
+            Appender::start(
+                &*app.storage.stream,
+                &app.config.appender,
+                dedupe,
+                &app.metrics,
+                &app.back,
+            )
         });
         let appends = appender
             .as_ref()

@@ -25,12 +25,12 @@ impl App {
     fn prepare(&self) -> Result<Vec<Swap<'_>>, String> {
         let fresh = self.config.reload().map_err(|error| error.to_string())?;
         let mut swaps: Vec<Swap<'_>> = vec![Box::new(self.keys.prepare(&fresh.auth, fresh.admin_token.as_ref())?)];
-        if let Some(url) = &fresh.redis_url {
-            let swap = self.stream.prepare(url).map_err(|error| error.to_string())?;
+        if let (Some(redis), Some(url)) = (&self.storage.redis, &fresh.redis_url) {
+            let swap = redis.prepare(url).map_err(|error| error.to_string())?;
             swaps.push(Box::new(swap));
         }
-        if let (Some(warehouse), Some(url)) = (&self.warehouse, &fresh.database_url) {
-            let swap = warehouse.prepare(url, fresh.migrate_url.as_ref());
+        if let (Some(postgres), Some(url)) = (&self.storage.postgres, &fresh.database_url) {
+            let swap = postgres.prepare(url, fresh.migrate_url.as_ref());
             swaps.push(Box::new(swap.map_err(|error| error.to_string())?));
         }
         Ok(swaps)

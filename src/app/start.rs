@@ -1,43 +1,19 @@
-//! First contact: building what is configured, and telling the operator what was found.
+//! First contact: reaching what is configured, and telling the operator what was found.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::AppError;
-use super::listeners::{Bound, Listeners};
+use super::Addresses;
 use crate::config::{Config, Purpose};
-use crate::metrics::Metrics;
 use crate::stream::Stream;
-use crate::stream::redis::RedisStream;
 use crate::telemetry;
-use crate::warehouse::postgres::PostgresWarehouse;
 use crate::worker::{Handler, Outage};
 
-pub(super) fn stream(config: &Config, metrics: &Metrics) -> Result<RedisStream, AppError> {
-    let redis = config
-        .redis
-        .as_ref()
-        .ok_or_else(|| AppError::Config("REDIS_URL is not set".to_owned()))?;
-    RedisStream::new(redis, &config.stream, metrics.clone()).map_err(|error| AppError::Config(error.to_string()))
-}
-
-pub(super) fn warehouse(config: &Config, metrics: &Metrics) -> Result<PostgresWarehouse, AppError> {
-    let database = config
-        .database
-        .as_ref()
-        .ok_or_else(|| AppError::Config("DATABASE_URL is not set".to_owned()))?;
-    let warehouse = PostgresWarehouse::new(database).map_err(|error| AppError::Config(error.to_string()))?;
-    Ok(warehouse.counted(metrics))
-}
-
 /// The one line that says what runs, where, and on what.
-pub(super) fn say_where(config: &Config, listeners: &Listeners, purpose: Purpose) {
-    let place = |bound: &Option<Bound>| {
-        bound
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |bound| format!("http://{}", bound.addr))
-    };
+pub(super) fn say_where(config: &Config, at: Addresses, purpose: Purpose) {
+    let place = |addr: Option<SocketAddr>| addr.map_or_else(|| "none".to_owned(), |addr| format!("http://{addr}"));
     let consumer = if purpose.works() {
         &config.worker.consumer
     } else {
@@ -47,8 +23,8 @@ pub(super) fn say_where(config: &Config, listeners: &Listeners, purpose: Purpose
         target: telemetry::START,
         "orderstream {} is up: public listener {}, private listener {}, stream {}, group {}, consumer {consumer}",
         env!("CARGO_PKG_VERSION"),
-        place(&listeners.public),
-        place(&listeners.private),
+        place(at.public),
+        place(at.private),
         config.stream.name,
         config.stream.group,
     );

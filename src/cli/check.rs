@@ -1,4 +1,7 @@
-//! `check`: validates the whole configuration and reaches every service. Changes nothing but a probe key in the stream.
+//! `check`: validates the whole configuration and reaches every service. Changes nothing but a probe key in the stream,
+//! and makes the data folder where that is needed and missing.
+
+mod embedded;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -94,7 +97,7 @@ pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> 
         Process::Work => Purpose::Work,
     };
     let findings = match Config::load(purpose, inputs) {
-        Ok(config) => reach(&config).await,
+        Ok(config) => reach(&config, purpose).await,
         Err(errors) => {
             let finding = |problem: crate::config::Problem| {
                 let wanted = format!("expected {}", problem.expected);
@@ -115,7 +118,7 @@ pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> 
     }
 }
 
-async fn reach(config: &Config) -> Vec<Finding> {
+async fn reach(config: &Config, purpose: Purpose) -> Vec<Finding> {
     let mut findings = vec![Finding::new("configuration", Verdict::Ok, "valid as a whole")];
     let unknown = config.unknown_names.iter().map(|name| {
         Finding::new("environment", Verdict::Misconfigured, name).remedy("correct the name, or remove the variable")
@@ -130,6 +133,9 @@ async fn reach(config: &Config) -> Vec<Finding> {
     if config.is_local() {
         let detail = "local mode: no secret is configured, so `run` makes one and keeps it in the data folder";
         findings.push(Finding::new("security", Verdict::Ok, detail));
+    }
+    if config.redis.is_none() || (purpose.works() && config.database.is_none()) {
+        findings.extend(embedded::findings(config).await);
     }
     let (stream, warehouse) = tokio::join!(
         async {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::app::AppError;
 use crate::config::ConfigErrors;
 use crate::config::local::LocalError;
+use crate::folder::FolderError;
 use crate::stream::StreamError;
 use crate::warehouse::WarehouseError;
 
@@ -46,6 +47,9 @@ pub enum Failure {
     /// Local mode has no secrets.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A process did not start, or part of it died.
     #[error(transparent)]
     App(#[from] AppError),
@@ -55,6 +59,13 @@ pub enum Failure {
 }
 
 impl Failure {
+    fn of(exit: Exit, text: String) -> Self {
+        match exit {
+            Exit::Config => Self::Misconfigured(text),
+            Exit::Done | Exit::Usage | Exit::Unavailable => Self::Unavailable(text),
+        }
+    }
+
     /// The exit code it means.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -63,6 +74,9 @@ impl Failure {
             Self::Unavailable(_) => Exit::Unavailable,
             Self::Misconfigured(_) | Self::Config(_) | Self::Local(_) | Self::App(AppError::Config(_)) => Exit::Config,
             Self::App(AppError::Bind { .. } | AppError::Signals(_) | AppError::Role(_)) => Exit::Unavailable,
+            Self::Folder(error) | Self::App(AppError::Folder(error)) => of_folder(error),
+            Self::App(AppError::Stream(error)) => of_stream(error),
+            Self::App(AppError::Warehouse(error)) => of_warehouse(error),
             Self::Reported(exit) => *exit,
         }
     }
@@ -72,7 +86,12 @@ impl Failure {
         let text = match self {
             Self::Usage(text) => text.clone(),
             Self::Reported(_) => return,
-            Self::Unavailable(_) | Self::Misconfigured(_) | Self::Config(_) | Self::Local(_) | Self::App(_) => {
+            Self::Unavailable(_)
+            | Self::Misconfigured(_)
+            | Self::Config(_)
+            | Self::Local(_)
+            | Self::Folder(_)
+            | Self::App(_) => {
                 format!("orderstream: {self}\n")
             }
         };
@@ -82,23 +101,38 @@ impl Failure {
 
 impl From<StreamError> for Failure {
     fn from(error: StreamError) -> Self {
-        match error {
-            StreamError::Unreachable { .. }
-            | StreamError::Timeout { .. }
-            | StreamError::Refused { .. }
-            | StreamError::Full(_) => Self::Unavailable(error.to_string()),
-            StreamError::Denied(_) | StreamError::Unusable(_) => Self::Misconfigured(error.to_string()),
-        }
+        Self::of(of_stream(&error), error.to_string())
     }
 }
 
 impl From<WarehouseError> for Failure {
     fn from(error: WarehouseError) -> Self {
-        match error {
-            WarehouseError::Unreachable { .. }
-            | WarehouseError::Unavailable { .. }
-            | WarehouseError::Rejected { .. } => Self::Unavailable(error.to_string()),
-            WarehouseError::Outdated { .. } | WarehouseError::Unusable(_) => Self::Misconfigured(error.to_string()),
+        Self::of(of_warehouse(&error), error.to_string())
+    }
+}
+
+fn of_stream(error: &StreamError) -> Exit {
+    match error {
+        StreamError::Unreachable { .. }
+        | StreamError::Timeout { .. }
+        | StreamError::Refused { .. }
+        | StreamError::Full(_) => Exit::Unavailable,
+        StreamError::Denied(_) | StreamError::Unusable(_) => Exit::Config,
+    }
+}
+
+fn of_warehouse(error: &WarehouseError) -> Exit {
+    match error {
+        WarehouseError::Unreachable { .. } | WarehouseError::Unavailable { .. } | WarehouseError::Rejected { .. } => {
+            Exit::Unavailable
         }
+        WarehouseError::Outdated { .. } | WarehouseError::Unusable(_) => Exit::Config,
+    }
+}
+
+fn of_folder(error: &FolderError) -> Exit {
+    match error {
+        FolderError::Owned { .. } => Exit::Unavailable,
+        FolderError::Io { .. } => Exit::Config,
     }
 }

@@ -1,15 +1,10 @@
 //! `health`: asks the process of this configuration how it is, and answers with the exit code. For HEALTHCHECK.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
-
 use clap::{Args, ValueEnum};
 
 use super::Failure;
+use super::instance::{self, Instance, TIMEOUT};
 use crate::config::Config;
-
-/// Below the usual probe timeouts of 3 to 5 s.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Arguments of `health`.
 #[derive(Debug, Clone, Copy, Args)]
@@ -31,13 +26,10 @@ enum Process {
 /// # Errors
 /// It is not, or nothing answers.
 pub(super) async fn run(args: HealthArgs, config: Config) -> Result<(), Failure> {
-    let client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .no_proxy()
-        .build()
-        .map_err(|error| Failure::Unavailable(error.to_string()))?;
-    let public = format!("http://{}/health", nearby(config.public.addr));
-    let worker = config.admin.addr.map(|addr| format!("http://{}/livez", nearby(addr)));
+    let client = instance::client()?;
+    let at = Instance::of(&config).await;
+    let public = format!("http://{}/health", at.public);
+    let worker = at.admin.map(|addr| format!("http://{addr}/livez"));
     let urls = match args.process {
         Some(Process::Run | Process::Serve) => vec![public],
         Some(Process::Work) => vec![worker.ok_or_else(|| {
@@ -55,14 +47,4 @@ pub(super) async fn run(args: HealthArgs, config: Config) -> Result<(), Failure>
         }
     }
     Err(Failure::Unavailable(silence))
-}
-
-/// The address by which this machine reaches a listener: loopback where it listens everywhere.
-pub(super) fn nearby(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, addr.port())
 }

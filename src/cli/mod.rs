@@ -4,8 +4,11 @@
 //! of its own beyond that: a command loads its configuration, calls one thing, and prints what came of it.
 
 mod check;
+mod embedded;
 mod exit;
+mod greeting;
 mod health;
+mod instance;
 mod migrate;
 mod output;
 mod run;
@@ -38,17 +41,18 @@ const RESERVED: [&str; 9] = [
 
 const EXAMPLES: &str = "\
 Examples:
-  orderstream check                         say what is missing, and how to mend it
-  orderstream migrate                       make or update the warehouse schema
-  orderstream run                           ingest and workers in one process
-  orderstream send --count 1000 --rate 50   send signed test orders to it
+  orderstream                               ingest and workers in one process; needs nothing configured
+  orderstream send --count 1000 --rate 50   send signed test orders to it, from a second terminal
   orderstream status                        how the stream and its workers are
+  orderstream check                         say what is missing for production, and how to mend it
+  orderstream migrate                       make or update the warehouse schema
 
 Every setting is a variable or the flag of the same name; `orderstream --help` lists them all.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
 Exit codes: 0 done, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
 
-/// Takes Shopify order webhooks, makes them durable in a Redis Stream, and lands each in PostgreSQL exactly once.
+/// Takes Shopify order webhooks, makes them durable in a stream, and lands each in a warehouse exactly once: on Redis and
+/// PostgreSQL, or with nothing configured in files of its own.
 #[derive(Debug, Parser)]
 #[command(name = "orderstream", version, about, after_help = EXAMPLES, max_term_width = 120)]
 struct Cli {
@@ -86,8 +90,12 @@ struct Output {
 
 /// Runs the program: parses, loads, acts; answers the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = args
+        .first()
+        .map_or_else(|| "orderstream".into(), |name| name.to_string_lossy().into_owned());
     let outcome = parse(args, env).and_then(|parsed| match parsed {
-        Some((command, inputs)) => dispatch(command, inputs),
+        Some((command, inputs)) => dispatch(program, command, inputs),
         None => Ok(()),
     });
     match outcome {
@@ -136,15 +144,15 @@ fn reserved(name: &'static str) -> clap::Command {
     clap::Command::new(name).hide(true).disable_help_flag(true).arg(rest)
 }
 
-fn dispatch(command: Command, inputs: Inputs) -> Result<(), Failure> {
+fn dispatch(program: String, command: Command, inputs: Inputs) -> Result<(), Failure> {
     // Only fails where a provider is installed already, which is then the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
     let outcome = runtime.block_on(async {
         match command {
-            Command::Run => run::run(Purpose::Run, inputs).await,
-            Command::Serve => run::run(Purpose::Serve, inputs).await,
-            Command::Work => run::run(Purpose::Work, inputs).await,
+            Command::Run => run::run(program, Purpose::Run, inputs).await,
+            Command::Serve => run::run(program, Purpose::Serve, inputs).await,
+            Command::Work => run::run(program, Purpose::Work, inputs).await,
             Command::Send(args) => send::run(args, load(Purpose::Client, inputs)?).await,
             Command::Check(args) => check::run(args, inputs).await,
             Command::Migrate => migrate::run(load(Purpose::Migrate, inputs)?).await,

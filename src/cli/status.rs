@@ -1,31 +1,61 @@
-//! `status`: the health report for a person, taken from the stream itself: it needs no running process of ours.
+//! `status`: the health report for a person.
+//!
+//! Taken from the stream itself, which needs no running process of ours; only where the stream is a file in the data
+//! folder and a process has that, the process is asked.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::{Failure, Output, output};
+use super::embedded::{Access, enter};
+use super::{Failure, Output, instance, output};
 use crate::config::Config;
+use crate::folder;
 use crate::health::{self, HealthReport, Status, Thresholds};
 use crate::metrics::Metrics;
-use crate::stream::ConsumerReport;
+use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
+use crate::stream::{ConsumerReport, Stream};
+
+/// A report, and the consumers where they are known one by one.
+type Found = (HealthReport, Vec<ConsumerReport>);
 
 /// Prints the report; how well things are does not change the exit code (that is `health`'s).
 ///
 /// # Errors
 /// The stream does not answer.
 pub(super) async fn run(format: Output, config: Config) -> Result<(), Failure> {
-    let Some(redis) = &config.redis else {
-        return Err(Failure::Misconfigured("REDIS_URL is not set".to_owned()));
+    let (report, consumers) = match &config.redis {
+        Some(redis) => look(&RedisStream::new(redis, &config.stream, Metrics::new())?, &config).await?,
+        None => embedded(&config).await?,
     };
-    let stream = RedisStream::new(redis, &config.stream, Metrics::new())?;
-    let observation = health::observe(&stream).await?;
-    let report = HealthReport::judge(&observation, &Thresholds::from(&config));
     output::print(if format.json {
         serde_json::to_string(&report).map_err(|error| Failure::Unavailable(error.to_string()))?
     } else {
-        text(&report, &observation.stream.consumers)
+        text(&report, &consumers)
     })
+}
+
+async fn look(stream: &dyn Stream, config: &Config) -> Result<Found, Failure> {
+    let observation = health::observe(stream).await?;
+    let report = HealthReport::judge(&observation, &Thresholds::from(config));
+    Ok((report, observation.stream.consumers))
+}
+
+async fn embedded(config: &Config) -> Result<Found, Failure> {
+    let file = config.data_dir.join(folder::STREAM);
+    if !file.exists() {
+        return Err(Failure::Unavailable(format!(
+            "nothing to look at: REDIS_URL is not set, and there is no {} either, which `orderstream run` makes",
+            file.display()
+        )));
+    }
+    match enter(config, "status").await? {
+        Access::Ours(folder) => {
+            let stream = EmbeddedStream::open(&folder.file(folder::STREAM)?, &config.stream, None, Metrics::new())?;
+            look(&stream, config).await
+        }
+        Access::Theirs(_, admin) => Ok((instance::report(admin).await?, Vec::new())),
+    }
 }
 
 fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> String {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::deliveries::Deliveries;
 use super::Failure;
+use super::instance::Instance;
 use crate::config::{Config, Secret, local};
 
 /// Deliveries a second that make sense: a quarter of an hour between two, or more than one machine sends.
@@ -30,7 +31,7 @@ Examples:
   orderstream send --file order.json --topic orders/paid
   orderstream send --seed 7 --count 5              the same deliveries each time: the second time, duplicates")]
 pub(super) struct SendArgs {
-    /// Where to: the base URL of the instance [default: the configured listen address]
+    /// Where to: the base URL of the instance [default: where the owner of the data folder listens, else the configured address]
     #[arg(long)]
     url: Option<String>,
     /// Secret to sign with [default: the configured one, else local mode's]
@@ -76,10 +77,10 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
             "error: --rate must be 0, or from {low} to {high}\n"
         )));
     }
-    let base = args
-        .url
-        .clone()
-        .unwrap_or_else(|| format!("http://{}", super::health::nearby(config.public.addr)));
+    let base = match &args.url {
+        Some(url) => url.clone(),
+        None => format!("http://{}", Instance::of(&config).await.public),
+    };
     let url = format!("{}/webhooks/orders", base.trim_end_matches('/'));
     let url = url::Url::parse(&url).map_err(|error| Failure::Usage(format!("error: --url {base}: {error}\n")))?;
     let secret = secret(&args, &config)?;

@@ -1,0 +1,89 @@
+//! The stores this process stands on: servers where they are configured, files in the data folder where not.
+//!
+//! Owns that choice. Invariant: a file is opened only in a folder that is this process' own.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::{Addresses, AppError};
+use crate::config::{Config, Purpose};
+use crate::folder::{self, Folder, FolderError};
+use crate::metrics::Metrics;
+use crate::stream::Stream;
+use crate::stream::embedded::EmbeddedStream;
+use crate::stream::redis::RedisStream;
+use crate::warehouse::Warehouse;
+use crate::warehouse::embedded::EmbeddedWarehouse;
+use crate::warehouse::postgres::PostgresWarehouse;
+
+/// Stream and warehouse, whatever they are.
+pub(super) struct Storage {
+    pub(super) stream: Arc<dyn Stream>,
+    /// `None` in a process without workers, which never opens it.
+    pub(super) warehouse: Option<Arc<dyn Warehouse>>,
+    /// The stream once more, where it is on a server whose URL may change.
+    pub(super) redis: Option<Arc<RedisStream>>,
+    /// The warehouse once more, likewise.
+    pub(super) postgres: Option<Arc<PostgresWarehouse>>,
+    /// Last of all, since it is given back after what stands in it is closed.
+    pub(super) folder: Option<Folder>,
+}
+
+impl Storage {
+    /// Servers are reached at the first call, files are opened here.
+    pub(super) async fn open(config: &Config, purpose: Purpose, metrics: &Metrics) -> Result<Self, AppError> {
+        let mut folder = None;
+        let mut redis = None;
+        let stream: Arc<dyn Stream> = match &config.redis {
+            Some(server) => redis
+                .insert(Arc::new(RedisStream::new(server, &config.stream, metrics.clone())?))
+                .clone(),
+            None => {
+                let file = taken(&mut folder, config, purpose).await?.file(folder::STREAM)?;
+                info!(file = %file.display(), "REDIS_URL is not set: the stream is a file");
+                Arc::new(EmbeddedStream::open(&file, &config.stream, None, metrics.clone())?)
+            }
+        };
+        let mut postgres = None;
+        let warehouse: Option<Arc<dyn Warehouse>> = match &config.database {
+            _ if !purpose.works() => None,
+            Some(server) => {
+                let server = PostgresWarehouse::new(server)?.counted(metrics);
+                Some(postgres.insert(Arc::new(server)).clone())
+            }
+            None => {
+                let file = taken(&mut folder, config, purpose).await?.file(folder::WAREHOUSE)?;
+                info!(file = %file.display(), "DATABASE_URL is not set: the warehouse is a file");
+                Some(Arc::new(EmbeddedWarehouse::open(&file)))
+            }
+        };
+        Ok(Self {
+            stream,
+            warehouse,
+            redis,
+            postgres,
+            folder,
+        })
+    }
+
+    /// Tells other commands where the owner of the data folder listens.
+    pub(super) fn announce(&mut self, at: Addresses) -> Result<(), FolderError> {
+        match &mut self.folder {
+            Some(folder) => folder.announce(at.public, at.private),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The data folder, which is taken at the first need.
+async fn taken<'a>(
+    folder: &'a mut Option<Folder>,
+    config: &Config,
+    purpose: Purpose,
+) -> Result<&'a Folder, FolderError> {
+    match folder {
+        Some(folder) => Ok(folder),
+        None => Ok(folder.insert(Folder::own(&config.data_dir, purpose.name()).await?)),
+    }
+}

@@ -1,0 +1,170 @@
+//! What a newcomer reads first, in local mode: where everything is, and the one line that sends a first order.
+//!
+//! For people, on stderr, with colours on a terminal only; where the logs are JSON it is a line among them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use console::style;
+
+use crate::app::Addresses;
+use crate::config::{Config, LogFormat};
+use crate::folder;
+use crate::telemetry;
+
+/// The folder that a command finds without being told.
+const USUAL_FOLDER: &str = "./data";
+
+/// What is known before the process runs.
+pub(super) struct Greeting {
+    /// As the user called it.
+    program: String,
+    data_dir: PathBuf,
+    format: LogFormat,
+    /// Whether the files are in the data folder: its owner says then where it listens.
+    keeps_stream: bool,
+    keeps_warehouse: bool,
+}
+
+impl Greeting {
+    pub(super) fn new(program: String, config: &Config) -> Self {
+        Self {
+            program,
+            data_dir: config.data_dir.clone(),
+            format: config.log.format,
+            keeps_stream: config.redis.is_none(),
+            keeps_warehouse: config.database.is_none(),
+        }
+    }
+
+    /// Says it, once it is known where it listens.
+    pub(super) fn say(&self, at: Addresses) {
+        match self.format {
+            // A closed stderr has nobody to greet.
+            LogFormat::Text => drop(std::io::stderr().write_all(self.text(at).as_bytes())),
+            LogFormat::Json => tracing::info!(
+                target: telemetry::START,
+                data_dir = %self.data_dir.display(),
+                "local mode: secrets were made and are kept in the data folder; send a first order: {}",
+                self.command("send", at)
+            ),
+        }
+    }
+
+    fn text(&self, at: Addresses) -> String {
+        let title = format!(
+            "orderstream {} is up, for this machine alone",
+            env!("CARGO_PKG_VERSION")
+        );
+        let mut lines = vec![
+            String::new(),
+            style(title).for_stderr().bold().to_string(),
+            String::new(),
+        ];
+        let mut row = |name: &str, place: String, note: &str| {
+            let (place, note) = (style(place).for_stderr().cyan(), style(note).for_stderr().dim());
+            lines.push(format!("  {name:<9} {place}  {note}").trim_end().to_owned());
+        };
+        if let Some(public) = at.public {
+            row("webhooks", format!("http://{public}/webhooks/orders"), "");
+        }
+        if let Some(private) = at.private {
+            row(
+                "admin",
+                format!("http://{private}"),
+                "health, metrics, API description; no dashboard yet",
+            );
+        }
+        let folder = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        row("data", folder.display().to_string(), &self.kept().join(", "));
+
+        let command = |command: String| format!("    {}", style(command).for_stderr().green());
+        lines.extend([
+            String::new(),
+            "  Send a first order, in a second terminal:".to_owned(),
+            command(self.command("send", at)),
+            "  See how it is, and what arrived:".to_owned(),
+            command(self.command("status", at)),
+        ]);
+        if self.keeps_warehouse {
+            let file = quoted(&self.data_dir.join(folder::WAREHOUSE));
+            lines.push(command(format!("sqlite3 {file} 'SELECT * FROM daily_sales'")));
+        }
+        lines.join("\n") + "\n\n"
+    }
+
+    /// What the folder holds.
+    fn kept(&self) -> Vec<&'static str> {
+        let stream = self.keeps_stream.then_some(folder::STREAM);
+        let warehouse = self.keeps_warehouse.then_some(folder::WAREHOUSE);
+        [stream, warehouse, Some("secrets made for you")]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// A command line for a second terminal in the same folder.
+    fn command(&self, name: &str, at: Addresses) -> String {
+        let mut line = format!("{} {name}", quoted(Path::new(&self.program)));
+        if self.data_dir != Path::new(USUAL_FOLDER) {
+            line += &format!(" --data-dir {}", quoted(&self.data_dir));
+        }
+        if let (false, false, Some(public)) = (self.keeps_stream, self.keeps_warehouse, at.public) {
+            line += &format!(" --url http://{public}");
+        }
+        line
+    }
+}
+
+/// For a shell: as it is where that is harmless, else in quotes.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let harmless = |letter: char| letter.is_alphanumeric() || "/._-+@:".contains(letter);
+    if !text.is_empty() && text.chars().all(harmless) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn greeting(program: &str, data_dir: &str, keeps: bool) -> String {
+        let greeting = Greeting {
+            program: program.to_owned(),
+            data_dir: data_dir.into(),
+            format: LogFormat::Text,
+            keeps_stream: keeps,
+            keeps_warehouse: keeps,
+        };
+        let at = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        console::strip_ansi_codes(&greeting.text(Addresses {
+            public: at(8080),
+            private: at(9090),
+        }))
+        .into_owned()
+    }
+
+    #[test]
+    fn the_line_to_send_works_as_it_stands() {
+        let usual = greeting("target/release/orderstream", "./data", true);
+        assert!(usual.contains("\n    target/release/orderstream send\n"), "{usual}");
+        assert!(usual.contains("sqlite3 ./data/warehouse.db "), "{usual}");
+        let elsewhere = greeting("orderstream", "/srv/it's", true);
+        assert!(
+            elsewhere.contains(r"    orderstream send --data-dir '/srv/it'\''s'"),
+            "{elsewhere}"
+        );
+        // Nobody owns the folder then, so nobody says in it where to send.
+        let on_servers = greeting("orderstream", "./data", false);
+        assert!(
+            on_servers.contains("    orderstream send --url http://127.0.0.1:8080\n"),
+            "{on_servers}"
+        );
+        assert!(!on_servers.contains("warehouse.db"), "{on_servers}");
+    }
+}
