@@ -19,6 +19,7 @@ mod delivered;
 mod harness;
 mod http;
 mod ingest;
+mod local;
 mod openapi;
 mod packaging;
 mod pipeline;

@@ -3,6 +3,7 @@
 pub mod embedded;
 pub mod ingest;
 pub mod link;
+pub mod local;
 pub mod postgres;
 pub mod python;
 pub mod redis;

@@ -1,7 +1,9 @@
 //! The real binary, started as an operator would, and a client that speaks to it as Shopify does.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,18 +21,32 @@ pub const TOKEN: &str = "a token of the tests";
 const START_LIMIT: Duration = Duration::from_secs(60);
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
-/// Variables of a process. Nothing of the surroundings gets in.
+/// Variables and folder of a process. Nothing of the surroundings gets in.
 #[derive(Debug, Clone)]
-pub struct Settings(Vec<(String, String)>);
+pub struct Settings {
+    variables: BTreeMap<String, String>,
+    folder: Option<PathBuf>,
+}
 
 impl Settings {
-    /// Free ports on loopback, the test's secrets, and times that suit a test.
-    pub fn new(redis_url: &str, database_url: &str) -> Self {
+    /// Nothing at all.
+    pub fn nothing() -> Self {
+        Self {
+            variables: BTreeMap::new(),
+            folder: None,
+        }
+    }
+
+    /// Free ports on loopback, and nothing else: the usual ones may be taken.
+    pub fn bare() -> Self {
+        Self::nothing()
+            .with("ORDERSTREAM_LISTEN_ADDR", "127.0.0.1:0")
+            .with("ORDERSTREAM_ADMIN_ADDR", "127.0.0.1:0")
+    }
+
+    /// The test's secrets, and times that suit a test; stream and warehouse in the data folder.
+    pub fn embedded() -> Self {
         let settings = [
-            ("REDIS_URL", redis_url),
-            ("DATABASE_URL", database_url),
-            ("ORDERSTREAM_LISTEN_ADDR", "127.0.0.1:0"),
-            ("ORDERSTREAM_ADMIN_ADDR", "127.0.0.1:0"),
             ("ORDERSTREAM_SHOPIFY_SECRETS", SECRET),
             ("ORDERSTREAM_API_TOKENS", TOKEN),
             ("ORDERSTREAM_ADMIN_TOKEN", TOKEN),
@@ -42,34 +58,55 @@ impl Settings {
             ("ORDERSTREAM_HEALTH_AFTER", "0s"),
             ("RUST_LOG", "info,orderstream=debug"),
         ];
-        Self(
-            settings
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
-        )
+        settings
+            .iter()
+            .fold(Self::bare(), |all, (name, value)| all.with(name, value))
+    }
+
+    /// The same on servers.
+    pub fn new(redis_url: &str, database_url: &str) -> Self {
+        Self::embedded()
+            .with("REDIS_URL", redis_url)
+            .with("DATABASE_URL", database_url)
     }
 
     /// The same, with one more or another value.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Self {
-        let mut settings = self.0.clone();
-        settings.retain(|(known, _)| known != name);
-        settings.push((name.to_owned(), value.to_owned()));
-        Self(settings)
+        let mut settings = self.clone();
+        settings.variables.insert(name.to_owned(), value.to_owned());
+        settings
     }
 
     /// The same, with a secret that stands in a file.
     #[must_use]
-    pub fn with_file(&self, name: &str, path: &std::path::Path) -> Self {
-        let mut settings = self.0.clone();
-        settings.retain(|(known, _)| known != name);
-        Self(settings).with(&format!("{name}_FILE"), path.to_str().unwrap())
+    pub fn with_file(&self, name: &str, path: &Path) -> Self {
+        let mut settings = self.with(&format!("{name}_FILE"), path.to_str().unwrap());
+        settings.variables.remove(name);
+        settings
+    }
+
+    /// The same, started in that folder.
+    #[must_use]
+    pub fn within(&self, folder: &Path) -> Self {
+        Self {
+            folder: Some(folder.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// The binary with them, for a command that ends by itself.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orderstream"));
+        self.apply(command.args(args).stdin(Stdio::null()));
+        command
     }
 
     fn apply(&self, command: &mut Command) {
-        command
-            .env_clear()
-            .envs(self.0.iter().map(|(name, value)| (name, value)));
+        command.env_clear().envs(&self.variables);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
@@ -138,8 +175,18 @@ impl Service {
         self.stderr.lock().unwrap().clone()
     }
 
+    /// Waits until it has written that; answers all it wrote.
+    pub async fn says(&self, text: &str) -> String {
+        let said = async || Some(self.stderr()).filter(|stderr| stderr.contains(text));
+        eventually(&format!("it says {text}"), START_LIMIT, said).await
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        kill(Pid::from_raw(self.pid().try_into().unwrap()), signal).unwrap();
     }
 
     /// SIGKILL, as a crash.
