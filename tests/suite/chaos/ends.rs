@@ -1,4 +1,4 @@
-//! Reads where everything ended, by plain SQL and plain commands.
+//! Reads where everything ended: rows of PostgreSQL by plain SQL, and dead letters field by field.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -32,19 +32,19 @@ struct Item {
 }
 
 /// The columns of one row of `order_events`, as text.
-struct Columns {
-    event_id: String,
-    event_type: String,
-    order: String,
-    customer: String,
-    amount: String,
-    currency: String,
-    payload: String,
-    raw: Option<Vec<u8>>,
+pub struct Columns {
+    pub event_id: String,
+    pub event_type: String,
+    pub order: String,
+    pub customer: String,
+    pub amount: String,
+    pub currency: String,
+    pub payload: String,
+    pub raw: Option<Vec<u8>>,
 }
 
 impl Columns {
-    fn read(self) -> Row {
+    pub fn read(self) -> Row {
         let (event, values) = match serde_json::from_str::<Payload>(&self.payload) {
             Ok(payload) => (number_in(&payload.name), self.values(&payload)),
             Err(error) => (None, format!("a payload that cannot be read: {error}")),

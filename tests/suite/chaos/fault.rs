@@ -45,6 +45,8 @@ impl Target {
 pub enum Fault {
     /// SIGKILL and a new start.
     Kill(Target),
+    /// SIGTERM, which must end it with 0 in time, and a new start.
+    Terminate(Target),
     /// SIGSTOP, and SIGCONT later.
     Stop(Target),
     /// SIGKILL, and a new start only later.
@@ -83,6 +85,7 @@ impl Fault {
     pub fn target(self) -> Target {
         match self {
             Self::Kill(target)
+            | Self::Terminate(target)
             | Self::Stop(target)
             | Self::Away(target)
             | Self::RepliesCut(target)
@@ -104,7 +107,9 @@ impl Fault {
             // A minute where the run is long enough for it.
             Self::Away(Target::Redis) => (60.min(seconds / 10) * 10, 60.min(seconds / 10) * 10 + 1),
             Self::Away(_) => (10, 40),
-            Self::Kill(_) | Self::GroupDestroyed | Self::ScriptsFlushed | Self::SessionsEnded => (0, 1),
+            Self::Kill(_) | Self::Terminate(_) | Self::GroupDestroyed | Self::ScriptsFlushed | Self::SessionsEnded => {
+                (0, 1)
+            }
             // Beyond CLAIM_IDLE, so that others take over what it holds.
             Self::Stop(_) => (5, 45),
             Self::Refused(_) | Self::RepliesCut(_) | Self::MemoryFull | Self::ScriptHangs | Self::MadeReplica => {
@@ -121,6 +126,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill(target) => write!(f, "SIGKILL of {target}"),
+            Self::Terminate(target) => write!(f, "SIGTERM of {target}"),
             Self::Stop(target) => write!(f, "SIGSTOP of {target}"),
             Self::Away(target) => write!(f, "{target} down for a while"),
             Self::Refused(refusal) => {
@@ -198,6 +204,19 @@ pub fn for_services(has_clock: bool, has_small_disk: bool) -> Vec<Fault> {
     }
     if has_small_disk {
         deck.push(Fault::DiskFull(Target::Postgres));
+    }
+    deck
+}
+
+/// Everything that can go wrong where all is in one process and one folder.
+pub fn for_files(has_clock: bool, has_small_disk: bool) -> Vec<Fault> {
+    let mut deck = vec![Fault::Kill(Target::Run); 3];
+    deck.extend([Fault::Stop(Target::Run), Fault::Terminate(Target::Run)]);
+    if has_clock {
+        deck.extend(CLOCK_JUMPS);
+    }
+    if has_small_disk {
+        deck.extend([Fault::DiskFull(Target::Folder); 2]);
     }
     deck
 }

@@ -14,10 +14,12 @@ use super::fault::{Fault, Planned, Target};
 use super::oracle::Ends;
 use crate::harness::redis::free_port;
 use crate::harness::service::{Service, Settings};
+use crate::harness::site::PATIENCE;
+use crate::harness::tmpfs::Tmpfs;
 
 /// All that runs between the clients and the warehouse, and what can be done to it.
 pub trait Plant {
-    const TITLE: &'static str;
+    fn title(&self) -> &'static str;
 
     /// Every kind of fault that can happen here.
     fn deck(&self) -> Vec<Fault>;
@@ -101,18 +103,24 @@ impl Process {
         value.map_or(0, |value| value.parse().unwrap())
     }
 
-    /// SIGSTOP and SIGCONT later, or SIGKILL and a new start.
+    /// One of the faults of a process.
     pub async fn suffer(&self, fault: Fault, lasts: Duration) {
+        if matches!(fault, Fault::Kill(_)) {
+            return self.without(sleep(lasts)).await;
+        }
+        self.calm.turn();
+        let mut service = self.service.lock().await;
         if matches!(fault, Fault::Stop(_)) {
-            self.calm.turn();
-            let service = self.service.lock().await;
             service.signal(Signal::SIGSTOP);
             sleep(lasts).await;
             service.signal(Signal::SIGCONT);
-            self.calm.turn();
         } else {
-            self.without(sleep(lasts)).await;
+            service.signal(Signal::SIGTERM);
+            let status = service.ended(PATIENCE).await;
+            assert!(status.success(), "{} ended with {status} after SIGTERM", self.command);
+            *service = Service::start(self.command, &self.settings).await;
         }
+        self.calm.turn();
     }
 
     /// SIGKILL, and a new start after something else was done.
@@ -148,4 +156,12 @@ pub async fn clock_suffers(clock: Option<&Clock>, fault: Fault, lasts: Duration)
     }
     sleep(lasts).await;
     clock.jump(0);
+}
+
+/// There is no room for a single page more for a while.
+pub async fn disk_suffers(disk: Option<&Tmpfs>, lasts: Duration) {
+    let disk = disk.expect("not in the deck without one");
+    disk.fill();
+    sleep(lasts).await;
+    disk.free();
 }

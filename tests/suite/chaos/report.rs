@@ -50,6 +50,15 @@ impl FaultLog {
     }
 }
 
+/// Where a run ends by a panic, what had happened by then is half of the answer.
+impl Drop for FaultLog {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- faults until then:\n{}", self.text());
+        }
+    }
+}
+
 /// All that came of a run.
 pub struct Outcome {
     pub title: &'static str,
@@ -75,10 +84,9 @@ impl Outcome {
         let Verdict { lost, differences } = &self.verdict;
         assert!(
             differences.is_empty() && u64::try_from(lost.len()).unwrap() == self.reported,
-            "seed {}. Reported as lost: {}. Faults:\n{}\nLost: {lost:?}\nDifferences:\n{}",
+            "seed {}. Reported as lost: {}.\nLost: {lost:?}\nDifferences:\n{}",
             self.seed,
             self.reported,
-            self.log.text(),
             differences.join("\n")
         );
         assert!(self.stories.values().any(Story::is_taken), "nothing was ever taken");

@@ -1,7 +1,7 @@
 //! The scene of production: `serve`, `run` and `work` on Redis and PostgreSQL, each server behind a proxy.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -15,8 +15,9 @@ use super::ends;
 use super::event::{FIRST_HOT_ORDER, HOT_ORDERS};
 use super::fault::{self, Fault, Planned, Target};
 use super::oracle::Ends;
-use super::plant::{Door, OneAtATime, Plant, Process, clock_suffers};
+use super::plant::{Door, OneAtATime, Plant, Process, clock_suffers, disk_suffers};
 use super::proxy::{Dialect, Mode, Proxy};
+use super::sqlite;
 use crate::harness::eventually;
 use crate::harness::postgres::{Cluster, own};
 use crate::harness::redis::{RedisOptions, RedisServer};
@@ -38,12 +39,52 @@ pub struct Services {
     postgres_path: Proxy,
     clock: Option<Clock>,
     tables: Option<Tmpfs>,
+    spools: Option<Spools>,
     suffering: OneAtATime,
     _folder: TempDir,
 }
 
+/// Folders of `serve` and `run` for what Redis does not take, on a small disk of their own.
+struct Spools {
+    folder: PathBuf,
+    disk: Option<Tmpfs>,
+}
+
+impl Spools {
+    /// Megabytes; only what is used is taken from memory.
+    const ROOM: u64 = 1_024;
+
+    fn new(otherwise: &Path) -> Self {
+        let disk = Tmpfs::mount(Self::ROOM);
+        Self {
+            folder: disk.as_ref().map_or(otherwise, Tmpfs::path).to_owned(),
+            disk,
+        }
+    }
+
+    fn settings(&self, settings: &Settings, owner: &str) -> Settings {
+        settings.with("ORDERSTREAM_DATA_DIR", self.folder.join(owner).to_str().unwrap())
+    }
+
+    fn are_empty(&self) -> bool {
+        ["serve", "run"].iter().all(|owner| {
+            let file = self.folder.join(owner).join("spool.db");
+            !file.exists() || sqlite::is_read_and_acked(&file)
+        })
+    }
+}
+
 impl Services {
     pub async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// With a spool beside `serve` and `run`.
+    pub async fn start_with_spools() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(spools: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::install(folder.path());
         let redis = RedisServer::start_with(RedisOptions {
@@ -76,18 +117,26 @@ impl Services {
         .with("ORDERSTREAM_DEAD_LETTERS_MAXLEN", "1000000")
         .with("ORDERSTREAM_READ_COUNT", "100")
         .with("ORDERSTREAM_WORKERS", "2")
+        .with("ORDERSTREAM_SHUTDOWN_GRACE", "5s")
         .with("RUST_LOG", "info");
         let settings = clock.as_ref().map_or(settings.clone(), |clock| clock.apply(&settings));
+        let spools = spools.then(|| Spools::new(folder.path()));
+        let ingesting = |command| {
+            spools
+                .as_ref()
+                .map_or(settings.clone(), |spools| spools.settings(&settings, command))
+        };
         let plant = Self {
-            serve: Process::start("serve", settings.clone()).await,
-            run: Process::start("run", settings.clone()).await,
-            work: Process::start("work", settings).await,
+            serve: Process::start("serve", ingesting("serve")).await,
+            run: Process::start("run", ingesting("run")).await,
+            work: Process::start("work", settings.clone()).await,
             redis: Mutex::new(redis),
             postgres,
             redis_path,
             postgres_path,
             clock,
             tables,
+            spools,
             suffering: OneAtATime::new(),
             _folder: folder,
         };
@@ -166,10 +215,7 @@ impl Services {
                 let _ = tokio::time::timeout(lasts, self.cross()).await;
             }
             Fault::DiskFull(_) => {
-                let tables = self.tables.as_ref().expect("not in the deck without one");
-                tables.fill();
-                sleep(lasts).await;
-                tables.free();
+                disk_suffers(self.tables.as_ref(), lasts).await;
             }
             _ => {
                 self.postgres.kill();
@@ -208,10 +254,19 @@ impl Services {
 }
 
 impl Plant for Services {
-    const TITLE: &'static str = "Redis and PostgreSQL";
+    fn title(&self) -> &'static str {
+        match self.spools {
+            Some(_) => "Redis with a spool, and PostgreSQL",
+            None => "Redis and PostgreSQL",
+        }
+    }
 
     fn deck(&self) -> Vec<Fault> {
-        fault::for_services(self.clock.is_some(), self.tables.is_some())
+        let mut deck = fault::for_services(self.clock.is_some(), self.tables.is_some());
+        if self.spools.as_ref().is_some_and(|spools| spools.disk.is_some()) {
+            deck.push(Fault::DiskFull(Target::Folder));
+        }
+        deck
     }
 
     async fn suffer(&self, planned: &Planned) {
@@ -226,7 +281,10 @@ impl Plant for Services {
             Target::RedisPath => path_suffers(&self.redis_path, fault, lasts, at).await,
             Target::PostgresPath => path_suffers(&self.postgres_path, fault, lasts, at).await,
             Target::Clock => clock_suffers(self.clock.as_ref(), fault, lasts).await,
-            Target::Folder => unreachable!("none of these has one"),
+            Target::Folder => {
+                let disk = self.spools.as_ref().and_then(|spools| spools.disk.as_ref());
+                disk_suffers(disk, lasts).await;
+            }
         }
     }
 
@@ -240,8 +298,12 @@ impl Plant for Services {
     }
 
     async fn settles(&self) {
-        let redis = self.redis.lock().await;
         let limit = 2 * PATIENCE;
+        eventually("the spools are empty", limit, async || {
+            self.spools.as_ref().is_none_or(Spools::are_empty).then_some(())
+        })
+        .await;
+        let redis = self.redis.lock().await;
         eventually("all entries are read and acked", limit, async || {
             let stream: redis::Value = redis.try_command(&["XINFO", "STREAM", "orders_stream"]).await.ok()?;
             let groups: Vec<redis::Value> = redis.try_command(&["XINFO", "GROUPS", "orders_stream"]).await.ok()?;
