@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::error::StreamError;
 pub use self::range::{Order, PAGE, Page, Range};
-pub use self::report::{ConsumerReport, GroupReport, ServerReport, StreamReport};
+pub use self::report::{ConsumerReport, GroupReport, Lost, ServerReport, StreamReport};
 
 mod error;
 mod range;

@@ -27,6 +27,19 @@ pub struct StreamReport {
     pub oldest_pending: Option<Duration>,
     /// Id of the newest entry.
     pub last_id: Option<StreamId>,
+    /// What the store lost of what it had confirmed, since this process knows it.
+    pub lost: Lost,
+}
+
+/// Losses by the store itself; only grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// How often something was lost.
+    pub times: u64,
+    /// Entries that our group had not acked when they were last seen, and those confirmed since.
+    pub entries: u64,
+    /// Dead letters that went with them.
+    pub dead_letters: u64,
 }
 
 /// One consumer group.

@@ -13,6 +13,7 @@ mod reply;
 mod report;
 mod scripts;
 mod server;
+mod witness;
 mod writer;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ use tokio::sync::Mutex;
 
 use self::reader::RedisReader;
 use self::server::Server;
+use self::witness::Witness;
 use self::writer::RedisWriter;
 use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
@@ -55,6 +57,7 @@ const NO_ID: &str = "0-0";
 pub struct RedisStream {
     server: Arc<Server>,
     keys: Arc<Keys>,
+    witness: Arc<Witness>,
     /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
     trim_cursor: Mutex<String>,
 }
@@ -92,6 +95,7 @@ impl RedisStream {
                 dead_letters_maxlen: stream.dead_letters_maxlen,
                 dedupe_window: stream.dedupe_window,
             }),
+            witness: Arc::default(),
             trim_cursor: Mutex::new("0-0".to_owned()),
         })
     }
@@ -188,7 +192,8 @@ async fn restore_group(server: &Server, keys: &Keys) -> Result<(), StreamError> 
 #[async_trait]
 impl Stream for RedisStream {
     fn writer(&self) -> Box<dyn Writer> {
-        Box::new(RedisWriter::new(self.server.clone(), self.keys.clone()))
+        let (server, keys, witness) = (self.server.clone(), self.keys.clone(), self.witness.clone());
+        Box::new(RedisWriter::new(server, keys, witness))
     }
 
     fn reader(&self, consumer: &str) -> Box<dyn Reader> {
@@ -350,7 +355,7 @@ impl Stream for RedisStream {
     }
 
     async fn report(&self) -> Result<StreamReport, StreamError> {
-        report::report(&self.server, &self.keys).await
+        report::report(&self.server, &self.keys, &self.witness).await
     }
 
     async fn confirm_writable(&self) -> Result<(), StreamError> {

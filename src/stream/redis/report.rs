@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use super::server::Server;
-use super::{Keys, scripts};
+use super::witness::{Position, Witness};
+use super::{IDS_A_CALL, Keys, scripts};
 use crate::stream::{ConsumerReport, GroupReport, StreamError, StreamId, StreamReport};
 
 /// Entries counted at most where Redis does not know a lag.
 const COUNT_LAG: usize = 1000;
+/// Entries counted at most above one that is gone.
+const COUNT_ABOVE: usize = 10_000;
 
 /// Answer of `report.lua`.
 type Figures = (
@@ -18,19 +21,34 @@ type Figures = (
     u64,
     Vec<GroupFigures>,
     Vec<(String, u64, u64)>,
+    Option<u64>,
+    Option<String>,
 );
 type GroupFigures = (String, u64, StreamId, Option<u64>, Option<StreamId>, Option<StreamId>);
 
-pub(super) async fn report(server: &Server, keys: &Keys) -> Result<StreamReport, StreamError> {
+pub(super) async fn report(server: &Server, keys: &Keys, witness: &Witness) -> Result<StreamReport, StreamError> {
     let mut script = scripts::REPORT.key(&keys.stream);
+    let look = witness.look().await;
     script.key(&keys.dead_letters).arg(&keys.group).arg(COUNT_LAG);
-    let (now, length, entries_added, last_id, dead_letters, groups, consumers): Figures = server.run(&script).await?;
+    script.arg(look.newest_before().to_string()).arg(COUNT_ABOVE);
+    let (now, length, entries_added, last_id, dead_letters, groups, consumers, above, run): Figures =
+        server.run(&script).await?;
     let age = |id: Option<StreamId>| id.map(|id| Duration::from_millis(now.saturating_sub(id.ms)));
     let ours = groups.iter().find(|(name, ..)| *name == keys.group);
     let (oldest_pending, oldest_backlog) = ours.map_or((None, None), |&(_, _, _, _, pending, unread)| {
         (age(pending), age([pending, unread].into_iter().flatten().min()))
     });
+    let position = Position {
+        run,
+        dead_letters,
+        last_id: last_id.unwrap_or_default(),
+        added: entries_added.unwrap_or_default(),
+        backlog: ours.map_or(length, |&(_, pending, _, lag, ..)| pending + lag.unwrap_or_default()),
+    };
+    let absent = absent(server, keys, look.doubtful(&position, above)).await?;
+    let lost = look.end(position, above, absent);
     Ok(StreamReport {
+        lost,
         length,
         maxlen: keys.maxlen,
         entries_added,
@@ -45,6 +63,19 @@ pub(super) async fn report(server: &Server, keys: &Keys) -> Result<StreamReport,
             .map(|group| group_report(group, &keys.group))
             .collect(),
     })
+}
+
+/// How many of these are not in the stream.
+async fn absent(server: &Server, keys: &Keys, ids: &[StreamId]) -> Result<u64, StreamError> {
+    let mut absent = 0;
+    for ids in ids.chunks(IDS_A_CALL) {
+        let mut script = scripts::ABSENT.key(&keys.stream);
+        for id in ids {
+            script.arg(id.to_string());
+        }
+        absent += server.run::<u64>(&script).await?;
+    }
+    Ok(absent)
 }
 
 fn consumer_report((name, pending, idle): (String, u64, u64)) -> ConsumerReport {

@@ -18,3 +18,4 @@ script!(DEAD_LETTER, "dead_letter.lua");
 script!(TRIM, "trim.lua");
 script!(REMOVE_SILENT, "remove_silent.lua");
 script!(REPORT, "report.lua");
+script!(ABSENT, "absent.lua");

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
 
 use super::server::{Lease, Server};
+use super::witness::Witness;
 use super::{Keys, fault, scripts};
 use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
 
@@ -24,6 +25,7 @@ const ROOM_FRESH: Duration = Duration::from_millis(100);
 pub(super) struct RedisWriter {
     server: Arc<Server>,
     keys: Arc<Keys>,
+    witness: Arc<Witness>,
     held: Option<Lease>,
     /// Entries below the cap, and when that was seen; only where dedupe is off.
     room: Option<(u64, Instant)>,
@@ -37,10 +39,11 @@ struct Chunk {
 }
 
 impl RedisWriter {
-    pub(super) fn new(server: Arc<Server>, keys: Arc<Keys>) -> Self {
+    pub(super) fn new(server: Arc<Server>, keys: Arc<Keys>, witness: Arc<Witness>) -> Self {
         Self {
             server,
             keys,
+            witness,
             held: None,
             room: None,
         }
@@ -180,7 +183,9 @@ impl Writer for RedisWriter {
             Err(error) if super::server::breaks_connection(error) => self.server.discard(lease),
             _ => self.held = Some(lease),
         }
-        flushed
+        let outcomes = flushed?;
+        self.witness.confirm(stored(entries, &outcomes));
+        Ok(outcomes)
     }
 }
 
@@ -211,6 +216,21 @@ impl Keys {
         }
         call
     }
+}
+
+/// Ids of what is new in the stream.
+fn stored(entries: &[NewEntry], outcomes: &[Appended]) -> impl Iterator<Item = StreamId> {
+    entries
+        .iter()
+        .zip(outcomes)
+        .filter_map(|(entry, outcome)| match outcome {
+            Appended::Accepted(id) if entry.destination == Destination::Stream => Some(*id),
+            Appended::Accepted(_)
+            | Appended::Duplicate(_)
+            | Appended::Conflict(_)
+            | Appended::Full
+            | Appended::Refused(_) => None,
+        })
 }
 
 /// Cuts a flush into script calls, each of one destination and of bounded size.

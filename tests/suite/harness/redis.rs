@@ -112,6 +112,31 @@ impl RedisServer {
         self.signal(Signal::SIGCONT);
     }
 
+    /// Becomes a replica of that server, which listens on TCP, and catches up.
+    pub async fn follow(&self, primary: &Self) {
+        let port = primary.port.expect("started without TCP").to_string();
+        // Otherwise it waits for further replicas before it sends.
+        let at_once = ["CONFIG", "SET", "repl-diskless-sync-delay", "0"];
+        primary.command::<()>(&at_once).await;
+        self.command::<()>(&["REPLICAOF", "127.0.0.1", &port]).await;
+        self.has_all_of(primary).await;
+    }
+
+    /// Waits until everything that the primary took is here.
+    pub async fn has_all_of(&self, primary: &Self) {
+        eventually("the replica is in step", Duration::from_secs(60), async || {
+            let (ours, theirs) = (self.replication().await, primary.replication().await);
+            let offset = |info: &redis::InfoDict| info.get::<u64>("master_repl_offset");
+            let is_up = ours.get::<String>("master_link_status").as_deref() == Some("up");
+            (is_up && offset(&ours) == offset(&theirs)).then_some(())
+        })
+        .await;
+    }
+
+    async fn replication(&self) -> redis::InfoDict {
+        self.command(&["INFO", "replication"]).await
+    }
+
     /// URL of the unix socket.
     pub fn url(&self) -> String {
         format!("unix://{}", self.folder.path().join("redis.sock").display())

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use orderstream::config::StreamConfig;
 use orderstream::stream::{Claim, Stream};
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +95,109 @@ async fn a_stalled_server_is_a_timeout_and_a_resend_is_absorbed() {
     .await;
     assert_eq!(writer.append(&[entry(1)]).await.unwrap(), [Appended::Duplicate(id)]);
     assert_eq!(stream.report().await.unwrap().length, 2);
+}
+
+/// What the stream was seen to have lost: how often, and how many entries.
+async fn lost(stream: &RedisStream) -> (u64, u64) {
+    let lost = stream.report().await.unwrap().lost;
+    (lost.times, lost.entries)
+}
+
+async fn append(stream: &RedisStream, numbers: std::ops::Range<u32>) -> Vec<StreamId> {
+    let entries: Vec<_> = numbers.map(entry).collect();
+    let outcomes = stream.writer().append(&entries).await.unwrap();
+    outcomes.iter().map(accepted).collect()
+}
+
+#[tokio::test]
+async fn a_crash_that_loses_everything_is_noticed_though_appends_follow_at_once() {
+    let mut server = RedisServer::start().await;
+    let stream = open(&server.config());
+    stream.ensure_group().await.unwrap();
+    let acked = append(&stream, 0..4).await;
+    let never = CancellationToken::new();
+    stream.reader("a").read(4, Duration::ZERO, &never).await.unwrap();
+    stream.ack(&acked, &[]).await.unwrap();
+    append(&stream, 4..7).await;
+    assert_eq!(lost(&stream).await, (0, 0));
+    append(&stream, 7..9).await;
+    server.kill();
+    server.restart().await;
+    eventually("appends are taken again", Duration::from_secs(20), async || {
+        let entries: Vec<_> = (9..60).map(entry).collect();
+        stream.writer().append(&entries).await.ok()
+    })
+    .await;
+    assert_eq!(lost(&stream).await, (1, 3 + 2), "not acked, and confirmed since");
+    append(&stream, 60..62).await;
+    assert_eq!(lost(&stream).await, (1, 5), "once");
+    // Without a new run of the server.
+    append(&stream, 62..64).await;
+    server.command::<()>(&["FLUSHALL"]).await;
+    append(&stream, 64..200).await;
+    assert_eq!(lost(&stream).await, (2, 5 + 53 + 2));
+}
+
+#[tokio::test]
+async fn a_failover_to_a_replica_that_lagged_is_noticed_though_appends_follow_at_once() {
+    let tcp = || RedisOptions {
+        tcp: true,
+        ..RedisOptions::default()
+    };
+    let (primary, replica) = (
+        RedisServer::start_with(tcp()).await,
+        RedisServer::start_with(tcp()).await,
+    );
+    let stream = open(&primary.config());
+    stream.ensure_group().await.unwrap();
+    append(&stream, 0..10).await;
+    replica.follow(&primary).await;
+    assert_eq!(lost(&stream).await, (0, 0));
+    replica.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    append(&stream, 10..13).await;
+    stream.prepare(&replica.url().into()).unwrap()();
+    append(&stream, 13..50).await;
+    assert_eq!(lost(&stream).await, (1, 3));
+    // One that has it all.
+    primary.follow(&replica).await;
+    append(&stream, 50..52).await;
+    primary.has_all_of(&replica).await;
+    primary.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    stream.prepare(&primary.url().into()).unwrap()();
+    append(&stream, 52..54).await;
+    assert_eq!(lost(&stream).await, (1, 3));
+}
+
+#[tokio::test]
+async fn what_was_trimmed_in_good_order_is_no_loss() {
+    let mut server = RedisServer::start_with(RedisOptions {
+        durable: true,
+        ..RedisOptions::default()
+    })
+    .await;
+    let config = StreamConfig {
+        retain_acked: 0,
+        ..stream_config()
+    };
+    let stream = RedisStream::new(&server.config(), &config, Metrics::new()).unwrap();
+    stream.ensure_group().await.unwrap();
+    let never = CancellationToken::new();
+    let mut reader = stream.reader("a");
+    for round in 0..4 {
+        let ids = append(&stream, round * 20..round * 20 + 20).await;
+        reader.read(20, Duration::ZERO, &never).await.unwrap();
+        stream.ack(&ids, &[]).await.unwrap();
+        assert_eq!(lost(&stream).await, (0, 0));
+        assert_eq!(stream.trim().await.unwrap().prefix, 20);
+        assert_eq!(lost(&stream).await, (0, 0));
+    }
+    server.kill();
+    server.restart().await;
+    eventually("the server is back", Duration::from_secs(20), async || {
+        stream.report().await.ok()
+    })
+    .await;
+    assert_eq!(lost(&stream).await, (0, 0));
 }
 
 const READ: &str = r#"
