@@ -3,6 +3,7 @@
 //! `laws` knows only [`Stream`](orderstream::stream::Stream) and [`Store`]; an implementation passes by running all of
 //! it (`conformance!`) over its own `Store`.
 
+mod embedded_only;
 mod laws;
 mod redis_only;
 
@@ -133,6 +134,7 @@ macro_rules! conformance {
                 trimming_never_takes_what_a_group_needs
                 the_report_tells_lag_pending_and_ages
                 a_lag_is_known_or_honestly_unknown
+                a_range_shows_any_part_from_either_end
                 the_server_introduces_itself
             }
         }

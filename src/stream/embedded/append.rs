@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
+use super::calls::{Calls, Session};
 use super::clock::millis;
-use super::committer::{Calls, Session};
 use super::encoding::{Packed, id_of, row_at};
 use crate::stream::{Appended, Destination, NewEntry, StreamError, Writer};
 

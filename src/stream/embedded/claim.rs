@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, params};
 
-use super::committer::Session;
+use super::calls::Session;
 use super::encoding::{id_of, row_from, row_of, unpack};
 use super::group::{self, Group, PAGE_BYTES, signed};
 use crate::stream::{Attempts, Claimed, Delivered, Destination, StreamId};

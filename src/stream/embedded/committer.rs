@@ -4,17 +4,20 @@
 //! whole; what is wrong with one call does not touch its neighbours (each has a savepoint); one transaction is bounded in
 //! calls and in bytes.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use rusqlite::{Connection, Params};
-use tokio::sync::{mpsc, oneshot, watch};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, watch};
 
+use super::calls::{Calls, Job, Session};
 use super::clock::{self, Clock};
 use super::fault::{self, Fault};
-use super::standing::Standing;
-use crate::stream::StreamError;
+use super::recovery;
+use super::standing::{Figures, Standing};
+use super::tally::{Tally, TallyFiles};
+use crate::metrics::Metrics;
+use crate::stream::StreamId;
 
 /// Calls that wait; beyond them callers wait to get in.
 const QUEUE: usize = 1024;
@@ -22,153 +25,88 @@ const QUEUE: usize = 1024;
 const MOST_CALLS: usize = 256;
 /// Bytes of one transaction.
 const MOST_BYTES: usize = 16 << 20;
-/// Bound on one answer: a disk that hangs must not hang its callers.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-
 /// Free pages are given back to the system in steps of so many, once they are more than that and more than are in use.
 const PAGES_GIVEN_BACK: i64 = 1024;
-
-/// What a call has while its transaction is open.
-pub(super) struct Session<'a> {
-    /// The writing connection.
-    pub(super) connection: &'a Connection,
-    /// The steady clock's reading.
-    pub(super) now: u64,
-    /// Unix time, milliseconds.
-    pub(super) wall: u64,
-}
-
-impl Session<'_> {
-    /// Runs a statement, prepared once.
-    pub(super) fn execute(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
-        self.connection.prepare_cached(sql)?.execute(params)
-    }
-}
-
-/// Something to be done in a transaction.
-trait Job: Send {
-    fn bytes(&self) -> usize;
-    fn run(&mut self, session: &Session<'_>) -> rusqlite::Result<()>;
-    /// It alone failed.
-    fn fail(&mut self, error: StreamError);
-    /// The transaction ended; with an error where nothing of it happened.
-    fn answer(self: Box<Self>, failed: Option<StreamError>);
-}
-
-struct Call<T, F> {
-    bytes: usize,
-    act: Option<F>,
-    value: Option<Result<T, StreamError>>,
-    answer: oneshot::Sender<Result<T, StreamError>>,
-}
-
-impl<T, F> Job for Call<T, F>
-where
-    T: Send,
-    F: FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send,
-{
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn run(&mut self, session: &Session<'_>) -> rusqlite::Result<()> {
-        if let Some(act) = self.act.take() {
-            self.value = Some(Ok(act(session)?));
-        }
-        Ok(())
-    }
-
-    fn fail(&mut self, error: StreamError) {
-        self.value = Some(Err(error));
-    }
-
-    fn answer(self: Box<Self>, failed: Option<StreamError>) {
-        // Nobody listens where the caller was cancelled; what was done stays done.
-        match (failed, self.value) {
-            (Some(error), _) => drop(self.answer.send(Err(error))),
-            (None, Some(value)) => drop(self.answer.send(value)),
-            (None, None) => {}
-        }
-    }
-}
-
-/// The way to the thread; it ends with the last of these.
-#[derive(Clone)]
-pub(super) struct Calls {
-    queue: mpsc::Sender<Box<dyn Job>>,
-    path: Arc<Path>,
-}
-
-impl Calls {
-    /// Runs `act` in a transaction and answers when that is on the disk. `bytes` is about what it writes.
-    ///
-    /// # Errors
-    /// Nothing of it happened, but for [`StreamError::Timeout`] and [`StreamError::Unreachable`]: unknown.
-    pub(super) async fn call<T: Send + 'static>(
-        &self,
-        bytes: usize,
-        act: impl FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StreamError> {
-        let (answer, receiver) = oneshot::channel();
-        let call = Call {
-            bytes,
-            act: Some(act),
-            value: None,
-            answer,
-        };
-        let answered = async {
-            self.queue.send(Box::new(call)).await.map_err(|_| self.ended())?;
-            receiver.await.map_err(|_| self.ended())?
-        };
-        let timeout = StreamError::Timeout {
-            server: self.path.display().to_string(),
-            after: ANSWER_LIMIT,
-        };
-        tokio::time::timeout(ANSWER_LIMIT, answered)
-            .await
-            .unwrap_or(Err(timeout))
-    }
-
-    fn ended(&self) -> StreamError {
-        StreamError::Unreachable {
-            server: self.path.display().to_string(),
-            message: "the writing thread has ended, see the log".to_owned(),
-        }
-    }
-}
+const GIVE_BACK: &str = "PRAGMA incremental_vacuum(1024)";
 
 /// The thread's own.
-pub(super) struct Committer {
-    pub(super) path: PathBuf,
+struct Committer {
+    path: PathBuf,
     /// Our group.
-    pub(super) group: String,
-    pub(super) connection: Connection,
+    group: String,
+    /// `None` while the file cannot be opened; tried again with each transaction.
+    connection: Option<Connection>,
+    /// The file was found to be damaged and is not replaced yet.
+    is_damaged: bool,
+    clock: Clock,
+    tally: Option<Tally>,
+    tallies: TallyFiles,
+    standing: watch::Sender<Standing>,
+    metrics: Metrics,
+}
+
+/// What a transaction leaves behind.
+struct Change {
+    figures: Figures,
+    tally: Tally,
+    damaged: Vec<StreamId>,
+}
+
+/// What the thread is known by.
+pub(super) struct Started {
+    pub(super) calls: Calls,
+    pub(super) standing: watch::Receiver<Standing>,
     pub(super) clock: Clock,
-    pub(super) standing: watch::Sender<Standing>,
+}
+
+/// Opens the file and starts the thread.
+pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Started, Fault> {
+    let (tallies, tally) = TallyFiles::open(path)?;
+    let (standing, receiver) = watch::channel(Standing::default());
+    let mut committer = Committer {
+        path: path.to_owned(),
+        group: group.to_owned(),
+        connection: None,
+        is_damaged: false,
+        clock: Clock::after(0),
+        tally,
+        tallies,
+        standing,
+        metrics,
+    };
+    let connection = committer.open()?;
+    committer.clock = Clock::after(latest_reading(&connection)?);
+    committer.connection = Some(connection);
+    let clock = committer.clock;
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let thread = std::thread::Builder::new().name("embedded stream".to_owned());
+    thread.spawn(move || committer.run(queue)).map_err(|source| Fault::Io {
+        file: path.to_owned(),
+        source,
+    })?;
+    Ok(Started {
+        calls: Calls {
+            queue: sender,
+            path: path.into(),
+        },
+        standing: receiver,
+        clock,
+    })
+}
+
+/// The latest time on record, as the clock reads it.
+fn latest_reading(connection: &Connection) -> rusqlite::Result<u64> {
+    const LATEST: &str = "
+    SELECT MAX(IFNULL((SELECT MAX(delivered_at) FROM pending), 0), IFNULL((SELECT MAX(seen) FROM consumers), 0))";
+    let latest: i64 = connection.query_row(LATEST, [], |row| row.get(0))?;
+    Ok(u64::try_from(latest).unwrap_or_default())
 }
 
 impl Committer {
-    /// Starts the thread.
-    pub(super) fn start(self) -> Result<Calls, Fault> {
-        let (sender, queue) = mpsc::channel(QUEUE);
-        let path = self.path.clone();
-        std::thread::Builder::new()
-            .name("embedded stream".to_owned())
-            .spawn(move || self.run(queue))
-            .map_err(|source| Fault::Io {
-                file: path.clone(),
-                source,
-            })?;
-        Ok(Calls {
-            queue: sender,
-            path: path.into(),
-        })
-    }
-
     fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>) {
         while let Some(first) = queue.blocking_recv() {
+            let mut bytes = first.bytes();
             let mut jobs = vec![first];
-            let mut bytes = jobs[0].bytes();
             while jobs.len() < MOST_CALLS && bytes < MOST_BYTES {
                 let Ok(job) = queue.try_recv() else { break };
                 bytes += job.bytes();
@@ -182,49 +120,66 @@ impl Committer {
     }
 
     fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        match self.transact(&mut jobs) {
-            Ok(()) => {
-                for job in jobs {
-                    job.answer(None);
-                }
-            }
-            Err(error) => {
-                for job in jobs {
-                    job.answer(Some(fault::stream_error(&self.path, &error)));
-                }
-            }
+        let failed = self.transact(&mut jobs).err();
+        if let Some(fault) = &failed {
+            self.mend(fault);
+        }
+        for job in jobs {
+            job.answer(failed.as_ref().map(|fault| fault.stream_error(&self.path)));
         }
     }
 
     /// One transaction. An error is that of all jobs: nothing of it happened.
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
-        let ran = self.connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
-            let standing = self.run_all(jobs)?;
-            self.connection.execute_batch("COMMIT")?;
-            Ok(standing)
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.open()?,
+        };
+        let ran = connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
+            let change = self.run_all(&connection, jobs)?;
+            connection.execute_batch("COMMIT")?;
+            Ok(change)
         });
-        if ran.is_err() && !self.connection.is_autocommit() {
-            self.connection.execute_batch("ROLLBACK")?;
+        if ran.is_err() && !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK")?;
         }
-        if let Some(standing) = ran? {
-            self.standing.send_replace(standing);
+        self.connection = Some(connection);
+        if let Some(change) = ran? {
+            self.tallies.write(&change.tally);
+            self.tally = Some(change.tally);
+            self.count_damaged(&change.damaged);
+            self.standing.send_modify(|standing| {
+                *standing = standing.after(&change.figures);
+                standing.lost += change.damaged.len() as u64;
+            });
         }
         Ok(())
     }
 
-    /// Answers where things stand afterwards, unless nothing was changed.
-    fn run_all(&self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<Option<Standing>> {
+    fn count_damaged(&self, damaged: &[StreamId]) {
+        if let Some(first) = damaged.first() {
+            self.metrics.entries_lost.inc_by(damaged.len() as u64);
+            tracing::error!(
+                count = damaged.len(), %first, file = %self.path.display(),
+                "entries were damaged on disk (their checksum does not match): they are lost"
+            );
+        }
+    }
+
+    /// Answers what the commit is going to leave behind, unless nothing was changed.
+    fn run_all(&mut self, connection: &Connection, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<Option<Change>> {
         let session = Session {
-            connection: &self.connection,
+            connection,
             now: self.clock.now(),
             wall: clock::wall(),
+            damaged: RefCell::default(),
         };
-        let changes = self.connection.total_changes();
+        let changes = connection.total_changes();
         for job in jobs {
             session.execute("SAVEPOINT call", [])?;
             if let Err(error) = job.run(&session) {
                 // Where SQLite itself rolled back, or the file is broken, the neighbours' work is gone too.
-                if self.connection.is_autocommit() || fault::is_damage(&error) {
+                if connection.is_autocommit() || fault::is_damage(&error) {
                     return Err(error);
                 }
                 job.fail(fault::stream_error(&self.path, &error));
@@ -232,30 +187,86 @@ impl Committer {
             }
             session.execute("RELEASE call", [])?;
         }
-        if self.connection.total_changes() == changes {
+        if connection.total_changes() == changes {
             return Ok(None);
         }
         session.execute("UPDATE commits SET number = number + 1", [])?;
-        Standing::read(&self.connection, &self.group).map(Some)
+        let figures = Figures::read(connection, &self.group)?;
+        let tally = Tally::read(connection, &figures, self.tally.get_or_insert_default())?;
+        Ok(Some(Change {
+            figures,
+            tally,
+            damaged: session.damaged.take(),
+        }))
+    }
+
+    /// Opens the file; a damaged one is replaced.
+    fn open(&mut self) -> Result<Connection, Fault> {
+        match self.try_open() {
+            Err(fault) if fault.is_damage() && !self.is_damaged => {
+                self.is_damaged = true;
+                self.try_open()
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(&mut self) -> Result<Connection, Fault> {
+        let opened = recovery::open(&self.path, &self.group, self.tally.as_ref(), self.is_damaged)?;
+        self.is_damaged = false;
+        self.metrics.entries_lost.inc_by(opened.lost);
+        let figures = Figures::read(&opened.connection, &self.group)?;
+        let tally = Tally::read(&opened.connection, &figures, &Tally::default())?;
+        // Both, so that neither is of the file before.
+        self.tallies.write(&tally);
+        self.tallies.write(&tally);
+        self.tally = Some(tally);
+        self.standing.send_modify(|standing| {
+            *standing = standing.after(&figures);
+            standing.lost += opened.lost;
+            standing.file += 1;
+        });
+        Ok(opened.connection)
+    }
+
+    /// Does what can be done about a failed transaction, so that the next one may succeed.
+    fn mend(&mut self, fault: &Fault) {
+        if fault.is_damage() {
+            self.is_damaged = true;
+            self.connection = None;
+            match self.open() {
+                Ok(connection) => self.connection = Some(connection),
+                Err(error) => {
+                    tracing::error!(%error, file = %self.path.display(), "the damaged file cannot be replaced")
+                }
+            }
+        } else if let Some(connection) = &self.connection {
+            // On a full disk the log can be used from its start again, once it is folded into the file.
+            let folded = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            tracing::debug!(%fault, ?folded, "a transaction failed");
+        }
     }
 
     /// Gives free pages back to the system, a few at a time.
     fn give_back(&mut self) {
-        let pages = |name| {
-            self.connection
-                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
-        };
-        let given = (|| {
-            let (free, all) = (pages("freelist_count")?, pages("page_count")?);
-            if free > PAGES_GIVEN_BACK && 2 * free > all {
-                let step = format!("PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})");
-                self.connection.execute_batch(&step)?;
-            }
-            Ok::<_, rusqlite::Error>(())
-        })();
-        if let Err(error) = given {
-            // Not needed to go on; what is really wrong shows in the next call.
+        let Some(connection) = &self.connection else { return };
+        // Not needed to go on; what is really wrong shows in the next call.
+        if let Err(error) = give_back(connection) {
             tracing::debug!(%error, "free pages cannot be given back");
         }
     }
+}
+
+fn give_back(connection: &Connection) -> rusqlite::Result<()> {
+    let pages = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (free, all) = (pages("freelist_count")?, pages("page_count")?);
+    if free > PAGES_GIVEN_BACK && 2 * free > all {
+        let mut step = connection.prepare_cached(GIVE_BACK)?;
+        let mut pages = step.query([])?;
+        while pages.next()?.is_some() {}
+        drop(pages);
+        // The file shrinks when its log is folded into it.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
+    Ok(())
 }

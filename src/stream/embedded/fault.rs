@@ -19,16 +19,29 @@ pub(super) enum Fault {
     Foreign,
     #[error("the file system cannot hold a write-ahead log (journal mode is {0}): choose a local disk")]
     NoWal(String),
+    #[error("the file is in use by another process")]
+    Owned,
+    #[error("the file's tables are not what they were made as")]
+    Tables,
     #[error("{file}: {source}", file = .file.display())]
     Io { file: PathBuf, source: std::io::Error },
 }
 
 impl Fault {
+    /// Whether the file itself is broken, which neither waiting nor an operator mends.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Sql(error) => is_damage(error),
+            Self::Tables => true,
+            Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Io { .. } => false,
+        }
+    }
+
     /// What it means for a call.
     pub(super) fn stream_error(&self, path: &Path) -> StreamError {
         match self {
             Self::Sql(error) => stream_error(path, error),
-            Self::Newer(_) | Self::Foreign | Self::NoWal(_) => {
+            Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Tables => {
                 StreamError::Unusable(format!("{}: {self}", path.display()))
             }
             Self::Io { .. } => StreamError::Denied(self.to_string()),

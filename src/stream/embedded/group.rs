@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::append::ROW_BYTES;
-use super::committer::Session;
+use super::calls::Session;
 use super::encoding::{id_of, row_of, unpack};
 use crate::stream::{Attempts, Delivered, Destination, Refreshed, Step, StreamId};
 
@@ -92,8 +92,6 @@ pub(super) fn ensure(session: &Session<'_>, name: &str) -> rusqlite::Result<bool
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) delivered: Vec<Delivered>,
-    /// Entries that were unreadable: a loss.
-    pub(super) damaged: Vec<StreamId>,
     /// The group was missing.
     pub(super) created: bool,
 }
@@ -149,7 +147,7 @@ pub(super) fn read(session: &Session<'_>, group: &str, consumer: &str, count: us
     session.execute(ADVANCE, [group.id, last, rows, pending])?;
     for id in damaged {
         lose(session, id)?;
-        read.damaged.push(id_of(id));
+        session.damaged.borrow_mut().push(id_of(id));
     }
     Ok(read)
 }

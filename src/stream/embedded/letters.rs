@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::append::{Limits, Logs};
-use super::committer::Session;
+use super::calls::Session;
 use super::encoding::{Packed, row_of};
 use super::group;
 use crate::stream::{Appended, DeadLetter, Destination, Fields};

@@ -7,6 +7,7 @@
 //! One process has the file open for writing. Others may read it, with `sqlite3` for one, while it runs.
 
 mod append;
+mod calls;
 mod claim;
 mod clock;
 mod committer;
@@ -17,9 +18,12 @@ mod letters;
 mod range;
 mod reader;
 mod reading;
+mod recovery;
 mod report;
+mod salvage;
 mod schema;
 mod standing;
+mod tally;
 mod trim;
 
 use std::collections::HashMap;
@@ -33,9 +37,10 @@ use tokio::sync::watch;
 pub use self::standing::Standing;
 
 use self::append::{EmbeddedWriter, Limits};
+use self::calls::Calls;
 use self::claim::Which;
 use self::clock::{Clock, millis};
-use self::committer::{Calls, Committer};
+use self::committer::Started;
 use self::encoding::{Packed, row_of};
 use self::fault::Fault;
 use self::reader::EmbeddedReader;
@@ -87,17 +92,7 @@ impl EmbeddedStream {
     }
 
     fn try_open(path: &Path, config: &StreamConfig, limit: Option<u64>, metrics: Metrics) -> Result<Self, Fault> {
-        let connection = schema::connect(path)?;
-        let clock = Clock::after(latest_reading(&connection)?);
-        let (sender, standing) = watch::channel(Standing::read(&connection, &config.group)?);
-        let committer = Committer {
-            path: path.to_owned(),
-            group: config.group.clone(),
-            connection,
-            clock,
-            standing: sender,
-        };
-        let calls = committer.start()?;
+        let Started { calls, standing, clock } = committer::start(path, &config.group, metrics.clone())?;
         let file = File {
             path: path.to_owned(),
             reading: Reading::new(path.to_owned(), calls.clone(), standing.clone()),
@@ -145,14 +140,6 @@ impl EmbeddedStream {
     }
 }
 
-/// The latest time on record, as the clock reads it.
-fn latest_reading(connection: &rusqlite::Connection) -> rusqlite::Result<u64> {
-    const LATEST: &str = "
-    SELECT MAX(IFNULL((SELECT MAX(delivered_at) FROM pending), 0), IFNULL((SELECT MAX(seen) FROM consumers), 0))";
-    let latest: i64 = connection.query_row(LATEST, [], |row| row.get(0))?;
-    Ok(u64::try_from(latest).unwrap_or_default())
-}
-
 impl File {
     /// Notes that a consumer is there.
     fn asks(&self, group: &str, consumer: &str) {
@@ -179,17 +166,6 @@ impl File {
             service: Service::Stream,
         };
         self.metrics.reconnects.get_or_create(&stream).inc();
-    }
-
-    /// Says what could not be read, unless the caller does.
-    fn count_damaged(&self, damaged: &[StreamId]) {
-        if let Some(first) = damaged.first() {
-            self.metrics.entries_lost.inc_by(damaged.len() as u64);
-            tracing::error!(
-                count = damaged.len(), %first, file = %self.path.display(),
-                "entries were damaged on disk (their checksum does not match): they are lost"
-            );
-        }
     }
 }
 

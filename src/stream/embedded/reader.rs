@@ -32,7 +32,6 @@ impl EmbeddedReader {
             .calls
             .call(SMALL, move |session| group::read(session, &group, &consumer, count))
             .await?;
-        self.file.count_damaged(&read.damaged);
         if read.created {
             self.file.group_was_missing(&self.group);
             return Ok(Some(Vec::new()));
@@ -52,7 +51,7 @@ impl Reader for EmbeddedReader {
         let deadline = Instant::now() + block;
         while !cancel.is_cancelled() {
             // Before the look, so that what is appended meanwhile wakes.
-            let added = self.standing.borrow_and_update().arrivals;
+            let added = self.standing.borrow_and_update().added;
             // Awaited whatever the token says: what is handed out must have somebody to take it.
             if let Some(delivered) = self.read_now(count).await? {
                 return Ok(delivered);
@@ -64,7 +63,7 @@ impl Reader for EmbeddedReader {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = tokio::time::sleep_until(until) => {}
-                arrived = self.standing.wait_for(|standing| standing.arrivals != added) => drop(arrived),
+                arrived = self.standing.wait_for(|standing| standing.added != added) => drop(arrived),
             }
         }
         Ok(Vec::new())

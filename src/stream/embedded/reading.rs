@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use super::committer::Calls;
+use super::calls::Calls;
 use super::standing::Standing;
 use super::{fault, schema};
 use crate::stream::StreamError;
@@ -42,15 +42,17 @@ impl Reading {
         look: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StreamError> {
         let reading = self.clone();
+        let file = self.standing.borrow().file;
         let looked = tokio::task::spawn_blocking(move || reading.look_now(look)).await;
         match looked {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                if fault::is_damage(&error) {
-                    // The thread that writes sets the file aside, if it finds the same.
-                    let _ = self.calls.call(0, |session| check(session.connection)).await;
+                let failed = Err(fault::stream_error(&self.path, &error));
+                if fault::is_damage(&error) && self.standing.borrow().file == file {
+                    // For the thread that writes to find, which replaces the file.
+                    let _ = self.calls.call::<()>(0, |_| Err(error)).await;
                 }
-                Err(fault::stream_error(&self.path, &error))
+                failed
             }
             Err(_) => Err(StreamError::Unusable(format!(
                 "{}: reading panicked",
@@ -75,16 +77,4 @@ impl Reading {
         }
         looked
     }
-}
-
-/// Reads the whole file; an error where it is broken.
-fn check(connection: &Connection) -> rusqlite::Result<()> {
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    Err(rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-        Some(verdict),
-    ))
 }

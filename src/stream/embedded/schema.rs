@@ -79,6 +79,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
     if version > VERSION {
         return Err(Fault::Newer(version));
     }
+    if !is_new {
+        check_tables(&connection)?;
+    }
     if is_new {
         connection.execute_batch(NEW_FILE)?;
     }
@@ -96,6 +99,25 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
         transaction.commit()?;
     }
     Ok(connection)
+}
+
+/// What `sqlite_schema` says of our tables is damaged like anything else: what it then leads to must not be taken for a
+/// mistake of ours.
+fn check_tables(connection: &Connection) -> Result<(), Fault> {
+    const TABLE: &str = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
+    const IS_THERE: &str = "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2 AND sql = ?3";
+    let model = Connection::open_in_memory()?;
+    model.execute_batch(TABLES)?;
+    let mut tables = model.prepare(TABLE)?;
+    let mut tables = tables.query([])?;
+    let mut is_there = connection.prepare(IS_THERE)?;
+    while let Some(row) = tables.next()? {
+        let table: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+        if !is_there.exists(table)? {
+            return Err(Fault::Tables);
+        }
+    }
+    Ok(())
 }
 
 /// A connection that only reads; never holds up the writer.

@@ -7,59 +7,104 @@ use rusqlite::{Connection, OptionalExtension};
 use super::clock;
 use super::encoding::id_of;
 
-/// Figures of the last commit, as far as our group is concerned.
+/// Where a stream stands, as of its last commit; the backlog is that of the group it was opened with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Entries in the stream.
     pub length: u64,
-    /// Bytes of both logs, their keys included.
+    /// Bytes of both logs, with what each row costs beside its fields.
     pub bytes: u64,
-    /// Entries that our group has not acked.
+    /// Entries that the group has not acked.
     pub backlog: u64,
     /// Unix time of the oldest of those, milliseconds.
     pub oldest_ms: Option<u64>,
-    /// Counts appends and whatever else may give a reader something to read.
-    pub(super) arrivals: u64,
+    /// Entries lost to damage since the stream was opened.
+    pub lost: u64,
+    /// Entries ever appended: a change wakes readers.
+    pub(super) added: i64,
     /// Which file it is; counts up when a damaged one was replaced.
     pub(super) file: u64,
 }
 
-const LOG: &str = "SELECT added, length, (SELECT SUM(bytes) FROM logs) FROM logs WHERE log = 0";
-const GROUP: &str = "SELECT id, last_delivered, read, pending FROM consumer_groups WHERE name = ?1";
-const FIRST_PENDING: &str = "SELECT MIN(id) FROM pending WHERE group_id = ?1";
-const FIRST_UNREAD: &str = "SELECT MIN(id) FROM entries WHERE id > ?1";
-
 impl Standing {
-    /// Age of the oldest entry that our group has not acked.
+    /// Age of the oldest entry that the group has not acked.
     #[must_use]
     pub fn oldest(&self) -> Option<Duration> {
         self.oldest_ms
             .map(|ms| Duration::from_millis(clock::wall().saturating_sub(ms)))
     }
 
-    /// Reads them; a missing group has acked nothing.
+    /// As it was, but for what a commit changes.
+    pub(super) fn after(&self, figures: &Figures) -> Self {
+        Self {
+            length: count(figures.length),
+            bytes: count(figures.bytes),
+            backlog: count(figures.unread) + figures.pending,
+            oldest_ms: figures.oldest.map(|row| id_of(row).ms),
+            added: figures.added,
+            ..*self
+        }
+    }
+}
+
+const LOGS: &str = "
+SELECT number, stream.last_id, stream.added, stream.length, stream.bytes + letters.bytes, letters.length
+FROM commits, logs AS stream, logs AS letters WHERE stream.log = 0 AND letters.log = 1";
+const GROUP: &str = "SELECT id, last_delivered, read, pending FROM consumer_groups WHERE name = ?1";
+const FIRST_PENDING: &str = "SELECT MIN(id) FROM pending WHERE group_id = ?1";
+const FIRST_UNREAD: &str = "SELECT MIN(id) FROM entries WHERE id > ?1";
+
+/// What a commit leaves behind, as far as our group is concerned. A missing group has read nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Figures {
+    pub(super) commit: i64,
+    pub(super) last_id: i64,
+    pub(super) added: i64,
+    pub(super) length: i64,
+    pub(super) bytes: i64,
+    pub(super) letters: i64,
+    pub(super) group: i64,
+    pub(super) last_delivered: i64,
+    pub(super) unread: i64,
+    pub(super) pending: u64,
+    /// The oldest that is not acked.
+    pub(super) oldest: Option<i64>,
+}
+
+impl Figures {
     pub(super) fn read(connection: &Connection, group: &str) -> rusqlite::Result<Self> {
-        let (added, length, bytes) = connection
-            .prepare_cached(LOG)?
-            .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)))?;
-        let ours = connection
-            .prepare_cached(GROUP)?
-            .query_row([group], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        let mut query = connection.prepare_cached(LOGS)?;
+        let logs = query.query_row([], |row| {
+            Ok(Self {
+                commit: row.get(0)?,
+                last_id: row.get(1)?,
+                added: row.get(2)?,
+                length: row.get(3)?,
+                unread: row.get(3)?,
+                bytes: row.get(4)?,
+                letters: row.get(5)?,
+                ..Self::default()
             })
-            .optional()?;
-        let (id, last_delivered, read, pending) = ours.unwrap_or((0, 0, added.saturating_sub(length), 0));
+        })?;
+        let mut query = connection.prepare_cached(GROUP)?;
+        let group = query.query_row([group], |row| {
+            Ok(Self {
+                group: row.get(0)?,
+                last_delivered: row.get(1)?,
+                unread: logs.added - row.get::<_, i64>(2)?,
+                pending: count(row.get(3)?),
+                ..logs
+            })
+        });
+        let figures = group.optional()?.unwrap_or(logs);
         let first = |sql: &str, key: i64| -> rusqlite::Result<Option<i64>> {
             connection.prepare_cached(sql)?.query_row([key], |row| row.get(0))
         };
-        let oldest = [first(FIRST_PENDING, id)?, first(FIRST_UNREAD, last_delivered)?];
+        let pending = first(FIRST_PENDING, figures.group)?;
+        let unread = first(FIRST_UNREAD, figures.last_delivered)?;
         Ok(Self {
-            length: count(length),
-            bytes: count(bytes),
-            backlog: count(added - read + pending),
-            oldest_ms: oldest.into_iter().flatten().min().map(|row| id_of(row).ms),
-            arrivals: count(added),
-            file: 0,
+            oldest: [pending, unread].into_iter().flatten().min(),
+            ..figures
         })
     }
 }

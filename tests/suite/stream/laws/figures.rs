@@ -59,6 +59,77 @@ pub async fn a_lag_is_known_or_honestly_unknown(store: &dyn Store) {
     assert!(lag.is_none_or(|lag| lag == 1989), "{lag:?}");
 }
 
+pub async fn a_range_shows_any_part_from_either_end(store: &dyn Store) {
+    let stream = store.open(&stream_config());
+    let all = |log, order| Range::all(log, order, 7);
+    let nothing = stream
+        .range(all(Destination::Stream, Order::OldestFirst))
+        .await
+        .unwrap();
+    assert_eq!((nothing.entries, nothing.next), (Vec::new(), None));
+    let mut appended = append(&*stream, 0..20).await;
+    let since = eventually("a new millisecond", Duration::from_secs(10), async || {
+        let last = append(&*stream, [20 + u32::try_from(appended.len()).unwrap()]).await[0];
+        appended.push(last);
+        (last.ms > appended[0].ms + 3).then_some(last)
+    })
+    .await;
+    let letters: Vec<_> = (0..3)
+        .map(|n| NewEntry {
+            destination: Destination::DeadLetters,
+            ..entry(n)
+        })
+        .collect();
+    stream.writer().append(&letters).await.unwrap();
+
+    let ids = async |range: Range| {
+        let (mut ids, mut next) = (Vec::new(), Some(range));
+        while let Some(range) = next {
+            let page = stream.range(range).await.unwrap();
+            assert!(page.entries.len() <= 7);
+            ids.extend(page.entries.iter().map(|one| one.id));
+            next = page.next;
+        }
+        ids
+    };
+    let oldest_first = all(Destination::Stream, Order::OldestFirst);
+    let newest_first = all(Destination::Stream, Order::NewestFirst);
+    assert_eq!(ids(oldest_first).await, appended);
+    let mut backwards = appended.clone();
+    backwards.reverse();
+    assert_eq!(ids(newest_first).await, backwards);
+
+    // By id, both ends included; by time, likewise.
+    let part = Range {
+        from: appended[2],
+        to: appended[11],
+        ..oldest_first
+    };
+    assert_eq!(ids(part).await, appended[2..12]);
+    assert_eq!(
+        ids(Range {
+            from: appended[12],
+            ..part
+        })
+        .await,
+        []
+    );
+    assert_eq!(ids(Range { to: part.from, ..part }).await, appended[2..3]);
+    let recent: Vec<_> = backwards.iter().copied().filter(|id| id.ms >= since.ms).collect();
+    assert_eq!(ids(newest_first.between(since.ms, u64::MAX)).await, recent);
+    let first: Vec<_> = appended.iter().copied().filter(|id| id.ms <= appended[0].ms).collect();
+    assert_eq!(ids(oldest_first.between(0, appended[0].ms)).await, first);
+
+    let letters = stream
+        .range(all(Destination::DeadLetters, Order::OldestFirst))
+        .await
+        .unwrap();
+    let fields: Vec<_> = letters.entries.into_iter().map(|one| one.fields).collect();
+    assert_eq!(fields, [0, 1, 2].map(|n| entry(n).fields));
+    assert_eq!(letters.next, None);
+    assert_eq!(stream.report().await.unwrap().groups, [], "looking makes no group");
+}
+
 pub async fn the_server_introduces_itself(store: &dyn Store) {
     let stream = store.open(&stream_config());
     let server = stream.inspect().await.unwrap();

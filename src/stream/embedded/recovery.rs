@@ -1,0 +1,153 @@
+//! Opening the file, sound or not.
+//!
+//! Owns what becomes of a damaged file: it is set aside with its log, what can be read of it moves to a new one, and what
+//! is lost is counted by the tally. Invariants: nothing is thrown away; whatever fails on the way leaves the damaged
+//! file where it was, to be tried again; what is moved is owed to our group as it was before.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+
+use super::clock;
+use super::fault::Fault;
+use super::salvage::{self, Salvaged};
+use super::schema;
+use super::tally::{Tally, beside};
+
+/// Owner of what was pending in a file that was set aside; whoever claims stale entries gets them.
+const SALVAGED: &str = "(salvaged)";
+
+const COMMIT: &str = "SELECT number FROM commits";
+const NUMBER: &str = "UPDATE commits SET number = MAX(number, ?1) + 1";
+const LOG: &str = "UPDATE logs SET last_id = ?2, added = ?3, length = ?3, bytes = ?4 WHERE log = ?1";
+const GROUP: &str = "INSERT INTO consumer_groups (id, name, last_delivered, read, pending)
+    SELECT 1, ?1, ?2, (SELECT added FROM logs WHERE log = 0) - COUNT(*), 0 FROM entries WHERE id > ?2";
+const OTHER_GROUP: &str =
+    "INSERT OR IGNORE INTO consumer_groups (name, last_delivered, read, pending) VALUES (?1, 0, 0, 0)";
+const MEMBER: &str = "INSERT INTO consumers (id, group_id, name, seen) VALUES (1, 1, ?1, 0)";
+const PENDING: &str = "INSERT INTO pending (group_id, id, consumer, delivered_at, deliveries)
+    SELECT 1, id, 1, 0, 1 FROM entries WHERE id = ?1";
+const COUNT_PENDING: &str = "UPDATE consumer_groups SET pending = (SELECT COUNT(*) FROM pending) WHERE id = 1";
+
+/// An open file, and what was lost with the one before it.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    /// Entries that are owed but not there.
+    pub(super) lost: u64,
+}
+
+/// Opens the file; a damaged one is replaced, as is one that is known to be by `is_damaged`.
+pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: bool) -> Result<Opened, Fault> {
+    let damage = if is_damaged {
+        "found while it was in use".to_owned()
+    } else {
+        match schema::connect(path).and_then(|connection| compare(connection, path, tally)) {
+            Err(fault) if fault.is_damage() => fault.to_string(),
+            opened => return opened,
+        }
+    };
+    replace(path, group, tally, &damage)
+}
+
+/// A file that is older than its tally was replaced, or has lost commits that had been confirmed.
+fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result<Opened, Fault> {
+    let commit: i64 = connection.query_row(COMMIT, [], |row| row.get(0))?;
+    let Some(tally) = tally.filter(|tally| tally.commit > commit) else {
+        return Ok(Opened { connection, lost: 0 });
+    };
+    let lost = tally.missing(&connection)?;
+    connection.execute(NUMBER, [tally.commit])?;
+    tracing::error!(
+        file = %path.display(), lost,
+        "the file is older than what was confirmed from it: commits are missing, or it was put in the place of another"
+    );
+    Ok(Opened { connection, lost })
+}
+
+fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Result<Opened, Fault> {
+    tracing::error!(file = %path.display(), damage, "the file is damaged: what can be read of it moves to a new one");
+    let fresh = beside(path, ".new");
+    for suffix in ["", "-wal", "-shm"] {
+        remove(&beside(&fresh, suffix))?;
+    }
+    fs::File::create_new(&fresh).map_err(io(&fresh))?;
+    let permissions = fs::metadata(path).map_err(io(path))?.permissions();
+    fs::set_permissions(&fresh, permissions).map_err(io(&fresh))?;
+    let mut connection = schema::connect(&fresh)?;
+    let salvaged = salvage::move_rows(path, &mut connection)?;
+    restore(&mut connection, group, tally, &salvaged)?;
+    let lost = tally.map(|tally| tally.missing(&connection)).transpose()?;
+    // Closing it folds its log into the file, which is then whole by itself.
+    connection.close().map_err(|(_, error)| error)?;
+    let aside = set_aside(path)?;
+    fs::rename(&fresh, path).map_err(io(path))?;
+    tracing::error!(
+        file = %path.display(), set_aside = %aside.display(),
+        salvaged = salvaged.entries.rows, letters_salvaged = salvaged.letters.rows,
+        lost = lost.map_or_else(|| "unknown, since the tally is missing too".to_owned(), |lost| lost.to_string()),
+        "a damaged file was set aside"
+    );
+    Ok(Opened {
+        connection: schema::connect(path)?,
+        lost: lost.unwrap_or_default(),
+    })
+}
+
+/// Figures and groups of a new file. Without a tally our group is created at 0, as others are: they get everything again.
+fn restore(
+    connection: &mut Connection,
+    group: &str,
+    tally: Option<&Tally>,
+    salvaged: &Salvaged,
+) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    let known = tally.map_or(0, |tally| tally.last_id);
+    for (log, rows) in [(0, &salvaged.entries), (1, &salvaged.letters)] {
+        transaction.execute(LOG, [log, rows.last_id.max(known), rows.rows, rows.bytes])?;
+    }
+    if let Some(tally) = tally {
+        transaction.execute(NUMBER, [tally.commit])?;
+        transaction.execute(GROUP, params![group, tally.last_delivered])?;
+        transaction.execute(MEMBER, [SALVAGED])?;
+        for id in &*tally.pending {
+            transaction.execute(PENDING, [id])?;
+        }
+        transaction.execute(COUNT_PENDING, [])?;
+    }
+    for group in &salvaged.groups {
+        transaction.execute(OTHER_GROUP, [group])?;
+    }
+    transaction.commit()
+}
+
+/// Gives a damaged file and its log another name.
+fn set_aside(path: &Path) -> Result<PathBuf, Fault> {
+    let mut at = clock::wall() / 1000;
+    let aside = loop {
+        let aside = beside(path, &format!(".damaged-{at}"));
+        if !aside.exists() {
+            break aside;
+        }
+        at += 1;
+    };
+    for suffix in ["", "-wal", "-shm"] {
+        let (from, to) = (beside(path, suffix), beside(&aside, suffix));
+        if suffix.is_empty() || from.exists() {
+            fs::rename(&from, to).map_err(io(&from))?;
+        }
+    }
+    Ok(aside)
+}
+
+fn remove(path: &Path) -> Result<(), Fault> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Fault {
+    let file = path.to_owned();
+    move |source| Fault::Io { file, source }
+}

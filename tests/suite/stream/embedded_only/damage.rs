@@ -1,0 +1,239 @@
+//! Damage to the file: whatever it is, what comes out is what was put in, and the rest is counted.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tempfile::TempDir;
+
+use super::*;
+use crate::harness::embedded::{EmbeddedFile, row};
+
+const ENTRIES: u32 = 600;
+const BYTES: usize = 900;
+
+/// The files of a stream as a killed process leaves them: 100 entries acked, 50 pending, the rest unread.
+struct Image {
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Image {
+    /// `folded`: the log is in the file already.
+    async fn new(folded: bool) -> Self {
+        let file = EmbeddedFile::new();
+        let stream = open(&file.path());
+        stream.ensure_group().await.unwrap();
+        for n in 0..ENTRIES / 50 {
+            append(&stream, n * 50..n * 50 + 50, BYTES).await;
+        }
+        let never = CancellationToken::new();
+        let mut reader = stream.reader("a");
+        let read = reader.read(150, std::time::Duration::ZERO, &never).await.unwrap();
+        let ids: Vec<_> = read.iter().map(|one| one.entry.id).collect();
+        stream.ack(&ids[..100], &[]).await.unwrap();
+        if folded {
+            let connection = rusqlite::Connection::open(file.path()).unwrap();
+            let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+            connection.query_row(truncate, [], |_| Ok(())).unwrap();
+        }
+        let folder = file.path().parent().unwrap().to_owned();
+        let files = fs::read_dir(folder).unwrap().map(|one| {
+            let path = one.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read(path).unwrap())
+        });
+        Self {
+            files: files.filter(|(name, _)| !name.ends_with("-shm")).collect(),
+        }
+    }
+
+    /// A copy in a folder of its own.
+    fn copy(&self) -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in &self.files {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let path = folder.path().join("stream.db");
+        (folder, path)
+    }
+
+    fn size(&self, name: &str) -> u64 {
+        let file = self.files.iter().find(|(found, _)| found == name);
+        file.map_or(0, |(_, bytes)| bytes.len() as u64)
+    }
+}
+
+/// Opens what was damaged: the 500 that are owed are either delivered or counted, twice in a row.
+async fn check(path: &Path, what: &str) -> u64 {
+    let mut stream = match try_open(path, &stream_config()) {
+        Ok(stream) => stream,
+        // A version is no damage that can be told from a newer release's.
+        Err(error) => {
+            assert!(error.to_string().contains("newer release"), "{what}: {error}");
+            return 0;
+        }
+    };
+    let (mut got, mut lost) = drain(&stream, BYTES).await;
+    lost += stream.standing().lost;
+    let owed: BTreeSet<_> = (100..ENTRIES).collect();
+    let missing = owed.difference(&got).count() as u64;
+    assert_eq!(missing, lost, "{what}: {missing} are missing, {lost} are counted");
+    // What was acked may come again; nothing else comes.
+    got.retain(|n| !owed.contains(n));
+    assert!(got.iter().all(|n| *n < 100), "{what}");
+    let flush: Vec<_> = (ENTRIES..ENTRIES + 10).map(|n| entry(n, BYTES)).collect();
+    let mut refusals = 0;
+    while let Err(error) = stream.writer().append(&flush).await {
+        refused(&error, &mut refusals);
+    }
+    drop(stream);
+    stream = open(path);
+    assert_eq!(stream.standing().lost, 0, "{what}: counted once");
+    assert!(drain(&stream, BYTES).await.0.contains(&ENTRIES), "{what}");
+    lost
+}
+
+fn damaged_files(path: &Path) -> usize {
+    let folder = fs::read_dir(path.parent().unwrap()).unwrap();
+    let names = folder.map(|one| one.unwrap().file_name().into_string().unwrap());
+    let is_aside = |name: &String| name.contains(".damaged-") && !name.contains("-wal") && !name.contains("-shm");
+    names.filter(is_aside).count()
+}
+
+#[tokio::test]
+async fn a_sound_image_has_lost_nothing() {
+    for folded in [true, false] {
+        let (_folder, path) = Image::new(folded).await.copy();
+        assert_eq!(check(&path, "sound").await, 0);
+        assert_eq!(damaged_files(&path), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_file_loses_what_is_counted() {
+    let image = Image::new(true).await;
+    let size = image.size("stream.db");
+    for eighths in 0..8 {
+        for off in [0, 1, 2000] {
+            let (_folder, path) = image.copy();
+            let length = size * eighths / 8 + off;
+            fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_len(length)
+                .unwrap();
+            let lost = check(&path, &format!("cut to {length} of {size} bytes")).await;
+            assert!(lost > 0 || length > 7 * size / 8);
+            assert!(
+                damaged_files(&path) == 1 || length < 4096,
+                "less than a page is nothing"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_off_loses_what_is_counted() {
+    let image = Image::new(false).await;
+    let size = image.size("stream.db-wal");
+    assert!(size > 100_000, "the log is folded into the file already");
+    for eighths in 0..=8 {
+        let (_folder, path) = image.copy();
+        let log = path.with_file_name("stream.db-wal");
+        let length = size * eighths / 8;
+        fs::File::options()
+            .write(true)
+            .open(log)
+            .unwrap()
+            .set_len(length)
+            .unwrap();
+        check(&path, &format!("log cut to {length} of {size} bytes")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_is_counted_whole() {
+    let (_folder, path) = Image::new(true).await.copy();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(check(&path, "no file").await, u64::from(ENTRIES - 100));
+}
+
+#[tokio::test]
+async fn flipped_bytes_never_come_out_and_are_counted() {
+    for folded in [true, false] {
+        let image = Image::new(folded).await;
+        for seed in 0..24 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let name = if folded { "stream.db" } else { "stream.db-wal" };
+            let (_folder, path) = image.copy();
+            let file = fs::File::options().write(true).open(path.with_file_name(name)).unwrap();
+            let at = random.random_range(0..image.size(name));
+            // A byte, or a stretch of rubbish.
+            let rubbish: Vec<u8> = (0..[1, 1, 600, 9000][seed as usize % 4])
+                .map(|_| random.random())
+                .collect();
+            file.write_all_at(&rubbish, at).unwrap();
+            let what = format!("{} bytes of rubbish at {at} of {name}, seed {seed}", rubbish.len());
+            check(&path, &what).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_lost_alone() {
+    let file = EmbeddedFile::new();
+    let stream = open(&file.path());
+    stream.ensure_group().await.unwrap();
+    let appended = append(&stream, 0..6, BYTES).await;
+    let never = CancellationToken::new();
+    let mut reader = stream.reader("a");
+    reader.read(3, std::time::Duration::ZERO, &never).await.unwrap();
+    for n in [1, 4] {
+        let row = row(appended[n]);
+        file.tamper(&format!(
+            "UPDATE entries SET fields = CAST(substr(fields, 1, 99) || x'00' || substr(fields, 101) AS BLOB) WHERE id = {row}"
+        ));
+    }
+    let own = stream.claim("a", Claim::Own(&[]), StreamId::MIN, 10).await.unwrap();
+    assert_eq!(own.deleted, [appended[1]]);
+    assert_eq!(own.entries.len(), 2);
+    let read = reader.read(10, std::time::Duration::ZERO, &never).await.unwrap();
+    let ids: Vec<_> = read.iter().map(|one| one.entry.id).collect();
+    assert_eq!(ids, [appended[3], appended[5]]);
+    let report = stream.report().await.unwrap();
+    assert_eq!(
+        (report.length, report.groups[0].lag, report.groups[0].pending),
+        (4, Some(0), 4)
+    );
+    assert_eq!(all(&stream, Destination::Stream).await.len(), 4);
+}
+
+#[tokio::test]
+async fn damage_under_a_running_stream_is_mended() {
+    let file = EmbeddedFile::new();
+    let stream = open(&file.path());
+    stream.ensure_group().await.unwrap();
+    // More than a connection keeps in memory.
+    let count = 24_000;
+    for n in 0..count / 500 {
+        append(&stream, n * 500..n * 500 + 500, BYTES).await;
+    }
+    let connection = rusqlite::Connection::open(file.path()).unwrap();
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    drop(connection);
+    let raw = fs::File::options().write(true).open(file.path()).unwrap();
+    raw.write_all_at(&[0xAA; 50_000], raw.metadata().unwrap().len() / 2)
+        .unwrap();
+    let (got, gone) = drain(&stream, BYTES).await;
+    let lost = stream.standing().lost + gone;
+    assert_eq!(got.len() as u64 + lost, u64::from(count));
+    assert!((1..2000).contains(&lost), "{lost} are lost");
+    assert_eq!(damaged_files(&file.path()), 1);
+    append(&stream, count..count + 10, BYTES).await;
+    assert_eq!(drain(&stream, BYTES).await.0.len(), 24_010 - lost as usize);
+}

@@ -1,0 +1,119 @@
+//! The disk: full, limited, and given back.
+
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::harness::embedded::EmbeddedFile;
+use crate::harness::eventually;
+
+/// A file system of so many MiB of one's own; unmounted when dropped.
+struct SmallDisk {
+    folder: TempDir,
+}
+
+impl SmallDisk {
+    /// `None`, said loudly, without the right to mount.
+    fn mount(mib: u32) -> Option<Self> {
+        let folder = tempfile::Builder::new().prefix("disk-").tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
+            .arg(folder.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self { folder });
+        }
+        eprintln!("SKIPPED: no right to mount a tmpfs: a full disk is not tested");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers_by_itself() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let path = disk.folder.path().join("stream.db");
+    let filler = disk.folder.path().join("filler");
+    let stream = open(&path);
+    std::fs::write(&filler, vec![0; 12 << 20]).unwrap();
+    let (mut stored, mut refusal, mut n) = (BTreeSet::new(), None, 0);
+    while refusal.is_none() {
+        let flush: Vec<_> = (n..n + 50).map(|n| entry(n, 4000)).collect();
+        match stream.writer().append(&flush).await {
+            Ok(outcomes) => {
+                assert!(outcomes.iter().map(accepted).is_sorted());
+                stored.extend(n..n + 50);
+            }
+            Err(error) => refusal = Some(error),
+        }
+        n += 50;
+        assert!(n < 20_000, "the disk is never full");
+    }
+    let refusal = refusal.unwrap();
+    assert!(refusal.is_refused(), "certain not to have happened: {refusal}");
+    assert!(refusal.to_string().contains("disk"), "{refusal}");
+    std::fs::remove_file(&filler).unwrap();
+    eventually("it takes appends again", Duration::from_secs(20), async || {
+        stream.confirm_writable().await.ok()
+    })
+    .await;
+    append(&stream, n..n + 50, 4000).await;
+    stored.extend(n..n + 50);
+    stream.ensure_group().await.unwrap();
+    assert_eq!(drain(&stream, 4000).await, (stored, 0));
+}
+
+#[tokio::test]
+async fn the_limit_in_bytes_holds_and_space_is_given_back() {
+    let file = EmbeddedFile::new();
+    let config = StreamConfig {
+        retain_acked: 0,
+        ..stream_config()
+    };
+    let limit = 24 << 20;
+    let stream = EmbeddedStream::open(&file.path(), &config, Some(limit), Metrics::new()).unwrap();
+    stream.ensure_group().await.unwrap();
+    let mut stored = 0;
+    for n in 0_u32.. {
+        let flush: Vec<_> = (n * 100..n * 100 + 100).map(|n| entry(n, 3000)).collect();
+        let outcomes = stream.writer().append(&flush).await.unwrap();
+        stored += outcomes.iter().filter(|one| **one != Appended::Full).count();
+        if outcomes.contains(&Appended::Full) {
+            break;
+        }
+    }
+    let standing = stream.standing();
+    assert!(standing.bytes <= limit && standing.bytes > limit - 4000, "{standing:?}");
+    assert_eq!((standing.length, standing.backlog), (stored as u64, stored as u64));
+    let size = || std::fs::metadata(file.path()).unwrap().len();
+    let never = CancellationToken::new();
+    let mut reader = stream.reader("drainer");
+    loop {
+        let delivered = reader.read(1000, Duration::ZERO, &never).await.unwrap();
+        if delivered.is_empty() {
+            break;
+        }
+        let ids: Vec<_> = delivered.iter().map(|one| one.entry.id).collect();
+        stream.ack(&ids, &[]).await.unwrap();
+        while stream.trim().await.unwrap().prefix > 0 {}
+    }
+    let standing = stream.standing();
+    assert_eq!((standing.length, standing.bytes, standing.backlog), (0, 0, 0));
+    assert_eq!(standing.oldest(), None);
+    eventually("the file shrinks", Duration::from_secs(60), async || {
+        stream.confirm_writable().await.unwrap();
+        (size() < limit / 2).then_some(())
+    })
+    .await;
+    let log = std::fs::metadata(file.path().with_file_name("stream.db-wal"))
+        .unwrap()
+        .len();
+    assert!(log <= 80 << 20, "{log}");
+}
