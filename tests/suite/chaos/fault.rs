@@ -38,6 +38,14 @@ impl Target {
         Self::PostgresPath,
         Self::Clock,
     ];
+
+    /// Whether processes wait for it.
+    fn is_store(self) -> bool {
+        matches!(
+            self,
+            Self::Redis | Self::Postgres | Self::RedisPath | Self::PostgresPath
+        )
+    }
 }
 
 /// One kind of fault.
@@ -116,7 +124,8 @@ impl Fault {
                 (5, 20)
             }
             Self::Slow(_) | Self::Silent(_) => (10, 40),
-            Self::Deadlocks | Self::TableLocked | Self::DiskFull(_) | Self::ClockJumps(_) => (10, 30),
+            Self::TableLocked | Self::DiskFull(_) | Self::ClockJumps(_) => (10, 30),
+            Self::Deadlocks => (25, 45),
         }
     }
 }
@@ -253,7 +262,11 @@ pub fn schedule(seed: u64, seconds: u64, deck: &[Fault]) -> Vec<Planned> {
             .rev()
             .find(|other| other.lane != lane && other.at + other.lasts >= now)
             .map(|other| other.fault.target());
-        let draw = pile.iter().rposition(|fault| Some(fault.target()) != busy);
+        let may = |fault: &&Fault| Some(fault.target()) != busy;
+        // A process that dies while what it waits for is away has the most in hand.
+        let is_deadly = |fault: &&Fault| busy.is_some_and(Target::is_store) && matches!(fault, Fault::Kill(_));
+        let draw = pile.iter().rposition(|fault| may(&fault) && is_deadly(&fault));
+        let draw = draw.or_else(|| pile.iter().rposition(|fault| may(&fault)));
         let fault = pile.remove(draw.unwrap_or(pile.len() - 1));
         let (shortest, longest) = fault.lasts(seconds);
         let lasts = rng.random_range(shortest..longest);
