@@ -14,13 +14,19 @@ pub(super) const LIMIT: i64 = 1_000_000_000_000_000_000;
 /// One more than the greatest value of a limb of decimals.
 const BASE: &str = "1000000000";
 
+/// SQLite does not merge a subquery with a limit into a query with a `WHERE`. `AS MATERIALIZED` says it outright, but an
+/// SQLite before 3.35 would not open the file.
+const ONCE: &str = "LIMIT 9223372036854775807";
+
 /// Writes out every `{macro ...}`:
 ///
 /// - `{limbs amount AS x}` takes text apart into `x_1`, `x_2`, `x_3` (`{limbs x}` where the names are the same);
 /// - `{each a formula with #x AS y}` applies the formula to each limb of `x`;
 /// - `{carry x}` brings sums of limbs into range: `x_whole`, rounded down, and `x_part`, in units of 10^-18;
 /// - `{text x}` writes what was carried, with two decimals or as many as it needs;
-/// - `{micros time AS x}` counts the microseconds of a time.
+/// - `{micros time AS x}` counts the microseconds of a time;
+/// - `{once}` ends a subquery whose formulas are to be worked out once a row, and not again in each place that names
+///   them. Whoever selects from it must have a `WHERE`.
 pub(super) fn write_out(sql: &str) -> String {
     let mut written = String::with_capacity(sql.len() * 4);
     let mut parts = sql.split('{');
@@ -35,6 +41,7 @@ pub(super) fn write_out(sql: &str) -> String {
             "carry" => carry(column),
             "text" => text(column),
             "micros" => micros(formula, column),
+            "once" => ONCE.to_owned(),
             // As it stood: only a comment may hold one.
             _ => format!("{{{call}}}"),
         });

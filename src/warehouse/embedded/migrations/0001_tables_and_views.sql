@@ -1,5 +1,6 @@
 -- {...} is written out by `figures.rs`: exact arithmetic on decimal text. The comments inside the statements are for
 -- whoever looks with `.schema`. Amounts are decimal text as it was sent; times are UTC, dates the shop's own day.
+-- Only what SQLite 3.15 and DuckDB both understand: where one view does not parse, the whole file does not open.
 
 CREATE TABLE schema_migrations (
     version         INTEGER PRIMARY KEY,
@@ -147,10 +148,11 @@ WITH line AS (
                - CASE WHEN o.taxes_included = 1 THEN COALESCE(o.#total_tax - l.#tax, 0) ELSE 0 END AS shipping},
            {each o.#total_amount AS total}
     FROM counted o LEFT JOIN line_sum l ON l.shop = o.shop AND l.order_id = o.order_id
+    {once}
 ), carried AS (
     SELECT shop, order_id, name, customer_id, status, currency, local_date, source_name, item_count,
            {carry gross}, {carry discounts}, {carry tax}, {carry shipping}, {carry total}
-    FROM figure
+    FROM figure WHERE shop IS NOT NULL
 )
 SELECT shop, order_id, name, customer_id, status, currency, local_date, source_name, item_count AS units,
        {text gross}, {text discounts}, {text tax}, {text shipping}, {text total}
@@ -161,8 +163,11 @@ CREATE VIEW daily_sales AS
 -- orders came to, paid or not, less what was paid back on it: a cancelled order that was never paid stays in.
 -- orders: cancelled ones included; test and deleted orders left out. refunds: money paid back on this day, whenever it
 -- was ordered, without tax. net: gross - discounts - refunds. tax: on the day's orders less that within its refunds.
-WITH sold AS (
-    SELECT shop, currency, local_date, {limbs gross}, {limbs discounts}, {limbs tax}, {limbs shipping} FROM sales
+WITH sale AS (
+    SELECT shop, currency, local_date, gross, discounts, tax, shipping FROM sales {once}
+), sold AS (
+    SELECT shop, currency, local_date, {limbs gross}, {limbs discounts}, {limbs tax}, {limbs shipping}
+    FROM sale WHERE shop IS NOT NULL
 ), refund AS (
     SELECT r.shop, COALESCE(r.currency, o.currency) AS currency, r.local_date,
            {limbs r.amount AS amount}, {limbs COALESCE(r.tax, '0') AS tax}
