@@ -63,10 +63,14 @@ impl Greeting {
         ];
         let mut row = |name: &str, place: String, note: &str| {
             let (place, note) = (style(place).for_stderr().cyan(), style(note).for_stderr().dim());
-            lines.push(format!("  {name:<9} {place}  {note}").trim_end().to_owned());
+            lines.push(format!("  {name:<9} {place}  {note}"));
         };
         if let Some(public) = at.public {
-            row("webhooks", format!("http://{public}/webhooks/orders"), "");
+            row(
+                "webhooks",
+                format!("http://{public}/webhooks/orders"),
+                "takes signed orders",
+            );
         }
         if let Some(private) = at.private {
             row(

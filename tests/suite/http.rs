@@ -7,9 +7,18 @@ use orderstream::shopify::Keyring;
 use serde_json::Value;
 
 use crate::harness::eventually;
+use crate::harness::ground::{Ground, on_any_ground};
 use crate::harness::ingest::{ADMIN_TOKEN, API_TOKEN, SECRET, Service, Settings, event, order, sign, signed, webhook};
 use crate::harness::redis::RedisServer;
 use crate::harness::wire::{Answer, Wire, ask, get, request};
+
+on_any_ground!(
+    unbelievable_webhooks_are_refused,
+    oversized_encoded_and_misaddressed_requests_are_refused,
+    batches_are_judged_item_by_item,
+    what_is_signed_and_cannot_be_converted_is_quarantined,
+    the_private_listener_guards_its_api,
+);
 
 /// Asserts that the answer is the promised refusal.
 fn assert_refused(case: &str, answer: &Answer, status: u16, code: &str) {
@@ -29,14 +38,8 @@ fn assert_refused(case: &str, answer: &Answer, status: u16, code: &str) {
     assert!(!text.contains("personal@example.com"), "{case} repeats the body");
 }
 
-async fn entries(redis: &RedisServer) -> u64 {
-    redis.command(&["XLEN", "orders_stream"]).await
-}
-
-#[tokio::test]
-async fn unbelievable_webhooks_are_refused() {
-    let redis = RedisServer::start().await;
-    let service = Service::start(&redis).await.ready().await;
+async fn unbelievable_webhooks_are_refused(ground: Ground) {
+    let service = ground.ingest().await;
     let body = order(1);
     let good = sign(&body);
     let hex = hex::encode(&good[..32]);
@@ -67,12 +70,12 @@ async fn unbelievable_webhooks_are_refused() {
         let answer = ask(service.public, &request("POST /webhooks/orders", &headers, &body)).await;
         assert_refused(case, &answer, 401, "invalid_signature");
     }
-    assert_eq!(entries(&redis).await, 0);
+    assert_eq!(service.stored().await.0, 0);
     // Not even its absence of a body saves an unsigned request, and a signed one is taken.
     let answer = ask(service.public, &request("POST /webhooks/orders", &[], b"")).await;
     assert_refused("no body", &answer, 401, "invalid_signature");
     assert_eq!(service.webhook("w-1", &body).await.json()["status"], "accepted");
-    assert_eq!(entries(&redis).await, 1);
+    assert_eq!(service.stored().await.0, 1);
     service.stop().await;
 }
 
@@ -109,10 +112,8 @@ async fn replaced_secrets_and_tokens_count_from_the_next_request() {
     service.stop().await;
 }
 
-#[tokio::test]
-async fn oversized_encoded_and_misaddressed_requests_are_refused() {
-    let redis = RedisServer::start().await;
-    let service = Service::start(&redis).await.ready().await;
+async fn oversized_encoded_and_misaddressed_requests_are_refused(ground: Ground) {
+    let service = ground.ingest().await;
     let large = vec![b' '; 64 * 1024 + 1];
     let answer = ask(service.public, &webhook("w", &large)).await;
     assert_refused("declared", &answer, 413, "body_too_large");
@@ -145,7 +146,7 @@ async fn oversized_encoded_and_misaddressed_requests_are_refused() {
     assert_eq!(answer.header("allow"), Some("POST"));
     assert_refused("path", &get(service.public, "/webhooks").await, 404, "not_found");
     assert_refused("admin path", &get(service.public, "/metrics").await, 404, "not_found");
-    assert_eq!(entries(&redis).await, 0);
+    assert_eq!(service.stored().await.0, 0);
     service.stop().await;
 }
 
@@ -244,7 +245,7 @@ async fn slow_and_silent_peers_are_cut_off() {
         let early = tokio::time::timeout(Duration::from_millis(900), idle.rest()).await;
         assert!(early.is_err(), "an idle connection was closed at the head's limit");
     }
-    assert_eq!(entries(&redis).await, 0);
+    assert_eq!(service.stored().await.0, 0);
     service.stop().await;
 }
 
@@ -261,10 +262,8 @@ async fn idle_connections_end_at_their_own_limit() {
     service.stop().await;
 }
 
-#[tokio::test]
-async fn batches_are_judged_item_by_item() {
-    let redis = RedisServer::start().await;
-    let service = Service::start(&redis).await.ready().await;
+async fn batches_are_judged_item_by_item(ground: Ground) {
+    let service = ground.ingest().await;
     let bare = request("POST /events/batch", &[], b"[]");
     let answer = ask(service.public, &bare).await;
     assert_refused("no token", &answer, 401, "invalid_token");
@@ -294,7 +293,7 @@ async fn batches_are_judged_item_by_item() {
     let again = service.batch("/events/batch", mixed.as_bytes()).await.json();
     assert_eq!(again["results"][0]["status"], "duplicate");
     assert_eq!(again["results"][0]["stream_id"], json["results"][0]["stream_id"]);
-    assert_eq!(entries(&redis).await, 2);
+    assert_eq!(service.stored().await.0, 2);
 
     let all_bad = service
         .batch("/events/batch", format!("{bad}\n{{broken\n").as_bytes())
@@ -310,12 +309,12 @@ async fn batches_are_judged_item_by_item() {
     let many = format!("[{}]", vec!["1"; 1001].join(","));
     let many = service.batch("/events/batch", many.as_bytes()).await;
     assert_refused("too many", &many, 413, "batch_too_large");
-    assert_eq!(entries(&redis).await, 2);
+    assert_eq!(service.stored().await.0, 2);
 
     let atomic = format!("{}\n{bad}\n", event("e-4"));
     let atomic = service.batch("/events/batch?atomic=true", atomic.as_bytes()).await;
     assert_refused("atomic", &atomic, 422, "atomic_batch_refused");
-    assert_eq!(entries(&redis).await, 2);
+    assert_eq!(service.stored().await.0, 2);
     let atomic = format!("{}\n{}\n", event("e-4"), event("e-5"));
     assert_eq!(
         service
@@ -324,7 +323,7 @@ async fn batches_are_judged_item_by_item() {
             .status,
         200
     );
-    assert_eq!(entries(&redis).await, 4);
+    assert_eq!(service.stored().await.0, 4);
 
     let other = event("e-6").replace("1001", "1002");
     let twice = format!("{}\n{}\n{other}\n", event("e-6"), event("e-6"));
@@ -336,10 +335,8 @@ async fn batches_are_judged_item_by_item() {
     service.stop().await;
 }
 
-#[tokio::test]
-async fn what_is_signed_and_cannot_be_converted_is_quarantined() {
-    let redis = RedisServer::start().await;
-    let service = Service::start(&redis).await.ready().await;
+async fn what_is_signed_and_cannot_be_converted_is_quarantined(ground: Ground) {
+    let service = ground.ingest().await;
     let cases: [(&str, &[u8]); 4] = [
         ("orders/create", b""),
         ("orders/create", b"{\"id\": 1}"),
@@ -360,16 +357,12 @@ async fn what_is_signed_and_cannot_be_converted_is_quarantined() {
     assert_eq!(service.webhook("w-1", &order(1)).await.json()["status"], "duplicate");
     assert_eq!(service.webhook("w-1", &order(2)).await.json()["status"], "quarantined");
     assert_eq!(service.webhook("w-1", &order(3)).await.json()["status"], "quarantined");
-    assert_eq!(entries(&redis).await, 1);
-    let letters: u64 = redis.command(&["XLEN", "dead_letters"]).await;
-    assert_eq!(letters, 6);
+    assert_eq!(service.stored().await, (1, 6));
     service.stop().await;
 }
 
-#[tokio::test]
-async fn the_private_listener_guards_its_api() {
-    let redis = RedisServer::start().await;
-    let service = Service::start(&redis).await.ready().await;
+async fn the_private_listener_guards_its_api(ground: Ground) {
+    let service = ground.ingest().await;
     let ask_as = async |host: &str, token: Option<&str>, path: &str| {
         let authorization = token
             .map(|token| format!("authorization: Bearer {token}\r\n"))

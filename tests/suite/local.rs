@@ -5,7 +5,7 @@ mod killed;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::local::{Local, is_settled};
+use crate::harness::local::Local;
 use crate::harness::service::{SECRET, Service};
 use crate::harness::site::PATIENCE;
 
@@ -40,7 +40,7 @@ async fn a_first_order_needs_nothing_but_the_line_that_is_printed() {
     assert_eq!(local.sql("SELECT count(*) FROM orders"), ["25"]);
     let sales: i64 = local.sql("SELECT sum(orders) FROM daily_sales")[0].parse().unwrap();
     assert_eq!(sales, 25);
-    let report = is_settled(&service).await;
+    let report = service.settled(25).await;
     assert_eq!((&report["dead_letters"], &report["consumers"]), (&0.into(), &1.into()));
     let metrics = service
         .get(&service.admin_url("/metrics"))
@@ -106,7 +106,7 @@ async fn each_store_may_be_a_server_or_a_file() {
     let on_postgres = Service::start("run", &local.settings().with("DATABASE_URL", &site.database_url())).await;
     assert_eq!(on_postgres.deliver_order(2).await, Some(200));
     site.has_rows(1).await;
-    is_settled(&on_postgres).await;
+    on_postgres.settled(1).await;
     assert!(!local.data_dir().join("warehouse.db").exists());
 }
 

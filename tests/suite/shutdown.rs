@@ -9,15 +9,20 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::eventually;
+use crate::harness::ground::{Place, in_any_place};
 use crate::harness::postgres::Database;
 use crate::harness::redis::RedisServer;
 use crate::harness::service::{SECRET, Service, event};
 use crate::harness::site::{PATIENCE, Site, Store};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sigterm_under_load_loses_nothing() {
-    let site = Site::new().await;
-    let mut service = Service::start("run", &site.settings()).await;
+in_any_place!(
+    sigterm_under_load_loses_nothing,
+    readiness_goes_first_and_a_second_signal_ends_it_at_once,
+    a_taken_port_is_said_and_ends_with_69,
+);
+
+async fn sigterm_under_load_loses_nothing(place: impl Place) {
+    let mut service = Service::start("run", &place.settings()).await;
     let (next, taken) = (AtomicU64::new(1), Mutex::new(BTreeSet::new()));
     // Each client goes on until nobody answers any more.
     let client = async || {
@@ -43,26 +48,26 @@ async fn sigterm_under_load_loses_nothing() {
     futures_util::future::join(clients, stopper).await;
     assert!(service.ended(PATIENCE).await.success(), "{}", service.stderr());
 
-    let _again = Service::start("run", &site.settings()).await;
+    let again = Service::start("run", &place.settings()).await;
     let taken = taken.into_inner().unwrap();
-    eventually("every 200 is in the warehouse", PATIENCE, async || {
-        let loaded = site.sql("SELECT order_id FROM orderstream.orders");
-        let loaded: BTreeSet<u64> = loaded.lines().map(|id| id.parse().unwrap()).collect();
-        taken.is_subset(&loaded).then_some(())
-    })
-    .await;
-    site.is_settled().await;
-    assert_eq!(site.dead_letters().await, 0);
+    let report = again.settled(taken.len() as u64).await;
+    assert_eq!(report["dead_letters"], 0);
+    let loaded = place.query("SELECT order_id FROM {}orders");
+    let loaded: BTreeSet<u64> = loaded.iter().map(|id| id.parse().unwrap()).collect();
+    let missing: Vec<_> = taken.difference(&loaded).copied().collect();
+    assert!(missing.is_empty(), "answered with 200 and lost: {missing:?}");
+    assert_eq!(
+        place.query("SELECT count(*) FROM {}order_events"),
+        [loaded.len().to_string()]
+    );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn readiness_goes_first_and_a_second_signal_ends_it_at_once() {
-    let site = Site::new().await;
-    let settings = site
+async fn readiness_goes_first_and_a_second_signal_ends_it_at_once(place: impl Place) {
+    let settings = place
         .settings()
         .with("ORDERSTREAM_DRAIN_DELAY", "5m")
         .with("ORDERSTREAM_SHUTDOWN_GRACE", "10m");
-    let mut service = Service::start("serve", &settings).await;
+    let mut service = Service::start("run", &settings).await;
     let ready = async || Some(service.get(&service.url("/readyz")).await.ok()?.status().as_u16());
     eventually("it is ready", PATIENCE, async || (ready().await? == 200).then_some(())).await;
 
@@ -111,14 +116,12 @@ async fn what_is_left_is_said_with_its_place() {
     assert_eq!(site.pending().await, Some(3));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_taken_port_is_said_and_ends_with_69() {
-    let site = Site::new().await;
+async fn a_taken_port_is_said_and_ends_with_69(place: impl Place) {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let mut program = Command::new(env!("CARGO_BIN_EXE_orderstream"));
-    program.arg("serve");
-    let mut service = Service::spawn(program, &site.settings().with("ORDERSTREAM_LISTEN_ADDR", &addr));
+    program.arg("run");
+    let mut service = Service::spawn(program, &place.settings().with("ORDERSTREAM_LISTEN_ADDR", &addr));
     assert_eq!(service.ended(PATIENCE).await.code(), Some(69));
     eventually("it says why", Duration::from_secs(10), async || {
         let log = service.stderr();

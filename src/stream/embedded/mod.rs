@@ -159,8 +159,12 @@ impl File {
         asked.remove(&(group.to_owned(), consumer.to_owned()));
     }
 
-    /// Says that a group had to be made again.
+    /// Says that a group had to be made again; the first one of an empty file is no loss.
     fn group_was_missing(&self, group: &str) {
+        if self.standing.borrow().length == 0 {
+            tracing::info!(group, "the consumer group is created");
+            return;
+        }
         tracing::warn!(group, "the consumer group was missing: created at 0");
         let stream = ServiceLabels {
             service: Service::Stream,

@@ -1,6 +1,7 @@
 //! The ingest side in this process, composed as `serve` does it: over a real Redis, on real sockets.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use orderstream::metrics::Metrics;
 use orderstream::shopify::Keyring;
 use orderstream::shutdown::Roles;
 use orderstream::stream::Stream;
+use orderstream::stream::embedded::EmbeddedStream;
 use orderstream::stream::redis::RedisStream;
 use sha2::Sha256;
 use tokio::net::TcpListener;
@@ -41,11 +43,31 @@ pub struct Settings {
     pub appender: AppenderConfig,
     pub stream: StreamConfig,
     pub redis: RedisConfig,
+    /// The stream is in this file, and Redis is not asked.
+    pub file: Option<PathBuf>,
     pub health: HealthConfig,
 }
 
 impl Settings {
     pub fn new(redis: &RedisServer) -> Self {
+        Self::with(redis.config())
+    }
+
+    pub fn in_file(path: PathBuf) -> Self {
+        let nobody = RedisConfig {
+            url: "unix:///nonexistent".into(),
+            ca_file: None,
+            pool_size: 1,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(1),
+        };
+        Self {
+            file: Some(path),
+            ..Self::with(nobody)
+        }
+    }
+
+    fn with(redis: RedisConfig) -> Self {
         Self {
             public: PublicConfig {
                 addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -71,8 +93,9 @@ impl Settings {
             stream: stream_config(),
             redis: RedisConfig {
                 response_timeout: Duration::from_secs(2),
-                ..redis.config()
+                ..redis
             },
+            file: None,
             health: health_config(),
         }
     }
@@ -105,6 +128,7 @@ pub struct Service {
     pub public: SocketAddr,
     pub admin: SocketAddr,
     pub metrics: Metrics,
+    pub stream: Arc<dyn Stream>,
     pub doors: Doors,
     pub draining: CancellationToken,
     roles: Roles,
@@ -119,8 +143,10 @@ impl Service {
 
     pub async fn start_with(settings: Settings) -> Self {
         let metrics = Metrics::new();
-        let stream: Arc<dyn Stream> =
-            Arc::new(RedisStream::new(&settings.redis, &settings.stream, metrics.clone()).unwrap());
+        let stream: Arc<dyn Stream> = match &settings.file {
+            Some(file) => Arc::new(EmbeddedStream::open(file, &settings.stream, None, metrics.clone()).unwrap()),
+            None => Arc::new(RedisStream::new(&settings.redis, &settings.stream, metrics.clone()).unwrap()),
+        };
         let roles = Roles::new();
         let dedupe = settings.stream.dedupe_window.is_some();
         let appender = Appender::start(&*stream, &settings.appender, dedupe, &metrics, &roles);
@@ -131,7 +157,7 @@ impl Service {
             retain_acked: settings.stream.retain_acked,
         };
         let appends = appender.appends().clone();
-        let health = Health::start(stream, thresholds, appends, metrics.clone(), &roles);
+        let health = Health::start(Arc::clone(&stream), thresholds, appends, metrics.clone(), &roles);
         let doors = Doors {
             keyring: Arc::new(ArcSwapOption::from_pointee(Keyring::new(&[SECRET.into()]).unwrap())),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),
@@ -143,6 +169,7 @@ impl Service {
             public: public.local_addr().unwrap(),
             admin: admin.local_addr().unwrap(),
             metrics: metrics.clone(),
+            stream,
             doors: doors.clone(),
             draining: draining.clone(),
             roles,
@@ -174,6 +201,12 @@ impl Service {
             .spawn(async move { http::serve_public(public, state, &settings.public, &metrics, stop).await });
         service.served.spawn(http::serve_admin(admin, private, listeners));
         service
+    }
+
+    /// Entries in the stream, and in the dead letters.
+    pub async fn stored(&self) -> (u64, u64) {
+        let report = self.stream.report().await.unwrap();
+        (report.length, report.dead_letters)
     }
 
     /// Waits until it takes webhooks.

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use rusqlite::{Connection, OpenFlags};
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::eventually;
-use super::service::{Service, Settings};
+use super::service::Settings;
 use super::site::PATIENCE;
 
 /// The folder that processes are started in; their data folder is the default below it.
@@ -81,15 +80,6 @@ impl Local {
         })
         .await;
     }
-}
-
-/// Waits until everything is read and acked, as the process itself says; answers its report then.
-pub async fn is_settled(service: &Service) -> Value {
-    eventually("nothing is unread or pending", PATIENCE, async || {
-        let report: Value = service.get(&service.url("/health")).await.ok()?.json().await.ok()?;
-        (report["lag"] == 0 && report["pending_count"] == 0).then_some(report)
-    })
-    .await
 }
 
 fn show(value: rusqlite::types::Value) -> String {

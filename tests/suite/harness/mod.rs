@@ -1,6 +1,7 @@
 //! What the tests stand on: real servers, the real binary, and waiting with a deadline.
 
 pub mod embedded;
+pub mod ground;
 pub mod ingest;
 pub mod link;
 pub mod local;

@@ -219,6 +219,17 @@ impl Service {
         self.client.get(url).send().await
     }
 
+    /// Waits until the stream holds `entries` or more and all are acked, as the process itself says; answers its report.
+    /// (A report may be a second old: without the number it could be from before they came.)
+    pub async fn settled(&self, entries: u64) -> Value {
+        eventually("nothing is unread or pending", super::site::PATIENCE, async || {
+            let report: Value = self.get(&self.url("/health")).await.ok()?.json().await.ok()?;
+            let stored = report["stream_length"].as_u64()? >= entries;
+            (stored && report["lag"] == 0 && report["pending_count"] == 0).then_some(report)
+        })
+        .await
+    }
+
     /// Delivers a webhook as Shopify does. `Err` where there was no answer.
     pub async fn deliver(&self, topic: &str, webhook_id: &str, body: &[u8]) -> reqwest::Result<reqwest::Response> {
         let request = webhook(&self.client, &self.url(""), topic, webhook_id, body);

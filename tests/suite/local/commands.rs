@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::local::{Local, is_settled};
+use crate::harness::local::Local;
 use crate::harness::service::Service;
 use crate::harness::site::PATIENCE;
 
@@ -28,7 +28,7 @@ async fn status_asks_the_owner_or_the_file() {
     let mut service = Service::start("run", &local.bare()).await;
     local.succeeds(&["send", "--json", "--count", "7"]);
     local.has_rows(7).await;
-    is_settled(&service).await;
+    service.settled(7).await;
     let report = |text: String| serde_json::from_str::<Value>(&text).unwrap();
     let asked = report(local.succeeds(&["status", "--json"]));
     assert_eq!(

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::future::{join, join_all};
 
 use crate::harness::eventually;
-use crate::harness::local::{Local, is_settled};
+use crate::harness::local::Local;
 use crate::harness::service::Service;
 use crate::harness::site::PATIENCE;
 
@@ -64,7 +64,7 @@ async fn at_any_moment_and_started_again() {
     }
     let sent = next.load(Ordering::Relaxed) - 1;
     local.has_rows(usize::try_from(sent).unwrap()).await;
-    let report = is_settled(&service).await;
+    let report = service.settled(sent).await;
     assert_eq!(report["dead_letters"], 0);
     let orders: BTreeSet<u64> = local
         .sql("SELECT order_id FROM orders")
