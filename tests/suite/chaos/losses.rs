@@ -1,7 +1,12 @@
 //! What the store itself loses is a class of its own: the service cannot bring it back, and must say how much it is.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,10 +14,12 @@ use super::clients::Crowd;
 use super::ends;
 use super::given;
 use super::journal::{self, Journal};
-use super::oracle::judge;
+use super::oracle::{Ends, judge};
 use super::plant::Process;
 use super::report::{FaultLog, Outcome};
+use super::sqlite;
 use crate::harness::eventually;
+use crate::harness::service::Settings;
 use crate::harness::site::{PATIENCE, Site};
 
 const LOST: &str = "orderstream_entries_lost_total";
@@ -60,6 +67,105 @@ async fn what_flushall_takes_is_reported() {
         verdict: judge(&stories, &ends),
         stories,
         reported: serve.figure(LOST).await,
+        signs: Vec::new(),
+    }
+    .conclude();
+}
+
+/// What happens to a file while nobody has it open.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Truncated,
+    Flipped,
+    Overwritten,
+}
+
+impl Damage {
+    fn hit(self, victim: &Path, seed: u64) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut bytes = std::fs::read(victim).unwrap();
+        let end = bytes.len();
+        match self {
+            Self::Truncated => bytes.truncate(rng.random_range(end / 4..end / 2)),
+            Self::Flipped => {
+                for _ in 0..4 {
+                    bytes[rng.random_range(0..end)] ^= 1 << rng.random_range(0..8);
+                }
+            }
+            Self::Overwritten => rng.fill(&mut bytes[..end / 3]),
+        }
+        std::fs::write(victim, bytes).unwrap();
+        eprintln!("{self:?}: {} of {end} bytes", victim.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_truncated_stream_loses_is_reported() {
+    stream_is(Damage::Truncated).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_flipped_stream_loses_is_reported() {
+    stream_is(Damage::Flipped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_overwritten_stream_loses_is_reported() {
+    stream_is(Damage::Overwritten).await;
+}
+
+/// What a killed process confirmed last stands in SQLite's log; what is older stands in the file.
+async fn stream_is(damage: Damage) {
+    for in_log in [true, false] {
+        stream_is_where(damage, in_log).await;
+    }
+}
+
+/// A backlog that the warehouse does not take yet is there when the file, or its log, is damaged.
+async fn stream_is_where(damage: Damage, in_log: bool) {
+    let seed = given("ORDERSTREAM_CHAOS_SEED", 1);
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    let settings = Settings::embedded()
+        .with("ORDERSTREAM_DATA_DIR", files.to_str().unwrap())
+        .with("ORDERSTREAM_KEEP_RAW", "full");
+    let run = Process::start("run", settings).await;
+    let book = folder.path().join("journal");
+    let doors = vec![run.door().await];
+    let crowd = Arc::new(Crowd::new(seed, doors, None, Journal::create(&book)));
+    let stream = files.join("stream.db");
+
+    let lock = rusqlite::Connection::open(files.join("warehouse.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    send(&crowd).await;
+    let hit = async {
+        if in_log {
+            damage.hit(&stream.with_extension("db-wal"), seed);
+        } else {
+            sqlite::fold(&stream);
+            damage.hit(&stream, seed);
+        }
+    };
+    run.without(Signal::SIGKILL, hit).await;
+    drop(lock);
+    send(&crowd).await;
+    eventually("all that is left is read and acked", PATIENCE, async || {
+        sqlite::is_read_and_acked(&stream).then_some(())
+    })
+    .await;
+    let stories = journal::read(&book);
+    let ends = Ends {
+        letters: sqlite::letters(&stream),
+        ..sqlite::warehouse(&files.join("warehouse.db"))
+    };
+    Outcome {
+        title: "A damaged stream",
+        seed,
+        log: FaultLog::new(),
+        seen: crowd.seen(),
+        verdict: judge(&stories, &ends),
+        stories,
+        reported: run.figure(LOST).await,
         signs: Vec::new(),
     }
     .conclude();

@@ -105,29 +105,31 @@ impl Process {
 
     /// One of the faults of a process.
     pub async fn suffer(&self, fault: Fault, lasts: Duration) {
-        if matches!(fault, Fault::Kill(_)) {
-            return self.without(sleep(lasts)).await;
+        match fault {
+            Fault::Stop(_) => {
+                self.calm.turn();
+                let service = self.service.lock().await;
+                service.signal(Signal::SIGSTOP);
+                sleep(lasts).await;
+                service.signal(Signal::SIGCONT);
+                self.calm.turn();
+            }
+            Fault::Terminate(_) => self.without(Signal::SIGTERM, sleep(lasts)).await,
+            _ => self.without(Signal::SIGKILL, sleep(lasts)).await,
         }
-        self.calm.turn();
-        let mut service = self.service.lock().await;
-        if matches!(fault, Fault::Stop(_)) {
-            service.signal(Signal::SIGSTOP);
-            sleep(lasts).await;
-            service.signal(Signal::SIGCONT);
-        } else {
-            service.signal(Signal::SIGTERM);
-            let status = service.ended(PATIENCE).await;
-            assert!(status.success(), "{} ended with {status} after SIGTERM", self.command);
-            *service = Service::start(self.command, &self.settings).await;
-        }
-        self.calm.turn();
     }
 
-    /// SIGKILL, and a new start after something else was done.
-    pub async fn without<T>(&self, something: impl Future<Output = T>) -> T {
+    /// Ends it by that signal, and starts it again after something else was done.
+    pub async fn without<T>(&self, signal: Signal, something: impl Future<Output = T>) -> T {
         self.calm.turn();
         let mut service = self.service.lock().await;
-        service.kill();
+        service.signal(signal);
+        let status = service.ended(PATIENCE).await;
+        assert!(
+            status.success() || signal == Signal::SIGKILL,
+            "{} ended with {status} after {signal}",
+            self.command
+        );
         let done = something.await;
         *service = Service::start(self.command, &self.settings).await;
         self.calm.turn();

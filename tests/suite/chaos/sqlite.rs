@@ -26,6 +26,14 @@ fn all<T>(file: &Path, sql: &str, read: impl Fn(&Row<'_>) -> rusqlite::Result<T>
     rows.map(Result::unwrap).collect()
 }
 
+/// Moves what stands in a file's log into the file.
+pub fn fold(file: &Path) {
+    let connection = Connection::open(file).unwrap();
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+}
+
 /// Whether the one group of a stream has nothing left to do.
 pub fn is_read_and_acked(stream: &Path) -> bool {
     open(stream).is_ok_and(|stream| stream.query_row(BACKLOG, [], |row| row.get(0)).unwrap_or(false))
