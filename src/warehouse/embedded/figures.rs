@@ -129,3 +129,82 @@ fn micros(time: &str, column: &str) -> String {
     let rest = format!("CAST(substr(substr(CAST({time} AS TEXT), 21) || '000000', 1, 6) AS BIGINT)");
     format!("({seconds}) * 1000000 + {rest} AS {column}")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rusqlite::Connection;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    /// The sum of amount times quantity, as a view works it out.
+    fn total(lines: &[(String, i64)]) -> String {
+        let file = Connection::open_in_memory().unwrap();
+        file.execute_batch("CREATE TABLE line (amount TEXT, qty INTEGER)")
+            .unwrap();
+        for line in lines {
+            file.execute("INSERT INTO line VALUES (?1, ?2)", (&line.0, line.1))
+                .unwrap();
+        }
+        let sql = write_out(
+            "WITH l AS (SELECT qty, {limbs amount} FROM line), \
+             f AS (SELECT {each sum(#amount * qty) AS total} FROM l {once}), \
+             c AS (SELECT {carry total} FROM f WHERE total_1 IS NOT NULL) SELECT {text total} FROM c",
+        );
+        file.query_row(&sql, (), |row| row.get(0)).unwrap()
+    }
+
+    /// In units of 10^-18.
+    fn units(text: &str) -> i128 {
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        format!("{whole}{part:0<18}").parse().unwrap()
+    }
+
+    #[test]
+    fn totals_are_written_as_money() {
+        for (amounts, expected) in [
+            (&["5900"][..], "5900.00"),
+            (&["0.10"], "0.10"),
+            (&["0.1", "0.2"], "0.30"),
+            (&["-0.50"], "-0.50"),
+            (&["-0.50", "0.25"], "-0.25"),
+            (&["1", "-0.000000000000000001"], "0.999999999999999999"),
+            (&["-1", "0.000000000000000001"], "-0.999999999999999999"),
+            (&["-1", "1"], "0.00"),
+            (&["0.30000000000000004"], "0.30000000000000004"),
+            (
+                &["999999999999999999.99", "999999999999999999.99"],
+                "1999999999999999999.98",
+            ),
+        ] {
+            let lines: Vec<(String, i64)> = amounts.iter().map(|amount| ((*amount).to_owned(), 1)).collect();
+            assert_eq!(total(&lines), expected, "{amounts:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn totals_are_exact(lines in prop::collection::vec((-1_000_000_000_000..1_000_000_000_000_i64, 0..19_u32, 0..1000_i64), 1..50)) {
+            let lines: Vec<(String, i64)> = lines
+                .into_iter()
+                .map(|(digits, scale, qty)| (rust_decimal::Decimal::new(digits, scale).to_string(), qty))
+                .collect();
+            let expected: i128 = lines.iter().map(|(amount, qty)| units(amount) * i128::from(*qty)).sum();
+            prop_assert_eq!(units(&total(&lines)), expected);
+        }
+
+        #[test]
+        fn times_differ_by_what_lies_between(a in 0..253_402_300_799_999_999_i64, b in 0..253_402_300_799_999_999_i64) {
+            let text = |micros: i64| {
+                let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).unwrap();
+                let (hour, minute, second, micro) = at.to_hms_micro();
+                format!("{}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z", at.date())
+            };
+            let sql = write_out("SELECT a - b FROM (SELECT {micros ?1 AS a}, {micros ?2 AS b})");
+            let file = Connection::open_in_memory().unwrap();
+            let found: i64 = file.query_row(&sql, (text(a), text(b)), |row| row.get(0)).unwrap();
+            prop_assert_eq!(found, a - b);
+        }
+    }
+}
