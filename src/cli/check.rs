@@ -1,4 +1,4 @@
-//! `check`: validates the whole configuration and reaches every service. Changes nothing but a probe key in the stream,
+//! `check`: validates the whole configuration and reaches every service. Changes nothing but a probe key in Redis,
 //! and makes the data folder where that is needed and missing.
 
 mod embedded;

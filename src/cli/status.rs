@@ -51,7 +51,9 @@ async fn embedded(config: &Config) -> Result<Found, Failure> {
     }
     match enter(config, "status").await? {
         Access::Ours(folder) => {
-            let stream = EmbeddedStream::open(&folder.file(folder::STREAM)?, &config.stream, None, Metrics::new())?;
+            let file = folder.file(folder::STREAM)?;
+            EmbeddedStream::look_over(&file)?;
+            let stream = EmbeddedStream::open(&file, &config.stream, None, Metrics::new())?;
             look(&stream, config).await
         }
         Access::Theirs(_, admin) => Ok((instance::report(admin).await?, Vec::new())),

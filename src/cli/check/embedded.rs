@@ -5,8 +5,6 @@ use crate::cli::embedded::{Access, enter};
 use crate::cli::{Exit, Failure, instance};
 use crate::config::Config;
 use crate::folder::{self, Folder};
-use crate::metrics::Metrics;
-use crate::stream::Stream;
 use crate::stream::embedded::EmbeddedStream;
 use crate::warehouse::Warehouse;
 use crate::warehouse::embedded::EmbeddedWarehouse;
@@ -27,7 +25,7 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
     let place = folder.path().display();
     let mut found = vec![judged("data folder", Ok(format!("{place} is free, and takes files")))];
     if config.redis.is_none() {
-        found.push(judged("embedded stream", stream(config, &folder).await));
+        found.push(judged("embedded stream", stream(&folder)));
     }
     if config.database.is_none() {
         found.push(judged("embedded warehouse", warehouse(&folder).await));
@@ -35,14 +33,12 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
     found
 }
 
-async fn stream(config: &Config, folder: &Folder) -> Result<String, Failure> {
+fn stream(folder: &Folder) -> Result<String, Failure> {
     let Some(file) = folder.existing(folder::STREAM) else {
         return Ok(made_later(folder::STREAM));
     };
-    let stream = EmbeddedStream::open(&file, &config.stream, None, Metrics::new())?;
-    let server = stream.inspect().await?;
-    stream.confirm_writable().await?;
-    Ok(format!("{} at {}, takes writes", server.product, server.address))
+    EmbeddedStream::look_over(&file)?;
+    Ok(format!("{} is sound", file.display()))
 }
 
 async fn warehouse(folder: &Folder) -> Result<String, Failure> {

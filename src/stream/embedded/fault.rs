@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Owned,
     #[error("the file's tables are not what they were made as")]
     Tables,
+    #[error("commits that were confirmed are missing from the file")]
+    Behind,
     #[error("{file}: {source}", file = .file.display())]
     Io { file: PathBuf, source: std::io::Error },
 }
@@ -32,7 +34,7 @@ impl Fault {
     pub(super) fn is_damage(&self) -> bool {
         match self {
             Self::Sql(error) => is_damage(error),
-            Self::Tables => true,
+            Self::Tables | Self::Behind => true,
             Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Io { .. } => false,
         }
     }
@@ -41,7 +43,7 @@ impl Fault {
     pub(super) fn stream_error(&self, path: &Path) -> StreamError {
         match self {
             Self::Sql(error) => stream_error(path, error),
-            Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Tables => {
+            Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Tables | Self::Behind => {
                 StreamError::Unusable(format!("{}: {self}", path.display()))
             }
             Self::Io { .. } => StreamError::Denied(self.to_string()),

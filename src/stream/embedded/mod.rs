@@ -15,6 +15,7 @@ mod encoding;
 mod fault;
 mod group;
 mod letters;
+mod look;
 mod range;
 mod reader;
 mod reading;

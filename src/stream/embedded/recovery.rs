@@ -52,7 +52,7 @@ pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: 
 
 /// A file that is older than its tally was replaced, or has lost commits that had been confirmed.
 fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result<Opened, Fault> {
-    let commit: i64 = connection.query_row(COMMIT, [], |row| row.get(0))?;
+    let commit = commit(&connection)?;
     let Some(tally) = tally.filter(|tally| tally.commit > commit) else {
         return Ok(Opened { connection, lost: 0 });
     };
@@ -63,6 +63,11 @@ fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result
         "the file is older than what was confirmed from it: commits are missing, or it was put in the place of another"
     );
     Ok(Opened { connection, lost })
+}
+
+/// Number of the file's last commit.
+pub(super) fn commit(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row(COMMIT, [], |row| row.get(0))
 }
 
 fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Result<Opened, Fault> {

@@ -69,19 +69,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let is_new = tables == 0;
-    if !is_new && application != APPLICATION {
-        return Err(Fault::Foreign);
-    }
-    if version > VERSION {
-        return Err(Fault::Newer(version));
-    }
-    if !is_new {
-        check_tables(&connection)?;
-    }
+    let is_new = recognize(&connection)?;
     if is_new {
         connection.execute_batch(NEW_FILE)?;
     }
@@ -99,6 +87,24 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
         transaction.commit()?;
     }
     Ok(connection)
+}
+
+/// Whether the file is new, and else one that this release can use.
+pub(super) fn recognize(connection: &Connection) -> Result<bool, Fault> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let is_new = tables == 0;
+    if !is_new && application != APPLICATION {
+        return Err(Fault::Foreign);
+    }
+    if version > VERSION {
+        return Err(Fault::Newer(version));
+    }
+    if !is_new {
+        check_tables(connection)?;
+    }
+    Ok(is_new)
 }
 
 /// What `sqlite_schema` says of our tables is damaged like anything else: what it then leads to must not be taken for a

@@ -80,27 +80,45 @@ async fn check_looks_at_the_folder_and_its_files() {
     service.signal(Signal::SIGTERM);
     assert!(service.ended(PATIENCE).await.success());
     let stopped = local.succeeds(&["check"]);
-    assert!(stopped.contains("✓ embedded stream: embedded "), "{stopped}");
+    assert!(stopped.contains("✓ embedded stream: "), "{stopped}");
     assert!(
         stopped.contains("✓ embedded warehouse: ") && stopped.contains("version"),
         "{stopped}"
     );
 
-    std::fs::write(
-        local.data_dir().join("stream.db"),
-        "not a database, and long enough to be told from an empty one",
-    )
-    .unwrap();
-    let (code, said) = fails(&local, &["check"]);
-    assert!(
-        matches!(code, Some(69 | 78)) && said.contains("✗ embedded stream: "),
-        "{code:?} {said}"
-    );
     for purpose in ["serve", "work"] {
         let (code, said) = fails(&local, &["check", purpose]);
         assert_eq!(code, Some(78), "{said}");
         assert!(said.contains("REDIS_URL: not set"), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_stream_is_left_to_the_process_that_runs_on_it() {
+    let local = Local::new();
+    let mut service = Service::start("run", &local.bare()).await;
+    local.succeeds(&["send", "--json", "--count", "3"]);
+    local.has_rows(3).await;
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended(PATIENCE).await.success());
+    let file = local.data_dir().join("stream.db");
+    let damaged = [b"no database, ".as_slice(), &std::fs::read(&file).unwrap()[13..]].concat();
+    std::fs::write(&file, &damaged).unwrap();
+
+    for (args, mark) in [(&["check"][..], "✗ embedded stream: "), (&["status"], "is damaged")] {
+        let (code, said) = fails(&local, args);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(
+            said.contains(mark) && said.contains("`orderstream run` sets it aside"),
+            "{said}"
+        );
+    }
+    assert!(std::fs::read(&file).unwrap() == damaged, "looking changes nothing");
+
+    let service = Service::start("run", &local.bare()).await;
+    service.says("a damaged file was set aside").await;
+    local.succeeds(&["send", "--json"]);
+    local.has_rows(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
