@@ -248,8 +248,22 @@ pub struct RedisConfig {
     pub pool_size: usize,
     /// Bound on connecting.
     pub connect_timeout: Duration,
-    /// Bound on one command's or flush's answer.
+    /// Bound on one command's or flush's answer, its proof of durability included.
     pub response_timeout: Duration,
+    /// What a confirmed append must survive.
+    pub durability: Durability,
+}
+
+/// `ORDERSTREAM_DURABILITY`: what the stream has proven before an append is confirmed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It has the append; what that survives is up to its settings.
+    #[default]
+    Received,
+    /// Its append-only file is synced.
+    Fsynced,
+    /// So many replicas have it too; at least 1.
+    Replicated(u32),
 }
 
 /// The appender.

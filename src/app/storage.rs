@@ -7,12 +7,12 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::{Addresses, AppError};
-use crate::config::{Config, Purpose};
+use crate::config::{Config, Durability, Purpose, RedisConfig};
 use crate::folder::{self, Folder, FolderError};
 use crate::metrics::Metrics;
-use crate::stream::Stream;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
+use crate::stream::{Stream, StreamError};
 use crate::warehouse::Warehouse;
 use crate::warehouse::embedded::EmbeddedWarehouse;
 use crate::warehouse::postgres::PostgresWarehouse;
@@ -45,6 +45,9 @@ impl Storage {
                 Arc::new(EmbeddedStream::open(&file, &config.stream, None, metrics.clone())?)
             }
         };
+        if purpose.ingests() {
+            refuse_unusable(config, &*stream).await?;
+        }
         let mut postgres = None;
         let warehouse: Option<Arc<dyn Warehouse>> = match &config.database {
             _ if !purpose.works() => None,
@@ -85,5 +88,18 @@ async fn taken<'a>(
     match folder {
         Some(folder) => Ok(folder),
         None => Ok(folder.insert(Folder::own(&config.data_dir, purpose.name()).await?)),
+    }
+}
+
+/// Refuses a server that can never be as durable as is asked for. One that is away is waited for, and asked when it is
+/// back.
+async fn refuse_unusable(config: &Config, stream: &dyn Stream) -> Result<(), StreamError> {
+    let asks = |redis: &RedisConfig| redis.durability != Durability::Received;
+    if !config.redis.as_ref().is_some_and(asks) {
+        return Ok(());
+    }
+    match stream.inspect().await {
+        Err(error @ StreamError::Unusable(_)) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }

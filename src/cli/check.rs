@@ -169,7 +169,7 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
         }
         Err(error) => {
             let (verdict, remedy) = match &error {
-                StreamError::Unreachable { .. } | StreamError::Timeout { .. } => {
+                StreamError::Unreachable { .. } | StreamError::Timeout { .. } | StreamError::Unconfirmed(_) => {
                     (Verdict::Unavailable, "start the server, or correct REDIS_URL")
                 }
                 StreamError::Refused { .. } => (Verdict::Unavailable, "wait, or see to the server as it says"),
@@ -181,7 +181,10 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
                     Verdict::Misconfigured,
                     "correct user and password in REDIS_URL, or grant the user these rights",
                 ),
-                StreamError::Unusable(_) => (Verdict::Misconfigured, "correct REDIS_URL or the names of the streams"),
+                StreamError::Unusable(_) => (
+                    Verdict::Misconfigured,
+                    "see to it as it says: the server's settings, REDIS_URL, or the names of the streams",
+                ),
             };
             vec![Finding::new("redis", verdict, error.to_string()).remedy(remedy)]
         }

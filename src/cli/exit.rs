@@ -115,6 +115,7 @@ fn of_stream(error: &StreamError) -> Exit {
     match error {
         StreamError::Unreachable { .. }
         | StreamError::Timeout { .. }
+        | StreamError::Unconfirmed(_)
         | StreamError::Refused { .. }
         | StreamError::Full(_) => Exit::Unavailable,
         StreamError::Denied(_) | StreamError::Unusable(_) => Exit::Config,

@@ -186,6 +186,10 @@ fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
         response_timeout: values
             .duration_given(&s::REDIS_RESPONSE_TIMEOUT)
             .unwrap_or_else(|| values.duration(&s::APPEND_DEADLINE).min(Duration::from_secs(2))),
+        durability: values
+            .text(&s::DURABILITY)
+            .and_then(super::value::durability)
+            .unwrap_or_default(),
     })
 }
 

@@ -62,6 +62,8 @@ pub enum Kind {
     Count(u64, u64),
     /// 0 to 100.
     Percent,
+    /// What a confirmed append survives.
+    Durability,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Directives for the log.
@@ -90,6 +92,7 @@ impl Kind {
                 .is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty()),
             Self::Secrets => value::list(text).next().is_some(),
             Self::Schema => value::schema(text),
+            Self::Durability => value::durability(text).is_some(),
             Self::DurationOrOff(..) if text == "off" => true,
             Self::Duration(low, high) | Self::DurationOrOff(low, high) => within(millis(text), low, high),
             Self::Size(low, high) => within(value::size(text), low, high),
@@ -121,6 +124,7 @@ impl fmt::Display for Kind {
             Self::Secrets => f.write_str("secrets, separated by commas"),
             Self::File => f.write_str("the path of a readable file"),
             Self::Folder => f.write_str("the path of a folder"),
+            Self::Durability => f.write_str("`received`, `fsynced`, or `replicated:N` with 1 to 100 replicas"),
             Self::Schema => f.write_str(
                 "a schema of its own: lower-case letters, digits and _, at most 63, not `public` and not PostgreSQL's",
             ),
@@ -222,6 +226,7 @@ settings! {
         STREAM_MAXLEN "ORDERSTREAM_STREAM_MAXLEN" Count(1, BILLION), Text("100000"), "hard cap of the stream; never met by dropping what a group has not acked";
         RETAIN_ACKED "ORDERSTREAM_RETAIN_ACKED" Count(0, BILLION), Derived("10000, at most a tenth of STREAM_MAXLEN"), "acked entries kept in the stream";
         DEAD_LETTERS_MAXLEN "ORDERSTREAM_DEAD_LETTERS_MAXLEN" Count(1, BILLION), Text("10000"), "hard cap of the dead letters; none is ever evicted";
+        DURABILITY "ORDERSTREAM_DURABILITY" Kind::Durability, Text("received"), "what Redis has proven before an append is confirmed: received, fsynced (to its append-only file) or replicated:N";
         REDIS_POOL_SIZE "ORDERSTREAM_REDIS_POOL_SIZE" Count(1, 1024), Derived("WRITERS + WORKERS + 4"), "connections to Redis";
         REDIS_CONNECT_TIMEOUT "ORDERSTREAM_REDIS_CONNECT_TIMEOUT" Kind::Duration(10, MINUTE), Text("1s"), "bound on connecting to Redis";
         REDIS_RESPONSE_TIMEOUT "ORDERSTREAM_REDIS_RESPONSE_TIMEOUT" Kind::Duration(10, MINUTE), Derived("2s, at most APPEND_DEADLINE"), "bound on one answer of Redis";

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::Durability;
+
 const DURATION_UNITS: [(&str, u64); 5] = [
     ("ms", 1),
     ("s", 1000),
@@ -51,6 +53,19 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
         None => text.parse().ok(),
+    }
+}
+
+/// `received`, `fsynced`, or `replicated:N` with 1 to 100 replicas.
+pub(super) fn durability(text: &str) -> Option<Durability> {
+    match text {
+        "received" => Some(Durability::Received),
+        "fsynced" => Some(Durability::Fsynced),
+        _ => {
+            let replicas = whole(text.strip_prefix("replicated:")?)?;
+            let replicas = u32::try_from(replicas).ok().filter(|count| (1..=100).contains(count));
+            replicas.map(Durability::Replicated)
+        }
     }
 }
 
@@ -151,6 +166,24 @@ mod tests {
         }
         for text in ["", "MiB", "5MB", "5mib", "-5", "1.5GiB", "5 MiB", "99999999999GiB"] {
             assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durability_names_its_replicas() {
+        assert_eq!(durability("received"), Some(Durability::Received));
+        assert_eq!(durability("fsynced"), Some(Durability::Fsynced));
+        assert_eq!(durability("replicated:2"), Some(Durability::Replicated(2)));
+        for text in [
+            "",
+            "replicated",
+            "replicated:",
+            "replicated:0",
+            "replicated:-1",
+            "replicated:101",
+            "Fsynced",
+        ] {
+            assert_eq!(durability(text), None, "{text}");
         }
     }
 

@@ -23,6 +23,9 @@ pub enum StreamError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// It is stored, but not proven to be as durable as `ORDERSTREAM_DURABILITY` asks for: what it survives is unknown.
+    #[error("stored, but not confirmed to be durable: {0}")]
+    Unconfirmed(String),
     /// The server refused the command for its own reasons (LOADING, OOM, READONLY, MISCONF, ...): it did not happen.
     #[error("the stream refuses commands for now: {code}: {message}")]
     Refused {
@@ -48,7 +51,7 @@ impl StreamError {
     pub fn is_refused(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Full(_) | Self::Denied(_) => true,
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Unusable(_) => false,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Unconfirmed(_) | Self::Unusable(_) => false,
         }
     }
 
@@ -58,6 +61,7 @@ impl StreamError {
         match self {
             Self::Unreachable { .. }
             | Self::Timeout { .. }
+            | Self::Unconfirmed(_)
             | Self::Refused { .. }
             | Self::Full(_)
             | Self::Denied(_) => Class::Transient,

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use redis::{Cmd, FromRedisValue, InfoDict};
 
+use super::durability::Proof;
 use super::server::Server;
 use crate::stream::{ServerReport, StreamError};
 
@@ -23,7 +24,7 @@ struct Settings {
 }
 
 /// # Errors
-/// [`StreamError::Unusable`] where the server is too old.
+/// [`StreamError::Unusable`] where the server is too old, or cannot be as durable as is configured.
 pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError> {
     let info: Option<InfoDict> = unless_denied(server, redis::cmd("INFO").arg("everything")).await?;
     let mut config = redis::cmd("CONFIG");
@@ -34,6 +35,8 @@ pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError
     let config: Option<HashMap<String, String>> = unless_denied(server, &config).await?;
     let product = product(server, info.as_ref())?;
     let settings = settings(info.as_ref(), &config.unwrap_or_default());
+    let mut lease = server.lease().await?;
+    Proof::meet(server, &mut lease).await?;
     Ok(ServerReport {
         product,
         address: server.address(),

@@ -6,6 +6,7 @@
 //! Keys: the stream, the dead letters, and beside them `<log>:dedupe:<key>` (one a window), `<stream>:attempts:<group>`
 //! (a hash: entry id → `failed unfinished`) and `<stream>:probe` (what [`Stream::confirm_writable`] writes).
 
+mod durability;
 mod fault;
 mod inspect;
 mod reader;

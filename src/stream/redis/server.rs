@@ -19,7 +19,7 @@ use redis::{
 use secrecy::ExposeSecret;
 
 use super::fault;
-use crate::config::{RedisConfig, Secret};
+use crate::config::{Durability, RedisConfig, Secret};
 use crate::metrics::{Metrics, Service, ServiceLabels};
 use crate::stream::StreamError;
 
@@ -30,6 +30,7 @@ pub(super) struct Server {
     pool_size: usize,
     connect_timeout: Duration,
     response_timeout: Duration,
+    durability: Durability,
     metrics: Metrics,
 }
 
@@ -57,6 +58,7 @@ impl Server {
             pool_size: config.pool_size,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
+            durability: config.durability,
             metrics,
         })
     }
@@ -70,6 +72,7 @@ impl Server {
                 pool_size: self.pool_size,
                 connect_timeout: self.connect_timeout,
                 response_timeout: self.response_timeout,
+                durability: self.durability,
             },
             url,
         )?;
@@ -84,6 +87,11 @@ impl Server {
     /// Bound on one answer.
     pub(super) fn response_timeout(&self) -> Duration {
         self.response_timeout
+    }
+
+    /// What a confirmation must survive.
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// A connection from the pool; costs a round trip, so a caller with much to say holds it.
@@ -195,7 +203,7 @@ pub(super) fn breaks_connection(error: &StreamError) -> bool {
     match error {
         StreamError::Unreachable { .. } | StreamError::Timeout { .. } | StreamError::Denied(_) => true,
         StreamError::Refused { code, .. } => code == "READONLY" || code == "MASTERDOWN",
-        StreamError::Full(_) | StreamError::Unusable(_) => false,
+        StreamError::Full(_) | StreamError::Unconfirmed(_) | StreamError::Unusable(_) => false,
     }
 }
 

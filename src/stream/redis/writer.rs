@@ -2,7 +2,8 @@
 //!
 //! With dedupe the entries go through `append.lua`, some hundred a call; without it as plain XADDs while there is ample
 //! room, and through the same script near the cap. Invariants: one outcome an entry, in order; a flush of which nothing
-//! was taken for reasons of the server's is an error as a whole; otherwise each entry carries its own outcome.
+//! was taken for reasons of the server's is an error as a whole, and so is one whose durability is not proven; otherwise
+//! each entry carries its own outcome.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
 
+use super::durability::Proof;
 use super::server::{Lease, Server};
 use super::witness::Witness;
 use super::{Keys, fault, scripts};
@@ -27,6 +29,9 @@ pub(super) struct RedisWriter {
     keys: Arc<Keys>,
     witness: Arc<Witness>,
     held: Option<Lease>,
+    /// How the server behind the held connection proves what it stored, and whether it did so for the last flush.
+    proof: Proof,
+    proven: Result<(), StreamError>,
     /// Entries below the cap, and when that was seen; only where dedupe is off.
     room: Option<(u64, Instant)>,
 }
@@ -45,6 +50,8 @@ impl RedisWriter {
             keys,
             witness,
             held: None,
+            proof: Proof::default(),
+            proven: Ok(()),
             room: None,
         }
     }
@@ -52,7 +59,19 @@ impl RedisWriter {
     async fn lease(&mut self) -> Result<Lease, StreamError> {
         match self.held.take() {
             Some(lease) if self.server.is_current(&lease) => Ok(lease),
-            _ => self.server.lease().await,
+            _ => {
+                let mut lease = self.server.lease().await?;
+                match Proof::meet(&self.server, &mut lease).await {
+                    Ok(proof) => self.proof = proof,
+                    Err(error) => {
+                        if super::server::breaks_connection(&error) {
+                            self.server.discard(lease);
+                        }
+                        return Err(error);
+                    }
+                }
+                Ok(lease)
+            }
         }
     }
 
@@ -62,7 +81,12 @@ impl RedisWriter {
         } else {
             self.append_by_script(lease, entries).await?
         };
-        self.judge(outcomes)
+        let outcomes = self.judge(outcomes)?;
+        let proven = std::mem::replace(&mut self.proven, Ok(()));
+        if outcomes.iter().any(is_stored) {
+            proven?;
+        }
+        Ok(outcomes)
     }
 
     /// Whether plain XADDs cannot meet the cap: so much room was there a moment ago that other writers cannot have filled
@@ -143,8 +167,11 @@ impl RedisWriter {
         if watches_room {
             pipeline.cmd("XLEN").arg(&self.keys.stream);
         }
+        self.proof
+            .ask(pipeline, &self.keys.probe, self.server.response_timeout() * 3 / 4);
         let sent = pipeline.ignore_errors().query_async(&mut lease.connection).await;
         let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| self.server.stream_error(&error))?;
+        self.proven = self.proof.verify(&self.server, &mut replies);
         if watches_room {
             let length = replies
                 .pop()
@@ -181,6 +208,8 @@ impl Writer for RedisWriter {
         let flushed = self.flush(&mut lease, entries).await;
         match &flushed {
             Err(error) if super::server::breaks_connection(error) => self.server.discard(lease),
+            // Back to the pool: before the next flush the server is asked again what it is able to prove.
+            Err(StreamError::Unconfirmed(_)) => {}
             _ => self.held = Some(lease),
         }
         let outcomes = flushed?;
@@ -215,6 +244,14 @@ impl Keys {
             }
         }
         call
+    }
+}
+
+/// Whether a store is claimed, now or before.
+fn is_stored(outcome: &Appended) -> bool {
+    match outcome {
+        Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => true,
+        Appended::Full | Appended::Refused(_) => false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use orderstream::config::{RedisConfig, StreamConfig};
+use orderstream::config::{Durability, RedisConfig, StreamConfig};
 use redis::FromRedisValue;
 use tempfile::TempDir;
 
@@ -160,6 +160,7 @@ impl RedisServer {
             pool_size: 8,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(10),
+            durability: Durability::Received,
         }
     }
 

@@ -205,6 +205,14 @@ impl Service {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// The code it ended with.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child
+            .try_wait()
+            .unwrap()
+            .map(|status| status.code().expect("killed"))
+    }
+
     /// An address on the public listener.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.public.expect("no public listener"))

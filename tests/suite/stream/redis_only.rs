@@ -1,12 +1,13 @@
 //! What concerns Redis alone: connections as users have them, its ways to refuse, its death, and plain Python clients.
 
 mod connections;
+mod durability;
 mod refusals;
 mod survival;
 
 use std::time::Duration;
 
-use orderstream::config::RedisConfig;
+use orderstream::config::{RedisConfig, StreamConfig};
 use orderstream::metrics::Metrics;
 use orderstream::stream::redis::RedisStream;
 use orderstream::stream::{Appended, Destination, Fields, NewEntry, StreamError, StreamId};

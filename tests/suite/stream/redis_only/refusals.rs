@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use orderstream::config::StreamConfig;
 use orderstream::stream::{DeadLetter, Stream};
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use orderstream::config::StreamConfig;
 use orderstream::stream::{Claim, Stream};
 use tokio_util::sync::CancellationToken;
 
@@ -154,7 +153,13 @@ async fn a_failover_to_a_replica_that_lagged_is_noticed_though_appends_follow_at
     replica.follow(&primary).await;
     assert_eq!(lost(&stream).await, (0, 0));
     replica.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
-    append(&stream, 10..13).await;
+    let last = append(&stream, 10..13).await[2];
+    // A failover takes longer than a millisecond: the new primary gives out no id a second time.
+    eventually("the clock moves on", Duration::from_secs(20), async || {
+        let (seconds, micros): (u64, u64) = replica.command(&["TIME"]).await;
+        (seconds * 1000 + micros / 1000 > last.ms).then_some(())
+    })
+    .await;
     stream.prepare(&replica.url().into()).unwrap()();
     append(&stream, 13..50).await;
     assert_eq!(lost(&stream).await, (1, 3));

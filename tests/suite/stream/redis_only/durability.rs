@@ -1,0 +1,174 @@
+//! `ORDERSTREAM_DURABILITY`: nothing is confirmed that the server has not proven to be as durable as is asked for.
+
+use orderstream::config::Durability;
+use orderstream::stream::Stream;
+
+use super::*;
+use crate::harness::eventually;
+use crate::harness::redis::RedisOptions;
+use crate::harness::service::{Service, Settings};
+use crate::harness::site::PATIENCE;
+
+fn asking(server: &RedisServer, durability: Durability) -> RedisStream {
+    open(&RedisConfig {
+        durability,
+        ..server.config()
+    })
+}
+
+async fn durable(tcp: bool) -> RedisServer {
+    RedisServer::start_with(RedisOptions {
+        tcp,
+        durable: !tcp,
+        ..RedisOptions::default()
+    })
+    .await
+}
+
+async fn knows_waitaof(server: &RedisServer) -> bool {
+    server
+        .try_command::<redis::Value>(&["WAITAOF", "0", "0", "1"])
+        .await
+        .is_ok()
+}
+
+fn unusable(error: &StreamError, remedy: &str) {
+    assert!(matches!(error, StreamError::Unusable(_)), "{error:?}");
+    assert!(error.to_string().contains(remedy), "{error}");
+}
+
+#[tokio::test]
+async fn fsynced_is_proven_by_a_file_that_is_synced() {
+    let server = durable(false).await;
+    let stream = asking(&server, Durability::Fsynced);
+    stream.inspect().await.unwrap();
+    let mut writer = stream.writer();
+    let id = accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    assert_eq!(writer.append(&[entry(1)]).await.unwrap(), [Appended::Duplicate(id)]);
+
+    // Each second is enough only where the server can be waited for.
+    server
+        .command::<()>(&["CONFIG", "SET", "appendfsync", "everysec"])
+        .await;
+    let everysec = asking(&server, Durability::Fsynced);
+    let appended = everysec.writer().append(&[entry(2)]).await;
+    if knows_waitaof(&server).await {
+        accepted(&appended.unwrap()[0]);
+    } else {
+        unusable(&appended.unwrap_err(), "set appendfsync to always");
+        unusable(&everysec.inspect().await.unwrap_err(), "set appendfsync to always");
+        assert_eq!(server.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_without_its_file_is_refused() {
+    let server = durable(false).await;
+    let stream = asking(&server, Durability::Fsynced);
+    let mut writer = stream.writer();
+    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    server.command::<()>(&["CONFIG", "SET", "appendonly", "no"]).await;
+    server.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    let refused = eventually("it is asked again", PATIENCE, async || {
+        let error = writer.append(&[entry(2)]).await.unwrap_err();
+        matches!(error, StreamError::Unusable(_)).then_some(error)
+    })
+    .await;
+    unusable(&refused, "set appendonly to yes");
+    assert_eq!(server.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
+    server.command::<()>(&["CONFIG", "SET", "appendonly", "yes"]).await;
+    accepted(&writer.append(&[entry(2)]).await.unwrap()[0]);
+}
+
+#[tokio::test]
+async fn replicated_waits_for_the_replicas() {
+    let (primary, replica) = (durable(true).await, durable(true).await);
+    let config = RedisConfig {
+        durability: Durability::Replicated(1),
+        response_timeout: Duration::from_secs(2),
+        ..primary.config()
+    };
+    let stream = open(&config);
+    let mut writer = stream.writer();
+    let error = writer.append(&[entry(1)]).await.unwrap_err();
+    assert!(
+        error.is_refused() && error.to_string().contains("0 replicas"),
+        "{error:?}"
+    );
+    assert_eq!(primary.command::<u64>(&["XLEN", "orders_stream"]).await, 0);
+
+    replica.follow(&primary).await;
+    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    assert_eq!(replica.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
+
+    // Connected, and silent.
+    replica.stall();
+    let error = writer.append(&[entry(2)]).await.unwrap_err();
+    assert!(
+        matches!(error, StreamError::Unconfirmed(_)) && !error.is_refused(),
+        "{error:?}"
+    );
+    assert_eq!(
+        primary.command::<u64>(&["XLEN", "orders_stream"]).await,
+        2,
+        "stored all the same"
+    );
+    let again = writer.append(&[entry(2)]).await.unwrap_err();
+    assert!(
+        matches!(again, StreamError::Unconfirmed(_)),
+        "nor is a duplicate confirmed: {again:?}"
+    );
+    replica.resume();
+    let outcomes = eventually("the replica is in step", PATIENCE, async || {
+        writer.append(&[entry(2)]).await.ok()
+    })
+    .await;
+    assert!(matches!(outcomes[..], [Appended::Duplicate(_)]), "{outcomes:?}");
+    assert_eq!(replica.command::<u64>(&["XLEN", "orders_stream"]).await, 2);
+}
+
+#[tokio::test]
+async fn without_dedupe_the_proof_is_asked_for_too() {
+    let (primary, replica) = (durable(true).await, durable(true).await);
+    replica.follow(&primary).await;
+    let config = RedisConfig {
+        durability: Durability::Replicated(1),
+        response_timeout: Duration::from_secs(2),
+        ..primary.config()
+    };
+    let plain = StreamConfig {
+        dedupe_window: None,
+        ..stream_config()
+    };
+    let stream = RedisStream::new(&config, &plain, Metrics::new()).unwrap();
+    let mut writer = stream.writer();
+    // The second flush is of plain XADDs.
+    for n in 0..2 {
+        accepted(&writer.append(&[entry(n)]).await.unwrap()[0]);
+    }
+    replica.stall();
+    let error = writer.append(&[entry(2)]).await.unwrap_err();
+    assert!(matches!(error, StreamError::Unconfirmed(_)), "{error:?}");
+    replica.resume();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_is_refused_at_start_and_by_check() {
+    let server = RedisServer::start().await;
+    let settings = Settings::new(&server.url(), "postgres://nobody@127.0.0.1:1/none");
+    let settings = settings.with("ORDERSTREAM_DURABILITY", "fsynced");
+    for words in [&["serve"][..], &["check", "serve"]] {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_orderstream"));
+        program.args(words);
+        let mut service = Service::spawn(program, &settings);
+        let code = eventually("it ends", PATIENCE, async || service.exit_code()).await;
+        assert_eq!(code, 78, "{words:?}: {}", service.stderr());
+        if words == ["serve"] {
+            assert!(
+                service.stderr().contains("set appendonly to yes"),
+                "{}",
+                service.stderr()
+            );
+        }
+    }
+}
