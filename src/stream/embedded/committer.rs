@@ -74,9 +74,7 @@ pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Starte
         standing,
         metrics,
     };
-    let connection = committer.open()?;
-    committer.clock = Clock::after(latest_reading(&connection)?);
-    committer.connection = Some(connection);
+    committer.connection = Some(committer.open()?);
     let clock = committer.clock;
     let (sender, queue) = mpsc::channel(QUEUE);
     let thread = std::thread::Builder::new().name("embedded stream".to_owned());
@@ -215,6 +213,10 @@ impl Committer {
         let opened = recovery::open(&self.path, &self.group, self.tally.as_ref(), self.is_damaged)?;
         self.is_damaged = false;
         self.metrics.entries_lost.inc_by(opened.lost);
+        let latest = latest_reading(&opened.connection)?;
+        if latest > self.clock.now() {
+            self.clock = Clock::after(latest);
+        }
         let figures = Figures::read(&opened.connection, &self.group)?;
         let tally = Tally::read(&opened.connection, &figures, &Tally::default())?;
         // Both, so that neither is of the file before.
@@ -242,7 +244,7 @@ impl Committer {
             }
         } else if let Some(connection) = &self.connection {
             // On a full disk the log can be used from its start again, once it is folded into the file.
-            let folded = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            let folded = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
             tracing::debug!(%fault, ?folded, "a transaction failed");
         }
     }

@@ -76,9 +76,6 @@ fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Res
     for suffix in ["", "-wal", "-shm"] {
         remove(&beside(&fresh, suffix))?;
     }
-    fs::File::create_new(&fresh).map_err(io(&fresh))?;
-    let permissions = fs::metadata(path).map_err(io(path))?.permissions();
-    fs::set_permissions(&fresh, permissions).map_err(io(&fresh))?;
     let mut connection = schema::connect(&fresh)?;
     let salvaged = salvage::move_rows(path, &mut connection)?;
     restore(&mut connection, group, tally, &salvaged)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::Fault;
+use super::tally;
 
 /// What `user_version` says. A release that changes a table adds a step to [`connect`] and counts this up.
 const VERSION: i64 = 1;
@@ -63,8 +64,13 @@ PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
 PRAGMA cell_size_check = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;
 ";
 
-/// The connection that writes; the file is made where there is none, or an empty one.
+/// The connection that writes; the file is made where there is none, or an empty one. It is its user's alone, as what
+/// SQLite puts beside it is then.
 pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
+    // Only then: to close a file that SQLite has open would end its locks.
+    if !path.exists() {
+        tally::private(path)?;
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;

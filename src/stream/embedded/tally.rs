@@ -127,7 +127,7 @@ impl TallyFiles {
     /// Opens them beside the file, and answers the newest tally with them. Waits a second for the lock.
     pub(super) fn open(path: &Path) -> Result<(Self, Option<Tally>), Fault> {
         let [a, b] = ["-tally-a", "-tally-b"].map(|suffix| beside(path, suffix));
-        let (mut a, mut b) = (open(&a)?, open(&b)?);
+        let (mut a, mut b) = (private(&a)?, private(&b)?);
         lock(&a, path)?;
         let tallies = [read(&mut a, path)?, read(&mut b, path)?];
         let newest = tallies.into_iter().flatten().max_by_key(|tally| tally.commit);
@@ -160,7 +160,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn open(path: &Path) -> Result<File, Fault> {
+/// Opens a file, which nobody but its user may read; makes it where there is none.
+pub(super) fn private(path: &Path) -> Result<File, Fault> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options.open(path).map_err(fault(path))

@@ -28,7 +28,7 @@ SELECT id, length, EXISTS (SELECT 1 FROM consumer_groups, pending WHERE group_id
 FROM (SELECT id, LENGTH(fields) AS length FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3) AS walked";
 const REMOVE: &str = "DELETE FROM entries WHERE id = ?1";
 const REMOVED: &str = "UPDATE logs SET length = length - ?1, bytes = MAX(0, bytes - ?2) WHERE log = 0";
-const FORGET_ATTEMPTS: &str = "DELETE FROM attempts WHERE id < ?1";
+const FORGET_ATTEMPTS: &str = "DELETE FROM attempts WHERE id <= ?1";
 
 /// What the groups need, taken together.
 struct Need {

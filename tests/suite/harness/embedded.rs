@@ -17,9 +17,14 @@ pub struct EmbeddedFile {
 }
 
 impl EmbeddedFile {
+    /// In memory where that can be had: what a commit means to a disk is no concern of most tests.
     pub fn new() -> Self {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("embedded-");
         Self {
-            folder: tempfile::Builder::new().prefix("embedded-").tempdir().unwrap(),
+            folder: builder
+                .tempdir_in("/dev/shm")
+                .unwrap_or_else(|_| builder.tempdir().unwrap()),
             open: OnceLock::new(),
         }
     }

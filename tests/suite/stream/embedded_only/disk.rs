@@ -37,6 +37,27 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
+async fn appends_that_come_in_together_share_a_commit() {
+    let file = EmbeddedFile::new();
+    let stream = open(&file.path());
+    let other = rusqlite::Connection::open(file.path()).unwrap();
+    let commits = || -> i64 {
+        let sql = "SELECT number FROM commits";
+        other.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let before = commits();
+    // As long as somebody else writes, the first of them waits, and the rest gathers behind it.
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let appends = (0..64).map(|n| append(&stream, n..n + 1, 100));
+    let (ids, ()) = tokio::join!(futures_util::future::join_all(appends), async {
+        other.execute_batch("ROLLBACK").unwrap();
+    });
+    let distinct: BTreeSet<_> = ids.concat().into_iter().collect();
+    assert_eq!(distinct.len(), 64);
+    assert!(commits() - before <= 3, "{} commits", commits() - before);
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_and_recovers_by_itself() {
     let Some(disk) = SmallDisk::mount(24) else { return };
     let path = disk.folder.path().join("stream.db");
