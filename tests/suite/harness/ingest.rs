@@ -60,6 +60,7 @@ impl Settings {
             pool_size: 1,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
+            durability: orderstream::config::Durability::Received,
         };
         Self {
             file: Some(path),
