@@ -28,7 +28,9 @@ impl Instance {
         // A folder that cannot be looked into has no owner that could be asked.
         let owner = folder::owner(&config.data_dir).await.ok().flatten();
         let public = owner.as_ref().and_then(|owner| owner.public);
-        let public = public.filter(|_| !config.public.chosen).unwrap_or(config.public.addr);
+        // Port 0 lets the system choose: nobody listens there.
+        let is_told = config.public.chosen && config.public.addr.port() != 0;
+        let public = public.filter(|_| !is_told).unwrap_or(config.public.addr);
         let admin = config.admin.addr.or(owner.and_then(|owner| owner.admin));
         Self {
             public: nearby(public),

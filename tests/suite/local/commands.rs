@@ -38,6 +38,12 @@ async fn status_asks_the_owner_or_the_file() {
     );
     assert!(local.succeeds(&["status"]).contains("stream length        7"));
     assert_eq!(local.run(&["health"]).status.code(), Some(0), "it finds the port");
+    let told = local.run(&["health", "--listen-addr", "127.0.0.1:1", "run"]);
+    assert_eq!(told.status.code(), Some(69), "an address that is given counts");
+    assert_eq!(
+        local.run(&["health", "--listen-addr", "127.0.0.1:0"]).status.code(),
+        Some(0)
+    );
 
     service.signal(Signal::SIGTERM);
     assert!(service.ended(PATIENCE).await.success());
