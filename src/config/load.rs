@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::settings as s;
 use super::values::{Inputs, Values};
 use super::{
-    AdminConfig, AppenderConfig, AuthConfig, Config, ConfigErrors, DatabaseConfig, HealthConfig, IntakeConfig, KeepRaw,
-    Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, ShutdownConfig, StreamConfig, WorkerConfig,
-    secrets, unknown, value,
+    AdminConfig, AppenderConfig, AuthConfig, Config, ConfigErrors, DatabaseConfig, Durability, HealthConfig,
+    IntakeConfig, KeepRaw, Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, ShutdownConfig,
+    StreamConfig, WorkerConfig, secrets, unknown, value,
 };
 
 /// Why `serve` and `work` need servers.
@@ -146,17 +146,14 @@ fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
         values.refuse(&s::REDIS_CA_FILE, why, s::REDIS_CA_FILE.kind.to_string());
     }
     let Some(url) = values.secret(&s::REDIS_URL) else {
-        if matches!(purpose, Purpose::Serve | Purpose::Work) {
-            let expected = "the address of a Redis 7.0 or Valkey server, such as redis://127.0.0.1:6379; or `orderstream \
-                            run`, which needs none";
-            values.contradict(&[&s::REDIS_URL], format!("not set, and {ONE_PROCESS}"), expected);
-        }
-        if ca_file.is_some() {
-            values.contradict(
-                &[&s::REDIS_CA_FILE, &s::REDIS_URL],
-                "a CA is given, and no server",
-                "a REDIS_URL that begins with rediss://",
-            );
+        match purpose {
+            Purpose::Serve | Purpose::Work => {
+                let expected = "the address of a Redis 7.0 or Valkey server, such as redis://127.0.0.1:6379; or \
+                                `orderstream run`, which needs none";
+                values.contradict(&[&s::REDIS_URL], format!("not set, and {ONE_PROCESS}"), expected);
+            }
+            Purpose::Run => refuse_what_needs_redis(values),
+            Purpose::Migrate | Purpose::Status | Purpose::Client => {}
         }
         return None;
     };
@@ -193,6 +190,25 @@ fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
     })
 }
 
+/// Settings that would silently mean nothing on a file.
+fn refuse_what_needs_redis(values: &mut Values) {
+    if values.is_given(&s::REDIS_CA_FILE) {
+        values.contradict(
+            &[&s::REDIS_CA_FILE, &s::REDIS_URL],
+            "a CA is given, and no server",
+            "a REDIS_URL that begins with rediss://",
+        );
+    }
+    let durability = values.text(&s::DURABILITY).and_then(value::durability);
+    if matches!(durability, Some(Durability::Replicated(_))) {
+        values.contradict(
+            &[&s::DURABILITY, &s::REDIS_URL],
+            "a file has no replicas; what it confirms has reached the disk",
+            "the address of a Redis with replicas, or `fsynced`",
+        );
+    }
+}
+
 fn database(values: &mut Values, purpose: Purpose) -> Option<DatabaseConfig> {
     let migrate_url = values.secret(&s::MIGRATE_DATABASE_URL);
     let url = match values.secret(&s::DATABASE_URL) {
@@ -204,7 +220,7 @@ fn database(values: &mut Values, purpose: Purpose) -> Option<DatabaseConfig> {
         if purpose == Purpose::Work {
             let expected = format!("{address}; or `orderstream run`, which needs none");
             values.contradict(&[&s::DATABASE_URL], format!("not set, and {ONE_PROCESS}"), expected);
-        } else if migrate_url.is_some() {
+        } else if purpose == Purpose::Run && migrate_url.is_some() {
             let why = "a role to migrate as is given, and no database";
             values.contradict(&[&s::MIGRATE_DATABASE_URL, &s::DATABASE_URL], why, address);
         }

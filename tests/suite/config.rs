@@ -272,7 +272,14 @@ fn what_belongs_to_a_server_needs_the_server() {
             "Cargo.toml",
             "ORDERSTREAM_REDIS_CA_FILE, REDIS_URL",
         ),
+        (
+            "ORDERSTREAM_DURABILITY",
+            "replicated:1",
+            "ORDERSTREAM_DURABILITY, REDIS_URL",
+        ),
     ] {
+        // An environment that other commands share may hold it all the same.
+        assert!(load(Purpose::Client, &[], &[(name, text)]).is_ok(), "{name}");
         assert_eq!(
             blamed(load(Purpose::Run, &[], &[(name, text)])),
             [variables],
