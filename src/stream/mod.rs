@@ -20,10 +20,12 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::StreamError;
+pub use self::operated::{Fate, Operated, REPLAY_CONSUMER, Stage};
 pub use self::range::{Order, PAGE, Page, Range};
 pub use self::report::{ConsumerReport, GroupReport, Lost, ServerReport, StreamReport};
 
 mod error;
+mod operated;
 mod range;
 mod report;
 
@@ -271,7 +273,7 @@ pub trait Reader: Send {
 
 /// A stream with one consumer group of ours. All calls are safe to repeat.
 #[async_trait]
-pub trait Stream: Send + Sync + 'static {
+pub trait Stream: Operated + 'static {
     /// A writer with a connection of its own.
     fn writer(&self) -> Box<dyn Writer>;
 

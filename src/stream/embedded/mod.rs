@@ -16,6 +16,7 @@ mod fault;
 mod group;
 mod letters;
 mod look;
+mod operated;
 mod range;
 mod reader;
 mod reading;

@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::tally;
 
 /// What `user_version` says. A release that changes a table adds a step to [`connect`] and counts this up.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// What `application_id` says: "ordr".
 const APPLICATION: i64 = 0x6F72_6472;
 
@@ -53,6 +53,10 @@ CREATE TABLE attempts (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What operators did; version 1 did not have it.
+const AUDIT: &str =
+    "CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT";
+
 /// Settings that a new file keeps; of no effect on one that has tables.
 const NEW_FILE: &str = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;";
 
@@ -85,9 +89,12 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
         return Err(Fault::NoWal(mode));
     }
     connection.execute_batch(WRITING)?;
-    if is_new {
+    if is_new || version < VERSION {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(TABLES)?;
+        if is_new {
+            transaction.execute_batch(TABLES)?;
+        }
+        transaction.execute_batch(AUDIT)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;

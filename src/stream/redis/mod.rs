@@ -4,11 +4,13 @@
 //! at all. Nothing outside this folder sees a type of the client library. Needs Redis 7.0 or Valkey.
 //!
 //! Keys: the stream, the dead letters, and beside them `<log>:dedupe:<key>` (one a window), `<stream>:attempts:<group>`
-//! (a hash: entry id → `failed unfinished`) and `<stream>:probe` (what [`Stream::confirm_writable`] writes).
+//! (a hash: entry id → `failed unfinished`), `<stream>:audit` (what operators did) and `<stream>:probe` (what
+//! [`Stream::confirm_writable`] writes).
 
 mod durability;
 mod fault;
 mod inspect;
+mod operated;
 mod reader;
 mod reply;
 mod report;

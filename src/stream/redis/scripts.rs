@@ -18,4 +18,5 @@ script!(DEAD_LETTER, "dead_letter.lua");
 script!(TRIM, "trim.lua");
 script!(REMOVE_SILENT, "remove_silent.lua");
 script!(REPORT, "report.lua");
+script!(MAKE_PENDING, "make_pending.lua");
 script!(ABSENT, "absent.lua");

@@ -2,11 +2,13 @@
 
 mod appending;
 mod figures;
+mod operating;
 mod pending;
 mod trimming;
 
 pub use appending::*;
 pub use figures::*;
+pub use operating::*;
 pub use pending::*;
 pub use trimming::*;
 

@@ -1,0 +1,116 @@
+//! What operators ask for, on Redis.
+
+use async_trait::async_trait;
+use redis::Pipeline;
+use redis::streams::StreamInfoGroupsReply;
+
+use std::time::Duration;
+
+use super::{IDS_A_CALL, RedisStream, scripts};
+use crate::stream::operated::{LONG_IDLE, NOTES, REPLAY_CONSUMER};
+use crate::stream::{Entry, Fate, Fields, Operated, PAGE, Stage, StreamError, StreamId};
+
+/// One line of an extended XPENDING.
+type PendingLine = (StreamId, String, u64, u64);
+
+impl RedisStream {
+    /// Every group and the last id it was given.
+    async fn groups(&self) -> Result<Vec<(String, StreamId)>, StreamError> {
+        let mut exists = redis::cmd("EXISTS");
+        if self.server.query::<u8>(exists.arg(&self.keys.stream)).await? == 0 {
+            return Ok(Vec::new());
+        }
+        let mut info = redis::cmd("XINFO");
+        let info = info.arg("GROUPS").arg(&self.keys.stream);
+        let reply: StreamInfoGroupsReply = self.server.query(info).await?;
+        let group = |group: redis::streams::StreamInfoGroup| {
+            let last = group.last_delivered_id.parse().unwrap_or_default();
+            (group.name, last)
+        };
+        Ok(reply.groups.into_iter().map(group).collect())
+    }
+
+    fn audit(&self) -> String {
+        format!("{}:audit", self.keys.stream)
+    }
+}
+
+#[async_trait]
+impl Operated for RedisStream {
+    async fn remove_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
+        let mut removed = 0;
+        for ids in ids.chunks(IDS_A_CALL) {
+            let mut delete = redis::cmd("XDEL");
+            delete.arg(&self.keys.dead_letters);
+            for id in ids {
+                delete.arg(id.to_string());
+            }
+            removed += self.server.query::<u64>(&delete).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
+        let groups = self.groups().await?;
+        let Some((_, last)) = groups.iter().find(|(name, _)| name == group) else {
+            return Ok(None);
+        };
+        // The last id only grows, so what was read stays read.
+        let read = Vec::from_iter(ids.iter().filter(|id| *id <= last));
+        let mut made = 0;
+        for ids in read.chunks(IDS_A_CALL) {
+            let mut script = scripts::MAKE_PENDING.key(&self.keys.stream);
+            script.arg(group).arg(REPLAY_CONSUMER);
+            script.arg(u64::try_from(LONG_IDLE.as_millis()).unwrap_or(u64::MAX));
+            for id in ids {
+                script.arg(id.to_string());
+            }
+            made += self.server.run::<u64>(&script).await?;
+        }
+        Ok(Some(made))
+    }
+
+    async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError> {
+        let groups = self.groups().await?;
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::new();
+        for (group, _) in &groups {
+            let pending = pipeline.cmd("XPENDING").arg(&self.keys.stream).arg(group);
+            pending.arg(id.to_string()).arg(id.to_string()).arg(1);
+        }
+        let lines: Vec<Vec<PendingLine>> = self.server.query_all(&pipeline).await?;
+        let fate = |((group, last), lines): ((String, StreamId), Vec<PendingLine>)| Fate {
+            ours: group == self.keys.group,
+            group,
+            stage: match lines.into_iter().next() {
+                Some((_, consumer, idle, deliveries)) => Stage::Pending {
+                    consumer,
+                    deliveries,
+                    idle: Duration::from_millis(idle),
+                },
+                None if id > last => Stage::Unread,
+                None => Stage::Settled,
+            },
+        };
+        Ok(groups.into_iter().zip(lines).map(fate).collect())
+    }
+
+    async fn note(&self, note: &Fields) -> Result<(), StreamError> {
+        let mut add = redis::cmd("XADD");
+        add.arg(self.audit()).arg("MAXLEN").arg("~").arg(NOTES).arg("*");
+        for (name, value) in &note.0 {
+            add.arg(name.as_bytes()).arg(&value[..]);
+        }
+        self.server.query::<String>(&add).await?;
+        Ok(())
+    }
+
+    async fn notes(&self, count: usize) -> Result<Vec<Entry>, StreamError> {
+        let mut query = redis::cmd("XREVRANGE");
+        query.arg(self.audit()).arg("+").arg("-");
+        query.arg("COUNT").arg(count.clamp(1, PAGE));
+        self.server.query(&query).await
+    }
+}

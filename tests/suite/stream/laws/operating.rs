@@ -1,0 +1,112 @@
+//! What operators do: letters resolved, entries made pending again, and the record of it.
+
+use orderstream::stream::{PAGE, REPLAY_CONSUMER, Stage};
+
+use super::*;
+
+pub async fn resolved_letters_go_and_make_room(store: &dyn Store) {
+    let config = StreamConfig {
+        dead_letters_maxlen: 2,
+        ..stream_config()
+    };
+    let stream = store.open(&config);
+    let letter = |n| NewEntry {
+        destination: Destination::DeadLetters,
+        ..entry(n)
+    };
+    let outcomes = stream
+        .writer()
+        .append(&[letter(1), letter(2), letter(3)])
+        .await
+        .unwrap();
+    assert_eq!(outcomes[2], Appended::Full);
+    let ids = [accepted(&outcomes[0]), StreamId { ms: 1, seq: 1 }];
+    assert_eq!(stream.remove_letters(&ids).await.unwrap(), 1);
+    assert_eq!(stream.remove_letters(&ids).await.unwrap(), 0, "a repeat is harmless");
+    assert_eq!(stream.report().await.unwrap().dead_letters, 1);
+    let again = stream.writer().append(&[letter(3)]).await.unwrap();
+    accepted(&again[0]);
+    assert_eq!(stream.remove_letters(&[]).await.unwrap(), 0);
+}
+
+pub async fn read_entries_become_pending_again_and_are_claimed_as_stale(store: &dyn Store) {
+    let config = stream_config();
+    let stream = store.open(&config);
+    stream.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..6).await;
+    read(&*stream, "a", 4).await;
+    stream.ack(&appended[..3], &[]).await.unwrap();
+    store.lose(&config, appended[1]).await;
+    assert_eq!(stream.make_pending("nobody's", &appended).await.unwrap(), None);
+    // The second is gone, the fourth is pending already, the last two were never read.
+    let made = stream.make_pending(&config.group, &appended).await.unwrap();
+    assert_eq!(made, Some(2));
+    assert_eq!(stream.make_pending(&config.group, &appended).await.unwrap(), Some(0));
+    let claim = Claim::Stale(Duration::from_secs(24 * 3600));
+    let claimed = stream.claim("b", claim, START, 10).await.unwrap();
+    assert_eq!(ids(&claimed.entries), [appended[0], appended[2]]);
+    assert!(
+        claimed.entries.iter().all(|one| one.deliveries == 1),
+        "trusted as new ones"
+    );
+    assert_eq!(stream.ack(&appended, &[]).await.unwrap(), 3);
+    assert_eq!(stream.report().await.unwrap().groups[0].pending, 0);
+    assert_eq!(ids(&read(&*stream, "a", 10).await), appended[4..]);
+}
+
+pub async fn each_group_tells_how_far_it_came_with_an_entry(store: &dyn Store) {
+    let config = stream_config();
+    let other = StreamConfig {
+        group: "another".to_owned(),
+        ..config.clone()
+    };
+    let (stream, others) = (store.open(&config), store.open(&other));
+    assert_eq!(stream.fates(START).await.unwrap(), []);
+    stream.ensure_group().await.unwrap();
+    others.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..2).await;
+    read(&*stream, "a", 2).await;
+    read(&*others, "x", 1).await;
+    others.ack(&appended[..1], &[]).await.unwrap();
+    let stages = async |id| {
+        let fates = stream.fates(id).await.unwrap();
+        let mut stages = Vec::from_iter(fates.into_iter().map(|fate| (fate.ours, fate.stage)));
+        stages.sort_by_key(|(ours, _)| *ours);
+        stages
+    };
+    let first = stages(appended[0]).await;
+    assert_eq!(first[0], (false, Stage::Settled));
+    match &first[1] {
+        (
+            true,
+            Stage::Pending {
+                consumer, deliveries, ..
+            },
+        ) => assert_eq!((consumer.as_str(), *deliveries), ("a", 1)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(stages(appended[1]).await[0], (false, Stage::Unread));
+    stream.ack(&appended, &[]).await.unwrap();
+    stream.make_pending(&config.group, &appended[..1]).await.unwrap();
+    match &stages(appended[0]).await[1].1 {
+        Stage::Pending { consumer, idle, .. } => {
+            assert_eq!(consumer, REPLAY_CONSUMER);
+            assert!(*idle > Duration::from_secs(24 * 3600));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn notes_come_back_newest_first(store: &dyn Store) {
+    let stream = store.open(&stream_config());
+    assert_eq!(stream.notes(10).await.unwrap(), []);
+    for n in 0..3 {
+        stream.note(&entry(n).fields).await.unwrap();
+    }
+    let notes = stream.notes(2).await.unwrap();
+    let fields = Vec::from_iter(notes.iter().map(|note| note.fields.clone()));
+    assert_eq!(fields, [entry(2).fields, entry(1).fields]);
+    assert!(notes[0].id > notes[1].id);
+    assert_eq!(stream.notes(10 * PAGE).await.unwrap().len(), 3);
+    assert_eq!(stream.report().await.unwrap().length, 0, "no entry of the stream");
+}
