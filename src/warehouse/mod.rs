@@ -1,11 +1,12 @@
 //! The seam to the warehouse: tables that an analyst reads, whatever stores them.
 //!
 //! Owns what loading promises; `postgres/` and `embedded/` implement it, `tables.rs` knows the columns of both. Invariants that every implementation keeps: an event has
-//! effects once, in the same transaction as its `order_events` row; the state of an order is the newest one it ever had
+//! one row, in the same transaction as its effects, and these are the same however often they are applied; the state of an order is the newest one it ever had
 //! whatever the order of arrival; nothing here knows streams or HTTP.
 
 pub mod embedded;
 pub mod fold;
+pub mod history;
 mod migration;
 pub mod postgres;
 pub mod status;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use crate::event::EventRecord;
 
 pub use self::error::WarehouseError;
+use self::history::History;
 
 mod error;
 
@@ -40,8 +42,10 @@ pub struct Migrated {
 
 /// Tables of events and orders. All calls are safe to repeat.
 #[async_trait]
-pub trait Warehouse: Send + Sync + 'static {
-    /// Loads the events and all their effects in one transaction, all or none; committed when it answers.
+pub trait Warehouse: History + 'static {
+    /// Loads the events and all their effects in one transaction, all or none; committed when it answers. An event that
+    /// is known has its effects on the state tables once more, under the version rule as ever: that changes nothing,
+    /// unless something was amiss there. One that is known with another payload has none.
     ///
     /// # Errors
     /// Nothing was loaded, or (transient only) the commit's outcome is unknown; sending it again is safe.

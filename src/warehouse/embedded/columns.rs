@@ -96,7 +96,7 @@ fn amount(amount: Decimal) -> Option<Value> {
 }
 
 /// UTC to the microsecond, always 27 characters.
-fn instant(at: OffsetDateTime) -> Option<Value> {
+pub(super) fn instant(at: OffsetDateTime) -> Option<Value> {
     let at = at.checked_to_offset(UtcOffset::UTC)?;
     let (hour, minute, second, micros) = at.to_hms_micro();
     let day = date_text(at.date())?;

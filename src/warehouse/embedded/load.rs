@@ -1,11 +1,12 @@
 //! One load: events, and what they do to the state tables, in one transaction.
 //!
-//! Owns the statements. The effects are worked out beforehand, on the premise that every event of the batch is new;
-//! whether that holds only the unique event id can say, so a batch of which it does not hold is not written at all.
+//! Owns the statements. The effects are worked out beforehand, on the premise that every event of the batch is new, or
+//! known just as it is; whether that holds only the table can say, so a batch of which it does not hold is not written.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, TransactionBehavior};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
@@ -22,7 +23,7 @@ use crate::warehouse::tables::{self, Column as _};
 const NOT_OLDER: &str = "(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
                          >= (t.version_at, t.version_triggered_at, COALESCE(t.last_event_id, ''))";
 
-/// Everything that events which are all new, each there once, write.
+/// Everything that events which are new or known as they are, each there once, write.
 pub(super) struct Batch {
     events: Rows,
     orders: Rows,
@@ -101,6 +102,12 @@ impl Rows {
         self.0.first().map_or(0, |column| column.values.len())
     }
 
+    /// One value; null where there is no such column or row.
+    fn value(&self, column: &str, row: usize) -> &Value {
+        let column = self.0.iter().find(|one| one.name == column);
+        column.and_then(|column| column.values.get(row)).unwrap_or(&Value::Null)
+    }
+
     /// Runs the statement with the values of that row; answers how many rows it changed.
     fn run(&self, statement: &mut Statement<'_>, row: usize) -> Result<usize, Failure> {
         for (place, column) in (1..).zip(&self.0) {
@@ -136,29 +143,53 @@ impl Rows {
     }
 }
 
-/// Writes the whole batch and commits it, or nothing where some events were there already: answers their ids then.
-pub(super) fn write(connection: &mut Connection, batch: &Batch, ids: &[String]) -> Result<HashSet<String>, Failure> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let known = insert_events(&transaction, &batch.events, ids)?;
-    if known.is_empty() {
-        write_orders(&transaction, batch)?;
-        write_deletions(&transaction, &batch.deletions)?;
-        write_refunds(&transaction, batch)?;
-        transaction.commit()?;
-    }
-    Ok(known)
+/// What became of a batch.
+pub(super) enum Written {
+    /// It is committed; so many events were new.
+    All {
+        /// They.
+        inserted: u64,
+    },
+    /// Some events are known with another payload.
+    Nothing {
+        /// Their ids.
+        changed: HashSet<String>,
+    },
 }
 
-fn insert_events(connection: &Connection, events: &Rows, ids: &[String]) -> Result<HashSet<String>, Failure> {
+/// Writes the whole batch and commits it, or nothing.
+pub(super) fn write(connection: &mut Connection, batch: &Batch) -> Result<Written, Failure> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (inserted, changed) = insert_events(&transaction, &batch.events)?;
+    if !changed.is_empty() {
+        return Ok(Written::Nothing { changed });
+    }
+    write_orders(&transaction, batch)?;
+    write_deletions(&transaction, &batch.deletions)?;
+    write_refunds(&transaction, batch)?;
+    transaction.commit()?;
+    Ok(Written::All { inserted })
+}
+
+/// Answers how many were new, and the ids of those that are known with another payload.
+fn insert_events(connection: &Connection, events: &Rows) -> Result<(u64, HashSet<String>), Failure> {
     let sql = events.insert("order_events") + " ON CONFLICT (event_id) DO NOTHING";
-    let mut statement = connection.prepare(&sql)?;
-    let mut known = HashSet::new();
-    for (row, id) in ids.iter().enumerate() {
-        if events.run(&mut statement, row)? == 0 {
-            known.insert(id.clone());
+    let mut insert = connection.prepare(&sql)?;
+    let mut known = connection.prepare("SELECT 1 FROM order_events WHERE event_id = ?1 AND payload = ?2")?;
+    let (mut inserted, mut changed) = (0, HashSet::new());
+    for row in 0..events.count() {
+        if events.run(&mut insert, row)? > 0 {
+            inserted += 1;
+            continue;
+        }
+        let (id, payload) = (events.value("event_id", row), events.value("payload", row));
+        if !known.exists([id, payload])?
+            && let Value::Text(id) = id
+        {
+            changed.insert(id.clone());
         }
     }
-    Ok(known)
+    Ok((inserted, changed))
 }
 
 /// Lines go with the order: they are replaced where this became its newest state.

@@ -1,7 +1,7 @@
 //! One load: events, and what they do to the state tables, in one transaction.
 //!
 //! Owns the statements. Each takes all rows at once, in key order; those that do not need each other's answer are
-//! pipelined. Only events that were not there before have effects.
+//! pipelined. Events that are known with another payload have no effects.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -51,11 +51,14 @@ pub(super) async fn load(
         insert_events(&transaction, schema, &distinct),
     )
     .await?;
-    let fresh = distinct
-        .iter()
-        .copied()
-        .filter(|record| new.contains(record.event.event_id.as_str()));
-    let effects = Effects::of(fresh);
+    let (fresh, known): (Vec<_>, Vec<_>) = distinct
+        .into_iter()
+        .partition(|record| new.contains(record.event.event_id.as_str()));
+    let unchanged = unchanged(&transaction, schema, &known).await?;
+    let again = known
+        .into_iter()
+        .filter(|record| unchanged.contains(record.event.event_id.as_str()));
+    let effects = Effects::of(fresh.into_iter().chain(again));
     let (changed, (), ()) = try_join3(
         upsert_orders(&transaction, schema, &effects.orders),
         mark_deleted(&transaction, schema, &effects.deletions),
@@ -79,6 +82,30 @@ async fn insert_events(
 ) -> Result<HashSet<String>, Error> {
     let columns = tables::order_events(records);
     let statement = insert(schema, "order_events", &columns) + " ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
+    let rows = transaction.query_typed(&statement, &params(&columns)).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Ids of those that are stored with the payload they have here.
+async fn unchanged(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    known: &[&EventRecord<'_>],
+) -> Result<HashSet<String>, Error> {
+    if known.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let columns = [
+        Column::text(
+            "event_id",
+            known.iter().map(|record| Some(record.event.event_id.as_str())),
+        ),
+        Column::json("payload", known.iter().map(|record| Some(record.payload))),
+    ];
+    let statement = schema.sql(&format!(
+        "SELECT event_id FROM {{schema}}.order_events t JOIN {} USING (event_id) WHERE t.payload = v.payload::jsonb",
+        columns::rows(&columns)
+    ));
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }

@@ -9,6 +9,7 @@
 mod check;
 mod columns;
 mod error;
+mod history;
 mod load;
 mod migrations;
 mod pool;

@@ -34,7 +34,7 @@ CREATE TABLE order_events (
     -- unpacks to the JSON of the webhook. Another producer's raw stands here byte for byte as it wrote it.
     raw            BLOB
 );
-CREATE INDEX order_events_by_order ON order_events (shop, order_id, occurred_at);
+CREATE INDEX order_events_by_order ON order_events (order_id, shop, occurred_at);
 CREATE INDEX order_events_by_arrival ON order_events (received_at);
 
 CREATE TABLE orders (
@@ -77,6 +77,7 @@ CREATE TABLE orders (
     version_triggered_at     TIMESTAMP NOT NULL DEFAULT '-infinity',
     PRIMARY KEY (shop, order_id)
 ) WITHOUT ROWID;
+CREATE INDEX orders_by_name ON orders (name) WHERE name IS NOT NULL;
 CREATE INDEX orders_by_day ON orders (local_date);
 CREATE INDEX orders_by_customer ON orders (customer_id) WHERE customer_id IS NOT NULL;
 

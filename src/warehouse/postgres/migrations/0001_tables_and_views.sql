@@ -32,7 +32,7 @@ CREATE TABLE {schema}.order_events (
 COMMENT ON TABLE {schema}.order_events IS 'Every event, once; only ever appended to.';
 COMMENT ON COLUMN {schema}.order_events.raw IS
     'The original body, where ORDERSTREAM_KEEP_RAW kept it: one zstd frame (its first bytes are 28 b5 2f fd), which unpacks to the JSON of the webhook. Another producer''s raw stands here byte for byte as it wrote it.';
-CREATE INDEX order_events_by_order ON {schema}.order_events (shop, order_id, occurred_at);
+CREATE INDEX order_events_by_order ON {schema}.order_events (order_id, shop, occurred_at);
 CREATE INDEX order_events_by_arrival ON {schema}.order_events (received_at);
 
 CREATE TABLE {schema}.orders (
@@ -77,6 +77,7 @@ COMMENT ON COLUMN {schema}.orders.local_date IS
 COMMENT ON COLUMN {schema}.orders.deleted_at IS 'Earliest deletion; nothing clears it.';
 COMMENT ON COLUMN {schema}.orders.version_at IS
     'With version_triggered_at and last_event_id: what a later event must reach to be the newer one.';
+CREATE INDEX orders_by_name ON {schema}.orders (name) WHERE name IS NOT NULL;
 CREATE INDEX orders_by_day ON {schema}.orders (local_date);
 CREATE INDEX orders_by_customer ON {schema}.orders (customer_id) WHERE customer_id IS NOT NULL;
 
