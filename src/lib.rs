@@ -27,6 +27,7 @@ pub mod health;
 pub mod http;
 pub mod ingest;
 pub mod metrics;
+pub mod operations;
 pub mod shopify;
 pub mod shutdown;
 pub mod stream;

@@ -58,6 +58,20 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("", &["crate::app"], &["cli"]),
     ("", &["crate::cli"], &["cli"]),
     ("http", &["crate::warehouse", "crate::worker"], &[]),
+    (
+        "operations",
+        &[
+            "crate::http",
+            "crate::cli",
+            "crate::app",
+            "crate::worker",
+            "crate::ingest",
+        ],
+        &[],
+    ),
+    ("worker", &["crate::operations"], &[]),
+    ("ingest", &["crate::operations"], &[]),
+    ("http", &["crate::operations"], &["http/admin", "http/mod"]),
     ("worker", &["crate::http", "crate::ingest", "crate::shopify"], &[]),
     (
         "ingest",

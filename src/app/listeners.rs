@@ -16,6 +16,7 @@ use crate::health::Thresholds;
 use crate::health::collector::Health;
 use crate::http::{self, AdminState, Probes, PublicState};
 use crate::ingest::{Appender, Appends};
+use crate::operations::{Actor, Operations};
 
 /// How often the loops of the workers are looked at.
 const LIFE_CHECK: Duration = Duration::from_secs(1);
@@ -97,6 +98,12 @@ impl Listeners {
                 metrics: app.metrics.clone(),
                 tokens: Arc::clone(&app.keys.admin),
                 hosts: Arc::from([]),
+                operations: Operations::new(
+                    app.stream(),
+                    app.storage.warehouse.clone(),
+                    &app.config.intake,
+                    Actor::Api,
+                ),
             };
             let stop = app.front.stop_token();
             app.front

@@ -4,6 +4,8 @@
 //! known name, so that a page in an operator's browser cannot reach the listener by rebinding its own name to it;
 //! probes and scrapers are let through, since nothing personal is there.
 
+mod operations;
+
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
@@ -28,13 +30,25 @@ GET /livez         200 while the process runs
 GET /readyz        200 while it takes requests
 GET /metrics       Prometheus metrics
 GET /openapi.yaml  description of the HTTP API
-GET /api/status    health report (bearer token)
+
+With a bearer token, as JSON:
+GET  /api/status                health report
+GET  /api/events                newest entries: event_type, shop, order, to, count
+GET  /api/events/ID             one entry laid open
+GET  /api/dead-letters          newest letters: fingerprint, to, count
+GET  /api/dead-letters/groups   letters by cause
+GET  /api/dead-letters/ID       one letter laid open
+POST /api/dead-letters/replay   send letters through again (dry_run: only say what would come of it)
+POST /api/dead-letters/discard  remove letters
+GET  /api/consumers             groups and consumers
+GET  /api/audit                 what operators did
 ";
 
 pub(super) fn router(state: AdminState) -> Router {
     let probes = state.probes.clone();
     let api = Router::new()
         .route("/api/status", get(status))
+        .merge(operations::router())
         .route_layer(middleware::from_fn_with_state(state.clone(), with_token));
     let pages = Router::new()
         .route("/", get(|| async { INDEX }))

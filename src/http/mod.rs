@@ -35,6 +35,7 @@ use self::transport::Clocks;
 use crate::config::{IntakeConfig, PublicConfig};
 use crate::ingest::{Admission, Appender};
 use crate::metrics::{Metrics, Outcomes, Route};
+use crate::operations::Operations;
 use crate::shopify::Keyring;
 
 /// Bounds of the private listener, which needs no settings for them.
@@ -104,6 +105,8 @@ pub struct AdminState {
     pub tokens: Arc<ArcSwap<Tokens>>,
     /// Names under which the listener may be asked for, besides IP addresses and `localhost`.
     pub hosts: Arc<[String]>,
+    /// What `/api` does.
+    pub operations: Operations,
 }
 
 /// Serves the public listener until `shutdown`, and then until the last request in flight is answered.

@@ -29,6 +29,8 @@ pub(crate) enum Problem {
     BrokenBody,
     /// The body is neither a JSON array nor NDJSON.
     MalformedBatch,
+    /// The query, path or body of an API request cannot be read.
+    MalformedQuery,
     /// No signature, or none that any secret made over this body.
     InvalidSignature,
     /// No bearer token, or an unknown one.
@@ -49,6 +51,10 @@ pub(crate) enum Problem {
     UnsupportedEncoding,
     /// The `Host` header names no host that this listener answers for.
     WrongHost,
+    /// This process has no warehouse to look into.
+    NoWarehouse,
+    /// An operator's request that makes no sense; the text says what would.
+    InvalidOperation(&'static str),
     /// No event of the batch was valid.
     NoValidEvent(Arc<Answer>),
     /// An atomic batch with an invalid event: nothing of it was appended.
@@ -67,6 +73,8 @@ pub(crate) enum Problem {
     StreamUnavailable,
     /// Valid events, and the stream took none of them.
     NothingStored(Arc<Answer>),
+    /// Stream or warehouse cannot do what an operator asks for now.
+    StoreUnavailable,
     /// Draining.
     ShuttingDown,
 }
@@ -135,6 +143,8 @@ impl Problem {
                 "The body ended early or is framed wrongly."),
             Self::MalformedBatch => facts(400, "malformed_batch", Invalid, KEEP,
                 "The body is neither a JSON array nor one JSON object a line."),
+            Self::MalformedQuery => facts(400, "malformed_query", Invalid, KEEP,
+                "The query, the id or the body is not as the API's description has it."),
             Self::InvalidSignature => facts(401, "invalid_signature", Unauthorized, CLOSE,
                 "X-Shopify-Hmac-Sha256 is missing or does not match the body."),
             Self::InvalidToken => facts(401, "invalid_token", Unauthorized, CLOSE,
@@ -153,6 +163,9 @@ impl Problem {
                 "The request target is too long."),
             Self::UnsupportedEncoding => facts(415, "unsupported_encoding", Rejected, CLOSE,
                 "Send the body without Content-Encoding."),
+            Self::NoWarehouse => facts(409, "no_warehouse", Rejected, KEEP,
+                "This process has no warehouse; ask one that runs workers."),
+            Self::InvalidOperation(detail) => facts(422, "invalid_operation", Invalid, KEEP, detail),
             Self::WrongHost => facts(421, "wrong_host", Rejected, CLOSE,
                 "The Host header names a host that this listener does not answer for."),
             Self::NoValidEvent(_) => facts(422, "no_valid_event", Invalid, KEEP,
@@ -173,6 +186,8 @@ impl Problem {
                 "The stream did not confirm in time. Send it again; what is stored is not stored twice."),
             Self::NothingStored(_) => facts(503, "nothing_stored", Unavailable, KEEP,
                 "No event could be stored; see results. Send them again."),
+            Self::StoreUnavailable => facts(503, "store_unavailable", Unavailable, KEEP,
+                "The stream or the warehouse cannot do that now; the log says why. Ask again."),
             Self::ShuttingDown => facts(503, "shutting_down", Unavailable, KEEP,
                 "This process is shutting down. Send it again."),
         }

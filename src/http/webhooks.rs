@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::counter::Counter;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use super::verified::VerifiedDelivery;
 use crate::config::KeepRaw;
 use crate::ingest::{AppendError, Receipt, Share};
 use crate::metrics::{Metrics, Outcome, SecretLabels};
-use crate::shopify::{self, ConvertError, DeliveryHints, Topic, TopicError};
+use crate::shopify::{self, ConvertError, DeliveryHints, REUSED_WEBHOOK_ID, Topic, TopicError};
 use crate::stream::codec::{self, Quarantine, Raw};
 use crate::stream::{Destination, NewEntry, StreamId};
 
@@ -53,14 +53,9 @@ impl BySecret {
 struct Taken {
     status: &'static str,
     event_id: String,
-    #[serde(serialize_with = "as_text")]
     stream_id: StreamId,
     #[serde(skip)]
     outcome: Outcome,
-}
-
-fn as_text<S: Serializer>(id: &StreamId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
 }
 
 /// Why a verified delivery is quarantined.
@@ -70,7 +65,7 @@ enum Unusable {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Body(#[from] ConvertError),
-    #[error("the webhook id was used for another body")]
+    #[error("{REUSED_WEBHOOK_ID}")]
     Conflict,
 }
 

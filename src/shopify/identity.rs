@@ -11,6 +11,9 @@ use super::DeliveryHints;
 /// Namespace of the UUIDv5 event ids. Fixed for ever: another one would make every known event new.
 pub const EVENT_NAMESPACE: Uuid = uuid!("6f9d3b0e-5c41-4f1c-9d57-2f8f0b6f4a11");
 
+/// Why a delivery is quarantined whose webhook id stood for another body before.
+pub const REUSED_WEBHOOK_ID: &str = "the webhook id was used for another body";
+
 /// Digest of a body: SHA-256, cut to 16 bytes.
 #[must_use]
 pub fn digest(body: &[u8]) -> [u8; 16] {

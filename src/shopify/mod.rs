@@ -18,7 +18,7 @@ mod topic;
 
 pub use convert::{ConvertError, convert};
 pub use headers::{DeliveryHints, signature};
-pub use identity::{EVENT_NAMESPACE, digest, event_id};
+pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};
 pub use redact::{PERSONAL_FIELDS, redact};
 pub use signature::{InvalidKeyring, Keyring, SignatureError};
 pub use topic::{Shape, Topic, TopicError};

@@ -38,6 +38,16 @@ pub(super) const FIELDS: [&str; 14] = [
     "raw_encoding",
 ];
 
+/// What a dead letter has after the fields of its entry.
+pub const LETTER_FIELDS: [&str; 6] = [
+    "original_stream",
+    "original_id",
+    "failed_at",
+    "error",
+    "attempts",
+    "consumer",
+];
+
 const WHOLE: &str = "zstd+base64";
 const REDACTED: &str = "redacted+zstd+base64";
 

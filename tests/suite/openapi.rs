@@ -31,10 +31,11 @@ fn described(description: &Value) -> BTreeSet<String> {
 
 /// `GET /path` of every `.route(...)` in the source.
 fn routed() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    let mut unread = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")];
     let mut routes = BTreeSet::new();
-    for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+    while let Some(file) = unread.pop() {
         if file.is_dir() {
+            unread.extend(std::fs::read_dir(file).unwrap().map(|file| file.unwrap().path()));
             continue;
         }
         let text = std::fs::read_to_string(file).unwrap();
@@ -187,4 +188,71 @@ async fn as_admin(addr: SocketAddr, token: &str) -> Answer {
         &request("GET /api/status", &[("authorization", &authorization)], b""),
     )
     .await
+}
+
+/// A letter at the door, one that a worker might have written, and an entry: all that an operator looks at.
+#[tokio::test]
+async fn what_operators_ask_is_answered_as_described() {
+    let description = description();
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    let check = |operation: &str, status, answer: &Answer| check(&description, operation, status, answer);
+    let authorization = format!("Bearer {ADMIN_TOKEN}");
+    let asks = async |line: &str, body: &str| {
+        let headers = [("authorization", authorization.as_str())];
+        ask(service.admin, &request(line, &headers, body.as_bytes())).await
+    };
+    let taken = service.webhook("w-1", &order(1)).await.json();
+    let entry = format!("/api/events/{}", taken["stream_id"].as_str().unwrap());
+    let quarantined = ask(service.public, &signed("products/create", "w-2", b"{}"))
+        .await
+        .json();
+    let letter = format!("/api/dead-letters/{}", quarantined["stream_id"].as_str().unwrap());
+
+    check("GET /api/events", 200, &asks("GET /api/events?count=1", "").await);
+    let of_order = asks("GET /api/events?order=%231&event_type=order.created", "").await;
+    check("GET /api/events", 200, &of_order);
+    assert_eq!(of_order.json()["entries"].as_array().unwrap().len(), 1);
+    check("GET /api/events", 400, &asks("GET /api/events?count=many", "").await);
+    check("GET /api/events/{id}", 200, &asks(&format!("GET {entry}"), "").await);
+    check("GET /api/events/{id}", 404, &asks("GET /api/events/1-1", "").await);
+    check("GET /api/events/{id}", 400, &asks("GET /api/events/x", "").await);
+    check("GET /api/dead-letters", 200, &asks("GET /api/dead-letters", "").await);
+    check(
+        "GET /api/dead-letters/groups",
+        200,
+        &asks("GET /api/dead-letters/groups", "").await,
+    );
+    check(
+        "GET /api/dead-letters/{id}",
+        200,
+        &asks(&format!("GET {letter}"), "").await,
+    );
+    check("GET /api/consumers", 200, &asks("GET /api/consumers", "").await);
+    for action in ["replay", "discard"] {
+        let operation = format!("POST /api/dead-letters/{action}");
+        check(&operation, 400, &asks(&operation, "{").await);
+        check(&operation, 400, &asks(&operation, r#"{"everything":true}"#).await);
+        check(&operation, 422, &asks(&operation, "{}").await);
+        check(
+            &operation,
+            422,
+            &asks(&operation, r#"{"all":true,"fingerprint":"x"}"#).await,
+        );
+        check(
+            &operation,
+            200,
+            &asks(&operation, r#"{"all":true,"dry_run":true}"#).await,
+        );
+        check(&operation, 200, &asks(&operation, r#"{"all":true,"rate":100}"#).await);
+    }
+    check("GET /api/audit", 200, &asks("GET /api/audit?count=5", "").await);
+    for operation in described(&description)
+        .iter()
+        .filter(|operation| operation.contains(" /api/"))
+    {
+        let line = operation.replace("{id}", "1-1");
+        check(operation, 401, &ask(service.admin, &request(&line, &[], b"{}")).await);
+    }
+    service.stop().await;
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::append::ROW_BYTES;
-use super::committer::Session;
+use super::calls::Session;
 use super::encoding::{Packed, id_of, row_at, row_of, unpack};
 use super::group::{self, Group};
 use super::{EmbeddedStream, SMALL};
@@ -77,7 +77,7 @@ impl Operated for EmbeddedStream {
 
 fn remove(session: &Session<'_>, ids: &[StreamId]) -> rusqlite::Result<u64> {
     let mut remove = session.connection.prepare_cached(REMOVE)?;
-    let (mut letters, mut bytes) = (0, 0);
+    let (mut letters, mut bytes) = (0_i64, 0_i64);
     for id in ids.iter().copied().filter_map(row_of) {
         let length = remove.query_row([id], |row| row.get::<_, i64>(0)).optional()?;
         if let Some(length) = length {

@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::tally;
 
 /// What `user_version` says. A release that changes a table adds a step to [`connect`] and counts this up.
-const VERSION: i64 = 2;
+const VERSION: i64 = 1;
 /// What `application_id` says: "ordr".
 const APPLICATION: i64 = 0x6F72_6472;
 
@@ -23,6 +23,7 @@ const BUSY: Duration = Duration::from_secs(2);
 /// entries and bytes that are there. `commits` counts transactions, so that a file that lost some is recognized.
 /// `read` of a group counts what it was handed out or can never get: its lag is `added - read`.
 /// `dedupe` has a row for each entry whose key is remembered, longer or shorter than the entry itself.
+/// `audit` has what operators did, bounded.
 /// `delivered_at` and `seen` are readings of `clock.rs`, milliseconds.
 const TABLES: &str = "
 CREATE TABLE logs (
@@ -51,11 +52,8 @@ CREATE TABLE attempts (
     group_name TEXT NOT NULL, id INTEGER NOT NULL, failed INTEGER NOT NULL, unfinished INTEGER NOT NULL,
     PRIMARY KEY (group_name, id)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE audit (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT;
 ";
-
-/// What operators did; version 1 did not have it.
-const AUDIT: &str =
-    "CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT";
 
 /// Settings that a new file keeps; of no effect on one that has tables.
 const NEW_FILE: &str = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;";
@@ -89,12 +87,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
         return Err(Fault::NoWal(mode));
     }
     connection.execute_batch(WRITING)?;
-    if is_new || version < VERSION {
+    if is_new {
         let transaction = connection.transaction()?;
-        if is_new {
-            transaction.execute_batch(TABLES)?;
-        }
-        transaction.execute_batch(AUDIT)?;
+        transaction.execute_batch(TABLES)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;

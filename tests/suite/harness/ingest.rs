@@ -18,6 +18,7 @@ use orderstream::health::collector::Health;
 use orderstream::http::{self, AdminState, Doors, Probes, PublicState, Tokens};
 use orderstream::ingest::Appender;
 use orderstream::metrics::Metrics;
+use orderstream::operations::{Actor, Operations};
 use orderstream::shopify::Keyring;
 use orderstream::shutdown::Roles;
 use orderstream::stream::Stream;
@@ -158,6 +159,7 @@ impl Service {
             retain_acked: settings.stream.retain_acked,
         };
         let appends = appender.appends().clone();
+        let operations = Operations::new(Arc::clone(&stream), None, &settings.intake, Actor::Api);
         let health = Health::start(Arc::clone(&stream), thresholds, appends, metrics.clone(), &roles);
         let doors = Doors {
             keyring: Arc::new(ArcSwapOption::from_pointee(Keyring::new(&[SECRET.into()]).unwrap())),
@@ -195,6 +197,7 @@ impl Service {
             metrics: metrics.clone(),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[ADMIN_TOKEN.into()]))),
             hosts: Arc::new([]),
+            operations,
         };
         let stop = listeners.clone();
         service

@@ -1,0 +1,117 @@
+//! `/api`: what an operator does, as JSON.
+//!
+//! Owns paths, queries and bodies; what is done stands in [`crate::operations`]. A bearer token opens all of it, which no
+//! page of another site can send: there is nothing to forge. Personal fields stand only in the views of one entry.
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::super::AdminState;
+use super::super::problem::Problem;
+use crate::operations::{
+    Action, Consumers, Entries, EntryQuery, EntryView, Groups, LetterQuery, LetterView, Letters, Note, OperationsError,
+    Resolve, Resolved,
+};
+use crate::stream::StreamId;
+
+/// Bytes of a request: a thousand ids and some.
+const REQUEST_LIMIT: usize = 64 * 1024;
+
+type Answer<T> = Result<Json<T>, Problem>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
+type Of = Result<Path<StreamId>, PathRejection>;
+
+pub(super) fn router() -> Router<AdminState> {
+    Router::new()
+        .route("/api/events", get(entries))
+        .route("/api/events/{id}", get(entry))
+        .route("/api/dead-letters", get(letters))
+        .route("/api/dead-letters/groups", get(letter_groups))
+        .route("/api/dead-letters/{id}", get(letter))
+        .route("/api/dead-letters/replay", post(replay_letters))
+        .route("/api/dead-letters/discard", post(discard_letters))
+        .route("/api/consumers", get(consumers))
+        .route("/api/audit", get(audit))
+}
+
+async fn entries(State(state): State<AdminState>, query: Asked<EntryQuery>) -> Answer<Entries> {
+    Ok(Json(state.operations.entries(&asked(query)?).await?))
+}
+
+async fn entry(State(state): State<AdminState>, id: Of) -> Answer<EntryView> {
+    Ok(Json(state.operations.entry(of(id)?).await?))
+}
+
+async fn letters(State(state): State<AdminState>, query: Asked<LetterQuery>) -> Answer<Letters> {
+    Ok(Json(state.operations.letters(&asked(query)?).await?))
+}
+
+async fn letter_groups(State(state): State<AdminState>) -> Answer<Groups> {
+    Ok(Json(state.operations.letter_groups().await?))
+}
+
+async fn letter(State(state): State<AdminState>, id: Of) -> Answer<LetterView> {
+    Ok(Json(state.operations.letter(of(id)?).await?))
+}
+
+async fn replay_letters(State(state): State<AdminState>, body: Body) -> Answer<Resolved> {
+    resolve(&state, Action::Replay, body).await
+}
+
+async fn discard_letters(State(state): State<AdminState>, body: Body) -> Answer<Resolved> {
+    resolve(&state, Action::Discard, body).await
+}
+
+async fn resolve(state: &AdminState, action: Action, body: Body) -> Answer<Resolved> {
+    let request: Resolve = read(body).await?;
+    Ok(Json(state.operations.resolve(action, &request).await?))
+}
+
+async fn consumers(State(state): State<AdminState>) -> Answer<Consumers> {
+    Ok(Json(state.operations.consumers().await?))
+}
+
+/// How many notes.
+#[derive(Deserialize)]
+struct AuditQuery {
+    count: Option<usize>,
+}
+
+async fn audit(State(state): State<AdminState>, query: Asked<AuditQuery>) -> Answer<Vec<Note>> {
+    let count = asked(query)?.count.unwrap_or(100);
+    Ok(Json(state.operations.audit(count).await?))
+}
+
+fn asked<T>(query: Asked<T>) -> Result<T, Problem> {
+    query.map(|Query(query)| query).map_err(|_| Problem::MalformedQuery)
+}
+
+fn of(id: Of) -> Result<StreamId, Problem> {
+    id.map(|Path(id)| id).map_err(|_| Problem::MalformedQuery)
+}
+
+async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    let bytes = axum::body::to_bytes(body, REQUEST_LIMIT).await;
+    let bytes = bytes.map_err(|_| Problem::BodyTooLarge(REQUEST_LIMIT))?;
+    serde_json::from_slice(&bytes).map_err(|_| Problem::MalformedQuery)
+}
+
+impl From<OperationsError> for Problem {
+    fn from(error: OperationsError) -> Self {
+        match error {
+            OperationsError::NotFound(_) => Self::NotFound,
+            OperationsError::Invalid(detail) => Self::InvalidOperation(detail),
+            OperationsError::NoWarehouse => Self::NoWarehouse,
+            OperationsError::Stopping => Self::ShuttingDown,
+            OperationsError::Stream(_) | OperationsError::Warehouse(_) => {
+                tracing::warn!(%error, "an operator's request cannot be done now");
+                Self::StoreUnavailable
+            }
+        }
+    }
+}

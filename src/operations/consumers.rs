@@ -1,0 +1,80 @@
+//! Who reads the stream, and how far they are.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Operations, OperationsError};
+use crate::stream::{ConsumerReport, GroupReport, StreamId};
+
+/// All groups, and the members of ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Consumers {
+    /// Groups of the stream.
+    pub groups: Vec<GroupView>,
+    /// Members of our group.
+    pub consumers: Vec<Member>,
+}
+
+/// One group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the configured one.
+    pub ours: bool,
+    /// Read and not acked.
+    pub pending: u64,
+    /// Not yet read; null where the store cannot tell.
+    pub lag: Option<u64>,
+    /// The newest entry it was given.
+    pub last_delivered: StreamId,
+    /// The oldest entry it still needs.
+    pub needs_from: StreamId,
+}
+
+/// One member.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Read by it and not acked.
+    pub pending: u64,
+    /// Since it last asked.
+    pub idle_seconds: f64,
+}
+
+impl Operations {
+    /// Who reads the stream.
+    ///
+    /// # Errors
+    /// The stream does not answer.
+    pub async fn consumers(&self) -> Result<Consumers, OperationsError> {
+        let report = self.stream.report().await?;
+        Ok(Consumers {
+            groups: report.groups.into_iter().map(GroupView::from).collect(),
+            consumers: report.consumers.into_iter().map(Member::from).collect(),
+        })
+    }
+}
+
+impl From<GroupReport> for GroupView {
+    fn from(group: GroupReport) -> Self {
+        Self {
+            name: group.name,
+            ours: group.ours,
+            pending: group.pending,
+            lag: group.lag,
+            last_delivered: group.last_delivered,
+            needs_from: group.needs_from,
+        }
+    }
+}
+
+impl From<ConsumerReport> for Member {
+    fn from(consumer: ConsumerReport) -> Self {
+        Self {
+            name: consumer.name,
+            pending: consumer.pending,
+            idle_seconds: consumer.idle.as_secs_f64(),
+        }
+    }
+}

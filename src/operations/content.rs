@@ -1,0 +1,89 @@
+//! One entry laid open: its event, its fields as they stand, its body. The only view with personal fields in it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::stream::{Entry, codec};
+
+/// Bytes of a field's value that are shown.
+const SHOWN: usize = 64 << 10;
+/// Bytes of a body that are shown.
+const SHOWN_BODY: usize = 1 << 20;
+
+/// What an entry holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Content {
+    /// The event, digits as they were sent; `None` where it cannot be read.
+    pub event: Option<Box<RawValue>>,
+    /// Why it cannot be read.
+    pub undecodable: Option<String>,
+    /// All fields in order.
+    pub fields: Vec<Field>,
+    /// The original body, where it was kept; at most 1 MiB of it.
+    pub body: Option<String>,
+}
+
+/// A field as it stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its value; at most 64 KiB of it. Base64 where it is not text.
+    pub value: String,
+    /// Whether `value` is base64 for bytes that are not text.
+    pub binary: bool,
+    /// Bytes of the whole value.
+    pub bytes: usize,
+}
+
+impl Content {
+    /// `body_limit`: bytes that a body may have.
+    pub(super) fn of(entry: &Entry, body_limit: usize) -> Self {
+        let decoded = codec::decode(entry)
+            .map_err(|error| error.to_string())
+            .and_then(|record| serde_json::value::to_raw_value(&record.event).map_err(|error| error.to_string()));
+        let (event, undecodable) = match decoded {
+            Ok(event) => (Some(event), None),
+            Err(why) => (None, Some(why)),
+        };
+        let fields = entry.fields.0.iter().map(|(name, value)| field(name, value));
+        Self {
+            event,
+            undecodable,
+            fields: fields.collect(),
+            body: body(entry, body_limit).map(|body| shown(&body, SHOWN_BODY).0),
+        }
+    }
+}
+
+/// The body that an entry keeps, unpacked, at most `limit` bytes of it.
+pub(super) fn body(entry: &Entry, limit: usize) -> Option<Vec<u8>> {
+    let encoding = std::str::from_utf8(entry.fields.get("raw_encoding")?).ok()?;
+    codec::unpack(entry.fields.get("raw")?, encoding, limit).ok()
+}
+
+fn field(name: &str, value: &[u8]) -> Field {
+    let (text, binary) = shown(value, SHOWN);
+    Field {
+        name: name.to_owned(),
+        value: text,
+        binary,
+        bytes: value.len(),
+    }
+}
+
+/// The beginning of it as text, or base64 where it is none.
+fn shown(value: &[u8], most: usize) -> (String, bool) {
+    match std::str::from_utf8(value) {
+        Ok(text) => (text[..text.floor_char_boundary(most)].to_owned(), false),
+        Err(_) => (STANDARD.encode(&value[..value.len().min(most)]), true),
+    }
+}
+
+/// A field as text; `None` where it is absent, empty or no text.
+pub(super) fn text(entry: &Entry, name: &str) -> Option<String> {
+    let text = std::str::from_utf8(entry.fields.get(name)?).ok()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,284 @@
+//! Dead letters to look at: a list, groups of the same cause, one laid open.
+//!
+//! Owns what a letter's fields mean. Invariant: a letter that was written more than once (it is written before the ack)
+//! shows once, with the ids of all its copies.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::content::{Content, text};
+use super::fingerprint::{fingerprint, pattern};
+use super::walk::{Walk, only};
+use super::{Operations, OperationsError};
+use crate::stream::{Destination, Entry, Order, Range, StreamId};
+
+/// Letters looked at in one call.
+const LOOKED_AT: usize = 20_000;
+/// Letters of one list at most.
+const LIST: usize = 200;
+/// Causes told apart; letters of further ones are only counted.
+const CAUSES: usize = 500;
+
+/// Where a letter was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// At the door: a delivery that cannot become an event.
+    Door,
+    /// By a worker: an entry that cannot be loaded.
+    Worker,
+}
+
+/// A letter without its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    /// Its id; of several copies, the newest one's.
+    pub id: StreamId,
+    /// Ids of all copies that were seen, newest first.
+    pub copies: Vec<StreamId>,
+    /// Where it was written.
+    pub origin: Origin,
+    /// Why.
+    pub error: String,
+    /// Stands for the cause; equal for letters with the same one.
+    pub fingerprint: String,
+    /// When it failed, RFC 3339.
+    pub failed_at: Option<String>,
+    /// Attempts made.
+    pub attempts: u64,
+    /// Who gave up.
+    pub consumer: Option<String>,
+    /// Type of the event.
+    pub event_type: Option<String>,
+    /// Id of the event.
+    pub event_id: Option<String>,
+    /// Shop it is about.
+    pub shop: Option<String>,
+    /// Topic of the webhook.
+    pub topic: Option<String>,
+    /// Stream that its entry stood in.
+    pub original_stream: Option<String>,
+    /// Id of its entry.
+    pub original_id: Option<String>,
+}
+
+impl Letter {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let error = text(entry, "error").unwrap_or_else(|| "no reason is given".to_owned());
+        let original_id = text(entry, "original_id");
+        Self {
+            id: entry.id,
+            copies: vec![entry.id],
+            origin: if original_id.is_some() {
+                Origin::Worker
+            } else {
+                Origin::Door
+            },
+            fingerprint: fingerprint(&error),
+            error,
+            failed_at: text(entry, "failed_at"),
+            attempts: text(entry, "attempts")
+                .and_then(|count| count.parse().ok())
+                .unwrap_or_default(),
+            consumer: text(entry, "consumer"),
+            event_type: text(entry, "event_type"),
+            event_id: text(entry, "event_id"),
+            shop: text(entry, "shop"),
+            topic: text(entry, "topic"),
+            original_stream: text(entry, "original_stream"),
+            original_id,
+        }
+    }
+
+    /// What all copies have in common; a delivery at the door has only its own id.
+    fn original(&self) -> (String, String) {
+        match &self.original_id {
+            Some(id) => (self.original_stream.clone().unwrap_or_default(), id.clone()),
+            None => (String::new(), self.id.to_string()),
+        }
+    }
+}
+
+/// What a list is to hold.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LetterQuery {
+    /// Only letters of this cause.
+    pub fingerprint: Option<String>,
+    /// Only letters up to this id: the `next` of the page before.
+    pub to: Option<StreamId>,
+    /// Letters of one page, 1 to 200; 50 where it is not said.
+    pub count: Option<usize>,
+}
+
+/// A page of letters, newest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Letters {
+    /// The letters.
+    pub letters: Vec<Letter>,
+    /// Letters looked at for this page.
+    pub looked_at: u64,
+    /// Where the next page starts; null after the last.
+    pub next: Option<StreamId>,
+}
+
+/// Letters of the same cause.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LetterGroup {
+    /// Stands for the cause.
+    pub fingerprint: String,
+    /// The error without what varies.
+    pub pattern: String,
+    /// How many.
+    pub count: u64,
+    /// The newest one.
+    pub sample: Letter,
+    /// `failed_at` of the oldest.
+    pub first_seen: Option<String>,
+    /// `failed_at` of the newest.
+    pub last_seen: Option<String>,
+}
+
+/// All causes, the most frequent first.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Groups {
+    /// The causes.
+    pub groups: Vec<LetterGroup>,
+    /// Letters looked at, newest first.
+    pub looked_at: u64,
+    /// Whether that was all of them, and all their causes are here.
+    pub complete: bool,
+}
+
+/// One letter laid open.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LetterView {
+    /// What is known of it.
+    pub letter: Letter,
+    /// What it holds.
+    pub content: Content,
+}
+
+impl Operations {
+    /// A page of letters, newest first. A letter and its copies are one where they stand on the same page.
+    ///
+    /// # Errors
+    /// The stream does not answer.
+    pub async fn letters(&self, query: &LetterQuery) -> Result<Letters, OperationsError> {
+        let _turn = self.turn().await?;
+        let count = query.count.unwrap_or(50).clamp(1, LIST);
+        let to = query.to.unwrap_or(StreamId::MAX);
+        let range = Range {
+            to,
+            ..Range::all(Destination::DeadLetters, Order::NewestFirst, count)
+        };
+        let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
+        let mut list = Folded::default();
+        let mut looked_at = 0;
+        while let Some(page) = walk.page().await? {
+            for entry in &page {
+                looked_at += 1;
+                let letter = Letter::of(entry);
+                if query
+                    .fingerprint
+                    .as_ref()
+                    .is_none_or(|wanted| *wanted == letter.fingerprint)
+                {
+                    list.add(letter);
+                }
+                if list.letters.len() >= count {
+                    let next = entry.id.predecessor();
+                    let is_last = walk.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
+                    let next = next.filter(|_| !is_last);
+                    return Ok(Letters {
+                        letters: list.letters,
+                        looked_at,
+                        next,
+                    });
+                }
+            }
+        }
+        Ok(Letters {
+            letters: list.letters,
+            looked_at,
+            next: walk.rest().map(|rest| rest.to),
+        })
+    }
+
+    /// Letters by cause.
+    ///
+    /// # Errors
+    /// The stream does not answer.
+    pub async fn letter_groups(&self) -> Result<Groups, OperationsError> {
+        let _turn = self.turn().await?;
+        let range = Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX);
+        let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
+        let mut list = Folded::default();
+        let mut looked_at = 0;
+        while let Some(page) = walk.page().await? {
+            looked_at += page.len() as u64;
+            page.iter().for_each(|entry| list.add(Letter::of(entry)));
+        }
+        let mut groups: HashMap<String, LetterGroup> = HashMap::new();
+        let mut complete = walk.rest().is_none();
+        for letter in list.letters {
+            if !groups.contains_key(&letter.fingerprint) && groups.len() >= CAUSES {
+                complete = false;
+                continue;
+            }
+            let group = groups.entry(letter.fingerprint.clone()).or_insert_with(|| LetterGroup {
+                fingerprint: letter.fingerprint.clone(),
+                pattern: pattern(&letter.error),
+                count: 0,
+                last_seen: letter.failed_at.clone(),
+                first_seen: None,
+                sample: letter.clone(),
+            });
+            group.count += 1;
+            group.first_seen = letter.failed_at;
+        }
+        let mut groups = Vec::from_iter(groups.into_values());
+        groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.sample.id.cmp(&a.sample.id)));
+        Ok(Groups {
+            groups,
+            looked_at,
+            complete,
+        })
+    }
+
+    /// One letter laid open.
+    ///
+    /// # Errors
+    /// There is none of that id, or the stream does not answer.
+    pub async fn letter(&self, id: StreamId) -> Result<LetterView, OperationsError> {
+        let page = self.stream.range(only(Destination::DeadLetters, id)).await?;
+        let entry = page.entries.first().ok_or(OperationsError::NotFound("dead letter"))?;
+        Ok(LetterView {
+            letter: Letter::of(entry),
+            content: Content::of(entry, self.body_limit),
+        })
+    }
+}
+
+/// Letters, of which copies of the same are one.
+#[derive(Default)]
+struct Folded {
+    letters: Vec<Letter>,
+    places: HashMap<(String, String), usize>,
+}
+
+impl Folded {
+    fn add(&mut self, letter: Letter) {
+        match self
+            .places
+            .get(&letter.original())
+            .and_then(|place| self.letters.get_mut(*place))
+        {
+            Some(known) => known.copies.push(letter.id),
+            None => {
+                self.places.insert(letter.original(), self.letters.len());
+                self.letters.push(letter);
+            }
+        }
+    }
+}

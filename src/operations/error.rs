@@ -1,0 +1,27 @@
+//! Why an operator's request was not done.
+
+use crate::stream::StreamError;
+use crate::warehouse::WarehouseError;
+
+/// A failed request. Texts name no content.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationsError {
+    /// There is no such entry, letter, order or group (any more).
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The request makes no sense; the text says what would.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// This process has no warehouse to look into.
+    #[error("this process has no warehouse: ask one that runs workers")]
+    NoWarehouse,
+    /// The process is about to end.
+    #[error("the process is stopping")]
+    Stopping,
+    /// The stream does not do it.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The warehouse does not do it.
+    #[error(transparent)]
+    Warehouse(#[from] WarehouseError),
+}

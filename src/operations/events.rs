@@ -1,0 +1,261 @@
+//! Entries of the stream to look at: the newest, by type, shop and order; one laid open.
+//!
+//! Invariant: a look is bounded, and says how far it went.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::content::{Content, text};
+use super::walk::{Walk, only};
+use super::{Operations, OperationsError};
+use crate::event::{Amount, Id, Text, json};
+use crate::stream::{Destination, Entry, Fate, Order, Range, Stage, StreamId};
+
+/// Entries looked at in one call.
+const LOOKED_AT: usize = 5_000;
+/// Entries of one page at most.
+const LIST: usize = 200;
+
+/// What is to be shown.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct EntryQuery {
+    /// Only of this type, `order.created`.
+    pub event_type: Option<String>,
+    /// Only of this shop.
+    pub shop: Option<String>,
+    /// Only of this order: its id, or its name (`#1042`).
+    pub order: Option<String>,
+    /// Only entries up to this id: the `next` of the page before.
+    pub to: Option<StreamId>,
+    /// Entries of one page, 1 to 200; 50 where it is not said.
+    pub count: Option<usize>,
+}
+
+/// A page of entries, newest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entries {
+    /// The entries.
+    pub entries: Vec<EntryLine>,
+    /// Entries looked at for this page.
+    pub looked_at: u64,
+    /// When the oldest of those was appended, RFC 3339.
+    pub looked_back_to: Option<String>,
+    /// Where the next page starts; null after the last.
+    pub next: Option<StreamId>,
+}
+
+/// An entry without what is personal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryLine {
+    /// Its id.
+    pub id: StreamId,
+    /// When it was appended, RFC 3339.
+    pub received_at: Option<String>,
+    /// Type of the event.
+    pub event_type: Option<String>,
+    /// Id of the event.
+    pub event_id: Option<String>,
+    /// `shopify`, `batch`, or what a producer wrote.
+    pub source: Option<String>,
+    /// Shop.
+    pub shop: Option<String>,
+    /// Topic of the webhook.
+    pub topic: Option<String>,
+    /// Order it is about; null where the payload cannot be read.
+    pub order_id: Option<String>,
+    /// What people call the order.
+    pub name: Option<String>,
+    /// Order total, as it was written.
+    pub total_amount: Option<String>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+    /// Bytes of all fields.
+    pub bytes: usize,
+}
+
+/// One entry laid open.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EntryView {
+    /// What is known of it.
+    pub entry: EntryLine,
+    /// What it holds.
+    pub content: Content,
+    /// How far each group came with it.
+    pub groups: Vec<FateView>,
+    /// When the event was loaded, RFC 3339; null where it was not, or this process has no warehouse.
+    pub loaded_at: Option<String>,
+}
+
+/// How far a group came with an entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FateView {
+    /// The group.
+    pub group: String,
+    /// Whether it is the configured one.
+    pub ours: bool,
+    /// `unread`, `pending` or `settled`.
+    pub stage: String,
+    /// Whose it is, where it is pending.
+    pub consumer: Option<String>,
+    /// How often it was handed out, where it is pending.
+    pub deliveries: Option<u64>,
+    /// Since it last was, where it is pending.
+    pub idle_seconds: Option<f64>,
+}
+
+impl From<Fate> for FateView {
+    fn from(fate: Fate) -> Self {
+        let (stage, pending) = match fate.stage {
+            Stage::Unread => ("unread", None),
+            Stage::Settled => ("settled", None),
+            Stage::Pending {
+                consumer,
+                deliveries,
+                idle,
+            } => ("pending", Some((consumer, deliveries, idle.as_secs_f64()))),
+        };
+        let (consumer, deliveries, idle_seconds) = pending
+            .map_or((None, None, None), |(consumer, deliveries, idle)| {
+                (Some(consumer), Some(deliveries), Some(idle))
+            });
+        Self {
+            group: fate.group,
+            ours: fate.ours,
+            stage: stage.to_owned(),
+            consumer,
+            deliveries,
+            idle_seconds,
+        }
+    }
+}
+
+/// What a line shows of a payload.
+#[derive(Default, Deserialize)]
+struct Glance<'a> {
+    #[serde(borrow, default)]
+    order_id: Option<Id<'a>>,
+    #[serde(borrow, default)]
+    name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    shop: Option<Text<'a>>,
+    #[serde(default)]
+    total_amount: Option<Amount>,
+    #[serde(borrow, default)]
+    currency: Option<Text<'a>>,
+}
+
+impl EntryLine {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let payload = entry.fields.get("payload").map_or(&[][..], |payload| payload);
+        let glance: Glance<'_> = json::parse(payload).unwrap_or_default();
+        let own = |text: Option<Text<'_>>| text.map(|text| text.to_string());
+        Self {
+            id: entry.id,
+            received_at: moment(entry.id),
+            event_type: text(entry, "event_type"),
+            event_id: text(entry, "event_id"),
+            source: text(entry, "source"),
+            shop: own(glance.shop).or_else(|| text(entry, "shop")),
+            topic: text(entry, "topic"),
+            order_id: glance.order_id.map(|id| id.as_str().to_owned()),
+            name: own(glance.name),
+            total_amount: glance.total_amount.map(|amount| amount.to_string()),
+            currency: own(glance.currency),
+            bytes: entry.fields.bytes(),
+        }
+    }
+
+    fn is_asked_for(&self, query: &EntryQuery) -> bool {
+        let agrees = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        agrees(&query.event_type, &self.event_type)
+            && agrees(&query.shop, &self.shop)
+            && query.order.as_ref().is_none_or(|order| self.is_of(order))
+    }
+
+    /// Whether it is about that order, by id or name.
+    pub(super) fn is_of(&self, order: &str) -> bool {
+        [&self.order_id, &self.name]
+            .into_iter()
+            .flatten()
+            .any(|known| known == order)
+    }
+}
+
+/// Whether the payload may be about that order: cheaper than reading it.
+pub(super) fn may_mention(entry: &Entry, order: &str) -> bool {
+    let payload = entry.fields.get("payload").map_or(&[][..], |payload| payload);
+    std::str::from_utf8(payload).is_ok_and(|payload| payload.contains(order))
+}
+
+/// When the entry of that id was appended, RFC 3339; `None` for ids that are no time.
+pub(super) fn moment(id: StreamId) -> Option<String> {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(id.ms) * 1_000_000).ok()?;
+    at.format(&Rfc3339).ok()
+}
+
+impl Operations {
+    /// The newest entries that are asked for. Looks at 5,000 at most; `next` goes on from there.
+    ///
+    /// # Errors
+    /// The stream does not answer.
+    pub async fn entries(&self, query: &EntryQuery) -> Result<Entries, OperationsError> {
+        let _turn = self.turn().await?;
+        let count = query.count.unwrap_or(50).clamp(1, LIST);
+        let range = Range {
+            to: query.to.unwrap_or(StreamId::MAX),
+            ..Range::all(Destination::Stream, Order::NewestFirst, count)
+        };
+        let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
+        let mut found = Entries {
+            entries: Vec::new(),
+            looked_at: 0,
+            looked_back_to: None,
+            next: None,
+        };
+        while let Some(page) = walk.page().await? {
+            for entry in &page {
+                found.looked_at += 1;
+                found.looked_back_to = moment(entry.id);
+                if query.order.as_ref().is_some_and(|order| !may_mention(entry, order)) {
+                    continue;
+                }
+                let line = EntryLine::of(entry);
+                if line.is_asked_for(query) {
+                    found.entries.push(line);
+                }
+                if found.entries.len() >= count {
+                    found.next = entry.id.predecessor();
+                    return Ok(found);
+                }
+            }
+        }
+        found.next = walk.rest().map(|rest| rest.to);
+        Ok(found)
+    }
+
+    /// One entry laid open.
+    ///
+    /// # Errors
+    /// There is none of that id, or the stream does not answer.
+    pub async fn entry(&self, id: StreamId) -> Result<EntryView, OperationsError> {
+        let page = self.stream.range(only(Destination::Stream, id)).await?;
+        let entry = page.entries.first().ok_or(OperationsError::NotFound("entry"))?;
+        let fates = self.stream.fates(id).await?;
+        let line = EntryLine::of(entry);
+        Ok(EntryView {
+            loaded_at: self.loaded_at(line.event_id.as_deref()).await?,
+            entry: line,
+            content: Content::of(entry, self.body_limit),
+            groups: fates.into_iter().map(FateView::from).collect(),
+        })
+    }
+
+    async fn loaded_at(&self, event_id: Option<&str>) -> Result<Option<String>, OperationsError> {
+        let (Some(warehouse), Some(event_id)) = (&self.warehouse, event_id) else {
+            return Ok(None);
+        };
+        let event = warehouse.event(event_id).await?;
+        Ok(event.and_then(|event| event.loaded_at.format(&Rfc3339).ok()))
+    }
+}

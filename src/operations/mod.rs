@@ -1,0 +1,86 @@
+//! What an operator does with the pipeline: looks at entries, resolves dead letters, follows one order, sends history
+//! through again.
+//!
+//! Owns these over the seams alone, so that servers and files work alike; `cli/` and `http/admin` call it, and it knows
+//! neither. Each call is one bounded step whose answer says where the next one starts: what takes many steps can be
+//! interrupted between any two and taken up again, by whoever asks. Invariants: nothing personal stands in an answer
+//! but in the views of one entry or letter; an action is written down, a dry run changes nothing; memory is bounded
+//! whatever the logs hold.
+
+mod audit;
+mod consumers;
+mod content;
+mod convert;
+mod dead_letters;
+mod error;
+mod events;
+pub mod fingerprint;
+mod pace;
+mod resolve;
+mod walk;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use self::audit::{Actor, Note};
+pub use self::consumers::{Consumers, GroupView, Member};
+pub use self::content::{Content, Field};
+pub use self::dead_letters::{Groups, Letter, LetterGroup, LetterQuery, LetterView, Letters, Origin};
+pub use self::error::OperationsError;
+pub use self::events::{Entries, EntryLine, EntryQuery, EntryView, FateView};
+pub use self::resolve::{Action, Bounds, Outcome, Resolution, Resolve, Resolved};
+
+use crate::config::{IntakeConfig, KeepRaw};
+use crate::stream::Stream;
+use crate::warehouse::Warehouse;
+
+/// Looks and actions under way at once; further ones wait, so that an operator cannot slow the pipeline down.
+const AT_ONCE: usize = 2;
+
+/// Everything an operator can ask for; a cheap clone.
+#[derive(Clone)]
+pub struct Operations {
+    stream: Arc<dyn Stream>,
+    /// `None` where this process has none, or does not open it.
+    warehouse: Option<Arc<dyn Warehouse>>,
+    keep_raw: KeepRaw,
+    /// Bytes that a kept body may have.
+    body_limit: usize,
+    actor: Actor,
+    turns: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operations")
+            .field("actor", &self.actor)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Operations {
+    /// `intake` decides what becomes of the body of a quarantined delivery that is converted after all.
+    #[must_use]
+    pub fn new(
+        stream: Arc<dyn Stream>,
+        warehouse: Option<Arc<dyn Warehouse>>,
+        intake: &IntakeConfig,
+        actor: Actor,
+    ) -> Self {
+        Self {
+            stream,
+            warehouse,
+            keep_raw: intake.keep_raw,
+            body_limit: intake.body_limit,
+            actor,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// A place among the few that may look through a log at once.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, OperationsError> {
+        self.turns.acquire().await.map_err(|_| OperationsError::Stopping)
+    }
+}

@@ -1,0 +1,334 @@
+//! Dead letters resolved: sent through again, or discarded.
+//!
+//! Invariants: a letter goes only after its event was appended, and the append has a key of the letter's own, so that an
+//! interrupted step may be repeated; letters that come in meanwhile (what fails again) are not met in the same run; what
+//! the current code still cannot read stays a letter.
+
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use super::convert::revive;
+use super::dead_letters::Letter;
+use super::pace::Pace;
+use super::walk::{Walk, only};
+use super::{Operations, OperationsError};
+use crate::stream::{Appended, Destination, Entry, NewEntry, Order, Range, StreamId};
+
+/// Letters looked at in one step.
+const STEP: usize = 200;
+/// Ids of one request.
+const IDS: usize = 1000;
+
+/// What is to become of letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Their events are appended to the stream once more.
+    Replay,
+    /// They are removed.
+    Discard,
+}
+
+/// Which letters, and how.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolve {
+    /// These; at most a thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<StreamId>,
+    /// All of this cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// All.
+    #[serde(default)]
+    pub all: bool,
+    /// Only say what would come of it.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Letters a second, 1 to 10,000; 500 where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<NonZeroU32>,
+    /// The `next` of the step before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Bounds>,
+}
+
+/// Which letters a run has still before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// The oldest.
+    pub from: StreamId,
+    /// The newest: the newest of all when the run began.
+    pub to: StreamId,
+}
+
+/// What became of a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its event is in the stream again, and it is gone.
+    Replayed,
+    /// It is gone.
+    Discarded,
+    /// Dry run: it would be replayed.
+    WouldReplay,
+    /// Dry run: it would be discarded.
+    WouldDiscard,
+    /// It stays; the reason says why.
+    Kept,
+}
+
+/// What became of one letter.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Resolution {
+    /// The letter.
+    pub id: StreamId,
+    /// Its event.
+    pub event_id: Option<String>,
+    /// Type that the event has, or would have, now.
+    pub event_type: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One step of a run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Letters that were resolved, or would be.
+    pub done: u64,
+    /// Letters that stay.
+    pub kept: u64,
+    /// Letters looked at.
+    pub looked_at: u64,
+    /// One by one.
+    pub letters: Vec<Resolution>,
+    /// What is left of the run; null at its end.
+    pub next: Option<Bounds>,
+}
+
+impl Resolved {
+    fn add(&mut self, resolution: Resolution) {
+        match resolution.outcome {
+            Outcome::Kept => self.kept += 1,
+            Outcome::Replayed | Outcome::Discarded | Outcome::WouldReplay | Outcome::WouldDiscard => self.done += 1,
+        }
+        self.letters.push(resolution);
+    }
+}
+
+impl Operations {
+    /// Does one step of a run: at most 200 letters, about two seconds. The run is over where `next` is null.
+    ///
+    /// # Errors
+    /// Neither or more than one of `ids`, `fingerprint` and `all` is given; or the stream does not do it: then some of
+    /// the step may be done, and the step may be repeated.
+    pub async fn resolve(&self, action: Action, request: &Resolve) -> Result<Resolved, OperationsError> {
+        let ways = [!request.ids.is_empty(), request.fingerprint.is_some(), request.all];
+        if ways.into_iter().filter(|given| *given).count() != 1 {
+            return Err(OperationsError::Invalid("give one of ids, fingerprint and all"));
+        }
+        if request.ids.len() > IDS {
+            return Err(OperationsError::Invalid("at most 1000 ids at once"));
+        }
+        let _turn = self.turn().await?;
+        let mut pace = Pace::new(request.rate);
+        let step = if request.dry_run { STEP } else { pace.step(STEP) };
+        let (letters, looked_at, next) = self.selected(request, step).await?;
+        let mut resolved = Resolved {
+            done: 0,
+            kept: 0,
+            looked_at,
+            letters: Vec::new(),
+            next,
+        };
+        let mut outcome = Ok(());
+        for portion in letters.chunks(pace.portion()) {
+            let resolutions = match (action, request.dry_run) {
+                (Action::Replay, true) => Ok(self.judge(portion)),
+                (Action::Replay, false) => self.replay_letters(portion).await,
+                (Action::Discard, dry_run) => self.discard_letters(portion, dry_run).await,
+            };
+            match resolutions {
+                Ok(resolutions) => resolutions.into_iter().for_each(|one| resolved.add(one)),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+            if !request.dry_run {
+                pace.pay(portion.len()).await;
+            }
+        }
+        if !request.dry_run && resolved.done > 0 {
+            self.write_down(action.name(), &request.what(), resolved.done, resolved.kept)
+                .await;
+        }
+        outcome.map(|()| resolved)
+    }
+
+    /// The letters of one step, how many were looked at, and what is left.
+    async fn selected(
+        &self,
+        request: &Resolve,
+        step: usize,
+    ) -> Result<(Vec<Entry>, u64, Option<Bounds>), OperationsError> {
+        if !request.ids.is_empty() {
+            let mut letters = Vec::new();
+            let from = request.next.map_or(StreamId::MIN, |next| next.from);
+            let mut ids = Vec::from_iter(request.ids.iter().copied().filter(|id| *id >= from));
+            ids.sort();
+            ids.dedup();
+            let rest = ids.split_off(ids.len().min(step));
+            let looked_at = ids.len() as u64;
+            for id in ids {
+                letters.extend(self.stream.range(only(Destination::DeadLetters, id)).await?.entries);
+            }
+            let next = rest
+                .first()
+                .zip(rest.last())
+                .map(|(from, to)| Bounds { from: *from, to: *to });
+            return Ok((letters, looked_at, next));
+        }
+        let Some(bounds) = self.bounds(request).await? else {
+            return Ok((Vec::new(), 0, None));
+        };
+        let range = Range {
+            from: bounds.from,
+            to: bounds.to,
+            ..Range::all(Destination::DeadLetters, Order::OldestFirst, step)
+        };
+        // One page: its bytes are all that is in memory.
+        let mut walk = Walk::new(&*self.stream, range, step);
+        let mut letters = walk.page().await?.unwrap_or_default();
+        let looked_at = letters.len() as u64;
+        if let Some(wanted) = &request.fingerprint {
+            letters.retain(|letter| Letter::of(letter).fingerprint == *wanted);
+        }
+        let next = walk.rest().map(|rest| Bounds {
+            from: rest.from,
+            ..bounds
+        });
+        Ok((letters, looked_at, next))
+    }
+
+    async fn bounds(&self, request: &Resolve) -> Result<Option<Bounds>, OperationsError> {
+        if request.next.is_some() {
+            return Ok(request.next);
+        }
+        let newest = Range::all(Destination::DeadLetters, Order::NewestFirst, 1);
+        let newest = self.stream.range(newest).await?.entries;
+        Ok(newest.first().map(|letter| Bounds {
+            from: StreamId::MIN,
+            to: letter.id,
+        }))
+    }
+
+    /// What a replay would come to.
+    fn judge(&self, letters: &[Entry]) -> Vec<Resolution> {
+        let judge = |letter: &Entry| match revive(letter, self.keep_raw, self.body_limit) {
+            Ok(revived) => Resolution {
+                event_type: Some(revived.event_type),
+                ..resolution(letter, Outcome::WouldReplay)
+            },
+            Err(reason) => kept(letter, reason),
+        };
+        letters.iter().map(judge).collect()
+    }
+
+    async fn replay_letters(&self, letters: &[Entry]) -> Result<Vec<Resolution>, OperationsError> {
+        let mut resolutions = Vec::with_capacity(letters.len());
+        let mut ready = Vec::with_capacity(letters.len());
+        let mut entries = Vec::with_capacity(letters.len());
+        for letter in letters {
+            match revive(letter, self.keep_raw, self.body_limit) {
+                Ok(revived) => {
+                    ready.push((letter, revived.event_type));
+                    entries.push(NewEntry {
+                        destination: Destination::Stream,
+                        // Of the letter, not of the event: its event was appended before, and is to be again.
+                        dedupe_key: format!("letter:{}", letter.id),
+                        digest: [0; 16],
+                        fields: revived.fields,
+                    });
+                }
+                Err(reason) => resolutions.push(kept(letter, reason)),
+            }
+        }
+        let outcomes = self.stream.writer().append(&entries).await?;
+        let mut gone = Vec::with_capacity(ready.len());
+        for ((letter, event_type), outcome) in ready.into_iter().zip(outcomes) {
+            resolutions.push(match outcome {
+                Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => {
+                    gone.push(letter.id);
+                    Resolution {
+                        event_type: Some(event_type),
+                        ..resolution(letter, Outcome::Replayed)
+                    }
+                }
+                Appended::Full => kept(letter, "the stream is at its cap".to_owned()),
+                Appended::Refused(reason) => kept(letter, reason),
+            });
+        }
+        self.stream.remove_letters(&gone).await?;
+        Ok(resolutions)
+    }
+
+    async fn discard_letters(&self, letters: &[Entry], dry_run: bool) -> Result<Vec<Resolution>, OperationsError> {
+        if dry_run {
+            let would = letters.iter().map(|letter| resolution(letter, Outcome::WouldDiscard));
+            return Ok(would.collect());
+        }
+        let ids = Vec::from_iter(letters.iter().map(|letter| letter.id));
+        self.stream.remove_letters(&ids).await?;
+        let gone = letters.iter().map(|letter| resolution(letter, Outcome::Discarded));
+        Ok(gone.collect())
+    }
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Replay => "dead-letters replay",
+            Self::Discard => "dead-letters discard",
+        }
+    }
+}
+
+impl Resolve {
+    /// For the record.
+    fn what(&self) -> String {
+        match (&self.fingerprint, self.ids.as_slice()) {
+            (Some(fingerprint), _) => format!("fingerprint {fingerprint}"),
+            (None, []) => "all".to_owned(),
+            (None, [id]) => format!("id {id}"),
+            (None, [first, .., last]) => format!("{} ids from {first} to {last}", self.ids.len()),
+        }
+    }
+}
+
+fn resolution(letter: &Entry, outcome: Outcome) -> Resolution {
+    let Letter {
+        id,
+        event_id,
+        event_type,
+        ..
+    } = Letter::of(letter);
+    Resolution {
+        id,
+        event_id,
+        event_type,
+        outcome,
+        reason: None,
+    }
+}
+
+fn kept(letter: &Entry, reason: String) -> Resolution {
+    Resolution {
+        reason: Some(reason),
+        ..resolution(letter, Outcome::Kept)
+    }
+}
