@@ -18,6 +18,9 @@ use super::tally::{Tally, beside};
 /// Owner of what was pending in a file that was set aside; whoever claims stale entries gets them.
 const SALVAGED: &str = "(salvaged)";
 
+/// What the name of a file ends with that is being made.
+const NEW: &str = ".new";
+
 const COMMIT: &str = "SELECT number FROM commits";
 const NUMBER: &str = "UPDATE commits SET number = MAX(number, ?1) + 1";
 const LOG: &str = "UPDATE logs SET last_id = ?2, added = ?3, length = ?3, bytes = ?4 WHERE log = ?1";
@@ -39,6 +42,11 @@ pub(super) struct Opened {
 
 /// Opens the file; a damaged one is replaced, as is one that is known to be by `is_damaged`.
 pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: bool) -> Result<Opened, Fault> {
+    let fresh = beside(path, NEW);
+    if !path.exists() && fresh.exists() {
+        // The process ended between the two names that a replacement changes.
+        fs::rename(&fresh, path).map_err(io(path))?;
+    }
     let damage = if is_damaged {
         "found while it was in use".to_owned()
     } else {
@@ -47,10 +55,12 @@ pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: 
             opened => return opened,
         }
     };
-    replace(path, group, tally, &damage)
+    replace(path, group, tally, &damage)?;
+    compare(schema::connect(path)?, path, tally)
 }
 
-/// A file that is older than its tally was replaced, or has lost commits that had been confirmed.
+/// A file that is older than its tally is a new one, was put in the place of another, or has lost commits that had been
+/// confirmed: what is owed and not there is lost.
 fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result<Opened, Fault> {
     let commit = commit(&connection)?;
     let Some(tally) = tally.filter(|tally| tally.commit > commit) else {
@@ -60,7 +70,7 @@ fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result
     connection.execute(NUMBER, [tally.commit])?;
     tracing::error!(
         file = %path.display(), lost,
-        "the file is older than what was confirmed from it: commits are missing, or it was put in the place of another"
+        "the file is older than what was confirmed from it: entries that are owed and not in it are lost"
     );
     Ok(Opened { connection, lost })
 }
@@ -70,16 +80,16 @@ pub(super) fn commit(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row(COMMIT, [], |row| row.get(0))
 }
 
-fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Result<Opened, Fault> {
+/// Puts a new file in the place of a damaged one. Its commit number is 0, so that it is compared with the tally.
+fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Result<(), Fault> {
     tracing::error!(file = %path.display(), damage, "the file is damaged: what can be read of it moves to a new one");
-    let fresh = beside(path, ".new");
+    let fresh = beside(path, NEW);
     for suffix in ["", "-wal", "-shm"] {
         remove(&beside(&fresh, suffix))?;
     }
     let mut connection = schema::connect(&fresh)?;
     let salvaged = salvage::move_rows(path, &mut connection)?;
     restore(&mut connection, group, tally, &salvaged)?;
-    let lost = tally.map(|tally| tally.missing(&connection)).transpose()?;
     // Closing it folds its log into the file, which is then whole by itself.
     connection.close().map_err(|(_, error)| error)?;
     let aside = set_aside(path)?;
@@ -87,13 +97,10 @@ fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Res
     tracing::error!(
         file = %path.display(), set_aside = %aside.display(),
         salvaged = salvaged.entries.rows, letters_salvaged = salvaged.letters.rows,
-        lost = lost.map_or_else(|| "unknown, since the tally is missing too".to_owned(), |lost| lost.to_string()),
-        "a damaged file was set aside"
+        "a damaged file was set aside{}",
+        if tally.is_some() { "" } else { "; what it lost cannot be told, since its tally is gone too" }
     );
-    Ok(Opened {
-        connection: schema::connect(path)?,
-        lost: lost.unwrap_or_default(),
-    })
+    Ok(())
 }
 
 /// Figures and groups of a new file. Without a tally our group is created at 0, as others are: they get everything again.
@@ -109,7 +116,6 @@ fn restore(
         transaction.execute(LOG, [log, rows.last_id.max(known), rows.rows, rows.bytes])?;
     }
     if let Some(tally) = tally {
-        transaction.execute(NUMBER, [tally.commit])?;
         transaction.execute(GROUP, params![group, tally.last_delivered])?;
         transaction.execute(MEMBER, [SALVAGED])?;
         for id in &*tally.pending {

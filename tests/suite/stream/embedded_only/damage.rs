@@ -162,6 +162,25 @@ async fn a_file_that_is_gone_is_counted_whole() {
 }
 
 #[tokio::test]
+async fn a_replacement_that_was_cut_short_goes_on() {
+    let image = Image::new(true).await;
+    let (_folder, path) = image.copy();
+    // The damaged file has its other name already, the new one has not the one it is to have.
+    let fresh = path.with_file_name("stream.db.new");
+    fs::rename(&path, &fresh).unwrap();
+    let connection = rusqlite::Connection::open(&fresh).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE commits SET number = 0;
+             DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY id DESC LIMIT 7)",
+        )
+        .unwrap();
+    connection.close().unwrap();
+    assert_eq!(check(&path, "cut short").await, 7);
+    assert!(!fresh.exists());
+}
+
+#[tokio::test]
 async fn flipped_bytes_never_come_out_and_are_counted() {
     for folded in [true, false] {
         let image = Image::new(folded).await;
