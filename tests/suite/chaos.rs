@@ -51,13 +51,13 @@ fn given(name: &str, otherwise: u64) -> u64 {
     })
 }
 
-/// A minute of it in the suite.
+/// Two thirds of the suite's minute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_lose_and_double_nothing() {
-    run(Services::start().await, 60).await;
+    run(Services::start().await, 40).await;
 }
 
-/// The same with nothing but a folder, for a quarter of the time: there are fewer kinds of fault.
+/// The last third, with nothing but a folder: there are fewer kinds of fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_lose_and_double_nothing() {
     run(Embedded::start().await, 20).await;
@@ -124,6 +124,10 @@ async fn suffer(plant: &impl Plant, planned: &[Planned], seconds: u64, log: &Fau
     let lanes = (0..LANES).map(async |lane| {
         for planned in planned.iter().filter(|planned| planned.lane == lane) {
             sleep_until(began + planned.at).await;
+            // Starts that took their time made this lane late; what no longer fits in is left out.
+            if began.elapsed() > Duration::from_secs(seconds) {
+                return;
+            }
             log.begins(planned);
             plant.suffer(planned).await;
             log.ends(planned);

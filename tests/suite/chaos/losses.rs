@@ -17,10 +17,13 @@ use super::journal::{self, Journal};
 use super::oracle::{Ends, judge};
 use super::plant::Process;
 use super::report::{FaultLog, Outcome};
+use super::services::everything_is_acked;
 use super::sqlite;
 use crate::harness::eventually;
+use crate::harness::postgres::Database;
+use crate::harness::redis::{RedisOptions, RedisServer};
 use crate::harness::service::Settings;
-use crate::harness::site::{PATIENCE, Site};
+use crate::harness::site::{PATIENCE, Site, Store};
 
 const LOST: &str = "orderstream_entries_lost_total";
 
@@ -53,7 +56,7 @@ async fn what_flushall_takes_is_reported() {
     // What comes afterwards is safe.
     let work = Process::start("work", settings).await;
     send(&crowd).await;
-    site.is_settled().await;
+    everything_is_acked(&site.redis).await;
     let stories = journal::read(&book);
     let database = site.database();
     let mut ends = ends::of_postgres(&database.session("SELECT 1").await).await;
@@ -81,7 +84,14 @@ enum Damage {
 }
 
 impl Damage {
-    fn hit(self, victim: &Path, seed: u64) {
+    /// Hits the file, or its log: what a killed process confirmed last stands there.
+    fn hit(self, file: &Path, in_log: bool, seed: u64) {
+        let victim = if in_log {
+            &file.with_extension("db-wal")
+        } else {
+            sqlite::fold(file);
+            file
+        };
         let mut rng = StdRng::seed_from_u64(seed);
         let mut bytes = std::fs::read(victim).unwrap();
         let end = bytes.len();
@@ -114,7 +124,6 @@ async fn what_an_overwritten_stream_loses_is_reported() {
     stream_is(Damage::Overwritten).await;
 }
 
-/// What a killed process confirmed last stands in SQLite's log; what is older stands in the file.
 async fn stream_is(damage: Damage) {
     for in_log in [true, false] {
         stream_is_where(damage, in_log).await;
@@ -138,15 +147,8 @@ async fn stream_is_where(damage: Damage, in_log: bool) {
     let lock = rusqlite::Connection::open(files.join("warehouse.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     send(&crowd).await;
-    let hit = async {
-        if in_log {
-            damage.hit(&stream.with_extension("db-wal"), seed);
-        } else {
-            sqlite::fold(&stream);
-            damage.hit(&stream, seed);
-        }
-    };
-    run.without(Signal::SIGKILL, hit).await;
+    run.without(Signal::SIGKILL, async { damage.hit(&stream, in_log, seed) })
+        .await;
     drop(lock);
     send(&crowd).await;
     eventually("all that is left is read and acked", PATIENCE, async || {
@@ -166,6 +168,80 @@ async fn stream_is_where(damage: Damage, in_log: bool) {
         verdict: judge(&stories, &ends),
         stories,
         reported: run.figure(LOST).await,
+        signs: Vec::new(),
+    }
+    .conclude();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "there is no spool yet"]
+async fn what_a_truncated_spool_loses_is_reported() {
+    spool_is(Damage::Truncated).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "there is no spool yet"]
+async fn what_a_flipped_spool_loses_is_reported() {
+    spool_is(Damage::Flipped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "there is no spool yet"]
+async fn what_an_overwritten_spool_loses_is_reported() {
+    spool_is(Damage::Overwritten).await;
+}
+
+async fn spool_is(damage: Damage) {
+    for in_log in [true, false] {
+        spool_is_where(damage, in_log).await;
+    }
+}
+
+/// What came while Redis was away is there when the spool, or its log, is damaged.
+async fn spool_is_where(damage: Damage, in_log: bool) {
+    let seed = given("ORDERSTREAM_CHAOS_SEED", 1);
+    let durable = RedisOptions {
+        durable: true,
+        ..RedisOptions::default()
+    };
+    let mut site = Site {
+        redis: RedisServer::start_with(durable).await,
+        store: Store::Shared(Database::migrated().await),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    let settings = site.settings().with("ORDERSTREAM_KEEP_RAW", "full");
+    let spooling = settings.with("ORDERSTREAM_DATA_DIR", files.to_str().unwrap());
+    let serve = Process::start("serve", spooling).await;
+    let book = folder.path().join("journal");
+    let doors = vec![serve.door().await];
+    let crowd = Arc::new(Crowd::new(seed, doors, None, Journal::create(&book)));
+    let spool = files.join("spool.db");
+
+    site.redis.kill();
+    send(&crowd).await;
+    serve
+        .without(Signal::SIGKILL, async { damage.hit(&spool, in_log, seed) })
+        .await;
+    site.redis.restart().await;
+    send(&crowd).await;
+    let _work = Process::start("work", settings).await;
+    eventually("the spool is empty", PATIENCE, async || {
+        sqlite::is_read_and_acked(&spool).then_some(())
+    })
+    .await;
+    everything_is_acked(&site.redis).await;
+    let stories = journal::read(&book);
+    let mut ends = ends::of_postgres(&site.database().session("SELECT 1").await).await;
+    ends.letters = site.letters().await.iter().map(ends::letter).collect();
+    Outcome {
+        title: "A damaged spool",
+        seed,
+        log: FaultLog::new(),
+        seen: crowd.seen(),
+        verdict: judge(&stories, &ends),
+        stories,
+        reported: serve.figure(LOST).await,
         signs: Vec::new(),
     }
     .conclude();

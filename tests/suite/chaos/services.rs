@@ -303,15 +303,7 @@ impl Plant for Services {
             self.spools.as_ref().is_none_or(Spools::are_empty).then_some(())
         })
         .await;
-        let redis = self.redis.lock().await;
-        eventually("all entries are read and acked", limit, async || {
-            let stream: redis::Value = redis.try_command(&["XINFO", "STREAM", "orders_stream"]).await.ok()?;
-            let groups: Vec<redis::Value> = redis.try_command(&["XINFO", "GROUPS", "orders_stream"]).await.ok()?;
-            let group = groups.first()?;
-            let is_read = text(&stream, "last-generated-id")? == text(group, "last-delivered-id")?;
-            (is_read && text(group, "pending")? == "0").then_some(())
-        })
-        .await;
+        everything_is_acked(&*self.redis.lock().await).await;
     }
 
     async fn ends(&self) -> Ends {
@@ -360,6 +352,18 @@ fn is_off(id: &str, written: &str) -> bool {
     let millis: i128 = id.split('-').next().unwrap().parse().unwrap();
     let written = OffsetDateTime::parse(written, &Rfc3339).unwrap();
     (written.unix_timestamp_nanos() / 1_000_000 - millis).abs() > 6 * 3_600_000
+}
+
+/// Waits until everything that is in the stream was read and acked.
+pub async fn everything_is_acked(redis: &RedisServer) {
+    eventually("all entries are read and acked", 2 * PATIENCE, async || {
+        let stream: redis::Value = redis.try_command(&["XINFO", "STREAM", "orders_stream"]).await.ok()?;
+        let groups: Vec<redis::Value> = redis.try_command(&["XINFO", "GROUPS", "orders_stream"]).await.ok()?;
+        let group = groups.first()?;
+        let is_read = text(&stream, "last-generated-id")? == text(group, "last-delivered-id")?;
+        (is_read && text(group, "pending")? == "0").then_some(())
+    })
+    .await;
 }
 
 /// One value of a reply of names and values.

@@ -11,8 +11,8 @@ const ROWS: &str = "SELECT event_id, event_type, order_id, COALESCE(customer_id,
                     COALESCE(currency, ''), payload, raw FROM order_events";
 const ORDERS: &str = "SELECT order_id, COALESCE(last_event_id, ''), (SELECT count(*) FROM order_items i \
                       WHERE i.shop = o.shop AND i.order_id = o.order_id) FROM orders o";
-const BACKLOG: &str =
-    "SELECT (SELECT last_id FROM logs WHERE log = 0) = last_delivered AND pending = 0 FROM consumer_groups";
+const BACKLOG: &str = "SELECT pending = 0 AND NOT EXISTS (SELECT 1 FROM entries WHERE id > last_delivered) \
+                       FROM consumer_groups";
 const OFF: &str = "SELECT count(*) FROM order_events WHERE abs(julianday(received_at) - julianday('now')) > 0.25";
 
 fn open(file: &Path) -> rusqlite::Result<Connection> {
