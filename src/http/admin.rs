@@ -42,6 +42,9 @@ POST /api/dead-letters/replay   send letters through again (dry_run: only say wh
 POST /api/dead-letters/discard  remove letters
 GET  /api/consumers             groups and consumers
 GET  /api/audit                 what operators did
+GET  /api/trace                 one order from webhook to row: order, shop
+POST /api/replay                make retained entries pending again
+POST /api/rebuild               recompute the state tables from order_events
 ";
 
 pub(super) fn router(state: AdminState) -> Router {

@@ -15,8 +15,10 @@ mod dead_letters;
 mod error;
 mod events;
 pub mod fingerprint;
+mod history;
 mod pace;
 mod resolve;
+mod trace;
 mod walk;
 
 use std::fmt;
@@ -30,7 +32,9 @@ pub use self::content::{Content, Field};
 pub use self::dead_letters::{Groups, Letter, LetterGroup, LetterQuery, LetterView, Letters, Origin};
 pub use self::error::OperationsError;
 pub use self::events::{Entries, EntryLine, EntryQuery, EntryView, FateView};
+pub use self::history::{Missing, Replay, Replayed, Rest, Span};
 pub use self::resolve::{Action, Bounds, Outcome, Resolution, Resolve, Resolved};
+pub use self::trace::{Moment, Trace, TraceQuery, TracedOrder, What};
 
 use crate::config::{IntakeConfig, KeepRaw};
 use crate::stream::Stream;

@@ -15,7 +15,7 @@ use super::super::AdminState;
 use super::super::problem::Problem;
 use crate::operations::{
     Action, Consumers, Entries, EntryQuery, EntryView, Groups, LetterQuery, LetterView, Letters, Note, OperationsError,
-    Resolve, Resolved,
+    Replay, Replayed, Resolve, Resolved, Rest, Trace, TraceQuery,
 };
 use crate::stream::StreamId;
 
@@ -37,6 +37,9 @@ pub(super) fn router() -> Router<AdminState> {
         .route("/api/dead-letters/discard", post(discard_letters))
         .route("/api/consumers", get(consumers))
         .route("/api/audit", get(audit))
+        .route("/api/trace", get(trace))
+        .route("/api/replay", post(replay))
+        .route("/api/rebuild", post(rebuild))
 }
 
 async fn entries(State(state): State<AdminState>, query: Asked<EntryQuery>) -> Answer<Entries> {
@@ -85,6 +88,29 @@ struct AuditQuery {
 async fn audit(State(state): State<AdminState>, query: Asked<AuditQuery>) -> Answer<Vec<Note>> {
     let count = asked(query)?.count.unwrap_or(100);
     Ok(Json(state.operations.audit(count).await?))
+}
+
+async fn trace(State(state): State<AdminState>, query: Asked<TraceQuery>) -> Answer<Trace> {
+    Ok(Json(state.operations.trace(&asked(query)?).await?))
+}
+
+async fn replay(State(state): State<AdminState>, body: Body) -> Answer<Replayed> {
+    let request: Replay = read(body).await?;
+    Ok(Json(state.operations.replay(&request).await?))
+}
+
+/// Where a rebuild goes on; without it, it begins.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rebuild {
+    #[serde(default)]
+    next: Option<Rest>,
+}
+
+async fn rebuild(State(state): State<AdminState>, body: Body) -> Answer<Replayed> {
+    let request: Rebuild = read(body).await?;
+    let next = request.next.and_then(|rest| rest.stored);
+    Ok(Json(state.operations.rebuild(next).await?))
 }
 
 fn asked<T>(query: Asked<T>) -> Result<T, Problem> {

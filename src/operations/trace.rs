@@ -1,0 +1,307 @@
+//! One order, from webhook to row: what stream, dead letters and warehouse retain of it, on one time line.
+//!
+//! Invariants: every look is bounded, and the answer says how far it went and what it cannot know; nothing personal.
+
+mod way;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::way::{Moment, What};
+
+use self::way::{Known, buried, written};
+use super::content::body;
+use super::dead_letters::Letter;
+use super::events::{EntryLine, FateView, may_mention, moment};
+use super::walk::{Walk, only};
+use super::{Operations, OperationsError};
+use crate::stream::{Destination, Entry, Order, Range};
+use crate::warehouse::Warehouse;
+use crate::warehouse::history::{OrderState, StoredEvent};
+
+/// Entries of the stream looked at, from its newest on.
+const ENTRIES: usize = 5_000;
+/// Dead letters looked at, likewise.
+const LETTERS: usize = 10_000;
+/// Events of one order.
+const EVENTS: usize = 200;
+/// Orders of one name: shops count from 1001 each.
+const ORDERS: usize = 20;
+/// Events whose entries are looked for one by one, beyond those that the look found.
+const SINGLY: usize = 50;
+
+/// Which order.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TraceQuery {
+    /// Its id, or its name (`#1042`).
+    pub order: String,
+    /// Only of this shop.
+    pub shop: Option<String>,
+}
+
+/// Everything that is retained of an order.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Trace {
+    /// What was asked for.
+    pub order: String,
+    /// The orders that this is, one a shop; as the warehouse has them now.
+    pub orders: Vec<TracedOrder>,
+    /// What happened, in the order of time; what has no time comes last.
+    pub moments: Vec<Moment>,
+    /// Entries of the stream looked at.
+    pub entries_looked_at: u64,
+    /// When the oldest of those was appended, RFC 3339.
+    pub looked_back_to: Option<String>,
+    /// Dead letters looked at.
+    pub letters_looked_at: u64,
+    /// What this cannot know, each a sentence.
+    pub unknown: Vec<String>,
+}
+
+/// An order as the warehouse has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedOrder {
+    /// Shop; empty where it is not known.
+    pub shop: String,
+    /// Its id.
+    pub order_id: String,
+    /// What people call it.
+    pub name: Option<String>,
+    /// One word for where it stands.
+    pub status: Option<String>,
+    /// Order total, as it was written.
+    pub total_amount: Option<String>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+    /// Event that made this state.
+    pub last_event_id: Option<String>,
+    /// When it was deleted, RFC 3339.
+    pub deleted_at: Option<String>,
+}
+
+impl Operations {
+    /// What is retained of an order.
+    ///
+    /// # Errors
+    /// The order is empty; or stream or warehouse do not answer.
+    pub async fn trace(&self, query: &TraceQuery) -> Result<Trace, OperationsError> {
+        if query.order.trim().is_empty() {
+            return Err(OperationsError::Invalid("give the id of an order, or its name"));
+        }
+        let _turn = self.turn().await?;
+        let mut trace = Trace {
+            order: query.order.clone(),
+            orders: Vec::new(),
+            moments: Vec::new(),
+            entries_looked_at: 0,
+            looked_back_to: None,
+            letters_looked_at: 0,
+            unknown: Vec::new(),
+        };
+        let mut events: BTreeMap<String, Known> = BTreeMap::new();
+        if let Some(warehouse) = &self.warehouse {
+            let stored = stored(&**warehouse, query).await?;
+            trace.orders = orders(&**warehouse, query, &stored).await?;
+            for event in stored {
+                let known = events.entry(event.event_id.clone()).or_default();
+                known.stored = Some(event);
+            }
+        } else {
+            trace
+                .unknown
+                .push("This process has no warehouse: whether anything was loaded is not known.".to_owned());
+        }
+        let mut wanted = vec![query.order.clone()];
+        wanted.extend(trace.orders.iter().map(|order| order.order_id.clone()));
+        wanted.dedup();
+        self.look_through_entries(query, &wanted, &mut trace, &mut events)
+            .await?;
+        self.look_for_entries(&mut events).await?;
+        self.look_through_letters(query, &wanted, &mut trace).await?;
+        for known in events.into_values() {
+            known.tell(&trace.orders, &mut trace.moments);
+        }
+        trace
+            .moments
+            .sort_by(|a, b| (a.at.is_none(), &a.at, a.what).cmp(&(b.at.is_none(), &b.at, b.what)));
+        trace.unknown.extend([
+            "Deliveries that were refused, or answered as duplicates, leave no trace.".to_owned(),
+            "Spools are not looked into: what a node took while the stream was away comes when it is drained."
+                .to_owned(),
+        ]);
+        Ok(trace)
+    }
+
+    async fn look_through_entries(
+        &self,
+        query: &TraceQuery,
+        wanted: &[String],
+        trace: &mut Trace,
+        events: &mut BTreeMap<String, Known>,
+    ) -> Result<(), OperationsError> {
+        let range = Range::all(Destination::Stream, Order::NewestFirst, usize::MAX);
+        let mut walk = Walk::new(&*self.stream, range, ENTRIES);
+        while let Some(page) = walk.page().await? {
+            trace.entries_looked_at += page.len() as u64;
+            trace.looked_back_to = page
+                .last()
+                .and_then(|entry| moment(entry.id))
+                .or(trace.looked_back_to.take());
+            for entry in &page {
+                if !wanted.iter().any(|order| may_mention(entry, order)) {
+                    continue;
+                }
+                let line = EntryLine::of(entry);
+                let is_of_shop = query.shop.is_none() || query.shop == line.shop;
+                if is_of_shop && wanted.iter().any(|order| line.is_of(order)) && events.len() < EVENTS + ORDERS {
+                    let id = line.event_id.clone().unwrap_or_else(|| line.id.to_string());
+                    events.entry(id).or_default().entry = Some(line);
+                }
+            }
+        }
+        if walk.rest().is_some() {
+            trace.unknown.push(format!(
+                "Only the newest {} entries of the stream were looked through; older ones show where they were loaded.",
+                trace.entries_looked_at
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the entries of loaded events still stand, and how far each group came with those that do.
+    async fn look_for_entries(&self, events: &mut BTreeMap<String, Known>) -> Result<(), OperationsError> {
+        let mut looks = SINGLY;
+        for known in events.values_mut() {
+            if known.entry.is_none() {
+                let Some(id) = known.stored.as_ref().and_then(|event| event.stream_id.parse().ok()) else {
+                    continue;
+                };
+                let Some(left) = looks.checked_sub(1) else { continue };
+                looks = left;
+                let page = self.stream.range(only(Destination::Stream, id)).await?;
+                known.entry = page.entries.first().map(EntryLine::of);
+            }
+            if let Some(entry) = &known.entry {
+                let fates = self.stream.fates(entry.id).await?;
+                known.fates = fates.into_iter().map(FateView::from).collect();
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_through_letters(
+        &self,
+        query: &TraceQuery,
+        wanted: &[String],
+        trace: &mut Trace,
+    ) -> Result<(), OperationsError> {
+        let range = Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX);
+        let mut walk = Walk::new(&*self.stream, range, LETTERS);
+        while let Some(page) = walk.page().await? {
+            trace.letters_looked_at += page.len() as u64;
+            for letter in page.iter().filter(|letter| self.is_about(letter, wanted)) {
+                let known = Letter::of(letter);
+                if query.shop.is_none() || query.shop == known.shop {
+                    trace.moments.push(buried(known));
+                }
+            }
+        }
+        if walk.rest().is_some() {
+            let count = trace.letters_looked_at;
+            trace
+                .unknown
+                .push(format!("Only the newest {count} dead letters were looked through."));
+        }
+        Ok(())
+    }
+
+    /// By its payload, or by its body, which may be anything.
+    fn is_about(&self, letter: &Entry, orders: &[String]) -> bool {
+        if letter.fields.get("payload").is_some() {
+            let is_of = |order: &String| may_mention(letter, order) && EntryLine::of(letter).is_of(order);
+            return orders.iter().any(is_of);
+        }
+        let Some(body) = body(letter, self.body_limit) else {
+            return false;
+        };
+        let body = String::from_utf8_lossy(&body);
+        orders.iter().any(|order| mentions(&body, order))
+    }
+}
+
+/// Events by the order's id, else by its name.
+async fn stored(warehouse: &dyn Warehouse, query: &TraceQuery) -> Result<Vec<StoredEvent>, OperationsError> {
+    let shop = query.shop.as_deref();
+    let mut events = warehouse.events_of(&query.order, shop, EVENTS).await?;
+    for order in warehouse.orders_named(&query.order, shop, ORDERS).await? {
+        let more = warehouse.events_of(&order.order_id, Some(&order.shop), EVENTS).await?;
+        events.extend(more);
+    }
+    Ok(events)
+}
+
+/// The rows behind those events, and those of that name.
+async fn orders(
+    warehouse: &dyn Warehouse,
+    query: &TraceQuery,
+    events: &[StoredEvent],
+) -> Result<Vec<TracedOrder>, OperationsError> {
+    let mut keys = Vec::from_iter(events.iter().map(|event| (event.shop.clone(), event.order_id.clone())));
+    let named = warehouse
+        .orders_named(&query.order, query.shop.as_deref(), ORDERS)
+        .await?;
+    keys.extend(named.into_iter().map(|order| (order.shop, order.order_id)));
+    keys.sort();
+    keys.dedup();
+    let mut orders = Vec::new();
+    for (shop, order_id) in keys.iter().take(ORDERS) {
+        orders.extend(warehouse.order(shop, order_id).await?.map(TracedOrder::from));
+    }
+    Ok(orders)
+}
+
+/// Whether a body that nobody could read as an event names the order: its digits as a JSON number or text, or its name.
+fn mentions(body: &str, order: &str) -> bool {
+    let is_alone = |at: usize| {
+        let before = body[..at].chars().next_back();
+        let after = body[at + order.len()..].chars().next();
+        [before, after].into_iter().flatten().all(|c| !c.is_alphanumeric())
+    };
+    body.match_indices(order).any(|(at, _)| is_alone(at))
+}
+
+impl From<OrderState> for TracedOrder {
+    fn from(order: OrderState) -> Self {
+        Self {
+            shop: order.shop,
+            order_id: order.order_id,
+            name: order.name,
+            status: order.status,
+            total_amount: order.total_amount,
+            currency: order.currency,
+            last_event_id: order.last_event_id,
+            deleted_at: order.deleted_at.and_then(written),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_names_an_order_by_the_whole_of_it() {
+        for (body, order, names) in [
+            (r#"{"id":1042}"#, "1042", true),
+            (r#"{"id": "1042", "x": 1}"#, "1042", true),
+            (r#"{"id":10425}"#, "1042", false),
+            (r#"{"id":91042}"#, "1042", false),
+            (r##"{"name":"#1042"}"##, "#1042", true),
+            (r##"{"name":"#10421"}"##, "#1042", false),
+            ("é1042", "1042", false),
+        ] {
+            assert_eq!(mentions(body, order), names, "{body} {order}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The way of one event, told as moments.
+//!
+//! Pure. Owns the words for what happened to it and what became of it.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::TracedOrder;
+use crate::operations::dead_letters::Letter;
+use crate::operations::events::{EntryLine, FateView, moment};
+use crate::stream::StreamId;
+use crate::warehouse::history::StoredEvent;
+
+/// One thing that happened to one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When, RFC 3339; null where it has no time.
+    pub at: Option<String>,
+    /// What.
+    pub what: What,
+    /// A sentence for a person.
+    pub detail: String,
+    /// Shop of the event; empty where it is not known.
+    pub shop: String,
+    /// The event.
+    pub event_id: Option<String>,
+    /// Its type.
+    pub event_type: Option<String>,
+    /// Its entry, or the dead letter.
+    pub stream_id: Option<StreamId>,
+}
+
+/// Stations of an event, in the order of its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// The change in the shop.
+    Happened,
+    /// Shopify made a delivery of it.
+    Triggered,
+    /// The stream confirmed it.
+    Received,
+    /// A group has not read it.
+    Unread,
+    /// A consumer has it in hand, or left it.
+    Pending,
+    /// A group is done with it.
+    Settled,
+    /// A worker gave it up, or the door quarantined it.
+    DeadLettered,
+    /// The warehouse committed it.
+    Loaded,
+}
+
+/// What is known of one event.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) stored: Option<StoredEvent>,
+    pub(super) entry: Option<EntryLine>,
+    pub(super) fates: Vec<FateView>,
+}
+
+impl Known {
+    /// All that is known, as moments.
+    pub(super) fn tell(self, orders: &[TracedOrder], moments: &mut Vec<Moment>) {
+        let blank = self.blank();
+        let tell = |(at, what, detail)| Moment {
+            at,
+            what,
+            detail,
+            ..blank.clone()
+        };
+        moments.extend(self.on_the_way().into_iter().map(tell));
+        moments.extend(self.fates.iter().map(station).map(tell));
+        if let Some(event) = &self.stored {
+            let detail = format!("loaded: {}", outcome(event, orders));
+            moments.push(tell((written(event.loaded_at), What::Loaded, detail)));
+        }
+    }
+
+    /// What all its moments have in common.
+    fn blank(&self) -> Moment {
+        let (stored, entry) = (self.stored.as_ref(), self.entry.as_ref());
+        let shop = stored.map(|event| event.shop.clone());
+        Moment {
+            at: None,
+            what: What::Received,
+            detail: String::new(),
+            shop: shop
+                .or_else(|| entry.and_then(|entry| entry.shop.clone()))
+                .unwrap_or_default(),
+            event_id: stored
+                .map(|event| event.event_id.clone())
+                .or_else(|| entry?.event_id.clone()),
+            event_type: stored
+                .map(|event| event.event_type.clone())
+                .or_else(|| entry?.event_type.clone()),
+            stream_id: entry
+                .map(|entry| entry.id)
+                .or_else(|| stored.and_then(|event| event.stream_id.parse().ok())),
+        }
+    }
+
+    /// Up to its entry.
+    fn on_the_way(&self) -> Vec<(Option<String>, What, String)> {
+        let mut way = Vec::new();
+        if let Some(event) = &self.stored {
+            let happened = "happened in the shop".to_owned();
+            way.push((written(event.occurred_at), What::Happened, happened));
+            let triggered = "Shopify triggered the delivery".to_owned();
+            way.extend(event.triggered_at.map(|at| (written(at), What::Triggered, triggered)));
+        }
+        if let Some(id) = self.blank().stream_id {
+            let received_at = self.stored.as_ref().map(|event| event.received_at);
+            let at = received_at.map_or_else(|| moment(id), written);
+            let stands = match self.entry {
+                Some(_) => "it still stands there",
+                None => "it is no longer there, or was not looked for",
+            };
+            way.push((at, What::Received, format!("appended to the stream as {id}; {stands}")));
+        }
+        way
+    }
+}
+
+/// How far a group came, as a moment.
+fn station(fate: &FateView) -> (Option<String>, What, String) {
+    let group = &fate.group;
+    match (fate.stage.as_str(), &fate.consumer) {
+        ("pending", Some(consumer)) => {
+            let idle = fate.idle_seconds.unwrap_or_default().clamp(0.0, 1e9);
+            let at = OffsetDateTime::now_utc() - time::Duration::seconds_f64(idle);
+            let times = fate.deliveries.unwrap_or_default();
+            let detail = format!("group {group}: pending with {consumer}, handed out {times} times, last then");
+            (written(at), What::Pending, detail)
+        }
+        ("unread", _) => (None, What::Unread, format!("group {group}: not read yet")),
+        _ => (
+            None,
+            What::Settled,
+            format!("group {group}: read, and nobody has it pending"),
+        ),
+    }
+}
+
+/// What a loaded event is to its order now.
+fn outcome(event: &StoredEvent, orders: &[TracedOrder]) -> &'static str {
+    let order = orders
+        .iter()
+        .find(|order| order.shop == event.shop && order.order_id == event.order_id);
+    let Ok(record) = event.record() else {
+        return "its payload cannot be read any more";
+    };
+    match order {
+        None => "it has its row in order_events, and the order has none",
+        Some(order) if order.last_event_id.as_deref() == Some(&event.event_id) => "it is the order's newest state",
+        Some(_) if record.event.is_deletion() => "it marked the order as deleted",
+        Some(_) if record.event.is_whole() => "another version of the order is newer",
+        Some(_) => "it does not carry the whole order",
+    }
+}
+
+/// A dead letter.
+pub(super) fn buried(letter: Letter) -> Moment {
+    Moment {
+        at: letter.failed_at,
+        what: What::DeadLettered,
+        detail: match letter.consumer.filter(|_| letter.original_id.is_some()) {
+            Some(consumer) => format!(
+                "given up by {consumer} after {} attempts: {}",
+                letter.attempts, letter.error
+            ),
+            None => format!("quarantined at the door: {}", letter.error),
+        },
+        shop: letter.shop.unwrap_or_default(),
+        event_id: letter.event_id,
+        event_type: letter.event_type,
+        stream_id: Some(letter.id),
+    }
+}
+
+/// RFC 3339.
+pub(super) fn written(at: OffsetDateTime) -> Option<String> {
+    at.format(&Rfc3339).ok()
+}
