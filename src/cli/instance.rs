@@ -62,7 +62,7 @@ pub(super) async fn report(admin: SocketAddr) -> Result<HealthReport, Failure> {
 }
 
 /// The address by which this machine reaches a listener: loopback where it listens everywhere.
-fn nearby(addr: SocketAddr) -> SocketAddr {
+pub(super) fn nearby(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

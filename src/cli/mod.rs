@@ -4,6 +4,8 @@
 //! of its own beyond that: a command loads its configuration, calls one thing, and prints what came of it.
 
 mod check;
+mod dead_letters;
+mod desk;
 mod embedded;
 mod exit;
 mod greeting;
@@ -11,10 +13,14 @@ mod health;
 mod instance;
 mod migrate;
 mod output;
+mod replay;
 mod run;
+mod run_of_steps;
 mod send;
 mod settings;
 mod status;
+mod table;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -27,17 +33,7 @@ pub use self::exit::{Exit, Failure};
 use crate::config::{Config, Inputs, Purpose};
 
 /// Names that later releases fill.
-const RESERVED: [&str; 9] = [
-    "capture",
-    "dead-letters",
-    "drain",
-    "forget",
-    "import",
-    "rebuild",
-    "reconcile",
-    "replay",
-    "trace",
-];
+const RESERVED: [&str; 5] = ["capture", "drain", "forget", "import", "reconcile"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,6 +70,14 @@ enum Command {
     Check(check::CheckArgs),
     /// Bring the warehouse schema up to date
     Migrate,
+    /// What could not be loaded: list, show, replay, discard
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// What is known of one order, from webhook to row
+    Trace(trace::TraceArgs),
+    /// Make retained entries pending again; `--group` says for which group
+    Replay(replay::ReplayArgs),
+    /// Recompute orders, order_items and order_refunds from order_events
+    Rebuild(Output),
     /// The health report for a person
     Status(Output),
     /// The health of this node as an exit code, for HEALTHCHECK
@@ -156,6 +160,10 @@ fn dispatch(program: String, command: Command, inputs: Inputs) -> Result<(), Fai
             Command::Send(args) => send::run(args, load(Purpose::Client, inputs)?).await,
             Command::Check(args) => check::run(args, inputs).await,
             Command::Migrate => migrate::run(load(Purpose::Migrate, inputs)?).await,
+            Command::DeadLetters(args) => dead_letters::run(args, load(Purpose::Status, inputs)?).await,
+            Command::Trace(args) => trace::run(args, load(Purpose::Status, inputs)?).await,
+            Command::Replay(args) => replay::replay(args, inputs).await,
+            Command::Rebuild(output) => replay::rebuild(output, load(Purpose::Status, inputs)?).await,
             Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,
         }

@@ -28,11 +28,10 @@ pub(super) async fn run(format: Output, config: Config) -> Result<(), Failure> {
         Some(redis) => look(&RedisStream::new(redis, &config.stream, Metrics::new())?, &config).await?,
         None => embedded(&config).await?,
     };
-    output::print(if format.json {
-        serde_json::to_string(&report).map_err(|error| Failure::Unavailable(error.to_string()))?
-    } else {
-        text(&report, &consumers)
-    })
+    if format.json {
+        return output::print_json(&report);
+    }
+    output::print(text(&report, &consumers))
 }
 
 async fn look(stream: &dyn Stream, config: &Config) -> Result<Found, Failure> {

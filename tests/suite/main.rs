@@ -21,6 +21,7 @@ mod http;
 mod ingest;
 mod local;
 mod openapi;
+mod operations;
 mod packaging;
 mod pipeline;
 mod shutdown;

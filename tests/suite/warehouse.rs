@@ -49,6 +49,9 @@ macro_rules! conformance {
             concurrent_loaders_of_the_same_batches_load_each_event_once
             poison_fails_its_batch_whole_and_names_no_content
             many_at_once_migrate_once_and_a_current_schema_is_left_alone
+            known_events_repair_and_changed_ones_do_not
+            history_is_read_page_by_page_and_gives_the_events_back
+            one_order_is_found_by_id_and_name
             check_says_that_tables_are_missing
             tables_that_vanished_are_made_again
             a_newer_schema_is_taken_as_long_as_it_says_so

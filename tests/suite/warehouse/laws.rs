@@ -2,11 +2,13 @@
 
 mod arrivals;
 mod captured;
+mod history;
 mod schema;
 mod tables;
 
 pub use arrivals::*;
 pub use captured::*;
+pub use history::*;
 pub use schema::*;
 pub use tables::*;
 

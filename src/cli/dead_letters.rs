@@ -1,0 +1,301 @@
+//! `dead-letters`: what could not be loaded, to look at and to resolve.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::desk::{Desk, Needs};
+use super::run_of_steps::{all, bar, confirm};
+use super::table::{cell, table};
+use super::{Exit, Failure, output};
+use crate::config::Config;
+use crate::operations::fingerprint::pattern;
+use crate::operations::{Action, Bounds, Letter, LetterQuery, LetterView, Outcome, Resolve};
+use crate::stream::StreamId;
+
+/// Arguments of `dead-letters`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orderstream dead-letters list                              by cause, then the newest ones
+  orderstream dead-letters replay --fingerprint 3f09 --dry-run   what would come of it with this release's code
+  orderstream dead-letters replay --all --yes                send all through again; each event lands once, however often
+  orderstream dead-letters discard --id 1767225600000-0")]
+pub(super) struct DeadLettersArgs {
+    #[command(subcommand)]
+    command: LettersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LettersCommand {
+    /// Letters by cause, and the newest of them
+    List(ListArgs),
+    /// One letter laid open, personal fields included
+    Show(ShowArgs),
+    /// Send their events through again
+    Replay(ResolveArgs),
+    /// Remove them for good
+    Discard(ResolveArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Only letters of this cause
+    #[arg(long)]
+    fingerprint: Option<String>,
+    /// Letters at most
+    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
+    count: u16,
+    /// The newest letter to show: the `next` of the page before
+    #[arg(long)]
+    to: Option<StreamId>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// Its id
+    id: StreamId,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+struct ResolveArgs {
+    /// This letter; may be given more than once
+    #[arg(long, group = "which", value_name = "ID")]
+    id: Vec<StreamId>,
+    /// All letters of this cause
+    #[arg(long, group = "which")]
+    fingerprint: Option<String>,
+    /// All letters
+    #[arg(long, group = "which")]
+    all: bool,
+    /// Change nothing; say what would come of it
+    #[arg(long)]
+    dry_run: bool,
+    /// Letters a second [default: 500]
+    #[arg(long)]
+    rate: Option<NonZeroU32>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks, or resolves.
+///
+/// # Errors
+/// The stream cannot be had, or letters stay that were to go.
+pub(super) async fn run(args: DeadLettersArgs, config: Config) -> Result<(), Failure> {
+    let desk = Desk::open(&config, "dead-letters", Needs::Stream).await?;
+    match args.command {
+        LettersCommand::List(args) => list(&desk, args).await,
+        LettersCommand::Show(args) => show(&desk, args).await,
+        LettersCommand::Replay(args) => resolve(&desk, Action::Replay, args).await,
+        LettersCommand::Discard(args) => resolve(&desk, Action::Discard, args).await,
+    }
+}
+
+async fn list(desk: &Desk, args: ListArgs) -> Result<(), Failure> {
+    let query = LetterQuery {
+        fingerprint: args.fingerprint.clone(),
+        to: args.to,
+        count: Some(args.count.into()),
+    };
+    let letters = desk.letters(&query).await?;
+    let groups = desk.letter_groups().await?;
+    if args.json {
+        return output::print_json(&serde_json::json!({
+            "groups": groups.groups, "complete": groups.complete, "letters": letters.letters, "next": letters.next,
+        }));
+    }
+    if letters.letters.is_empty() {
+        return output::print("no dead letters");
+    }
+    let causes = groups.groups.iter().map(|group| {
+        [
+            group.count.to_string(),
+            group.fingerprint.clone(),
+            cell(group.first_seen.as_deref()),
+            cell(group.last_seen.as_deref()),
+            group.pattern.clone(),
+        ]
+    });
+    let causes = Vec::from_iter(causes);
+    let rows = letters.letters.iter().map(row);
+    let more = letters
+        .next
+        .map_or_else(String::new, |next| format!("\nmore: --to {next}"));
+    output::print(format!(
+        "{}\n\n{}{more}",
+        table(["count", "fingerprint", "first seen", "last seen", "cause"], &causes),
+        table(
+            ["id", "origin", "type", "shop", "event", "error"],
+            &Vec::from_iter(rows)
+        ),
+    ))
+}
+
+fn row(letter: &Letter) -> [String; 6] {
+    let copies = match letter.copies.len() {
+        0 | 1 => letter.error.clone(),
+        copies => format!("{} ({copies} copies)", letter.error),
+    };
+    [
+        letter.id.to_string(),
+        format!("{:?}", letter.origin).to_lowercase(),
+        cell(letter.event_type.as_deref()),
+        cell(letter.shop.as_deref()),
+        cell(letter.event_id.as_deref()),
+        copies,
+    ]
+}
+
+async fn show(desk: &Desk, args: ShowArgs) -> Result<(), Failure> {
+    let view = desk.letter(args.id).await?;
+    if args.json {
+        return output::print_json(&view);
+    }
+    output::print(laid_open(&view))
+}
+
+fn laid_open(view: &LetterView) -> String {
+    let LetterView { letter, content } = view;
+    let mut lines = vec![
+        format!("error        {}", letter.error),
+        format!("fingerprint  {}", letter.fingerprint),
+        format!(
+            "attempts     {}, last by {}",
+            letter.attempts,
+            cell(letter.consumer.as_deref())
+        ),
+        format!("original     {}", cell(letter.original_id.as_deref())),
+        String::new(),
+    ];
+    lines.extend(
+        content
+            .fields
+            .iter()
+            .map(|field| format!("{:<16} {}", field.name, field.value)),
+    );
+    match (&content.event, &content.undecodable) {
+        (Some(event), _) => lines.push(format!("\nas an event      {event}")),
+        (None, Some(why)) => lines.push(format!("\nno event         {why}")),
+        (None, None) => {}
+    }
+    lines.extend(content.body.iter().map(|body| format!("\nbody\n{body}")));
+    lines.join("\n")
+}
+
+/// What a run came to.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    done: u64,
+    kept: u64,
+    dry_run: bool,
+    complete: bool,
+    /// Types that the events have, or would have.
+    event_types: BTreeMap<String, u64>,
+    /// Why letters stay.
+    reasons: BTreeMap<String, u64>,
+}
+
+async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), Failure> {
+    let total = count(desk, &args).await?;
+    let verb = match action {
+        Action::Replay => "replay",
+        Action::Discard => "discard for good",
+    };
+    let is_harmless = args.dry_run || total == 0 || action == Action::Replay && !args.id.is_empty();
+    if !is_harmless {
+        confirm(&format!("About to {verb} {total} dead letters."), args.yes)?;
+    }
+    let mut request = Resolve {
+        ids: args.id.clone(),
+        fingerprint: args.fingerprint.clone(),
+        all: args.all,
+        dry_run: args.dry_run,
+        rate: args.rate,
+        next: None::<Bounds>,
+    };
+    let mut summary = Summary {
+        dry_run: args.dry_run,
+        ..Summary::default()
+    };
+    let progress = bar(total);
+    let complete = all(async || {
+        let step = desk.resolve(action, &request).await?;
+        progress.inc(step.done + step.kept);
+        summary.done += step.done;
+        summary.kept += step.kept;
+        for letter in step.letters {
+            match (letter.outcome, letter.reason, letter.event_type) {
+                (Outcome::Kept, reason, _) => {
+                    *summary.reasons.entry(pattern(&reason.unwrap_or_default())).or_default() += 1;
+                }
+                (_, _, event_type) => *summary.event_types.entry(event_type.unwrap_or_default()).or_default() += 1,
+            }
+        }
+        request.next = step.next;
+        Ok(step.next.is_some())
+    });
+    summary.complete = complete.await?;
+    progress.finish_and_clear();
+    if args.json {
+        output::print_json(&summary)?;
+    } else {
+        output::print(summary.text(action))?;
+    }
+    if summary.kept > 0 && !args.dry_run || !summary.complete {
+        return Err(Failure::Reported(Exit::Unavailable));
+    }
+    Ok(())
+}
+
+/// How many letters that concerns, as far as is known.
+async fn count(desk: &Desk, args: &ResolveArgs) -> Result<u64, Failure> {
+    if !args.id.is_empty() {
+        return Ok(args.id.len() as u64);
+    }
+    let groups = desk.letter_groups().await?;
+    let counts = groups.groups.iter().filter(|group| {
+        let wanted = args.fingerprint.as_ref();
+        wanted.is_none_or(|wanted| group.fingerprint == *wanted)
+    });
+    Ok(counts.map(|group| group.count).sum())
+}
+
+impl Summary {
+    fn text(&self, action: Action) -> String {
+        let done = match (action, self.dry_run) {
+            (Action::Replay, false) => "replayed",
+            (Action::Replay, true) => "would be replayed",
+            (Action::Discard, false) => "discarded",
+            (Action::Discard, true) => "would be discarded",
+        };
+        let mut lines = vec![format!("{} {done}, {} kept", self.done, self.kept)];
+        lines.extend(
+            self.event_types
+                .iter()
+                .map(|(name, count)| format!("{count:>8}  {name}")),
+        );
+        lines.extend(
+            self.reasons
+                .iter()
+                .map(|(reason, count)| format!("{count:>8}  kept: {reason}")),
+        );
+        if !self.complete {
+            lines.push("interrupted: the rest is as it was; the same command goes on".to_owned());
+        }
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,264 @@
+//! Where an operator's command is carried out: here, over the stores themselves, or by the process that has the data
+//! folder, over its admin API. Either way the same requests get the same answers.
+//!
+//! Owns that choice. Invariant: a file is opened only in a folder that nobody runs on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Failure;
+use super::embedded::{Access, enter};
+use super::instance::nearby;
+use crate::config::{Config, Secret, local};
+use crate::folder::{self, Folder};
+use crate::metrics::Metrics;
+use crate::operations::{
+    Action, Actor, Groups, LetterQuery, LetterView, Letters, Operations, OperationsError, Replay, Replayed, Resolve,
+    Resolved, Rest, Trace, TraceQuery,
+};
+use crate::stream::embedded::EmbeddedStream;
+use crate::stream::redis::RedisStream;
+use crate::stream::{Stream, StreamId};
+use crate::warehouse::Warehouse;
+use crate::warehouse::embedded::EmbeddedWarehouse;
+use crate::warehouse::postgres::PostgresWarehouse;
+
+/// Bound on one answer of a running process: a step takes about two seconds, and stores may be slow.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Whether a command looks into the warehouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Only the stream.
+    Stream,
+    /// Both, the warehouse where there is one.
+    Both,
+}
+
+/// Carries out requests.
+pub(super) enum Desk {
+    /// Over the stores.
+    Here {
+        operations: Operations,
+        /// Ours meanwhile, where it is a matter of files.
+        _folder: Option<Folder>,
+    },
+    /// By a running process.
+    There(Remote),
+}
+
+/// A running process' admin API.
+pub(super) struct Remote {
+    client: reqwest::Client,
+    admin: SocketAddr,
+    token: Secret,
+}
+
+impl Desk {
+    /// Opens what is configured, or finds who has it.
+    ///
+    /// # Errors
+    /// There is nothing to look at, or it cannot be had.
+    pub(super) async fn open(config: &Config, command: &str, needs: Needs) -> Result<Self, Failure> {
+        let stream_file = config.redis.is_none();
+        let file = config.data_dir.join(folder::STREAM);
+        if stream_file && !file.exists() {
+            return Err(Failure::Unavailable(format!(
+                "nothing to look at: REDIS_URL is not set, and there is no {} either, which `orderstream run` makes",
+                file.display()
+            )));
+        }
+        let warehouse_file =
+            needs == Needs::Both && config.database.is_none() && config.data_dir.join(folder::WAREHOUSE).exists();
+        let mut folder = None;
+        if stream_file || warehouse_file {
+            match enter(config, command).await? {
+                Access::Ours(ours) => folder = Some(ours),
+                Access::Theirs(_, admin) => return Ok(Self::There(Remote::new(config, admin)?)),
+            }
+        }
+        let stream = stream(config, folder.as_ref())?;
+        let warehouse = match needs {
+            Needs::Stream => None,
+            Needs::Both => warehouse(config, folder.as_ref().filter(|_| warehouse_file))?,
+        };
+        let operations = Operations::new(stream, warehouse, &config.intake, Actor::Cli);
+        Ok(Self::Here {
+            operations,
+            _folder: folder,
+        })
+    }
+
+    pub(super) async fn letters(&self, query: &LetterQuery) -> Result<Letters, Failure> {
+        match self {
+            Self::Here { operations, .. } => Ok(operations.letters(query).await?),
+            Self::There(remote) => {
+                let (to, count) = (
+                    query.to.map(|id| id.to_string()),
+                    query.count.map(|count| count.to_string()),
+                );
+                let pairs = [("fingerprint", query.fingerprint.clone()), ("to", to), ("count", count)];
+                remote.get("/api/dead-letters", &pairs).await
+            }
+        }
+    }
+
+    pub(super) async fn letter_groups(&self) -> Result<Groups, Failure> {
+        match self {
+            Self::Here { operations, .. } => Ok(operations.letter_groups().await?),
+            Self::There(remote) => remote.get("/api/dead-letters/groups", &[]).await,
+        }
+    }
+
+    pub(super) async fn letter(&self, id: StreamId) -> Result<LetterView, Failure> {
+        match self {
+            Self::Here { operations, .. } => Ok(operations.letter(id).await?),
+            Self::There(remote) => remote.get(&format!("/api/dead-letters/{id}"), &[]).await,
+        }
+    }
+
+    pub(super) async fn resolve(&self, action: Action, request: &Resolve) -> Result<Resolved, Failure> {
+        match (self, action) {
+            (Self::Here { operations, .. }, _) => Ok(operations.resolve(action, request).await?),
+            (Self::There(remote), Action::Replay) => remote.post("/api/dead-letters/replay", request).await,
+            (Self::There(remote), Action::Discard) => remote.post("/api/dead-letters/discard", request).await,
+        }
+    }
+
+    pub(super) async fn trace(&self, query: &TraceQuery) -> Result<Trace, Failure> {
+        match self {
+            Self::Here { operations, .. } => Ok(operations.trace(query).await?),
+            Self::There(remote) => {
+                let pairs = [("order", Some(query.order.clone())), ("shop", query.shop.clone())];
+                remote.get("/api/trace", &pairs).await
+            }
+        }
+    }
+
+    pub(super) async fn replay(&self, request: &Replay) -> Result<Replayed, Failure> {
+        match self {
+            Self::Here { operations, .. } => Ok(operations.replay(request).await?),
+            Self::There(remote) => remote.post("/api/replay", request).await,
+        }
+    }
+
+    pub(super) async fn rebuild(&self, next: Option<Rest>) -> Result<Replayed, Failure> {
+        match self {
+            Self::Here { operations, .. } => Ok(operations.rebuild(next.and_then(|rest| rest.stored)).await?),
+            Self::There(remote) => remote.post("/api/rebuild", &serde_json::json!({ "next": next })).await,
+        }
+    }
+}
+
+fn stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn Stream>, Failure> {
+    match (&config.redis, folder) {
+        (Some(redis), _) => Ok(Arc::new(RedisStream::new(redis, &config.stream, Metrics::new())?)),
+        (None, Some(folder)) => {
+            let file = folder.file(folder::STREAM)?;
+            EmbeddedStream::look_over(&file)?;
+            Ok(Arc::new(EmbeddedStream::open(
+                &file,
+                &config.stream,
+                None,
+                Metrics::new(),
+            )?))
+        }
+        (None, None) => Err(Failure::Unavailable("the data folder is not open".to_owned())),
+    }
+}
+
+/// `folder` where the warehouse is a file in it.
+fn warehouse(config: &Config, folder: Option<&Folder>) -> Result<Option<Arc<dyn Warehouse>>, Failure> {
+    Ok(match (&config.database, folder) {
+        (Some(database), _) => Some(Arc::new(PostgresWarehouse::new(database)?)),
+        (None, Some(folder)) => Some(Arc::new(EmbeddedWarehouse::open(&folder.file(folder::WAREHOUSE)?))),
+        (None, None) => None,
+    })
+}
+
+impl Remote {
+    fn new(config: &Config, admin: SocketAddr) -> Result<Self, Failure> {
+        let token = match &config.admin.token {
+            Some(token) => Some(token.clone()),
+            None => local::find(&config.data_dir)?.map(|local| local.admin_token),
+        };
+        let token = token.ok_or_else(|| {
+            Failure::Usage(format!(
+                "error: a process runs on {}; set ORDERSTREAM_ADMIN_TOKEN to its token, so that it can be asked\n",
+                config.data_dir.display()
+            ))
+        })?;
+        let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
+        Ok(Self {
+            client: client.map_err(|error| Failure::Unavailable(error.to_string()))?,
+            admin: nearby(admin),
+            token,
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, pairs: &[(&str, Option<String>)]) -> Result<T, Failure> {
+        let mut url = self.url(path)?;
+        for (name, value) in pairs {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        self.answer(self.client.get(url)).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<T, Failure> {
+        self.answer(self.client.post(self.url(path)?).json(request)).await
+    }
+
+    fn url(&self, path: &str) -> Result<url::Url, Failure> {
+        let url = url::Url::parse(&format!("http://{}{path}", self.admin));
+        url.map_err(|error| Failure::Unavailable(error.to_string()))
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failure> {
+        let no_answer = |error: reqwest::Error| {
+            Failure::Unavailable(format!(
+                "no answer from the process at {}: {}",
+                self.admin,
+                error.without_url()
+            ))
+        };
+        let answer = request
+            .bearer_auth(self.token.expose_secret())
+            .send()
+            .await
+            .map_err(no_answer)?;
+        let status = answer.status();
+        if status.is_success() {
+            return answer.json().await.map_err(no_answer);
+        }
+        let problem: serde_json::Value = answer.json().await.unwrap_or_default();
+        let detail = match status.as_u16() {
+            401 => "it does not know this token: set ORDERSTREAM_ADMIN_TOKEN to its own",
+            404 => "there is no such thing",
+            _ => problem["detail"].as_str().unwrap_or("it does not say why"),
+        };
+        Err(Failure::Unavailable(format!(
+            "the process at {} answers {status}: {detail}",
+            self.admin
+        )))
+    }
+}
+
+impl From<OperationsError> for Failure {
+    fn from(error: OperationsError) -> Self {
+        match error {
+            OperationsError::Stream(error) => error.into(),
+            OperationsError::Warehouse(error) => error.into(),
+            OperationsError::Invalid(text) => Self::Usage(format!("error: {text}\n")),
+            OperationsError::NotFound(_) | OperationsError::NoWarehouse | OperationsError::Stopping => {
+                Self::Unavailable(error.to_string())
+            }
+        }
+    }
+}

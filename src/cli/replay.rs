@@ -1,0 +1,222 @@
+//! `replay` and `rebuild`: history through again.
+
+use std::num::NonZeroU32;
+
+use clap::Args;
+use serde::Serialize;
+use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
+
+use super::desk::{Desk, Needs};
+use super::run_of_steps::{all, bar};
+use super::{Exit, Failure, Output, load, output};
+use crate::config::settings::GROUP;
+use crate::config::{Config, Inputs, Purpose};
+use crate::operations::{Missing, Replay};
+use crate::stream::StreamId;
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orderstream replay --from 2026-01-31T09:00:00Z --dry-run   what is retained from then on
+  orderstream replay --from 2026-01-31 --to 2026-01-31       one day, UTC
+  orderstream replay --group analytics --rate 50             for another group: its consumers claim what is stale
+
+Entries become pending again, as if their consumer had fallen silent; nothing is copied. What the stream no longer has is
+applied again from order_events.")]
+pub(super) struct ReplayArgs {
+    /// The oldest entry: a time (RFC 3339, or a day in UTC) or an id [default: all that is retained]
+    #[arg(long, value_parser = point)]
+    from: Option<Point>,
+    /// The newest entry, likewise [default: the newest there is]
+    #[arg(long, value_parser = point)]
+    to: Option<Point>,
+    /// Entries a second [default: 500]
+    #[arg(long)]
+    rate: Option<NonZeroU32>,
+    /// Change nothing; say what would come of it
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A place in the stream: the first and the last id that the text may mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Point {
+    first: StreamId,
+    last: StreamId,
+}
+
+fn point(text: &str) -> Result<Point, String> {
+    if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(between(at, at));
+    }
+    let day = time::macros::format_description!("[year]-[month]-[day]");
+    if let Ok(day) = Date::parse(text, day) {
+        let begin = PrimitiveDateTime::new(day, Time::MIDNIGHT).assume_utc();
+        return Ok(between(
+            begin,
+            begin + time::Duration::DAY - time::Duration::MILLISECOND,
+        ));
+    }
+    match (text.contains('-'), text.parse()) {
+        (true, Ok(id)) => Ok(Point { first: id, last: id }),
+        _ => Err("not a time (2026-01-31T09:00:00Z), a day (2026-01-31) or an id (1767225600000-0)".to_owned()),
+    }
+}
+
+fn between(first: OffsetDateTime, last: OffsetDateTime) -> Point {
+    let ms = |at: OffsetDateTime| u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+    Point {
+        first: StreamId { ms: ms(first), seq: 0 },
+        last: StreamId {
+            ms: ms(last),
+            seq: u64::MAX,
+        },
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    pending: u64,
+    applied: u64,
+    left: u64,
+    dry_run: bool,
+    complete: bool,
+    missing: Option<Missing>,
+}
+
+/// Makes a range pending again.
+///
+/// # Errors
+/// A store cannot be had, there is no such group, or part of the range is nowhere any more.
+pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), Failure> {
+    // `--group` is the group to replay for; which one is ours is not for a flag to say.
+    let mut flags = (*inputs.flags).clone();
+    let group = flags.remove(GROUP.name);
+    inputs.flags = flags.into();
+    let config = load(Purpose::Status, inputs)?;
+    let desk = Desk::open(&config, "replay", Needs::Both).await?;
+    let mut request = Replay {
+        from: args.from.map(|point| point.first),
+        to: args.to.map(|point| point.last),
+        group,
+        dry_run: args.dry_run,
+        rate: args.rate,
+        next: None,
+    };
+    let mut summary = Summary {
+        dry_run: args.dry_run,
+        ..Summary::default()
+    };
+    // How many entries the stream has in the range, only walking through it would tell.
+    let progress = bar(0);
+    let run = all(async || {
+        let step = desk.replay(&request).await?;
+        progress.inc(step.pending + step.applied + step.left);
+        summary.add(&step);
+        if let Some(missing) = step.missing {
+            summary.missing = Some(missing);
+        }
+        request.next = step.next;
+        Ok(request.next.is_some())
+    });
+    summary.complete = run.await?;
+    progress.finish_and_clear();
+    summary.print(args.json)
+}
+
+/// Recomputes the state tables.
+///
+/// # Errors
+/// The warehouse cannot be had.
+pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failure> {
+    let desk = Desk::open(&config, "rebuild", Needs::Both).await?;
+    let (mut summary, mut next, mut progress) = (Summary::default(), None, None);
+    let run = all(async || {
+        let step = desk.rebuild(next.take()).await?;
+        let bar = progress.get_or_insert_with(|| bar(step.stored.unwrap_or_default()));
+        bar.inc(step.applied + step.left);
+        summary.add(&step);
+        next = step.next;
+        Ok(next.is_some())
+    });
+    summary.complete = run.await?;
+    progress.inspect(|bar| bar.finish_and_clear());
+    summary.print(format.json)
+}
+
+impl Summary {
+    fn add(&mut self, step: &crate::operations::Replayed) {
+        self.pending += step.pending;
+        self.applied += step.applied;
+        self.left += step.left;
+    }
+
+    fn print(&self, json: bool) -> Result<(), Failure> {
+        if json {
+            output::print_json(self)?;
+        } else {
+            output::print(self.text())?;
+        }
+        if self.missing.is_some() || !self.complete {
+            return Err(Failure::Reported(Exit::Unavailable));
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        let would = if self.dry_run { "would be " } else { "" };
+        let mut lines = vec![
+            format!("{:>8}  entries of the stream {would}made pending again", self.pending),
+            format!("{:>8}  events of order_events {would}applied again", self.applied),
+            format!(
+                "{:>8}  left as they are: unread or pending already, or unreadable",
+                self.left
+            ),
+        ];
+        if let Some(missing) = &self.missing {
+            let end = |at: &Option<String>| at.clone().unwrap_or_else(|| "the beginning".to_owned());
+            let (from, to) = (end(&missing.from), end(&missing.to));
+            lines.push(format!("missing: {from} to {to}: {}", missing.reason));
+        }
+        if !self.complete {
+            lines.push(
+                "interrupted: what is said above is done; the same command begins anew, which is harmless".to_owned(),
+            );
+        }
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_a_time_a_day_or_an_id() {
+        let id = |ms, seq| StreamId { ms, seq };
+        let day = point("2026-01-01").unwrap();
+        assert_eq!(
+            (day.first, day.last),
+            (id(1_767_225_600_000, 0), id(1_767_311_999_999, u64::MAX))
+        );
+        let time = point("2026-01-01T01:00:00.5+01:00").unwrap();
+        assert_eq!(
+            (time.first, time.last),
+            (id(1_767_225_600_500, 0), id(1_767_225_600_500, u64::MAX))
+        );
+        let one = point("1767225600000-7").unwrap();
+        assert_eq!(
+            (one.first, one.last),
+            (id(1_767_225_600_000, 7), id(1_767_225_600_000, 7))
+        );
+        for wrong in ["yesterday", "2026", "2026-13-01", ""] {
+            assert!(point(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `trace`: one order from webhook to row, on one time line.
+
+use clap::Args;
+
+use super::desk::{Desk, Needs};
+use super::table::{cell, table};
+use super::{Exit, Failure, output};
+use crate::config::Config;
+use crate::operations::{Moment, Trace, TraceQuery, TracedOrder};
+
+/// Arguments of `trace`.
+#[derive(Debug, Args)]
+pub(super) struct TraceArgs {
+    /// Its id, or its name, such as '#1042'
+    order: String,
+    /// Only of this shop
+    #[arg(long)]
+    shop: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what is retained of the order.
+///
+/// # Errors
+/// Nothing is, or a store cannot be had.
+pub(super) async fn run(args: TraceArgs, config: Config) -> Result<(), Failure> {
+    let desk = Desk::open(&config, "trace", Needs::Both).await?;
+    let query = TraceQuery {
+        order: args.order,
+        shop: args.shop,
+    };
+    let trace = desk.trace(&query).await?;
+    if args.json {
+        output::print_json(&trace)?;
+    } else {
+        output::print(text(&trace))?;
+    }
+    if trace.moments.is_empty() && trace.orders.is_empty() {
+        return Err(Failure::Reported(Exit::Unavailable));
+    }
+    Ok(())
+}
+
+fn text(trace: &Trace) -> String {
+    let mut parts = Vec::new();
+    if trace.moments.is_empty() && trace.orders.is_empty() {
+        parts.push(format!("nothing is retained of {}", trace.order));
+    }
+    parts.extend(trace.orders.iter().map(order));
+    if !trace.moments.is_empty() {
+        let rows = Vec::from_iter(trace.moments.iter().map(row));
+        parts.push(table(["when", "event", "type", "what"], &rows));
+    }
+    let looked = format!(
+        "Looked at {} entries of the stream, back to {}, and at {} dead letters.",
+        trace.entries_looked_at,
+        trace.looked_back_to.as_deref().unwrap_or("its beginning"),
+        trace.letters_looked_at
+    );
+    parts.push([vec![looked], trace.unknown.clone()].concat().join("\n"));
+    parts.join("\n\n")
+}
+
+fn order(order: &TracedOrder) -> String {
+    let shop = if order.shop.is_empty() { "no shop" } else { &order.shop };
+    let name = order.name.as_deref().unwrap_or("no name");
+    let mut line = format!(
+        "order {} ({name}, {shop}): {}",
+        order.order_id,
+        cell(order.status.as_deref())
+    );
+    if let (Some(amount), Some(currency)) = (&order.total_amount, &order.currency) {
+        line.push_str(&format!(", {amount} {currency}"));
+    }
+    if let Some(at) = &order.deleted_at {
+        line.push_str(&format!(", deleted {at}"));
+    }
+    line
+}
+
+fn row(moment: &Moment) -> [String; 4] {
+    [
+        cell(moment.at.as_deref()),
+        cell(moment.event_id.as_deref()),
+        cell(moment.event_type.as_deref()),
+        moment.detail.clone(),
+    ]
+}

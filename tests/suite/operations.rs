@@ -1,0 +1,204 @@
+//! What an operator does, with the real binary: over servers and over files, with the service running and without.
+
+mod history;
+mod letters;
+mod many;
+
+use std::process::Output;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::eventually;
+use crate::harness::local::Local;
+use crate::harness::service::{Service, Settings, TOKEN};
+use crate::harness::site::{PATIENCE, Site};
+
+/// A pipeline on servers or on files, and the questions that these tests ask of it.
+enum Plant {
+    Servers(Box<Site>),
+    Files(Local),
+}
+
+impl Plant {
+    async fn servers() -> Self {
+        Self::Servers(Box::new(Site::new().await))
+    }
+
+    fn files() -> Self {
+        Self::Files(Local::new())
+    }
+
+    fn settings(&self) -> Settings {
+        let settings = match self {
+            Self::Servers(site) => site.settings(),
+            Self::Files(local) => local.settings(),
+        };
+        settings
+            .with("ORDERSTREAM_MAX_DELIVERIES", "1")
+            .with("ORDERSTREAM_CLAIM_IDLE", "1s")
+            .with("ORDERSTREAM_STATEMENT_TIMEOUT", "500ms")
+    }
+
+    async fn run(&self) -> Service {
+        Service::start("run", &self.settings()).await
+    }
+
+    fn ask(&self, args: &[&str]) -> Output {
+        self.settings().with("RUST_LOG", "warn").command(args).output().unwrap()
+    }
+
+    /// Exit code and all that was printed.
+    fn says(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.ask(args);
+        let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code(), out + &errors)
+    }
+
+    /// What a command answers with `--json`.
+    fn json(&self, args: &[&str]) -> Value {
+        let args = [args, &["--json"]].concat();
+        let output = self.ask(&args);
+        let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "{args:?}: {out}{errors}");
+        serde_json::from_str(&out).unwrap()
+    }
+
+    /// A query on the warehouse, `|` between columns, one line a row.
+    fn sql(&self, sql: &str) -> String {
+        match self {
+            Self::Servers(site) => site.sql(&format!("SET search_path = orderstream; {sql}")),
+            Self::Files(local) => local.sql(sql).join("\n"),
+        }
+    }
+
+    /// Changes the warehouse behind everybody's back.
+    fn change(&self, sql: &str) {
+        match self {
+            Self::Servers(site) => drop(site.sql(&format!("SET search_path = orderstream; {sql}"))),
+            Self::Files(local) => {
+                let file = rusqlite::Connection::open(local.data_dir().join("warehouse.db")).unwrap();
+                file.busy_timeout(PATIENCE).unwrap();
+                file.execute_batch(sql).unwrap();
+            }
+        }
+    }
+
+    /// The warehouse refuses events of that order until [`Self::accept`].
+    fn refuse(&self, order: u64) {
+        match self {
+            Self::Servers(_) => self.change(&format!(
+                "ALTER TABLE order_events ADD CONSTRAINT refused CHECK (order_id <> '{order}')"
+            )),
+            Self::Files(_) => self.change(&format!(
+                "CREATE TRIGGER refused BEFORE INSERT ON order_events WHEN NEW.order_id = '{order}' \
+                 BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            )),
+        }
+    }
+
+    /// The warehouse refuses every new event until [`Self::accept`].
+    fn refuse_all(&self) {
+        match self {
+            Self::Servers(_) => {
+                self.change("ALTER TABLE order_events ADD CONSTRAINT refused CHECK (event_id IS NULL) NOT VALID");
+            }
+            Self::Files(_) => self.change(
+                "CREATE TRIGGER refused BEFORE INSERT ON order_events BEGIN SELECT RAISE(ABORT, 'refused'); END",
+            ),
+        }
+    }
+
+    fn accept(&self) {
+        match self {
+            Self::Servers(_) => self.change("ALTER TABLE order_events DROP CONSTRAINT refused"),
+            Self::Files(_) => self.change("DROP TRIGGER refused"),
+        }
+    }
+
+    async fn has_rows(&self, count: usize) {
+        match self {
+            Self::Servers(site) => site.has_rows(count).await,
+            Self::Files(local) => local.has_rows(count).await,
+        }
+    }
+
+    async fn answers(&self, sql: &str, expected: &str) {
+        eventually(&format!("{sql}: {expected}"), PATIENCE, async || {
+            (self.sql(sql) == expected).then_some(())
+        })
+        .await;
+    }
+}
+
+/// What the admin API answers.
+async fn api(service: &Service, path: &str) -> Value {
+    let client = reqwest::Client::new();
+    let answer = client
+        .get(service.admin_url(path))
+        .bearer_auth(TOKEN)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200, "{path}");
+    answer.json().await.unwrap()
+}
+
+/// Waits until our group has read and acked everything, as of now.
+async fn is_settled(service: &Service) {
+    eventually("nothing is unread or pending", PATIENCE, async || {
+        let group = api(service, "/api/consumers").await["groups"][0].clone();
+        (group["lag"] == 0 && group["pending"] == 0).then_some(())
+    })
+    .await;
+}
+
+/// Waits until the stream holds so many entries, as of now.
+async fn holds(service: &Service, entries: usize) {
+    eventually(&format!("{entries} entries"), PATIENCE, async || {
+        let found = api(service, "/api/events").await;
+        (found["entries"].as_array()?.len() == entries).then_some(())
+    })
+    .await;
+}
+
+async fn stop(mut service: Service) {
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended(PATIENCE).await.success());
+}
+
+/// Runs every story over servers and over files.
+macro_rules! stories {
+    ($module:ident: $($story:ident)*) => {
+        $(mod $story {
+            use super::{Plant, $module};
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_servers() {
+                $module::$story(Plant::servers().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_files() {
+                $module::$story(Plant::files()).await;
+            }
+        })*
+    };
+}
+
+stories! { letters:
+    what_was_quarantined_is_seen_by_cause_and_discarded
+    what_the_warehouse_refused_lands_once_it_is_mended
+    a_reused_webhook_id_does_not_keep_an_order_out
+}
+
+stories! { history:
+    a_replay_repairs_and_copies_nothing
+    what_the_stream_no_longer_has_comes_from_the_warehouse
+    a_rebuild_repairs_while_the_service_runs
+    a_trace_shows_the_whole_way_of_an_order
+}
+
+stories! { many:
+    a_run_that_is_killed_goes_on_and_loads_each_event_once
+}

@@ -1,0 +1,136 @@
+//! History through again, and one order followed through it.
+
+use super::*;
+
+const STATES: &str = "SELECT count(*) FROM orders WHERE status = 'paid'";
+const LINES: &str = "SELECT count(*) FROM order_items";
+const EVENTS: &str = "SELECT count(*) FROM order_events";
+
+/// Orders 1 to 5, loaded and acked.
+async fn with_orders(plant: &Plant, settings: &Settings) -> Service {
+    let service = Service::start("run", settings).await;
+    for id in 1..=5 {
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+    plant.has_rows(5).await;
+    is_settled(&service).await;
+    service
+}
+
+fn damage(plant: &Plant) {
+    plant.change("UPDATE orders SET status = 'nonsense' WHERE order_id IN ('2', '3')");
+    plant.change("DELETE FROM order_items WHERE order_id = '3'");
+    plant.change("DELETE FROM orders WHERE order_id = '4'");
+    assert_eq!((plant.sql(STATES), plant.sql(LINES)), ("2".to_owned(), "4".to_owned()));
+}
+
+async fn is_repaired(plant: &Plant) {
+    plant.answers(STATES, "5").await;
+    plant.answers(LINES, "5").await;
+    plant.answers(EVENTS, "5").await;
+}
+
+pub async fn a_replay_repairs_and_copies_nothing(plant: Plant) {
+    let service = with_orders(&plant, &plant.settings()).await;
+    damage(&plant);
+    let dry = plant.json(&["replay", "--dry-run"]);
+    assert_eq!((&dry["pending"], &dry["applied"]), (&5.into(), &0.into()), "{dry:#}");
+    let replayed = plant.json(&["replay", "--rate", "1000"]);
+    assert_eq!(
+        (&replayed["pending"], &replayed["missing"]),
+        (&5.into(), &Value::Null),
+        "{replayed:#}"
+    );
+    is_repaired(&plant).await;
+    is_settled(&service).await;
+    holds(&service, 5).await;
+    let (code, said) = plant.says(&["replay", "--group", "nobodys"]);
+    assert_eq!(code, Some(69), "{said}");
+    let nothing = plant.json(&["replay", "--from", "2999-01-01"]);
+    assert_eq!(nothing["pending"], 0);
+    let notes = api(&service, "/api/audit").await;
+    assert!(notes.to_string().contains("the first to the newest"), "{notes:#}");
+
+    stop(service).await;
+    damage(&plant);
+    assert_eq!(plant.json(&["replay"])["pending"], 5, "while nobody runs");
+    let _service = plant.run().await;
+    is_repaired(&plant).await;
+}
+
+pub async fn what_the_stream_no_longer_has_comes_from_the_warehouse(plant: Plant) {
+    let settings = plant.settings().with("ORDERSTREAM_RETAIN_ACKED", "0");
+    let service = with_orders(&plant, &settings).await;
+    holds(&service, 0).await;
+    damage(&plant);
+    let replayed = plant.json(&["replay"]);
+    assert_eq!(
+        (&replayed["pending"], &replayed["applied"]),
+        (&0.into(), &5.into()),
+        "{replayed:#}"
+    );
+    is_repaired(&plant).await;
+    let (code, said) = plant.says(&["replay", "--from", "2020-01-01", "--dry-run"]);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(
+        said.contains("missing: 2020-01-01T00:00:00Z to 2") && said.contains("neither"),
+        "{said}"
+    );
+}
+
+pub async fn a_rebuild_repairs_while_the_service_runs(plant: Plant) {
+    let service = with_orders(&plant, &plant.settings()).await;
+    damage(&plant);
+    let rebuilt = plant.json(&["rebuild"]);
+    assert_eq!(
+        (&rebuilt["applied"], &rebuilt["complete"]),
+        (&5.into(), &true.into()),
+        "{rebuilt:#}"
+    );
+    is_repaired(&plant).await;
+    let notes = api(&service, "/api/audit").await;
+    assert_eq!(notes[0]["action"], "rebuild");
+    let consumers = api(&service, "/api/consumers").await;
+    assert_eq!(consumers["groups"][0]["ours"], true);
+}
+
+pub async fn a_trace_shows_the_whole_way_of_an_order(plant: Plant) {
+    let service = with_orders(&plant, &plant.settings()).await;
+    let bad = r##"{"id":3,"name":"#3","line_items":"none"}"##;
+    let answer = service.deliver("orders/updated", "bad", bad.as_bytes()).await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["status"], "quarantined");
+    for order in ["3", "#3"] {
+        let trace = plant.json(&["trace", order]);
+        let stations = Vec::from_iter(
+            trace["moments"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| one["what"].clone()),
+        );
+        for station in ["happened", "received", "settled", "loaded", "dead_lettered"] {
+            assert!(stations.contains(&station.into()), "{station} is not in {trace:#}");
+        }
+        assert_eq!(stations[0], "happened", "by time: {trace:#}");
+        assert_eq!(trace["orders"][0]["status"], "paid");
+        assert_eq!(trace["orders"].as_array().unwrap().len(), 1);
+    }
+    let (code, said) = plant.says(&["trace", "#3", "--shop", "tests.myshopify.com"]);
+    assert_eq!(code, Some(0), "{said}");
+    for part in [
+        "appended to the stream as",
+        "it is the order's newest state",
+        "quarantined",
+        "Spools are not",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let (code, said) = plant.says(&["trace", "#3", "--shop", "another.myshopify.com"]);
+    assert_eq!(code, Some(69), "{said}");
+    stop(service).await;
+    assert_eq!(
+        plant.json(&["trace", "4"])["orders"][0]["name"],
+        "#4",
+        "without a process too"
+    );
+}

@@ -1,0 +1,144 @@
+//! Dead letters: seen by cause, judged, sent through again, discarded.
+
+use super::*;
+use crate::harness::service::order;
+
+/// Waits until there are so many.
+async fn has_letters(service: &Service, count: u64) {
+    eventually(&format!("{count} dead letters"), PATIENCE, async || {
+        (api(service, "/api/dead-letters/groups").await["looked_at"] == count).then_some(())
+    })
+    .await;
+}
+
+/// Two deliveries with the same fault, and one with another.
+async fn with_quarantined(plant: &Plant) -> Service {
+    let service = plant.run().await;
+    for (topic, id, body) in [
+        ("orders/create", "a", r#"{"id":1,"email":"x@example.com"}"#),
+        ("orders/create", "b", r#"{"id":22,"email":"y@example.com"}"#),
+        ("products/create", "c", "{}"),
+    ] {
+        let answer = service.deliver(topic, id, body.as_bytes()).await.unwrap();
+        assert_eq!(answer.json::<Value>().await.unwrap()["status"], "quarantined");
+    }
+    service
+}
+
+pub async fn what_was_quarantined_is_seen_by_cause_and_discarded(plant: Plant) {
+    let service = with_quarantined(&plant).await;
+    let found = plant.json(&["dead-letters", "list"]);
+    let counts = Vec::from_iter(
+        found["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|group| group["count"].clone()),
+    );
+    assert_eq!(counts, [2, 1], "{found:#}");
+    assert_eq!(found["letters"].as_array().unwrap().len(), 3);
+    assert!(!found.to_string().contains("example.com"), "nothing personal in a list");
+    let cause = found["groups"][0]["fingerprint"].as_str().unwrap();
+    let newest = found["letters"][0]["id"].as_str().unwrap();
+    let (_, shown) = plant.says(&[
+        "dead-letters",
+        "show",
+        found["groups"][0]["sample"]["id"].as_str().unwrap(),
+    ]);
+    assert!(shown.contains("y@example.com"), "the body is there: {shown}");
+    let (_, listed) = plant.says(&["dead-letters", "list"]);
+    assert!(listed.contains("fingerprint") && listed.contains(newest), "{listed}");
+
+    let judged = plant.json(&["dead-letters", "replay", "--all", "--dry-run"]);
+    assert_eq!((&judged["done"], &judged["kept"]), (&0.into(), &3.into()), "{judged:#}");
+    let (code, said) = plant.says(&["dead-letters", "replay", "--all", "--yes"]);
+    assert_eq!(code, Some(69), "what the code cannot read stays: {said}");
+    let (code, said) = plant.says(&["dead-letters", "discard", "--fingerprint", cause]);
+    assert_eq!(
+        (code, said.contains("--yes")),
+        (Some(64), true),
+        "nobody can be asked: {said}"
+    );
+    let discarded = plant.json(&["dead-letters", "discard", "--fingerprint", cause, "--yes"]);
+    assert_eq!(discarded["done"], 2);
+    has_letters(&service, 1).await;
+
+    let notes = api(&service, "/api/audit").await;
+    assert_eq!(notes.as_array().unwrap().len(), 1, "a dry run is none: {notes:#}");
+    let what = format!("fingerprint {cause}");
+    assert_eq!(
+        (&notes[0]["action"], &notes[0]["what"]),
+        (&"dead-letters discard".into(), &what.into())
+    );
+    assert_eq!(notes[0]["done"], 2);
+    assert!(
+        matches!(plant, Plant::Files(_)) == (notes[0]["by"] == "api"),
+        "{notes:#}"
+    );
+
+    stop(service).await;
+    assert_eq!(
+        plant.json(&["dead-letters", "list"])["letters"][0]["id"],
+        *newest,
+        "without a process too"
+    );
+    assert_eq!(
+        plant.json(&["dead-letters", "discard", "--id", newest, "--yes"])["done"],
+        1
+    );
+    let (code, said) = plant.says(&["dead-letters", "list"]);
+    assert_eq!((code, said.trim()), (Some(0), "no dead letters"));
+    let (code, _) = plant.says(&["dead-letters", "show", newest]);
+    assert_eq!(code, Some(69));
+}
+
+pub async fn what_the_warehouse_refused_lands_once_it_is_mended(plant: Plant) {
+    let service = plant.run().await;
+    assert_eq!(service.deliver_order(1).await, Some(200));
+    plant.has_rows(1).await;
+    plant.refuse(7);
+    for id in 5..10 {
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+    has_letters(&service, 1).await;
+    let letter = api(&service, "/api/dead-letters").await["letters"][0].clone();
+    assert_eq!(
+        (&letter["origin"], &letter["attempts"]),
+        (&"worker".into(), &1.into()),
+        "{letter:#}"
+    );
+    let id = letter["id"].as_str().unwrap();
+    let view = api(&service, &format!("/api/dead-letters/{id}")).await;
+    assert_eq!(view["content"]["event"]["order_id"], "7");
+    let judged = plant.json(&["dead-letters", "replay", "--id", id, "--dry-run"]);
+    assert_eq!(judged["event_types"]["order.created"], 1);
+    plant.accept();
+    let replayed = plant.json(&["dead-letters", "replay", "--all", "--yes", "--rate", "50"]);
+    assert_eq!((&replayed["done"], &replayed["complete"]), (&1.into(), &true.into()));
+    plant.has_rows(6).await;
+    let rows = "SELECT count(*) FROM orders WHERE order_id = '7' AND total_amount IS NOT NULL";
+    plant.answers(rows, "1").await;
+    has_letters(&service, 0).await;
+    let entries = api(&service, "/api/events?order=%237").await;
+    let lines = entries["entries"].as_array().unwrap();
+    assert_eq!(
+        (lines.len(), &lines[0]["event_id"]),
+        (2, &lines[1]["event_id"]),
+        "{entries:#}"
+    );
+}
+
+pub async fn a_reused_webhook_id_does_not_keep_an_order_out(plant: Plant) {
+    let service = plant.run().await;
+    for (id, status) in [(1, "accepted"), (2, "quarantined")] {
+        let answer = service
+            .deliver("orders/create", "same", order(id).to_string().as_bytes())
+            .await;
+        assert_eq!(answer.unwrap().json::<Value>().await.unwrap()["status"], status);
+    }
+    let replayed = plant.json(&["dead-letters", "replay", "--all", "--yes"]);
+    assert_eq!(replayed["event_types"]["order.created"], 1, "{replayed:#}");
+    plant.has_rows(2).await;
+    assert_eq!(plant.sql("SELECT count(*) FROM orders"), "2");
+    has_letters(&service, 0).await;
+}

@@ -1,0 +1,47 @@
+//! Very many letters, and a run that is cut off.
+
+use super::*;
+use crate::harness::service::event;
+
+/// Orders that the warehouse refuses, until it does not.
+const ORDERS: u64 = 400;
+
+pub async fn a_run_that_is_killed_goes_on_and_loads_each_event_once(plant: Plant) {
+    let service = plant.run().await;
+    assert_eq!(service.deliver_order(1).await, Some(200));
+    plant.has_rows(1).await;
+    plant.refuse_all();
+    for first in (0..ORDERS).step_by(100) {
+        let events: Vec<Value> = (first + 10..first + 110).map(event).collect();
+        assert_eq!(service.send_batch(&events.into()).await.unwrap().status(), 200);
+    }
+    let letters = async || api(&service, "/api/dead-letters/groups").await;
+    eventually("all are dead letters", PATIENCE, async || {
+        (letters().await["looked_at"] == ORDERS).then_some(())
+    })
+    .await;
+    let groups = letters().await;
+    assert_eq!(groups["groups"].as_array().unwrap().len(), 1, "one cause: {groups:#}");
+    plant.accept();
+
+    let mut command = plant
+        .settings()
+        .command(&["dead-letters", "replay", "--all", "--yes", "--rate", "100"]);
+    let mut run = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    eventually("some are gone", PATIENCE, async || {
+        letters().await["looked_at"].as_u64().filter(|left| *left < ORDERS)
+    })
+    .await;
+    run.kill().unwrap();
+    run.wait().unwrap();
+    // A step that was under way in the process goes on there to its end.
+    let replayed = plant.json(&["dead-letters", "replay", "--all", "--yes"]);
+    assert_eq!(replayed["kept"], 0, "{replayed:#}");
+    eventually("none is left", PATIENCE, async || {
+        (letters().await["looked_at"] == 0).then_some(())
+    })
+    .await;
+    plant.has_rows(usize::try_from(ORDERS + 1).unwrap()).await;
+    is_settled(&service).await;
+    assert_eq!(plant.sql("SELECT count(*) FROM orders"), (ORDERS + 1).to_string());
+}
