@@ -41,6 +41,11 @@ const DEDUPE: Table = Table {
     downwards: "SELECT id, key, digest FROM dedupe WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3",
     insert: "INSERT OR IGNORE INTO dedupe (id, key, digest) VALUES (?1, ?2, ?3)",
 };
+const AUDIT: Table = Table {
+    upwards: "SELECT id, checksum, fields FROM audit WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3",
+    downwards: "SELECT id, checksum, fields FROM audit WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3",
+    insert: "INSERT OR IGNORE INTO audit (id, checksum, fields) VALUES (?1, ?2, ?3)",
+};
 const ATTEMPTS: &str = "SELECT group_name, id, failed, unfinished FROM attempts";
 const INSERT_ATTEMPTS: &str =
     "INSERT OR IGNORE INTO attempts (group_name, id, failed, unfinished) VALUES (?1, ?2, ?3, ?4)";
@@ -84,6 +89,7 @@ pub(super) fn move_rows(damaged: &Path, fresh: &mut Connection) -> rusqlite::Res
         blob(key).len() == KEY_BYTES && blob(digest).len() == KEY_BYTES
     })?;
     // Small tables, of use but not needed.
+    let _ = move_table(&source, fresh, &AUDIT, is_entry_of(Destination::Stream));
     let _ = move_attempts(&source, fresh);
     salvaged.groups = groups(&source).unwrap_or_default();
     Ok(salvaged)

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
+use orderstream::stream::Operated as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
@@ -235,6 +236,9 @@ async fn damage_under_a_running_stream_is_mended() {
     let file = EmbeddedFile::new();
     let stream = open(&file.path());
     stream.ensure_group().await.unwrap();
+    let mut note = Fields::default();
+    note.push("action", "replay");
+    stream.note(&note).await.unwrap();
     // More than a connection keeps in memory.
     let count = 24_000;
     for n in 0..count / 500 {
@@ -253,6 +257,7 @@ async fn damage_under_a_running_stream_is_mended() {
     assert_eq!(got.len() as u64 + lost, u64::from(count));
     assert!((1..2000).contains(&lost), "{lost} are lost");
     assert_eq!(damaged_files(&file.path()), 1);
+    assert_eq!(stream.notes(9).await.unwrap()[0].fields, note);
     append(&stream, count..count + 10, BYTES).await;
     assert_eq!(drain(&stream, BYTES).await.0.len(), 24_010 - lost as usize);
 }
