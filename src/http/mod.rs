@@ -136,7 +136,9 @@ pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: Can
         // Only the public listener's connections are a figure.
         open: Gauge::default(),
     };
+    let operations = state.operations.clone();
     connection::serve(listener, admin::router(state), bounds, shutdown).await;
+    operations.finish().await;
 }
 
 fn public_router(state: PublicState) -> Router {

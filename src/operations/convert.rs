@@ -108,3 +108,91 @@ fn received_at(letter: &Entry) -> OffsetDateTime {
         .and_then(|at| Timestamp::parse(at.into()).ok().map(|at| at.instant()))
         .unwrap_or_else(OffsetDateTime::now_utc)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::StreamId;
+
+    const ORDER: &[u8] = br##"{"id":7,"total_price":"1.50","currency":"EUR","line_items":[],"email":"x@example.com"}"##;
+
+    fn letter(fields: &[(&'static str, &str)]) -> Entry {
+        let mut entry = Entry {
+            id: StreamId { ms: 1, seq: 0 },
+            fields: Fields::default(),
+        };
+        for (name, value) in fields {
+            entry.fields.push(name, value.to_string());
+        }
+        entry
+    }
+
+    fn quarantined(error: &str, body: &[u8]) -> Entry {
+        let mut letter = letter(&[
+            ("event_id", "a2de5c54-d8da-5a26-b627-bab921270f23"),
+            ("timestamp", "2026-01-31T09:30:00Z"),
+            ("shop", "example.myshopify.com"),
+            ("topic", "orders/create"),
+            ("webhook_id", "w-1"),
+            ("error", error),
+        ]);
+        letter.fields.push("raw", codec_text(body));
+        letter.fields.push("raw_encoding", "zstd+base64");
+        letter
+    }
+
+    fn codec_text(body: &[u8]) -> String {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(zstd::bulk::compress(body, 3).unwrap())
+    }
+
+    fn field(revived: &Revived, name: &str) -> Option<String> {
+        revived
+            .fields
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
+    #[test]
+    fn an_entry_comes_back_as_it_was() {
+        let payload =
+            r#"{"event_type":"order.deleted","event_id":"e","timestamp":"2026-01-31T09:30:00Z","order_id":1}"#;
+        let own = [("event_id", "e"), ("error", "its own"), ("payload", payload)];
+        let of_letter = LETTER_FIELDS.map(|name| (name, "x"));
+        let revived = revive(&letter(&[&own[..], &of_letter].concat()), KeepRaw::Off, 100).unwrap();
+        assert_eq!(revived.fields, letter(&own).fields);
+        assert_eq!(revived.event_type, "order.deleted");
+        let bare = revive(&letter(&own), KeepRaw::Off, 100).unwrap();
+        assert_eq!(bare.fields, letter(&own).fields, "nothing of its own is taken off");
+        let broken = letter(&[("payload", "{}")]);
+        assert!(revive(&broken, KeepRaw::Off, 100).unwrap_err().contains("order_id"));
+    }
+
+    #[test]
+    fn a_delivery_is_converted_anew() {
+        let revived = revive(&quarantined("mended since", ORDER), KeepRaw::Off, 1000).unwrap();
+        assert_eq!(revived.event_type, "order.created");
+        assert_eq!(
+            field(&revived, "event_id").unwrap(),
+            "a2de5c54-d8da-5a26-b627-bab921270f23"
+        );
+        assert_eq!(field(&revived, "webhook_id").as_deref(), Some("w-1"));
+        assert_eq!(field(&revived, "raw"), None);
+        let whole = revive(&quarantined("mended since", ORDER), KeepRaw::Full, 1000).unwrap();
+        assert!(field(&whole, "raw").is_some());
+        let reused = revive(&quarantined(REUSED_WEBHOOK_ID, ORDER), KeepRaw::Off, 1000).unwrap();
+        assert_ne!(
+            field(&reused, "event_id"),
+            field(&revived, "event_id"),
+            "it is another event"
+        );
+        assert_eq!(field(&reused, "webhook_id").as_deref(), Some("w-1"));
+        let broken = revive(&quarantined("x", b"{}"), KeepRaw::Off, 1000).unwrap_err();
+        assert!(broken.starts_with("the body"), "{broken}");
+        assert!(
+            revive(&quarantined("x", ORDER), KeepRaw::Off, 3).is_err(),
+            "larger than a body may be"
+        );
+        assert!(revive(&letter(&[("error", "x")]), KeepRaw::Off, 3).is_err());
+    }
+}

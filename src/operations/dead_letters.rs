@@ -165,7 +165,7 @@ impl Operations {
     /// # Errors
     /// The stream does not answer.
     pub async fn letters(&self, query: &LetterQuery) -> Result<Letters, OperationsError> {
-        let _turn = self.turn().await?;
+        let _look = self.look().await?;
         let count = query.count.unwrap_or(50).clamp(1, LIST);
         let to = query.to.unwrap_or(StreamId::MAX);
         let range = Range {
@@ -210,7 +210,7 @@ impl Operations {
     /// # Errors
     /// The stream does not answer.
     pub async fn letter_groups(&self) -> Result<Groups, OperationsError> {
-        let _turn = self.turn().await?;
+        let _look = self.look().await?;
         let range = Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX);
         let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
         let mut list = Folded::default();
@@ -280,5 +280,53 @@ impl Folded {
                 self.letters.push(letter);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Fields;
+
+    fn letter(ms: u64, original: &'static str) -> Letter {
+        let mut fields = Fields::default();
+        fields.push("original_stream", "orders_stream");
+        fields.push("original_id", original);
+        fields.push("attempts", "3");
+        Letter::of(&Entry {
+            id: StreamId { ms, seq: 0 },
+            fields,
+        })
+    }
+
+    #[test]
+    fn copies_of_a_letter_are_one() {
+        let mut list = Folded::default();
+        for letter in [
+            letter(9, "1-0"),
+            letter(8, "2-0"),
+            letter(7, "1-0"),
+            letter(6, ""),
+            letter(5, ""),
+        ] {
+            list.add(letter);
+        }
+        let folded = list
+            .letters
+            .iter()
+            .map(|letter| (letter.id.ms, letter.copies.len(), letter.origin));
+        assert_eq!(
+            Vec::from_iter(folded),
+            [
+                (9, 2, Origin::Worker),
+                (8, 1, Origin::Worker),
+                (6, 1, Origin::Door),
+                (5, 1, Origin::Door)
+            ]
+        );
+        assert_eq!(
+            (list.letters[0].attempts, &*list.letters[0].error),
+            (3, "no reason is given")
+        );
     }
 }

@@ -200,7 +200,7 @@ impl Operations {
     /// # Errors
     /// The stream does not answer.
     pub async fn entries(&self, query: &EntryQuery) -> Result<Entries, OperationsError> {
-        let _turn = self.turn().await?;
+        let _look = self.look().await?;
         let count = query.count.unwrap_or(50).clamp(1, LIST);
         let range = Range {
             to: query.to.unwrap_or(StreamId::MAX),

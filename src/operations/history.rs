@@ -17,7 +17,7 @@ use super::{Operations, OperationsError};
 use crate::event::EventRecord;
 use crate::stream::{Destination, Order, Range, StreamId};
 use crate::warehouse::Warehouse;
-use crate::warehouse::history::{Extent, Place};
+use crate::warehouse::history::Place;
 
 /// Entries or events of one step.
 const STEP: usize = 200;
@@ -73,6 +73,15 @@ pub struct Span {
     pub before: OffsetDateTime,
 }
 
+impl Span {
+    fn place(&self) -> Place {
+        Place {
+            received_at: self.after,
+            event_id: self.event_id.clone(),
+        }
+    }
+}
+
 /// One step of a run.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replayed {
@@ -82,7 +91,7 @@ pub struct Replayed {
     pub applied: u64,
     /// Entries and events that were left: unread or pending already, or unreadable.
     pub left: u64,
-    /// How many events the whole of `order_events` in the range has; only in the first step.
+    /// How many events `order_events` has in the range; only in the first step, and only where they could be counted.
     pub stored: Option<u64>,
     /// What nobody has any more; only in the first step.
     pub missing: Option<Missing>,
@@ -107,7 +116,11 @@ impl Operations {
     /// # Errors
     /// There is no such group; or stream or warehouse do not do it: the step may be repeated.
     pub async fn replay(&self, request: &Replay) -> Result<Replayed, OperationsError> {
-        let _turn = self.turn().await?;
+        let (this, request) = (self.clone(), request.clone());
+        self.act(async move { this.replay_now(&request).await }).await
+    }
+
+    async fn replay_now(&self, request: &Replay) -> Result<Replayed, OperationsError> {
         let (rest, mut replayed) = match &request.next {
             Some(rest) => (rest.clone(), Replayed::default()),
             None => self.plan(request).await?,
@@ -117,7 +130,7 @@ impl Operations {
         let mut rest = rest;
         if let Some(span) = rest.stored.take() {
             if request.dry_run {
-                replayed.applied += self.extent_of(&span).await?.events;
+                replayed.applied += self.count(&span).await?;
             } else {
                 rest.stored = self.apply(span, step, &mut replayed).await?;
                 pace.pay(step).await;
@@ -144,7 +157,11 @@ impl Operations {
     /// # Errors
     /// This process has no warehouse, or it does not do it: the step may be repeated.
     pub async fn rebuild(&self, next: Option<Span>) -> Result<Replayed, OperationsError> {
-        let _turn = self.turn().await?;
+        let this = self.clone();
+        self.act(async move { this.rebuild_now(next).await }).await
+    }
+
+    async fn rebuild_now(&self, next: Option<Span>) -> Result<Replayed, OperationsError> {
         let begins = next.is_none();
         let span = next.unwrap_or_else(|| Span {
             after: OffsetDateTime::UNIX_EPOCH,
@@ -153,7 +170,7 @@ impl Operations {
         });
         let mut replayed = Replayed::default();
         if begins {
-            replayed.stored = Some(self.extent_of(&span).await?.events);
+            replayed.stored = self.count(&span).await.ok();
         }
         let stored = self.apply(span, STEP, &mut replayed).await?;
         if begins || stored.is_none() {
@@ -209,20 +226,22 @@ impl Operations {
             before: time_of(first.unwrap_or(StreamId::MAX).min(request.to.unwrap_or(StreamId::MAX)))
                 + time::Duration::milliseconds(1),
         };
-        let extent = match &self.warehouse {
-            Some(_) if is_ours => self.extent_of(&span).await?,
-            _ => Extent::default(),
+        let stored = match &self.warehouse {
+            Some(warehouse) if is_ours => warehouse.first(span.after, span.before).await?,
+            _ => None,
         };
-        replayed.stored = Some(extent.events);
-        replayed.missing = self.missing(request, is_ours, &span, extent);
-        rest.stored = (extent.events > 0).then_some(span);
+        replayed.missing = self.missing(request, is_ours, &span, stored);
+        if stored.is_some() {
+            replayed.stored = self.count(&span).await.ok();
+            rest.stored = Some(span);
+        }
         Ok((rest, replayed))
     }
 
     /// The gap before the first event that anybody has, where the range begins in it.
-    fn missing(&self, request: &Replay, is_ours: bool, span: &Span, extent: Extent) -> Option<Missing> {
+    fn missing(&self, request: &Replay, is_ours: bool, span: &Span, stored: Option<OffsetDateTime>) -> Option<Missing> {
         let from = request.from?;
-        let until = extent.first.unwrap_or(span.before);
+        let until = stored.unwrap_or(span.before);
         if until - time_of(from) < time::Duration::seconds(1) {
             return None;
         }
@@ -284,11 +303,7 @@ impl Operations {
     /// Applies the next events of a span again; answers what is left.
     async fn apply(&self, span: Span, step: usize, replayed: &mut Replayed) -> Result<Option<Span>, OperationsError> {
         let warehouse = self.warehouse()?;
-        let place = Place {
-            received_at: span.after,
-            event_id: span.event_id.clone(),
-        };
-        let events = warehouse.events(&place, span.before, step).await?;
+        let events = warehouse.events(&span.place(), span.before, step).await?;
         let records: Vec<EventRecord<'_>> = events.iter().filter_map(|event| event.record().ok()).collect();
         warehouse.load(&records).await?;
         replayed.applied += records.len() as u64;
@@ -304,8 +319,8 @@ impl Operations {
         }))
     }
 
-    async fn extent_of(&self, span: &Span) -> Result<Extent, OperationsError> {
-        Ok(self.warehouse()?.extent(span.after, span.before).await?)
+    async fn count(&self, span: &Span) -> Result<u64, OperationsError> {
+        Ok(self.warehouse()?.count(&span.place(), span.before).await?)
     }
 
     fn warehouse(&self) -> Result<&dyn Warehouse, OperationsError> {

@@ -25,6 +25,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::task::TaskTracker;
 
 pub use self::audit::{Actor, Note};
 pub use self::consumers::{Consumers, GroupView, Member};
@@ -40,8 +41,10 @@ use crate::config::{IntakeConfig, KeepRaw};
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
 
-/// Looks and actions under way at once; further ones wait, so that an operator cannot slow the pipeline down.
-const AT_ONCE: usize = 2;
+/// Looks under way at once; further ones wait, so that operators cannot slow the pipeline down.
+const LOOKS: usize = 2;
+/// Actions under way at once: their rates would add up.
+const ACTIONS: usize = 1;
 
 /// Everything an operator can ask for; a cheap clone.
 #[derive(Clone)]
@@ -53,7 +56,9 @@ pub struct Operations {
     /// Bytes that a kept body may have.
     body_limit: usize,
     actor: Actor,
-    turns: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
+    actions: Arc<Semaphore>,
+    under_way: TaskTracker,
 }
 
 impl fmt::Debug for Operations {
@@ -79,12 +84,35 @@ impl Operations {
             keep_raw: intake.keep_raw,
             body_limit: intake.body_limit,
             actor,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            looks: Arc::new(Semaphore::new(LOOKS)),
+            actions: Arc::new(Semaphore::new(ACTIONS)),
+            under_way: TaskTracker::new(),
         }
     }
 
+    /// Waits for actions that are under way, after the last was asked for.
+    pub async fn finish(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
+    }
+
     /// A place among the few that may look through a log at once.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, OperationsError> {
-        self.turns.acquire().await.map_err(|_| OperationsError::Stopping)
+    async fn look(&self) -> Result<SemaphorePermit<'_>, OperationsError> {
+        self.looks.acquire().await.map_err(|_| OperationsError::Stopping)
+    }
+
+    /// Runs one step of an action, in its turn, and to its end though nobody waits for it any more: what is done must be
+    /// written down.
+    async fn act<T: Send + 'static>(
+        &self,
+        step: impl Future<Output = Result<T, OperationsError>> + Send + 'static,
+    ) -> Result<T, OperationsError> {
+        let turn = Arc::clone(&self.actions).acquire_owned().await;
+        let turn = turn.map_err(|_| OperationsError::Stopping)?;
+        let stepping = self.under_way.spawn(async move {
+            let _turn = turn;
+            step.await
+        });
+        stepping.await.unwrap_or(Err(OperationsError::Stopping))
     }
 }

@@ -134,7 +134,11 @@ impl Operations {
         if request.ids.len() > IDS {
             return Err(OperationsError::Invalid("at most 1000 ids at once"));
         }
-        let _turn = self.turn().await?;
+        let (this, request) = (self.clone(), request.clone());
+        self.act(async move { this.resolve_now(action, &request).await }).await
+    }
+
+    async fn resolve_now(&self, action: Action, request: &Resolve) -> Result<Resolved, OperationsError> {
         let mut pace = Pace::new(request.rate);
         let step = if request.dry_run { STEP } else { pace.step(STEP) };
         let (letters, looked_at, next) = self.selected(request, step).await?;

@@ -89,7 +89,7 @@ impl Operations {
         if query.order.trim().is_empty() {
             return Err(OperationsError::Invalid("give the id of an order, or its name"));
         }
-        let _turn = self.turn().await?;
+        let _look = self.look().await?;
         let mut trace = Trace {
             order: query.order.clone(),
             orders: Vec::new(),

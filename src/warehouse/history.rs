@@ -86,15 +86,6 @@ pub struct Place {
     pub event_id: String,
 }
 
-/// What stands in `order_events` for a span of time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extent {
-    /// Events in it.
-    pub events: u64,
-    /// When the first of them was received.
-    pub first: Option<OffsetDateTime>,
-}
-
 /// The newest state of an order, as far as an operator needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderState {
@@ -127,8 +118,16 @@ pub trait History: Send + Sync {
         count: usize,
     ) -> Result<Vec<StoredEvent>, WarehouseError>;
 
-    /// How many events were received in that span, from `from` on and before `before`; reads all of its index.
-    async fn extent(&self, from: OffsetDateTime, before: OffsetDateTime) -> Result<Extent, WarehouseError>;
+    /// When the first event was received from `from` on and before `before`; `None` where there is none.
+    async fn first(
+        &self,
+        from: OffsetDateTime,
+        before: OffsetDateTime,
+    ) -> Result<Option<OffsetDateTime>, WarehouseError>;
+
+    /// How many events were received after a place and before a time. Reads the whole of the index there, which may take
+    /// longer than a statement may.
+    async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError>;
 
     /// The event of that id.
     async fn event(&self, event_id: &str) -> Result<Option<StoredEvent>, WarehouseError>;

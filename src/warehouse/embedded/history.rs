@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::EmbeddedWarehouse;
 use super::columns::instant;
 use crate::warehouse::WarehouseError;
-use crate::warehouse::history::{Extent, History, OrderState, Place, StoredEvent};
+use crate::warehouse::history::{History, OrderState, Place, StoredEvent};
 
 const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload FROM order_events";
@@ -49,15 +49,22 @@ impl History for EmbeddedWarehouse {
         self.read(sql, params, event).await
     }
 
-    async fn extent(&self, from: OffsetDateTime, before: OffsetDateTime) -> Result<Extent, WarehouseError> {
-        let sql = "SELECT count(*), min(received_at) FROM order_events WHERE received_at >= ?1 AND received_at < ?2";
-        let extents = self.read(sql.to_owned(), vec![at(from), at(before)], |row| {
-            Ok(Extent {
-                events: row.get::<_, i64>(0)?.unsigned_abs(),
-                first: time(row, 1)?,
-            })
-        });
-        Ok(extents.await?.into_iter().next().unwrap_or_default())
+    async fn first(
+        &self,
+        from: OffsetDateTime,
+        before: OffsetDateTime,
+    ) -> Result<Option<OffsetDateTime>, WarehouseError> {
+        let sql = "SELECT min(received_at) FROM order_events WHERE received_at >= ?1 AND received_at < ?2";
+        let params = vec![at(from), at(before)];
+        let found = self.read(sql.to_owned(), params, |row| time(row, 0)).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError> {
+        let sql = "SELECT count(*) FROM order_events WHERE received_at < ?3 AND (received_at, event_id) > (?1, ?2)";
+        let params = vec![at(after.received_at), text(&after.event_id), at(before)];
+        let counted = self.read(sql.to_owned(), params, |row| row.get::<_, i64>(0)).await?;
+        Ok(counted.first().map_or(0, |count| count.unsigned_abs()))
     }
 
     async fn event(&self, event_id: &str) -> Result<Option<StoredEvent>, WarehouseError> {

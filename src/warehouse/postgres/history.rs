@@ -10,7 +10,7 @@ use super::columns::Param;
 use super::error::Failure;
 use super::{PostgresWarehouse, load};
 use crate::warehouse::WarehouseError;
-use crate::warehouse::history::{Extent, History, OrderState, Place, StoredEvent};
+use crate::warehouse::history::{History, OrderState, Place, StoredEvent};
 
 const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload::text FROM {schema}.order_events";
@@ -69,17 +69,27 @@ impl History for PostgresWarehouse {
         self.read(&sql, params, event).await
     }
 
-    async fn extent(&self, from: OffsetDateTime, before: OffsetDateTime) -> Result<Extent, WarehouseError> {
-        let sql = "SELECT count(*), min(received_at) FROM {schema}.order_events \
-                   WHERE received_at >= $1 AND received_at < $2";
+    async fn first(
+        &self,
+        from: OffsetDateTime,
+        before: OffsetDateTime,
+    ) -> Result<Option<OffsetDateTime>, WarehouseError> {
+        let sql = "SELECT min(received_at) FROM {schema}.order_events WHERE received_at >= $1 AND received_at < $2";
         let params: &[Param<'_>] = &[(&from, Type::TIMESTAMPTZ), (&before, Type::TIMESTAMPTZ)];
-        let extents = self.read(sql, params, |row| {
-            Ok(Extent {
-                events: row.try_get::<_, i64>(0)?.unsigned_abs(),
-                first: row.try_get(1)?,
-            })
-        });
-        Ok(extents.await?.into_iter().next().unwrap_or_default())
+        let found = self.read(sql, params, |row| row.try_get(0)).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError> {
+        let sql = "SELECT count(*) FROM {schema}.order_events \
+                   WHERE received_at < $3 AND (received_at, event_id) > ($1, $2)";
+        let params: &[Param<'_>] = &[
+            (&after.received_at, Type::TIMESTAMPTZ),
+            (&after.event_id, Type::TEXT),
+            (&before, Type::TIMESTAMPTZ),
+        ];
+        let counted = self.read(sql, params, |row| row.try_get::<_, i64>(0)).await?;
+        Ok(counted.first().map_or(0, |count| count.unsigned_abs()))
     }
 
     async fn event(&self, event_id: &str) -> Result<Option<StoredEvent>, WarehouseError> {

@@ -42,13 +42,13 @@ pub async fn history_is_read_page_by_page_and_gives_the_events_back(store: &dyn 
         .collect();
     load(store, &samples).await;
     let warehouse = store.open();
-    let extent = warehouse.extent(BEGIN, END).await.unwrap();
-    assert_eq!((extent.events, extent.first), (7, Some(ARRIVAL)));
-    assert_eq!(warehouse.extent(END, END).await.unwrap().events, 0);
+    assert_eq!(warehouse.first(BEGIN, END).await.unwrap(), Some(ARRIVAL));
+    assert_eq!(warehouse.first(END, END).await.unwrap(), None);
     let mut place = Place {
         received_at: BEGIN,
         event_id: String::new(),
     };
+    assert_eq!(warehouse.count(&place, END).await.unwrap(), 7);
     let mut found = Vec::new();
     loop {
         let page = warehouse.events(&place, END, 3).await.unwrap();
@@ -60,6 +60,7 @@ pub async fn history_is_read_page_by_page_and_gives_the_events_back(store: &dyn 
         Vec::from_iter(found.iter().map(|event| event.event_id.as_str())),
         ["e0", "e1", "e2", "e3", "e4", "e5", "e6"]
     );
+    assert_eq!(warehouse.count(&place, END).await.unwrap(), 0);
     assert!(warehouse.events(&place, END, 3).await.unwrap().is_empty());
     empty(store).await;
     let stored = Vec::from_iter(found.iter().map(|event| event.record().unwrap()));
