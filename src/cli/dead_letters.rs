@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::desk::{Desk, Needs};
-use super::run_of_steps::{all, bar, confirm};
+use super::progress::progress;
+use super::run_of_steps::{all, confirm};
 use super::table::{cell, table};
 use super::{Exit, Failure, output};
 use crate::config::Config;
@@ -231,10 +232,10 @@ async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), F
         dry_run: args.dry_run,
         ..Summary::default()
     };
-    let progress = bar(total);
+    let bar = progress(Some(total));
     let complete = all(async || {
         let step = desk.resolve(action, &request).await?;
-        progress.inc(step.done + step.kept);
+        bar.inc(step.done + step.kept);
         summary.done += step.done;
         summary.kept += step.kept;
         for letter in step.letters {
@@ -249,7 +250,7 @@ async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), F
         Ok(step.next.is_some())
     });
     summary.complete = complete.await?;
-    progress.finish_and_clear();
+    bar.finish_and_clear();
     if args.json {
         output::print_json(&summary)?;
     } else {

@@ -13,6 +13,7 @@ mod health;
 mod instance;
 mod migrate;
 mod output;
+mod progress;
 mod replay;
 mod run;
 mod run_of_steps;

@@ -8,7 +8,8 @@ use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
 
 use super::desk::{Desk, Needs};
-use super::run_of_steps::{all, bar};
+use super::progress::progress;
+use super::run_of_steps::all;
 use super::{Exit, Failure, Output, load, output};
 use crate::config::settings::GROUP;
 use crate::config::{Config, Inputs, Purpose};
@@ -114,10 +115,10 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
         ..Summary::default()
     };
     // How many entries the stream has in the range, only walking through it would tell.
-    let progress = bar(0);
+    let bar = progress(None);
     let run = all(async || {
         let step = desk.replay(&request).await?;
-        progress.inc(step.pending + step.applied + step.left);
+        bar.inc(step.pending + step.applied + step.left);
         summary.add(&step);
         if let Some(missing) = step.missing {
             summary.missing = Some(missing);
@@ -126,7 +127,7 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
         Ok(request.next.is_some())
     });
     summary.complete = run.await?;
-    progress.finish_and_clear();
+    bar.finish_and_clear();
     summary.print(args.json)
 }
 
@@ -136,17 +137,17 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
 /// The warehouse cannot be had.
 pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failure> {
     let desk = Desk::open(&config, "rebuild", Needs::Both).await?;
-    let (mut summary, mut next, mut progress) = (Summary::default(), None, None);
+    let (mut summary, mut next, mut bar) = (Summary::default(), None, None);
     let run = all(async || {
         let step = desk.rebuild(next.take()).await?;
-        let bar = progress.get_or_insert_with(|| bar(step.stored.unwrap_or_default()));
+        let bar = bar.get_or_insert_with(|| progress(step.stored));
         bar.inc(step.applied + step.left);
         summary.add(&step);
         next = step.next;
         Ok(next.is_some())
     });
     summary.complete = run.await?;
-    progress.inspect(|bar| bar.finish_and_clear());
+    bar.inspect(|bar| bar.finish_and_clear());
     summary.print(format.json)
 }
 
@@ -171,14 +172,19 @@ impl Summary {
 
     fn text(&self) -> String {
         let would = if self.dry_run { "would be " } else { "" };
-        let mut lines = vec![
-            format!("{:>8}  entries of the stream {would}made pending again", self.pending),
-            format!("{:>8}  events of order_events {would}applied again", self.applied),
-            format!(
-                "{:>8}  left as they are: unread or pending already, or unreadable",
-                self.left
+        let figures = [
+            (self.pending, format!("entries of the stream {would}made pending again")),
+            (self.applied, format!("events of order_events {would}applied again")),
+            (
+                self.left,
+                "left as they are: unread or pending already, or unreadable".to_owned(),
             ),
         ];
+        let told = figures.into_iter().filter(|(count, _)| *count > 0);
+        let mut lines = Vec::from_iter(told.map(|(count, what)| format!("{count:>8}  {what}")));
+        if lines.is_empty() {
+            lines.push("nothing there to do".to_owned());
+        }
         if let Some(missing) = &self.missing {
             let end = |at: &Option<String>| at.clone().unwrap_or_else(|| "the beginning".to_owned());
             let (from, to) = (end(&missing.from), end(&missing.to));

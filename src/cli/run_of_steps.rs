@@ -1,22 +1,10 @@
-//! What a command shows while it does one step after the other: a bar on a terminal, nothing elsewhere. Ctrl-C ends the
-//! run after the step that is under way, and the summary says what was done.
+//! A command that does one step after the other: Ctrl-C ends it after the step that is under way, and its summary says what
+//! was done. Before what cannot be undone, it asks.
 
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use super::Failure;
-
-/// A bar for so many; hidden where stderr is no terminal.
-pub(super) fn bar(total: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() || total < 2 {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  eta {eta}");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
 
 /// Takes steps until one says that it was the last, or somebody presses Ctrl-C. Answers whether it came to the end.
 pub(super) async fn all(mut step: impl AsyncFnMut() -> Result<bool, Failure>) -> Result<bool, Failure> {

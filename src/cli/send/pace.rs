@@ -3,12 +3,10 @@
 //! With a rate, latency counts from the scheduled moment: a stalled server shows in every delivery that had to wait,
 //! not only in the one it was answering (no coordinated omission).
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::deliveries::Deliveries;
 use super::summary::{Answer, Outcome, Tally};
 use crate::cli::Failure;
+use crate::cli::progress::progress;
 
 /// What the summary needs of an answer's body; a longer one is not ours.
 const ANSWER_LIMIT: usize = 4096;
@@ -50,7 +49,7 @@ pub(super) async fn send(plan: Plan, deliveries: Deliveries, stop: CancellationT
         .pool_max_idle_per_host(usize::from(plan.concurrency))
         .build()
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
-    let bar = progress(plan.count);
+    let bar = progress(Some(plan.count));
     let patience = u64::from(plan.concurrency);
     let mut tally = Tally::new(plan.url.to_string());
     let sender = Arc::new(Sender {
@@ -142,13 +141,4 @@ fn said(text: &[u8]) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(text).ok()?;
     let word = json.get("code").or_else(|| json.get("status"))?.as_str()?;
     Some(word.to_owned())
-}
-
-fn progress(count: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() || count < 2 {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  eta {eta}");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -44,6 +44,10 @@ pub async fn a_replay_repairs_and_copies_nothing(plant: Plant) {
     is_repaired(&plant).await;
     is_settled(&service).await;
     holds(&service, 5).await;
+    if let Plant::Servers(site) = &plant {
+        for_another_group(&plant, site).await;
+        is_settled(&service).await;
+    }
     let (code, said) = plant.says(&["replay", "--group", "nobodys"]);
     assert_eq!(code, Some(69), "{said}");
     let nothing = plant.json(&["replay", "--from", "2999-01-01"]);
@@ -56,6 +60,30 @@ pub async fn a_replay_repairs_and_copies_nothing(plant: Plant) {
     assert_eq!(plant.json(&["replay"])["pending"], 5, "while nobody runs");
     let _service = plant.run().await;
     is_repaired(&plant).await;
+}
+
+/// It has read and acked everything, and gets it again; ours gets nothing.
+async fn for_another_group(plant: &Plant, site: &Site) {
+    site.redis
+        .command::<()>(&["XGROUP", "CREATE", "orders_stream", "others", "0"])
+        .await;
+    let read = [
+        "XREADGROUP",
+        "GROUP",
+        "others",
+        "x",
+        "NOACK",
+        "STREAMS",
+        "orders_stream",
+        ">",
+    ];
+    site.redis.command::<redis::Value>(&read).await;
+    assert_eq!(plant.json(&["replay", "--group", "others"])["pending"], 5);
+    let pending: Vec<redis::Value> = site
+        .redis
+        .command(&["XPENDING", "orders_stream", "others", "-", "+", "9"])
+        .await;
+    assert_eq!(pending.len(), 5);
 }
 
 pub async fn what_the_stream_no_longer_has_comes_from_the_warehouse(plant: Plant) {
