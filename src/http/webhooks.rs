@@ -109,12 +109,11 @@ impl<'a> Arrival<'a> {
     fn new(delivery: &'a VerifiedDelivery, request_id: Option<RequestId>) -> Self {
         let body = delivery.body();
         let hints = delivery.hints();
-        let digest = shopify::digest(body);
         Self {
             body,
             share: delivery.share(),
-            digest,
-            event_id: shopify::event_id(&hints, &digest),
+            digest: shopify::digest(body),
+            event_id: shopify::event_id(&hints, body),
             hints,
             received_at: OffsetDateTime::now_utc(),
             request_id,

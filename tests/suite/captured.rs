@@ -107,7 +107,7 @@ pub enum Refusal {
 }
 
 pub fn convert<'a>(topic: &str, body: &'a [u8], hints: &'a DeliveryHints<'a>) -> Result<OrderEvent<'a>, Refusal> {
-    let event_id = shopify::event_id(hints, &shopify::digest(body));
+    let event_id = shopify::event_id(hints, body);
     let topic = Topic::parse(Some(topic))?;
     Ok(shopify::convert(
         topic,
