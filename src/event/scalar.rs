@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
 
 use rust_decimal::Decimal;
 use serde::de::{self, Deserializer, Visitor};
@@ -193,8 +194,12 @@ impl fmt::Display for Amount {
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // A raw number: `f64` would lose digits, and serde_json's `arbitrary_precision` would change every `Value`.
-        let text = self.0.to_string();
-        let raw: &RawValue = serde_json::from_str(&text).map_err(serde::ser::Error::custom)?;
+        // Sign, point, a leading zero and 28 digits fit; an order has dozens of amounts, so none is put on the heap.
+        let mut text = [0; 32];
+        let mut free = &mut text[..];
+        write!(free, "{}", self.0).map_err(serde::ser::Error::custom)?;
+        let unused = free.len();
+        let raw: &RawValue = serde_json::from_slice(&text[..text.len() - unused]).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
 }
