@@ -12,7 +12,8 @@ use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{Entry, Fields, StreamId};
@@ -53,6 +54,11 @@ const REDACTED: &str = "redacted+zstd+base64";
 
 /// zstd's own default: orders shrink to a fifth in well under a millisecond.
 const ZSTD_LEVEL: i32 = 3;
+
+/// Bytes of an entry's values beside the payload, mostly.
+const SMALL_VALUES: usize = 512;
+/// Bytes of all values of an entry with an order of a few lines. A larger one grows it.
+const USUAL_ENTRY: usize = 2048 + SMALL_VALUES;
 
 /// A body as it stands in an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,15 +125,34 @@ pub fn encode(
     provenance: &Provenance<'_>,
     raw: Option<Raw>,
 ) -> Result<Fields, serde_json::Error> {
-    let payload = serde_json::to_vec(event)?;
+    let mut values = Values::with_capacity(USUAL_ENTRY);
     let mut fields = Fields(Vec::with_capacity(FIELDS.len()));
-    push_text(&mut fields, "event_type", event.event_type.as_str());
-    push_text(&mut fields, "event_id", event.event_id.as_str());
-    push_text(&mut fields, "timestamp", event.timestamp.as_str());
-    fields.push("payload", payload);
-    push_provenance(&mut fields, provenance);
+    fields.push("event_type", values.text(event.event_type.as_str()));
+    fields.push("event_id", values.text(event.event_id.as_str()));
+    fields.push("timestamp", values.text(event.timestamp.as_str()));
+    fields.push("payload", values.json(event)?);
+    push_provenance(&mut fields, &mut values, provenance);
     push_raw(&mut fields, raw);
     Ok(fields)
+}
+
+/// Writes the values of one entry one behind the other into one piece of memory, which they share.
+struct Values(BytesMut);
+
+impl Values {
+    fn with_capacity(bytes: usize) -> Self {
+        Self(BytesMut::with_capacity(bytes))
+    }
+
+    fn text(&mut self, text: &str) -> Bytes {
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.split().freeze()
+    }
+
+    fn json(&mut self, value: &impl Serialize) -> Result<Bytes, serde_json::Error> {
+        serde_json::to_writer((&mut self.0).writer(), value)?;
+        Ok(self.0.split().freeze())
+    }
 }
 
 /// A delivery that is dead-lettered at the door.
@@ -151,26 +176,23 @@ pub struct Quarantine<'a> {
 #[must_use]
 pub fn quarantine_fields(letter: Quarantine<'_>) -> Fields {
     let received_at = Timestamp::from(letter.received_at);
+    let mut values = Values::with_capacity(SMALL_VALUES);
     let mut fields = Fields(Vec::with_capacity(19));
-    push_text(&mut fields, "event_type", letter.event_type.unwrap_or("unknown"));
-    push_text(&mut fields, "event_id", letter.event_id);
-    push_text(&mut fields, "timestamp", received_at.as_str());
-    push_provenance(&mut fields, letter.provenance);
+    fields.push("event_type", values.text(letter.event_type.unwrap_or("unknown")));
+    fields.push("event_id", values.text(letter.event_id));
+    fields.push("timestamp", values.text(received_at.as_str()));
+    push_provenance(&mut fields, &mut values, letter.provenance);
     push_raw(&mut fields, Some(letter.raw));
-    push_text(&mut fields, "original_stream", "");
-    push_text(&mut fields, "original_id", "");
-    push_text(&mut fields, "failed_at", received_at.as_str());
-    push_text(&mut fields, "error", letter.error);
-    push_text(&mut fields, "attempts", "0");
-    push_text(&mut fields, "consumer", "ingest");
+    fields.push("original_stream", "");
+    fields.push("original_id", "");
+    fields.push("failed_at", values.text(received_at.as_str()));
+    fields.push("error", values.text(letter.error));
+    fields.push("attempts", "0");
+    fields.push("consumer", "ingest");
     fields
 }
 
-fn push_text(fields: &mut Fields, name: &'static str, text: &str) {
-    fields.push(name, Bytes::copy_from_slice(text.as_bytes()));
-}
-
-fn push_provenance(fields: &mut Fields, provenance: &Provenance<'_>) {
+fn push_provenance(fields: &mut Fields, values: &mut Values, provenance: &Provenance<'_>) {
     for (name, text) in [
         ("source", &provenance.source),
         ("shop", &provenance.shop),
@@ -182,7 +204,7 @@ fn push_provenance(fields: &mut Fields, provenance: &Provenance<'_>) {
         ("traceparent", &provenance.traceparent),
     ] {
         if let Some(text) = text {
-            push_text(fields, name, text.as_str());
+            fields.push(name, values.text(text.as_str()));
         }
     }
 }
@@ -311,7 +333,7 @@ mod tests {
             fields: Fields::default(),
         };
         for (name, value) in fields {
-            push_text(&mut entry.fields, name, value);
+            entry.fields.push(name, value.to_owned());
         }
         entry
     }
