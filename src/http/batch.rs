@@ -43,7 +43,7 @@ struct Bounds<'a> {
 }
 
 /// Takes one batch.
-pub(super) async fn receive(State(state): State<PublicState>, request: Request) -> Response {
+pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Request) -> Response {
     let taken = take(&state, request).await;
     match &taken {
         Ok(answer) => answer.count(&state.batch_outcomes),

@@ -42,7 +42,7 @@ impl FromRequest<PublicState> for VerifiedDelivery {
         let headers = parts.headers;
         // What the head alone rules out is refused before the body takes a share of the budget.
         let keyring = state.doors.keyring.load_full().ok_or(Problem::InvalidSignature)?;
-        let shop = DeliveryHints::new(&headers).shop;
+        let shop = shopify::shop(&headers);
         let claim = shopify::signature(&headers)
             .and_then(|signature| keyring.claim(shop.as_deref(), signature))
             .map_err(refused)?;

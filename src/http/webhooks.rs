@@ -3,6 +3,7 @@
 //! Owns the way of one webhook (see `lib.rs`). Invariant: a verified body never gets a 4xx. What cannot become an event
 //! is quarantined with its raw bytes, since refusing it again and again makes Shopify drop the subscription.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -70,7 +71,7 @@ enum Unusable {
 }
 
 /// Takes one webhook.
-pub(super) async fn receive(State(state): State<PublicState>, request: Request) -> Response {
+pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Request) -> Response {
     let taken = take(&state, request).await;
     let outcome = match &taken {
         Ok(taken) => taken.outcome,

@@ -77,7 +77,7 @@ fn anew(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Revived,
     let known = field("event_id").and_then(|id| Uuid::parse_str(&id).ok());
     let event_id = known
         .filter(|_| !is_reused)
-        .unwrap_or_else(|| shopify::event_id(&hints, &shopify::digest(&body)));
+        .unwrap_or_else(|| shopify::event_id(&hints, &body));
     let topic = Topic::parse(hints.topic).map_err(|error| error.to_string())?;
     let event =
         shopify::convert(topic, &body, &hints, event_id, received_at(letter)).map_err(|error| error.to_string())?;

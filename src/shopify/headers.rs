@@ -37,6 +37,14 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderVal
     }
 }
 
+/// The shop that the headers claim, lower case.
+#[must_use]
+pub fn shop(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    hint(headers, "x-shopify-shop-domain")
+        .filter(|shop| is_domain(shop))
+        .map(lower_case)
+}
+
 /// What the headers claim about a delivery. All of it is unsigned; each is printable ASCII of at most 255 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeliveryHints<'a> {
@@ -66,9 +74,7 @@ impl<'a> DeliveryHints<'a> {
     pub fn new(headers: &'a HeaderMap) -> Self {
         Self {
             topic: hint(headers, "x-shopify-topic"),
-            shop: hint(headers, "x-shopify-shop-domain")
-                .filter(|shop| is_domain(shop))
-                .map(lower_case),
+            shop: shop(headers),
             webhook_id: hint(headers, "x-shopify-webhook-id"),
             event_id: hint(headers, "x-shopify-event-id"),
             triggered_at: hint(headers, "x-shopify-triggered-at"),

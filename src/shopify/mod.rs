@@ -17,7 +17,7 @@ mod thin;
 mod topic;
 
 pub use convert::{ConvertError, convert};
-pub use headers::{DeliveryHints, signature};
+pub use headers::{DeliveryHints, shop, signature};
 pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};
 pub use redact::{PERSONAL_FIELDS, redact};
 pub use signature::{InvalidKeyring, Keyring, SignatureError};
