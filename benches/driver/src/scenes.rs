@@ -32,6 +32,8 @@ pub async fn run(name: &str, lab: &Lab) -> anyhow::Result<Vec<Trial>> {
         "end-to-end" => pipeline::run(lab).await,
         "backlog" => backlog::run(lab).await,
         "soak" => soak::run(lab).await,
+        "tuning" => ingest::tuning(lab).await,
+        "tuning-workers" => workers::tuning(lab).await,
         _ => anyhow::bail!("no such scene; there are {}", names().join(", ")),
     }
 }

@@ -95,8 +95,38 @@ pub async fn run(scene: &Ingest, lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     let mut trials = Vec::new();
     for _ in 0..lab.plan.rounds {
         for &side in scene.sides {
-            let figures = one(scene, lab, side, &redis, postgres.as_ref(), &orders).await?;
+            let figures = one(scene, lab, side, &[], &redis, postgres.as_ref(), &orders).await?;
             trials.push(trial(side.name(), figures));
+        }
+    }
+    Ok(trials)
+}
+
+/// Settings whose defaults were chosen by what this shows.
+const CHOICES: [(&str, &str); 8] = [
+    ("ORDERSTREAM_WRITERS", "1"),
+    ("ORDERSTREAM_WRITERS", "2"),
+    ("ORDERSTREAM_WRITERS", "4"),
+    ("ORDERSTREAM_WRITERS", "8"),
+    ("ORDERSTREAM_FLUSH_ENTRIES", "32"),
+    ("ORDERSTREAM_FLUSH_ENTRIES", "64"),
+    ("ORDERSTREAM_FLUSH_ENTRIES", "256"),
+    ("ORDERSTREAM_FLUSH_ENTRIES", "1000"),
+];
+
+/// The same load with other settings.
+pub async fn tuning(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
+    let redis = Redis::start(lab.scratch("redis"), Persistence::Off).await?;
+    let orders = Arc::new(Orders::new(USUAL_LINES));
+    let mut trials = Vec::new();
+    for _ in 0..lab.plan.rounds {
+        for connections in [64, 512] {
+            let scene = closed("tuning", &[], connections);
+            for choice in CHOICES {
+                let figures = one(&scene, lab, Side::Orderstream, &[choice], &redis, None, &orders).await?;
+                let (name, value) = choice;
+                trials.push(trial(format!("{connections} connections, {name}={value}"), figures));
+            }
         }
     }
     Ok(trials)
@@ -106,12 +136,17 @@ async fn one(
     scene: &Ingest,
     lab: &Lab,
     side: Side,
+    settings: &[(&'static str, &str)],
     redis: &Redis,
     postgres: Option<&Postgres>,
     orders: &Arc<Orders>,
 ) -> anyhow::Result<Figures> {
     redis.clear().await?;
     let mut services = Services::redis(redis);
+    services.settings = settings
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect();
     if let Some(postgres) = postgres {
         postgres.fresh("bench").await?;
         services.database_url = Some(postgres.url("bench"));

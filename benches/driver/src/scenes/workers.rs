@@ -51,6 +51,24 @@ pub async fn run(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     Ok(trials)
 }
 
+/// The same backlog with other batch sizes and numbers of workers.
+pub async fn tuning(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
+    let redis = Redis::start(lab.scratch("redis"), Persistence::Off).await?;
+    let postgres = Postgres::start().await?;
+    let count = lab.size(ENTRIES / 2);
+    fill(lab, &redis, &Arc::new(Orders::new(USUAL_LINES)), 0, count).await?;
+    let mut trials = Vec::new();
+    for _ in 0..lab.plan.rounds {
+        for (workers, read_count) in [(1, 100), (1, 250), (1, 500), (1, 1000), (1, 2000), (2, 500), (4, 500)] {
+            let mut services = fresh(lab, &redis, &postgres).await?;
+            services.settings = vec![("ORDERSTREAM_READ_COUNT", read_count.to_string())];
+            let figures = work(lab, &redis, &postgres, &services, workers, count).await?;
+            trials.push(trial(format!("WORKERS={workers}, READ_COUNT={read_count}"), figures));
+        }
+    }
+    Ok(trials)
+}
+
 /// The speed with a short and a long stream, and with empty and grown tables.
 pub async fn growth(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     let redis = Redis::start(lab.scratch("redis"), Persistence::Off).await?;
