@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::problem::Problem;
 use super::request_id::REQUEST_ID;
@@ -53,6 +53,37 @@ pub(super) struct Clocks {
     pub(super) head: Duration,
 }
 
+/// The end of a wait. Nearly every wait ends long before, and the next begins at once: the timer underneath stays where
+/// it was set and is moved on only when it fires, instead of being made anew for every request.
+#[derive(Debug, Default)]
+struct Alarm {
+    /// Of the wait under way.
+    due: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    fn stop(&mut self) {
+        self.due = None;
+    }
+
+    /// Ready once the wait, which begins with the first call after a stop, has lasted for `limit`.
+    fn poll_over(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
+        let due = *self.due.get_or_insert_with(|| Instant::now() + limit);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= due {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
 /// A socket with [`Clocks`].
 pub(super) struct Transport {
     socket: TcpStream,
@@ -60,8 +91,8 @@ pub(super) struct Transport {
     exchange: Arc<Exchange>,
     turn: u64,
     head_begun: bool,
-    head_timer: Option<Pin<Box<Sleep>>>,
-    write_timer: Option<Pin<Box<Sleep>>>,
+    head_alarm: Alarm,
+    write_alarm: Alarm,
     /// An answer of our own, to be written before anything else.
     outgoing: Bytes,
 }
@@ -74,8 +105,8 @@ impl Transport {
             exchange,
             turn: 0,
             head_begun: false,
-            head_timer: None,
-            write_timer: None,
+            head_alarm: Alarm::default(),
+            write_alarm: Alarm::default(),
             outgoing: Bytes::new(),
         }
     }
@@ -113,10 +144,7 @@ impl Transport {
         } else {
             self.clocks.idle
         };
-        self.head_timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)))
-            .as_mut()
-            .poll(cx)
+        self.head_alarm.poll_over(cx, limit)
     }
 }
 
@@ -127,7 +155,7 @@ impl AsyncRead for Transport {
         if turn != this.turn {
             this.turn = turn;
             this.head_begun = false;
-            this.head_timer = None;
+            this.head_alarm.stop();
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(cx, buf);
@@ -146,7 +174,7 @@ impl AsyncRead for Transport {
         }
         if buf.filled().len() > before && !this.head_begun {
             this.head_begun = true;
-            this.head_timer = None;
+            this.head_alarm.stop();
         }
         read
     }
@@ -162,15 +190,12 @@ impl AsyncWrite for Transport {
         }
         match Pin::new(&mut this.socket).poll_write(cx, buf) {
             Poll::Ready(written) => {
-                this.write_timer = None;
+                this.write_alarm.stop();
                 Poll::Ready(written)
             }
             Poll::Pending => {
-                let limit = this.clocks.head;
-                let timer = this
-                    .write_timer
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-                timer.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+                let over = this.write_alarm.poll_over(cx, this.clocks.head);
+                over.map(|()| Err(io::ErrorKind::TimedOut.into()))
             }
         }
     }
