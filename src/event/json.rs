@@ -20,7 +20,13 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
             position: None,
         });
     }
-    serde_json::from_slice(json).map_err(|_| explain::<T>(json))
+    // Checked once as a whole, text need not be checked string by string. What is not UTF-8 may still be read where the
+    // fault is in nothing that `T` reads.
+    let read = match std::str::from_utf8(json) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(json),
+    };
+    read.map_err(|_| explain::<T>(json))
 }
 
 /// Reads it once more, slower, to learn where the fault is.
@@ -158,5 +164,12 @@ mod tests {
             assert!(shown.starts_with(text), "{json}: {shown}");
             assert!(!shown.contains("secret"), "{json}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_fault_in_what_nobody_reads_is_none() {
+        let probe: Probe<'_> = parse(b"{\"note\":\"\xFF\",\"test\":true}").unwrap();
+        assert!(probe.test);
+        assert!(parse::<Probe<'_>>(b"{\"lines\":[{\"id\":\"\xFF\"}]}").is_err());
     }
 }
