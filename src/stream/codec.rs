@@ -333,7 +333,7 @@ mod tests {
             fields: Fields::default(),
         };
         for (name, value) in fields {
-            entry.fields.push(name, value.to_owned());
+            entry.fields.push(name, (*value).to_owned());
         }
         entry
     }
