@@ -251,6 +251,11 @@ async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), F
     });
     summary.complete = complete.await?;
     bar.finish_and_clear();
+    if !args.id.is_empty() && summary.done + summary.kept == 0 {
+        return Err(Failure::Unavailable(
+            "there is no such dead letter (any more)".to_owned(),
+        ));
+    }
     if args.json {
         output::print_json(&summary)?;
     } else {

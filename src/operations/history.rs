@@ -99,6 +99,13 @@ pub struct Replayed {
     pub next: Option<Rest>,
 }
 
+impl Replayed {
+    /// Entries and events that a step looked at.
+    fn found(&self) -> usize {
+        usize::try_from(self.pending + self.applied + self.left).unwrap_or(usize::MAX)
+    }
+}
+
 /// A part of the range that neither stream nor warehouse has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
@@ -133,13 +140,12 @@ impl Operations {
                 replayed.applied += self.count(&span).await?;
             } else {
                 rest.stored = self.apply(span, step, &mut replayed).await?;
-                pace.pay(step).await;
             }
         } else if let Some(bounds) = rest.stream.take() {
             rest.stream = self.make_pending(request, bounds, step, &mut replayed).await?;
-            if !request.dry_run {
-                pace.pay(step).await;
-            }
+        }
+        if !request.dry_run {
+            pace.pay(replayed.found()).await;
         }
         replayed.next = Some(rest).filter(|rest| rest.stored.is_some() || rest.stream.is_some());
         let is_edge = request.next.is_none() || replayed.next.is_none();

@@ -4,6 +4,7 @@
 //! interrupted step may be repeated; letters that come in meanwhile (what fails again) are not met in the same run; what
 //! the current code still cannot read stays a letter.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::convert::revive;
 use super::dead_letters::Letter;
 use super::pace::Pace;
-use super::walk::{Walk, only};
+use super::walk::{LARGE, Walk, only};
 use super::{Operations, OperationsError};
 use crate::stream::{Appended, Destination, Entry, NewEntry, Order, Range, StreamId};
 
@@ -181,21 +182,7 @@ impl Operations {
         step: usize,
     ) -> Result<(Vec<Entry>, u64, Option<Bounds>), OperationsError> {
         if !request.ids.is_empty() {
-            let mut letters = Vec::new();
-            let from = request.next.map_or(StreamId::MIN, |next| next.from);
-            let mut ids = Vec::from_iter(request.ids.iter().copied().filter(|id| *id >= from));
-            ids.sort();
-            ids.dedup();
-            let rest = ids.split_off(ids.len().min(step));
-            let looked_at = ids.len() as u64;
-            for id in ids {
-                letters.extend(self.stream.range(only(Destination::DeadLetters, id)).await?.entries);
-            }
-            let next = rest
-                .first()
-                .zip(rest.last())
-                .map(|(from, to)| Bounds { from: *from, to: *to });
-            return Ok((letters, looked_at, next));
+            return self.named(request, step).await;
         }
         let Some(bounds) = self.bounds(request).await? else {
             return Ok((Vec::new(), 0, None));
@@ -216,6 +203,31 @@ impl Operations {
             from: rest.from,
             ..bounds
         });
+        Ok((letters, looked_at, next))
+    }
+
+    /// As [`Self::selected`], by id.
+    async fn named(
+        &self,
+        request: &Resolve,
+        step: usize,
+    ) -> Result<(Vec<Entry>, u64, Option<Bounds>), OperationsError> {
+        let from = request.next.map_or(StreamId::MIN, |next| next.from);
+        let ids = BTreeSet::from_iter(request.ids.iter().copied().filter(|id| *id >= from));
+        let mut letters = Vec::new();
+        let (mut looked_at, mut bytes) = (0, 0);
+        let mut rest = ids.iter();
+        while looked_at < step as u64 && bytes < LARGE {
+            let Some(id) = rest.next() else { break };
+            looked_at += 1;
+            let found = self.stream.range(only(Destination::DeadLetters, *id)).await?.entries;
+            bytes += found.iter().map(|letter| letter.fields.bytes()).sum::<usize>();
+            letters.extend(found);
+        }
+        let next = rest
+            .next()
+            .zip(ids.last())
+            .map(|(from, to)| Bounds { from: *from, to: *to });
         Ok((letters, looked_at, next))
     }
 

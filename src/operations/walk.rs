@@ -5,7 +5,7 @@ use crate::stream::{Entry, Range, Stream, StreamError, StreamId};
 /// Entries of one page at most.
 const MOST: usize = 200;
 /// Bytes above which the next page is a smaller one.
-const LARGE: usize = 4 << 20;
+pub(super) const LARGE: usize = 4 << 20;
 
 /// Where a walk stands.
 pub(super) struct Walk<'a> {
