@@ -21,6 +21,7 @@ const SALVAGED: &str = "(salvaged)";
 /// What the name of a file ends with that is being made.
 const NEW: &str = ".new";
 
+const FOLD: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 const COMMIT: &str = "SELECT number FROM commits";
 const NUMBER: &str = "UPDATE commits SET number = MAX(number, ?1) + 1";
 const LOG: &str = "UPDATE logs SET last_id = ?2, added = ?3, length = ?3, bytes = ?4 WHERE log = ?1";
@@ -44,7 +45,9 @@ pub(super) struct Opened {
 pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: bool) -> Result<Opened, Fault> {
     let fresh = beside(path, NEW);
     if !path.exists() && fresh.exists() {
-        // The process ended between the two names that a replacement changes.
+        // The process ended between the names that a replacement changes. The log of the damaged file, where it is still
+        // there, would be taken for that of the new one.
+        set_aside(path)?;
         fs::rename(&fresh, path).map_err(io(path))?;
     }
     let damage = if is_damaged {
@@ -90,7 +93,8 @@ fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Res
     let mut connection = schema::connect(&fresh)?;
     let salvaged = salvage::move_rows(path, &mut connection)?;
     restore(&mut connection, group, tally, &salvaged)?;
-    // Closing it folds its log into the file, which is then whole by itself.
+    // The file must be whole by itself. Closing it folds its log into it too, but says nothing where that fails.
+    connection.query_row(FOLD, [], |_| Ok(()))?;
     connection.close().map_err(|(_, error)| error)?;
     let aside = set_aside(path)?;
     fs::rename(&fresh, path).map_err(io(path))?;
@@ -129,7 +133,7 @@ fn restore(
     transaction.commit()
 }
 
-/// Gives a damaged file and its log another name.
+/// Gives a damaged file and its log, or what is there of them, another name.
 fn set_aside(path: &Path) -> Result<PathBuf, Fault> {
     let mut at = clock::wall() / 1000;
     let aside = loop {
@@ -141,7 +145,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, Fault> {
     };
     for suffix in ["", "-wal", "-shm"] {
         let (from, to) = (beside(path, suffix), beside(&aside, suffix));
-        if suffix.is_empty() || from.exists() {
+        if from.exists() {
             fs::rename(&from, to).map_err(io(&from))?;
         }
     }

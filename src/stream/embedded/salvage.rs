@@ -162,14 +162,19 @@ fn read_page(source: &Connection, sql: &str, first: i64, last: i64) -> (Vec<Raw>
     let read = source.prepare_cached(sql).and_then(|mut query| {
         let mut rows = query.query([first, last, PAGE])?;
         while let Some(row) = rows.next()? {
-            page.push((row.get(0)?, row.get(1)?, row.get(2)?));
+            let id = row.get(0)?;
+            // A row out of its order would lead back to where reading began, for ever.
+            if !(first..=last).contains(&id) {
+                return Ok(false);
+            }
+            page.push((id, row.get(1)?, row.get(2)?));
         }
-        Ok(())
+        Ok(true)
     });
     let end = match read {
-        Err(_) => End::Damaged,
-        Ok(()) if (page.len() as i64) < PAGE => End::Done,
-        Ok(()) => End::Open,
+        Err(_) | Ok(false) => End::Damaged,
+        Ok(true) if (page.len() as i64) < PAGE => End::Done,
+        Ok(true) => End::Open,
     };
     (page, end)
 }

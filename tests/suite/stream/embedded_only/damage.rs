@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
 
+use super::disk::SmallDisk;
 use super::*;
 use crate::harness::embedded::{EmbeddedFile, row};
 
@@ -96,6 +97,17 @@ async fn check(path: &Path, what: &str) -> u64 {
     lost
 }
 
+/// Bytes that a file system has room for.
+fn free(path: &Path) -> usize {
+    let df = std::process::Command::new("df")
+        .args(["-B1", "--output=avail"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(df.stdout).unwrap();
+    text.lines().nth(1).unwrap().trim().parse().unwrap()
+}
+
 fn damaged_files(path: &Path) -> usize {
     let folder = fs::read_dir(path.parent().unwrap()).unwrap();
     let names = folder.map(|one| one.unwrap().file_name().into_string().unwrap());
@@ -179,6 +191,81 @@ async fn a_replacement_that_was_cut_short_goes_on() {
     connection.close().unwrap();
     assert_eq!(check(&path, "cut short").await, 7);
     assert!(!fresh.exists());
+}
+
+#[tokio::test]
+async fn a_log_that_was_left_behind_is_not_the_new_files() {
+    let (_damaged, old) = Image::new(false).await.copy();
+    let (_folder, path) = Image::new(true).await.copy();
+    fs::rename(&path, path.with_file_name("stream.db.new")).unwrap();
+    // The damaged file has its other name already, its log has not.
+    let log = path.with_file_name("stream.db-wal");
+    fs::rename(old.with_file_name("stream.db-wal"), &log).unwrap();
+    let held = fs::metadata(&log).unwrap().len();
+    assert!(held > 100_000, "the log is empty");
+    assert_eq!(check(&path, "a log left behind").await, 0);
+    let names = fs::read_dir(path.parent().unwrap()).unwrap();
+    let aside = names
+        .map(|one| one.unwrap())
+        .find(|one| one.file_name().to_str().unwrap().contains(".damaged-"));
+    assert_eq!(aside.unwrap().metadata().unwrap().len(), held, "nothing is thrown away");
+}
+
+#[tokio::test]
+async fn a_row_out_of_its_order_does_not_stop_the_salvage() {
+    let (_folder, path) = Image::new(true).await.copy();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let id = |n: u32| -> i64 {
+        let sql = "SELECT id FROM entries ORDER BY id LIMIT 1 OFFSET ?1";
+        connection.query_row(sql, [n], |row| row.get(0)).unwrap()
+    };
+    // As SQLite writes an id: seven bits a byte, the last byte whole. It is the last row that is read at once.
+    let varint = |id: i64| -> Vec<u8> {
+        let high = (0..8).map(|at| (id >> (57 - 7 * at)) as u8 | 0x80);
+        high.chain([id as u8]).collect()
+    };
+    let (from, to) = (varint(id(499)), varint(0));
+    connection.execute_batch("DROP TABLE audit").unwrap();
+    connection.close().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let places: Vec<_> = (0..bytes.len() - 9).filter(|&at| bytes[at..at + 9] == from).collect();
+    for at in places {
+        bytes[at..at + 9].copy_from_slice(&to);
+    }
+    fs::write(&path, bytes).unwrap();
+    let what = tokio::time::timeout(
+        std::time::Duration::from_secs(60),
+        tokio::task::spawn_blocking(move || {
+            let lost = try_open(&path, &stream_config()).unwrap().standing().lost;
+            (lost, damaged_files(&path))
+        }),
+    );
+    assert_eq!(what.await.expect("the salvage ends").unwrap(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_salvage_that_finds_no_room_loses_nothing() {
+    let Some(disk) = SmallDisk::mount(8) else { return };
+    let image = Image::new(true).await;
+    let (path, filler) = (disk.folder.path().join("stream.db"), disk.folder.path().join("filler"));
+    let mut refusals = 0;
+    for kib in (100..2000).step_by(150) {
+        for one in fs::read_dir(disk.folder.path()).unwrap() {
+            fs::remove_file(one.unwrap().path()).unwrap();
+        }
+        for (name, bytes) in &image.files {
+            fs::write(path.with_file_name(name), bytes).unwrap();
+        }
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch("DROP TABLE audit").unwrap();
+        connection.close().unwrap();
+        let room = free(disk.folder.path());
+        fs::write(&filler, vec![0; room.saturating_sub(kib << 10)]).unwrap();
+        refusals += u32::from(try_open(&path, &stream_config()).is_err());
+        fs::remove_file(&filler).unwrap();
+        assert_eq!(check(&path, &format!("{kib} KiB free")).await, 0, "{kib} KiB free");
+    }
+    assert!(refusals > 0, "there was room always");
 }
 
 #[tokio::test]

@@ -10,13 +10,13 @@ use crate::harness::embedded::EmbeddedFile;
 use crate::harness::eventually;
 
 /// A file system of so many MiB of one's own; unmounted when dropped.
-struct SmallDisk {
-    folder: TempDir,
+pub struct SmallDisk {
+    pub folder: TempDir,
 }
 
 impl SmallDisk {
     /// `None`, said loudly, without the right to mount.
-    fn mount(mib: u32) -> Option<Self> {
+    pub fn mount(mib: u32) -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("disk-").tempdir().unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
