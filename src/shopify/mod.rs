@@ -1,7 +1,7 @@
 //! Everything that is Shopify's: signature, headers, topics, bodies.
 //!
 //! Pure: bytes and headers in, an [`OrderEvent`](crate::event::OrderEvent) or a reason out; no I/O, no clock.
-//! Invariants: nothing of a body is looked at before [`Keyring::verify`] (the caller's duty, held by the extractor's
+//! Invariants: nothing of a body is looked at before [`Claim::verify`] (the caller's duty, held by the extractor's
 //! type); headers are not signed and therefore only hints; no error text repeats a value; no personal field gets into
 //! an event.
 
@@ -20,5 +20,5 @@ pub use convert::{ConvertError, convert};
 pub use headers::{DeliveryHints, shop, signature};
 pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};
 pub use redact::{PERSONAL_FIELDS, redact};
-pub use signature::{InvalidKeyring, Keyring, SignatureError};
+pub use signature::{Claim, InvalidKeyring, Keyring, SignatureError};
 pub use topic::{Shape, Topic, TopicError};
