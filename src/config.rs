@@ -41,6 +41,8 @@ pub struct Config {
     pub redis: Option<RedisConfig>,
     /// The appender.
     pub appender: AppenderConfig,
+    /// Bytes of the spool in the data folder; `None`: there is none.
+    pub spool_limit: Option<u64>,
     /// How to reach PostgreSQL; `None`: the warehouse is embedded, in the data folder.
     pub database: Option<DatabaseConfig>,
     /// The workers of this process.
@@ -233,7 +235,8 @@ pub struct StreamConfig {
     pub retain_acked: u64,
     /// Hard cap of the dead letters.
     pub dead_letters_maxlen: u64,
-    /// Lifetime of a dedupe key; `None`: dedupe is off.
+    /// Lifetime of a dedupe key; `None`: dedupe is off. [`Duration::MAX`], which only the embedded stream knows: a key is
+    /// remembered for as long as its entry is there.
     pub dedupe_window: Option<Duration>,
 }
 

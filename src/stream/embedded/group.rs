@@ -35,6 +35,7 @@ const ACKED: &str = "UPDATE consumer_groups SET pending = pending - ?2 WHERE id 
 const ATTEMPTS: &str = "SELECT failed, unfinished FROM attempts WHERE group_name = ?1 AND id = ?2";
 const RECORD: &str = "INSERT OR REPLACE INTO attempts (group_name, id, failed, unfinished) VALUES (?1, ?2, ?3, ?4)";
 const FORGET: &str = "DELETE FROM attempts WHERE group_name = ?1 AND id = ?2";
+const LOSE_KEY: &str = "DELETE FROM dedupe WHERE id = ?1";
 const LOSE: &str = "DELETE FROM entries WHERE id = ?1 RETURNING LENGTH(fields)";
 const LOST: &str = "UPDATE logs SET length = length - 1, bytes = MAX(0, bytes - ?1) WHERE log = 0";
 const LOST_UNREAD: &str = "UPDATE consumer_groups SET read = read + 1 WHERE last_delivered < ?1";
@@ -152,8 +153,10 @@ pub(super) fn read(session: &Session<'_>, group: &str, consumer: &str, count: us
     Ok(read)
 }
 
-/// Removes an entry that cannot be read. Groups that have it pending find it gone; others never get it.
+/// Removes an entry that cannot be read. Groups that have it pending find it gone; others never get it. Its key is
+/// forgotten, so that a sender who sends it again heals the loss.
 pub(super) fn lose(session: &Session<'_>, id: i64) -> rusqlite::Result<()> {
+    session.execute(LOSE_KEY, [id])?;
     let mut lose = session.connection.prepare_cached(LOSE)?;
     let length = lose.query_row([id], |row| row.get::<_, i64>(0)).optional()?;
     if let Some(length) = length {

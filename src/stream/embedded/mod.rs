@@ -284,11 +284,15 @@ impl Stream for EmbeddedStream {
     async fn trim(&self) -> Result<Trimmed, StreamError> {
         let mut cursor = self.trim_cursor.lock().await;
         let (group, from) = (self.group(), *cursor);
-        let (retain, cap) = (self.config.retain_acked, self.config.maxlen);
+        let keep = trim::Keep {
+            acked: self.config.retain_acked,
+            cap: self.config.maxlen,
+            keys: self.config.dedupe_window != Some(Duration::MAX),
+        };
         let (trimmed, next) = self
             .file
             .calls
-            .call(SMALL, move |session| trim::trim(session, &group, retain, cap, from))
+            .call(SMALL, move |session| trim::trim(session, &group, keep, from))
             .await?;
         *cursor = next;
         Ok(trimmed)

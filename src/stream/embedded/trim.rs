@@ -29,6 +29,8 @@ FROM (SELECT id, LENGTH(fields) AS length FROM entries WHERE id >= ?1 AND id < ?
 const REMOVE: &str = "DELETE FROM entries WHERE id = ?1";
 const REMOVED: &str = "UPDATE logs SET length = length - ?1, bytes = MAX(0, bytes - ?2) WHERE log = 0";
 const FORGET_ATTEMPTS: &str = "DELETE FROM attempts WHERE id <= ?1";
+const FORGET_KEYS: &str = "DELETE FROM dedupe WHERE id <= ?1";
+const FORGET_KEY: &str = "DELETE FROM dedupe WHERE id = ?1";
 
 /// What the groups need, taken together.
 struct Need {
@@ -69,23 +71,28 @@ impl Need {
     }
 }
 
+/// What is kept, and what goes with what is removed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep {
+    /// Acked entries.
+    pub(super) acked: u64,
+    /// Entries in all, at most.
+    pub(super) cap: u64,
+    /// Whether a key lasts longer than its entry.
+    pub(super) keys: bool,
+}
+
 /// One step of trimming. `cursor` is where the walk behind an old pending entry goes on; answered with what was removed.
-pub(super) fn trim(
-    session: &Session<'_>,
-    group: &str,
-    retain: u64,
-    cap: u64,
-    cursor: i64,
-) -> rusqlite::Result<(Trimmed, i64)> {
-    let Some(need) = Need::find(session.connection, group, retain, cap)? else {
+pub(super) fn trim(session: &Session<'_>, group: &str, keep: Keep, cursor: i64) -> rusqlite::Result<(Trimmed, i64)> {
+    let Some(need) = Need::find(session.connection, group, keep.acked, keep.cap)? else {
         return Ok((Trimmed::default(), 0));
     };
-    let prefix = remove_prefix(session, &need)?;
+    let prefix = remove_prefix(session, &need, keep.keys)?;
     if prefix == need.excess {
         let prefix = prefix.unsigned_abs();
         return Ok((Trimmed { prefix, pinned: 0 }, cursor));
     }
-    let (pinned, cursor) = walk(session, &need, need.excess - prefix, cursor)?;
+    let (pinned, cursor) = walk(session, &need, need.excess - prefix, cursor, keep.keys)?;
     let trimmed = Trimmed {
         prefix: prefix.unsigned_abs(),
         pinned: pinned.unsigned_abs(),
@@ -93,7 +100,7 @@ pub(super) fn trim(
     Ok((trimmed, cursor))
 }
 
-fn remove_prefix(session: &Session<'_>, need: &Need) -> rusqlite::Result<i64> {
+fn remove_prefix(session: &Session<'_>, need: &Need, keeps_keys: bool) -> rusqlite::Result<i64> {
     let mut query = session.connection.prepare_cached(PREFIX)?;
     let (count, bytes, last): (i64, f64, Option<i64>) = query.query_row([need.floor, need.excess], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -101,6 +108,9 @@ fn remove_prefix(session: &Session<'_>, need: &Need) -> rusqlite::Result<i64> {
     if let Some(last) = last {
         session.execute(REMOVE_PREFIX, [last])?;
         session.execute(FORGET_ATTEMPTS, [last])?;
+        if !keeps_keys {
+            session.execute(FORGET_KEYS, [last])?;
+        }
         #[allow(clippy::cast_possible_truncation, reason = "bytes of a file are far below 2^53")]
         removed(session, count, bytes as i64)?;
     }
@@ -108,7 +118,7 @@ fn remove_prefix(session: &Session<'_>, need: &Need) -> rusqlite::Result<i64> {
 }
 
 /// What is acked but stands behind an old pending entry goes one by one, strictly below what every group was handed out.
-fn walk(session: &Session<'_>, need: &Need, most: i64, cursor: i64) -> rusqlite::Result<(i64, i64)> {
+fn walk(session: &Session<'_>, need: &Need, most: i64, cursor: i64, keeps_keys: bool) -> rusqlite::Result<(i64, i64)> {
     let mut query = session.connection.prepare_cached(WALKED)?;
     let mut rows = query.query([cursor.max(need.floor), need.delivered, WALK])?;
     let (mut walked, mut bytes, mut next) = (0, 0, cursor);
@@ -127,6 +137,9 @@ fn walk(session: &Session<'_>, need: &Need, most: i64, cursor: i64) -> rusqlite:
     drop(rows);
     for id in &acked {
         session.execute(REMOVE, [id])?;
+        if !keeps_keys {
+            session.execute(FORGET_KEY, [id])?;
+        }
     }
     let count = i64::try_from(acked.len()).unwrap_or(i64::MAX);
     removed(session, count, bytes)?;
