@@ -257,7 +257,8 @@ pub struct Trimmed {
     pub pinned: u64,
 }
 
-/// Appends; holds its connection over flushes. One flush is in flight at a time.
+/// Appends; holds its connection over flushes. One flush is in flight at a time. One that is given up (its future dropped)
+/// has an unknown outcome, and is in nobody's way.
 #[async_trait]
 pub trait Writer: Send {
     /// Appends all entries and answers one outcome each, in order.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
+use scopeguard::ScopeGuard;
 
 use super::durability::Proof;
 use super::server::{Lease, Server};
@@ -204,8 +205,11 @@ impl Writer for RedisWriter {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let mut lease = self.lease().await?;
+        let server = Arc::clone(&self.server);
+        // A flush that is given up midway leaves its answer on the way: nobody else is to meet that, or to wait for it.
+        let mut lease = scopeguard::guard(self.lease().await?, |lease| server.discard(lease));
         let flushed = self.flush(&mut lease, entries).await;
+        let lease = ScopeGuard::into_inner(lease);
         match &flushed {
             Err(error) if super::server::breaks_connection(error) => self.server.discard(lease),
             // Back to the pool: before the next flush the server is asked again what it is able to prove.
