@@ -22,7 +22,8 @@ pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 use self::storage::Storage;
 use crate::config::{Config, Purpose};
-use crate::folder::FolderError;
+use crate::folder::{self, FolderError};
+use crate::ingest::{Bypass, Drainer};
 use crate::metrics::Metrics;
 use crate::shutdown::{Request, Roles, Signals};
 use crate::stream::{Stream, StreamError};
@@ -96,6 +97,8 @@ struct App {
     front: Roles,
     /// What the front stands on.
     back: Roles,
+    /// Ends last: what the writers spool at the end may still be moved on.
+    drainer: Roles,
 }
 
 impl App {
@@ -110,6 +113,7 @@ impl App {
         let mut app = Self {
             workers: None,
             back: front.beside(),
+            drainer: front.beside(),
             draining: CancellationToken::new(),
             config,
             purpose,
@@ -146,6 +150,10 @@ impl App {
         let watcher = watcher::run(self.stream(), self.metrics.clone(), self.back.stop_token());
         self.back.spawn("watcher", watcher);
         self.back.spawn_task("stream check", start::meet_stream(self.stream()));
+        if let Some(bypass) = self.storage.bypass.clone() {
+            let drainer = Drainer::new(bypass, self.stream());
+            self.drainer.spawn("drainer", drainer.run(self.drainer.stop_token()));
+        }
     }
 
     /// Runs until a signal or the death of a part.
@@ -171,9 +179,11 @@ impl App {
         }
         self.front.stop().await;
         self.back.stop().await;
+        self.drainer.stop().await;
     }
 
     fn say_what_is_left(&self) {
+        self.say_what_is_spooled();
         let Some(workers) = &self.workers else { return };
         let count = workers.held();
         if count > 0 {
@@ -182,6 +192,20 @@ impl App {
             warn!(
                 count,
                 stream, group, consumers, "entries in hand stay pending; another worker will claim them"
+            );
+        }
+    }
+
+    fn say_what_is_spooled(&self) {
+        let depth = |bypass: &Bypass| bypass.spool.report().depth;
+        let count = self.storage.bypass.as_ref().map_or(0, depth);
+        let folder = self.storage.folder.as_ref().filter(|_| count > 0);
+        if let Some(folder) = folder {
+            let file = folder.path().join(folder::SPOOL);
+            warn!(
+                count,
+                file = %file.display(),
+                "events stay in the spool; the next process on this folder moves them, or `orderstream drain`"
             );
         }
     }

@@ -280,6 +280,8 @@ pub struct AppenderConfig {
     pub flush_entries: usize,
     /// From enqueueing to the answer at the latest.
     pub deadline: Duration,
+    /// From enqueueing to the spool, where there is one and the stream has not confirmed.
+    pub spool_after: Duration,
 }
 
 /// How to reach PostgreSQL.

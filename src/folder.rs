@@ -20,6 +20,8 @@ use time::format_description::well_known::Rfc3339;
 pub const STREAM: &str = "stream.db";
 /// File of the embedded warehouse.
 pub const WAREHOUSE: &str = "warehouse.db";
+/// File of the spool.
+pub const SPOOL: &str = "spool.db";
 
 /// The file that is locked. It holds the owner's record, one line of JSON, and is never removed.
 const LOCK: &str = "owner.lock";

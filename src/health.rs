@@ -6,6 +6,7 @@
 
 mod checks;
 pub mod collector;
+mod spool;
 mod sustained;
 
 use std::borrow::Cow;
@@ -61,6 +62,12 @@ pub struct HealthReport {
     pub trim_held_by: Option<String>,
     pub dead_letters: Option<u64>,
     pub spool_depth: Option<u64>,
+    pub spool_bytes: Option<u64>,
+    pub spool_oldest_seconds: Option<f64>,
+    pub spool_drained_per_second: Option<f64>,
+    pub spool_lost: Option<u64>,
+    pub breaker: Option<Cow<'static, str>>,
+    pub retry_budget_used: Option<f64>,
     pub checks: Vec<Check>,
 }
 
@@ -101,6 +108,8 @@ pub struct Observation {
     pub watched: Duration,
     /// Entries a second by which the stream grew lately; `None` where only one look was taken.
     pub growth: Option<f64>,
+    /// Entries a second that left the spool lately; `None` where there is none.
+    pub drain_rate: Option<f64>,
     /// Share of requests answered 401 lately, 0 to 1; `None` where there were too few to tell.
     pub unauthorized: Option<f64>,
 }
@@ -138,6 +147,7 @@ impl HealthReport {
             seconds_until_full: seconds_until_full(observation, thresholds),
             trim_held_by: trim_held_by(stream, thresholds.retain_acked),
             dead_letters: Some(stream.dead_letters),
+            spool_drained_per_second: observation.drain_rate,
             ..Self::default()
         };
         report.checks = checks::all(&report, observation, thresholds);
@@ -159,9 +169,10 @@ impl HealthReport {
         }
     }
 
-    /// Puts first, and counts in, why the stream takes no writes right now (`None`: it takes them).
+    /// Puts first, and counts in, why the stream takes no writes right now (`None`: it takes them). That is critical, but
+    /// where events are spooled meanwhile.
     #[must_use]
-    pub fn with_refusal(mut self, refusal: Option<String>) -> Self {
+    pub fn with_refusal(mut self, refusal: Option<String>, spooled: bool) -> Self {
         let check = match refusal {
             None => Check {
                 name: "stream".into(),
@@ -170,7 +181,7 @@ impl HealthReport {
             },
             Some(why) => Check {
                 name: "stream".into(),
-                status: Status::Critical,
+                status: if spooled { Status::Warning } else { Status::Critical },
                 detail: format!("it takes no writes: {why}"),
             },
         };

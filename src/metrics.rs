@@ -3,6 +3,8 @@
 //! Owns every metric and its name. Label values come from the closed enums here, never from a shop, an id or a raw
 //! topic. A leaf: everyone may count, nobody reads back.
 
+mod spool;
+
 use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -11,6 +13,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+pub use self::spool::SpoolMetrics;
 
 /// What became of a request, or of one item of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,6 +178,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Bytes of bodies in memory.
     pub body_bytes: Gauge,
+    /// The spool's.
+    pub spool: SpoolMetrics,
 }
 
 impl Metrics {
@@ -202,6 +208,7 @@ impl Metrics {
             dead_letters_length: Gauge::default(),
             connections: Gauge::default(),
             body_bytes: Gauge::default(),
+            spool: SpoolMetrics::default(),
         };
         let mut registry = Registry::with_prefix("orderstream");
         metrics.register(&mut registry);
@@ -267,6 +274,7 @@ impl Metrics {
         r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
         r.register("reconnects", "Broken connections made again", self.reconnects.clone());
         self.register_gauges(r);
+        self.spool.register(r);
     }
 
     fn register_gauges(&self, r: &mut Registry) {

@@ -68,6 +68,7 @@ impl Listeners {
             let dedupe = app.config.stream.dedupe_window.is_some();
             Appender::start(
                 &*app.storage.stream,
+                app.storage.bypass.as_ref(),
                 &app.config.appender,
                 dedupe,
                 &app.metrics,
@@ -81,6 +82,7 @@ impl Listeners {
             app.stream(),
             Thresholds::from(&app.config),
             appends,
+            app.storage.bypass.clone(),
             app.metrics.clone(),
             &app.back,
         );

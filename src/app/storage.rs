@@ -1,4 +1,5 @@
-//! The stores this process stands on: servers where they are configured, files in the data folder where not.
+//! The stores this process stands on: servers where they are configured, files in the data folder where not, and the
+//! spool beside a server.
 //!
 //! Owns that choice. Invariant: a file is opened only in a folder that is this process' own.
 
@@ -9,6 +10,7 @@ use tracing::info;
 use super::{Addresses, AppError};
 use crate::config::{Config, Durability, Purpose, RedisConfig};
 use crate::folder::{self, Folder, FolderError};
+use crate::ingest::{Breaker, Bypass, Spool};
 use crate::metrics::Metrics;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -26,6 +28,8 @@ pub(super) struct Storage {
     pub(super) redis: Option<Arc<RedisStream>>,
     /// The warehouse once more, likewise.
     pub(super) postgres: Option<Arc<PostgresWarehouse>>,
+    /// The spool, where there is one.
+    pub(super) bypass: Option<Bypass>,
     /// Last of all, since it is given back after what stands in it is closed.
     pub(super) folder: Option<Folder>,
 }
@@ -61,11 +65,27 @@ impl Storage {
                 Some(Arc::new(EmbeddedWarehouse::open(&file)))
             }
         };
+        let bypass = match config.spool_limit {
+            Some(limit) if purpose.ingests() => {
+                let folder = taken(&mut folder, config, purpose).await?;
+                Some(spool(folder, limit, config, metrics)?)
+            }
+            _ => {
+                if purpose.ingests() && config.redis.is_some() {
+                    info!(
+                        "there is no spool: while Redis is away, events are answered 503; set ORDERSTREAM_DATA_DIR to a \
+                         volume that outlives the process"
+                    );
+                }
+                None
+            }
+        };
         Ok(Self {
             stream,
             warehouse,
             redis,
             postgres,
+            bypass,
             folder,
         })
     }
@@ -77,6 +97,18 @@ impl Storage {
             None => Ok(()),
         }
     }
+}
+
+fn spool(folder: &Folder, limit: u64, config: &Config, metrics: &Metrics) -> Result<Bypass, AppError> {
+    let file = folder.file(folder::SPOOL)?;
+    let dedupe = config.stream.dedupe_window.is_some();
+    let spool = Spool::open(&file, limit, dedupe, metrics.clone())?;
+    let events = spool.report().depth;
+    info!(file = %file.display(), limit, events, "while Redis is away, events go to the spool");
+    Ok(Bypass {
+        breaker: Breaker::closed(metrics.clone()),
+        spool,
+    })
 }
 
 /// The data folder, which is taken at the first need.

@@ -67,6 +67,13 @@ impl Config {
                 "at most 3s",
             );
         }
+        if self.spool_limit.is_some() && self.appender.spool_after >= self.appender.deadline {
+            values.contradict(
+                &[&s::SPOOL_AFTER, &s::APPEND_DEADLINE],
+                "an append would be answered before it goes to the spool",
+                "SPOOL_AFTER below APPEND_DEADLINE",
+            );
+        }
         if self
             .redis
             .as_ref()

@@ -25,6 +25,9 @@ impl Config {
         let auth = auth(&mut values);
         let redis = redis(&mut values, purpose);
         let database = database(&mut values, purpose);
+        let spool_after = spool_after(&values, redis.as_ref());
+        // On a volume that was not chosen to outlive the process, what is answered 200 would vanish with it.
+        let has_spool = redis.is_some() && values.is_given(&s::DATA_DIR);
         let config = Self {
             public: public(&values),
             admin: AdminConfig {
@@ -40,7 +43,9 @@ impl Config {
                 queue: values.small(&s::QUEUE),
                 flush_entries: values.small(&s::FLUSH_ENTRIES),
                 deadline: values.duration(&s::APPEND_DEADLINE),
+                spool_after,
             },
+            spool_limit: has_spool.then(|| values.size(&s::SPOOL_LIMIT) as u64),
             database,
             worker: worker(&values, &inputs),
             shutdown: ShutdownConfig {
@@ -66,6 +71,13 @@ impl Config {
         let warnings = config.look_over();
         values.finish().map(|()| Self { warnings, ..config })
     }
+}
+
+/// Under `appendfsync everysec` the proof of an fsync takes about a second.
+fn spool_after(values: &Values, redis: Option<&RedisConfig>) -> Duration {
+    let is_proven = redis.is_some_and(|redis| redis.durability != Durability::Received);
+    let usual = Duration::from_millis(if is_proven { 1500 } else { 500 });
+    values.duration_given(&s::SPOOL_AFTER).unwrap_or(usual)
 }
 
 fn address(values: &Values, setting: &s::Setting) -> SocketAddr {

@@ -189,7 +189,8 @@ settings! {
         MIGRATE_DATABASE_URL "ORDERSTREAM_MIGRATE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the same database as the role that owns the schema, for migrate";
         DATABASE_SCHEMA "ORDERSTREAM_DATABASE_SCHEMA" Schema, Text("orderstream"), "schema of all tables";
         DATA_DIR "ORDERSTREAM_DATA_DIR" Kind::Folder, Text("./data"), "folder of everything kept on disk: stream.db and warehouse.db where no server is configured, the secrets of local mode";
-        SPOOL_LIMIT "ORDERSTREAM_SPOOL_LIMIT" Size(MIB, 1024 * GIB), Text("1GiB"), "disk space of the spool, which comes with a later release";
+        SPOOL_LIMIT "ORDERSTREAM_SPOOL_LIMIT" Size(MIB, 1024 * GIB), Text("1GiB"), "size of the spool in DATA_DIR, which takes events while Redis is away; on only where DATA_DIR is set";
+        SPOOL_AFTER "ORDERSTREAM_SPOOL_AFTER" Kind::Duration(50, 2000), Derived("500ms; 1500ms where DURABILITY is not `received`"), "how long an event may wait for Redis before it goes to the spool";
     }
     "Listeners" {
         LISTEN_ADDR "ORDERSTREAM_LISTEN_ADDR" Address, Text("127.0.0.1:8080"), "public: webhooks, batch, health";

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::spool::RetryBudget;
 use super::{HealthReport, Observation, Sustained, Thresholds, observe};
-use crate::ingest::{Appends, Moment};
-use crate::metrics::Metrics;
+use crate::ingest::{Appends, Bypass, Moment};
+use crate::metrics::{Metrics, Outcome};
 use crate::shutdown::Roles;
 use crate::stream::{Stream, StreamError};
 
@@ -43,7 +44,9 @@ pub struct Health {
     /// What the last question for a write was answered with, where it was no.
     refusal: Arc<ArcSwapOption<String>>,
     appends: Appends,
+    bypass: Option<Bypass>,
     traffic: Arc<Traffic>,
+    budget: RetryBudget,
 }
 
 /// Requests of the public listener.
@@ -54,12 +57,13 @@ struct Traffic {
 }
 
 impl Health {
-    /// Starts the collector among `roles`. `appends` is the appender's.
+    /// Starts the collector among `roles`. `appends` is the appender's, and so is the `bypass`.
     #[must_use]
     pub fn start(
         stream: Arc<dyn Stream>,
         thresholds: Thresholds,
         appends: Appends,
+        bypass: Option<Bypass>,
         metrics: Metrics,
         roles: &Roles,
     ) -> Self {
@@ -69,7 +73,9 @@ impl Health {
             confirmed: Moment::never(),
             refusal: Arc::default(),
             appends,
+            bypass,
             traffic: Arc::default(),
+            budget: RetryBudget::unused(),
         };
         let collector = Collector {
             stream,
@@ -86,21 +92,41 @@ impl Health {
     /// that a status code and the body beside it agree.
     #[must_use]
     pub fn report(&self) -> (bool, HealthReport) {
-        let can_accept = self.can_accept();
+        let (takes_writes, can_spool) = (self.stream_takes_writes(), self.can_spool());
         let refusal = || match &*self.refusal.load() {
             Some(why) => why.to_string(),
             None => "none was confirmed lately, or appends fail: see the log".to_owned(),
         };
         let report = self.report.borrow().clone();
-        (can_accept, report.with_refusal((!can_accept).then(refusal)))
+        let mut report = report.with_refusal((!takes_writes).then(refusal), can_spool);
+        report.retry_budget_used = Some(self.budget.used());
+        if let Some(bypass) = &self.bypass {
+            report = report.with_spool(&bypass.spool.report(), bypass.breaker.is_open());
+        }
+        (takes_writes || can_spool, report)
+    }
+
+    /// Whether this process can durably accept: in the stream, or in the spool.
+    #[must_use]
+    pub fn can_accept(&self) -> bool {
+        self.stream_takes_writes() || self.can_spool()
+    }
+
+    fn can_spool(&self) -> bool {
+        let takes_writes = |bypass: &Bypass| bypass.spool.report().takes_writes;
+        self.bypass.as_ref().is_some_and(takes_writes)
     }
 
     /// Whether the stream took a write within the last second: an append of this process, or a write of the collector's,
     /// which proves less: the store may take it and refuse appends. So a failed append outweighs it for a while.
-    #[must_use]
-    pub fn can_accept(&self) -> bool {
+    fn stream_takes_writes(&self) -> bool {
         let proven = is_within(self.appends.last_accepted(), FRESH) || is_within(&self.confirmed, FRESH);
         proven && !self.appends.are_failing(DISTRUST)
+    }
+
+    /// Counts one answer to a webhook, for what an outage has used of Shopify's retries.
+    pub fn delivered(&self, outcome: Outcome) {
+        self.budget.answered(outcome);
     }
 
     /// Counts one answer of the public listener's doors, for the share of 401s.
@@ -146,6 +172,9 @@ impl Collector {
                 Err(error) => {
                     tracing::debug!(error, "the stream takes no writes");
                     self.health.refusal.store(Some(Arc::new(error)));
+                    if let Some(bypass) = &self.health.bypass {
+                        bypass.spool.probe().await;
+                    }
                 }
             }
         }
@@ -159,6 +188,8 @@ impl Collector {
         let began = Instant::now();
         loop {
             ticks.tick().await;
+            let used = self.health.budget.used();
+            self.metrics.spool.retry_budget_used.set(used);
             let report = match patiently(observe(&*self.stream)).await {
                 Ok(mut seen) => {
                     seen.watched = began.elapsed();
@@ -198,6 +229,8 @@ async fn patiently<T>(asking: impl Future<Output = Result<T, StreamError>>) -> R
 struct Sample {
     at: Instant,
     length: u64,
+    /// Out of the spool, since the start.
+    moved: Option<u64>,
     answered: u64,
     unauthorized: u64,
 }
@@ -210,11 +243,14 @@ impl Lately {
     /// Adds this look and tells what changed since the oldest one.
     #[allow(clippy::cast_precision_loss, reason = "counts of one minute are far below 2^52")]
     fn look(&mut self, seen: &mut Observation, health: &Health, now: Instant) {
+        let spool = health.bypass.as_ref().map(|bypass| &bypass.spool);
         let own = health.appends.last_accepted().elapsed();
-        seen.since_accepted = seen.since_accepted.into_iter().chain(own).min();
+        let spooled = spool.and_then(|spool| spool.last_stored().elapsed());
+        seen.since_accepted = seen.since_accepted.into_iter().chain(own).chain(spooled).min();
         let new = Sample {
             at: now,
             length: seen.stream.length,
+            moved: spool.map(|spool| spool.report().moved),
             answered: health.traffic.answered.load(Ordering::Relaxed),
             unauthorized: health.traffic.unauthorized.load(Ordering::Relaxed),
         };
@@ -231,6 +267,11 @@ impl Lately {
                 seen.unauthorized = Some(new.unauthorized.saturating_sub(old.unauthorized) as f64 / answered as f64);
             }
         }
+        let last = self.0.back();
+        seen.drain_rate = new.moved.zip(last).and_then(|(moved, last)| {
+            let moved = moved.saturating_sub(last.moved?);
+            Some(moved as f64 / now.duration_since(last.at).as_secs_f64().max(0.001))
+        });
         self.0.push_back(new);
     }
 }

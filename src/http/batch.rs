@@ -2,7 +2,7 @@
 //!
 //! Owns the way of a batch. Items are judged one by one and appended in pieces: a bad item costs only itself, and what
 //! a batch takes in memory is its body and one piece. Invariants: one deadline holds for all pieces; an item is
-//! `accepted` or `duplicate` only after the stream confirmed it.
+//! `accepted` or `duplicate` only after the stream confirmed it, `spooled` only once it is on the disk.
 
 mod answer;
 mod items;
@@ -172,7 +172,8 @@ async fn append(state: &PublicState, piece: &[&str], bounds: Bounds<'_>, answer:
         answer.push(match receipt {
             Ok(Receipt::Accepted(id)) => Verdict::accepted(event_id, id),
             Ok(Receipt::Duplicate(id)) => Verdict::duplicate(event_id, id),
-            Ok(Receipt::Conflict(_)) => Verdict::invalid(Some(event_id), "event_id was used for another body"),
+            Ok(Receipt::Spooled) => Verdict::spooled(event_id),
+            Ok(Receipt::Conflict) => Verdict::invalid(Some(event_id), "event_id was used for another body"),
             Err(error) => {
                 let verdict = Verdict::unavailable(event_id, why(&error));
                 away = Some(error);
@@ -188,6 +189,7 @@ fn why(error: &AppendError) -> &'static str {
     match error {
         AppendError::Overloaded => "too much is in flight",
         AppendError::Full => "the stream is at its cap",
+        AppendError::SpoolFull => "the stream does not take it, and the spool is at its limit",
         AppendError::Unavailable(_) => "the stream did not confirm in time",
         AppendError::ShuttingDown => "this process is shutting down",
     }

@@ -67,6 +67,8 @@ pub(crate) enum Problem {
     Overloaded,
     /// The stream is at its cap.
     StreamFull,
+    /// The stream does not take it, and the spool is at its limit.
+    SpoolFull,
     /// The dead letters are at their cap.
     DeadLettersFull,
     /// The stream did not confirm in time.
@@ -180,6 +182,8 @@ impl Problem {
                 "Too much is in flight. Send it again later."),
             Self::StreamFull => facts(503, "stream_full", Unavailable, KEEP,
                 "The stream is at its cap. Send it again later."),
+            Self::SpoolFull => facts(503, "spool_full", Unavailable, KEEP,
+                "The stream does not take it for now, and the spool is at its limit. Send it again later."),
             Self::DeadLettersFull => facts(503, "dead_letters_full", Unavailable, KEEP,
                 "The delivery can only be quarantined, and the dead letters are at their cap. Send it again later."),
             Self::StreamUnavailable => facts(503, "stream_unavailable", Unavailable, KEEP,
@@ -287,6 +291,7 @@ impl From<AppendError> for Problem {
         match error {
             AppendError::Overloaded => Self::Overloaded,
             AppendError::Full => Self::StreamFull,
+            AppendError::SpoolFull => Self::SpoolFull,
             AppendError::Unavailable(_) => Self::StreamUnavailable,
             AppendError::ShuttingDown => Self::ShuttingDown,
         }

@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::request_id::RequestId;
 use super::verified::VerifiedDelivery;
 use crate::config::KeepRaw;
-use crate::ingest::{AppendError, Receipt, Share};
+use crate::ingest::{AppendError, Receipt, Share, quarantine};
 use crate::metrics::{Metrics, Outcome, SecretLabels};
 use crate::shopify::{self, ConvertError, DeliveryHints, REUSED_WEBHOOK_ID, Topic, TopicError};
 use crate::stream::codec::{self, Quarantine, Raw};
@@ -54,7 +54,8 @@ impl BySecret {
 struct Taken {
     status: &'static str,
     event_id: String,
-    stream_id: StreamId,
+    /// `None` while it is only in the spool.
+    stream_id: Option<StreamId>,
     #[serde(skip)]
     outcome: Outcome,
 }
@@ -79,6 +80,7 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
     };
     state.webhook_outcomes.count(outcome);
     state.probes.health.answered(outcome == Outcome::Unauthorized);
+    state.probes.health.delivered(outcome);
     match taken {
         Ok(taken) => Json(taken).into_response(),
         Err(problem) => problem.into_response(),
@@ -130,9 +132,10 @@ impl<'a> Arrival<'a> {
                 .await
                 .map_err(|error| self.unconfirmed(error))?
             {
-                Receipt::Accepted(id) => return Ok(self.taken("accepted", id, Outcome::Accepted)),
+                Receipt::Accepted(id) => return Ok(self.taken("accepted", Some(id), Outcome::Accepted)),
                 Receipt::Duplicate(id) => return Ok(self.taken("duplicate", id, Outcome::Duplicate)),
-                Receipt::Conflict(_) => Unusable::Conflict,
+                Receipt::Spooled => return Ok(self.taken("spooled", None, Outcome::Spooled)),
+                Receipt::Conflict => Unusable::Conflict,
             },
         };
         self.quarantine(state, &unusable).await
@@ -183,26 +186,32 @@ impl<'a> Arrival<'a> {
             raw: Raw::whole(self.body).map_err(|error| self.bug(&error))?,
             error: &reason,
         });
-        let letter = NewEntry {
-            destination: Destination::DeadLetters,
-            // With the digest: a second body under the same id is kept too.
-            dedupe_key: format!("{event_id}:{}", hex::encode(self.digest)),
-            digest: self.digest,
-            fields,
-        };
-        let receipt = state.appender.append(letter, self.share).await;
-        let (Receipt::Accepted(id) | Receipt::Duplicate(id) | Receipt::Conflict(id)) = receipt.map_err(|error| {
+        let letter = quarantine::letter(&event_id, self.digest, fields);
+        let receipt = state.appender.append(letter, self.share).await.map_err(|error| {
             let full = matches!(error, AppendError::Full);
             let problem = self.unconfirmed(error);
             if full { Problem::DeadLettersFull } else { problem }
         })?;
+        let id = match receipt {
+            Receipt::Accepted(id) => Some(id),
+            Receipt::Duplicate(id) => id,
+            // Its key holds the digest, so that there is no conflict.
+            Receipt::Spooled | Receipt::Conflict => None,
+        };
         tracing::warn!(event_id, request_id = self.request_id(), reason, "quarantined");
         Ok(self.taken("quarantined", id, Outcome::Quarantined))
     }
 
-    fn taken(&self, status: &'static str, stream_id: StreamId, outcome: Outcome) -> Taken {
+    fn taken(&self, status: &'static str, stream_id: Option<StreamId>, outcome: Outcome) -> Taken {
         let event_id = self.event_id.to_string();
-        tracing::debug!(event_id, request_id = self.request_id(), status, %stream_id, "webhook");
+        let shown = stream_id.map(tracing::field::display);
+        tracing::debug!(
+            event_id,
+            request_id = self.request_id(),
+            status,
+            stream_id = shown,
+            "webhook"
+        );
         Taken {
             status,
             event_id,

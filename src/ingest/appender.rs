@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::writer::{self, Job, Waiting};
-use super::{AppendError, Appends, Receipt, Share};
+use super::flush::{Job, Waiting};
+use super::writer;
+use super::{AppendError, Appends, Bypass, Receipt, Share};
 use crate::config::AppenderConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Roles;
@@ -27,10 +28,17 @@ pub struct Appender {
 
 impl Appender {
     /// Starts the writers among `roles`. `dedupe` tells whether the stream recognizes a repeated append, which makes
-    /// an unknown outcome safe to resend. Once the roles are stopped,
-    /// appends are refused; what is queued is still finished.
+    /// an unknown outcome safe to resend. What the stream does not take goes to the `bypass`, where there is one.
+    /// Once the roles are stopped, appends are refused; what is queued is still finished.
     #[must_use]
-    pub fn start(stream: &dyn Stream, config: &AppenderConfig, dedupe: bool, metrics: &Metrics, roles: &Roles) -> Self {
+    pub fn start(
+        stream: &dyn Stream,
+        bypass: Option<&Bypass>,
+        config: &AppenderConfig,
+        dedupe: bool,
+        metrics: &Metrics,
+        roles: &Roles,
+    ) -> Self {
         let (queue, jobs) = mpsc::channel(config.queue.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
         let appends = Appends::none();
@@ -38,6 +46,7 @@ impl Appender {
             let deps = writer::Deps {
                 jobs: Arc::clone(&jobs),
                 writer: stream.writer(),
+                around: bypass.map(|bypass| bypass.for_a_task(config.spool_after)),
                 flush_entries: config.flush_entries.max(1),
                 dedupe,
                 metrics: metrics.clone(),
@@ -52,7 +61,7 @@ impl Appender {
         }
     }
 
-    /// Appends one entry and answers when the stream confirmed it. `share` is held for as long as the entry is in
+    /// Appends one entry and answers when the stream confirmed it, or the spool has it. `share` is held for as long as the entry is in
     /// memory, also where nobody waits for it any more.
     ///
     /// # Errors

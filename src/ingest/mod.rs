@@ -1,34 +1,68 @@
 //! From an event in memory to an event that is durable.
 //!
-//! Owns the path between HTTP and the stream: admission, the appender and its outcomes. Must not know HTTP or Shopify.
-//! Invariant: `Ok` only after the stream confirmed the append.
+//! Owns the path between HTTP and the stream: admission, the appender and its outcomes, and the way around a stream that
+//! is away: breaker, spool and drainer. Must not know HTTP or Shopify. Invariant: `Ok` only after the stream confirmed the
+//! append, or the spool has it on its disk.
 
 pub mod admission;
 pub mod appender;
 mod appends;
+mod breaker;
+mod drainer;
+mod fill;
+mod flush;
+mod left;
 mod moment;
+pub mod quarantine;
+mod spool;
 mod writer;
 
 pub use self::admission::{Admission, Admitted, Share, Shed};
 pub use self::appender::Appender;
 pub use self::appends::Appends;
+pub use self::breaker::Breaker;
+pub use self::drainer::{Drained, Drainer};
 pub use self::moment::Moment;
+pub use self::spool::{Spool, SpoolReport};
+
+use std::time::Duration;
 
 use crate::stream::StreamId;
+
+/// The way around the stream; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Bypass {
+    /// Whether it is taken.
+    pub breaker: Breaker,
+    /// Where it leads.
+    pub spool: Spool,
+}
+
+impl Bypass {
+    fn for_a_task(&self, after: Duration) -> writer::Around {
+        writer::Around {
+            after,
+            breaker: self.breaker.clone(),
+            spool: self.spool.writer(),
+        }
+    }
+}
 
 /// Proof that an append is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
-    /// Stored as this entry.
+    /// Stored in the stream as this entry.
     Accepted(StreamId),
-    /// Stored before, as this entry.
-    Duplicate(StreamId),
-    /// The key was stored before with another body, as this entry. Nothing was appended: the caller quarantines.
-    Conflict(StreamId),
+    /// Stored before: in the stream as this entry, or in the spool.
+    Duplicate(Option<StreamId>),
+    /// The key was stored before with another body. Nothing was appended: the caller quarantines.
+    Conflict,
+    /// On this machine's disk, from where it goes to the stream.
+    Spooled,
 }
 
 /// Why an append was not confirmed. The sender must send again; dedupe absorbs what was stored all the same.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The queue is full; nothing was sent.
     #[error("too many appends are waiting")]
@@ -36,6 +70,9 @@ pub enum AppendError {
     /// The destination is at its cap.
     #[error("the stream is at its cap")]
     Full,
+    /// The stream does not take it, and the spool is at its limit.
+    #[error("the stream does not confirm, and the spool is at its limit")]
+    SpoolFull,
     /// No confirmation in time, or the store is away.
     #[error("the stream did not confirm: {0}")]
     Unavailable(String),

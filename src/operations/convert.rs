@@ -14,7 +14,7 @@ use super::content::{body, text};
 use crate::config::KeepRaw;
 use crate::event::Timestamp;
 use crate::shopify::{self, DeliveryHints, REUSED_WEBHOOK_ID, Topic};
-use crate::stream::codec::{self, LETTER_FIELDS, Raw};
+use crate::stream::codec::{self, LETTER_FIELDS, REUSED_ID, Raw};
 use crate::stream::{Entry, Fields};
 
 /// What would be appended.
@@ -41,6 +41,10 @@ pub(super) fn revive(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Re
 
 /// The entry as it stood before it became a letter.
 fn again(letter: &Entry) -> Result<Revived, String> {
+    if text(letter, "error").is_some_and(|error| error == REUSED_ID) {
+        let why = "its event id stands for another body: send it under an id of its own, or discard it";
+        return Err(why.to_owned());
+    }
     let mut fields = letter.fields.clone();
     // They were put at the end; an entry may have had fields of these names before.
     let own = fields.0.len().saturating_sub(LETTER_FIELDS.len());
@@ -194,5 +198,15 @@ mod tests {
             "larger than a body may be"
         );
         assert!(revive(&letter(&[("error", "x")]), KeepRaw::Off, 3).is_err());
+    }
+
+    #[test]
+    fn what_would_be_taken_for_another_event_is_not_sent_again() {
+        let letter = letter(&[("payload", "{}"), ("error", REUSED_ID)]);
+        assert!(
+            revive(&letter, KeepRaw::Off, 1000)
+                .unwrap_err()
+                .contains("another body")
+        );
     }
 }

@@ -183,11 +183,21 @@ pub fn quarantine_fields(letter: Quarantine<'_>) -> Fields {
     fields.push("timestamp", values.text(received_at.as_str()));
     push_provenance(&mut fields, &mut values, letter.provenance);
     push_raw(&mut fields, Some(letter.raw));
+    letter_fields(fields, letter.error, 0, letter.received_at)
+}
+
+/// Why an entry is dead-lettered whose key was stored before with another body. Its event id is taken.
+pub const REUSED_ID: &str = "its id was used for another body";
+
+/// The fields of a dead letter that has these, and never was an entry of the stream: `original_*` are empty.
+#[must_use]
+pub fn letter_fields(mut fields: Fields, error: &str, attempts: u32, failed_at: OffsetDateTime) -> Fields {
+    let mut values = Values::with_capacity(SMALL_VALUES);
     fields.push("original_stream", "");
     fields.push("original_id", "");
-    fields.push("failed_at", values.text(received_at.as_str()));
-    fields.push("error", values.text(letter.error));
-    fields.push("attempts", "0");
+    fields.push("failed_at", values.text(Timestamp::from(failed_at).as_str()));
+    fields.push("error", values.text(error));
+    fields.push("attempts", values.text(&attempts.to_string()));
     fields.push("consumer", "ingest");
     fields
 }

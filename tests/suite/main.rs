@@ -25,6 +25,7 @@ mod operations;
 mod packaging;
 mod pipeline;
 mod shutdown;
+mod spool;
 mod stream;
 mod telemetry;
 mod warehouse;

@@ -26,6 +26,7 @@ struct Counts {
 enum Status {
     Accepted,
     Duplicate,
+    Spooled,
     Invalid,
     Unavailable,
 }
@@ -43,11 +44,15 @@ pub(super) struct Verdict {
 
 impl Verdict {
     pub(super) fn accepted(event_id: String, id: StreamId) -> Self {
-        Self::stored(Status::Accepted, event_id, id)
+        Self::stored(Status::Accepted, event_id, Some(id))
     }
 
-    pub(super) fn duplicate(event_id: String, id: StreamId) -> Self {
+    pub(super) fn duplicate(event_id: String, id: Option<StreamId>) -> Self {
         Self::stored(Status::Duplicate, event_id, id)
+    }
+
+    pub(super) fn spooled(event_id: String) -> Self {
+        Self::stored(Status::Spooled, event_id, None)
     }
 
     pub(super) fn invalid(event_id: Option<String>, reason: impl ToString) -> Self {
@@ -68,11 +73,11 @@ impl Verdict {
         }
     }
 
-    fn stored(status: Status, event_id: String, id: StreamId) -> Self {
+    fn stored(status: Status, event_id: String, id: Option<StreamId>) -> Self {
         Self {
             status,
             event_id: Some(event_id),
-            stream_id: Some(id.to_string()),
+            stream_id: id.map(|id| id.to_string()),
             reason: None,
         }
     }
@@ -90,6 +95,7 @@ impl Answer {
         let count = match verdict.status {
             Status::Accepted => &mut self.counts.accepted,
             Status::Duplicate => &mut self.counts.duplicate,
+            Status::Spooled => &mut self.counts.spooled,
             Status::Invalid => &mut self.counts.invalid,
             Status::Unavailable => &mut self.counts.unavailable,
         };
@@ -99,7 +105,7 @@ impl Answer {
 
     /// Items that are durable.
     pub(super) fn taken(&self) -> u64 {
-        self.counts.accepted + self.counts.duplicate
+        self.counts.accepted + self.counts.duplicate + self.counts.spooled
     }
 
     pub(super) fn any_invalid(&self) -> bool {
@@ -114,6 +120,7 @@ impl Answer {
     pub(super) fn count(&self, outcomes: &Outcomes) {
         outcomes.count_many(Outcome::Accepted, self.counts.accepted);
         outcomes.count_many(Outcome::Duplicate, self.counts.duplicate);
+        outcomes.count_many(Outcome::Spooled, self.counts.spooled);
         outcomes.count_many(Outcome::Invalid, self.counts.invalid);
         outcomes.count_many(Outcome::Unavailable, self.counts.unavailable);
     }

@@ -174,19 +174,16 @@ async fn stream_is_where(damage: Damage, in_log: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "there is no spool yet"]
 async fn what_a_truncated_spool_loses_is_reported() {
     spool_is(Damage::Truncated).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "there is no spool yet"]
 async fn what_a_flipped_spool_loses_is_reported() {
     spool_is(Damage::Flipped).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "there is no spool yet"]
 async fn what_an_overwritten_spool_loses_is_reported() {
     spool_is(Damage::Overwritten).await;
 }

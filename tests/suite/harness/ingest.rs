@@ -91,6 +91,7 @@ impl Settings {
                 queue: 4096,
                 flush_entries: 256,
                 deadline: Duration::from_millis(2500),
+                spool_after: Duration::from_millis(500),
             },
             stream: stream_config(),
             redis: RedisConfig {
@@ -151,7 +152,7 @@ impl Service {
         };
         let roles = Roles::new();
         let dedupe = settings.stream.dedupe_window.is_some();
-        let appender = Appender::start(&*stream, &settings.appender, dedupe, &metrics, &roles);
+        let appender = Appender::start(&*stream, None, &settings.appender, dedupe, &metrics, &roles);
         let thresholds = Thresholds {
             levels: settings.health,
             read_count: 500,
@@ -160,7 +161,7 @@ impl Service {
         };
         let appends = appender.appends().clone();
         let operations = Operations::new(Arc::clone(&stream), None, &settings.intake, Actor::Api);
-        let health = Health::start(Arc::clone(&stream), thresholds, appends, metrics.clone(), &roles);
+        let health = Health::start(Arc::clone(&stream), thresholds, appends, None, metrics.clone(), &roles);
         let doors = Doors {
             keyring: Arc::new(ArcSwapOption::from_pointee(Keyring::new(&[SECRET.into()]).unwrap())),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),

@@ -1,0 +1,124 @@
+//! How the spool is, and how much of Shopify's patience an outage has used. Pure but for the metric.
+
+use std::time::Duration;
+
+use super::{Check, HealthReport, Status, seconds};
+use crate::ingest::{Moment, SpoolReport};
+use crate::metrics::Outcome;
+
+/// How long Shopify goes on sending a delivery that fails: "retried a total of 8 times over 4 hours using an exponential
+/// backoff schedule" (<https://shopify.dev/changelog/updates-to-webhook-retry-mechanism>, in effect since 2024-09-10). After
+/// that the delivery is lost, and a subscription that goes on failing is removed.
+const RETRIES_LAST: Duration = Duration::from_secs(4 * 3600);
+
+/// Percent of its limit above which a spool is nearly full.
+const NEARLY_FULL: u64 = 90;
+
+impl HealthReport {
+    /// Puts in, and counts in, how the spool is, as of now.
+    #[must_use]
+    pub fn with_spool(mut self, spool: &SpoolReport, breaker_is_open: bool) -> Self {
+        self.spool_depth = Some(spool.depth);
+        self.spool_bytes = Some(spool.bytes);
+        self.spool_oldest_seconds = spool.oldest.map(seconds);
+        self.spool_lost = Some(spool.lost);
+        self.breaker = Some(if breaker_is_open { "open" } else { "closed" }.into());
+        let percent = spool.bytes.saturating_mul(100) / spool.limit.max(1);
+        let (status, detail) = if !spool.takes_writes {
+            let why = "it takes no writes: it is full, or its disk is; see the log";
+            (Status::Critical, why.to_owned())
+        } else if percent >= NEARLY_FULL {
+            (Status::Critical, format!("it is filled to {percent} % of its limit"))
+        } else if spool.depth > 0 || breaker_is_open {
+            let way = if breaker_is_open { "to it" } else { "to the stream" };
+            let detail = format!("it holds {} events; new ones go {way}", spool.depth);
+            (Status::Warning, detail)
+        } else if spool.lost > 0 {
+            let detail = format!("{} events were lost to damage of its file; see the log", spool.lost);
+            (Status::Warning, detail)
+        } else {
+            (Status::Healthy, "empty".to_owned())
+        };
+        self.status = self.status.max(status);
+        self.checks.push(Check {
+            name: "spool".into(),
+            status,
+            detail,
+        });
+        self
+    }
+}
+
+/// Since when webhooks are refused without one being taken; a cheap clone.
+#[derive(Debug, Clone)]
+pub(super) struct RetryBudget(Moment);
+
+impl RetryBudget {
+    pub(super) fn unused() -> Self {
+        Self(Moment::never())
+    }
+
+    /// A webhook was answered so.
+    pub(super) fn answered(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Unavailable | Outcome::Shed if self.0.elapsed().is_none() => self.0.mark(),
+            Outcome::Accepted | Outcome::Duplicate | Outcome::Spooled | Outcome::Quarantined => self.0.forget(),
+            Outcome::Unavailable
+            | Outcome::Shed
+            | Outcome::Invalid
+            | Outcome::Unauthorized
+            | Outcome::TooLarge
+            | Outcome::Timeout
+            | Outcome::Rejected => {}
+        }
+    }
+
+    /// Share that the present outage has used, 0 to 1; 0 while everything is taken.
+    pub(super) fn used(&self) -> f64 {
+        let lasts = self.0.elapsed().unwrap_or_default();
+        (lasts.as_secs_f64() / RETRIES_LAST.as_secs_f64()).min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(change: impl FnOnce(&mut SpoolReport), breaker_is_open: bool) -> Status {
+        let mut spool = SpoolReport {
+            depth: 0,
+            bytes: 0,
+            limit: 1000,
+            oldest: None,
+            takes_writes: true,
+            moved: 0,
+            lost: 0,
+        };
+        change(&mut spool);
+        HealthReport::default().with_spool(&spool, breaker_is_open).status
+    }
+
+    #[test]
+    fn holding_something_warns_and_nearly_full_is_critical() {
+        assert_eq!(judged(|_| {}, false), Status::Healthy);
+        assert_eq!(judged(|_| {}, true), Status::Warning);
+        assert_eq!(judged(|spool| spool.depth = 1, false), Status::Warning);
+        let filled = |bytes| judged(|spool| (spool.depth, spool.bytes) = (1, bytes), true);
+        assert_eq!(filled(899), Status::Warning);
+        assert_eq!(filled(900), Status::Critical);
+        assert_eq!(judged(|spool| spool.takes_writes = false, false), Status::Critical);
+    }
+
+    #[test]
+    fn the_budget_is_used_from_the_first_refusal_to_the_next_success() {
+        let budget = RetryBudget::unused();
+        budget.answered(Outcome::Unauthorized);
+        assert!(budget.0.elapsed().is_none());
+        budget.answered(Outcome::Unavailable);
+        budget.answered(Outcome::Shed);
+        assert!(budget.0.elapsed().is_some());
+        budget.answered(Outcome::Spooled);
+        assert!(budget.0.elapsed().is_none());
+        assert!(budget.used() < f64::EPSILON);
+    }
+}

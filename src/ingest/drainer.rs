@@ -1,0 +1,376 @@
+//! Role: moves the spool into the stream as soon as that takes events again, and closes the breaker then.
+//!
+//! Owns what was read from the spool and is not settled there. Invariants: an entry leaves the spool only after the
+//! stream (or the dead letters) confirmed it, so that a crash anywhere repeats an append, which dedupe absorbs; an entry
+//! that is refused for reasons of its own holds up no other, and ends in the dead letters with the reason. An entry
+//! spooled for longer than the dedupe window, whose first append was stored after all, comes to stand in the stream twice:
+//! the warehouse's unique event id absorbs that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::fill::Fill;
+use super::flush::FLUSH_BYTES;
+use super::left::Left;
+use super::spool::unwrapped;
+use super::{Bypass, quarantine};
+use crate::stream::codec::REUSED_ID;
+use crate::stream::{Appended, Delivered, Destination, NewEntry, Reader, Stream, StreamId, Writer};
+
+/// Entries of one flush at most; [`FLUSH_BYTES`] bounds it too.
+const FLUSH_ENTRIES: usize = 1000;
+/// Entries of one claim.
+const CLAIM: usize = 500;
+/// Refusals of one entry before the dead letters: half a minute.
+const MOST_REFUSALS: u32 = 6;
+/// Pause between two tries of a stream that is away; doubles from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Bound on the question whether the stream takes writes.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// A stream that answers slower than that is drained to, and nothing else: new events would soon be given up again, after
+/// `ORDERSTREAM_SPOOL_AFTER`.
+const PROMPT: Duration = Duration::from_millis(250);
+
+/// What became of entries that left the spool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Drained {
+    /// New to the stream, or to the dead letters where that was their place.
+    pub accepted: u64,
+    /// There already: their first append was stored after all, or they came again meanwhile.
+    pub duplicate: u64,
+    /// In the dead letters, since their id was used for another body.
+    pub quarantined: u64,
+    /// In the dead letters, since the stream refuses them.
+    pub dead_lettered: u64,
+}
+
+/// The one reader of the spool.
+pub struct Drainer {
+    bypass: Bypass,
+    stream: Arc<dyn Stream>,
+    writer: Box<dyn Writer>,
+    reader: Box<dyn Reader>,
+    /// Where the entries begin that an earlier process had in hand.
+    unclaimed: Option<StreamId>,
+    /// Nothing was found since it was last looked for.
+    searched: bool,
+    hand: VecDeque<Piece>,
+    /// In the stream, and not yet out of the spool.
+    confirmed: Vec<StreamId>,
+    left: Left,
+    drained: Drained,
+    fill: Fill,
+    fails: bool,
+}
+
+/// The entries of one flush, and their places in the spool.
+#[derive(Default)]
+struct Piece {
+    ids: Vec<StreamId>,
+    entries: Vec<NewEntry>,
+}
+
+impl Drainer {
+    /// From that spool into that stream.
+    #[must_use]
+    pub fn new(bypass: Bypass, stream: Arc<dyn Stream>) -> Self {
+        Self {
+            writer: stream.writer(),
+            reader: bypass.spool.reader(),
+            stream,
+            bypass,
+            unclaimed: Some(StreamId::MIN),
+            searched: false,
+            hand: VecDeque::new(),
+            confirmed: Vec::new(),
+            left: Left::default(),
+            drained: Drained::default(),
+            fill: Fill::default(),
+            fails: false,
+        }
+    }
+
+    /// Drains until `stop` fires, and then once more for as long as the stream takes it.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        while !stop.is_cancelled() {
+            self.look();
+            if !self.has_work() {
+                // Whatever comes first: it is looked again.
+                let _ = stop.run_until_cancelled(self.work()).await;
+                continue;
+            }
+            let moved = self.step().await;
+            self.say(moved.as_ref().err());
+            if moved == Ok(true) {
+                pause = FIRST_PAUSE;
+                continue;
+            }
+            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        if let Err(cause) = self.empty(false).await {
+            tracing::debug!(cause, "the spool cannot be emptied now");
+        }
+        self.look();
+    }
+
+    /// Moves everything that can be moved now. `patient`: also waits for those that are refused, which end in the dead
+    /// letters if nothing else.
+    ///
+    /// # Errors
+    /// The stream or the spool failed; why.
+    pub async fn empty(&mut self, patient: bool) -> Result<(), String> {
+        loop {
+            if self.round().await? {
+                continue;
+            }
+            match self.left.next_refused() {
+                Some(due) if patient => tokio::time::sleep_until(due.into()).await,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// What came of it so far.
+    #[must_use]
+    pub fn drained(&self) -> Drained {
+        self.drained
+    }
+
+    fn look(&mut self) {
+        self.bypass.spool.export();
+        self.fill.look(&self.bypass.spool.report(), Instant::now());
+    }
+
+    fn say(&mut self, cause: Option<&String>) {
+        match cause {
+            Some(cause) if !std::mem::replace(&mut self.fails, true) => {
+                tracing::warn!(cause, "the spool cannot be drained; trying again until it can");
+            }
+            None if std::mem::take(&mut self.fails) => tracing::info!("the spool can be drained again"),
+            _ => {}
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.bypass.breaker.is_open()
+            || self.unclaimed.is_some()
+            || !self.hand.is_empty()
+            || !self.confirmed.is_empty()
+            || self.bypass.spool.report().depth > self.left.len() as u64
+            || self.left.next().is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Waits until there may be something to do.
+    async fn work(&mut self) {
+        let next = self.left.next();
+        let due = async {
+            match next {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.bypass.breaker.opened() => {}
+            () = self.bypass.spool.arrival() => {}
+            () = due => {}
+        }
+    }
+
+    /// One flush; with the breaker open only after the stream said that it takes writes, and as the proof of that.
+    async fn step(&mut self) -> Result<bool, String> {
+        if !self.bypass.breaker.is_open() {
+            return self.round().await;
+        }
+        let asked = Instant::now();
+        match tokio::time::timeout(PROBE_LIMIT, self.stream.confirm_writable()).await {
+            Ok(answer) => answer.map_err(|error| error.to_string())?,
+            Err(_) => return Err(format!("no answer from the stream within {PROBE_LIMIT:?}")),
+        }
+        let is_prompt = asked.elapsed() < PROMPT;
+        let moved = self.round().await?;
+        if is_prompt {
+            self.bypass.breaker.close();
+        }
+        Ok(moved)
+    }
+
+    /// Moves one piece; answers false where there is none.
+    async fn round(&mut self) -> Result<bool, String> {
+        self.settle().await?;
+        if self.hand.is_empty() {
+            self.take().await?;
+        }
+        let Some(piece) = self.hand.pop_front() else {
+            let is_missing = self.bypass.spool.report().depth > self.left.len() as u64;
+            if self.unclaimed.is_none() && is_missing && !std::mem::replace(&mut self.searched, true) {
+                // Its file was damaged and replaced: what was handed out from it is to be claimed again.
+                self.unclaimed = Some(StreamId::MIN);
+            }
+            return Ok(self.unclaimed.is_some());
+        };
+        self.searched = false;
+        match self.writer.append(&piece.entries).await {
+            Ok(outcomes) => self.judge(piece, outcomes).await?,
+            Err(error) => {
+                self.hand.push_front(piece);
+                return Err(error.to_string());
+            }
+        }
+        Ok(true)
+    }
+
+    async fn settle(&mut self) -> Result<(), String> {
+        if !self.confirmed.is_empty() {
+            let settled = self.bypass.spool.settle(&self.confirmed).await;
+            settled.map_err(|error| error.to_string())?;
+            self.confirmed.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes the next entries in hand: what an earlier process had, then what is due again, then what is new.
+    async fn take(&mut self) -> Result<(), String> {
+        let now = Instant::now();
+        let error = |error: crate::stream::StreamError| error.to_string();
+        let page = if let Some(start) = self.unclaimed {
+            let claimed = self.bypass.spool.claim(start, CLAIM).await.map_err(error)?;
+            self.unclaimed = claimed.next;
+            let mut entries = claimed.entries;
+            entries.retain(|one| !self.left.holds(one.entry.id));
+            entries
+        } else if let Some(first) = self.left.due_for_room(now) {
+            self.claim(first, CLAIM).await?
+        } else if let Some(id) = self.left.due(now) {
+            self.claim(id, 1).await?
+        } else {
+            let now = CancellationToken::new();
+            let read = self.reader.read(FLUSH_ENTRIES, Duration::ZERO, &now).await;
+            read.map_err(error)?
+        };
+        self.hand.extend(pieces(page));
+        Ok(())
+    }
+
+    /// Takes entries that were left: this one, and with it others that wait for room as it does.
+    async fn claim(&mut self, first: StreamId, count: usize) -> Result<Vec<Delivered>, String> {
+        let claimed = self.bypass.spool.claim(first, count).await;
+        let mut claimed = claimed.map_err(|error| error.to_string())?;
+        let entries = &mut claimed.entries;
+        entries.retain(|one| one.entry.id == first || self.left.waits_for_room(one.entry.id));
+        if entries.first().is_none_or(|one| one.entry.id != first) {
+            self.left.forget(first);
+        }
+        Ok(claimed.entries)
+    }
+
+    async fn judge(&mut self, piece: Piece, outcomes: Vec<Appended>) -> Result<(), String> {
+        let now = Instant::now();
+        let (mut full, mut letters) = (Piece::default(), Piece::default());
+        for ((id, entry), outcome) in piece.ids.into_iter().zip(piece.entries).zip(outcomes) {
+            match outcome {
+                Appended::Accepted(_) => {
+                    self.drained.accepted += 1;
+                    self.confirm(id);
+                }
+                Appended::Duplicate(_) => {
+                    self.drained.duplicate += 1;
+                    self.confirm(id);
+                }
+                Appended::Conflict(_) => letters.push(id, quarantine::of_entry(entry, REUSED_ID, 0)),
+                Appended::Full if entry.destination == Destination::Stream => full.push(id, entry),
+                Appended::Full => self.left.lacks_room(id, now),
+                Appended::Refused(reason) => {
+                    let times = self.left.refuse(id, now);
+                    tracing::warn!(reason, times, "a spooled entry is refused by the stream");
+                    if times >= MOST_REFUSALS && entry.destination == Destination::Stream {
+                        letters.push(id, quarantine::of_entry(entry, &reason, times));
+                    }
+                }
+            }
+        }
+        self.bury(letters).await;
+        self.settle().await?;
+        if full.ids.is_empty() {
+            return Ok(());
+        }
+        self.hand.push_front(full);
+        let cause = "the stream is at its cap";
+        self.bypass.breaker.open(cause);
+        Err(cause.to_owned())
+    }
+
+    /// Writes dead letters; those that cannot be written now are left.
+    async fn bury(&mut self, letters: Piece) {
+        if letters.ids.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let written = self.writer.append(&letters.entries).await;
+        let written = written.unwrap_or_else(|error| {
+            tracing::debug!(%error, "letters of spooled entries cannot be written now");
+            vec![Appended::Refused(error.to_string()); letters.ids.len()]
+        });
+        for ((id, letter), outcome) in letters.ids.into_iter().zip(letters.entries).zip(written) {
+            match outcome {
+                Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => {
+                    let text = |name| letter.fields.get(name).and_then(|text| std::str::from_utf8(text).ok());
+                    let (event_id, reason) = (text("event_id"), text("error"));
+                    tracing::warn!(event_id, reason, "a spooled entry went to the dead letters");
+                    if reason == Some(REUSED_ID) {
+                        self.drained.quarantined += 1;
+                    } else {
+                        self.drained.dead_lettered += 1;
+                    }
+                    self.confirm(id);
+                }
+                Appended::Full => self.left.lacks_room(id, now),
+                Appended::Refused(_) => self.left.keep(id, now),
+            }
+        }
+    }
+
+    fn confirm(&mut self, id: StreamId) {
+        self.left.forget(id);
+        self.confirmed.push(id);
+    }
+}
+
+impl Piece {
+    fn push(&mut self, id: StreamId, entry: NewEntry) {
+        self.ids.push(id);
+        self.entries.push(entry);
+    }
+}
+
+/// Cuts what was read into flushes.
+fn pieces(page: Vec<Delivered>) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut bytes = usize::MAX;
+    for (id, found) in page.into_iter().map(unwrapped) {
+        let entry = found.unwrap_or_else(|fields| {
+            let entry = NewEntry {
+                destination: Destination::DeadLetters,
+                dedupe_key: id.to_string(),
+                digest: [0; 16],
+                fields,
+            };
+            quarantine::of_entry(entry, "this release cannot read it as an entry of the spool", 0)
+        });
+        let size = entry.fields.bytes();
+        if bytes.saturating_add(size) > FLUSH_BYTES {
+            pieces.push(Piece::default());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(id, entry);
+        }
+    }
+    pieces
+}

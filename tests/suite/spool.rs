@@ -1,0 +1,126 @@
+//! The spool, over the real binary: whatever Redis does, nothing is refused, lost or doubled.
+
+
+mod refusals;
+mod survival;
+
+use std::time::Instant;
+
+use redis::FromRedisValue as _;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::eventually;
+use crate::harness::postgres::Database;
+use crate::harness::redis::{RedisOptions, RedisServer};
+use crate::harness::service::{Service, Settings, order};
+use crate::harness::site::{PATIENCE, Site, Store};
+
+/// A site whose Redis keeps what it confirmed, and a data folder.
+struct Place {
+    site: Site,
+    folder: TempDir,
+}
+
+impl Place {
+    async fn new() -> Self {
+        Self::with_redis(RedisOptions {
+            durable: true,
+            ..RedisOptions::default()
+        })
+        .await
+    }
+
+    async fn with_redis(options: RedisOptions) -> Self {
+        Self {
+            site: Site {
+                redis: RedisServer::start_with(options).await,
+                store: Store::Shared(Database::migrated().await),
+            },
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let folder = self.folder.path().to_str().unwrap();
+        self.site.settings().with("ORDERSTREAM_DATA_DIR", folder)
+    }
+}
+
+/// Delivers an order; answers status code and the word of the answer, once it answers at all.
+async fn deliver(service: &Service, id: u64) -> (u16, String) {
+    deliver_as(service, &format!("webhook-{id}"), &order(id)).await
+}
+
+async fn deliver_as(service: &Service, webhook_id: &str, body: &Value) -> (u16, String) {
+    let asked = Instant::now();
+    let text = body.to_string();
+    let answer = service.deliver("orders/create", webhook_id, text.as_bytes());
+    let answer = answer.await.unwrap();
+    assert!(asked.elapsed().as_secs() < 5, "Shopify hung up");
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap();
+    let word = body["status"].as_str().or(body["code"].as_str()).unwrap();
+    if word == "spooled" {
+        assert_eq!(body["stream_id"], Value::Null);
+    }
+    (status, word.to_owned())
+}
+
+async fn health(service: &Service) -> Value {
+    let answer = service.get(&service.url("/health")).await.unwrap();
+    answer.json().await.unwrap()
+}
+
+async fn depth_is(service: &Service, depth: u64) {
+    eventually(&format!("{depth} are spooled"), PATIENCE, async || {
+        (health(service).await["spool_depth"] == depth).then_some(())
+    })
+    .await;
+}
+
+/// Waits until new orders go to the stream again.
+async fn goes_direct(service: &Service, mut id: u64) -> u64 {
+    eventually("new orders go to the stream", PATIENCE, async || {
+        id += 1;
+        (deliver(service, id).await == (200, "accepted".to_owned())).then_some(id)
+    })
+    .await
+}
+
+/// The value of one figure of `/metrics`.
+async fn figure(service: &Service, name: &str) -> f64 {
+    let text = service.get(&service.admin_url("/metrics")).await.unwrap();
+    let text = text.text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+    let (_, value) = line
+        .unwrap_or_else(|| panic!("no {name} in:\n{text}"))
+        .split_once(' ')
+        .unwrap();
+    value.parse().unwrap()
+}
+
+async fn stream_length(redis: &RedisServer) -> u64 {
+    let reply: redis::Value = redis.command(&["XLEN", "orders_stream"]).await;
+    u64::from_redis_value(reply).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_data_folder_of_its_own_there_is_none() {
+    let site = Site::new().await;
+    let service = Service::start("serve", &site.settings()).await;
+    assert!(service.stderr().contains("there is no spool"), "{}", service.stderr());
+    assert_eq!(health(&service).await["spool_depth"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_has_one_owner() {
+    let place = Place::new().await;
+    let _service = Service::start("serve", &place.settings()).await;
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_orderstream"));
+    program.arg("run");
+    let mut second = Service::spawn(program, &place.settings());
+    assert_eq!(second.ended(PATIENCE).await.code(), Some(69));
+    let said = async || second.stderr().contains("`orderstream serve` since").then_some(());
+    eventually("it says who has the folder", PATIENCE, said).await;
+}
