@@ -6,6 +6,7 @@
 mod check;
 mod dead_letters;
 mod desk;
+mod drain;
 mod embedded;
 mod exit;
 mod greeting;
@@ -34,7 +35,7 @@ pub use self::exit::{Exit, Failure};
 use crate::config::{Config, Inputs, Purpose};
 
 /// Names that later releases fill.
-const RESERVED: [&str; 5] = ["capture", "drain", "forget", "import", "reconcile"];
+const RESERVED: [&str; 4] = ["capture", "forget", "import", "reconcile"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,6 +80,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Recompute orders, order_items and order_refunds from order_events
     Rebuild(Output),
+    /// Empty the spool of a process that is gone into Redis
+    Drain(drain::DrainArgs),
     /// The health report for a person
     Status(Output),
     /// The health of this node as an exit code, for HEALTHCHECK
@@ -165,6 +168,7 @@ fn dispatch(program: String, command: Command, inputs: Inputs) -> Result<(), Fai
             Command::Trace(args) => trace::run(args, load(Purpose::Status, inputs)?).await,
             Command::Replay(args) => replay::replay(args, inputs).await,
             Command::Rebuild(output) => replay::rebuild(output, load(Purpose::Status, inputs)?).await,
+            Command::Drain(args) => drain::run(args, load(Purpose::Status, inputs)?).await,
             Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,
         }

@@ -1,6 +1,6 @@
 //! The spool, over the real binary: whatever Redis does, nothing is refused, lost or doubled.
 
-
+mod draining;
 mod refusals;
 mod survival;
 
