@@ -22,6 +22,11 @@ pub(super) struct EmbeddedReader {
     pub(super) standing: watch::Receiver<Standing>,
 }
 
+/// What changes when there is something new to read.
+fn newest(standing: &Standing) -> (u64, i64) {
+    (standing.file, standing.last_id)
+}
+
 impl EmbeddedReader {
     /// `None` where there was nothing and waiting may help.
     async fn read_now(&self, count: usize) -> Result<Option<Vec<Delivered>>, StreamError> {
@@ -51,7 +56,7 @@ impl Reader for EmbeddedReader {
         let deadline = Instant::now() + block;
         while !cancel.is_cancelled() {
             // Before the look, so that what is appended meanwhile wakes.
-            let added = self.standing.borrow_and_update().added;
+            let seen = newest(&self.standing.borrow_and_update());
             // Awaited whatever the token says: what is handed out must have somebody to take it.
             if let Some(delivered) = self.read_now(count).await? {
                 return Ok(delivered);
@@ -63,7 +68,7 @@ impl Reader for EmbeddedReader {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = tokio::time::sleep_until(until) => {}
-                arrived = self.standing.wait_for(|standing| standing.added != added) => drop(arrived),
+                arrived = self.standing.wait_for(|standing| newest(standing) != seen) => drop(arrived),
             }
         }
         Ok(Vec::new())

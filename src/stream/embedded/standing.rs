@@ -20,9 +20,9 @@ pub struct Standing {
     pub oldest_ms: Option<u64>,
     /// Entries lost to damage since the stream was opened.
     pub lost: u64,
-    /// Entries ever appended: a change wakes readers.
-    pub(super) added: i64,
-    /// Which file it is; counts up when a damaged one was replaced.
+    /// The newest entry ever: a change wakes readers. Not a count, which a stream that was emptied may reach again.
+    pub(super) last_id: i64,
+    /// Which file it is; counts up when a damaged one was replaced, and wakes them too.
     pub(super) file: u64,
 }
 
@@ -41,7 +41,7 @@ impl Standing {
             bytes: count(figures.bytes),
             backlog: count(figures.unread) + figures.pending,
             oldest_ms: figures.oldest.map(|row| id_of(row).ms),
-            added: figures.added,
+            last_id: figures.last_id,
             ..*self
         }
     }
