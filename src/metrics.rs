@@ -160,7 +160,7 @@ pub struct Metrics {
     pub dead_letters: Counter,
     /// Pending entries taken over from other consumers.
     pub reclaimed: Counter,
-    /// Pending entries that the store had lost.
+    /// Confirmed entries that the store lost, as this process saw it: each counts for itself.
     pub entries_lost: Counter,
     /// Acked entries removed.
     pub entries_trimmed: Counter,
@@ -268,7 +268,7 @@ impl Metrics {
         );
         r.register(
             "entries_lost",
-            "Pending entries that the store had lost",
+            "Confirmed entries that the store lost, as this process saw it; of several processes take the largest",
             self.entries_lost.clone(),
         );
         r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
