@@ -19,6 +19,7 @@ mod delivered;
 mod harness;
 mod http;
 mod ingest;
+mod killed;
 mod local;
 mod openapi;
 mod operations;
