@@ -268,7 +268,7 @@ impl Metrics {
         );
         r.register(
             "entries_lost",
-            "Confirmed entries that the store lost, as this process saw it; of several processes take the largest",
+            "Confirmed entries that the store lost, as this process saw it; a sum over processes may overstate it",
             self.entries_lost.clone(),
         );
         r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
