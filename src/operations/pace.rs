@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What an action does a second, unless it is told otherwise.
+/// What an action does a second, unless it is told otherwise. A constant: a zero here would not compile.
 pub(super) const RATE: NonZeroU32 = NonZeroU32::new(500).unwrap();
 /// The fastest that may be asked for.
 const FASTEST: u32 = 10_000;
