@@ -117,7 +117,7 @@ async fn a_store_that_refuses_appends_is_not_ready() {
 #[tokio::test]
 async fn a_batch_is_answered_as_a_whole_in_time() {
     let redis = RedisServer::start().await;
-    let slow = SlowLink::to(&redis.url(), Duration::from_millis(200)).await;
+    let slow = SlowLink::late(&redis, Duration::from_millis(200));
     let mut settings = Settings::new(&redis);
     settings.redis.url = slow.url().into();
     settings.intake.batch_limit = 10_000;

@@ -3,7 +3,6 @@
 pub mod embedded;
 pub mod ground;
 pub mod ingest;
-pub mod link;
 pub mod local;
 pub mod postgres;
 pub mod python;

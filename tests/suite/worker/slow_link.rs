@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::harness::link::SlowLink;
+use crate::harness::slow_link::SlowLink;
 
 const ENTRIES: usize = 64;
 const ENTRY_BYTES: usize = 128 << 10;
@@ -35,10 +35,11 @@ async fn entries_too_large_for_one_page_come_in_smaller_ones() {
         let add = [&["XADD", "orders_stream", "*"], &fields[..]].concat();
         redis.command::<String>(&add).await;
     }
-    let link = SlowLink::to(&redis, RATE);
+    let link = SlowLink::narrow(&redis, u32::try_from(RATE).unwrap());
     let config = RedisConfig {
         response_timeout: Duration::from_millis(500),
-        ..link.by_way(redis.config())
+        url: link.url().into(),
+        ..redis.config()
     };
     let metrics = Metrics::new();
     let stream = RedisStream::new(&config, &stream_config(), metrics.clone()).unwrap();

@@ -4,6 +4,7 @@ use orderstream::stream::{Claim, DeadLetter, Step, Stream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::harness::eventually;
 use crate::harness::redis::RedisOptions;
 
 /// What the service needs of Redis, as an operator would grant it.
@@ -24,7 +25,7 @@ async fn acl_server() -> RedisServer {
 }
 
 /// Every call of the seam once.
-async fn use_everything(stream: &RedisStream) {
+async fn use_everything(server: &RedisServer, stream: &RedisStream) {
     stream.ensure_group().await.unwrap();
     stream.confirm_writable().await.unwrap();
     let outcomes = stream.writer().append(&[entry(1), entry(2)]).await.unwrap();
@@ -43,7 +44,11 @@ async fn use_everything(stream: &RedisStream) {
             reader.read(10, Duration::from_secs(300), &cancelled).await.unwrap()
         },
         async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            eventually("the reader waits", Duration::from_secs(10), async || {
+                let clients: String = server.command(&["INFO", "clients"]).await;
+                clients.contains("blocked_clients:1").then_some(())
+            })
+            .await;
             cancelled.cancel();
         }
     );
@@ -76,7 +81,7 @@ async fn an_acl_user_with_the_documented_rights_suffices() {
         ..server.config()
     };
     let stream = open(&config);
-    use_everything(&stream).await;
+    use_everything(&server, &stream).await;
     let report = stream.inspect().await.unwrap();
     assert!(
         report.product.starts_with("redis ") || report.product.starts_with("valkey "),
@@ -151,7 +156,7 @@ async fn tls_with_a_private_ca_is_verified() {
         ca_file: Some(server.ca_file()),
         ..server.config()
     };
-    use_everything(&open(&config)).await;
+    use_everything(&server, &open(&config)).await;
 
     let untrusted = RedisConfig {
         ca_file: Some(stranger.ca_file()),
