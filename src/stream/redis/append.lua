@@ -1,7 +1,8 @@
 -- Appends entries to one log: each key once per window, never past the cap, nothing evicted.
 -- KEYS: the log, then one dedupe key an entry (none with window 0).
 -- ARGV: cap, window in ms (0: no dedupe), then for each entry: digest, number of field arguments, field arguments.
--- Answers a text an entry: a<id> accepted, d<id> duplicate, c<id> conflict, f full, r<error> refused.
+-- Answers a text an entry: a<id> accepted, u<id> accepted where the key holds something that is not ours (it is left
+-- alone, and the entry will not be recognized), d<id> duplicate, c<id> conflict, f full, r<error> refused.
 local log = KEYS[1]
 local cap = tonumber(ARGV[1])
 local window = tonumber(ARGV[2])
@@ -12,17 +13,20 @@ local MOST_ARGUMENTS = 4000
 
 -- pcall throughout: what is wrong with one entry must not stop its neighbours.
 local function append(key, digest, first, last)
+  local foreign = false
   if key then
     local known = redis.pcall('GET', key)
     if type(known) == 'table' then
-      return 'r' .. known.err
-    end
-    if known then
-      local id, body = string.match(known, '^(%d+%-%d+) (%x+)$')
-      if not id then
-        return 'rERR the dedupe key holds something else'
+      foreign = string.sub(known.err, 1, 9) == 'WRONGTYPE'
+      if not foreign then
+        return 'r' .. known.err
       end
-      return (body == digest and 'd' or 'c') .. id
+    elseif known then
+      local id, body = string.match(known, '^(%d+%-%d+) (%x+)$')
+      if id then
+        return (body == digest and 'd' or 'c') .. id
+      end
+      foreign = true
     end
   end
   if length >= cap then
@@ -36,6 +40,9 @@ local function append(key, digest, first, last)
     return 'r' .. id.err
   end
   length = length + 1
+  if foreign then
+    return 'u' .. id
+  end
   -- After the XADD: a key without its entry would turn the resend into a duplicate of nothing.
   if key then
     redis.pcall('SET', key, id .. ' ' .. digest, 'PX', window)

@@ -311,11 +311,20 @@ fn place(outcomes: &mut [Appended], chunk: &Chunk, reply: RedisResult<Value>) {
 }
 
 /// One answer of `append.lua`.
+///
+/// A key of ours that holds something else costs its own event the recognition of a repeat, as with dedupe off: the
+/// warehouse's unique event id absorbs that. To refuse the event for it would lose it, and what stands there is not ours
+/// to overwrite.
 fn outcome(answer: &str) -> Option<Appended> {
     let (kind, rest) = answer.split_at_checked(1)?;
     let id = || rest.parse::<StreamId>().ok();
     match kind {
         "a" => id().map(Appended::Accepted),
+        "u" => {
+            let id = id()?;
+            tracing::warn!(%id, "the dedupe key of this entry holds something that is not ours: a repeat will be stored too");
+            Some(Appended::Accepted(id))
+        }
         "d" => id().map(Appended::Duplicate),
         "c" => id().map(Appended::Conflict),
         "f" => Some(Appended::Full),

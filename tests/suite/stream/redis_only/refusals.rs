@@ -98,22 +98,42 @@ async fn forgotten_scripts_are_loaded_again() {
 #[tokio::test]
 async fn one_bad_entry_does_not_stop_its_neighbours() {
     let server = RedisServer::start().await;
-    server
-        .command::<()>(&["LPUSH", "orders_stream:dedupe:key-2", "x"])
-        .await;
-    server
-        .command::<()>(&["SET", "orders_stream:dedupe:key-3", "of somebody else"])
-        .await;
     let stream = open(&server.config());
     let mut writer = stream.writer();
-    let outcomes = writer.append(&[entry(1), entry(2), entry(3), entry(4)]).await.unwrap();
+    let mut bad = entry(2);
+    bad.fields.0.resize(3000, ("x".into(), "x".into()));
+    let outcomes = writer.append(&[entry(1), bad.clone(), entry(3)]).await.unwrap();
     accepted(&outcomes[0]);
-    assert!(
-        matches!(&outcomes[1], Appended::Refused(text) if text.starts_with("WRONGTYPE")),
-        "{outcomes:?}"
-    );
-    assert!(matches!(&outcomes[2], Appended::Refused(_)), "{outcomes:?}");
-    accepted(&outcomes[3]);
+    accepted(&outcomes[2]);
+    let alone = writer.append(&[bad]).await.unwrap();
+    for outcome in [&outcomes[1], &alone[0]] {
+        assert!(
+            matches!(outcome, Appended::Refused(text) if text.contains("too many fields")),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_key_in_the_place_of_a_dedupe_key_costs_its_event_only_the_recognition() {
+    let server = RedisServer::start().await;
+    let (list, text) = ("orders_stream:dedupe:key-2", "orders_stream:dedupe:key-3");
+    server.command::<()>(&["LPUSH", list, "x"]).await;
+    server.command::<()>(&["SET", text, "of somebody else"]).await;
+    let stream = open(&server.config());
+    let mut writer = stream.writer();
+    let outcomes = writer.append(&[entry(1), entry(2), entry(3)]).await.unwrap();
+    let ids: Vec<_> = outcomes.iter().map(accepted).collect();
+    for n in [2, 3] {
+        let alone = writer.append(&[entry(n)]).await.unwrap();
+        assert!(accepted(&alone[0]) > ids[2], "stored once more");
+    }
+    stream.confirm_writable().await.unwrap();
+    assert_eq!(server.command::<String>(&["LINDEX", list, "0"]).await, "x");
+    assert_eq!(server.command::<String>(&["GET", text]).await, "of somebody else");
+    server.command::<()>(&["DEL", list]).await;
+    let mended = accepted(&writer.append(&[entry(2)]).await.unwrap()[0]);
+    assert_eq!(writer.append(&[entry(2)]).await.unwrap(), [Appended::Duplicate(mended)]);
 }
 
 #[tokio::test]
