@@ -146,6 +146,8 @@ pub struct Metrics {
     pub append_seconds: Histogram,
     /// Entries a flush.
     pub flush_entries: Histogram,
+    /// Flushes that the server took without proving what `ORDERSTREAM_DURABILITY` asks for.
+    pub flushes_unproven: Counter,
     /// Events that were new to the warehouse.
     pub events_loaded: Counter,
     /// Events that the warehouse had already.
@@ -192,6 +194,7 @@ impl Metrics {
             signatures: Family::default(),
             append_seconds: latency(),
             flush_entries: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            flushes_unproven: Counter::default(),
             events_loaded: Counter::default(),
             events_known: Counter::default(),
             commit_delay_seconds: latency(),
@@ -235,6 +238,11 @@ impl Metrics {
             self.append_seconds.clone(),
         );
         r.register("flush_entries", "Entries a flush", self.flush_entries.clone());
+        r.register(
+            "flushes_unproven",
+            "Flushes that the server took without proving what ORDERSTREAM_DURABILITY asks for",
+            self.flushes_unproven.clone(),
+        );
         r.register(
             "events_loaded",
             "Events that were new to the warehouse",

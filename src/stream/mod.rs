@@ -335,7 +335,8 @@ pub trait Stream: Operated + 'static {
     /// What health needs to know.
     async fn report(&self) -> Result<StreamReport, StreamError>;
 
-    /// Makes sure that a write would be taken now (a tiny write of its own, and room below the cap).
+    /// Makes sure that a write would be taken now, and could be proven as durable as is configured (a tiny write of its
+    /// own, and room below the cap).
     async fn confirm_writable(&self) -> Result<(), StreamError>;
 
     /// What the server is and how it is configured, for `check` and the warnings at start.

@@ -1,9 +1,10 @@
 //! How a confirmation is made to survive what it is configured to survive.
 //!
-//! Owns WAIT and WAITAOF: they go on a flush's connection after it, behind a write of their own, since they speak of
-//! what that connection wrote: a duplicate's first append may have come over another. Invariants: every new connection
-//! leads to a server that is able to prove what is asked for, since one may come back with other settings; what is not
-//! proven is not confirmed.
+//! Owns the question that goes with a flush: WAIT or WAITAOF on its connection after it, behind a write of their own,
+//! since they speak of what that connection wrote: a duplicate's first append may have come over another. Before Redis
+//! 7.2 it is the question for the settings: a server that syncs its file before each answer has synced a flush whose
+//! answer says so, and CONFIG SET may change that at any time. Invariants: every new connection leads to a server that is
+//! able to prove what is asked for, since one may come back with other settings; what is not proven is not confirmed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,16 +12,18 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Value, from_redis_value};
 
 use super::fault;
-use super::server::{Lease, Server};
+use super::server::{Lease, Server, breaks_connection};
 use crate::config::Durability;
 use crate::stream::StreamError;
 
 /// What a flush asks the server to prove.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// Its answer is proof enough: nothing more is asked for, or it syncs its file before each answer.
+    /// Its answer is proof enough: nothing more is asked for.
     #[default]
     Answer,
+    /// It says that it syncs its file before each answer.
+    Settings,
     /// Its file is synced up to here.
     Fsync,
     /// So many replicas have it.
@@ -28,24 +31,41 @@ pub(super) enum Proof {
 }
 
 impl Proof {
-    /// Makes sure that the server behind a new connection is able to prove what is configured; answers how.
+    /// A connection from the pool, to a server that is able to prove what is configured; answers how, too.
     ///
     /// # Errors
     /// [`StreamError::Unusable`] where its settings or its version rule that out, [`StreamError::Refused`] where it has
     /// too few replicas at the moment: nothing is appended then.
-    pub(super) async fn meet(server: &Server, lease: &mut Lease) -> Result<Self, StreamError> {
+    pub(super) async fn lease(server: &Server) -> Result<(Lease, Self), StreamError> {
+        let mut lease = server.lease().await?;
+        match Self::meet(server, &mut lease).await {
+            Ok(proof) => Ok((lease, proof)),
+            Err(error) => {
+                if breaks_connection(&error) {
+                    server.discard(lease);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn meet(server: &Server, lease: &mut Lease) -> Result<Self, StreamError> {
         match server.durability() {
             Durability::Received => Ok(Self::Answer),
             Durability::Fsynced => meet_file(server, lease).await,
             Durability::Replicated(replicas) => {
                 let info = ask::<InfoDict>(server, lease, redis::cmd("INFO").arg("replication")).await?;
                 let connected = info.and_then(|info| info.get::<u32>("connected_slaves"));
-                if connected.is_some_and(|connected| connected < replicas) {
-                    let found = connected.unwrap_or_default();
-                    let detail = format!("{found} replicas are connected, ORDERSTREAM_DURABILITY asks for {replicas}");
-                    return Err(fault::server_error(&server.address(), "NOREPLICAS", &detail));
+                match connected.filter(|connected| *connected < replicas) {
+                    None => Ok(Self::Replicas(replicas)),
+                    Some(connected) => Err(StreamError::Refused {
+                        code: "NOREPLICAS".to_owned(),
+                        message: format!(
+                            "{} has {connected} replicas connected, and ORDERSTREAM_DURABILITY asks for {replicas}",
+                            server.address()
+                        ),
+                    }),
                 }
-                Ok(Self::Replicas(replicas))
             }
         }
     }
@@ -53,7 +73,7 @@ impl Proof {
     /// Adds the question to a flush.
     pub(super) fn ask(self, pipeline: &mut Pipeline, probe: &str, patience: Duration) {
         let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1);
-        if self != Self::Answer {
+        if matches!(self, Self::Fsync | Self::Replicas(_)) {
             pipeline
                 .cmd("SET")
                 .arg(probe)
@@ -63,6 +83,9 @@ impl Proof {
         }
         match self {
             Self::Answer => {}
+            Self::Settings => {
+                pipeline.add_command(file_settings());
+            }
             Self::Fsync => {
                 pipeline.cmd("WAITAOF").arg(1).arg(0).arg(patience);
             }
@@ -77,8 +100,22 @@ impl Proof {
     /// # Errors
     /// [`StreamError::Unconfirmed`].
     pub(super) fn verify(self, server: &Server, replies: &mut Vec<RedisResult<Value>>) -> Result<(), StreamError> {
+        let unproven = |why: &str| {
+            server.count_unproven();
+            Err(StreamError::Unconfirmed(format!(
+                "{} {why} (ORDERSTREAM_DURABILITY)",
+                server.address()
+            )))
+        };
         let (asked, what) = match self {
             Self::Answer => return Ok(()),
+            Self::Settings => {
+                let told = replies.pop().and_then(|reply| from_redis_value(reply.ok()?).ok());
+                return match told {
+                    Some(settings) if syncs_each_answer(&settings) => Ok(()),
+                    _ => unproven("no longer syncs its append-only file before each answer"),
+                };
+            }
             Self::Fsync => (1, "syncs of its append-only file"),
             Self::Replicas(replicas) => (replicas, "replicas"),
         };
@@ -93,11 +130,22 @@ impl Proof {
         if proven >= asked {
             return Ok(());
         }
-        Err(StreamError::Unconfirmed(format!(
-            "{} confirmed {proven} of {asked} {what} in time (ORDERSTREAM_DURABILITY)",
-            server.address()
-        )))
+        unproven(&format!("confirmed {proven} of {asked} {what} in time"))
     }
+}
+
+/// As CONFIG GET answers.
+type FileSettings = HashMap<String, String>;
+
+fn file_settings() -> Cmd {
+    let mut question = redis::cmd("CONFIG");
+    question.arg("GET").arg("appendonly").arg("appendfsync");
+    question
+}
+
+fn syncs_each_answer(settings: &FileSettings) -> bool {
+    let is = |name, value| settings.get(name).is_some_and(|found| found == value);
+    is("appendonly", "yes") && is("appendfsync", "always")
 }
 
 async fn meet_file(server: &Server, lease: &mut Lease) -> Result<Proof, StreamError> {
@@ -107,10 +155,8 @@ async fn meet_file(server: &Server, lease: &mut Lease) -> Result<Proof, StreamEr
             server.address()
         )))
     };
-    let mut config = redis::cmd("CONFIG");
-    config.arg("GET").arg("appendonly").arg("appendfsync");
-    let config: HashMap<String, String> = ask(server, lease, &config).await?.unwrap_or_default();
-    let setting = |name: &str| config.get(name).map(String::as_str);
+    let settings: FileSettings = ask(server, lease, &file_settings()).await?.unwrap_or_default();
+    let setting = |name: &str| settings.get(name).map(String::as_str);
     if setting("appendonly") == Some("no") {
         return unusable("keeps no append-only file: set appendonly to yes");
     }
@@ -125,10 +171,12 @@ async fn meet_file(server: &Server, lease: &mut Lease) -> Result<Proof, StreamEr
     };
     let says = |text: &str| error.detail().is_some_and(|detail| detail.contains(text));
     if says("unknown command") {
-        return match (setting("appendonly"), setting("appendfsync")) {
-            (Some("yes"), Some("always")) => Ok(Proof::Answer),
-            (Some(_), Some(_)) => unusable("is too old for WAITAOF (Redis 7.2): set appendfsync to always"),
-            _ => unusable("neither knows WAITAOF (Redis 7.2) nor tells its settings: allow CONFIG GET"),
+        return if syncs_each_answer(&settings) {
+            Ok(Proof::Settings)
+        } else if settings.is_empty() {
+            unusable("neither knows WAITAOF (Redis 7.2) nor tells its settings: allow CONFIG GET")
+        } else {
+            unusable("is too old for WAITAOF (Redis 7.2): set appendfsync to always")
         };
     }
     if says("appendonly is disabled") {

@@ -35,8 +35,7 @@ pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError
     let config: Option<HashMap<String, String>> = unless_denied(server, &config).await?;
     let product = product(server, info.as_ref())?;
     let settings = settings(info.as_ref(), &config.unwrap_or_default());
-    let mut lease = server.lease().await?;
-    Proof::meet(server, &mut lease).await?;
+    Proof::lease(server).await?;
     Ok(ServerReport {
         product,
         address: server.address(),

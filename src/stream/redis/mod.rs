@@ -29,6 +29,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
 
+use self::durability::Proof;
 use self::reader::RedisReader;
 use self::server::Server;
 use self::witness::Witness;
@@ -373,8 +374,11 @@ impl Stream for RedisStream {
         pipeline.cmd("XLEN").arg(&self.keys.stream);
         pipeline.cmd("XADD").arg(&self.keys.stream).arg(NO_ID).arg("").arg("");
         pipeline.ignore_errors();
+        // Whether it is able to prove what is stored; the proof itself may take a second, and the answer here is prompt.
+        let (mut lease, _) = Proof::lease(&self.server).await?;
+        let answer = pipeline.query_async(&mut lease.connection).await;
         let (written, length, added): (RedisResult<()>, RedisResult<u64>, RedisResult<()>) =
-            self.server.query_all(&pipeline).await?;
+            self.server.settle(lease, answer)?;
         let error = |error: RedisError| self.server.stream_error(&error);
         written.map_err(error)?;
         let length = length.map_err(error)?;

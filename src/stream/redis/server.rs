@@ -146,7 +146,8 @@ impl Server {
         self.settle(lease, answer)
     }
 
-    fn settle<T>(&self, lease: Lease, answer: Result<T, RedisError>) -> Result<T, StreamError> {
+    /// The answer, or what its error means; then the connection may be of no use any more.
+    pub(super) fn settle<T>(&self, lease: Lease, answer: Result<T, RedisError>) -> Result<T, StreamError> {
         answer.map_err(|error| {
             let error = self.stream_error(&error);
             if breaks_connection(&error) {
@@ -169,6 +170,11 @@ impl Server {
             service: Service::Stream,
         };
         self.metrics.reconnects.get_or_create(&labels).inc();
+    }
+
+    /// Counts a flush whose durability was not proven.
+    pub(super) fn count_unproven(&self) {
+        self.metrics.flushes_unproven.inc();
     }
 
     /// What an error of a command means.

@@ -61,16 +61,8 @@ impl RedisWriter {
         match self.held.take() {
             Some(lease) if self.server.is_current(&lease) => Ok(lease),
             _ => {
-                let mut lease = self.server.lease().await?;
-                match Proof::meet(&self.server, &mut lease).await {
-                    Ok(proof) => self.proof = proof,
-                    Err(error) => {
-                        if super::server::breaks_connection(&error) {
-                            self.server.discard(lease);
-                        }
-                        return Err(error);
-                    }
-                }
+                let (lease, proof) = Proof::lease(&self.server).await?;
+                self.proof = proof;
                 Ok(lease)
             }
         }

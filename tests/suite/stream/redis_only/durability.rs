@@ -62,6 +62,38 @@ async fn fsynced_is_proven_by_a_file_that_is_synced() {
 }
 
 #[tokio::test]
+async fn settings_that_change_while_a_connection_is_held_are_noticed() {
+    let server = durable(false).await;
+    let metrics = Metrics::new();
+    let config = RedisConfig {
+        durability: Durability::Fsynced,
+        ..server.config()
+    };
+    let stream = RedisStream::new(&config, &stream_config(), metrics.clone()).unwrap();
+    let mut writer = stream.writer();
+    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    stream.confirm_writable().await.unwrap();
+    server.command::<()>(&["CONFIG", "SET", "appendfsync", "no"]).await;
+    let error = writer.append(&[entry(2)]).await.unwrap_err();
+    // Where WAITAOF is known, its proof may still come in time; then nothing is wrong.
+    if !knows_waitaof(&server).await {
+        assert!(matches!(error, StreamError::Unconfirmed(_)), "{error:?}");
+        assert!(
+            metrics
+                .encode()
+                .unwrap()
+                .contains("orderstream_flushes_unproven_total 1")
+        );
+        unusable(&writer.append(&[entry(2)]).await.unwrap_err(), "set appendfsync to");
+    }
+    unusable(&stream.confirm_writable().await.unwrap_err(), "set appendfsync to");
+    server.command::<()>(&["CONFIG", "SET", "appendfsync", "always"]).await;
+    let again = writer.append(&[entry(2)]).await.unwrap();
+    assert!(matches!(again[..], [Appended::Duplicate(_)]), "{again:?}");
+    stream.confirm_writable().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_comes_back_without_its_file_is_refused() {
     let server = durable(false).await;
     let stream = asking(&server, Durability::Fsynced);
@@ -88,13 +120,18 @@ async fn replicated_waits_for_the_replicas() {
         response_timeout: Duration::from_secs(2),
         ..primary.config()
     };
-    let stream = open(&config);
+    let metrics = Metrics::new();
+    let stream = RedisStream::new(&config, &stream_config(), metrics.clone()).unwrap();
     let mut writer = stream.writer();
-    let error = writer.append(&[entry(1)]).await.unwrap_err();
-    assert!(
-        error.is_refused() && error.to_string().contains("0 replicas"),
-        "{error:?}"
-    );
+    for error in [
+        writer.append(&[entry(1)]).await.unwrap_err(),
+        stream.confirm_writable().await.unwrap_err(),
+    ] {
+        assert!(
+            error.is_refused() && error.to_string().contains("has 0 replicas connected"),
+            "{error:?}"
+        );
+    }
     assert_eq!(primary.command::<u64>(&["XLEN", "orders_stream"]).await, 0);
 
     replica.follow(&primary).await;
@@ -117,6 +154,14 @@ async fn replicated_waits_for_the_replicas() {
     assert!(
         matches!(again, StreamError::Unconfirmed(_)),
         "nor is a duplicate confirmed: {again:?}"
+    );
+    assert!(
+        metrics
+            .encode()
+            .unwrap()
+            .contains("orderstream_flushes_unproven_total 2"),
+        "{}",
+        metrics.encode().unwrap()
     );
     replica.resume();
     let outcomes = eventually("the replica is in step", PATIENCE, async || {
@@ -171,4 +216,33 @@ async fn a_server_that_cannot_is_refused_at_start_and_by_check() {
             );
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_replicas_are_waited_for_and_check_and_health_say_so() {
+    let (primary, replica) = (durable(true).await, durable(true).await);
+    let settings = Settings::new(&primary.url(), "postgres://nobody@127.0.0.1:1/none");
+    let settings = settings.with("ORDERSTREAM_DURABILITY", "replicated:1");
+    let check = settings.command(&["check", "serve"]).output().unwrap();
+    let said = String::from_utf8(check.stdout).unwrap();
+    assert_eq!(check.status.code(), Some(69), "{said}");
+    let why = "has 0 replicas connected, and ORDERSTREAM_DURABILITY asks for 1";
+    assert!(said.contains(why), "{said}");
+
+    let service = Service::start("serve", &settings).await;
+    eventually("health says why nothing is confirmed", PATIENCE, async || {
+        let answer = service.get(&service.url("/health")).await.unwrap();
+        let refused = answer.status() == 503;
+        (refused && answer.text().await.unwrap().contains(why)).then_some(())
+    })
+    .await;
+    assert_eq!(service.deliver_order(1).await, Some(503));
+    replica.follow(&primary).await;
+    eventually("orders are taken", PATIENCE, async || {
+        (service.deliver_order(1).await == Some(200)).then_some(())
+    })
+    .await;
+    let check = settings.command(&["check", "serve"]).output().unwrap();
+    let said = String::from_utf8(check.stdout).unwrap();
+    assert!(said.contains("takes writes"), "{said}");
 }
