@@ -136,7 +136,7 @@ impl Folder {
     /// It cannot be made or opened.
     pub fn file(&self, name: &str) -> Result<PathBuf, FolderError> {
         let path = self.path.join(name);
-        private().create(true).open(&path).map_err(at(&path))?;
+        open_file(&path).map_err(at(&path))?;
         Ok(path)
     }
 
@@ -187,6 +187,14 @@ pub async fn owner(path: &Path) -> Result<Option<Owner>, FolderError> {
 /// What the system says.
 pub fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Opens a file, to read and write; makes it where there is none, its user's alone. What SQLite puts beside it is so then.
+///
+/// # Errors
+/// What the system says.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    private().create(true).open(path)
 }
 
 fn private() -> OpenOptions {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::Fault;
-use super::tally;
+use super::recovery;
+use crate::folder;
 
 /// What `user_version` says. A release that changes a table adds a step to [`connect`] and counts this up.
 const VERSION: i64 = 1;
@@ -70,8 +71,8 @@ PRAGMA cell_size_check = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEM
 /// SQLite puts beside it is then.
 pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
     // Only then: to close a file that SQLite has open would end its locks.
-    if !path.exists() {
-        tally::private(path)?;
+    if !recovery::exists(path)? {
+        folder::open_file(path).map_err(recovery::io(path))?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;

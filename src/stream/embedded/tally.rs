@@ -5,9 +5,9 @@
 //! before a commit is answered but not forced to the disk: it outlives the process, and where the machine dies it may be
 //! older than the file, which is then noticed and it is not believed.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::fault::Fault;
 use super::standing::{Figures, count};
+use crate::folder;
 
 /// The lock of a process that was killed, or of a stream that was just dropped, is let go within moments.
 const TRIES: u32 = 50;
@@ -127,7 +128,8 @@ impl TallyFiles {
     /// Opens them beside the file, and answers the newest tally with them. Waits a second for the lock.
     pub(super) fn open(path: &Path) -> Result<(Self, Option<Tally>), Fault> {
         let [a, b] = ["-tally-a", "-tally-b"].map(|suffix| beside(path, suffix));
-        let (mut a, mut b) = (private(&a)?, private(&b)?);
+        let open = |path: &Path| folder::open_file(path).map_err(fault(path));
+        let (mut a, mut b) = (open(&a)?, open(&b)?);
         lock(&a, path)?;
         let tallies = [read(&mut a, path)?, read(&mut b, path)?];
         let newest = tallies.into_iter().flatten().max_by_key(|tally| tally.commit);
@@ -158,13 +160,6 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-/// Opens a file, which nobody but its user may read; makes it where there is none.
-pub(super) fn private(path: &Path) -> Result<File, Fault> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.open(path).map_err(fault(path))
 }
 
 fn read(file: &mut File, path: &Path) -> Result<Option<Tally>, Fault> {

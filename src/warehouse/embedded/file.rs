@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Mutex;
 
 use super::error::{Failure, damaged};
+use crate::folder;
 
 /// Longest wait for another program's write lock; after it the entries stay pending, and the load is tried again.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -75,6 +76,10 @@ struct Open {
 
 impl Open {
     fn new(path: &Path) -> Result<Self, Failure> {
+        // What is wrong with it, SQLite finds too. Only where there is none: closing one that it has open ends its locks.
+        if !path.exists() {
+            let _ = folder::open_file(path);
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_LIMIT)?;

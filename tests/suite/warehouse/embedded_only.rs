@@ -1,6 +1,7 @@
 //! What concerns the file alone: whoever else opens it, and whatever happens to it.
 
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use orderstream::class::Class;
@@ -185,6 +186,8 @@ async fn a_file_that_was_removed_or_replaced_is_left() {
     }
     assert_eq!(warehouse.load(&records(&orders(5..7, 0))).await.unwrap().inserted, 2);
     assert_eq!(count(&file.connection()), "2", "it is in the file that is there");
+    let mode = |name| std::fs::metadata(file.path().with_file_name(name)).unwrap().mode() & 0o777;
+    assert_eq!((mode("warehouse.db"), mode("warehouse.db-wal")), (0o600, 0o600));
 }
 
 #[tokio::test]
