@@ -123,6 +123,7 @@ macro_rules! conformance {
                 what_is_gone_is_told_once_and_stays_in_hand
                 attempts_stay_on_record_until_the_ack
                 a_dead_letter_is_written_and_acked_in_one_step
+                records_outlive_their_group_and_letters_wait_for_it
                 silent_consumers_go_unless_they_hold_entries
                 a_stream_without_groups_is_never_trimmed
                 nothing_goes_as_long_as_our_group_is_missing

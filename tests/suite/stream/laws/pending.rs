@@ -269,6 +269,35 @@ pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
     assert_eq!(stream.report().await.unwrap().dead_letters, 1);
 }
 
+pub async fn records_outlive_their_group_and_letters_wait_for_it(store: &dyn Store) {
+    let config = stream_config();
+    let stream = store.open(&config);
+    stream.ensure_group().await.unwrap();
+    let appended = append(&*stream, 0..3).await;
+    let delivered = read(&*stream, "a", 3).await;
+    let letter = |n: usize| DeadLetter {
+        entry: delivered[n].entry.clone(),
+        error: "no such currency".to_owned(),
+        attempts: 3,
+        consumer: "a".to_owned(),
+    };
+    store.lose(&config, appended[2]).await;
+    store.drop_group(&config).await;
+    let recorded = stream.record(appended[0], Step::Failed(2)).await.unwrap();
+    assert_eq!(recorded.failed, 2);
+    // What is in the stream is handed out again by the group that is going to be made.
+    assert!(stream.dead_letter(&letter(0)).await.unwrap());
+    assert!(stream.dead_letter(&letter(2)).await.unwrap());
+    assert!(stream.ensure_group().await.unwrap(), "neither of them makes it");
+    assert_eq!(stream.report().await.unwrap().dead_letters, 1, "of what is gone");
+    assert_eq!(ids(&read(&*stream, "b", 9).await), appended[..2]);
+    let claimed = stream.claim("b", Claim::Own(&[]), START, 9).await.unwrap();
+    assert_eq!(claimed.entries[0].attempts.failed, 2);
+    assert!(stream.dead_letter(&letter(0)).await.unwrap());
+    let report = stream.report().await.unwrap();
+    assert_eq!((report.dead_letters, report.groups[0].pending), (2, 1));
+}
+
 pub async fn silent_consumers_go_unless_they_hold_entries(store: &dyn Store) {
     let stream = store.open(&stream_config());
     stream.ensure_group().await.unwrap();
