@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::calls::{Calls, Session};
 use super::clock::millis;
 use super::encoding::{Packed, id_of, row_at};
+use super::group::signed;
 use crate::stream::{Appended, Destination, NewEntry, StreamError, Writer};
 
 /// What a row costs beside its fields: its id, its checksum, and its key where that is remembered.
@@ -24,11 +25,12 @@ const LOGS: &str = "SELECT last_id, added, length, bytes FROM logs ORDER BY log"
 const UPDATE_LOG: &str = "UPDATE logs SET last_id = ?2, added = ?3, length = ?4, bytes = ?5 WHERE log = ?1";
 const ENTRY: &str = "INSERT INTO entries (id, checksum, fields) VALUES (?1, ?2, ?3)";
 const LETTER: &str = "INSERT INTO dead_letters (id, checksum, fields) VALUES (?1, ?2, ?3)";
-const REMEMBER: &str = "INSERT INTO dedupe (id, key, digest) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING";
-const KNOWN: &str = "SELECT id, digest FROM dedupe WHERE key = ?1";
+const REMEMBER: &str =
+    "INSERT INTO dedupe (id, key, digest, remembered_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO NOTHING";
+const KNOWN: &str = "SELECT id, digest, remembered_at FROM dedupe WHERE key = ?1";
 const FORGET: &str = "DELETE FROM dedupe WHERE id = ?1";
 const FORGET_EXPIRED: &str =
-    "DELETE FROM dedupe WHERE id IN (SELECT id FROM dedupe WHERE id < ?1 ORDER BY id LIMIT ?2)";
+    "DELETE FROM dedupe WHERE id IN (SELECT id FROM dedupe ORDER BY id LIMIT ?2) AND remembered_at < ?1";
 
 /// What an append must not exceed, and how long keys are remembered.
 #[derive(Debug, Clone, Copy)]
@@ -84,36 +86,36 @@ impl Writer for EmbeddedWriter {
 }
 
 fn append(session: &Session<'_>, rows: &[Row], limits: Limits) -> rusqlite::Result<Vec<Appended>> {
-    let horizon = limits
-        .dedupe_window
-        .map(|window| row_at(session.wall.saturating_sub(millis(window))));
     let mut logs = Logs::open(session, limits)?;
-    let mut keys = Keys::prepare(session.connection)?;
+    let mut keys = limits
+        .dedupe_window
+        .map(|window| Keys::prepare(session, window))
+        .transpose()?;
     let mut outcomes = Vec::with_capacity(rows.len());
     for row in rows {
-        outcomes.push(match horizon {
-            Some(horizon) => append_once(&mut logs, &mut keys, row, horizon)?,
+        outcomes.push(match &mut keys {
+            Some(keys) => append_once(&mut logs, keys, row)?,
             None => logs.append(row.log, &row.packed)?,
         });
     }
     logs.close()?;
-    if let Some(horizon) = horizon {
+    if let Some(keys) = keys {
         let most = i64::try_from(2 * rows.len() + FORGOTTEN).unwrap_or(i64::MAX);
-        session.execute(FORGET_EXPIRED, [horizon, most])?;
+        session.execute(FORGET_EXPIRED, [keys.horizon, most])?;
     }
     Ok(outcomes)
 }
 
-/// Appends an entry whose key is not known; `horizon` is the oldest row that still counts.
-fn append_once(logs: &mut Logs<'_>, keys: &mut Keys<'_>, row: &Row, horizon: i64) -> rusqlite::Result<Appended> {
+/// Appends an entry whose key is not known.
+fn append_once(logs: &mut Logs<'_>, keys: &mut Keys<'_>, row: &Row) -> rusqlite::Result<Appended> {
     if let Some(outcome) = logs.refusal(row.log, &row.packed) {
-        return Ok(keys.known(row, horizon)?.unwrap_or(outcome));
+        return Ok(keys.known(row)?.unwrap_or(outcome));
     }
     let id = logs.next_id();
     if keys.remember(id, row)? {
         return logs.append(row.log, &row.packed);
     }
-    if let Some(known) = keys.known(row, horizon)? {
+    if let Some(known) = keys.known(row)? {
         return Ok(known);
     }
     keys.forget(row)?;
@@ -121,15 +123,23 @@ fn append_once(logs: &mut Logs<'_>, keys: &mut Keys<'_>, row: &Row, horizon: i64
     logs.append(row.log, &row.packed)
 }
 
+/// The keys that are remembered. Their age is told by the steady clock, so that none lasts for ever after the wall clock
+/// was ahead.
 struct Keys<'a> {
+    now: i64,
+    /// The oldest reading that still counts.
+    horizon: i64,
     remember: CachedStatement<'a>,
     known: CachedStatement<'a>,
     forget: CachedStatement<'a>,
 }
 
 impl<'a> Keys<'a> {
-    fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
+    fn prepare(session: &Session<'a>, window: Duration) -> rusqlite::Result<Self> {
+        let connection = session.connection;
         Ok(Self {
+            now: signed(session.now),
+            horizon: signed(session.now.saturating_sub(millis(window))),
             remember: connection.prepare_cached(REMEMBER)?,
             known: connection.prepare_cached(KNOWN)?,
             forget: connection.prepare_cached(FORGET)?,
@@ -138,18 +148,18 @@ impl<'a> Keys<'a> {
 
     /// False where the key is there already.
     fn remember(&mut self, id: i64, row: &Row) -> rusqlite::Result<bool> {
-        Ok(self.remember.execute(params![id, row.key, row.digest])? == 1)
+        Ok(self.remember.execute(params![id, row.key, row.digest, self.now])? == 1)
     }
 
-    fn find(&mut self, row: &Row) -> rusqlite::Result<Option<(i64, [u8; 16])>> {
+    fn find(&mut self, row: &Row) -> rusqlite::Result<Option<(i64, [u8; 16], i64)>> {
         self.known
-            .query_row([&row.key], |found| Ok((found.get(0)?, found.get(1)?)))
+            .query_row([&row.key], |found| Ok((found.get(0)?, found.get(1)?, found.get(2)?)))
             .optional()
     }
 
-    fn known(&mut self, row: &Row, horizon: i64) -> rusqlite::Result<Option<Appended>> {
-        let found = self.find(row)?.filter(|(id, _)| *id >= horizon);
-        Ok(found.map(|(id, digest)| {
+    fn known(&mut self, row: &Row) -> rusqlite::Result<Option<Appended>> {
+        let found = self.find(row)?.filter(|(.., at)| *at >= self.horizon);
+        Ok(found.map(|(id, digest, _)| {
             if digest == row.digest {
                 Appended::Duplicate(id_of(id))
             } else {
@@ -159,7 +169,7 @@ impl<'a> Keys<'a> {
     }
 
     fn forget(&mut self, row: &Row) -> rusqlite::Result<()> {
-        if let Some((id, _)) = self.find(row)? {
+        if let Some((id, ..)) = self.find(row)? {
             self.forget.execute([id])?;
         }
         Ok(())

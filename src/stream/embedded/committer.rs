@@ -95,7 +95,10 @@ pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Starte
 /// The latest time on record, as the clock reads it.
 fn latest_reading(connection: &Connection) -> rusqlite::Result<u64> {
     const LATEST: &str = "
-    SELECT MAX(IFNULL((SELECT MAX(delivered_at) FROM pending), 0), IFNULL((SELECT MAX(seen) FROM consumers), 0))";
+    SELECT MAX(
+        IFNULL((SELECT MAX(delivered_at) FROM pending), 0), IFNULL((SELECT MAX(seen) FROM consumers), 0),
+        IFNULL((SELECT remembered_at FROM dedupe ORDER BY id DESC LIMIT 1), 0)
+    )";
     let latest: i64 = connection.query_row(LATEST, [], |row| row.get(0))?;
     Ok(u64::try_from(latest).unwrap_or_default())
 }

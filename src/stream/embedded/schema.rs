@@ -23,9 +23,10 @@ const BUSY: Duration = Duration::from_secs(2);
 /// `logs` has the figures of the two logs (0 is the stream, 1 the dead letters): the newest id, entries ever appended,
 /// entries and bytes that are there. `commits` counts transactions, so that a file that lost some is recognized.
 /// `read` of a group counts what it was handed out or can never get: its lag is `added - read`.
-/// `dedupe` has a row for each entry whose key is remembered, longer or shorter than the entry itself.
+/// `dedupe` has a row for each entry whose key is remembered, longer or shorter than the entry itself. Its age is told
+/// by `remembered_at`: the id is of a wall clock, which may have been ahead.
 /// `audit` has what operators did, bounded.
-/// `delivered_at` and `seen` are readings of `clock.rs`, milliseconds.
+/// `delivered_at`, `seen` and `remembered_at` are readings of `clock.rs`, milliseconds.
 const TABLES: &str = "
 CREATE TABLE logs (
     log INTEGER PRIMARY KEY, last_id INTEGER NOT NULL, added INTEGER NOT NULL,
@@ -36,7 +37,9 @@ CREATE TABLE commits (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NO
 INSERT INTO commits VALUES (1, 0, 0);
 CREATE TABLE entries (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT;
 CREATE TABLE dead_letters (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT;
-CREATE TABLE dedupe (id INTEGER PRIMARY KEY, key BLOB NOT NULL, digest BLOB NOT NULL) STRICT;
+CREATE TABLE dedupe (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL, digest BLOB NOT NULL, remembered_at INTEGER NOT NULL
+) STRICT;
 CREATE UNIQUE INDEX dedupe_key ON dedupe (key);
 CREATE TABLE consumer_groups (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last_delivered INTEGER NOT NULL, read INTEGER NOT NULL,

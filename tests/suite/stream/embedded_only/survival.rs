@@ -148,6 +148,41 @@ async fn ids_rise_though_the_clock_goes_back() {
 }
 
 #[tokio::test]
+async fn a_key_is_forgotten_in_time_though_the_clock_was_ahead() {
+    let file = EmbeddedFile::new();
+    let config = StreamConfig {
+        dedupe_window: Some(Duration::from_millis(300)),
+        ..stream_config()
+    };
+    let stream = try_open(&file.path(), &config).unwrap();
+    let first = append(&stream, 0..1, 10).await[0];
+    let tomorrow = crate::harness::embedded::row(first) + (86_400_000 << 20);
+    file.tamper(&format!("UPDATE logs SET last_id = {tomorrow}"));
+    let ahead = append(&stream, 1..9, 10).await;
+    eventually("its key is forgotten", Duration::from_secs(20), async || {
+        let outcomes = stream.writer().append(&[entry(1, 10)]).await.unwrap();
+        match outcomes[0] {
+            Appended::Accepted(_) => Some(()),
+            ref other => {
+                assert_eq!(*other, Appended::Duplicate(ahead[0]));
+                None
+            }
+        }
+    })
+    .await;
+    append(&stream, 9..10, 10).await;
+    let other = rusqlite::Connection::open(file.path()).unwrap();
+    let keys: i64 = other
+        .query_row(
+            "SELECT COUNT(*) FROM dedupe WHERE id < (SELECT MAX(id) FROM dedupe) - 1",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(keys, 0, "they are removed too");
+}
+
+#[tokio::test]
 async fn a_file_has_one_owner_and_many_onlookers() {
     let file = EmbeddedFile::new();
     let stream = open(&file.path());
