@@ -14,6 +14,7 @@ use super::calls::{Calls, Job, Session};
 use super::clock::{self, Clock};
 use super::fault::{self, Fault};
 use super::recovery;
+use super::space::{self, Space};
 use super::standing::{Figures, Standing};
 use super::tally::{Tally, TallyFiles};
 use crate::metrics::Metrics;
@@ -25,9 +26,11 @@ const QUEUE: usize = 1024;
 const MOST_CALLS: usize = 256;
 /// Bytes of one transaction.
 const MOST_BYTES: usize = 16 << 20;
-/// Free pages are given back to the system in steps of so many, once they are more than that and more than are in use.
-const PAGES_GIVEN_BACK: i64 = 1024;
-const GIVE_BACK: &str = "PRAGMA incremental_vacuum(1024)";
+
+/// How long a file is left alone that could not be used, at first and at most: to replace it is much work, and what
+/// stands in the way of that mostly stays for a while.
+const SHORTEST_REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(15);
 
 /// The thread's own.
 struct Committer {
@@ -41,6 +44,7 @@ struct Committer {
     clock: Clock,
     tally: Option<Tally>,
     tallies: TallyFiles,
+    space: Space,
     standing: watch::Sender<Standing>,
     metrics: Metrics,
 }
@@ -67,10 +71,13 @@ pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Starte
         path: path.to_owned(),
         group: group.to_owned(),
         connection: None,
+        rest: None,
         is_damaged: false,
         clock: Clock::after(0),
-        tally,
+        // Another group's says nothing of what ours is owed.
+        tally: tally.filter(|tally| tally.is_of(group)),
         tallies,
+        space: Space::new(path),
         standing,
         metrics,
     };
@@ -144,8 +151,11 @@ impl Committer {
         if ran.is_err() && !connection.is_autocommit() {
             connection.execute_batch("ROLLBACK")?;
         }
-        self.connection = Some(connection);
-        if let Some(change) = ran? {
+        let connection = self.connection.insert(connection);
+        let change = ran?;
+        self.space.bound_log(connection);
+        self.rest = None;
+        if let Some(change) = change {
             self.tallies.write(&change.tally);
             self.tally = Some(change.tally);
             self.count_damaged(&change.damaged);
@@ -239,15 +249,9 @@ impl Committer {
         if fault.is_damage() {
             self.is_damaged = true;
             self.connection = None;
-            match self.open() {
-                Ok(connection) => self.connection = Some(connection),
-                Err(error) => {
-                    tracing::error!(%error, file = %self.path.display(), "the damaged file cannot be replaced")
-                }
-            }
+            self.connection = self.reopen(&fault.to_string()).ok();
         } else if let Some(connection) = &self.connection {
-            // On a full disk the log can be used from its start again, once it is folded into the file.
-            let folded = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            let folded = space::fold(connection);
             tracing::debug!(%fault, ?folded, "a transaction failed");
         }
     }
@@ -256,22 +260,8 @@ impl Committer {
     fn give_back(&mut self) {
         let Some(connection) = &self.connection else { return };
         // Not needed to go on; what is really wrong shows in the next call.
-        if let Err(error) = give_back(connection) {
+        if let Err(error) = space::give_back(connection) {
             tracing::debug!(%error, "free pages cannot be given back");
         }
     }
-}
-
-fn give_back(connection: &Connection) -> rusqlite::Result<()> {
-    let pages = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (free, all) = (pages("freelist_count")?, pages("page_count")?);
-    if free > PAGES_GIVEN_BACK && 2 * free > all {
-        let mut step = connection.prepare_cached(GIVE_BACK)?;
-        let mut pages = step.query([])?;
-        while pages.next()?.is_some() {}
-        drop(pages);
-        // The file shrinks when its log is folded into it.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    }
-    Ok(())
 }

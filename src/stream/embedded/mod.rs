@@ -24,6 +24,7 @@ mod recovery;
 mod report;
 mod salvage;
 mod schema;
+mod space;
 mod standing;
 mod tally;
 mod trim;

@@ -18,7 +18,10 @@ const VERSION: i64 = 1;
 const APPLICATION: i64 = 0x6F72_6472;
 
 /// How long a foreign process that writes to the file may hold us up.
-const BUSY: Duration = Duration::from_secs(2);
+pub(super) const BUSY: Duration = Duration::from_secs(2);
+
+/// Bytes of the write-ahead log, which stays well below that unless readers overlap without a gap.
+pub(super) const LOG_LIMIT: u64 = 64 << 20;
 
 /// `logs` has the figures of the two logs (0 is the stream, 1 the dead letters): the newest id, entries ever appended,
 /// entries and bytes that are there. `commits` counts transactions, so that a file that lost some is recognized.
@@ -62,7 +65,7 @@ CREATE TABLE audit (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BL
 /// Settings that a new file keeps; of no effect on one that has tables.
 const NEW_FILE: &str = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;";
 
-/// Settings of a writing connection. `journal_size_limit` gives back what an unusually long log took;
+/// Settings of a writing connection. `journal_size_limit` ([`LOG_LIMIT`]) gives back what an unusually long log took;
 /// `fullfsync` is what macOS needs to reach the disk.
 const WRITING: &str = "
 PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;

@@ -92,6 +92,69 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
 }
 
 #[tokio::test]
+async fn the_log_is_bounded_though_readers_overlap() {
+    let file = EmbeddedFile::new();
+    let stream = open(&file.path());
+    append(&stream, 0..1, 100).await;
+    let path = file.path();
+    let never = CancellationToken::new();
+    let done = never.clone();
+    // At every moment one of them has a snapshot that was made while the other had one.
+    let readers = std::thread::spawn(move || {
+        let mut pair = [(); 2].map(|()| rusqlite::Connection::open(&path).unwrap());
+        let mut has_begun = false;
+        while !done.is_cancelled() {
+            pair[0].execute_batch("BEGIN; SELECT COUNT(*) FROM logs").unwrap();
+            if has_begun {
+                pair[1].execute_batch("COMMIT").unwrap();
+            }
+            has_begun = true;
+            pair.swap(0, 1);
+        }
+    });
+    let mut longest = 0;
+    for n in 0..100 {
+        append(&stream, n * 50 + 1..n * 50 + 51, 60_000).await;
+        let log = file.path().with_file_name("stream.db-wal");
+        longest = longest.max(std::fs::metadata(log).unwrap().len());
+    }
+    never.cancel();
+    readers.join().unwrap();
+    assert!(longest < 100 << 20, "{longest} bytes of 300 MB");
+}
+
+#[tokio::test]
+async fn giving_space_back_waits_for_no_reader() {
+    let file = EmbeddedFile::new();
+    let stream = open(&file.path());
+    append(&stream, 0..400, 60_000).await;
+    let reader = rusqlite::Connection::open(file.path()).unwrap();
+    let length = "SELECT length FROM logs WHERE log = 0";
+    reader.execute_batch("BEGIN").unwrap();
+    reader.query_row(length, [], |_| Ok(())).unwrap();
+    file.tamper("DELETE FROM entries; UPDATE logs SET length = 0, bytes = 0");
+    let pages = || -> i64 {
+        let other = rusqlite::Connection::open(file.path()).unwrap();
+        other
+            .pragma_query_value(None, "freelist_count", |row| row.get(0))
+            .unwrap()
+    };
+    let free = pages();
+    assert!(free > 4096, "{free}");
+    let calls = async {
+        for _ in 0..20 {
+            stream.confirm_writable().await.unwrap();
+        }
+    };
+    // Twenty waits for the reader would be twice as long.
+    tokio::time::timeout(Duration::from_secs(20), calls)
+        .await
+        .expect("it waits");
+    assert!(pages() < free, "nothing is given back");
+    reader.execute_batch("COMMIT").unwrap();
+}
+
+#[tokio::test]
 async fn the_limit_in_bytes_holds_and_space_is_given_back() {
     let file = EmbeddedFile::new();
     let config = StreamConfig {
