@@ -72,8 +72,6 @@ pub(super) fn claim(
     let lost: Vec<_> = page.gone.iter().chain(&page.damaged).copied().collect();
     for &id in &lost {
         session.execute(DROP, [group.id, id])?;
-    }
-    for &id in &page.damaged {
         group::lose(session, id)?;
     }
     group.settled(session, i64::try_from(lost.len()).unwrap_or(i64::MAX))?;

@@ -4,8 +4,9 @@
 //! whole; what is wrong with one call does not touch its neighbours (each has a savepoint); one transaction is bounded in
 //! calls and in bytes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
@@ -37,8 +38,10 @@ struct Committer {
     path: PathBuf,
     /// Our group.
     group: String,
-    /// `None` while the file cannot be opened; tried again with each transaction.
+    /// `None` while the file cannot be opened.
     connection: Option<Connection>,
+    /// From an opening that was needed to the next commit.
+    rest: Option<Rest>,
     /// The file was found to be damaged and is not replaced yet.
     is_damaged: bool,
     clock: Clock,
@@ -47,6 +50,13 @@ struct Committer {
     space: Space,
     standing: watch::Sender<Standing>,
     metrics: Metrics,
+}
+
+/// Until when the file is left alone, and why.
+struct Rest {
+    until: Instant,
+    length: Duration,
+    why: String,
 }
 
 /// What a transaction leaves behind.
@@ -141,7 +151,7 @@ impl Committer {
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.open()?,
+            None => self.reopen("it is closed")?,
         };
         let ran = connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
             let change = self.run_all(&connection, jobs)?;
@@ -184,6 +194,7 @@ impl Committer {
             now: self.clock.now(),
             wall: clock::wall(),
             damaged: RefCell::default(),
+            replayed: Cell::default(),
         };
         let changes = connection.total_changes();
         for job in jobs {
@@ -203,12 +214,39 @@ impl Committer {
         }
         session.execute("UPDATE commits SET number = number + 1", [])?;
         let figures = Figures::read(connection, &self.group)?;
-        let tally = Tally::read(connection, &figures, self.tally.get_or_insert_default())?;
+        let before = self.tally.as_ref().filter(|_| !session.replayed.get());
+        let tally = Tally::read(connection, &self.group, &figures, before)?;
         Ok(Some(Change {
             figures,
             tally,
             damaged: session.damaged.take(),
         }))
+    }
+
+    /// Opens the file again, or does not yet, the longer the more often it was of no use.
+    fn reopen(&mut self, why: &str) -> Result<Connection, Fault> {
+        let now = Instant::now();
+        let length = match &self.rest {
+            Some(rest) if now < rest.until => {
+                return Err(Fault::Resting {
+                    why: rest.why.clone(),
+                    within: rest.length,
+                });
+            }
+            Some(rest) => LONGEST_REST.min(2 * rest.length),
+            None => SHORTEST_REST,
+        };
+        let opened = self.open();
+        let why = opened.as_ref().map_or_else(Fault::to_string, |_| why.to_owned());
+        if opened.is_err() {
+            tracing::error!(why, rest = ?length, file = %self.path.display(), "the file cannot be used for now");
+        }
+        self.rest = Some(Rest {
+            until: Instant::now() + length,
+            length,
+            why,
+        });
+        opened
     }
 
     /// Opens the file; a damaged one is replaced.
@@ -231,7 +269,7 @@ impl Committer {
             self.clock = Clock::after(latest);
         }
         let figures = Figures::read(&opened.connection, &self.group)?;
-        let tally = Tally::read(&opened.connection, &figures, &Tally::default())?;
+        let tally = Tally::read(&opened.connection, &self.group, &figures, None)?;
         // Both, so that neither is of the file before.
         self.tallies.write(&tally);
         self.tallies.write(&tally);
@@ -256,7 +294,7 @@ impl Committer {
         }
     }
 
-    /// Gives free pages back to the system, a few at a time.
+    /// Gives free pages back to the system.
     fn give_back(&mut self) {
         let Some(connection) = &self.connection else { return };
         // Not needed to go on; what is really wrong shows in the next call.

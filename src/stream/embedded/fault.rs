@@ -3,6 +3,7 @@
 //! Owns that table and the remedy that goes with each code. SQLite's own texts name tables and columns, never content.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{ErrorCode, ffi};
 
@@ -25,6 +26,10 @@ pub(super) enum Fault {
     Tables,
     #[error("commits that were confirmed are missing from the file")]
     Behind,
+    #[error("the file does not say of the group what was confirmed")]
+    Figures,
+    #[error("it cannot be used and is tried again within {within:?}: {why}")]
+    Resting { why: String, within: Duration },
     #[error("{file}: {source}", file = .file.display())]
     Io { file: PathBuf, source: std::io::Error },
 }
@@ -34,8 +39,10 @@ impl Fault {
     pub(super) fn is_damage(&self) -> bool {
         match self {
             Self::Sql(error) => is_damage(error),
-            Self::Tables | Self::Behind => true,
-            Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Io { .. } => false,
+            Self::Tables | Self::Behind | Self::Figures => true,
+            Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Resting { .. } | Self::Io { .. } => {
+                false
+            }
         }
     }
 
@@ -43,20 +50,64 @@ impl Fault {
     pub(super) fn stream_error(&self, path: &Path) -> StreamError {
         match self {
             Self::Sql(error) => stream_error(path, error),
-            Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Tables | Self::Behind => {
-                StreamError::Unusable(format!("{}: {self}", path.display()))
-            }
+            Self::Newer(_)
+            | Self::Foreign
+            | Self::NoWal(_)
+            | Self::Owned
+            | Self::Tables
+            | Self::Behind
+            | Self::Figures => StreamError::Unusable(format!("{}: {self}", path.display())),
+            Self::Resting { .. } => StreamError::Refused {
+                code: "RESTING".to_owned(),
+                message: format!("{}: {self}", path.display()),
+            },
             Self::Io { .. } => StreamError::Denied(self.to_string()),
         }
     }
 }
 
-/// Whether an error says that the file is broken.
+/// Whether an error says that the file is broken: to SQLite, or to us, since a row that is always there is missing or
+/// holds what its column cannot.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(
+        error,
+        rusqlite::Error::QueryReturnedNoRows
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+    ) || matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     )
+}
+
+/// Whether a failure to read says nothing of the file: rights, descriptors, memory, room or a lock were wanting.
+pub(super) fn is_passing(error: &rusqlite::Error) -> bool {
+    const OF_THE_FILE: [i32; 4] = [
+        ffi::SQLITE_IOERR_READ,
+        ffi::SQLITE_IOERR_SHORT_READ,
+        ffi::SQLITE_IOERR_DATA,
+        ffi::SQLITE_IOERR_CORRUPTFS,
+    ];
+    match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => error
+            .sqlite_extended_error_code()
+            .is_none_or(|code| !OF_THE_FILE.contains(&code)),
+        code => matches!(
+            code,
+            Some(
+                ErrorCode::CannotOpen
+                    | ErrorCode::PermissionDenied
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::OutOfMemory
+                    | ErrorCode::DiskFull
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::FileLockingProtocolFailed
+            )
+        ),
+    }
 }
 
 /// What a failed call means. All but one are certain not to have happened, since a transaction is whole or not at all.
@@ -74,6 +125,9 @@ pub(super) fn stream_error(path: &Path, error: &rusqlite::Error) -> StreamError 
         code: code.to_owned(),
         message: format!("{place}: {error} ({remedy})"),
     };
+    if is_damage(error) {
+        return refused("DAMAGED", "the file is being set aside");
+    }
     let Some(code) = error.sqlite_error_code() else {
         return StreamError::Unusable(format!("{place}: {error}"));
     };
@@ -85,11 +139,12 @@ pub(super) fn stream_error(path: &Path, error: &rusqlite::Error) -> StreamError 
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
             refused("BUSY", "another process writes to the file: end it")
         }
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => refused("DAMAGED", "the file is being set aside"),
         ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
             StreamError::Denied(format!("{place}: {error} (make the file and its folder writable)"))
         }
         ErrorCode::InternalMalfunction
+        | ErrorCode::DatabaseCorrupt
+        | ErrorCode::NotADatabase
         | ErrorCode::OperationAborted
         | ErrorCode::OperationInterrupted
         | ErrorCode::NotFound

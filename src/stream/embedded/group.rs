@@ -153,8 +153,8 @@ pub(super) fn read(session: &Session<'_>, group: &str, consumer: &str, count: us
     Ok(read)
 }
 
-/// Removes an entry that cannot be read. Groups that have it pending find it gone; others never get it. Its key is
-/// forgotten, so that a sender who sends it again heals the loss.
+/// Removes an entry that cannot be read, if it is not gone already. Groups that have it pending find it gone; others never
+/// get it. Its key is forgotten, so that a sender who sends it again heals the loss.
 pub(super) fn lose(session: &Session<'_>, id: i64) -> rusqlite::Result<()> {
     session.execute(LOSE_KEY, [id])?;
     let mut lose = session.connection.prepare_cached(LOSE)?;
@@ -201,6 +201,7 @@ pub(super) fn refresh(
             }
             Some(_) => {
                 session.execute(ACK, [group.id, row])?;
+                lose(session, row)?;
                 gone += 1;
                 refreshed.gone.push(id);
             }

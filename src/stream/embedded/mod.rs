@@ -40,7 +40,7 @@ use tokio::sync::watch;
 pub use self::standing::Standing;
 
 use self::append::{EmbeddedWriter, Limits};
-use self::calls::Calls;
+use self::calls::{Calls, Session};
 use self::claim::Which;
 use self::clock::{Clock, millis};
 use self::committer::Started;
@@ -335,11 +335,12 @@ impl Stream for EmbeddedStream {
     }
 
     async fn confirm_writable(&self) -> Result<(), StreamError> {
-        const PROBE: &str = "UPDATE commits SET probes = probes + 1";
-        self.file
-            .calls
-            .call(SMALL, |session| session.execute(PROBE, []))
-            .await?;
+        const PROBE: &str = "UPDATE commits SET probes = probes + 1 RETURNING probes";
+        let probe = |session: &Session<'_>| {
+            let mut probe = session.connection.prepare_cached(PROBE)?;
+            probe.query_row([], |row| row.get::<_, i64>(0))
+        };
+        self.file.calls.call(SMALL, probe).await?;
         let standing = self.standing();
         if standing.length >= self.config.maxlen {
             return Err(StreamError::Full(self.config.maxlen));

@@ -13,6 +13,7 @@ use super::clock;
 use super::fault::Fault;
 use super::salvage::{self, Salvaged};
 use super::schema;
+use super::standing::Figures;
 use super::tally::{Tally, beside};
 
 /// Owner of what was pending in a file that was set aside; whoever claims stale entries gets them.
@@ -24,7 +25,11 @@ const NEW: &str = ".new";
 const FOLD: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 const COMMIT: &str = "SELECT number FROM commits";
 const NUMBER: &str = "UPDATE commits SET number = MAX(number, ?1) + 1";
+const LAST_ID: &str = "UPDATE logs SET last_id = MAX(last_id, ?1)";
 const LOG: &str = "UPDATE logs SET last_id = ?2, added = ?3, length = ?3, bytes = ?4 WHERE log = ?1";
+/// What was lost is to be taken when it is sent again; what was trimmed may come twice then, which the warehouse absorbs.
+const FORGET_KEYS: &str = "DELETE FROM dedupe
+    WHERE id NOT IN (SELECT id FROM entries) AND id NOT IN (SELECT id FROM dead_letters)";
 const GROUP: &str = "INSERT INTO consumer_groups (id, name, last_delivered, read, pending)
     SELECT 1, ?1, ?2, (SELECT added FROM logs WHERE log = 0) - COUNT(*), 0 FROM entries WHERE id > ?2";
 const OTHER_GROUP: &str =
@@ -44,7 +49,7 @@ pub(super) struct Opened {
 /// Opens the file; a damaged one is replaced, as is one that is known to be by `is_damaged`.
 pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: bool) -> Result<Opened, Fault> {
     let fresh = beside(path, NEW);
-    if !path.exists() && fresh.exists() {
+    if !exists(path)? && exists(&fresh)? {
         // The process ended between the names that a replacement changes. The log of the damaged file, where it is still
         // there, would be taken for that of the new one.
         set_aside(path)?;
@@ -53,13 +58,26 @@ pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: 
     let damage = if is_damaged {
         "found while it was in use".to_owned()
     } else {
-        match schema::connect(path).and_then(|connection| compare(connection, path, tally)) {
+        let opened = schema::connect(path).and_then(|connection| {
+            check(&connection, group, tally)?;
+            compare(connection, path, tally)
+        });
+        match opened {
             Err(fault) if fault.is_damage() => fault.to_string(),
             opened => return opened,
         }
     };
     replace(path, group, tally, &damage)?;
     compare(schema::connect(path)?, path, tally)
+}
+
+/// A file that is as old as its tally holds what that says; else a row of our group, or of the figures, is damaged.
+fn check(connection: &Connection, group: &str, tally: Option<&Tally>) -> Result<(), Fault> {
+    let figures = Figures::read(connection, group)?;
+    match tally.filter(|tally| tally.commit == figures.commit) {
+        Some(tally) if Tally::read(connection, group, &figures, None)? != *tally => Err(Fault::Figures),
+        _ => Ok(()),
+    }
 }
 
 /// A file that is older than its tally is a new one, was put in the place of another, or has lost commits that had been
@@ -71,6 +89,7 @@ fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result
     };
     let lost = tally.missing(&connection)?;
     connection.execute(NUMBER, [tally.commit])?;
+    connection.execute(LAST_ID, [tally.last_id])?;
     tracing::error!(
         file = %path.display(), lost,
         "the file is older than what was confirmed from it: entries that are owed and not in it are lost"
@@ -115,10 +134,10 @@ fn restore(
     salvaged: &Salvaged,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    let known = tally.map_or(0, |tally| tally.last_id);
     for (log, rows) in [(0, &salvaged.entries), (1, &salvaged.letters)] {
-        transaction.execute(LOG, [log, rows.last_id.max(known), rows.rows, rows.bytes])?;
+        transaction.execute(LOG, [log, rows.last_id, rows.rows, rows.bytes])?;
     }
+    transaction.execute(FORGET_KEYS, [])?;
     if let Some(tally) = tally {
         transaction.execute(GROUP, params![group, tally.last_delivered])?;
         transaction.execute(MEMBER, [SALVAGED])?;
@@ -152,6 +171,11 @@ fn set_aside(path: &Path) -> Result<PathBuf, Fault> {
     Ok(aside)
 }
 
+/// Whether there is a file; an error where that cannot be told.
+pub(super) fn exists(path: &Path) -> Result<bool, Fault> {
+    path.try_exists().map_err(io(path))
+}
+
 fn remove(path: &Path) -> Result<(), Fault> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(error)),
@@ -159,7 +183,7 @@ fn remove(path: &Path) -> Result<(), Fault> {
     }
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Fault {
+pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Fault {
     let file = path.to_owned();
     move |source| Fault::Io { file, source }
 }

@@ -1,6 +1,7 @@
 //! Reading what can be read of a damaged file.
 //!
-//! Invariants: the damaged file is not changed; only a row whose checksum holds is moved.
+//! Invariants: the damaged file is not changed; only a row whose checksum holds is moved; what cannot be read for a
+//! reason that passes is not taken for damage.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -10,6 +11,8 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use super::append::ROW_BYTES;
 use super::encoding::unpack;
+use super::fault::{self, Fault};
+use super::recovery;
 use crate::stream::Destination;
 
 /// Places that may turn out unreadable before the rest is given up: while they are looked at, callers wait.
@@ -72,11 +75,15 @@ pub(super) struct Salvaged {
 /// Moves what can be read.
 ///
 /// # Errors
-/// The new file cannot be written; what cannot be read is no error.
-pub(super) fn move_rows(damaged: &Path, fresh: &mut Connection) -> rusqlite::Result<Salvaged> {
+/// The new file cannot be written, or the damaged one not be read for now; what can never be read is no error.
+pub(super) fn move_rows(damaged: &Path, fresh: &mut Connection) -> Result<Salvaged, Fault> {
     let mut salvaged = Salvaged::default();
-    let Ok(source) = connect(damaged) else {
+    if !recovery::exists(damaged)? {
         return Ok(salvaged);
+    }
+    let source = match connect(damaged) {
+        Err(error) if fault::is_damage(&error) => return Ok(salvaged),
+        connected => connected?,
     };
     let is_entry_of = |log: Destination| {
         move |(id, checksum, fields): &Raw| match checksum {
@@ -89,8 +96,8 @@ pub(super) fn move_rows(damaged: &Path, fresh: &mut Connection) -> rusqlite::Res
     move_table(&source, fresh, &DEDUPE, |(_, key, digest)| {
         blob(key).len() == KEY_BYTES && blob(digest).len() == KEY_BYTES
     })?;
+    move_table(&source, fresh, &AUDIT, is_entry_of(Destination::Stream))?;
     // Small tables, of use but not needed.
-    let _ = move_table(&source, fresh, &AUDIT, is_entry_of(Destination::Stream));
     let _ = move_attempts(&source, fresh);
     salvaged.groups = groups(&source).unwrap_or_default();
     Ok(salvaged)
@@ -134,7 +141,7 @@ fn move_table(
         for upwards in [true, false] {
             loop {
                 let sql = if upwards { table.upwards } else { table.downwards };
-                let (mut rows, end) = read_page(source, sql, first, last);
+                let (mut rows, end) = read_page(source, sql, first, last)?;
                 match rows.last() {
                     Some((id, ..)) if upwards => first = id.saturating_add(1),
                     Some((id, ..)) => last = id.saturating_sub(1),
@@ -158,7 +165,7 @@ fn move_table(
     Ok(moved)
 }
 
-fn read_page(source: &Connection, sql: &str, first: i64, last: i64) -> (Vec<Raw>, End) {
+fn read_page(source: &Connection, sql: &str, first: i64, last: i64) -> rusqlite::Result<(Vec<Raw>, End)> {
     let mut page = Vec::new();
     let read = source.prepare_cached(sql).and_then(|mut query| {
         let mut rows = query.query([first, last, PAGE])?;
@@ -173,11 +180,12 @@ fn read_page(source: &Connection, sql: &str, first: i64, last: i64) -> (Vec<Raw>
         Ok(true)
     });
     let end = match read {
+        Err(error) if fault::is_passing(&error) => return Err(error),
         Err(_) | Ok(false) => End::Damaged,
         Ok(true) if (page.len() as i64) < PAGE => End::Done,
         Ok(true) => End::Open,
     };
-    (page, end)
+    Ok((page, end))
 }
 
 impl Moved {

@@ -48,7 +48,8 @@ impl Standing {
 }
 
 const LOGS: &str = "
-SELECT number, stream.last_id, stream.added, stream.length, stream.bytes + letters.bytes, letters.length
+SELECT number, stream.last_id, stream.added, stream.length, stream.bytes + letters.bytes, letters.length,
+    MAX(stream.last_id, letters.last_id)
 FROM commits, logs AS stream, logs AS letters WHERE stream.log = 0 AND letters.log = 1";
 const GROUP: &str = "SELECT id, last_delivered, read, pending FROM consumer_groups WHERE name = ?1";
 const FIRST_PENDING: &str = "SELECT MIN(id) FROM pending WHERE group_id = ?1";
@@ -59,6 +60,8 @@ const FIRST_UNREAD: &str = "SELECT MIN(id) FROM entries WHERE id > ?1";
 pub(super) struct Figures {
     pub(super) commit: i64,
     pub(super) last_id: i64,
+    /// The newest id of either log.
+    pub(super) newest: i64,
     pub(super) added: i64,
     pub(super) length: i64,
     pub(super) bytes: i64,
@@ -83,6 +86,7 @@ impl Figures {
                 unread: row.get(3)?,
                 bytes: row.get(4)?,
                 letters: row.get(5)?,
+                newest: row.get(6)?,
                 ..Self::default()
             })
         })?;

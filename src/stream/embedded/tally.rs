@@ -32,11 +32,14 @@ const LETTERS: &str = "SELECT COUNT(*) FROM dead_letters";
 pub(super) struct Tally {
     /// Number of the commit.
     pub(super) commit: i64,
-    /// Newest id of the stream.
+    /// Newest id of either log.
     pub(super) last_id: i64,
+    /// Whose tally it is: the checksum of our group's name.
+    pub(super) group: i64,
     /// Our group's place.
     pub(super) last_delivered: i64,
-    /// Entries above that place.
+    /// Entries above that place. Their number is enough: until they are read nothing removes one, and none can join them
+    /// below the newest id.
     pub(super) unread: i64,
     /// Entries of the dead letters.
     pub(super) letters: i64,
@@ -45,24 +48,38 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The tally of figures; what is pending is read only where it differs from `before`.
-    pub(super) fn read(connection: &Connection, figures: &Figures, before: &Self) -> rusqlite::Result<Self> {
-        let is_same = figures.last_delivered == before.last_delivered && figures.pending == before.pending.len() as u64;
-        let pending = if is_same {
-            Arc::clone(&before.pending)
-        } else {
-            let mut query = connection.prepare_cached(PENDING)?;
-            let ids = query.query_map([figures.group], |row| row.get(0))?;
-            ids.collect::<Result<_, _>>()?
+    /// The tally of a group's figures; what is pending is taken from `before`, where it cannot have changed since.
+    pub(super) fn read(
+        connection: &Connection,
+        group: &str,
+        figures: &Figures,
+        before: Option<&Self>,
+    ) -> rusqlite::Result<Self> {
+        let is_same = |before: &&Self| {
+            figures.last_delivered == before.last_delivered && figures.pending == before.pending.len() as u64
+        };
+        let pending = match before.filter(is_same) {
+            Some(before) => Arc::clone(&before.pending),
+            None => {
+                let mut query = connection.prepare_cached(PENDING)?;
+                let ids = query.query_map([figures.group], |row| row.get(0))?;
+                ids.collect::<Result<_, _>>()?
+            }
         };
         Ok(Self {
             commit: figures.commit,
-            last_id: figures.last_id,
+            last_id: figures.newest,
+            group: crc32fast::hash(group.as_bytes()).into(),
             last_delivered: figures.last_delivered,
             unread: figures.unread,
             letters: figures.letters,
             pending,
         })
+    }
+
+    /// Whether it is that group's.
+    pub(super) fn is_of(&self, group: &str) -> bool {
+        self.group == i64::from(crc32fast::hash(group.as_bytes()))
     }
 
     /// How much of what is owed the file does not hold.
@@ -83,6 +100,7 @@ impl Tally {
         let head = [
             self.commit,
             self.last_id,
+            self.group,
             self.last_delivered,
             self.unread,
             self.letters,
@@ -100,8 +118,8 @@ impl Tally {
             let bytes = bytes.get(8 * at..8 * at + 8)?;
             Some(i64::from_le_bytes(bytes.try_into().ok()?))
         };
-        let pending = usize::try_from(number(5)?).ok()?;
-        let end = pending.checked_add(6)?.checked_mul(8)?;
+        let pending = usize::try_from(number(6)?).ok()?;
+        let end = pending.checked_add(7)?.checked_mul(8)?;
         let checksum = bytes.get(end..end.checked_add(4)?)?;
         if crc32fast::hash(bytes.get(..end)?).to_le_bytes() != *checksum {
             return None;
@@ -109,10 +127,11 @@ impl Tally {
         Some(Self {
             commit: number(0)?,
             last_id: number(1)?,
-            last_delivered: number(2)?,
-            unread: number(3)?,
-            letters: number(4)?,
-            pending: (6..6 + pending).map_while(number).collect(),
+            group: number(2)?,
+            last_delivered: number(3)?,
+            unread: number(4)?,
+            letters: number(5)?,
+            pending: (7..7 + pending).map_while(number).collect(),
         })
     }
 }
@@ -200,6 +219,7 @@ mod tests {
         let tally = Tally {
             commit: 7,
             last_id: i64::MAX,
+            group: 9,
             last_delivered: 3,
             unread: 2,
             letters: 1,

@@ -2,6 +2,7 @@
 
 mod damage;
 mod disk;
+mod loss;
 mod survival;
 
 use std::collections::BTreeSet;

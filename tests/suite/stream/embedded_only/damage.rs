@@ -14,7 +14,7 @@ use super::*;
 use crate::harness::embedded::{EmbeddedFile, row};
 
 const ENTRIES: u32 = 600;
-const BYTES: usize = 900;
+pub const BYTES: usize = 900;
 
 /// The files of a stream as a killed process leaves them: 100 entries acked, 50 pending, the rest unread.
 struct Image {
@@ -108,7 +108,7 @@ fn free(path: &Path) -> usize {
     text.lines().nth(1).unwrap().trim().parse().unwrap()
 }
 
-fn damaged_files(path: &Path) -> usize {
+pub fn damaged_files(path: &Path) -> usize {
     let folder = fs::read_dir(path.parent().unwrap()).unwrap();
     let names = folder.map(|one| one.unwrap().file_name().into_string().unwrap());
     let is_aside = |name: &String| name.contains(".damaged-") && !name.contains("-wal") && !name.contains("-shm");
@@ -316,6 +316,71 @@ async fn a_damaged_entry_is_lost_alone() {
         (4, Some(0), 4)
     );
     assert_eq!(all(&stream, Destination::Stream).await.len(), 4);
+}
+
+/// Damage that the next call meets, whatever it is, and that leaves every entry readable.
+pub const LOST_ROW: &str = "DELETE FROM commits";
+
+#[tokio::test]
+async fn a_row_that_is_missing_or_of_another_type_is_damage() {
+    for damage in [
+        LOST_ROW,
+        "DELETE FROM logs",
+        "DELETE FROM logs WHERE log = 1",
+        "PRAGMA ignore_check_constraints = ON; UPDATE commits SET one = 2, number = NULL",
+        "UPDATE logs SET length = CAST('many' AS BLOB) WHERE log = 0",
+    ] {
+        let (_folder, path) = Image::new(true).await.copy();
+        spoil(&path, damage);
+        assert_eq!(check(&path, damage).await, 0);
+        assert_eq!(damaged_files(&path), 1, "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_is_not_where_it_was_confirmed_to_be_is_damage() {
+    let image = Image::new(true).await;
+    for damage in [
+        "UPDATE consumer_groups SET last_delivered = (SELECT MAX(id) FROM entries)",
+        "UPDATE consumer_groups SET name = 'pipeline_workerr'",
+        "UPDATE consumer_groups SET read = read + 1",
+        "DELETE FROM pending WHERE id = (SELECT MAX(id) FROM pending)",
+    ] {
+        let (_folder, path) = image.copy();
+        spoil(&path, damage);
+        assert_eq!(check(&path, damage).await, 0);
+        assert_eq!(damaged_files(&path), 1, "{damage}");
+    }
+    // Another group's place is no news of ours.
+    let (_folder, path) = image.copy();
+    let other = StreamConfig {
+        group: "others".to_owned(),
+        ..stream_config()
+    };
+    drop(try_open(&path, &other).unwrap());
+    assert_eq!(damaged_files(&path), 0);
+}
+
+/// Changes a file that nobody has open, whatever its tables say.
+fn spoil(path: &Path, sql: &str) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let strict = "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = replace(replace(sql, 'STRICT', ''), ' NOT NULL', '') WHERE type = 'table'";
+    let again = "UPDATE sqlite_schema SET sql = ?2 WHERE type = 'table' AND name = ?1";
+    let mut tables = connection
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'table'")
+        .unwrap();
+    let tables: Vec<(String, String)> = tables
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    connection.execute_batch(strict).unwrap();
+    let loose = rusqlite::Connection::open(path).unwrap();
+    loose.execute_batch(sql).unwrap();
+    for table in tables {
+        connection.execute(again, table).unwrap();
+    }
 }
 
 #[tokio::test]
