@@ -30,6 +30,7 @@ use tower::ServiceExt;
 
 use super::problem::{self, Problem};
 use super::request_id::{REQUEST_ID, RequestId};
+use super::streamed;
 use super::transport::{Clocks, Exchange, Transport};
 
 /// Bytes of one head; Shopify sends about 1.5 KiB.
@@ -133,7 +134,7 @@ async fn converse(socket: TcpStream, router: Router, clocks: Clocks, crowd: Crow
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            exchange.end(response.status());
+            let response = streamed::end_with(response, &exchange);
             // hyper saw the socket block during the request and would not look at it again before it stirs. It has to,
             // so that the clock of the idle connection runs.
             poll_fn(|cx| {
@@ -187,7 +188,10 @@ async fn answer(router: Router, mut request: Request<Incoming>) -> Response<Body
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use axum::routing::get;
+    use futures_util::{StreamExt, stream};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -196,14 +200,13 @@ mod tests {
         panic!("of a handler")
     }
 
-    #[tokio::test]
-    async fn a_panic_costs_one_request() {
+    /// All that so many connections in turn are sent until they are closed, for one request each.
+    async fn answers(router: Router, idle: Duration, connections: usize) -> Vec<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(broken));
         let bounds = Bounds {
             clocks: Clocks {
-                idle: Duration::from_secs(10),
+                idle,
                 head: Duration::from_secs(10),
             },
             connections: 10,
@@ -212,18 +215,48 @@ mod tests {
         let shutdown = CancellationToken::new();
         let serving = TaskTracker::new();
         serving.spawn(serve(listener, router, bounds, shutdown.clone()));
-        for _ in 0..2 {
+        let mut answers = Vec::new();
+        for _ in 0..connections {
             let mut socket = TcpStream::connect(addr).await.unwrap();
             socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
             let mut answer = String::new();
             socket.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
-            assert!(answer.contains("\"code\":\"internal\""), "{answer}");
-            assert!(!answer.contains("of a handler"), "{answer}");
+            answers.push(answer);
         }
         shutdown.cancel();
         serving.close();
         serving.wait().await;
+        answers
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_request() {
+        let router = Router::new().route("/", get(broken));
+        for answer in answers(router, Duration::from_secs(10), 2).await {
+            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+            assert!(answer.contains("\"code\":\"internal\""), "{answer}");
+            assert!(!answer.contains("of a handler"), "{answer}");
+        }
+    }
+
+    /// Its end is seen, and then the connection is idle and is closed.
+    #[tokio::test]
+    async fn an_answer_that_goes_on_is_not_idle() {
+        const IDLE: Duration = Duration::from_millis(50);
+        let pieces = stream::iter(["first ", "last"]).then(|piece| async move {
+            tokio::time::sleep(IDLE * 4).await;
+            Ok::<_, Infallible>(piece)
+        });
+        let pieces = Arc::new(Mutex::new(Some(pieces)));
+        let streamed = move || {
+            let pieces = pieces.lock().unwrap().take();
+            async { Body::from_stream(pieces.unwrap()) }
+        };
+        let answers = answers(Router::new().route("/", get(streamed)), IDLE, 1).await;
+        assert!(
+            answers[0].contains("first ") && answers[0].ends_with("4\r\nlast\r\n0\r\n\r\n"),
+            "{answers:?}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod connection;
 mod health;
 mod problem;
 mod request_id;
+mod streamed;
 mod token;
 mod transport;
 mod verified;
