@@ -7,6 +7,7 @@
 pub mod embedded;
 pub mod fold;
 pub mod history;
+pub mod loads;
 mod migration;
 pub mod postgres;
 pub mod status;

@@ -1,20 +1,25 @@
 //! What operators read.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use rusqlite::types::{Type, Value};
-use rusqlite::{Row, params_from_iter};
+use rusqlite::{Connection, Row, params_from_iter};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::EmbeddedWarehouse;
 use super::columns::instant;
+use super::error::Failure;
 use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{History, OrderState, Place, StoredEvent};
+use crate::warehouse::loads::{Latency, Loads};
 
 const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload FROM order_events";
 const ORDER: &str =
     "SELECT shop, order_id, name, status, total_amount, currency, last_event_id, deleted_at FROM orders";
+const LOADS: &str = "SELECT received_at, loaded_at FROM order_events ORDER BY rowid DESC LIMIT ?1";
 
 impl EmbeddedWarehouse {
     /// Rows of a statement.
@@ -98,11 +103,43 @@ impl History for EmbeddedWarehouse {
         self.read(sql, params, order).await
     }
 
+    async fn loads(&self, within: Duration, most: usize) -> Result<Loads, WarehouseError> {
+        let looking = self.file.run(move |connection| newest_loads(connection, within, most));
+        looking.await.map_err(|failure| failure.at(self.path()))
+    }
+
     async fn order(&self, shop: &str, order_id: &str) -> Result<Option<OrderState>, WarehouseError> {
         let sql = format!("{ORDER} WHERE shop = ?1 AND order_id = ?2");
         let found = self.read(sql, vec![text(shop), text(order_id)], order).await?;
         Ok(found.into_iter().next())
     }
+}
+
+/// One process loads, one batch after the other, so the newest rows are the last ones: no index is needed. Rows beyond
+/// now (the clock was put back) are looked past.
+fn newest_loads(connection: &Connection, within: Duration, most: usize) -> Result<Loads, Failure> {
+    let now = OffsetDateTime::now_utc();
+    let mut query = connection.prepare_cached(LOADS)?;
+    let mut rows = query.query([limit(most)])?;
+    let mut took = Vec::new();
+    let mut oldest = Duration::ZERO;
+    while let Some(row) = rows.next()? {
+        let (received, loaded) = (known_time(row, 0)?, known_time(row, 1)?);
+        let Ok(age) = Duration::try_from(now - loaded) else {
+            continue;
+        };
+        if age >= within {
+            break;
+        }
+        oldest = age;
+        took.push(Duration::try_from(loaded - received).unwrap_or_default());
+    }
+    let is_cut = took.len() >= most;
+    Ok(Loads {
+        rows: took.len() as u64,
+        within: if is_cut { oldest } else { within },
+        latency: Latency::of(took),
+    })
 }
 
 fn text(text: &str) -> Value {

@@ -112,10 +112,8 @@ impl PostgresWarehouse {
         self.connections.load().pool.server().to_owned()
     }
 
-    /// Longest a call may take on our side: longer than one statement, which the server bounds, and still below the
-    /// time after which another worker claims the entries (at least twice the statement's).
     fn call_limit(&self) -> Duration {
-        self.config.statement_timeout * 3 / 2
+        call_limit(self.config.statement_timeout)
     }
 
     /// Gives the connection back if it is certainly idle and sound; closes it otherwise, which makes the server roll
@@ -171,6 +169,12 @@ impl PostgresWarehouse {
         }
         found
     }
+}
+
+/// Longest a call may take on our side: longer than one statement, which the server bounds, and still below the time
+/// after which another worker claims the entries (at least twice the statement's).
+fn call_limit(statement_timeout: Duration) -> Duration {
+    statement_timeout * 3 / 2
 }
 
 #[async_trait]
