@@ -26,6 +26,7 @@ pub mod folder;
 pub mod health;
 pub mod http;
 pub mod ingest;
+pub mod live;
 pub mod metrics;
 pub mod operations;
 pub mod shopify;

@@ -71,6 +71,18 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("worker", &["crate::operations"], &[]),
     ("ingest", &["crate::operations"], &[]),
+    (
+        "live",
+        &[
+            "crate::http",
+            "crate::cli",
+            "crate::app",
+            "crate::worker",
+            "crate::ingest",
+            "crate::shopify",
+        ],
+        &[],
+    ),
     ("http", &["crate::operations"], &["http/admin", "http/mod"]),
     ("worker", &["crate::http", "crate::ingest", "crate::shopify"], &[]),
     (

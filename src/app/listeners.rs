@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
 use super::{App, AppError};
@@ -16,6 +17,7 @@ use crate::health::Thresholds;
 use crate::health::collector::Health;
 use crate::http::{self, AdminState, Probes, PublicState};
 use crate::ingest::{Appender, Appends};
+use crate::live::{Live, Node};
 use crate::operations::{Actor, Operations};
 
 /// How often the loops of the workers are looked at.
@@ -95,7 +97,16 @@ impl Listeners {
             start_public(app, public.listener, appender, probes.clone());
         }
         if let Some(private) = self.private {
+            let node = Node {
+                command: app.purpose.name(),
+                version: env!("CARGO_PKG_VERSION"),
+                started_at: OffsetDateTime::now_utc(),
+                has_warehouse: app.storage.warehouse.is_some(),
+                storage: app.storage.stores(),
+            };
+            let (health, warehouse) = (probes.health.clone(), app.storage.warehouse.clone());
             let state = AdminState {
+                live: Live::start(health, warehouse, node, &app.back),
                 probes,
                 metrics: app.metrics.clone(),
                 tokens: Arc::clone(&app.keys.admin),

@@ -11,6 +11,7 @@ use super::{Addresses, AppError};
 use crate::config::{Config, Durability, Purpose, RedisConfig};
 use crate::folder::{self, Folder, FolderError};
 use crate::ingest::{Breaker, Bypass, Spool};
+use crate::live::Stores;
 use crate::metrics::Metrics;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -88,6 +89,16 @@ impl Storage {
             bypass,
             folder,
         })
+    }
+
+    /// What it stands on, in a word each.
+    pub(super) fn stores(&self) -> Stores {
+        let kind = |on_server, server| if on_server { server } else { "embedded" };
+        let warehouse = kind(self.postgres.is_some(), "postgres");
+        Stores {
+            stream: kind(self.redis.is_some(), "redis"),
+            warehouse: self.warehouse.as_ref().map(|_| warehouse),
+        }
     }
 
     /// Tells other commands where the owner of the data folder listens.

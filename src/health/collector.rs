@@ -20,7 +20,7 @@ use super::{HealthReport, Observation, Sustained, Thresholds, observe};
 use crate::ingest::{Appends, Bypass, Moment};
 use crate::metrics::{Metrics, Outcome};
 use crate::shutdown::Roles;
-use crate::stream::{Stream, StreamError};
+use crate::stream::{Stream, StreamError, StreamReport};
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 const CONFIRM_EVERY: Duration = Duration::from_millis(500);
@@ -36,10 +36,20 @@ const LATELY: Duration = Duration::from_secs(60);
 const LEAST_TIME: Duration = Duration::from_secs(10);
 const LEAST_REQUESTS: u64 = 20;
 
+/// The stream as it was found at one moment.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// When it answered, or was given up.
+    pub at: Instant,
+    /// What it told; `None` where it did not answer.
+    pub stream: Option<Arc<StreamReport>>,
+    report: HealthReport,
+}
+
 /// What is known of the health right now; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Health {
-    report: watch::Receiver<HealthReport>,
+    look: watch::Receiver<Look>,
     confirmed: Moment,
     /// What the last question for a write was answered with, where it was no.
     refusal: Arc<ArcSwapOption<String>>,
@@ -67,9 +77,13 @@ impl Health {
         metrics: Metrics,
         roles: &Roles,
     ) -> Self {
-        let (publish, report) = watch::channel(HealthReport::without_figures("there was none yet"));
+        let (publish, look) = watch::channel(Look {
+            at: Instant::now(),
+            stream: None,
+            report: HealthReport::without_figures("there was none yet"),
+        });
         let health = Self {
-            report,
+            look,
             confirmed: Moment::never(),
             refusal: Arc::default(),
             appends,
@@ -88,6 +102,12 @@ impl Health {
         health
     }
 
+    /// Follows the looks at the stream, about one a second: who wants the stream's figures need not ask it too.
+    #[must_use]
+    pub fn looks(&self) -> watch::Receiver<Look> {
+        self.look.clone()
+    }
+
     /// The last report, and whether this process can durably accept. The report says that too, as of the same moment, so
     /// that a status code and the body beside it agree.
     #[must_use]
@@ -97,7 +117,7 @@ impl Health {
             Some(why) => why.to_string(),
             None => "none was confirmed lately, or appends fail: see the log".to_owned(),
         };
-        let report = self.report.borrow().clone();
+        let report = self.look.borrow().report.clone();
         let mut report = report.with_refusal((!takes_writes).then(refusal), can_spool);
         report.retry_budget_used = Some(self.budget.used());
         if let Some(bypass) = &self.bypass {
@@ -147,7 +167,7 @@ struct Collector {
     thresholds: Thresholds,
     metrics: Metrics,
     health: Health,
-    publish: watch::Sender<HealthReport>,
+    publish: watch::Sender<Look>,
 }
 
 impl Collector {
@@ -190,18 +210,20 @@ impl Collector {
             ticks.tick().await;
             let used = self.health.budget.used();
             self.metrics.spool.retry_budget_used.set(used);
-            let report = match patiently(observe(&*self.stream)).await {
+            let observed = patiently(observe(&*self.stream)).await;
+            let at = Instant::now();
+            let (stream, report) = match observed {
                 Ok(mut seen) => {
                     seen.watched = began.elapsed();
-                    lately.look(&mut seen, &self.health, Instant::now());
+                    lately.look(&mut seen, &self.health, at);
                     self.export(&seen);
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
-                    sustained.settle(&mut report, Instant::now());
-                    report
+                    sustained.settle(&mut report, at);
+                    (Some(Arc::new(seen.stream)), report)
                 }
-                Err(error) => HealthReport::without_figures(error),
+                Err(error) => (None, HealthReport::without_figures(error)),
             };
-            self.publish.send_replace(report);
+            self.publish.send_replace(Look { at, stream, report });
         }
     }
 

@@ -4,6 +4,7 @@
 //! known name, so that a page in an operator's browser cannot reach the listener by rebinding its own name to it;
 //! probes and scrapers are let through, since nothing personal is there.
 
+mod live;
 mod operations;
 
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use tokio_util::sync::CancellationToken;
 
 use super::AdminState;
 use super::health;
@@ -33,6 +35,7 @@ GET /openapi.yaml  description of the HTTP API
 
 With a bearer token, as JSON:
 GET  /api/status                health report
+GET  /api/live                  figures of the last 15 minutes, then every second (text/event-stream)
 GET  /api/events                newest entries: event_type, shop, order, to, count
 GET  /api/events/ID             one entry laid open
 GET  /api/dead-letters          newest letters: fingerprint, to, count
@@ -47,10 +50,12 @@ POST /api/replay                make retained entries pending again
 POST /api/rebuild               recompute the state tables from order_events
 ";
 
-pub(super) fn router(state: AdminState) -> Router {
+/// `shutdown` ends what would go on by itself.
+pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router {
     let probes = state.probes.clone();
     let api = Router::new()
         .route("/api/status", get(status))
+        .merge(live::router(shutdown))
         .merge(operations::router())
         .route_layer(middleware::from_fn_with_state(state.clone(), with_token));
     let pages = Router::new()

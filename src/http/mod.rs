@@ -35,6 +35,7 @@ use self::problem::Problem;
 use self::transport::Clocks;
 use crate::config::{IntakeConfig, PublicConfig};
 use crate::ingest::{Admission, Appender};
+use crate::live::Live;
 use crate::metrics::{Metrics, Outcomes, Route};
 use crate::operations::Operations;
 use crate::shopify::Keyring;
@@ -108,6 +109,8 @@ pub struct AdminState {
     pub hosts: Arc<[String]>,
     /// What `/api` does.
     pub operations: Operations,
+    /// What `/api/live` shows.
+    pub live: Live,
 }
 
 /// Serves the public listener until `shutdown`, and then until the last request in flight is answered.
@@ -129,7 +132,8 @@ pub async fn serve_public(
     connection::serve(listener, public_router(state), bounds, shutdown).await;
 }
 
-/// Serves the private listener until `shutdown`, and then until the last request in flight is answered.
+/// Serves the private listener until `shutdown`, and then until the last request in flight is answered; who watches
+/// `/api/live` is let go at once.
 pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: CancellationToken) {
     let bounds = Bounds {
         clocks: ADMIN_CLOCKS,
@@ -138,7 +142,8 @@ pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: Can
         open: Gauge::default(),
     };
     let operations = state.operations.clone();
-    connection::serve(listener, admin::router(state), bounds, shutdown).await;
+    let router = admin::router(state, &shutdown);
+    connection::serve(listener, router, bounds, shutdown).await;
     operations.finish().await;
 }
 

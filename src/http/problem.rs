@@ -77,6 +77,8 @@ pub(crate) enum Problem {
     NothingStored(Arc<Answer>),
     /// Stream or warehouse cannot do what an operator asks for now.
     StoreUnavailable,
+    /// As many watch already as may.
+    TooManyViewers,
     /// Draining.
     ShuttingDown,
 }
@@ -192,6 +194,8 @@ impl Problem {
                 "No event could be stored; see results. Send them again."),
             Self::StoreUnavailable => facts(503, "store_unavailable", Unavailable, KEEP,
                 "The stream or the warehouse cannot do that now; the log says why. Ask again."),
+            Self::TooManyViewers => facts(503, "too_many_viewers", Unavailable, KEEP,
+                "As many watch this process as may at once. Close one, or watch another process."),
             Self::ShuttingDown => facts(503, "shutting_down", Unavailable, KEEP,
                 "This process is shutting down. Send it again."),
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Operations, OperationsError};
-use crate::stream::{ConsumerReport, GroupReport, StreamId};
+use crate::stream::{ConsumerReport, GroupReport, StreamId, StreamReport};
 
 /// All groups, and the members of ours.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,18 +48,23 @@ impl Operations {
     /// # Errors
     /// The stream does not answer.
     pub async fn consumers(&self) -> Result<Consumers, OperationsError> {
-        let report = self.stream.report().await?;
-        Ok(Consumers {
-            groups: report.groups.into_iter().map(GroupView::from).collect(),
-            consumers: report.consumers.into_iter().map(Member::from).collect(),
-        })
+        Ok(Consumers::from(&self.stream.report().await?))
     }
 }
 
-impl From<GroupReport> for GroupView {
-    fn from(group: GroupReport) -> Self {
+impl From<&StreamReport> for Consumers {
+    fn from(report: &StreamReport) -> Self {
         Self {
-            name: group.name,
+            groups: report.groups.iter().map(GroupView::from).collect(),
+            consumers: report.consumers.iter().map(Member::from).collect(),
+        }
+    }
+}
+
+impl From<&GroupReport> for GroupView {
+    fn from(group: &GroupReport) -> Self {
+        Self {
+            name: group.name.clone(),
             ours: group.ours,
             pending: group.pending,
             lag: group.lag,
@@ -69,10 +74,10 @@ impl From<GroupReport> for GroupView {
     }
 }
 
-impl From<ConsumerReport> for Member {
-    fn from(consumer: ConsumerReport) -> Self {
+impl From<&ConsumerReport> for Member {
+    fn from(consumer: &ConsumerReport) -> Self {
         Self {
-            name: consumer.name,
+            name: consumer.name.clone(),
             pending: consumer.pending,
             idle_seconds: consumer.idle.as_secs_f64(),
         }

@@ -20,6 +20,7 @@ mod harness;
 mod http;
 mod ingest;
 mod killed;
+mod live;
 mod local;
 mod openapi;
 mod operations;

@@ -90,12 +90,28 @@ fn assert_described(description: &Value, operation: &str, answer: &Answer) {
         "{operation}: {status} {media_type} is not described"
     );
     if media_type.ends_with("json") {
-        let root = json!({"components": description["components"], "allOf": [schema]});
-        let validator = jsonschema::validator_for(&root).unwrap();
-        let body = answer.json();
-        let errors: Vec<_> = validator.iter_errors(&body).map(|error| error.to_string()).collect();
-        assert!(errors.is_empty(), "{operation}: {status}: {errors:?}\n{body:#}");
+        let errors = errors(description, schema, &answer.json());
+        assert!(errors.is_empty(), "{operation}: {status}: {errors}");
     }
+}
+
+/// What is wrong with a value by that schema; empty where nothing is.
+fn errors(description: &Value, schema: &Value, value: &Value) -> String {
+    let root = json!({"components": description["components"], "allOf": [schema]});
+    let validator = jsonschema::validator_for(&root).unwrap();
+    let errors: Vec<_> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+    if errors.is_empty() {
+        String::new()
+    } else {
+        format!("{errors:?}\n{value:#}")
+    }
+}
+
+/// Asserts that a part of an answer is as the schema of that name has it.
+pub fn assert_is(name: &str, value: &Value) {
+    let schema = json!({"$ref": format!("#/components/schemas/{name}")});
+    let errors = errors(&description(), &schema, value);
+    assert!(errors.is_empty(), "{name}: {errors}");
 }
 
 fn check(description: &Value, operation: &str, status: u16, answer: &Answer) {

@@ -17,6 +17,7 @@ use orderstream::health::Thresholds;
 use orderstream::health::collector::Health;
 use orderstream::http::{self, AdminState, Doors, Probes, PublicState, Tokens};
 use orderstream::ingest::Appender;
+use orderstream::live::{Live, Node, Stores};
 use orderstream::metrics::Metrics;
 use orderstream::operations::{Actor, Operations};
 use orderstream::shopify::Keyring;
@@ -126,6 +127,20 @@ pub fn health_config() -> HealthConfig {
     }
 }
 
+/// As `serve` tells it.
+fn node(stream: &'static str) -> Node {
+    Node {
+        command: "serve",
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: time::OffsetDateTime::now_utc(),
+        has_warehouse: false,
+        storage: Stores {
+            stream,
+            warehouse: None,
+        },
+    }
+}
+
 /// A running ingest side.
 pub struct Service {
     pub public: SocketAddr,
@@ -150,6 +165,7 @@ impl Service {
             Some(file) => Arc::new(EmbeddedStream::open(file, &settings.stream, None, metrics.clone()).unwrap()),
             None => Arc::new(RedisStream::new(&settings.redis, &settings.stream, metrics.clone()).unwrap()),
         };
+        let stream_kind = if settings.file.is_some() { "embedded" } else { "redis" };
         let roles = Roles::new();
         let dedupe = settings.stream.dedupe_window.is_some();
         let appender = Appender::start(&*stream, None, &settings.appender, dedupe, &metrics, &roles);
@@ -162,6 +178,7 @@ impl Service {
         let appends = appender.appends().clone();
         let operations = Operations::new(Arc::clone(&stream), None, &settings.intake, Actor::Api);
         let health = Health::start(Arc::clone(&stream), thresholds, appends, None, metrics.clone(), &roles);
+        let live = Live::start(health.clone(), None, node(stream_kind), &roles);
         let doors = Doors {
             keyring: Arc::new(ArcSwapOption::from_pointee(Keyring::new(&[SECRET.into()]).unwrap())),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),
@@ -199,6 +216,7 @@ impl Service {
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[ADMIN_TOKEN.into()]))),
             hosts: Arc::new([]),
             operations,
+            live,
         };
         let stop = listeners.clone();
         service

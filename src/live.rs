@@ -1,0 +1,187 @@
+//! What the pipeline does right now, second by second, for whoever watches.
+//!
+//! Owns the figures of the last 15 minutes and who follows them. They are taken from stream and warehouse alone (what
+//! was ever appended, when rows were loaded), so that any node shows the whole. Must not know HTTP. Invariants: memory
+//! is bounded, whoever watches and however slowly; nobody who watches costs the stream a question, since the health
+//! collector's looks are used; what is not known is null, never 0.
+
+mod rate;
+mod sampler;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use self::sampler::Sampler;
+use crate::health::HealthReport;
+use crate::health::collector::Health;
+use crate::operations::{GroupView, Member};
+use crate::shutdown::Roles;
+use crate::warehouse::Warehouse;
+
+/// Between two samples, as long as the stream answers at once.
+pub const INTERVAL_MS: u64 = 1000;
+/// Samples that are kept: 15 minutes.
+const KEPT: usize = 900;
+/// Who may watch at once.
+const VIEWERS: usize = 32;
+
+/// The figures of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "documented in openapi.yaml, field by field")]
+pub struct Sample {
+    pub at: u64,
+    pub accepted_per_second: Option<f64>,
+    pub loaded_per_second: Option<f64>,
+    pub backlog: Option<u64>,
+    pub latency_p50_ms: Option<f64>,
+    pub latency_p99_ms: Option<f64>,
+    pub oldest_pending_seconds: Option<f64>,
+    pub dead_letters: Option<u64>,
+    pub spool_depth: Option<u64>,
+}
+
+/// A sample with everything that is shown beside it.
+#[derive(Debug, Serialize)]
+pub struct Now {
+    sample: Sample,
+    report: HealthReport,
+    groups: Option<Vec<GroupView>>,
+    consumers: Option<Vec<Member>>,
+    node: Node,
+}
+
+/// The process that tells it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Node {
+    /// `run`, `serve` or `work`.
+    pub command: &'static str,
+    /// Of the program.
+    pub version: &'static str,
+    /// Since when it runs.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// Whether it can tell what was loaded.
+    pub has_warehouse: bool,
+    /// What it stands on.
+    pub storage: Stores,
+}
+
+/// What a process stands on.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Stores {
+    /// `redis` or `embedded`.
+    pub stream: &'static str,
+    /// `postgres` or `embedded`; `None` in a process that opens none.
+    pub warehouse: Option<&'static str>,
+}
+
+/// What is known: the last minutes, and the last moment in full.
+#[derive(Debug, Default)]
+struct Record {
+    samples: VecDeque<Sample>,
+    now: Option<Arc<Now>>,
+}
+
+impl Record {
+    fn add(&mut self, now: Now) {
+        if self.samples.len() >= KEPT {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(now.sample.clone());
+        self.now = Some(Arc::new(now));
+    }
+}
+
+/// The last minutes, and places for those who watch; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Live {
+    record: watch::Sender<Record>,
+    places: Arc<Semaphore>,
+}
+
+impl Live {
+    /// Starts the sampler among `roles`, which are to be those of the collector behind `health`.
+    #[must_use]
+    pub fn start(health: Health, warehouse: Option<Arc<dyn Warehouse>>, node: Node, roles: &Roles) -> Self {
+        let live = Self {
+            record: watch::Sender::default(),
+            places: Arc::new(Semaphore::new(VIEWERS)),
+        };
+        let sampler = Sampler::new(live.clone(), health, warehouse, node);
+        roles.spawn("sampler", sampler.run(roles.stop_token()));
+        live
+    }
+
+    /// A place to watch from; `None` where all are taken.
+    #[must_use]
+    pub fn watch(&self) -> Option<Viewer> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Viewer {
+            record: self.record.subscribe(),
+            _place: place,
+        })
+    }
+
+    fn is_watched(&self) -> bool {
+        self.places.available_permits() < VIEWERS
+    }
+}
+
+/// One who watches. Nothing is kept for it: what comes while it is busy it never sees.
+#[derive(Debug)]
+pub struct Viewer {
+    record: watch::Receiver<Record>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Viewer {
+    /// The samples of the last minutes, oldest first. [`Viewer::next`] goes on after them.
+    pub fn history(&mut self) -> Vec<Sample> {
+        self.record.borrow_and_update().samples.iter().cloned().collect()
+    }
+
+    /// Waits for the next moment; `None` when there will be none.
+    pub async fn next(&mut self) -> Option<Arc<Now>> {
+        self.record.changed().await.ok()?;
+        self.record.borrow_and_update().now.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_sample_gives_way() {
+        let node = Node {
+            command: "run",
+            version: "0",
+            started_at: OffsetDateTime::UNIX_EPOCH,
+            has_warehouse: false,
+            storage: Stores {
+                stream: "embedded",
+                warehouse: None,
+            },
+        };
+        let mut record = Record::default();
+        for at in 0..=KEPT as u64 {
+            record.add(Now {
+                sample: Sample {
+                    at,
+                    ..Sample::default()
+                },
+                report: HealthReport::default(),
+                groups: None,
+                consumers: None,
+                node,
+            });
+        }
+        assert_eq!(record.samples.len(), KEPT);
+        assert_eq!(record.samples.front().map(|sample| sample.at), Some(1));
+        assert_eq!(record.samples.back().map(|sample| sample.at), Some(KEPT as u64));
+    }
+}

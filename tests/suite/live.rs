@@ -1,0 +1,263 @@
+//! `/api/live`: what the dashboard shows moves with the pipeline, and costs it nothing that could be felt.
+
+use nix::sys::signal::Signal;
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+
+use crate::harness::eventually;
+use crate::harness::ground::{Place, in_any_place};
+use crate::harness::redis::RedisServer;
+use crate::harness::service::{Service, Settings, TOKEN};
+use crate::harness::site::{PATIENCE, Site};
+use crate::openapi::assert_is;
+
+in_any_place!(
+    numbers_move_with_the_load,
+    a_shutdown_is_not_held_up_by_who_watches,
+    who_comes_later_sees_what_was_before,
+);
+
+/// One who watches.
+struct Watcher {
+    answer: Response,
+    unread: String,
+}
+
+impl Watcher {
+    async fn of(service: &Service) -> Self {
+        let answer = ask(service).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        Self {
+            answer,
+            unread: String::new(),
+        }
+    }
+
+    /// The next event's name and content; `None` at the end.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((event, rest)) = self.unread.split_once("\n\n") {
+                let field = |name: &str| {
+                    let lines = event.lines();
+                    lines.filter_map(|line| line.strip_prefix(name)).collect::<String>()
+                };
+                let (name, content) = (field("event: "), field("data: "));
+                self.unread = rest.to_owned();
+                if !name.is_empty() {
+                    return Some((name, serde_json::from_str(&content).unwrap()));
+                }
+                continue;
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.answer.chunk())
+                .await
+                .expect("it is silent");
+            self.unread += std::str::from_utf8(&chunk.unwrap()?).unwrap();
+        }
+    }
+
+    /// The next moment.
+    async fn now(&mut self) -> Value {
+        let (name, now) = self.next().await.expect("it ended");
+        assert_eq!(name, "now");
+        assert_is("LiveNow", &now);
+        now
+    }
+
+    /// The first moment of which that holds.
+    async fn until(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let watching = async {
+            loop {
+                let now = self.now().await;
+                if holds(&now) {
+                    return now;
+                }
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, watching).await;
+        found.unwrap_or_else(|_| panic!("never {what}"))
+    }
+
+    async fn history(&mut self) -> Vec<Value> {
+        let (name, history) = self.next().await.expect("it ended");
+        assert_eq!(name, "history");
+        assert_is("LiveHistory", &history);
+        history["samples"].as_array().unwrap().clone()
+    }
+}
+
+async fn ask(service: &Service) -> Response {
+    let client = reqwest::Client::new();
+    let asked = client.get(service.admin_url("/api/live")).bearer_auth(TOKEN);
+    asked.send().await.unwrap()
+}
+
+fn is_positive(number: &Value) -> bool {
+    number.as_f64().is_some_and(|number| number > 0.0)
+}
+
+async fn deliver(service: &Service, orders: std::ops::Range<u64>) {
+    for id in orders {
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+}
+
+async fn numbers_move_with_the_load(place: impl Place) {
+    let service = Service::start("run", &place.settings()).await;
+    let mut watcher = Watcher::of(&service).await;
+    watcher.history().await;
+    let idle = watcher
+        .until("idle", |now| now["sample"]["accepted_per_second"] == 0.0)
+        .await;
+    assert_eq!(idle["sample"]["latency_p50_ms"], Value::Null, "{idle:#}");
+    assert_eq!(idle["node"]["command"], "run");
+    assert_eq!(idle["node"]["has_warehouse"], true);
+
+    deliver(&service, 1..31).await;
+    let accepted = |now: &Value| is_positive(&now["sample"]["accepted_per_second"]);
+    watcher.until("accepted", accepted).await;
+    let loaded = |now: &Value| {
+        let sample = &now["sample"];
+        let latencies = [&sample["latency_p50_ms"], &sample["latency_p99_ms"]].map(Value::as_f64);
+        is_positive(&sample["loaded_per_second"]) && latencies[0].is_some() && latencies[0] <= latencies[1]
+    };
+    watcher.until("loaded", loaded).await;
+    let now = watcher
+        .until("settled", |now| {
+            let sample = &now["sample"];
+            sample["backlog"] == 0 && sample["loaded_per_second"] == 0.0 && sample["latency_p99_ms"].is_null()
+        })
+        .await;
+    assert_eq!(now["report"]["stream_length"], 30);
+    assert_eq!(now["sample"]["accepted_per_second"], 0.0);
+    assert_eq!(now["consumers"].as_array().unwrap().len(), 1);
+    assert_eq!(now["groups"][0]["ours"], true);
+}
+
+async fn who_comes_later_sees_what_was_before(place: impl Place) {
+    let service = Service::start("run", &place.settings()).await;
+    let mut first = Watcher::of(&service).await;
+    first.history().await;
+    // Two looks are needed for a rate: the one before the load is there already.
+    first.now().await;
+    deliver(&service, 1..11).await;
+    let loaded = first
+        .until("loaded", |now| is_positive(&now["sample"]["loaded_per_second"]))
+        .await;
+    drop(first);
+
+    let history = Watcher::of(&service).await.history().await;
+    let is_later = |pair: &[Value]| pair[0]["at"].as_u64() <= pair[1]["at"].as_u64();
+    assert!(history.windows(2).all(is_later), "{history:#?}");
+    assert!(history.contains(&loaded["sample"]), "{history:#?}");
+    let accepted: f64 = history
+        .iter()
+        .filter_map(|sample| sample["accepted_per_second"].as_f64())
+        .sum();
+    assert!(accepted > 0.0, "{history:#?}");
+}
+
+async fn a_shutdown_is_not_held_up_by_who_watches(place: impl Place) {
+    let settings = place.settings().with("ORDERSTREAM_SHUTDOWN_GRACE", "10m");
+    let mut service = Service::start("run", &settings).await;
+    let mut watchers = [Watcher::of(&service).await, Watcher::of(&service).await];
+    for watcher in &mut watchers {
+        watcher.history().await;
+        watcher.now().await;
+    }
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended(PATIENCE).await.success());
+    for mut watcher in watchers {
+        while watcher.next().await.is_some() {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_are_few_and_are_given_back() {
+    let redis = RedisServer::start().await;
+    let service = Service::start("serve", &Settings::new(&redis.url(), "postgres://unused")).await;
+    let mut watchers = Vec::new();
+    for _ in 0..32 {
+        watchers.push(Watcher::of(&service).await);
+    }
+    let refused = ask(&service).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["code"], "too_many_viewers");
+    assert_is("Problem", &problem);
+    // Everything else answers beside them.
+    assert_eq!(service.get(&service.admin_url("/metrics")).await.unwrap().status(), 200);
+
+    watchers.pop();
+    eventually("a place is free", PATIENCE, async || {
+        (ask(&service).await.status() == StatusCode::OK).then_some(())
+    })
+    .await;
+    let last = watchers.last_mut().unwrap();
+    last.history().await;
+    let now = last.now().await;
+    assert_eq!(now["node"]["has_warehouse"], false);
+    assert_eq!(now["sample"]["loaded_per_second"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_needs_the_token() {
+    let redis = RedisServer::start().await;
+    let service = Service::start("serve", &Settings::new(&redis.url(), "postgres://unused")).await;
+    let url = service.admin_url("/api/live");
+    assert_eq!(service.get(&url).await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let in_query = service.get(&format!("{url}?token={TOKEN}")).await.unwrap();
+    assert_eq!(in_query.status(), StatusCode::UNAUTHORIZED);
+}
+
+/// A node sees what others take, and a stream that begins anew is unknown for a moment, neither negative nor a rush.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_take_is_seen_and_a_reset_is_no_rate() {
+    let redis = RedisServer::start().await;
+    let settings = Settings::new(&redis.url(), "postgres://unused");
+    let (taker, onlooker) = (
+        Service::start("serve", &settings).await,
+        Service::start("serve", &settings).await,
+    );
+    let mut watcher = Watcher::of(&onlooker).await;
+    watcher.history().await;
+    watcher
+        .until("known", |now| now["sample"]["accepted_per_second"].is_number())
+        .await;
+    deliver(&taker, 1..21).await;
+    let moves = |now: &Value| is_positive(&now["sample"]["accepted_per_second"]);
+    watcher.until("accepted", moves).await;
+    watcher
+        .until("settled", |now| now["sample"]["accepted_per_second"] == 0.0)
+        .await;
+
+    let _: () = redis.command(&["FLUSHALL"]).await;
+    let reset = watcher
+        .until("reset", |now| now["sample"]["accepted_per_second"] != 0.0)
+        .await;
+    assert_eq!(reset["sample"]["accepted_per_second"], Value::Null, "{reset:#}");
+    deliver(&taker, 101..102).await;
+    watcher.until("goes on", moves).await;
+}
+
+/// What the warehouse cannot tell is unknown, and everything else goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_that_hangs_costs_its_figures_only() {
+    let site = Site::new().await;
+    let service = Service::start("run", &site.settings()).await;
+    let mut watcher = Watcher::of(&service).await;
+    watcher.history().await;
+    watcher
+        .until("loads known", |now| now["sample"]["loaded_per_second"].is_number())
+        .await;
+    site.sql("ALTER TABLE orderstream.order_events RENAME TO elsewhere");
+    let lost = watcher
+        .until("loads unknown", |now| now["sample"]["loaded_per_second"].is_null())
+        .await;
+    assert!(lost["sample"]["accepted_per_second"].is_number(), "{lost:#}");
+    site.sql("ALTER TABLE orderstream.elsewhere RENAME TO order_events");
+    watcher
+        .until("known again", |now| now["sample"]["loaded_per_second"].is_number())
+        .await;
+}
