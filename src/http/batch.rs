@@ -17,11 +17,11 @@ use axum::response::{IntoResponse, Response};
 pub(super) use self::answer::Answer;
 
 use self::answer::Verdict;
-use super::PublicState;
 use super::body::{self, Allowance};
 use super::problem::Problem;
 use super::request_id::RequestId;
 use super::webhooks::ANSWER_WITHIN;
+use super::{PublicState, is_set};
 use crate::event::{OrderEvent, Provenance, json, validate};
 use crate::ingest::{AppendError, Receipt, Share};
 use crate::metrics::Outcome;
@@ -76,7 +76,7 @@ async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> 
         latest: Instant::now() + ANSWER_WITHIN,
     };
     let items = items::split(&body.bytes, state.intake.batch_limit)?;
-    let answer = if is_atomic(parts.uri.query()) {
+    let answer = if is_set(&parts.uri, "atomic") {
         all_or_none(state, &items, bounds).await?
     } else {
         one_by_one(state, &items, bounds).await
@@ -93,26 +93,37 @@ async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> 
     }
 }
 
-fn is_atomic(query: Option<&str>) -> bool {
-    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    pairs
-        .into_iter()
-        .any(|(name, value)| name == "atomic" && value == "true")
-}
-
 /// Validates everything before anything is appended.
 async fn all_or_none(state: &PublicState, items: &[&str], bounds: Bounds<'_>) -> Result<Answer, Problem> {
     let mut judged = Answer::with_capacity(items.len());
-    for item in items {
-        judged.push(match entry(item) {
-            Ok((event_id, _)) => Verdict::unavailable(event_id, "another event of this atomic batch is invalid"),
-            Err(verdict) => verdict,
-        });
+    for piece in pieces(items) {
+        judge(piece, "another event of this atomic batch is invalid", &mut judged).await;
     }
     if judged.any_invalid() && !judged.all_invalid() {
         return Err(Problem::AtomicRefused(Arc::new(judged)));
     }
     Ok(one_by_one(state, items, bounds).await)
+}
+
+/// Judges what is not appended, for that reason. Then others get their turn: a whole batch of 32 MiB takes longer to read
+/// than any other request should wait for this thread.
+async fn judge(piece: &[&str], why: &str, answer: &mut Answer) {
+    for item in piece {
+        answer.push(match entry(item) {
+            Ok((event_id, _)) => Verdict::unavailable(event_id, why),
+            Err(verdict) => verdict,
+        });
+    }
+    tokio::task::yield_now().await;
+}
+
+/// The items in pieces, each as large as is appended at once.
+fn pieces<'a, 'b>(mut items: &'a [&'b str]) -> impl Iterator<Item = &'a [&'b str]> {
+    std::iter::from_fn(move || {
+        let (piece, rest) = items.split_at(piece(items));
+        items = rest;
+        Some(piece).filter(|piece| !piece.is_empty())
+    })
 }
 
 /// The first items, as many as are appended at once; never none of some.
@@ -126,22 +137,14 @@ fn piece(items: &[&str]) -> usize {
     fitting.count()
 }
 
-async fn one_by_one(state: &PublicState, mut items: &[&str], bounds: Bounds<'_>) -> Answer {
+async fn one_by_one(state: &PublicState, items: &[&str], bounds: Bounds<'_>) -> Answer {
     let mut answer = Answer::with_capacity(items.len());
     let mut away = None;
-    while !items.is_empty() {
-        let (piece, rest) = items.split_at(piece(items));
-        items = rest;
-        let Some(error) = &away else {
-            away = append(state, piece, bounds, &mut answer).await;
-            continue;
-        };
-        // Once the stream fails, or the time is over, the rest is not sent after it.
-        for item in piece {
-            answer.push(match entry(item) {
-                Ok((event_id, _)) => Verdict::unavailable(event_id, why(error)),
-                Err(verdict) => verdict,
-            });
+    for piece in pieces(items) {
+        match &away {
+            None => away = append(state, piece, bounds, &mut answer).await,
+            // Once the stream fails, or the time is over, the rest is not sent after it.
+            Some(error) => judge(piece, why(error), &mut answer).await,
         }
     }
     answer

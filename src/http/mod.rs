@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
+use axum::http::Uri;
 use axum::routing::post;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
@@ -155,6 +156,12 @@ fn public_router(state: PublicState) -> Router {
         // In one piece: a request counts one reference, not one for each of its metrics.
         .with_state(Arc::new(state));
     closed(routes.merge(health::router(probes)))
+}
+
+/// Whether the query says `name=true`.
+fn is_set(uri: &Uri, name: &str) -> bool {
+    let query = uri.query().unwrap_or_default();
+    url::form_urlencoded::parse(query.as_bytes()).any(|(found, value)| found == name && value == "true")
 }
 
 /// With an answer to every path and method that is not served.
