@@ -18,7 +18,7 @@ use super::left::Left;
 use super::spool::unwrapped;
 use super::{Bypass, quarantine};
 use crate::stream::codec::REUSED_ID;
-use crate::stream::{Appended, Delivered, Destination, NewEntry, Reader, Stream, StreamId, Writer};
+use crate::stream::{Appended, Delivered, Destination, NewEntry, Reader, Stream, StreamError, StreamId, Writer};
 
 /// Entries of one flush at most; [`FLUSH_BYTES`] bounds it too.
 const FLUSH_ENTRIES: usize = 1000;
@@ -217,6 +217,15 @@ impl Drainer {
         self.searched = false;
         match self.writer.append(&piece.entries).await {
             Ok(outcomes) => self.judge(piece, outcomes).await?,
+            // The dead letters have rights of their own; without them, their letters hold up nothing that has its place in
+            // the stream.
+            Err(StreamError::Denied(why)) if !piece.goes_to_the_stream() => {
+                tracing::warn!(why, "letters of the spool are refused");
+                let now = Instant::now();
+                for id in piece.ids {
+                    self.left.refuse(id, now);
+                }
+            }
             Err(error) => {
                 self.hand.push_front(piece);
                 return Err(error.to_string());
@@ -237,7 +246,7 @@ impl Drainer {
     /// Takes the next entries in hand: what an earlier process had, then what is due again, then what is new.
     async fn take(&mut self) -> Result<(), String> {
         let now = Instant::now();
-        let error = |error: crate::stream::StreamError| error.to_string();
+        let error = |error: StreamError| error.to_string();
         let page = if let Some(start) = self.unclaimed {
             let claimed = self.bypass.spool.claim(start, CLAIM).await.map_err(error)?;
             self.unclaimed = claimed.next;
@@ -342,6 +351,11 @@ impl Drainer {
 }
 
 impl Piece {
+    fn goes_to_the_stream(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| entry.destination == Destination::Stream)
+    }
+
     fn push(&mut self, id: StreamId, entry: NewEntry) {
         self.ids.push(id);
         self.entries.push(entry);
