@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::content::{body, text};
 use crate::config::KeepRaw;
-use crate::event::Timestamp;
+use crate::event::{OrderEvent, Timestamp};
 use crate::shopify::{self, DeliveryHints, REUSED_WEBHOOK_ID, Topic};
 use crate::stream::codec::{self, LETTER_FIELDS, REUSED_ID, Raw};
 use crate::stream::{Entry, Fields};
@@ -41,10 +41,7 @@ pub(super) fn revive(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Re
 
 /// The entry as it stood before it became a letter.
 fn again(letter: &Entry) -> Result<Revived, String> {
-    if text(letter, "error").is_some_and(|error| error == REUSED_ID) {
-        let why = "its event id stands for another body: send it under an id of its own, or discard it";
-        return Err(why.to_owned());
-    }
+    let is_reused = text(letter, "error").is_some_and(|error| error == REUSED_ID);
     let mut fields = letter.fields.clone();
     // They were put at the end; an entry may have had fields of these names before.
     let own = fields.0.len().saturating_sub(LETTER_FIELDS.len());
@@ -52,13 +49,46 @@ fn again(letter: &Entry) -> Result<Revived, String> {
     if ends_as_letter {
         fields.0.truncate(own);
     }
-    let entry = Entry { id: letter.id, fields };
+    let mut entry = Entry { id: letter.id, fields };
+    if is_reused {
+        entry.fields = under_an_id_of_its_own(&entry)?;
+    }
     let record = codec::decode(&entry).map_err(|error| error.to_string())?;
     let event_type = record.event.event_type.to_string();
     Ok(Revived {
         event_type,
         fields: entry.fields,
     })
+}
+
+/// What was spooled under an id that, as came out later, stands for another body. A webhook becomes an event of its own,
+/// as one does that was quarantined at the door for that; of other events only their sender can say what they are.
+fn under_an_id_of_its_own(entry: &Entry) -> Result<Fields, String> {
+    let record = codec::decode(entry).map_err(|error| error.to_string())?;
+    if record.provenance.webhook_id.is_none() {
+        let why = "its event id stands for another body: have its sender send it under an id of its own, or discard it";
+        return Err(why.to_owned());
+    }
+    let hints = DeliveryHints {
+        topic: record.provenance.topic.as_ref().map(|topic| topic.as_str()),
+        shop: record.provenance.shop.as_ref().map(|shop| shop.as_str().into()),
+        ..DeliveryHints::default()
+    };
+    let event_id = shopify::event_id(&hints, record.payload.as_bytes()).to_string();
+    let event = OrderEvent {
+        event_id: event_id.as_str().into(),
+        ..record.event
+    };
+    let payload = serde_json::to_vec(&event).map_err(|error| error.to_string())?;
+    let mut fields = entry.fields.clone();
+    for (name, value) in &mut fields.0 {
+        match &**name {
+            "event_id" => *value = event_id.clone().into(),
+            "payload" => *value = payload.clone().into(),
+            _ => {}
+        }
+    }
+    Ok(fields)
 }
 
 /// The delivery, converted by the code of today.
@@ -201,12 +231,26 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_taken_for_another_event_is_not_sent_again() {
-        let letter = letter(&[("payload", "{}"), ("error", REUSED_ID)]);
+    fn what_came_under_a_used_id_is_sent_again_under_its_own_or_by_its_sender() {
+        let payload =
+            r#"{"event_type":"order.deleted","event_id":"e","timestamp":"2026-01-31T09:30:00Z","order_id":1}"#;
+        let own = [("event_id", "e"), ("payload", payload), ("shop", "a.myshopify.com")];
+        let of_letter = LETTER_FIELDS.map(|name| (name, if name == "error" { REUSED_ID } else { "x" }));
+        let webhook = [("topic", "orders/delete"), ("webhook_id", "w-1")];
+        let revive = |fields: &[&[(&'static str, &str)]]| revive(&letter(&fields.concat()), KeepRaw::Off, 1000);
+        let revived = revive(&[&own, &webhook, &of_letter]).unwrap();
+        let id = field(&revived, "event_id").unwrap();
+        assert_ne!(id, "e");
+        let payload: serde_json::Value = serde_json::from_str(&field(&revived, "payload").unwrap()).unwrap();
+        assert_eq!((&payload["event_id"], &payload["order_id"]), (&id.into(), &"1".into()));
+        assert_eq!(field(&revived, "webhook_id").unwrap(), "w-1");
+        assert_eq!(revived.fields.get("error"), None);
+        let again = revive(&[&own, &webhook, &of_letter]).unwrap();
+        assert_eq!(again.fields, revived.fields, "a repeat is the same event");
         assert!(
-            revive(&letter, KeepRaw::Off, 1000)
+            revive(&[&own, &of_letter])
                 .unwrap_err()
-                .contains("another body")
+                .contains("have its sender send it")
         );
     }
 }
