@@ -63,6 +63,7 @@ pub struct HealthReport {
     pub dead_letters: Option<u64>,
     pub spool_depth: Option<u64>,
     pub spool_bytes: Option<u64>,
+    pub spool_limit: Option<u64>,
     pub spool_oldest_seconds: Option<f64>,
     pub spool_drained_per_second: Option<f64>,
     pub spool_lost: Option<u64>,

@@ -13,6 +13,8 @@ use crate::health::HealthReport;
 
 /// Bound on one answer; below the usual probe timeouts of 3 to 5 s.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+/// Bound on an answer for which the process looks anew: it takes 2.5 s for that.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// Where it listens, as this machine reaches it.
 #[derive(Debug, Clone, Copy)]
@@ -48,14 +50,15 @@ pub(super) fn client() -> Result<reqwest::Client, Failure> {
     client.map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
-/// The health report of the process whose private listener that is.
+/// The health report of the process whose private listener that is, of a look that it takes from now on.
 ///
 /// # Errors
 /// It does not answer, or not with a report.
 pub(super) async fn report(admin: SocketAddr) -> Result<HealthReport, Failure> {
     let url = format!("http://{}/health", nearby(admin));
     let client = client()?;
-    let asking = async { client.get(&url).send().await?.json().await };
+    let fresh = client.get(format!("{url}?fresh=true")).timeout(FRESH);
+    let asking = async { fresh.send().await?.json().await };
     asking.await.map_err(|error: reqwest::Error| {
         Failure::Unavailable(format!("no health report at {url}: {}", error.without_url()))
     })

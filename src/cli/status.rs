@@ -1,16 +1,19 @@
 //! `status`: the health report for a person.
 //!
-//! Taken from the stream itself, which needs no running process of ours; only where the stream is a file in the data
-//! folder and a process has that, the process is asked.
+//! Taken from the stream itself, which needs no running process of ours. Where a process has the data folder with the
+//! stream or the spool in it, that process is asked: it alone knows how the spool, the breaker and the retries stand.
 
 use std::fmt::Display;
 use std::time::Duration;
 
+use indicatif::BinaryBytes;
+
 use super::embedded::{Access, enter};
 use super::{Failure, Output, instance, output};
-use crate::config::Config;
-use crate::folder;
+use crate::config::{Config, RedisConfig};
+use crate::folder::{self, Folder};
 use crate::health::{self, HealthReport, Status, Thresholds};
+use crate::ingest::{Spool, SpoolReport};
 use crate::metrics::Metrics;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -25,8 +28,8 @@ type Found = (HealthReport, Vec<ConsumerReport>);
 /// The stream does not answer.
 pub(super) async fn run(format: Output, config: Config) -> Result<(), Failure> {
     let (report, consumers) = match &config.redis {
-        Some(redis) => look(&RedisStream::new(redis, &config.stream, Metrics::new())?, &config).await?,
-        None => embedded(&config).await?,
+        Some(redis) => on_redis(redis, &config).await?,
+        None => in_files(&config).await?,
     };
     if format.json {
         return output::print_json(&report);
@@ -40,7 +43,39 @@ async fn look(stream: &dyn Stream, config: &Config) -> Result<Found, Failure> {
     Ok((report, observation.stream.consumers))
 }
 
-async fn embedded(config: &Config) -> Result<Found, Failure> {
+async fn on_redis(redis: &RedisConfig, config: &Config) -> Result<Found, Failure> {
+    let stream = RedisStream::new(redis, &config.stream, Metrics::new())?;
+    let looked = look(&stream, config).await;
+    let Some(limit) = config
+        .spool_limit
+        .filter(|_| config.data_dir.join(folder::SPOOL).exists())
+    else {
+        return looked;
+    };
+    match enter(config, "status").await? {
+        Access::Theirs(_, admin) => {
+            let consumers = looked.map(|(_, consumers)| consumers).unwrap_or_default();
+            Ok((instance::report(admin).await?, consumers))
+        }
+        Access::Ours(folder) => {
+            let spool = orphan(&folder, limit, config)?;
+            // While Redis is away, what waits for it is worth knowing all the more.
+            let (report, consumers) =
+                looked.unwrap_or_else(|failure| (HealthReport::without_figures(failure), Vec::new()));
+            Ok((report.with_orphaned_spool(&spool), consumers))
+        }
+    }
+}
+
+/// What is in a spool that nobody has; a damaged one is left to the process that will run on it.
+fn orphan(folder: &Folder, limit: u64, config: &Config) -> Result<SpoolReport, Failure> {
+    let file = folder.file(folder::SPOOL)?;
+    EmbeddedStream::look_over(&file)?;
+    let dedupe = config.stream.dedupe_window.is_some();
+    Ok(Spool::open(&file, limit, dedupe, Metrics::new())?.report())
+}
+
+async fn in_files(config: &Config) -> Result<Found, Failure> {
     let file = config.data_dir.join(folder::STREAM);
     if !file.exists() {
         return Err(Failure::Unavailable(format!(
@@ -76,6 +111,7 @@ fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> String {
         figure("last accepted", age(report.last_accepted_seconds)),
         figure("last delivered", report.last_delivered_id.as_ref()),
     ]);
+    lines.extend(spool(report));
     if !consumers.is_empty() {
         let width = consumers
             .iter()
@@ -88,6 +124,26 @@ fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> String {
         lines.extend(consumers.iter().map(row));
     }
     lines.join("\n")
+}
+
+/// What a process with a spool knows; what nobody can know is left out.
+fn spool(report: &HealthReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some((depth, (bytes, limit))) = report.spool_depth.zip(report.spool_bytes.zip(report.spool_limit)) {
+        let (bytes, limit) = (BinaryBytes(bytes), BinaryBytes(limit));
+        lines.push(figure("spooled", Some(format!("{depth}, {bytes} of at most {limit}"))));
+        let oldest = report
+            .spool_oldest_seconds
+            .map(|age| Duration::from_secs_f64(age.max(0.0)));
+        lines.extend(oldest.map(|age| figure("oldest spooled", Some(span(age)))));
+        let rate = report.spool_drained_per_second;
+        lines.extend(rate.map(|rate| figure("drained a second", Some(format!("{rate:.0}")))));
+        let breaker = report.breaker.as_ref();
+        lines.extend(breaker.map(|breaker| figure("breaker", Some(breaker))));
+    }
+    let used = report.retry_budget_used;
+    lines.extend(used.map(|used| figure("retry budget used", Some(format!("{:.1} %", used * 100.0)))));
+    lines
 }
 
 fn mark(status: Status) -> char {

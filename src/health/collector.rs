@@ -28,6 +28,8 @@ const CONFIRM_EVERY: Duration = Duration::from_millis(500);
 const FRESH: Duration = Duration::from_millis(1500);
 /// How long a failed append counts where none is tried since: nobody sends any more to a node that is not ready.
 const DISTRUST: Duration = Duration::from_secs(5);
+/// How long somebody who asks for the next look waits for it: for its turn, and for the stream.
+const NEXT_LOOK: Duration = Duration::from_millis(2500);
 /// Bound on one question to the stream.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What "lately" means for growth and the share of 401s.
@@ -39,6 +41,7 @@ const LEAST_REQUESTS: u64 = 20;
 /// The stream as it was found at one moment.
 #[derive(Debug, Clone)]
 pub struct Look {
+    began: Instant,
     /// When it answered, or was given up.
     pub at: Instant,
     /// What it told; `None` where it did not answer.
@@ -78,6 +81,7 @@ impl Health {
         roles: &Roles,
     ) -> Self {
         let (publish, look) = watch::channel(Look {
+            began: Instant::now(),
             at: Instant::now(),
             stream: None,
             report: HealthReport::without_figures("there was none yet"),
@@ -124,6 +128,15 @@ impl Health {
             report = report.with_spool(&bypass.spool.report(), bypass.breaker.is_open());
         }
         (takes_writes || can_spool, report)
+    }
+
+    /// As [`Self::report`], of a look that begins after this call: within about a second, since nobody makes one begin
+    /// sooner. Of the last one, where none ends in time.
+    pub async fn next_report(&self) -> (bool, HealthReport) {
+        let asked = Instant::now();
+        let mut look = self.looks();
+        let _ = tokio::time::timeout(NEXT_LOOK, look.wait_for(|look| look.began > asked)).await;
+        self.report()
     }
 
     /// Whether this process can durably accept: in the stream, or in the spool.
@@ -205,16 +218,17 @@ impl Collector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sustained = Sustained::new(self.thresholds.levels.after);
         let mut lately = Lately::default();
-        let began = Instant::now();
+        let started = Instant::now();
         loop {
             ticks.tick().await;
+            let began = Instant::now();
             let used = self.health.budget.used();
             self.metrics.spool.retry_budget_used.set(used);
             let observed = patiently(observe(&*self.stream)).await;
             let at = Instant::now();
             let (stream, report) = match observed {
                 Ok(mut seen) => {
-                    seen.watched = began.elapsed();
+                    seen.watched = started.elapsed();
                     lately.look(&mut seen, &self.health, at);
                     self.export(&seen);
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
@@ -223,7 +237,13 @@ impl Collector {
                 }
                 Err(error) => (None, HealthReport::without_figures(error)),
             };
-            self.publish.send_replace(Look { at, stream, report });
+            let look = Look {
+                began,
+                at,
+                stream,
+                report,
+            };
+            self.publish.send_replace(look);
         }
     }
 

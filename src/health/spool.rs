@@ -15,13 +15,22 @@ const RETRIES_LAST: Duration = Duration::from_secs(4 * 3600);
 const NEARLY_FULL: u64 = 90;
 
 impl HealthReport {
-    /// Puts in, and counts in, how the spool is, as of now.
+    /// Puts in, and counts in, a spool that no process has: what is in it stays there.
+    #[must_use]
+    pub fn with_orphaned_spool(self, spool: &SpoolReport) -> Self {
+        let (status, detail) = if spool.depth > 0 {
+            let held = format!("it holds {} events, and no process moves them", spool.depth);
+            let remedy = "start one on this data folder, or run `orderstream drain`";
+            (Status::Warning, format!("{held}: {remedy}"))
+        } else {
+            (Status::Healthy, "empty, and no process has it".to_owned())
+        };
+        self.with_figures(spool).with_check(status, detail)
+    }
+
+    /// Puts in, and counts in, how the spool of this process is, as of now.
     #[must_use]
     pub fn with_spool(mut self, spool: &SpoolReport, breaker_is_open: bool) -> Self {
-        self.spool_depth = Some(spool.depth);
-        self.spool_bytes = Some(spool.bytes);
-        self.spool_oldest_seconds = spool.oldest.map(seconds);
-        self.spool_lost = Some(spool.lost);
         self.breaker = Some(if breaker_is_open { "open" } else { "closed" }.into());
         let percent = spool.bytes.saturating_mul(100) / spool.limit.max(1);
         let (status, detail) = if !spool.takes_writes {
@@ -39,6 +48,21 @@ impl HealthReport {
         } else {
             (Status::Healthy, "empty".to_owned())
         };
+        self.with_figures(spool).with_check(status, detail)
+    }
+
+    fn with_figures(self, spool: &SpoolReport) -> Self {
+        Self {
+            spool_depth: Some(spool.depth),
+            spool_bytes: Some(spool.bytes),
+            spool_limit: Some(spool.limit),
+            spool_oldest_seconds: spool.oldest.map(seconds),
+            spool_lost: Some(spool.lost),
+            ..self
+        }
+    }
+
+    fn with_check(mut self, status: Status, detail: String) -> Self {
         self.status = self.status.max(status);
         self.checks.push(Check {
             name: "spool".into(),

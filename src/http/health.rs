@@ -1,13 +1,14 @@
 //! `GET /health`, `/livez`, `/readyz`: on both listeners.
 //!
 //! The status code says whether this node can durably accept, and only that; the body says it too (check
-//! `stream`), and how the readers are.
+//! `stream`), and how the readers are. However often it is asked, and however fresh the report is to be, the stream is
+//! looked at once a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -34,8 +35,12 @@ pub(super) fn router(probes: Probes) -> Router {
         .with_state(probes)
 }
 
-async fn report(State(probes): State<Probes>) -> Response {
-    let (can_accept, report) = probes.health.report();
+async fn report(State(probes): State<Probes>, uri: Uri) -> Response {
+    let (can_accept, report) = if super::is_set(&uri, "fresh") {
+        probes.health.next_report().await
+    } else {
+        probes.health.report()
+    };
     let status = if can_accept {
         StatusCode::OK
     } else {

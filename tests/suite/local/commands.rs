@@ -65,6 +65,18 @@ async fn status_asks_the_owner_or_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn status_right_after_send_knows_of_it() {
+    let local = Local::new();
+    let _service = Service::start("run", &local.bare()).await;
+    for sent in 1..=3 {
+        local.succeeds(&["send", "--json"]);
+        let report: Value = serde_json::from_str(&local.succeeds(&["status", "--json"])).unwrap();
+        assert_eq!(report["stream_length"], sent, "{report}");
+        assert!(report["last_accepted_seconds"].is_number(), "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_looks_at_the_folder_and_its_files() {
     let local = Local::new();
     let fresh = local.succeeds(&["check"]);
