@@ -15,7 +15,7 @@ mod measure;
 mod oracle;
 mod plant;
 mod prove;
-mod proxy;
+pub mod proxy;
 mod report;
 mod services;
 mod sqlite;

@@ -1,7 +1,10 @@
 //! The spool, over the real binary: whatever Redis does, nothing is refused, lost or doubled.
 
+mod damage;
 mod draining;
+mod full;
 mod refusals;
+mod standing;
 mod survival;
 
 use std::time::Instant;

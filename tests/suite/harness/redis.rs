@@ -84,7 +84,7 @@ impl RedisServer {
             if server.options.tcp || server.options.tls {
                 server.port = Some(free_port());
             }
-            if server.spawn().await {
+            if server.spawn(is_ready).await {
                 return Ok(server);
             }
         }
@@ -102,7 +102,20 @@ impl RedisServer {
     /// Starts again what was killed, on the same sockets and files.
     pub async fn restart(&mut self) {
         self.kill();
-        assert!(self.spawn().await, "redis-server does not start again:\n{}", self.log());
+        let started = self.spawn(is_ready).await;
+        assert!(started, "redis-server does not start again:\n{}", self.log());
+    }
+
+    /// As [`restart`](Self::restart), until it answers LOADING. `key-load-delay` (microseconds a key) keeps it at that,
+    /// and may be set while it loads.
+    pub async fn restart_loading(&mut self) {
+        self.kill();
+        let loads = |answer: &redis::RedisResult<String>| {
+            let error = answer.as_ref().err();
+            error.is_some_and(|error| error.code() == Some("LOADING"))
+        };
+        let started = self.spawn(loads).await;
+        assert!(started, "redis-server does not start again:\n{}", self.log());
     }
 
     /// SIGSTOP: it keeps its connections and answers nothing.
@@ -187,7 +200,8 @@ impl RedisServer {
         command.query_async(&mut connection).await
     }
 
-    async fn spawn(&mut self) -> bool {
+    /// Starts it and waits until its answer to PING is as wanted; answers false where it ended.
+    async fn spawn(&mut self, wanted: fn(&redis::RedisResult<String>) -> bool) -> bool {
         let folder = self.folder.path();
         std::fs::write(folder.join("redis.conf"), self.settings()).unwrap();
         let program = std::env::var("REDIS_SERVER_BIN").unwrap_or_else(|_| "redis-server".to_owned());
@@ -200,7 +214,7 @@ impl RedisServer {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {program} (set REDIS_SERVER_BIN): {error}"));
         let ready = eventually("redis-server is ready or gone", Duration::from_secs(30), async || {
-            if self.try_command::<String>(&["PING"]).await.is_ok() {
+            if wanted(&self.try_command::<String>(&["PING"]).await) {
                 return Some(true);
             }
             child.try_wait().unwrap().map(|_| false)
@@ -267,6 +281,10 @@ pub fn stream_config() -> StreamConfig {
         dead_letters_maxlen: 10_000,
         dedupe_window: Some(Duration::from_secs(6 * 3600)),
     }
+}
+
+fn is_ready(answer: &redis::RedisResult<String>) -> bool {
+    answer.is_ok()
 }
 
 /// Free a moment ago.

@@ -127,11 +127,16 @@ impl Service {
     pub async fn start(command: &str, settings: &Settings) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_orderstream"));
         program.arg(command);
+        Self::start_by(program, settings).await
+    }
+
+    /// The same, started by that program.
+    pub async fn start_by(program: Command, settings: &Settings) -> Self {
         let mut service = Self::spawn(program, settings);
         let line = eventually("the service is up", START_LIMIT, async || {
             let stderr = service.stderr();
             if let Some(status) = service.child.try_wait().unwrap() {
-                panic!("{command} ended with {status}:\n{stderr}");
+                panic!("it ended with {status}:\n{stderr}");
             }
             stderr.lines().find(|line| line.contains(" is up: ")).map(str::to_owned)
         })

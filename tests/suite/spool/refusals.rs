@@ -2,7 +2,8 @@
 
 use redis::Value as Reply;
 
-use super::{Place, deliver, depth_is, goes_direct};
+use super::{Place, deliver, deliver_as, depth_is, goes_direct};
+use crate::chaos::proxy::{Dialect, Mode, Proxy, REFUSALS};
 use crate::harness::eventually;
 use crate::harness::redis::{RedisOptions, RedisServer};
 use crate::harness::service::Service;
@@ -85,4 +86,86 @@ async fn a_user_without_rights() {
     let place = Place::new().await;
     let right = |right| ["ACL", "SETUSER", "default", right];
     through(&place, &[&right("-xadd")], &[&right("+xadd")]).await;
+}
+
+/// Those that are hard to bring about for real come from a proxy in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_there_is() {
+    let place = Place::new().await;
+    let socket = place.site.redis.url().trim_start_matches("unix://").into();
+    let proxy = Proxy::before(socket, Dialect::Redis).await;
+    let address = format!("redis://127.0.0.1:{}", proxy.port);
+    let service = Service::start("run", &place.settings().with("REDIS_URL", &address)).await;
+    let mut last = goes_direct(&service, 0).await;
+    for refusal in REFUSALS {
+        proxy.set(Mode::Refuse(refusal));
+        last += 1;
+        assert_eq!(
+            deliver(&service, last).await,
+            (200, "spooled".to_owned()),
+            "{refusal:?}"
+        );
+        proxy.set(Mode::Pass);
+        depth_is(&service, 0).await;
+        last = goes_direct(&service, last).await;
+    }
+    place.site.has_rows(usize::try_from(last).unwrap()).await;
+    place.site.is_settled().await;
+    assert_eq!(place.site.dead_letters().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_loads_its_file() {
+    let mut place = Place::with_redis(RedisOptions {
+        config: [
+            "rdbcompression no",
+            "key-load-delay 100000",
+            "loading-process-events-interval-bytes 1024",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        ..RedisOptions::default()
+    })
+    .await;
+    let service = Service::start("run", &place.settings()).await;
+    let last = goes_direct(&service, 0).await;
+    // Half a minute of loading, which is cut short below.
+    let fill = "for n = 1, 300 do redis.call('SET', 'filler:' .. n, string.rep('x', 2000)) end";
+    command(&place.site.redis, &[&["EVAL", fill, "0"], &["SAVE"]]).await;
+    place.site.redis.restart_loading().await;
+    for id in 101..=110 {
+        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
+    }
+    assert_eq!(service.get(&service.url("/readyz")).await.unwrap().status(), 200);
+    let still: Result<String, _> = place.site.redis.try_command(&["PING"]).await;
+    assert_eq!(still.unwrap_err().code(), Some("LOADING"));
+    command(&place.site.redis, &[&["CONFIG", "SET", "key-load-delay", "0"]]).await;
+    depth_is(&service, 0).await;
+    place.site.has_rows(usize::try_from(last).unwrap() + 10).await;
+}
+
+/// Nobody's events wait for letters that are not allowed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_rights_to_the_dead_letters() {
+    let place = Place::new().await;
+    let service = Service::start("run", &place.settings()).await;
+    let last = goes_direct(&service, 0).await;
+    command(
+        &place.site.redis,
+        &[&["ACL", "SETUSER", "default", "resetkeys", "~orders_stream*"]],
+    )
+    .await;
+    let broken = deliver_as(&service, "broken", &serde_json::json!({"no": "order"})).await;
+    assert_eq!(broken, (200, "quarantined".to_owned()));
+    depth_is(&service, 1).await;
+    place.site.redis.stall();
+    for id in 101..=105 {
+        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
+    }
+    place.site.redis.resume();
+    place.site.has_rows(usize::try_from(last).unwrap() + 5).await;
+    depth_is(&service, 1).await;
+    command(&place.site.redis, &[&["ACL", "SETUSER", "default", "allkeys"]]).await;
+    depth_is(&service, 0).await;
+    assert_eq!(place.site.dead_letters().await, 1);
 }

@@ -1,0 +1,71 @@
+//! What `status` says of a spool, whoever has it.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{Place, deliver, goes_direct};
+use crate::harness::service::{Service, Settings};
+use crate::harness::site::PATIENCE;
+
+fn status(settings: &Settings, args: &[&str]) -> String {
+    let output = settings.command(&[&["status"], args].concat()).output().unwrap();
+    let [said, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!((output.status.code(), &*errors), (Some(0), ""), "{said}");
+    said
+}
+
+fn json(settings: &Settings) -> Value {
+    serde_json::from_str(&status(settings, &["--json"])).unwrap()
+}
+
+fn line<'a>(text: &'a str, name: &str) -> &'a str {
+    let found = text.lines().find_map(|line| line.strip_prefix(name));
+    found.unwrap_or_else(|| panic!("no {name} in:\n{text}")).trim()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_that_has_it_is_asked_and_after_it_the_file() {
+    let mut place = Place::new().await;
+    let settings = place.settings();
+    let mut service = Service::start("serve", &settings).await;
+    let last = goes_direct(&service, 1000).await;
+    let report = json(&settings);
+    // Of a look that was taken for it, not of one before the order came.
+    assert_eq!(report["stream_length"], last - 1000, "{report}");
+    assert_eq!(
+        (&report["spool_depth"], &report["breaker"]),
+        (&0.into(), &"closed".into())
+    );
+
+    place.site.redis.kill();
+    for id in 1..=20 {
+        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
+    }
+    let report = json(&settings);
+    assert_eq!(
+        (&report["spool_depth"], &report["breaker"]),
+        (&20.into(), &"open".into())
+    );
+    assert_eq!(report["spool_limit"], 1 << 30);
+    assert_eq!(report["retry_budget_used"], 0.0, "nothing was refused");
+    let text = status(&settings, &[]);
+    let spooled = line(&text, "spooled ");
+    assert!(
+        spooled.starts_with("20, ") && spooled.ends_with("of at most 1.00 GiB"),
+        "{text}"
+    );
+    assert!(line(&text, "oldest spooled").ends_with('s'), "{text}");
+    assert_eq!(line(&text, "breaker"), "open");
+    assert_eq!(line(&text, "retry budget used"), "0.0 %");
+
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended(PATIENCE).await.success());
+    let text = status(&settings, &[]);
+    assert!(text.contains("20 events, and no process moves them"), "{text}");
+    assert!(line(&text, "spooled ").starts_with("20, "), "{text}");
+    let report = json(&settings);
+    assert_eq!((&report["spool_depth"], &report["breaker"]), (&20.into(), &Value::Null));
+
+    place.site.redis.restart().await;
+    assert_eq!(json(&settings)["stream_length"], last - 1000);
+}
