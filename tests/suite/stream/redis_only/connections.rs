@@ -1,27 +1,47 @@
 //! TLS with a private CA, TCP, ACL users, changed credentials, unusable URLs.
 
-use orderstream::stream::{Claim, DeadLetter, Step, Stream};
+use orderstream::config::Durability;
+use orderstream::stream::{Claim, DeadLetter, Operated as _, Order, Range, Step, Stream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::harness::eventually;
 use crate::harness::redis::RedisOptions;
 
-/// What the service needs of Redis, as an operator would grant it.
-const RIGHTS: &str = "~orders_stream* ~dead_letters* +ping +unwatch +info +client|id +client|unblock +evalsha \
-    +script|load +get +set +exists +time +xadd +xlen +xrange +xtrim +xdel +xreadgroup +xgroup +xack +xclaim +xpending \
-    +xinfo +hget +hmget +hset +hdel +pexpire";
+/// What the service needs of Redis, as an operator would grant it: one row of the table in the documentation.
+fn documented(row: &str) -> String {
+    let text = include_str!("../../../../docs/GUARANTEES.md");
+    let found = text.lines().find_map(|line| line.strip_prefix(&format!("| {row} | `")));
+    let rule = found.and_then(|rest| rest.strip_suffix("` |"));
+    rule.unwrap_or_else(|| panic!("no row for {row}")).replace("\\|", "|")
+}
 
-async fn acl_server() -> RedisServer {
+/// A server with a user who has these rights; `durable` as [`RedisOptions`].
+async fn acl_server_for(rights: &[String], durable: bool) -> RedisServer {
     RedisServer::start_with(RedisOptions {
         tcp: true,
+        durable,
         acl: vec![
             "user default on nopass ~* &* +@all".to_owned(),
-            format!("user app on >p@ss/w#rd? {RIGHTS}"),
+            format!("user app on >p@ss/w#rd? {}", rights.join(" ")),
         ],
         ..RedisOptions::default()
     })
     .await
+}
+
+async fn acl_server() -> RedisServer {
+    acl_server_for(&[documented(EVERYTHING)], false).await
+}
+
+const EVERYTHING: &str = "every process and command";
+
+/// To reach it as that user.
+fn as_user(server: &RedisServer) -> RedisConfig {
+    RedisConfig {
+        url: format!("redis://app:p%40ss%2Fw%23rd%3F@{}/0", server.tcp_address()).into(),
+        ..server.config()
+    }
 }
 
 /// Every call of the seam once.
@@ -67,20 +87,33 @@ async fn use_everything(server: &RedisServer, stream: &RedisStream) {
     };
     assert!(stream.dead_letter(&letter).await.unwrap());
     assert_eq!(stream.ack(&[id, delivered[1].entry.id], &[id]).await.unwrap(), 1);
+    operate(stream, id).await;
     stream.trim().await.unwrap();
     stream.remove_silent_consumers(Duration::ZERO).await.unwrap();
     assert_eq!(stream.report().await.unwrap().length, 2);
     stream.inspect().await.unwrap();
 }
 
+/// What operators ask for.
+async fn operate(stream: &RedisStream, id: StreamId) {
+    for order in [Order::OldestFirst, Order::NewestFirst] {
+        let letters = Range::all(Destination::DeadLetters, order, 10);
+        let letters = stream.range(letters).await.unwrap().entries;
+        assert_eq!(letters.len(), 1);
+    }
+    assert_eq!(stream.remove_letters(&[id]).await.unwrap(), 0);
+    let group = stream_config().group;
+    assert_eq!(stream.make_pending(&group, &[id]).await.unwrap(), Some(1));
+    assert_eq!(stream.fates(id).await.unwrap().len(), 1);
+    stream.ack(&[id], &[id]).await.unwrap();
+    stream.note(&entry(9).fields).await.unwrap();
+    assert_eq!(stream.notes(10).await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn an_acl_user_with_the_documented_rights_suffices() {
     let server = acl_server().await;
-    let config = RedisConfig {
-        url: format!("redis://app:p%40ss%2Fw%23rd%3F@{}/0", server.tcp_address()).into(),
-        ..server.config()
-    };
-    let stream = open(&config);
+    let stream = open(&as_user(&server));
     use_everything(&server, &stream).await;
     let report = stream.inspect().await.unwrap();
     assert!(
@@ -94,6 +127,53 @@ async fn an_acl_user_with_the_documented_rights_suffices() {
         "INFO tells what CONFIG GET may not"
     );
     assert_eq!(report.fsync.as_deref(), Some("off"));
+}
+
+#[tokio::test]
+async fn durability_needs_the_documented_rights_beside() {
+    let everything = documented(EVERYTHING);
+    let knows_waitaof = {
+        let server = RedisServer::start().await;
+        let known: Vec<redis::Value> = server.command(&["COMMAND", "INFO", "WAITAOF"]).await;
+        known != [redis::Value::Nil]
+    };
+    let version = if knows_waitaof { "7.2 or newer" } else { "7.0" };
+    let fsynced = documented(&format!("`ORDERSTREAM_DURABILITY=fsynced`, Redis {version}"));
+    let replicated = documented("`ORDERSTREAM_DURABILITY=replicated:N`");
+    for (rights, durability) in [(fsynced, Durability::Fsynced), (replicated, Durability::Replicated(1))] {
+        for (rights, suffices) in [
+            (vec![everything.clone()], false),
+            (vec![everything.clone(), rights], true),
+        ] {
+            let server = acl_server_for(&rights, durability == Durability::Fsynced).await;
+            let replica = RedisServer::start_with(RedisOptions {
+                tcp: true,
+                ..RedisOptions::default()
+            })
+            .await;
+            replica.follow(&server).await;
+            let stream = open(&RedisConfig {
+                durability,
+                ..as_user(&server)
+            });
+            let appended = stream.writer().append(&[entry(1)]).await;
+            assert_eq!(appended.is_ok(), suffices, "{durability:?}: {appended:?}");
+            if suffices {
+                stream.confirm_writable().await.unwrap();
+                stream.inspect().await.unwrap();
+            }
+        }
+    }
+    let server = acl_server_for(
+        &[
+            everything,
+            documented("warnings about settings that INFO does not tell"),
+        ],
+        true,
+    )
+    .await;
+    let report = open(&as_user(&server)).inspect().await.unwrap();
+    assert_eq!(report.fsync.as_deref(), Some("always"));
 }
 
 #[tokio::test]
