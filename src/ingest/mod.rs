@@ -3,6 +3,10 @@
 //! Owns the path between HTTP and the stream: admission, the appender and its outcomes, and the way around a stream that
 //! is away: breaker, spool and drainer. Must not know HTTP or Shopify. Invariant: `Ok` only after the stream confirmed the
 //! append, or the spool has it on its disk.
+//!
+//! To be read in the order of an event's way: `admission.rs` (its bytes find room), `appender.rs` (it queues), `flush.rs`
+//! (with others), `writer.rs` (to the stream, or around it), `breaker.rs` (which of the two), `spool.rs` (the disk),
+//! `drainer.rs` with `left.rs` and `fill.rs` (from there to the stream). `appends.rs` is what health sees of it.
 
 pub mod admission;
 pub mod appender;
