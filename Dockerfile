@@ -9,12 +9,12 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src examples tests/suite \
  && echo 'fn main() {}' > src/main.rs && touch src/lib.rs tests/suite/main.rs tests/tidy.rs \
- && cargo build --release --locked --bin orderstream \
+ && cargo build --release --locked --features otel --bin orderstream \
  && rm -rf src
 COPY src ./src
 COPY openapi.yaml ./
 # Cargo goes by modification times; the copied files may be older than the empty crate.
-RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked --bin orderstream && mkdir /data
+RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked --features otel --bin orderstream && mkdir /data
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /src/target/release/orderstream /usr/local/bin/orderstream

@@ -26,6 +26,7 @@ use crate::folder::{self, FolderError};
 use crate::ingest::{Bypass, Drainer};
 use crate::metrics::Metrics;
 use crate::shutdown::{Request, Roles, Signals};
+use crate::spans;
 use crate::stream::{Stream, StreamError};
 use crate::warehouse::WarehouseError;
 use crate::worker::{Handler, Loader, Workers, trimmer, watcher};
@@ -180,6 +181,7 @@ impl App {
         self.front.stop().await;
         self.back.stop().await;
         self.drainer.stop().await;
+        spans::finish().await;
     }
 
     fn say_what_is_left(&self) {

@@ -13,3 +13,15 @@ pub enum Class {
     /// This program is at fault: it is reported loudly and treated like a poison entry, so that it cannot stop the rest.
     Bug,
 }
+
+impl Class {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Poison => "poison",
+            Self::Bug => "bug",
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod load;
 pub mod local;
 mod secrets;
 pub mod settings;
+mod spans;
 mod unknown;
 mod value;
 mod values;
@@ -53,6 +54,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Whether spans go to a collector; where, only OpenTelemetry's SDK reads.
+    pub exports_spans: bool,
     /// Folder of everything this program keeps on disk; see [`crate::folder`].
     pub data_dir: PathBuf,
     /// What should be looked at and does not keep it from starting; whole sentences without secrets.

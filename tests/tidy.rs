@@ -18,7 +18,8 @@ const FORBIDDEN: [&str; 9] = [
     "helper", "helpers", "manager", "util", "utils", "data", "janitor", "misc", "thing",
 ];
 /// What is given to us and named so: crates, their modules and methods, and the contract's `ORDERSTREAM_DATA_DIR`.
-const GIVEN: [&str; 9] = [
+const GIVEN: [&str; 10] = [
+    "SpanData",
     "tokio_util",
     "hyper_util",
     "futures_util",
@@ -53,6 +54,22 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "\"CREATE SCHEMA",
         ],
         &["warehouse/", "stream/embedded"],
+    ),
+    (
+        "",
+        &["opentelemetry::", "opentelemetry_sdk::", "opentelemetry_otlp::"],
+        &["spans"],
+    ),
+    (
+        "spans",
+        &[
+            "crate::http",
+            "crate::worker",
+            "crate::ingest",
+            "crate::stream",
+            "crate::warehouse",
+        ],
+        &[],
     ),
     ("", &["tokio::spawn("], &[]),
     ("", &["crate::app"], &["cli"]),
@@ -133,6 +150,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("folder", &["crate::"], &[]),
     ("metrics", &["crate::"], &[]),
     ("shutdown", &["crate::"], &[]),
+    ("traceparent", &["crate::"], &[]),
 ];
 
 /// One source file: its path below `src/`, and its text up to its tests.

@@ -47,12 +47,20 @@ Examples:
 
 Every setting is a variable or the flag of the same name; `orderstream --help` lists them all.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
+Built with the feature otel (see --version), it exports spans where OTEL_EXPORTER_OTLP_ENDPOINT is set.
 Exit codes: 0 done, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
+
+/// With what it was built to do beyond the usual.
+const VERSION: &str = if cfg!(feature = "otel") {
+    concat!(env!("CARGO_PKG_VERSION"), " (otel)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
 
 /// Takes Shopify order webhooks, makes them durable in a stream, and lands each in a warehouse exactly once: on Redis and
 /// PostgreSQL, or with nothing configured in files of its own.
 #[derive(Debug, Parser)]
-#[command(name = "orderstream", version, about, after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "orderstream", version = VERSION, about, after_help = EXAMPLES, max_term_width = 120)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

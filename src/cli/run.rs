@@ -4,7 +4,7 @@ use super::Failure;
 use super::greeting::Greeting;
 use crate::app;
 use crate::config::{Config, Inputs, Purpose};
-use crate::telemetry;
+use crate::{spans, telemetry};
 
 /// Runs until it is told to stop. `program` is how the user calls it.
 ///
@@ -17,6 +17,7 @@ pub(super) async fn run(program: String, purpose: Purpose, inputs: Inputs) -> Re
     for warning in config.warnings.iter().chain(&config.unknown_names) {
         tracing::warn!("{warning}");
     }
+    spans::start(&config);
     let greeting = local.map(|_| Greeting::new(program, &config));
     let greet = |at| greeting.iter().for_each(|greeting| greeting.say(at));
     let ended = app::run(config, purpose, greet).await;

@@ -9,7 +9,7 @@ use super::values::{Inputs, Values};
 use super::{
     AdminConfig, AppenderConfig, AuthConfig, Config, ConfigErrors, DatabaseConfig, Durability, HealthConfig,
     IntakeConfig, KeepRaw, Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, ShutdownConfig,
-    StreamConfig, WorkerConfig, secrets, unknown, value,
+    StreamConfig, WorkerConfig, secrets, spans, unknown, value,
 };
 
 /// Why `serve` and `work` need servers.
@@ -28,6 +28,7 @@ impl Config {
         let spool_after = spool_after(&values, redis.as_ref());
         // On a volume that was not chosen to outlive the process, what is answered 200 would vanish with it.
         let has_spool = redis.is_some() && values.is_given(&s::DATA_DIR);
+        let (exports_spans, no_spans) = spans::exported(&inputs.env);
         let config = Self {
             public: public(&values),
             admin: AdminConfig {
@@ -61,6 +62,7 @@ impl Config {
                 },
                 filter: values.string(&s::RUST_LOG),
             },
+            exports_spans,
             data_dir: PathBuf::from(values.string(&s::DATA_DIR)),
             warnings: Vec::new(),
             unknown_names: unknown::names(&inputs.env),
@@ -68,7 +70,7 @@ impl Config {
             purpose,
         };
         config.check(&mut values);
-        let warnings = config.look_over();
+        let warnings = config.look_over().into_iter().chain(no_spans).collect();
         values.finish().map(|()| Self { warnings, ..config })
     }
 }

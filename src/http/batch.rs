@@ -12,6 +12,8 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
 pub(super) use self::answer::Answer;
@@ -21,11 +23,12 @@ use super::body::{self, Allowance};
 use super::problem::Problem;
 use super::request_id::RequestId;
 use super::webhooks::ANSWER_WITHIN;
-use super::{PublicState, is_set};
-use crate::event::{OrderEvent, Provenance, json, validate};
+use super::{PublicState, is_set, spans};
+use crate::event::{OrderEvent, Provenance, Text, json, validate};
 use crate::ingest::{AppendError, Receipt, Share};
 use crate::metrics::Outcome;
 use crate::shopify::digest;
+use crate::spans::{Moment, Span};
 use crate::stream::{Destination, NewEntry, codec};
 
 /// Items appended at once.
@@ -40,6 +43,10 @@ struct Bounds<'a> {
     share: &'a Share,
     /// When the last answer must be there.
     latest: Instant,
+    /// The request's.
+    span: &'a Span,
+    /// What came with the request.
+    traceparent: Option<&'a str>,
 }
 
 /// Takes one batch.
@@ -63,6 +70,7 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
 }
 
 async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> {
+    let began = Moment::now();
     let (parts, body) = request.into_parts();
     state.doors.tokens.load().admit(&parts.headers)?;
     let allowance = Allowance {
@@ -71,11 +79,22 @@ async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> 
         timeout: state.body_timeout,
     };
     let body = body::read(body, &parts.headers, allowance).await?;
+    let traceparent = spans::traceparent(&parts.headers);
+    let span = spans::request("/events/batch", began, traceparent);
     let bounds = Bounds {
         share: &body.share,
         latest: Instant::now() + ANSWER_WITHIN,
+        span: &span,
+        traceparent,
     };
-    let items = items::split(&body.bytes, state.intake.batch_limit)?;
+    let settled = settle(state, &parts, &body.bytes, bounds).await;
+    let status = settled.as_ref().err().map_or(StatusCode::OK, Problem::status);
+    spans::answered(span, status);
+    settled
+}
+
+async fn settle(state: &PublicState, parts: &Parts, body: &[u8], bounds: Bounds<'_>) -> Result<Answer, Problem> {
+    let items = items::split(body, state.intake.batch_limit)?;
     let answer = if is_set(&parts.uri, "atomic") {
         all_or_none(state, &items, bounds).await?
     } else {
@@ -109,7 +128,7 @@ async fn all_or_none(state: &PublicState, items: &[&str], bounds: Bounds<'_>) ->
 /// than any other request should wait for this thread.
 async fn judge(piece: &[&str], why: &str, answer: &mut Answer) {
     for item in piece {
-        answer.push(match entry(item) {
+        answer.push(match entry(item, None) {
             Ok((event_id, _)) => Verdict::unavailable(event_id, why),
             Err(verdict) => verdict,
         });
@@ -154,15 +173,19 @@ async fn one_by_one(state: &PublicState, items: &[&str], bounds: Bounds<'_>) -> 
 async fn append(state: &PublicState, piece: &[&str], bounds: Bounds<'_>, answer: &mut Answer) -> Option<AppendError> {
     let mut entries = Vec::with_capacity(piece.len());
     let mut judged = Vec::with_capacity(piece.len());
+    let send = spans::send(bounds.span, Destination::Stream);
+    let carried = spans::carried(&send, bounds.traceparent);
     for item in piece {
-        judged.push(entry(item).map(|(event_id, entry)| {
+        judged.push(entry(item, carried.as_ref()).map(|(event_id, entry)| {
             entries.push(entry);
             event_id
         }));
     }
     let mut away = None;
     let receipts = state.appender.append_many(entries, bounds.share, bounds.latest);
-    let mut receipts = receipts.await.into_iter();
+    let receipts = receipts.await;
+    spans::sent_many(send, &receipts);
+    let mut receipts = receipts.into_iter();
     for item in judged {
         let event_id = match item {
             Ok(event_id) => event_id,
@@ -199,12 +222,13 @@ fn why(error: &AppendError) -> &'static str {
 }
 
 /// The entry of one item and its event's id, or why there is none.
-fn entry(item: &str) -> Result<(String, NewEntry), Verdict> {
+fn entry(item: &str, traceparent: Option<&Text<'_>>) -> Result<(String, NewEntry), Verdict> {
     let event: OrderEvent<'_> = json::parse(item.as_bytes()).map_err(|error| Verdict::invalid(None, error))?;
     let event_id = event.event_id.as_str().to_owned();
     validate(&event).map_err(|error| Verdict::invalid(Some(event_id.clone()), error))?;
     let provenance = Provenance {
         source: Some("batch".into()),
+        traceparent: traceparent.cloned(),
         ..Provenance::default()
     };
     let fields =

@@ -11,6 +11,7 @@ mod connection;
 mod health;
 mod problem;
 mod request_id;
+mod spans;
 mod streamed;
 mod token;
 mod transport;

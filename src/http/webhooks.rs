@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -17,11 +18,14 @@ use uuid::Uuid;
 use super::PublicState;
 use super::problem::Problem;
 use super::request_id::RequestId;
+use super::spans;
 use super::verified::VerifiedDelivery;
 use crate::config::KeepRaw;
+use crate::event::Provenance;
 use crate::ingest::{AppendError, Receipt, Share, quarantine};
 use crate::metrics::{Metrics, Outcome, SecretLabels};
 use crate::shopify::{self, ConvertError, DeliveryHints, REUSED_WEBHOOK_ID, Topic, TopicError};
+use crate::spans::{Moment, Span};
 use crate::stream::codec::{self, Quarantine, Raw};
 use crate::stream::{Destination, NewEntry, StreamId};
 
@@ -88,13 +92,16 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
 }
 
 async fn take(state: &PublicState, request: Request) -> Result<Taken, Problem> {
+    let began = Moment::now();
     let request_id = request.extensions().get::<RequestId>().cloned();
     let delivery = VerifiedDelivery::from_request(request, state).await?;
-    let arrival = Arrival::new(&delivery, request_id);
-    match tokio::time::timeout(ANSWER_WITHIN, arrival.settle(state)).await {
+    let arrival = Arrival::new(&delivery, request_id, began);
+    let taken = match tokio::time::timeout(ANSWER_WITHIN, arrival.settle(state)).await {
         Ok(taken) => taken,
         Err(_) => Err(Problem::StreamUnavailable),
-    }
+    };
+    arrival.end(&taken);
+    taken
 }
 
 /// A verified delivery with everything that identifies it.
@@ -106,10 +113,11 @@ struct Arrival<'a> {
     event_id: Uuid,
     received_at: OffsetDateTime,
     request_id: Option<RequestId>,
+    span: Span,
 }
 
 impl<'a> Arrival<'a> {
-    fn new(delivery: &'a VerifiedDelivery, request_id: Option<RequestId>) -> Self {
+    fn new(delivery: &'a VerifiedDelivery, request_id: Option<RequestId>, began: Moment) -> Self {
         let body = delivery.body();
         let hints = delivery.hints();
         Self {
@@ -117,6 +125,7 @@ impl<'a> Arrival<'a> {
             share: delivery.share(),
             digest: shopify::digest(body),
             event_id: shopify::event_id(&hints, body),
+            span: spans::request("/webhooks/orders", began, hints.traceparent),
             hints,
             received_at: OffsetDateTime::now_utc(),
             request_id,
@@ -126,9 +135,8 @@ impl<'a> Arrival<'a> {
     async fn settle(&self, state: &PublicState) -> Result<Taken, Problem> {
         let unusable = match self.entry(state.intake.keep_raw)? {
             Err(unusable) => unusable,
-            Ok(entry) => match state
-                .appender
-                .append(entry, self.share)
+            Ok((entry, send)) => match self
+                .append(state, entry, send)
                 .await
                 .map_err(|error| self.unconfirmed(error))?
             {
@@ -141,8 +149,14 @@ impl<'a> Arrival<'a> {
         self.quarantine(state, &unusable).await
     }
 
-    /// The entry of the event that the delivery is, or why it is none.
-    fn entry(&self, keep_raw: KeepRaw) -> Result<Result<NewEntry, Unusable>, Problem> {
+    async fn append(&self, state: &PublicState, entry: NewEntry, send: Span) -> Result<Receipt, AppendError> {
+        let receipt = state.appender.append(entry, self.share).await;
+        spans::sent(send, &receipt);
+        receipt
+    }
+
+    /// The entry of the event that the delivery is and the span of its append, or why it is none.
+    fn entry(&self, keep_raw: KeepRaw) -> Result<Result<(NewEntry, Span), Unusable>, Problem> {
         let event = Topic::parse(self.hints.topic)
             .map_err(Unusable::Topic)
             .and_then(|topic| {
@@ -166,28 +180,38 @@ impl<'a> Arrival<'a> {
                 .transpose()
                 .map_err(|error| self.bug(&error))?,
         };
-        let fields = codec::encode(&event, &self.hints.provenance(), raw).map_err(|error| self.bug(&error))?;
-        Ok(Ok(NewEntry {
+        let send = spans::send(&self.span, Destination::Stream);
+        let fields = codec::encode(&event, &self.provenance(&send), raw).map_err(|error| self.bug(&error))?;
+        let entry = NewEntry {
             destination: Destination::Stream,
             dedupe_key: self.event_id.to_string(),
             digest: self.digest,
             fields,
-        }))
+        };
+        Ok(Ok((entry, send)))
+    }
+
+    fn provenance(&self, send: &Span) -> Provenance<'_> {
+        Provenance {
+            traceparent: spans::carried(send, self.hints.traceparent),
+            ..self.hints.provenance()
+        }
     }
 
     async fn quarantine(&self, state: &PublicState, unusable: &Unusable) -> Result<Taken, Problem> {
         let event_id = self.event_id.to_string();
         let reason = unusable.to_string();
+        let send = spans::send(&self.span, Destination::DeadLetters);
         let fields = codec::quarantine_fields(Quarantine {
             event_type: Topic::parse(self.hints.topic).ok().map(Topic::event_type),
             event_id: &event_id,
             received_at: self.received_at,
-            provenance: &self.hints.provenance(),
+            provenance: &self.provenance(&send),
             raw: Raw::whole(self.body).map_err(|error| self.bug(&error))?,
             error: &reason,
         });
         let letter = quarantine::letter(&event_id, self.digest, fields);
-        let receipt = state.appender.append(letter, self.share).await.map_err(|error| {
+        let receipt = self.append(state, letter, send).await.map_err(|error| {
             let full = matches!(error, AppendError::Full);
             let problem = self.unconfirmed(error);
             if full { Problem::DeadLettersFull } else { problem }
@@ -232,5 +256,30 @@ impl<'a> Arrival<'a> {
 
     fn request_id(&self) -> Option<&str> {
         self.request_id.as_ref().map(RequestId::as_str)
+    }
+
+    /// Ends its span.
+    fn end(mut self, taken: &Result<Taken, Problem>) {
+        let status = match taken {
+            Ok(taken) => {
+                self.span.say("orderstream.outcome", taken.status);
+                StatusCode::OK
+            }
+            Err(problem) => problem.status(),
+        };
+        self.span.say("orderstream.event_id", self.event_id);
+        for (name, text) in [
+            ("orderstream.shop", self.hints.shop.as_deref()),
+            ("orderstream.topic", self.hints.topic),
+            (
+                "orderstream.request_id",
+                self.request_id.as_ref().map(RequestId::as_str),
+            ),
+        ] {
+            if let Some(text) = text {
+                self.span.say(name, text);
+            }
+        }
+        spans::answered(self.span, status);
     }
 }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::SignatureError;
 use crate::event::{Provenance, Text};
+use crate::traceparent::TraceParent;
 
 /// Longest hint, in bytes.
 const MAX_HINT: usize = 255;
@@ -80,7 +81,7 @@ impl<'a> DeliveryHints<'a> {
             triggered_at: hint(headers, "x-shopify-triggered-at"),
             api_version: hint(headers, "x-shopify-api-version"),
             order_id: hint(headers, "x-shopify-order-id").filter(|id| id.bytes().all(|b| b.is_ascii_digit())),
-            traceparent: plain_hint(headers, "traceparent"),
+            traceparent: plain_hint(headers, "traceparent").filter(|text| TraceParent::parse(text).is_some()),
             test: hint(headers, "x-shopify-test").is_some_and(|value| value.eq_ignore_ascii_case("true")),
         }
     }

@@ -19,11 +19,12 @@ use super::outage::Outage;
 use super::outcome::Limits;
 use super::page_size::PageSize;
 use super::pulse::{self, Pulse};
-use super::{Handler, HandlerError};
+use super::{Handler, HandlerError, spans};
 use crate::class::Class;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
+use crate::spans::Moment;
 use crate::stream::{Claim, Claimed, Delivered, Entry, Stream, StreamError, StreamId, codec};
 
 /// One page of claimed entries that are in hand now.
@@ -118,10 +119,12 @@ impl Consumer {
 
     /// Hands the events to the handler. A panic in it is a bug, not the end.
     pub(super) async fn handle(&self, records: &[EventRecord<'_>]) -> Result<(), HandlerError> {
-        let began = Instant::now();
+        let (began, moment) = (Instant::now(), Moment::now());
         self.loading.beat();
         let handled = AssertUnwindSafe(self.handler.handle(records)).catch_unwind().await;
-        let handled = handled.unwrap_or_else(|panic| Err(bug("the handler", &*panic)))?;
+        let handled = handled.unwrap_or_else(|panic| Err(bug("the handler", &*panic)));
+        spans::loaded(moment, &self.name, records, handled.as_ref().map(drop));
+        let handled = handled?;
         self.metrics.load_seconds.observe(began.elapsed().as_secs_f64());
         self.metrics.events_loaded.inc_by(handled.new);
         self.metrics.events_known.inc_by(handled.known);

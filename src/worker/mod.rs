@@ -19,6 +19,7 @@ mod pulse;
 mod reader;
 mod reclaimer;
 mod remover;
+mod spans;
 mod trial;
 pub mod trimmer;
 mod waiting;

@@ -10,12 +10,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::HandlerError;
 use super::backoff::grown;
 use super::consumer::{Consumer, decode};
 use super::outcome::{Outcome, outcome};
 use super::processor::Turn;
 use super::waiting::Suspect;
+use super::{HandlerError, spans};
+use crate::spans::Moment;
 use crate::stream::{DeadLetter, Step, StreamError};
 
 /// Bounds of the wait after a try that something else ended.
@@ -119,8 +120,10 @@ async fn bury(consumer: &Consumer, mut suspect: Suspect, verdict: String) -> Opt
         attempts: attempts.failed.max(attempts.unfinished),
         consumer: consumer.name.clone(),
     };
+    let began = Moment::now();
     match consumer.stream.dead_letter(&letter).await {
         Ok(true) => {
+            spans::dead_lettered(began, &letter);
             error!(error = letter.error, stream_id = %id, attempts = letter.attempts, "dead-lettered");
             consumer.metrics.dead_letters.inc();
             consumer.held.release(&[id]);

@@ -24,11 +24,14 @@ mod live;
 mod local;
 mod openapi;
 mod operations;
+#[cfg(feature = "otel")]
+mod otel;
 mod packaging;
 mod pipeline;
 mod shutdown;
 mod spool;
 mod stream;
 mod telemetry;
+mod traceparent;
 mod warehouse;
 mod worker;

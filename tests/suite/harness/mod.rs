@@ -1,5 +1,7 @@
 //! What the tests stand on: real servers, the real binary, and waiting with a deadline.
 
+#[cfg(feature = "otel")]
+pub mod collector;
 pub mod embedded;
 pub mod ground;
 pub mod ingest;

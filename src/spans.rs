@@ -1,0 +1,145 @@
+//! Spans: what one delivery went through, as a tracing backend shows it.
+//!
+//! Owns their life: started with a parent that came by wire, given attributes, handed to the exporter when dropped. What is
+//! said in them is decided where it happens (`http/spans.rs`, `worker/spans.rs`). Must not hold anything up: the exporter
+//! works in a thread of its own behind a bounded queue, and what does not fit is dropped. Invariants: without the feature
+//! `otel`, or where no collector is configured, nothing is started, and no attribute is even written; a span that the
+//! sampler leaves out does not exist here.
+
+#[cfg(not(feature = "otel"))]
+mod none;
+#[cfg(feature = "otel")]
+mod otlp;
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::time::{Duration, SystemTime};
+
+#[cfg(not(feature = "otel"))]
+use self::none as exporter;
+#[cfg(feature = "otel")]
+use self::otlp as exporter;
+use crate::config::Config;
+use crate::traceparent::TraceParent;
+
+/// How long a process that ends waits for a collector that does not answer.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+
+/// The part of an exchange that a span describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It answers a request.
+    Server,
+    /// It puts something into a log.
+    Producer,
+    /// It works on what came from a log.
+    Consumer,
+}
+
+/// What spans call the logs, and who reads them.
+#[derive(Debug)]
+pub struct Names {
+    /// `redis` or `sqlite`.
+    pub system: &'static str,
+    /// The stream.
+    pub stream: String,
+    /// The dead letters.
+    pub dead_letters: String,
+    /// The group.
+    pub group: String,
+}
+
+/// Starts the exporter where `config` asks for one. A second call changes nothing.
+pub fn start(config: &Config) {
+    if !config.exports_spans {
+        return;
+    }
+    let names = Names {
+        system: if config.redis.is_some() { "redis" } else { "sqlite" },
+        stream: config.stream.name.clone(),
+        dead_letters: config.stream.dead_letters.clone(),
+        group: config.stream.group.clone(),
+    };
+    exporter::start(names, &config.worker.consumer);
+}
+
+/// Hands what is queued to the collector and ends the exporter; waits no longer than three seconds.
+pub async fn finish() {
+    exporter::finish(FLUSH_LIMIT).await;
+}
+
+/// What spans call the logs; `None` where there are no spans.
+#[must_use]
+pub fn names() -> Option<&'static Names> {
+    exporter::names()
+}
+
+/// A point in time where a span may begin; nothing where there are no spans.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(Option<SystemTime>);
+
+impl Moment {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(names().map(|_| SystemTime::now()))
+    }
+}
+
+/// One span, or none. It ends when it is dropped.
+#[derive(Debug)]
+#[must_use = "it ends when it is dropped"]
+pub struct Span(Option<exporter::Recording>);
+
+impl Span {
+    /// No span.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// One that began before. Without a parent it is the first of a trace, if the sampler wants one.
+    pub fn since(
+        began: Moment,
+        name: impl FnOnce() -> Cow<'static, str>,
+        role: Role,
+        parent: Option<TraceParent>,
+    ) -> Self {
+        let Moment(Some(began)) = began else { return Self(None) };
+        Self(exporter::Recording::start(name(), role, parent, true, began))
+    }
+
+    /// One below this one, which begins now; none below none.
+    pub fn below(&self, name: impl FnOnce() -> Cow<'static, str>, role: Role) -> Self {
+        let recording = self.0.as_ref();
+        Self(recording.and_then(|parent| {
+            exporter::Recording::start(name(), role, Some(parent.context()), false, SystemTime::now())
+        }))
+    }
+
+    /// Where this span stands in its trace, for whoever goes on with it.
+    #[must_use]
+    pub fn context(&self) -> Option<TraceParent> {
+        self.0.as_ref().map(exporter::Recording::context)
+    }
+
+    /// Adds an attribute. Names nothing personal and no secret.
+    pub fn say(&mut self, name: &'static str, what: impl Display) {
+        if let Some(recording) = &mut self.0 {
+            recording.say(name, what.to_string());
+        }
+    }
+
+    /// Adds a number.
+    pub fn count(&mut self, name: &'static str, number: u64) {
+        if let Some(recording) = &mut self.0 {
+            recording.count(name, number);
+        }
+    }
+
+    /// It did not go well. The reason names no content.
+    pub fn fail(&mut self, reason: impl Display) {
+        if let Some(recording) = &mut self.0 {
+            recording.fail(reason.to_string());
+        }
+    }
+}

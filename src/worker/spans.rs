@@ -1,0 +1,95 @@
+//! What the spans of a load say: one for each trace that a batch holds entries of.
+//!
+//! Owns names and attributes (OpenTelemetry's conventions for messaging). Entries of one append (a piece of a batch)
+//! carry one context and share a span, so that there are never more of them than there were requests. Invariants: an
+//! entry whose trace is not recorded costs a glance at its context; a fault of the handler's surroundings, which the
+//! batch waits out, is no span.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use super::HandlerError;
+use crate::class::Class;
+use crate::event::EventRecord;
+use crate::spans::{self, Moment, Role, Span};
+use crate::stream::DeadLetter;
+use crate::traceparent::TraceParent;
+
+/// Entries of one trace among those of a load.
+struct Share<'a> {
+    first: &'a EventRecord<'a>,
+    entries: u64,
+}
+
+/// A load ended: with all events taken, or with the only one at fault.
+pub(super) fn loaded(began: Moment, consumer: &str, records: &[EventRecord<'_>], handled: Result<(), &HandlerError>) {
+    let fault = match handled {
+        Ok(()) => None,
+        Err(fault) if records.len() == 1 && fault.class != Class::Transient => Some(fault),
+        Err(_) => return,
+    };
+    if spans::names().is_none() {
+        return;
+    }
+    let mut traces: HashMap<TraceParent, Share<'_>> = HashMap::new();
+    for record in records {
+        let context = record.provenance.traceparent.as_ref();
+        if let Some(context) = context.and_then(|text| recorded(text.as_str())) {
+            let share = traces.entry(context).or_insert(Share {
+                first: record,
+                entries: 0,
+            });
+            share.entries += 1;
+        }
+    }
+    for (context, share) in traces {
+        let mut span = consume("process", began, consumer, context);
+        span.count("messaging.batch.message_count", records.len() as u64);
+        if share.entries == 1 {
+            span.say("messaging.message.id", &share.first.stream_id);
+            span.say("orderstream.event_type", &share.first.event.event_type);
+            span.say("orderstream.event_id", &share.first.event.event_id);
+        } else {
+            span.count("orderstream.entries", share.entries);
+        }
+        if let Some(fault) = fault {
+            fail(&mut span, fault.class.name(), fault);
+        }
+    }
+}
+
+/// An entry went to the dead letters.
+pub(super) fn dead_lettered(began: Moment, letter: &DeadLetter) {
+    let field = letter.entry.fields.get("traceparent");
+    let text = field.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let Some(context) = text.and_then(recorded) else { return };
+    let mut span = consume("settle", began, &letter.consumer, context);
+    span.say("messaging.message.id", letter.entry.id);
+    span.count("orderstream.attempts", letter.attempts.into());
+    fail(&mut span, "dead_letter", &letter.error);
+}
+
+/// A context whose trace is recorded so far.
+fn recorded(traceparent: &str) -> Option<TraceParent> {
+    TraceParent::parse(traceparent).filter(|context| context.sampled)
+}
+
+fn consume(operation: &'static str, began: Moment, consumer: &str, parent: TraceParent) -> Span {
+    let Some(names) = spans::names() else {
+        return Span::none();
+    };
+    let name = || format!("{operation} {}", names.stream).into();
+    let mut span = Span::since(began, name, Role::Consumer, Some(parent));
+    span.say("messaging.system", names.system);
+    span.say("messaging.destination.name", &names.stream);
+    span.say("messaging.operation.name", operation);
+    span.say("messaging.operation.type", operation);
+    span.say("messaging.consumer.group.name", &names.group);
+    span.say("messaging.client.id", consumer);
+    span
+}
+
+fn fail(span: &mut Span, kind: &str, reason: impl Display) {
+    span.say("error.type", kind);
+    span.fail(reason);
+}
