@@ -23,7 +23,7 @@ use super::body::{self, Allowance};
 use super::problem::Problem;
 use super::request_id::RequestId;
 use super::webhooks::ANSWER_WITHIN;
-use super::{PublicState, is_set, spans};
+use super::{PublicState, flag, spans};
 use crate::event::{OrderEvent, Provenance, Text, json, validate};
 use crate::ingest::{AppendError, Receipt, Share};
 use crate::metrics::Outcome;
@@ -95,7 +95,7 @@ async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> 
 
 async fn settle(state: &PublicState, parts: &Parts, body: &[u8], bounds: Bounds<'_>) -> Result<Answer, Problem> {
     let items = items::split(body, state.intake.batch_limit)?;
-    let answer = if is_set(&parts.uri, "atomic") {
+    let answer = if flag(&parts.uri, "atomic")? {
         all_or_none(state, &items, bounds).await?
     } else {
         one_by_one(state, &items, bounds).await

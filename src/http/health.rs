@@ -14,6 +14,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 
+use super::problem::Problem;
 use crate::health::collector::Health;
 
 /// What the probes look at; a cheap clone.
@@ -35,8 +36,8 @@ pub(super) fn router(probes: Probes) -> Router {
         .with_state(probes)
 }
 
-async fn report(State(probes): State<Probes>, uri: Uri) -> Response {
-    let (can_accept, report) = if super::is_set(&uri, "fresh") {
+async fn report(State(probes): State<Probes>, uri: Uri) -> Result<Response, Problem> {
+    let (can_accept, report) = if super::flag(&uri, "fresh")? {
         probes.health.next_report().await
     } else {
         probes.health.report()
@@ -46,7 +47,7 @@ async fn report(State(probes): State<Probes>, uri: Uri) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, Json(report)).into_response()
+    Ok((status, Json(report)).into_response())
 }
 
 async fn live(State(probes): State<Probes>) -> Response {

@@ -159,10 +159,16 @@ fn public_router(state: PublicState) -> Router {
     closed(routes.merge(health::router(probes)))
 }
 
-/// Whether the query says `name=true`.
-fn is_set(uri: &Uri, name: &str) -> bool {
+/// A query's `true` or `false`, where it has one. Refuses anything else: whoever writes `atomic=1` must not get half a
+/// batch stored.
+fn flag(uri: &Uri, name: &str) -> Result<bool, Problem> {
     let query = uri.query().unwrap_or_default();
-    url::form_urlencoded::parse(query.as_bytes()).any(|(found, value)| found == name && value == "true")
+    let mut given = url::form_urlencoded::parse(query.as_bytes()).filter(|(found, _)| found == name);
+    let set = given.next().map_or(Ok(false), |(_, value)| value.parse());
+    match (set, given.next()) {
+        (Ok(set), None) => Ok(set),
+        (Err(_), _) | (_, Some(_)) => Err(Problem::MalformedQuery),
+    }
 }
 
 /// With an answer to every path and method that is not served.

@@ -42,7 +42,11 @@ pub struct Replay {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<NonZeroU32>,
     /// The `next` of the step before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::object::or_null"
+    )]
     pub next: Option<Rest>,
 }
 
@@ -51,10 +55,18 @@ pub struct Replay {
 #[serde(deny_unknown_fields)]
 pub struct Rest {
     /// What is still to be read from `order_events`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::object::or_null"
+    )]
     pub stored: Option<Span>,
     /// What is still to be read from the stream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::object::or_null"
+    )]
     pub stream: Option<super::Bounds>,
 }
 
@@ -74,11 +86,15 @@ pub struct Span {
 }
 
 impl Span {
-    fn place(&self) -> Place {
-        Place {
+    fn place(&self) -> Result<Place, OperationsError> {
+        // PostgreSQL would refuse the question.
+        if self.event_id.contains('\0') {
+            return Err(OperationsError::Invalid("`next` is not as a step answered it"));
+        }
+        Ok(Place {
             received_at: self.after,
             event_id: self.event_id.clone(),
-        }
+        })
     }
 }
 
@@ -309,7 +325,7 @@ impl Operations {
     /// Applies the next events of a span again; answers what is left.
     async fn apply(&self, span: Span, step: usize, replayed: &mut Replayed) -> Result<Option<Span>, OperationsError> {
         let warehouse = self.warehouse()?;
-        let events = warehouse.events(&span.place(), span.before, step).await?;
+        let events = warehouse.events(&span.place()?, span.before, step).await?;
         let records: Vec<EventRecord<'_>> = events.iter().filter_map(|event| event.record().ok()).collect();
         warehouse.load(&records).await?;
         replayed.applied += records.len() as u64;
@@ -326,7 +342,7 @@ impl Operations {
     }
 
     async fn count(&self, span: &Span) -> Result<u64, OperationsError> {
-        Ok(self.warehouse()?.count(&span.place(), span.before).await?)
+        Ok(self.warehouse()?.count(&span.place()?, span.before).await?)
     }
 
     fn warehouse(&self) -> Result<&dyn Warehouse, OperationsError> {

@@ -50,7 +50,11 @@ pub struct Resolve {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<NonZeroU32>,
     /// The `next` of the step before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::object::or_null"
+    )]
     pub next: Option<Bounds>,
 }
 

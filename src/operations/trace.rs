@@ -84,9 +84,11 @@ impl Operations {
     /// What is retained of an order.
     ///
     /// # Errors
-    /// The order is empty; or stream or warehouse do not answer.
+    /// The order is empty, or order or shop hold a NUL character; or stream or warehouse do not answer.
     pub async fn trace(&self, query: &TraceQuery) -> Result<Trace, OperationsError> {
-        if query.order.trim().is_empty() {
+        // No store takes a NUL character: PostgreSQL would refuse the question.
+        let has_nul = |text: &str| text.contains('\0');
+        if query.order.trim().is_empty() || has_nul(&query.order) || query.shop.as_deref().is_some_and(has_nul) {
             return Err(OperationsError::Invalid("give the id of an order, or its name"));
         }
         let _look = self.look().await?;

@@ -79,7 +79,8 @@ impl FromStr for StreamId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (ms, seq) = text.split_once('-').unwrap_or((text, "0"));
         match (ms.parse(), seq.parse()) {
-            (Ok(ms), Ok(seq)) => Ok(Self { ms, seq }),
+            // Rust would also read a plus sign.
+            (Ok(ms), Ok(seq)) if !text.contains('+') => Ok(Self { ms, seq }),
             _ => Err(InvalidStreamId),
         }
     }

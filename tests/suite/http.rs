@@ -324,6 +324,13 @@ async fn batches_are_judged_item_by_item(ground: Ground) {
         200
     );
     assert_eq!(service.stored().await.0, 4);
+    for query in ["atomic=1", "atomic=True", "atomic", "atomic=false&atomic=true"] {
+        let unclear = service
+            .batch(&format!("/events/batch?{query}"), event("e-9").as_bytes())
+            .await;
+        assert_refused(query, &unclear, 400, "malformed_query");
+    }
+    assert_eq!(service.stored().await.0, 4);
 
     let other = event("e-6").replace("1001", "1002");
     let twice = format!("{}\n{}\n{other}\n", event("e-6"), event("e-6"));

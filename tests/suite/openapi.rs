@@ -262,6 +262,25 @@ async fn what_operators_ask_is_answered_as_described() {
         );
         check(&operation, 200, &asks(&operation, r#"{"all":true,"rate":100}"#).await);
     }
+    // A struct is not to be read from an array of its values.
+    for (operation, body) in [
+        ("POST /api/replay", "[null, null]"),
+        ("POST /api/replay", r#"{"dry_run":true,"next":[null,null]}"#),
+        (
+            "POST /api/replay",
+            r#"{"dry_run":true,"next":{"stream":["0-0","0-0"]}}"#,
+        ),
+        ("POST /api/replay", r#"{"dry_run":true,"from":"+1-0"}"#),
+        ("POST /api/rebuild", r#"{"next":[null,null]}"#),
+        (
+            "POST /api/dead-letters/discard",
+            r#"{"all":true,"dry_run":true,"next":["0-0","0-0"]}"#,
+        ),
+    ] {
+        check(operation, 400, &asks(operation, body).await);
+    }
+    let nul = asks("GET /api/trace?order=1&shop=%00", "").await;
+    check("GET /api/trace", 422, &nul);
     check("GET /api/audit", 200, &asks("GET /api/audit?count=5", "").await);
     for operation in described(&description)
         .iter()

@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 
 use super::super::AdminState;
 use super::super::problem::Problem;
+use crate::event::json;
 use crate::operations::{
     Action, Consumers, Entries, EntryQuery, EntryView, Groups, LetterQuery, LetterView, Letters, Note, OperationsError,
-    Replay, Replayed, Resolve, Resolved, Rest, Trace, TraceQuery,
+    Replay, Replayed, Resolve, Resolved, Rest, Trace, TraceQuery, object_or_null,
 };
 use crate::stream::StreamId;
 
@@ -103,7 +104,7 @@ async fn replay(State(state): State<AdminState>, body: Body) -> Answer<Replayed>
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rebuild {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object_or_null")]
     next: Option<Rest>,
 }
 
@@ -124,7 +125,7 @@ fn of(id: Of) -> Result<StreamId, Problem> {
 async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     let bytes = axum::body::to_bytes(body, REQUEST_LIMIT).await;
     let bytes = bytes.map_err(|_| Problem::BodyTooLarge(REQUEST_LIMIT))?;
-    serde_json::from_slice(&bytes).map_err(|_| Problem::MalformedQuery)
+    json::parse(&bytes).map_err(|_| Problem::MalformedQuery)
 }
 
 impl From<OperationsError> for Problem {
