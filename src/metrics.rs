@@ -222,6 +222,10 @@ impl Metrics {
     }
 
     fn register(&self, r: &mut Registry) {
+        // At 0 from the start: a series that begins with its first event hides that event from `increase`.
+        for service in [Service::Stream, Service::Warehouse] {
+            drop(self.reconnects.get_or_create(&ServiceLabels { service }));
+        }
         r.register(
             "requests",
             "Answers by route and outcome; a batch counts its items",

@@ -16,6 +16,7 @@ mod cli;
 mod config;
 mod conversion;
 mod delivered;
+mod deploy;
 mod harness;
 mod http;
 mod ingest;
