@@ -59,10 +59,13 @@ def before_call(context, case, kwargs):
         case.path_parameters["id"] = newest(case.path)
     elif case.path == "/health" and case.query.get("fresh") in (True, "true") and next(numbers) % 8:
         # It waits for a second.
-        case.query["fresh"] = False
+        case.query["fresh"] = "false"
     allowed = case.meta and case.meta.generation.mode == GenerationMode.POSITIVE
     if allowed and isinstance(case.body, (dict, list)):
         case.body = plain(case.body)
         if case.path == "/events/batch":
             # An id that comes back with other content is rightly refused.
             case.body = [event | {"event_id": f"event-{next(numbers)}"} for event in case.body]
+    elif case.path == "/events/batch" and case.query.get("atomic") in (None, True, False, "true", "false"):
+        # A bad event among good ones refuses the batch only where it is all or none.
+        case.query["atomic"] = "true"

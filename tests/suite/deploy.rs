@@ -214,18 +214,16 @@ async fn alerts_and_charts_ask_for_what_is_exported() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .collect();
-    let mut used = BTreeSet::new();
     for expression in expressions() {
         for (before, name) in series(&expression) {
             let counted = before.ends_with("rate(") || before.ends_with("increase(");
             let kind = |end: &str| name.strip_suffix(end).and_then(|base| kinds.get_key_value(base));
-            let (base, kind, counts) = ["_total", "_bucket", "_sum", "_count", ""]
+            let (kind, counts) = ["_total", "_bucket", "_sum", "_count", ""]
                 .into_iter()
-                .find_map(|end| kind(end).map(|(base, kind)| (*base, *kind, !end.is_empty())))
+                .find_map(|end| kind(end).map(|(_, kind)| (*kind, !end.is_empty())))
                 .unwrap_or_else(|| panic!("{name} is not exported: {expression}"));
             assert_eq!(kind == "gauge", !counts, "{name} is a {kind}: {expression}");
             assert_eq!(counts, counted, "{name}: a counter is read as a rate: {expression}");
-            used.insert(base);
         }
         for (label, value) in label_values(&expression) {
             let label = format!("{label}=\"{value}\"");
@@ -238,7 +236,5 @@ async fn alerts_and_charts_ask_for_what_is_exported() {
             );
         }
     }
-    let unseen: Vec<_> = kinds.keys().filter(|name| !used.contains(*name)).collect();
-    assert!(unseen.is_empty(), "on no chart and in no alert: {unseen:?}");
     service.stop().await;
 }
