@@ -52,22 +52,37 @@ async fn on_redis(redis: &RedisConfig, config: &Config) -> Result<Found, Failure
     else {
         return looked;
     };
-    match enter(config, "status").await? {
-        Access::Theirs(_, admin) => {
+    match spooled(config, limit).await {
+        Ok(Spooled::Owned(report)) => {
             let consumers = looked.map(|(_, consumers)| consumers).unwrap_or_default();
-            Ok((instance::report(admin).await?, consumers))
+            Ok((*report, consumers))
         }
-        Access::Ours(folder) => {
-            let spool = orphan(&folder, limit, config)?;
+        Ok(Spooled::Orphaned(spool)) => {
             // While Redis is away, what waits for it is worth knowing all the more.
             let (report, consumers) =
                 looked.unwrap_or_else(|failure| (HealthReport::without_figures(failure), Vec::new()));
             Ok((report.with_orphaned_spool(&spool), consumers))
         }
+        Err(failure) => looked.map(|(report, consumers)| (report.with_unknown_spool(failure), consumers)),
     }
 }
 
-/// What is in a spool that nobody has; a damaged one is left to the process that will run on it.
+/// Who knows of the spool, and what.
+enum Spooled {
+    /// The process that has it: of everything.
+    Owned(Box<HealthReport>),
+    /// Its file, which nobody has.
+    Orphaned(SpoolReport),
+}
+
+async fn spooled(config: &Config, limit: u64) -> Result<Spooled, Failure> {
+    Ok(match enter(config, "status").await? {
+        Access::Theirs(_, admin) => Spooled::Owned(Box::new(instance::report(admin).await?)),
+        Access::Ours(folder) => Spooled::Orphaned(orphan(&folder, limit, config)?),
+    })
+}
+
+/// A damaged file is left to the process that will run on it.
 fn orphan(folder: &Folder, limit: u64, config: &Config) -> Result<SpoolReport, Failure> {
     let file = folder.file(folder::SPOOL)?;
     EmbeddedStream::look_over(&file)?;

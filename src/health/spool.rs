@@ -1,5 +1,6 @@
 //! How the spool is, and how much of Shopify's patience an outage has used. Pure but for the metric.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::{Check, HealthReport, Status, seconds};
@@ -26,6 +27,15 @@ impl HealthReport {
             (Status::Healthy, "empty, and no process has it".to_owned())
         };
         self.with_figures(spool).with_check(status, detail)
+    }
+
+    /// Puts in, and counts in, that there is a spool of which nothing could be learnt, and why.
+    #[must_use]
+    pub fn with_unknown_spool(self, why: impl fmt::Display) -> Self {
+        self.with_check(
+            Status::Warning,
+            format!("there is one, of which nothing is known: {why}"),
+        )
     }
 
     /// Puts in, and counts in, how the spool of this process is, as of now.

@@ -88,8 +88,9 @@ fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result
         return Ok(Opened { connection, lost: 0 });
     };
     let lost = tally.missing(&connection)?;
-    connection.execute(NUMBER, [tally.commit])?;
     connection.execute(LAST_ID, [tally.last_id])?;
+    // From here on the tally is the older one: last, so that what is cut short before is done again.
+    connection.execute(NUMBER, [tally.commit])?;
     tracing::error!(
         file = %path.display(), lost,
         "the file is older than what was confirmed from it: entries that are owed and not in it are lost"

@@ -42,8 +42,9 @@ const LETTERS: Table = Table {
 const DEDUPE: Table = Table {
     upwards: "SELECT id, key, digest FROM dedupe WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3",
     downwards: "SELECT id, key, digest FROM dedupe WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3",
-    // When it was remembered, as far as its id tells.
-    insert: "INSERT OR IGNORE INTO dedupe (id, key, digest, remembered_at) VALUES (?1, ?2, ?3, ?1 >> 20)",
+    // It was remembered when its id says, but for one of a clock that was ahead.
+    insert: "INSERT OR IGNORE INTO dedupe (id, key, digest, remembered_at)
+        VALUES (?1, ?2, ?3, MIN(?1 >> 20, 1000 * unixepoch()))",
 };
 const AUDIT: Table = Table {
     upwards: "SELECT id, checksum, fields FROM audit WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3",

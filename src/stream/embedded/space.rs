@@ -18,35 +18,35 @@ const GIVE_BACK: &str = "PRAGMA incremental_vacuum(1024)";
 const FOLD: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 /// The log begins anew, which it cannot by itself as long as readers overlap; waits for those there are.
 const RESTART: &str = "PRAGMA wal_checkpoint(RESTART)";
-/// How long that waits, and how long until it is tried again in vain.
+/// How long that waits at most, twice at that, and how long until it is tried again where that was in vain.
 const PATIENCE: Duration = Duration::from_millis(100);
-const AGAIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// The file's room.
 pub(super) struct Space {
     log: PathBuf,
-    /// When the log could not be restarted last.
-    restarted: Option<Instant>,
+    /// When it was in vain last to restart the log.
+    vain: Option<Instant>,
 }
 
 impl Space {
     pub(super) fn new(path: &Path) -> Self {
         Self {
             log: beside(path, "-wal"),
-            restarted: None,
+            vain: None,
         }
     }
 
     /// Restarts a log that has outgrown its bound. Called after each commit.
     pub(super) fn bound_log(&mut self, connection: &Connection) {
         let bytes = std::fs::metadata(&self.log).map_or(0, |log| log.len());
-        if bytes <= LOG_LIMIT || self.restarted.is_some_and(|at| at.elapsed() < AGAIN) {
+        if bytes <= LOG_LIMIT || self.vain.is_some_and(|at| at.elapsed() < AGAIN) {
             return;
         }
         match restart(connection) {
-            Ok(true) => self.restarted = None,
+            Ok(true) => self.vain = None,
             failed => {
-                self.restarted = Some(Instant::now());
+                self.vain = Some(Instant::now());
                 tracing::warn!(bytes, ?failed, log = %self.log.display(), "the log grows: somebody reads the file for long");
             }
         }

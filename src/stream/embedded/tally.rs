@@ -34,7 +34,7 @@ pub(super) struct Tally {
     pub(super) commit: i64,
     /// Newest id of either log.
     pub(super) last_id: i64,
-    /// Whose tally it is: the checksum of our group's name.
+    /// Whose tally it is: the [`mark`] of our group.
     pub(super) group: i64,
     /// Our group's place.
     pub(super) last_delivered: i64,
@@ -69,7 +69,7 @@ impl Tally {
         Ok(Self {
             commit: figures.commit,
             last_id: figures.newest,
-            group: crc32fast::hash(group.as_bytes()).into(),
+            group: mark(group),
             last_delivered: figures.last_delivered,
             unread: figures.unread,
             letters: figures.letters,
@@ -79,7 +79,7 @@ impl Tally {
 
     /// Whether it is that group's.
     pub(super) fn is_of(&self, group: &str) -> bool {
-        self.group == i64::from(crc32fast::hash(group.as_bytes()))
+        self.group == mark(group)
     }
 
     /// How much of what is owed the file does not hold.
@@ -134,6 +134,11 @@ impl Tally {
             pending: (7..7 + pending).map_while(number).collect(),
         })
     }
+}
+
+/// What stands for a group's name, which may have any length.
+fn mark(group: &str) -> i64 {
+    crc32fast::hash(group.as_bytes()).into()
 }
 
 /// The two files, the first of which is locked.

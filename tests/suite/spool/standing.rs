@@ -68,4 +68,14 @@ async fn the_process_that_has_it_is_asked_and_after_it_the_file() {
 
     place.site.redis.restart().await;
     assert_eq!(json(&settings)["stream_length"], last - 1000);
+
+    // Somebody has the folder and cannot be asked: the stream can.
+    let held = std::fs::File::open(place.folder.path().join("owner.lock")).unwrap();
+    held.lock().unwrap();
+    let report = json(&settings);
+    assert_eq!(
+        (&report["stream_length"], &report["spool_depth"]),
+        (&(last - 1000).into(), &Value::Null)
+    );
+    assert!(status(&settings, &[]).contains("of which nothing is known"), "{report}");
 }

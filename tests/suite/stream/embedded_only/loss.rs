@@ -41,10 +41,13 @@ async fn what_cannot_be_opened_for_now_is_not_taken_for_empty() {
         fs::rename(&path, &away).unwrap();
         put(&path).unwrap();
         let flush = [entry(50, BYTES)];
+        let mut rests = 0;
         for _ in 0..20 {
             let error = stream.writer().append(&flush).await.unwrap_err();
             assert!(error.is_refused(), "{error}");
+            rests += u32::from(error.to_string().contains("is tried again within"));
         }
+        assert!(rests > 10, "it is tried again at {} of 20 calls", 20 - rests);
         remove(&path).unwrap();
         fs::rename(&away, &path).unwrap();
         eventually("it is used again", Duration::from_secs(60), async || {
