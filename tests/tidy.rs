@@ -18,7 +18,7 @@ const FORBIDDEN: [&str; 9] = [
     "helper", "helpers", "manager", "util", "utils", "data", "janitor", "misc", "thing",
 ];
 /// What is given to us and named so: crates, their modules and methods, and the contract's `ORDERSTREAM_DATA_DIR`.
-const GIVEN: [&str; 10] = [
+const GIVEN: [&str; 12] = [
     "SpanData",
     "tokio_util",
     "hyper_util",
@@ -29,6 +29,8 @@ const GIVEN: [&str; 10] = [
     "DATA_DIR",
     "data-dir",
     "into_data",
+    "json_data",
+    "type Data",
 ];
 /// What deadpool calls that which makes connections; only for files that use it.
 const DEADPOOL: [&str; 2] = ["Manager", "ManagerConfig"];
