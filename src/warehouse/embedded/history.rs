@@ -116,28 +116,29 @@ impl History for EmbeddedWarehouse {
 }
 
 /// One process loads, one batch after the other, so the newest rows are the last ones: no index is needed. Rows beyond
-/// now (the clock was put back) are looked past.
+/// now (the clock was put back) are passed over, and count among those that are looked at.
 fn newest_loads(connection: &Connection, within: Duration, most: usize) -> Result<Loads, Failure> {
     let now = OffsetDateTime::now_utc();
     let mut query = connection.prepare_cached(LOADS)?;
     let mut rows = query.query([limit(most)])?;
     let mut took = Vec::new();
-    let mut oldest = Duration::ZERO;
+    let (mut looked_at, mut oldest) = (0, Duration::ZERO);
     while let Some(row) = rows.next()? {
+        looked_at += 1;
         let (received, loaded) = (known_time(row, 0)?, known_time(row, 1)?);
         let Ok(age) = Duration::try_from(now - loaded) else {
             continue;
         };
         if age >= within {
+            looked_at = 0;
             break;
         }
         oldest = age;
         took.push(Duration::try_from(loaded - received).unwrap_or_default());
     }
-    let is_cut = took.len() >= most;
     Ok(Loads {
         rows: took.len() as u64,
-        within: if is_cut { oldest } else { within },
+        within: if looked_at < most { within } else { oldest },
         latency: Latency::of(took),
     })
 }
