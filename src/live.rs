@@ -70,6 +70,14 @@ pub struct Node {
     pub storage: Stores,
 }
 
+impl Node {
+    /// Whether there may be other processes on the same stream: a file has one.
+    #[must_use]
+    pub fn has_neighbours(&self) -> bool {
+        self.storage.stream != "embedded"
+    }
+}
+
 /// What a process stands on.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Stores {
@@ -100,6 +108,7 @@ impl Record {
 #[derive(Debug, Clone)]
 pub struct Live {
     record: watch::Sender<Record>,
+    node: Node,
     places: Arc<Semaphore>,
 }
 
@@ -109,11 +118,18 @@ impl Live {
     pub fn start(health: Health, warehouse: Option<Arc<dyn Warehouse>>, node: Node, roles: &Roles) -> Self {
         let live = Self {
             record: watch::Sender::default(),
+            node,
             places: Arc::new(Semaphore::new(VIEWERS)),
         };
-        let sampler = Sampler::new(live.clone(), health, warehouse, node);
+        let sampler = Sampler::new(live.clone(), health, warehouse);
         roles.spawn("sampler", sampler.run(roles.stop_token()));
         live
+    }
+
+    /// The process that is watched.
+    #[must_use]
+    pub fn node(&self) -> Node {
+        self.node
     }
 
     /// A place to watch from; `None` where all are taken.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use time::OffsetDateTime;
 
 use super::AppError;
 use crate::config::{AuthConfig, Config, Secret};
@@ -32,7 +33,10 @@ impl Keys {
         auth: &AuthConfig,
         admin: Option<&Secret>,
     ) -> Result<impl FnOnce() + use<'a>, String> {
-        let keyring = keyring(auth)?.map(Arc::new);
+        let old = self.doors.keyring.load_full();
+        let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+        let now = u64::try_from(now).unwrap_or_default();
+        let keyring = keyring(auth)?.map(|keyring| Arc::new(keyring.succeed(old.as_deref(), now)));
         let (tokens, admin) = (Arc::new(Tokens::new(&auth.api_tokens)), Arc::new(Tokens::new(admin)));
         Ok(move || {
             self.doors.keyring.store(keyring);

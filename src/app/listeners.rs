@@ -105,12 +105,15 @@ impl Listeners {
                 storage: app.storage.stores(),
             };
             let (health, warehouse) = (probes.health.clone(), app.storage.warehouse.clone());
+            let ingests = app.purpose.ingests();
+            let keyring = ingests.then(|| Arc::clone(&app.keys.doors.keyring)).unwrap_or_default();
             let state = AdminState {
                 live: Live::start(health, warehouse, node, &app.back),
                 probes,
                 metrics: app.metrics.clone(),
                 tokens: Arc::clone(&app.keys.admin),
                 hosts: Arc::from([]),
+                keyring,
                 operations: Operations::new(
                     app.stream(),
                     app.storage.warehouse.clone(),

@@ -19,7 +19,7 @@ use crate::folder::{self, Folder};
 use crate::metrics::Metrics;
 use crate::operations::{
     Action, Actor, Groups, LetterQuery, LetterView, Letters, Operations, OperationsError, Replay, Replayed, Resolve,
-    Resolved, Rest, Trace, TraceQuery,
+    Resolved, Rest, Secrets, Trace, TraceQuery,
 };
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -182,7 +182,9 @@ fn warehouse(config: &Config, folder: Option<&Folder>) -> Result<Option<Arc<dyn 
 }
 
 impl Remote {
-    fn new(config: &Config, admin: SocketAddr) -> Result<Self, Failure> {
+    /// # Errors
+    /// Its token is not known.
+    pub(super) fn new(config: &Config, admin: SocketAddr) -> Result<Self, Failure> {
         let token = match &config.admin.token {
             Some(token) => Some(token.clone()),
             None => local::find(&config.data_dir)?.map(|local| local.admin_token),
@@ -199,6 +201,10 @@ impl Remote {
             admin: nearby(admin),
             token,
         })
+    }
+
+    pub(super) async fn secrets(&self) -> Result<Secrets, Failure> {
+        self.get("/api/secrets", &[]).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, pairs: &[(&str, Option<String>)]) -> Result<T, Failure> {

@@ -2,13 +2,14 @@
 //!
 //! For people, on stderr, with colours on a terminal only; where the logs are JSON it is a line among them.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use console::style;
+use secrecy::ExposeSecret;
 
 use crate::app::Addresses;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Secret};
 use crate::folder;
 use crate::telemetry;
 
@@ -24,6 +25,8 @@ pub(super) struct Greeting {
     /// Whether the files are in the data folder: its owner says then where it listens.
     keeps_stream: bool,
     keeps_warehouse: bool,
+    /// Opens the dashboard; only where a person reads, and not a file that keeps what was written to stderr.
+    token: Option<Secret>,
 }
 
 impl Greeting {
@@ -34,6 +37,7 @@ impl Greeting {
             format: config.log.format,
             keeps_stream: config.redis.is_none(),
             keeps_warehouse: config.database.is_none(),
+            token: config.admin.token.clone().filter(|_| std::io::stderr().is_terminal()),
         }
     }
 
@@ -73,10 +77,20 @@ impl Greeting {
             );
         }
         if let Some(private) = at.private {
+            // In the fragment, which no browser sends anywhere.
+            let token = self
+                .token
+                .as_ref()
+                .map(|token| format!("#token={}", token.expose_secret()));
+            let note = if token.is_some() {
+                "everything at a glance; the link is a key"
+            } else {
+                "everything at a glance; it asks for the admin_token of local-secrets.toml"
+            };
             row(
-                "admin",
-                format!("http://{private}"),
-                "health, metrics, API description; no dashboard yet",
+                "dashboard",
+                format!("http://{private}/{}", token.unwrap_or_default()),
+                note,
             );
         }
         let folder = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
@@ -137,13 +151,14 @@ mod tests {
 
     use super::*;
 
-    fn greeting(program: &str, data_dir: &str, keeps: bool) -> String {
+    fn greeting(program: &str, data_dir: &str, keeps: bool, token: Option<Secret>) -> String {
         let greeting = Greeting {
             program: program.to_owned(),
             data_dir: data_dir.into(),
             format: LogFormat::Text,
             keeps_stream: keeps,
             keeps_warehouse: keeps,
+            token,
         };
         let at = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
         console::strip_ansi_codes(&greeting.text(Addresses {
@@ -154,17 +169,25 @@ mod tests {
     }
 
     #[test]
+    fn the_link_is_a_key_only_for_a_person() {
+        let with = |token| greeting("orderstream", "./data", true, token);
+        let link = "dashboard http://127.0.0.1:9090/";
+        assert!(with(Some("key".into())).contains(&format!("{link}#token=key ")));
+        assert!(with(None).contains(&format!("{link} ")));
+    }
+
+    #[test]
     fn the_line_to_send_works_as_it_stands() {
-        let usual = greeting("target/release/orderstream", "./data", true);
+        let usual = greeting("target/release/orderstream", "./data", true, None);
         assert!(usual.contains("\n    target/release/orderstream send\n"), "{usual}");
         assert!(usual.contains("sqlite3 ./data/warehouse.db "), "{usual}");
-        let elsewhere = greeting("orderstream", "/srv/it's", true);
+        let elsewhere = greeting("orderstream", "/srv/it's", true, None);
         assert!(
             elsewhere.contains(r"    orderstream send --data-dir '/srv/it'\''s'"),
             "{elsewhere}"
         );
         // Nobody owns the folder then, so nobody says in it where to send.
-        let on_servers = greeting("orderstream", "./data", false);
+        let on_servers = greeting("orderstream", "./data", false, None);
         assert!(
             on_servers.contains("    orderstream send --url http://127.0.0.1:8080\n"),
             "{on_servers}"

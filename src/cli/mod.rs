@@ -18,6 +18,7 @@ mod progress;
 mod replay;
 mod run;
 mod run_of_steps;
+mod secrets;
 mod send;
 mod settings;
 mod status;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::BinaryBytes;
 
 use super::embedded::{Access, enter};
-use super::{Failure, Output, instance, output};
+use super::{Failure, Output, instance, output, secrets};
 use crate::config::{Config, RedisConfig};
 use crate::folder::{self, Folder};
 use crate::health::{self, HealthReport, Status, Thresholds};
@@ -34,7 +34,12 @@ pub(super) async fn run(format: Output, config: Config) -> Result<(), Failure> {
     if format.json {
         return output::print_json(&report);
     }
-    output::print(text(&report, &consumers))
+    let mut lines = text(&report, &consumers);
+    let secrets = secrets::lines(&config).await;
+    if !secrets.is_empty() {
+        lines.extend(std::iter::once(String::new()).chain(secrets));
+    }
+    output::print(lines.join("\n"))
 }
 
 async fn look(stream: &dyn Stream, config: &Config) -> Result<Found, Failure> {
@@ -109,7 +114,7 @@ async fn in_files(config: &Config) -> Result<Found, Failure> {
     }
 }
 
-fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> String {
+fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> Vec<String> {
     let mut lines: Vec<String> = report
         .checks
         .iter()
@@ -138,7 +143,7 @@ fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> String {
         let row = |one: &ConsumerReport| format!("{:<width$}  {:>8}  {:>8}", one.name, one.pending, span(one.idle));
         lines.extend(consumers.iter().map(row));
     }
-    lines.join("\n")
+    lines
 }
 
 /// What a process with a spool knows; what nobody can know is left out.
@@ -177,7 +182,7 @@ fn figure(name: &str, value: Option<impl Display>) -> String {
 }
 
 /// `0.4s`, `12s`, `3m 5s`, `2h 4m`, `9d 1h`: two units are enough for a person.
-fn span(age: Duration) -> String {
+pub(super) fn span(age: Duration) -> String {
     let seconds = age.as_secs();
     match seconds {
         0..10 => format!("{:.1}s", age.as_secs_f64()),

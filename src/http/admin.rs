@@ -15,11 +15,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::AdminState;
 use super::health;
 use super::problem::Problem;
+use crate::operations::Secrets;
 
 /// The description of both listeners.
 const OPENAPI: &str = include_str!("../../openapi.yaml");
@@ -36,6 +38,7 @@ GET /openapi.yaml  description of the HTTP API
 With a bearer token, as JSON:
 GET  /api/status                health report
 GET  /api/live                  figures of the last 15 minutes, then every second (text/event-stream)
+GET  /api/secrets               which Shopify secret verified how much, and when last
 GET  /api/events                newest entries: event_type, shop, order, to, count
 GET  /api/events/ID             one entry laid open
 GET  /api/dead-letters          newest letters: fingerprint, to, count
@@ -55,6 +58,7 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
     let probes = state.probes.clone();
     let api = Router::new()
         .route("/api/status", get(status))
+        .route("/api/secrets", get(secrets))
         .merge(live::router(shutdown))
         .merge(operations::router())
         .route_layer(middleware::from_fn_with_state(state.clone(), with_token));
@@ -70,6 +74,14 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
 async fn status(State(state): State<AdminState>) -> Response {
     let (_, report) = state.probes.health.report();
     Json(report).into_response()
+}
+
+async fn secrets(State(state): State<AdminState>) -> Response {
+    let keyring = state.keyring.load_full();
+    let node = state.live.node();
+    let now = OffsetDateTime::now_utc();
+    let secrets = Secrets::of(keyring.as_deref(), node.started_at, !node.has_neighbours(), now);
+    Json(secrets).into_response()
 }
 
 async fn openapi() -> Response {

@@ -113,6 +113,8 @@ pub struct AdminState {
     pub operations: Operations,
     /// What `/api/live` shows.
     pub live: Live,
+    /// Whose use `/api/secrets` shows: the public listener's; empty where there is none.
+    pub keyring: Arc<ArcSwapOption<Keyring>>,
 }
 
 /// Serves the public listener until `shutdown`, and then until the last request in flight is answered.

@@ -1,5 +1,7 @@
 //! The only way to a delivery's body: through its signature.
 
+use std::time::SystemTime;
+
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -54,8 +56,14 @@ impl FromRequest<PublicState> for VerifiedDelivery {
         let body = body::read(body, &headers, allowance).await?;
         let secret = claim.verify(&body.bytes).map_err(refused)?;
         state.signatures.count(secret);
+        claim.count(secret, unix_millis());
         Ok(Self { headers, body })
     }
+}
+
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The caller learns only that it was refused, the operator why.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::rate::Accepted;
-use super::{Live, Node, Now, Sample};
+use super::{Live, Now, Sample};
 use crate::health::HealthReport;
 use crate::health::collector::Health;
 use crate::operations::Consumers;
@@ -29,18 +29,16 @@ pub(super) struct Sampler {
     live: Live,
     health: Health,
     warehouse: Option<Arc<dyn Warehouse>>,
-    node: Node,
     /// The warehouse's last answer; `None` where it had none.
     loads: watch::Sender<Option<Loads>>,
 }
 
 impl Sampler {
-    pub(super) fn new(live: Live, health: Health, warehouse: Option<Arc<dyn Warehouse>>, node: Node) -> Self {
+    pub(super) fn new(live: Live, health: Health, warehouse: Option<Arc<dyn Warehouse>>) -> Self {
         Self {
             live,
             health,
             warehouse,
-            node,
             loads: watch::Sender::default(),
         }
     }
@@ -67,7 +65,7 @@ impl Sampler {
                 report,
                 groups,
                 consumers,
-                node: self.node,
+                node: self.live.node,
             };
             self.live.record.send_modify(|record| record.add(now));
         }

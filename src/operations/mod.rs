@@ -19,6 +19,7 @@ mod history;
 mod object;
 mod pace;
 mod resolve;
+mod secrets;
 mod trace;
 mod walk;
 
@@ -37,6 +38,7 @@ pub use self::events::{Entries, EntryLine, EntryQuery, EntryView, FateView};
 pub use self::history::{Missing, Replay, Replayed, Rest, Span};
 pub(crate) use self::object::or_null as object_or_null;
 pub use self::resolve::{Action, Bounds, Outcome, Resolution, Resolve, Resolved};
+pub use self::secrets::{SecretUse, Secrets};
 pub use self::trace::{Moment, Trace, TraceQuery, TracedOrder, What};
 
 use crate::config::{IntakeConfig, KeepRaw};

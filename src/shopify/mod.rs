@@ -15,10 +15,12 @@ mod refund;
 mod signature;
 mod thin;
 mod topic;
+mod usage;
 
 pub use convert::{ConvertError, convert};
 pub use headers::{DeliveryHints, shop, signature};
 pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};
 pub use redact::{PERSONAL_FIELDS, redact};
-pub use signature::{Claim, InvalidKeyring, Keyring, SignatureError};
+pub use signature::{Claim, InvalidKeyring, Keyring, SecretInUse, SignatureError};
 pub use topic::{Shape, Topic, TopicError};
+pub use usage::Usage;

@@ -1,6 +1,6 @@
 //! Whether a body comes from Shopify: base64 HMAC-SHA256 over the raw bytes.
 //!
-//! Owns the secrets in use. Invariants: it fails closed (no secret, an unknown shop, a malformed value: refused); the
+//! Owns the secrets in use, and the count of what each verified. Invariants: it fails closed (no secret, an unknown shop, a malformed value: refused); the
 //! comparison takes constant time; an error never tells what the signature should have been.
 
 use std::collections::HashMap;
@@ -11,6 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
+
+use super::usage::Usage;
 
 /// Bytes of an HMAC-SHA256.
 const SIGNATURE_LEN: usize = 32;
@@ -54,8 +56,25 @@ pub struct Keyring(Keys);
 
 #[derive(Clone)]
 enum Keys {
-    Any(Vec<Hmac<Sha256>>),
-    ByShop(HashMap<String, Vec<Hmac<Sha256>>>),
+    Any(Vec<Key>),
+    ByShop(HashMap<String, Vec<Key>>),
+}
+
+#[derive(Clone)]
+struct Key {
+    mac: Hmac<Sha256>,
+    usage: Usage,
+}
+
+/// Where a secret stands, and how much it is used. Of the secret itself nothing.
+#[derive(Debug, Clone)]
+pub struct SecretInUse<'a> {
+    /// The shop it is for; `None`: all shops.
+    pub shop: Option<&'a str>,
+    /// Its place in the list; 0 is the newest.
+    pub index: usize,
+    /// What it verified.
+    pub usage: &'a Usage,
 }
 
 impl Keyring {
@@ -82,6 +101,67 @@ impl Keyring {
         Ok(Self(Keys::ByShop(lists)))
     }
 
+    /// Goes on with the counts of `old` for secrets that stay in their list, at whatever place; those of the others begin at `now`, in Unix milliseconds.
+    #[must_use]
+    pub fn succeed(mut self, old: Option<&Self>, now: u64) -> Self {
+        let take_over = |keys: &mut [Key], shop: Option<&str>| {
+            let before = old.and_then(|old| old.list(shop)).unwrap_or_default();
+            for key in keys {
+                let same = before.iter().find(|old| old.is_same_secret(key));
+                key.usage = same.map_or_else(|| Usage::since(now), |old| old.usage.clone());
+            }
+        };
+        match &mut self.0 {
+            Keys::Any(keys) => take_over(keys, None),
+            Keys::ByShop(lists) => {
+                for (shop, keys) in lists {
+                    take_over(keys, Some(shop));
+                }
+            }
+        }
+        self
+    }
+
+    /// All secrets, by shop and then newest first.
+    #[must_use]
+    pub fn in_use(&self) -> Vec<SecretInUse<'_>> {
+        let mut lists: Vec<(Option<&str>, &[Key])> = match &self.0 {
+            Keys::Any(keys) => vec![(None, keys)],
+            Keys::ByShop(lists) => lists
+                .iter()
+                .map(|(shop, keys)| (Some(shop.as_str()), &**keys))
+                .collect(),
+        };
+        lists.sort_unstable_by_key(|(shop, _)| *shop);
+        lists
+            .into_iter()
+            .flat_map(|(shop, keys)| {
+                keys.iter().enumerate().map(move |(index, key)| SecretInUse {
+                    shop,
+                    index,
+                    usage: &key.usage,
+                })
+            })
+            .collect()
+    }
+
+    /// The list that is kept under just this name.
+    fn list(&self, shop: Option<&str>) -> Option<&[Key]> {
+        match (&self.0, shop) {
+            (Keys::Any(keys), None) => Some(keys),
+            (Keys::ByShop(lists), Some(shop)) => lists.get(shop).map(Vec::as_slice),
+            (Keys::Any(_), Some(_)) | (Keys::ByShop(_), None) => None,
+        }
+    }
+
+    /// The secrets that may verify for a shop; for any where there is one list.
+    fn keys_of(&self, shop: Option<&str>) -> Option<&[Key]> {
+        match &self.0 {
+            Keys::Any(keys) => Some(keys),
+            Keys::ByShop(lists) => lists.get(&shop?.to_ascii_lowercase()).map(Vec::as_slice),
+        }
+    }
+
     /// What the head of a delivery claims: the signature header's value, to be made with a secret of this shop.
     /// `shop` is the header's hint and only chooses the list: a wrong one makes the signature fail.
     ///
@@ -89,19 +169,14 @@ impl Keyring {
     /// Whatever the body is, it must not be believed.
     pub fn claim(&self, shop: Option<&str>, signature: &[u8]) -> Result<Claim<'_>, SignatureError> {
         let signature = decode(signature)?;
-        let keys = match &self.0 {
-            Keys::Any(keys) => keys,
-            Keys::ByShop(lists) => shop
-                .and_then(|shop| lists.get(&shop.to_ascii_lowercase()))
-                .ok_or(SignatureError::UnknownShop)?,
-        };
+        let keys = self.keys_of(shop).ok_or(SignatureError::UnknownShop)?;
         Ok(Claim { keys, signature })
     }
 }
 
 /// A well-formed signature, and the secrets that may have made it.
 pub struct Claim<'a> {
-    keys: &'a [Hmac<Sha256>],
+    keys: &'a [Key],
     signature: [u8; SIGNATURE_LEN],
 }
 
@@ -113,8 +188,28 @@ impl Claim<'_> {
     pub fn verify(&self, body: &[u8]) -> Result<usize, SignatureError> {
         self.keys
             .iter()
-            .position(|key| key.clone().chain_update(body).verify_slice(&self.signature).is_ok())
+            .position(|key| key.makes(&self.signature, body))
             .ok_or(SignatureError::Mismatch)
+    }
+
+    /// Counts a delivery that this secret verified at that time, in Unix milliseconds.
+    pub fn count(&self, secret: usize, now: u64) {
+        if let Some(key) = self.keys.get(secret) {
+            key.usage.count(now);
+        }
+    }
+}
+
+impl Key {
+    fn makes(&self, signature: &[u8], body: &[u8]) -> bool {
+        self.mac.clone().chain_update(body).verify_slice(signature).is_ok()
+    }
+
+    /// Told by a signature that both would make: the secrets are not kept.
+    fn is_same_secret(&self, other: &Self) -> bool {
+        const ANYTHING: &[u8] = b"whose secret is this?";
+        let signature = other.mac.clone().chain_update(ANYTHING).finalize().into_bytes();
+        self.makes(&signature, ANYTHING)
     }
 }
 
@@ -130,7 +225,7 @@ impl fmt::Debug for Keyring {
     }
 }
 
-fn prepare(secrets: &[SecretString]) -> Result<Vec<Hmac<Sha256>>, InvalidKeyring> {
+fn prepare(secrets: &[SecretString]) -> Result<Vec<Key>, InvalidKeyring> {
     if secrets.is_empty() {
         return Err(InvalidKeyring::NoSecret);
     }
@@ -138,7 +233,10 @@ fn prepare(secrets: &[SecretString]) -> Result<Vec<Hmac<Sha256>>, InvalidKeyring
         .iter()
         .map(|secret| match secret.expose_secret().as_bytes() {
             [] => Err(InvalidKeyring::EmptySecret),
-            bytes => Hmac::new_from_slice(bytes).map_err(|_| InvalidKeyring::EmptySecret),
+            bytes => Ok(Key {
+                mac: Hmac::new_from_slice(bytes).map_err(|_| InvalidKeyring::EmptySecret)?,
+                usage: Usage::default(),
+            }),
         })
         .collect()
 }
@@ -228,6 +326,41 @@ mod tests {
         assert_eq!(judge(Some("theirs.myshopify.com")), Err(SignatureError::Mismatch));
         assert_eq!(judge(Some("nobody.myshopify.com")), Err(SignatureError::UnknownShop));
         assert_eq!(judge(None), Err(SignatureError::UnknownShop));
+    }
+
+    /// `(shop, index, deliveries, unused since)` of each.
+    fn in_use(keyring: &Keyring) -> Vec<(Option<String>, usize, u64, u64)> {
+        let figures = |secret: &SecretInUse<'_>| {
+            let usage = secret.usage;
+            let shop = secret.shop.map(str::to_owned);
+            (shop, secret.index, usage.deliveries(), usage.unused_since())
+        };
+        keyring.in_use().iter().map(figures).collect()
+    }
+
+    #[test]
+    fn counts_follow_a_secret_through_a_rotation() {
+        let count = |keyring: &Keyring, secret, now| {
+            keyring.claim(None, SIGNATURE.as_bytes()).unwrap().count(secret, now);
+        };
+        let first = keyring(&["old", "oldest"]).succeed(None, 100);
+        count(&first, 0, 150);
+        count(&first, 0, 160);
+        assert_eq!(in_use(&first), [(None, 0, 2, 160), (None, 1, 0, 100)]);
+
+        let second = keyring(&["new", "old"]).succeed(Some(&first), 200);
+        assert_eq!(in_use(&second), [(None, 0, 0, 200), (None, 1, 2, 160)]);
+        // A request that began before the exchange ends on the old keyring.
+        count(&first, 0, 210);
+        count(&second, 1, 220);
+        assert_eq!(in_use(&second), [(None, 0, 0, 200), (None, 1, 4, 220)]);
+
+        // What was taken out begins anew, and so does everything where the lists are others.
+        let list = ["oldest".into(), "old".into()];
+        let third = Keyring::by_shop([("B.example", &list[..]), ("a.example", &list[..1])]).unwrap();
+        let third = third.succeed(Some(&second), 300);
+        let (a, b) = (Some("a.example".to_owned()), Some("b.example".to_owned()));
+        assert_eq!(in_use(&third), [(a, 0, 0, 300), (b.clone(), 0, 0, 300), (b, 1, 0, 300)]);
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod operations;
 mod otel;
 mod packaging;
 mod pipeline;
+mod secrets;
 mod shutdown;
 mod spool;
 mod stream;

@@ -244,6 +244,7 @@ async fn what_operators_ask_is_answered_as_described() {
         200,
         &asks(&format!("GET {letter}"), "").await,
     );
+    check("GET /api/secrets", 200, &asks("GET /api/secrets", "").await);
     check("GET /api/consumers", 200, &asks("GET /api/consumers", "").await);
     for action in ["replay", "discard"] {
         let operation = format!("POST /api/dead-letters/{action}");

@@ -127,6 +127,12 @@ pub fn health_config() -> HealthConfig {
     }
 }
 
+fn keyring() -> Keyring {
+    let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1000;
+    let keyring = Keyring::new(&[SECRET.into()]).unwrap();
+    keyring.succeed(None, now.unsigned_abs())
+}
+
 /// As `serve` tells it.
 fn node(stream: &'static str) -> Node {
     Node {
@@ -180,7 +186,7 @@ impl Service {
         let health = Health::start(Arc::clone(&stream), thresholds, appends, None, metrics.clone(), &roles);
         let live = Live::start(health.clone(), None, node(stream_kind), &roles);
         let doors = Doors {
-            keyring: Arc::new(ArcSwapOption::from_pointee(Keyring::new(&[SECRET.into()]).unwrap())),
+            keyring: Arc::new(ArcSwapOption::from_pointee(keyring())),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),
         };
         let (draining, listeners) = (CancellationToken::new(), CancellationToken::new());
@@ -202,6 +208,7 @@ impl Service {
             draining,
             alive: Arc::new(AtomicBool::new(true)),
         };
+        let keyring = Arc::clone(&doors.keyring);
         let state = PublicState::new(
             appender,
             probes.clone(),
@@ -217,6 +224,7 @@ impl Service {
             hosts: Arc::new([]),
             operations,
             live,
+            keyring,
         };
         let stop = listeners.clone();
         service

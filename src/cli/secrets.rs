@@ -1,0 +1,87 @@
+//! The lines of `status` about Shopify's secrets, as the process that verifies with them tells it.
+
+use std::time::Duration;
+
+use super::instance::{self, Instance};
+use super::status::span;
+use super::{Failure, desk};
+use crate::config::Config;
+use crate::operations::{SecretUse, Secrets};
+
+/// What the process on this configuration says; nothing where none is known that could be asked.
+pub(super) async fn lines(config: &Config) -> Vec<String> {
+    let Some(admin) = Instance::of(config).await.admin else {
+        return Vec::new();
+    };
+    let Ok(remote) = desk::Remote::new(config, admin) else {
+        return Vec::new();
+    };
+    let asked = tokio::time::timeout(instance::TIMEOUT, remote.secrets()).await;
+    match asked.unwrap_or_else(|_| Err(Failure::Unavailable(format!("no answer from the process at {admin}")))) {
+        Ok(secrets) => text(&secrets),
+        Err(why) => vec![format!("secrets              unknown: {why}")],
+    }
+}
+
+fn text(secrets: &Secrets) -> Vec<String> {
+    let mut lines: Vec<_> = secrets.secrets.iter().map(line).collect();
+    lines.extend(secrets.note.iter().map(|note| format!("  {note}")));
+    lines
+}
+
+fn line(secret: &SecretUse) -> String {
+    let age = match secret.index {
+        0 => "newest",
+        1 => "previous",
+        _ => "older",
+    };
+    let shop = secret
+        .shop
+        .as_ref()
+        .map(|shop| format!(" of {shop}"))
+        .unwrap_or_default();
+    let unused = span(Duration::from_secs(secret.unused_seconds));
+    let what = match (secret.removable, secret.last_used_at) {
+        (true, _) => format!("unused for {unused}; can be removed"),
+        (false, None) => format!("unused for {unused}"),
+        (false, Some(_)) => format!("{} deliveries, the last {unused} ago", secret.deliveries),
+    };
+    format!("secret {} ({age}){shop}: {what}", secret.index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[test]
+    fn an_old_secret_says_when_it_can_go() {
+        let secret = |index, deliveries, unused_seconds, removable| SecretUse {
+            shop: (index == 2).then(|| "a.example".to_owned()),
+            index,
+            deliveries,
+            last_used_at: (deliveries > 0).then_some(OffsetDateTime::UNIX_EPOCH),
+            unused_seconds,
+            removable,
+        };
+        let secrets = Secrets {
+            since: OffsetDateTime::UNIX_EPOCH,
+            secrets: vec![
+                secret(0, 12, 3, false),
+                secret(1, 4, 3 * 3600, true),
+                secret(2, 0, 60, false),
+            ],
+            note: Some("and so on".to_owned()),
+        };
+        assert_eq!(
+            text(&secrets),
+            [
+                "secret 1 (newest): 12 deliveries, the last 3.0s ago",
+                "secret 2 (previous): unused for 3h 0m; can be removed",
+                "secret 3 (older) of a.example: unused for 1m 0s",
+                "  and so on",
+            ]
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! Which secret is in use, as an operator sees it through a rotation.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::eventually;
+use crate::harness::ground::{Place, in_any_place};
+use crate::harness::service::{SECRET, Service, TOKEN};
+use crate::harness::site::PATIENCE;
+use crate::openapi::assert_is;
+
+in_any_place!(a_rotation_is_seen_and_a_count_stays_with_its_secret);
+
+async fn secrets(service: &Service) -> Value {
+    let asked = reqwest::Client::new().get(service.admin_url("/api/secrets"));
+    let secrets: Value = asked.bearer_auth(TOKEN).send().await.unwrap().json().await.unwrap();
+    assert_is("Secrets", &secrets);
+    secrets
+}
+
+/// Deliveries that each verified, by place.
+fn deliveries(secrets: &Value) -> Vec<u64> {
+    let all = secrets["secrets"].as_array().unwrap();
+    all.iter().map(|one| one["deliveries"].as_u64().unwrap()).collect()
+}
+
+async fn a_rotation_is_seen_and_a_count_stays_with_its_secret(place: impl Place) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), SECRET).unwrap();
+    let settings = place.settings().with_file("ORDERSTREAM_SHOPIFY_SECRETS", file.path());
+    let service = Service::start("run", &settings).await;
+    for id in 1..4 {
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+    let before = secrets(&service).await;
+    assert_eq!(deliveries(&before), [3]);
+    assert!(before["secrets"][0]["last_used_at"].is_string());
+
+    std::fs::write(file.path(), format!("a newer secret,{SECRET}")).unwrap();
+    service.signal(Signal::SIGHUP);
+    let rotated = eventually("there are two", PATIENCE, async || {
+        Some(secrets(&service).await).filter(|secrets| deliveries(secrets).len() == 2)
+    })
+    .await;
+    assert_eq!(deliveries(&rotated), [0, 3]);
+    assert_eq!(service.deliver_order(4).await, Some(200));
+    let after = secrets(&service).await;
+    assert_eq!(deliveries(&after), [0, 4]);
+    assert_eq!(after["secrets"][0]["last_used_at"], Value::Null);
+    // Nothing was signed with the newer one, so the older one is needed.
+    assert_eq!(after["secrets"][1]["removable"], json!(false));
+    assert_eq!(after["since"], before["since"]);
+    assert!(!after.to_string().contains("secret of") && !after.to_string().contains("newer secret"));
+
+    let admin = service.admin_url("").replace("http://", "");
+    let status = settings.with("ORDERSTREAM_ADMIN_ADDR", &admin).with("RUST_LOG", "warn");
+    let output = status.command(&["status"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("secret 1 (newest): unused for "), "{said}");
+    assert!(said.contains("secret 2 (previous): 4 deliveries, the last "), "{said}");
+
+    let anybody = service.get(&service.admin_url("/api/secrets")).await.unwrap();
+    assert_eq!(anybody.status(), 401);
+}
+
+/// Every process says that it speaks for itself alone; one that takes nothing says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_among_others_says_what_it_cannot_know() {
+    let site = crate::harness::site::Site::new().await;
+    let serving = Service::start("serve", &site.settings()).await;
+    let working = Service::start("work", &site.settings()).await;
+    let note = async |service| secrets(service).await["note"].as_str().unwrap().to_owned();
+    assert!(note(&serving).await.contains("ask every process"));
+    assert!(note(&working).await.contains("takes no webhooks"));
+}
