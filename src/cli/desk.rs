@@ -18,8 +18,8 @@ use crate::config::{Config, Secret, local};
 use crate::folder::{self, Folder};
 use crate::metrics::Metrics;
 use crate::operations::{
-    Action, Actor, Groups, LetterQuery, LetterView, Letters, Operations, OperationsError, Replay, Replayed, Resolve,
-    Resolved, Rest, Secrets, Trace, TraceQuery,
+    Action, Actor, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Operations, OperationsError, Replay,
+    Replayed, Resolve, Resolved, Rest, Secrets, Trace, TraceQuery,
 };
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -137,6 +137,13 @@ impl Desk {
                 let pairs = [("order", Some(query.order.clone())), ("shop", query.shop.clone())];
                 remote.get("/api/trace", &pairs).await
             }
+        }
+    }
+
+    pub(super) async fn landed(&self, landing: &Landing) -> Result<Landed, Failure> {
+        match self {
+            Self::Here { operations, .. } => Ok(operations.landed(landing).await?),
+            Self::There(remote) => remote.post("/api/landed", landing).await,
         }
     }
 

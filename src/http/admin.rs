@@ -49,6 +49,7 @@ POST /api/dead-letters/discard  remove letters
 GET  /api/consumers             groups and consumers
 GET  /api/audit                 what operators did
 GET  /api/trace                 one order from webhook to row: order, shop
+POST /api/landed                which events are loaded, and how orders stand
 POST /api/replay                make retained entries pending again
 POST /api/rebuild               recompute the state tables from order_events
 ";

@@ -16,6 +16,7 @@ mod error;
 mod events;
 pub mod fingerprint;
 mod history;
+mod landed;
 mod object;
 mod pace;
 mod resolve;
@@ -36,6 +37,7 @@ pub use self::dead_letters::{Groups, Letter, LetterGroup, LetterQuery, LetterVie
 pub use self::error::OperationsError;
 pub use self::events::{Entries, EntryLine, EntryQuery, EntryView, FateView};
 pub use self::history::{Missing, Replay, Replayed, Rest, Span};
+pub use self::landed::{Landed, Landing};
 pub(crate) use self::object::or_null as object_or_null;
 pub use self::resolve::{Action, Bounds, Outcome, Resolution, Resolve, Resolved};
 pub use self::secrets::{SecretUse, Secrets};

@@ -76,6 +76,8 @@ pub struct TracedOrder {
     pub currency: Option<String>,
     /// Event that made this state.
     pub last_event_id: Option<String>,
+    /// When the order came to be so, RFC 3339.
+    pub as_of: Option<String>,
     /// When it was deleted, RFC 3339.
     pub deleted_at: Option<String>,
 }
@@ -256,11 +258,10 @@ async fn orders(
     keys.extend(named.into_iter().map(|order| (order.shop, order.order_id)));
     keys.sort();
     keys.dedup();
-    let mut orders = Vec::new();
-    for (shop, order_id) in keys.iter().take(ORDERS) {
-        orders.extend(warehouse.order(shop, order_id).await?.map(TracedOrder::from));
-    }
-    Ok(orders)
+    keys.truncate(ORDERS);
+    let mut orders = warehouse.orders(&keys).await?;
+    orders.sort_by(|a, b| (&a.shop, &a.order_id).cmp(&(&b.shop, &b.order_id)));
+    Ok(orders.into_iter().map(TracedOrder::from).collect())
 }
 
 /// Whether a body that nobody could read as an event names the order: its digits as a JSON number or text, or its name.
@@ -283,6 +284,7 @@ impl From<OrderState> for TracedOrder {
             total_amount: order.total_amount,
             currency: order.currency,
             last_event_id: order.last_event_id,
+            as_of: order.as_of.and_then(written),
             deleted_at: order.deleted_at.and_then(written),
         }
     }

@@ -106,9 +106,14 @@ pub struct OrderState {
     pub currency: Option<String>,
     /// Event that made this state; `None` where only a deletion is known.
     pub last_event_id: Option<String>,
+    /// When the order came to be so: the event's `updated_at`, else its time. `None` where only a deletion is known.
+    pub as_of: Option<OffsetDateTime>,
     /// When the order was deleted.
     pub deleted_at: Option<OffsetDateTime>,
 }
+
+/// What a row of `orders` is found by: shop and order.
+pub type OrderKey = (String, String);
 
 /// A warehouse as an operator reads it.
 #[async_trait]
@@ -155,6 +160,9 @@ pub trait History: Send + Sync {
     /// gives up soon, since it is asked again and again.
     async fn loads(&self, within: Duration, most: usize) -> Result<Loads, WarehouseError>;
 
-    /// The state of one order.
-    async fn order(&self, shop: &str, order_id: &str) -> Result<Option<OrderState>, WarehouseError>;
+    /// The states of those orders that are known, in no order.
+    async fn orders(&self, keys: &[OrderKey]) -> Result<Vec<OrderState>, WarehouseError>;
+
+    /// The ids among these that have a row, once for each row, in no order.
+    async fn loaded(&self, event_ids: &[String]) -> Result<Vec<String>, WarehouseError>;
 }

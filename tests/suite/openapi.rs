@@ -282,6 +282,9 @@ async fn what_operators_ask_is_answered_as_described() {
     }
     let nul = asks("GET /api/trace?order=1&shop=%00", "").await;
     check("GET /api/trace", 422, &nul);
+    let landing = r#"{"events":["e-1"],"orders":[["","1"]]}"#;
+    check("POST /api/landed", 409, &asks("POST /api/landed", landing).await);
+    check("POST /api/landed", 400, &asks("POST /api/landed", "{").await);
     check("GET /api/audit", 200, &asks("GET /api/audit?count=5", "").await);
     for operation in described(&description)
         .iter()

@@ -15,8 +15,8 @@ use super::super::AdminState;
 use super::super::problem::Problem;
 use crate::event::json;
 use crate::operations::{
-    Action, Consumers, Entries, EntryQuery, EntryView, Groups, LetterQuery, LetterView, Letters, Note, OperationsError,
-    Replay, Replayed, Resolve, Resolved, Rest, Trace, TraceQuery, object_or_null,
+    Action, Consumers, Entries, EntryQuery, EntryView, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Note,
+    OperationsError, Replay, Replayed, Resolve, Resolved, Rest, Trace, TraceQuery, object_or_null,
 };
 use crate::stream::StreamId;
 
@@ -39,6 +39,7 @@ pub(super) fn router() -> Router<AdminState> {
         .route("/api/consumers", get(consumers))
         .route("/api/audit", get(audit))
         .route("/api/trace", get(trace))
+        .route("/api/landed", post(landed))
         .route("/api/replay", post(replay))
         .route("/api/rebuild", post(rebuild))
 }
@@ -93,6 +94,11 @@ async fn audit(State(state): State<AdminState>, query: Asked<AuditQuery>) -> Ans
 
 async fn trace(State(state): State<AdminState>, query: Asked<TraceQuery>) -> Answer<Trace> {
     Ok(Json(state.operations.trace(&asked(query)?).await?))
+}
+
+async fn landed(State(state): State<AdminState>, body: Body) -> Answer<Landed> {
+    let request: Landing = read(body).await?;
+    Ok(Json(state.operations.landed(&request).await?))
 }
 
 async fn replay(State(state): State<AdminState>, body: Body) -> Answer<Replayed> {

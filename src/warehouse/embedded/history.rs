@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, params_from_iter};
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -12,13 +13,13 @@ use super::EmbeddedWarehouse;
 use super::columns::instant;
 use super::error::Failure;
 use crate::warehouse::WarehouseError;
-use crate::warehouse::history::{History, OrderState, Place, StoredEvent};
+use crate::warehouse::history::{History, OrderKey, OrderState, Place, StoredEvent};
 use crate::warehouse::loads::{Latency, Loads};
 
 const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload FROM order_events";
-const ORDER: &str =
-    "SELECT shop, order_id, name, status, total_amount, currency, last_event_id, deleted_at FROM orders";
+const ORDER: &str = "SELECT shop, order_id, name, status, total_amount, currency, last_event_id, deleted_at, \
+                     NULLIF(version_at, '-infinity') FROM orders";
 const LOADS: &str = "SELECT received_at, loaded_at FROM order_events ORDER BY rowid DESC LIMIT ?1";
 
 impl EmbeddedWarehouse {
@@ -108,10 +109,14 @@ impl History for EmbeddedWarehouse {
         looking.await.map_err(|failure| failure.at(self.path()))
     }
 
-    async fn order(&self, shop: &str, order_id: &str) -> Result<Option<OrderState>, WarehouseError> {
-        let sql = format!("{ORDER} WHERE shop = ?1 AND order_id = ?2");
-        let found = self.read(sql, vec![text(shop), text(order_id)], order).await?;
-        Ok(found.into_iter().next())
+    async fn orders(&self, keys: &[OrderKey]) -> Result<Vec<OrderState>, WarehouseError> {
+        let sql = format!("{ORDER} WHERE (shop, order_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))");
+        self.read(sql, vec![list(keys)], order).await
+    }
+
+    async fn loaded(&self, event_ids: &[String]) -> Result<Vec<String>, WarehouseError> {
+        let sql = "SELECT event_id FROM order_events WHERE event_id IN (SELECT value FROM json_each(?1))";
+        self.read(sql.to_owned(), vec![list(event_ids)], |row| row.get(0)).await
     }
 }
 
@@ -145,6 +150,11 @@ fn newest_loads(connection: &Connection, within: Duration, most: usize) -> Resul
 
 fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
+}
+
+/// Many values as one parameter.
+fn list(values: &(impl Serialize + ?Sized)) -> Value {
+    Value::Text(serde_json::to_string(values).unwrap_or_default())
 }
 
 /// A time that no row can have is beyond all of them.
@@ -193,5 +203,6 @@ fn order(row: &Row<'_>) -> rusqlite::Result<OrderState> {
         currency: row.get(5)?,
         last_event_id: row.get(6)?,
         deleted_at: time(row, 7)?,
+        as_of: time(row, 8)?,
     })
 }

@@ -12,13 +12,13 @@ use super::columns::Param;
 use super::error::Failure;
 use super::{PostgresWarehouse, call_limit, load};
 use crate::warehouse::WarehouseError;
-use crate::warehouse::history::{History, OrderState, Place, StoredEvent};
+use crate::warehouse::history::{History, OrderKey, OrderState, Place, StoredEvent};
 use crate::warehouse::loads::{Latency, Loads};
 
 const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload::text FROM {schema}.order_events";
-const ORDER: &str = "SELECT shop, order_id, name, status, total_amount::text, currency, last_event_id, deleted_at \
-                     FROM {schema}.orders";
+const ORDER: &str = "SELECT shop, order_id, name, status, total_amount::text, currency, last_event_id, deleted_at, \
+                     NULLIF(version_at, '-infinity') FROM {schema}.orders";
 /// Quantiles are of nearest rank, as in [`Latency`]; an empty span has null ones.
 const LOADS: &str = "
     SELECT count(*), extract(epoch FROM max(age))::float8,
@@ -170,10 +170,18 @@ impl History for PostgresWarehouse {
         })
     }
 
-    async fn order(&self, shop: &str, order_id: &str) -> Result<Option<OrderState>, WarehouseError> {
-        let sql = format!("{ORDER} WHERE shop = $1 AND order_id = $2");
-        let params: &[Param<'_>] = &[(&shop, Type::TEXT), (&order_id, Type::TEXT)];
-        Ok(self.read(&sql, params, order).await?.into_iter().next())
+    async fn orders(&self, keys: &[OrderKey]) -> Result<Vec<OrderState>, WarehouseError> {
+        let sql = format!("{ORDER} WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))");
+        let shops = Vec::from_iter(keys.iter().map(|(shop, _)| shop));
+        let orders = Vec::from_iter(keys.iter().map(|(_, order)| order));
+        let params: &[Param<'_>] = &[(&shops, Type::TEXT_ARRAY), (&orders, Type::TEXT_ARRAY)];
+        self.read(&sql, params, order).await
+    }
+
+    async fn loaded(&self, event_ids: &[String]) -> Result<Vec<String>, WarehouseError> {
+        let sql = "SELECT event_id FROM {schema}.order_events WHERE event_id = ANY($1)";
+        self.read(sql, &[(&event_ids, Type::TEXT_ARRAY)], |row| row.try_get(0))
+            .await
     }
 }
 
@@ -229,5 +237,6 @@ fn order(row: &Row) -> Result<OrderState, tokio_postgres::Error> {
         currency: row.try_get(5)?,
         last_event_id: row.try_get(6)?,
         deleted_at: row.try_get(7)?,
+        as_of: row.try_get(8)?,
     })
 }

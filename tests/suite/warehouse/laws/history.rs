@@ -112,12 +112,20 @@ pub async fn one_order_is_found_by_id_and_name(store: &dyn Store) {
             .len(),
         1
     );
-    let state = warehouse.order("two.myshopify.com", "2").await.unwrap().unwrap();
+    let key = |shop: &str| (shop.to_owned(), "2".to_owned());
+    let states = warehouse.orders(&[key("two.myshopify.com"), key("")]).await.unwrap();
+    let [state] = &states[..] else {
+        panic!("one of the two is known: {states:?}")
+    };
+    assert!(state.as_of.is_some());
+    let ids = ["e1", "e2", "never"].map(str::to_owned);
+    let mut loaded = warehouse.loaded(&ids).await.unwrap();
+    loaded.sort();
+    assert_eq!(loaded, ids[..2]);
     assert_eq!(
         (state.last_event_id.as_deref(), state.total_amount.as_deref()),
         (Some("e2"), Some("10"))
     );
-    assert_eq!(warehouse.order("", "2").await.unwrap(), None);
 }
 
 /// Loads an event and then says that this was so many seconds ago and had taken so long.
