@@ -22,6 +22,7 @@ use std::time::Duration;
 
 pub use self::error::{ConfigErrors, Problem};
 pub use self::secrets::Reloaded;
+pub(crate) use self::value::duration;
 pub use self::values::Inputs;
 pub use secrecy::SecretString as Secret;
 

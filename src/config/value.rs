@@ -15,7 +15,7 @@ const DURATION_UNITS: [(&str, u64); 5] = [
 const SIZE_UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
 
 /// `500ms`, `2s`, `5m`, `6h`, `1d`: a whole number and one unit.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text);
     let (_, factor) = DURATION_UNITS.into_iter().find(|(name, _)| *name == unit)?;
     Some(Duration::from_millis(whole(number)?.checked_mul(factor)?))

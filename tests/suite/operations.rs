@@ -3,6 +3,7 @@
 mod history;
 mod letters;
 mod many;
+mod storm;
 
 use std::process::Output;
 
@@ -202,4 +203,9 @@ stories! { history:
 
 stories! { many:
     a_run_that_is_killed_goes_on_and_loads_each_event_once
+}
+
+stories! { storm:
+    a_storm_is_answered_as_it_should_be_and_lands
+    what_did_not_land_is_found
 }

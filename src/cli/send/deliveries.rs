@@ -1,4 +1,4 @@
-//! What is sent: body, topic, ids and signature of each delivery, as Shopify makes them.
+//! What is sent: body, headers and signature of each delivery, as Shopify makes them, or not.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderValue};
 use secrecy::ExposeSecret;
 use sha2::Sha256;
 use time::OffsetDateTime;
@@ -13,81 +14,194 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::generate::Generator;
+use super::mix::{Item, Kind, Mix};
 use crate::cli::Failure;
 use crate::config::Secret;
 
 const API_VERSION: &str = "2026-04";
+/// A topic that becomes no event.
+const UNKNOWN_TOPIC: &str = "products/update";
 
 /// Makes deliveries by number; the same number is the same delivery.
 pub(super) struct Deliveries {
+    mix: Mix,
     bodies: Bodies,
     run: Uuid,
-    signer: Hmac<Sha256>,
-    topic: String,
+    /// Newest first; never empty.
+    signers: Vec<Hmac<Sha256>>,
     shop: String,
+    started: OffsetDateTime,
 }
 
-enum Bodies {
-    Generated(Generator),
-    Files(Vec<Bytes>),
+/// Where bodies come from.
+pub(super) enum Bodies {
+    /// One body of a topic an order.
+    OfTopic(Generator, String),
+    /// What orders go through from creation on.
+    Histories(Generator),
+    /// Under that topic, in turn.
+    Files(Vec<Bytes>, String),
 }
 
-impl Deliveries {
+impl Bodies {
     /// Reads the files, all of them before the first is sent.
-    pub(super) fn new(
-        files: &[PathBuf],
-        seed: Option<u64>,
-        secret: Secret,
-        topic: String,
-        shop: String,
-    ) -> Result<Self, Failure> {
-        let signer = Hmac::new_from_slice(secret.expose_secret().as_bytes())
-            .map_err(|error| Failure::Usage(format!("error: the secret does not do: {error}\n")))?;
+    pub(super) fn read(files: &[PathBuf], topic: String) -> Result<Self, Failure> {
         let read = |path: &PathBuf| {
             let unreadable = |error| Failure::Usage(format!("error: --file {}: {error}\n", path.display()));
             std::fs::read(path).map(Bytes::from).map_err(unreadable)
         };
-        let bodies = match files {
-            [] => Bodies::Generated(Generator::new(seed)),
-            files => Bodies::Files(files.iter().map(read).collect::<Result<_, _>>()?),
+        Ok(Self::Files(files.iter().map(read).collect::<Result<_, _>>()?, topic))
+    }
+
+    /// How many there are of one order.
+    pub(super) fn steps(&self, order: u64) -> usize {
+        match self {
+            Self::Histories(generator) => generator.history(order).len(),
+            Self::OfTopic(..) | Self::Files(..) => 1,
+        }
+    }
+}
+
+/// One delivery, ready to be sent.
+pub(super) struct Delivery {
+    pub(super) kind: Kind,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What happened, before it is signed.
+struct Told {
+    topic: String,
+    body: Bytes,
+    triggered_at: OffsetDateTime,
+}
+
+impl Deliveries {
+    /// `run` sets webhook ids apart from other runs'; `secrets` are the newest first.
+    ///
+    /// # Errors
+    /// Topic or shop do not go into a header.
+    pub(super) fn new(mix: Mix, bodies: Bodies, run: u64, secrets: &[Secret], shop: String) -> Result<Self, Failure> {
+        let wrong = |error: &dyn std::fmt::Display| Failure::Usage(format!("error: {error}\n"));
+        let signer = |secret: &Secret| Hmac::new_from_slice(secret.expose_secret().as_bytes());
+        let signers: Vec<_> = secrets
+            .iter()
+            .map(signer)
+            .collect::<Result<_, _>>()
+            .map_err(|error| wrong(&error))?;
+        let topic = match &bodies {
+            Bodies::OfTopic(_, topic) | Bodies::Files(_, topic) => topic.as_str(),
+            Bodies::Histories(_) => UNKNOWN_TOPIC,
         };
-        let run = seed.map_or_else(Uuid::new_v4, |seed| {
-            Uuid::new_v5(&Uuid::NAMESPACE_OID, &seed.to_be_bytes())
-        });
+        if [topic, shop.as_str()]
+            .into_iter()
+            .any(|text| HeaderValue::try_from(text).is_err())
+        {
+            return Err(wrong(&"--topic and --shop go over HTTP as one line of ASCII"));
+        }
         Ok(Self {
+            mix,
             bodies,
-            run,
-            signer,
-            topic,
+            run: Uuid::new_v5(&Uuid::NAMESPACE_OID, &run.to_be_bytes()),
+            signers,
             shop,
+            started: OffsetDateTime::now_utc(),
         })
     }
 
-    /// The headers and body of delivery `number`.
-    pub(super) fn make(&self, number: u64) -> (Vec<(&'static str, String)>, Bytes) {
-        let body = match &self.bodies {
-            Bodies::Generated(generator) => Bytes::from(generator.body(&self.topic, &self.shop, number)),
-            Bodies::Files(files) => {
-                let turn = usize::try_from(number).unwrap_or_default() % files.len();
-                files.get(turn).cloned().unwrap_or_default()
+    pub(super) fn count(&self) -> u64 {
+        self.mix.count()
+    }
+
+    /// Delivery `number`; `None` after the last.
+    pub(super) fn make(&self, number: u64) -> Option<Delivery> {
+        let item = self.mix.item(number)?;
+        let mut told = self.told(item);
+        if item.kind == Kind::Malformed {
+            told.spoil(item.id);
+        }
+        let id =
+            |what: &str| Uuid::new_v5(&self.run, format!("{what} {} {}", told.topic, item.id).as_bytes()).to_string();
+        let headers = [
+            ("content-type", Some("application/json".to_owned())),
+            ("x-shopify-topic", Some(told.topic.clone())),
+            ("x-shopify-shop-domain", Some(self.shop.clone())),
+            ("x-shopify-api-version", Some(API_VERSION.to_owned())),
+            ("x-shopify-webhook-id", Some(id("webhook"))),
+            ("x-shopify-event-id", Some(id("event"))),
+            ("x-shopify-triggered-at", told.triggered_at.format(&Rfc3339).ok()),
+            ("x-shopify-hmac-sha256", self.signature(item, &told.body)),
+        ];
+        let valued = headers.into_iter().filter_map(|(name, value)| {
+            let value = HeaderValue::try_from(value?).ok()?;
+            Some((http::HeaderName::from_static(name), value))
+        });
+        Some(Delivery {
+            kind: item.kind,
+            headers: valued.collect(),
+            body: told.body,
+        })
+    }
+
+    fn told(&self, item: Item) -> Told {
+        // Its place among all says enough: what has the same `updated_at` is told apart.
+        let now = self.started + std::time::Duration::from_millis(item.id);
+        let (topic, body, triggered_at) = match &self.bodies {
+            Bodies::OfTopic(generator, topic) => {
+                let body = generator.body(topic, &self.shop, item.order);
+                (topic.clone(), Bytes::from(body), now)
+            }
+            Bodies::Histories(generator) => {
+                let history = generator.history(item.order);
+                let step = history.get(item.step).unwrap_or(&history[0]);
+                let body = generator.step(*step, &self.shop, item.order);
+                let at = generator.triggered_at(*step, item.step, item.order);
+                (step.topic.to_owned(), Bytes::from(body), at)
+            }
+            Bodies::Files(files, topic) => {
+                let turn = usize::try_from(item.id).unwrap_or_default() % files.len().max(1);
+                (topic.clone(), files.get(turn).cloned().unwrap_or_default(), now)
             }
         };
-        let mut signer = self.signer.clone();
-        signer.update(&body);
-        let id = |what: &str| Uuid::new_v5(&self.run, format!("{what} {} {number}", self.topic).as_bytes()).to_string();
-        let headers = vec![
-            ("content-type", "application/json".to_owned()),
-            ("x-shopify-topic", self.topic.clone()),
-            ("x-shopify-shop-domain", self.shop.clone()),
-            ("x-shopify-api-version", API_VERSION.to_owned()),
-            ("x-shopify-webhook-id", id("webhook")),
-            ("x-shopify-event-id", id("event")),
-            (
-                "x-shopify-triggered-at",
-                OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
-            ),
-            ("x-shopify-hmac-sha256", STANDARD.encode(signer.finalize().into_bytes())),
-        ];
-        (headers, body)
+        Told {
+            topic,
+            body,
+            triggered_at,
+        }
+    }
+
+    /// Base64 of the HMAC; where it is to be a bad one, by another secret, cut short, or none.
+    fn signature(&self, item: Item, body: &[u8]) -> Option<String> {
+        let place = usize::from(item.kind == Kind::OldSecret);
+        let mut signer = self.signers.get(place).or(self.signers.first())?.clone();
+        signer.update(body);
+        if item.kind != Kind::BadSignature {
+            return Some(STANDARD.encode(signer.finalize().into_bytes()));
+        }
+        signer.update(b" and what nobody sent");
+        let signature = signer.finalize().into_bytes();
+        match item.id % 3 {
+            0 => Some(STANDARD.encode(signature)),
+            1 => Some(STANDARD.encode(&signature[..20])),
+            _ => None,
+        }
+    }
+}
+
+impl Told {
+    /// Makes it something that no event can be made of.
+    fn spoil(&mut self, way: u64) {
+        let body = match way % 6 {
+            0 => self.body.slice(..self.body.len() / 2),
+            1 => Bytes::from_static(b"\xff\xfe not JSON \x00"),
+            2 => Bytes::from_static(b"{}"),
+            3 => Bytes::from_static(b"[]"),
+            4 => Bytes::new(),
+            _ => {
+                UNKNOWN_TOPIC.clone_into(&mut self.topic);
+                return;
+            }
+        };
+        self.body = body;
     }
 }

@@ -3,6 +3,7 @@
 //! Pure: a seed and a number decide every byte. Names and addresses are invented. Orders are not marked test, so that
 //! they show in every view of the warehouse.
 
+mod history;
 mod money;
 mod order;
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
+pub(super) use self::history::Step;
 use self::order::Order;
 
 /// When repeatable orders begin: 2026-01-01T00:00:00Z.
@@ -25,32 +27,52 @@ pub(super) struct Generator {
 }
 
 impl Generator {
-    /// Repeatable with a seed; without one, new orders of this moment each time.
-    pub(super) fn new(seed: Option<u64>) -> Self {
-        let epoch = OffsetDateTime::from_unix_timestamp(EPOCH).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        match seed {
-            Some(seed) => Self { seed, base: epoch },
-            None => Self {
-                seed: rand::random(),
-                base: OffsetDateTime::now_utc(),
-            },
-        }
+    /// The same seed and base are the same orders.
+    pub(super) fn new(seed: u64, base: OffsetDateTime) -> Self {
+        Self { seed, base }
     }
 
-    /// The body of webhook `number` of a topic. The same number is the same order under every topic.
+    /// When repeatable orders are placed.
+    pub(super) fn epoch() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(EPOCH).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// The body of a topic for order `number`, of which nothing else is told. The same number is the same order under
+    /// every topic.
     pub(super) fn body(&self, topic: &str, shop: &str, number: u64) -> String {
-        let mut rng = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let order = self.order(number);
+        wire(&order.told(topic, order.stand(topic), shop))
+    }
+
+    /// All that is told of order `number`, in the order in which it happened.
+    pub(super) fn history(&self, number: u64) -> Vec<Step> {
+        history::history(&mut self.rng(!number))
+    }
+
+    /// The body of one step of that order's history.
+    pub(super) fn step(&self, step: Step, shop: &str, number: u64) -> String {
+        wire(&self.order(number).told(step.topic, step.stand, shop))
+    }
+
+    /// When Shopify triggers that step's delivery: each of a history has its own second.
+    pub(super) fn triggered_at(&self, step: Step, place: usize, number: u64) -> OffsetDateTime {
+        let place = i64::try_from(place).unwrap_or_default();
+        self.order(number).at(step.stand.updated) + Duration::seconds(1 + place)
+    }
+
+    fn rng(&self, number: u64) -> StdRng {
+        StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn order(&self, number: u64) -> Order {
+        let mut rng = self.rng(number);
         let id = FIRST_ID + (self.seed.wrapping_mul(1_000_003).wrapping_add(number)) % 4_000_000_000_000;
         let offset = UtcOffset::from_hms([-5, 0, 1, 2, 9][rng.random_range(0..5)], 0, 0).unwrap_or(UtcOffset::UTC);
-        // Within a day, so that a seed's orders of any number stay in one year.
+        // Within a day, so that a seed's orders of any number stay in one week; and so long ago that no history reaches
+        // into the future.
         let minutes = i64::try_from(number % 1440).unwrap_or_default();
-        let created = (self.base + Duration::minutes(minutes) - Duration::days(1)).to_offset(offset);
-        let order = Order::new(&mut rng, id, number, created);
-        wire(&match topic {
-            "orders/delete" => json!({ "id": id }),
-            "refunds/create" => order.refund(),
-            _ => order.payload(topic, shop),
-        })
+        let created = (self.base + Duration::minutes(minutes) - Duration::days(2)).to_offset(offset);
+        Order::new(&mut rng, id, number, created)
     }
 }
 
@@ -81,9 +103,13 @@ mod tests {
         "orders/cancelled",
     ];
 
+    fn seeded(seed: u64) -> Generator {
+        Generator::new(seed, Generator::epoch())
+    }
+
     #[test]
     fn a_seed_repeats_and_another_differs() {
-        let body = |seed, number| Generator::new(Some(seed)).body("orders/create", "a.myshopify.com", number);
+        let body = |seed, number| seeded(seed).body("orders/create", "a.myshopify.com", number);
         assert_eq!(body(7, 3), body(7, 3));
         assert_ne!(body(7, 3), body(7, 4));
         assert_ne!(body(7, 3), body(8, 3));
@@ -91,7 +117,7 @@ mod tests {
 
     #[test]
     fn orders_have_the_size_and_shape_of_real_ones() {
-        let generator = Generator::new(Some(1));
+        let generator = seeded(1);
         for number in 0..200 {
             let body = generator.body(TOPICS[usize::try_from(number % 5).unwrap()], "a.myshopify.com", number);
             assert!((5_000..=30_000).contains(&body.len()), "{number}: {} bytes", body.len());
@@ -106,7 +132,7 @@ mod tests {
     fn sums_are_right() {
         let cents = |value: &Value| -> i64 { value.as_str().unwrap().replace('.', "").parse().unwrap() };
         for number in 0..200 {
-            let body = Generator::new(Some(2)).body("orders/create", "a.myshopify.com", number);
+            let body = seeded(2).body("orders/create", "a.myshopify.com", number);
             let order: Value = serde_json::from_str(&body).unwrap();
             let lines: i64 = order["line_items"]
                 .as_array()
@@ -134,7 +160,7 @@ mod tests {
 
     #[test]
     fn orders_vary() {
-        let generator = Generator::new(Some(3));
+        let generator = seeded(3);
         let orders: Vec<Value> = (0..200)
             .map(|number| serde_json::from_str(&generator.body("orders/updated", "a", number)).unwrap())
             .collect();

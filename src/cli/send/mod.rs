@@ -1,127 +1,156 @@
-//! `send`: signed test webhooks to a running instance, generated or from files.
+//! `send`: signed test webhooks to a running instance, generated or from files; as a storm, in every way that webhooks
+//! come, and go wrong; and what became of them.
 //!
-//! Reads top to bottom: what to send (`deliveries`), how fast (`pace`), what came of it (`summary`).
+//! Reads top to bottom: what to send (`mix`, `deliveries`), how fast (`schedule`, `pace`), what was answered
+//! (`summary`), what landed (`verify`).
 
+mod args;
 mod deliveries;
 mod generate;
+mod mix;
 mod pace;
+mod schedule;
 mod summary;
+mod verify;
 
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use self::deliveries::Deliveries;
-use super::Failure;
+pub(super) use self::args::SendArgs;
+use self::deliveries::{Bodies, Deliveries};
+use self::generate::Generator;
+use self::mix::{MOST, Mix};
+use self::pace::Pace;
+use self::schedule::Schedule;
+use self::summary::Tally;
+use self::verify::{Ledger, Verified, verify};
+use super::desk::{Desk, Needs};
 use super::instance::Instance;
+use super::{Failure, output};
 use crate::config::{Config, Secret, local};
 
-/// Deliveries a second that make sense: a quarter of an hour between two, or more than one machine sends.
-const RATES: RangeInclusive<f64> = 0.001..=1_000_000.0;
-
-/// Arguments of `send`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  orderstream send                                 one order to the instance of this configuration
-  orderstream send --count 10000 --rate 200        200 a second; latency counts from the scheduled moment
-  orderstream send --file order.json --topic orders/paid
-  orderstream send --seed 7 --count 5              the same deliveries each time: the second time, duplicates")]
-pub(super) struct SendArgs {
-    /// Where to: the base URL of the instance [default: where the owner of the data folder listens, else the configured address]
-    #[arg(long)]
-    url: Option<String>,
-    /// Secret to sign with [default: the configured one, else local mode's]
-    #[arg(long)]
-    secret: Option<Secret>,
-    /// Deliveries [default: 1, or one for each file]
-    #[arg(long, short = 'n')]
-    count: Option<u64>,
-    /// Deliveries a second, whatever the answers take; 0: as fast as answers come
-    #[arg(long, default_value_t = 0.0)]
-    rate: f64,
-    /// Deliveries under way at once
-    #[arg(long, short = 'c', default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    concurrency: u16,
-    /// Webhook topic
-    #[arg(long, default_value = "orders/create")]
-    topic: String,
-    /// Shop they claim to come from
-    #[arg(long, default_value = "example.myshopify.com")]
-    shop: String,
-    /// Bodies to send instead of generated orders, byte for byte, in turn
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    file: Vec<PathBuf>,
-    /// Makes bodies and webhook ids repeatable
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Give up on an answer after this many seconds
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
-    timeout: u64,
-    /// Print the summary as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Sends, prints the summary, and succeeds where every answer was 2xx.
+/// Sends, prints the summary, and succeeds where every answer was as it should be and, if asked, all of it landed.
 ///
 /// # Errors
-/// Wrong arguments, no secret, or an answer that was not 2xx.
+/// Wrong arguments, no secret, an answer that should have been another, or something that is missing, doubled or wrong.
 pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
-    if args.rate != 0.0 && !RATES.contains(&args.rate) {
-        let (low, high) = (RATES.start(), RATES.end());
-        return Err(Failure::Usage(format!(
-            "error: --rate must be 0, or from {low} to {high}\n"
-        )));
-    }
+    args.check()?;
     let base = match &args.url {
         Some(url) => url.clone(),
         None => format!("http://{}", Instance::of(&config).await.public),
     };
     let url = format!("{}/webhooks/orders", base.trim_end_matches('/'));
     let url = url::Url::parse(&url).map_err(|error| Failure::Usage(format!("error: --url {base}: {error}\n")))?;
-    let secret = secret(&args, &config)?;
-    let count = args
-        .count
-        .unwrap_or_else(|| u64::try_from(args.file.len()).unwrap_or(u64::MAX).max(1));
-    let deliveries = Deliveries::new(&args.file, args.seed, secret, args.topic, args.shop)?;
-    let plan = pace::Plan {
-        url,
-        count,
-        rate: args.rate,
-        concurrency: args.concurrency,
+    let deliveries = deliveries(&args, secrets(&args, &config)?)?;
+    let pace = Pace {
+        url: url.clone(),
+        schedule: Schedule {
+            rate: args.rate(),
+            shape: args.shape(),
+            count: deliveries.count(),
+        },
+        concurrency: args.concurrency(),
         timeout: Duration::from_secs(args.timeout),
     };
+    // What cannot be looked at is known before anything is sent.
+    let desk = match args.verify {
+        Some(patience) => Some((Desk::open(&config, "send", Needs::Both).await?, patience)),
+        None => None,
+    };
     let stop = CancellationToken::new();
-    let sending = pace::send(plan, deliveries, stop.clone());
-    tokio::pin!(sending);
-    let tally = tokio::select! {
-        tally = &mut sending => tally,
-        // What is under way is awaited, then the summary of what was sent is printed.
-        _ = tokio::signal::ctrl_c() => {
-            stop.cancel();
-            sending.await
+    let mut tally = Tally::new(url.to_string());
+    let mut ledger = desk.as_ref().map(|_| Ledger::default());
+    // What is under way is awaited, then the summary of what was sent is printed.
+    until_interrupted(
+        &stop,
+        pace::send(pace, deliveries, stop.clone(), &mut tally, &mut ledger),
+    )
+    .await?;
+    let verified = match (desk, ledger) {
+        (Some((desk, patience)), Some(ledger)) if !tally.is_silent_after(1) => {
+            let stop = CancellationToken::new();
+            let verified = until_interrupted(&stop, verify(ledger, &desk, patience, &stop)).await;
+            if let Err(error) = verified {
+                print(&args, &tally, None)?;
+                return Err(error);
+            }
+            verified.ok()
         }
-    }?;
-    tally.print(args.json)?;
-    tally.verdict()
+        _ => None,
+    };
+    print(&args, &tally, verified.as_ref())?;
+    tally.verdict()?;
+    match verified {
+        Some(verified) if !verified.is_right() => Err(Failure::Unavailable(
+            "not everything that was promised is there as it should be".to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }
 
-/// The given secret, else the configured one for that shop, else local mode's.
-fn secret(args: &SendArgs, config: &Config) -> Result<Secret, Failure> {
+fn print(args: &SendArgs, tally: &Tally, verified: Option<&Verified>) -> Result<(), Failure> {
+    if args.json {
+        let mut summary = tally.json();
+        summary["verified"] = serde_json::to_value(verified).unwrap_or_default();
+        return output::print(summary);
+    }
+    let verified = verified.map(|verified| format!("\n{}", verified.text()));
+    output::print(tally.text() + verified.as_deref().unwrap_or_default())
+}
+
+/// Runs it to its end, and tells it to come to that where somebody presses Ctrl-C.
+async fn until_interrupted<T>(stop: &CancellationToken, running: impl Future<Output = T>) -> T {
+    tokio::pin!(running);
+    tokio::select! {
+        done = &mut running => done,
+        _ = tokio::signal::ctrl_c() => {
+            stop.cancel();
+            running.await
+        }
+    }
+}
+
+fn deliveries(args: &SendArgs, secrets: Vec<Secret>) -> Result<Deliveries, Failure> {
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let base = match args.seed {
+        Some(_) => Generator::epoch(),
+        None => OffsetDateTime::now_utc(),
+    };
+    let generator = Generator::new(seed, base);
+    let bodies = match args.topic() {
+        topic if !args.file.is_empty() => Bodies::read(&args.file, topic.to_owned())?,
+        args::MIXED => Bodies::Histories(generator),
+        topic => Bodies::OfTopic(generator, topic.to_owned()),
+    };
+    let shares = args.shares(secrets.len() > 1)?;
+    let count = args.count();
+    let mix = if shares.are_none() && args.topic() != args::MIXED {
+        Mix::Plain(count)
+    } else if count > MOST {
+        return Err(Failure::Usage(format!(
+            "error: a mix is planned before it is sent: --count is at most {MOST}\n"
+        )));
+    } else {
+        Mix::new(count, shares, seed, |order| bodies.steps(order))
+    };
+    Deliveries::new(mix, bodies, seed, &secrets, args.shop.clone())
+}
+
+/// The given secrets, else the configured ones for that shop, else local mode's; the newest first.
+fn secrets(args: &SendArgs, config: &Config) -> Result<Vec<Secret>, Failure> {
     let of_shop = config
         .auth
         .shop_secrets
         .as_ref()
-        .and_then(|shops| shops.get(&args.shop.to_ascii_lowercase())?.first());
-    let configured = args.secret.as_ref().or(of_shop).or(config.auth.shopify_secrets.first());
-    if let Some(secret) = configured {
-        return Ok(secret.clone());
+        .and_then(|shops| shops.get(&args.shop.to_ascii_lowercase()));
+    let known = [Some(&args.secret), of_shop, Some(&config.auth.shopify_secrets)];
+    if let Some(secrets) = known.into_iter().flatten().find(|secrets| !secrets.is_empty()) {
+        return Ok(secrets.clone());
     }
-    local::find(&config.data_dir)?.map(|local| local.shopify_secret).ok_or_else(|| {
+    let local = local::find(&config.data_dir)?.map(|local| vec![local.shopify_secret]);
+    local.ok_or_else(|| {
         let place = config.data_dir.display();
         Failure::Usage(format!(
             "error: no secret to sign with: give --secret, set ORDERSTREAM_SHOPIFY_SECRETS, or start `orderstream` in \

@@ -12,8 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::deliveries::Deliveries;
+use super::deliveries::{Deliveries, Delivery};
+use super::schedule::Schedule;
 use super::summary::{Answer, Outcome, Tally};
+use super::verify::{Claim, Ledger};
 use crate::cli::Failure;
 use crate::cli::progress::progress;
 
@@ -22,51 +24,62 @@ const ANSWER_LIMIT: usize = 4096;
 /// Outcomes on their way to the tally.
 const OUTCOMES: usize = 1024;
 
-pub(super) struct Plan {
+pub(super) struct Pace {
     pub(super) url: url::Url,
-    pub(super) count: u64,
-    pub(super) rate: f64,
+    pub(super) schedule: Schedule,
     pub(super) concurrency: u16,
     pub(super) timeout: Duration,
 }
 
 struct Sender {
-    plan: Plan,
+    pace: Pace,
     deliveries: Deliveries,
     client: reqwest::Client,
     next: AtomicU64,
     start: Instant,
     stop: CancellationToken,
+    /// Whether anybody keeps a ledger.
+    claims: bool,
 }
 
-/// Sends all, or until `stop` fires or nothing at all answers; awaits what is under way.
+/// Sends all, or until `stop` fires or nothing at all answers; awaits what is under way. What is answered goes into the
+/// tally, and what must become of it into the ledger.
 ///
 /// # Errors
 /// The HTTP client cannot be built, or a sender died.
-pub(super) async fn send(plan: Plan, deliveries: Deliveries, stop: CancellationToken) -> Result<Tally, Failure> {
+pub(super) async fn send(
+    pace: Pace,
+    deliveries: Deliveries,
+    stop: CancellationToken,
+    tally: &mut Tally,
+    ledger: &mut Option<Ledger>,
+) -> Result<(), Failure> {
     let client = reqwest::Client::builder()
-        .timeout(plan.timeout)
-        .pool_max_idle_per_host(usize::from(plan.concurrency))
+        .timeout(pace.timeout)
+        .pool_max_idle_per_host(usize::from(pace.concurrency))
         .build()
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
-    let bar = progress(Some(plan.count));
-    let patience = u64::from(plan.concurrency);
-    let mut tally = Tally::new(plan.url.to_string());
+    let bar = progress(Some(deliveries.count()));
+    let patience = u64::from(pace.concurrency);
     let sender = Arc::new(Sender {
-        plan,
+        pace,
         deliveries,
         client,
         next: AtomicU64::new(0),
         start: Instant::now(),
         stop,
+        claims: ledger.is_some(),
     });
     let (outcomes, mut arriving) = mpsc::channel(OUTCOMES);
     let mut lanes = JoinSet::new();
-    for _ in 0..sender.plan.concurrency {
+    for _ in 0..sender.pace.concurrency {
         lanes.spawn(Arc::clone(&sender).lane(outcomes.clone()));
     }
     drop(outcomes);
-    while let Some(outcome) = arriving.recv().await {
+    while let Some((outcome, claim)) = arriving.recv().await {
+        if let (Some(ledger), Some(claim)) = (ledger.as_mut(), claim) {
+            ledger.add(claim, outcome.kind, &outcome.answer);
+        }
         tally.add(outcome);
         bar.inc(1);
         if tally.is_silent_after(patience) {
@@ -78,50 +91,44 @@ pub(super) async fn send(plan: Plan, deliveries: Deliveries, stop: CancellationT
         ended.map_err(|error| Failure::Unavailable(error.to_string()))?;
     }
     tally.finish(sender.start.elapsed());
-    Ok(tally)
+    Ok(())
 }
 
 impl Sender {
-    async fn lane(self: Arc<Self>, outcomes: mpsc::Sender<Outcome>) {
+    async fn lane(self: Arc<Self>, outcomes: mpsc::Sender<(Outcome, Option<Claim>)>) {
         while !self.stop.is_cancelled() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.plan.count {
+            let Some(delivery) = self.deliveries.make(number) else {
                 return;
-            }
-            let scheduled = self.scheduled(number).unwrap_or_else(Instant::now);
+            };
+            let due = self
+                .pace
+                .schedule
+                .due(number)
+                .and_then(|due| self.start.checked_add(due));
+            let due = due.unwrap_or_else(Instant::now);
             tokio::select! {
-                () = tokio::time::sleep_until(scheduled) => {}
+                () = tokio::time::sleep_until(due) => {}
                 () = self.stop.cancelled() => return,
             }
-            let answer = self.deliver(number).await;
+            let (kind, claim) = (delivery.kind, self.claims.then(|| Claim::of(&delivery)));
+            let answer = self.deliver(delivery).await;
             let outcome = Outcome {
+                kind,
                 answer,
-                latency: scheduled.elapsed(),
+                latency: due.elapsed(),
             };
-            if outcomes.send(outcome).await.is_err() {
+            if outcomes.send((outcome, claim)).await.is_err() {
                 return;
             }
         }
     }
 
-    /// When that delivery is due; `None` without a rate.
-    fn scheduled(&self, number: u64) -> Option<Instant> {
-        #[allow(clippy::cast_precision_loss, reason = "a schedule of 2^53 deliveries never ends")]
-        let after = (self.plan.rate > 0.0).then(|| number as f64 / self.plan.rate)?;
-        self.start.checked_add(Duration::try_from_secs_f64(after).ok()?)
-    }
-
-    async fn deliver(&self, number: u64) -> Answer {
-        let (headers, body) = self.deliveries.make(number);
-        let request = headers
-            .into_iter()
-            .fold(self.client.post(self.plan.url.clone()), |request, (name, value)| {
-                request.header(name, value)
-            });
-        let mut response = match request.body(body).send().await {
+    async fn deliver(&self, delivery: Delivery) -> Answer {
+        let request = self.client.post(self.pace.url.clone());
+        let mut response = match request.headers(delivery.headers).body(delivery.body).send().await {
             Ok(response) => response,
             Err(error) if error.is_timeout() => return Answer::Timeout,
-            Err(error) if error.is_builder() => return Answer::Unsendable,
             Err(error) if error.is_connect() => return Answer::Unreachable,
             Err(_) => return Answer::Broken,
         };

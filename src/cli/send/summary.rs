@@ -1,12 +1,14 @@
-//! What came of it: counts by answer, throughput, latency.
+//! What came of it: counts by kind and answer, throughput, latency, and what was not answered as it should be.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::cli::{Failure, output};
+use super::mix::Kind;
+use crate::cli::Failure;
+use crate::cli::table::table;
 
 /// Longest latency that is told apart, microseconds.
 const LONGEST: u64 = 3_600_000_000;
@@ -14,6 +16,7 @@ const LONGEST: u64 = 3_600_000_000;
 const PERCENTILES: [(&str, f64); 3] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0)];
 
 pub(super) struct Outcome {
+    pub(super) kind: Kind,
     pub(super) answer: Answer,
     pub(super) latency: Duration,
 }
@@ -28,13 +31,24 @@ pub(super) enum Answer {
     Timeout,
     /// The connection ended before the answer did.
     Broken,
-    /// A header does not go over HTTP.
-    Unsendable,
 }
 
 impl Answer {
-    fn is_success(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         matches!(self, Self::Status(200..=299, _))
+    }
+
+    pub(super) fn is_quarantined(&self) -> bool {
+        matches!(self, Self::Status(200, Some(word)) if word == "quarantined")
+    }
+
+    /// Whether a delivery of that kind is to be answered so.
+    fn suits(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::BadSignature => matches!(self, Self::Status(401, _)),
+            Kind::Malformed => self.is_quarantined(),
+            Kind::Event | Kind::Late | Kind::Duplicate | Kind::OldSecret => self.is_success(),
+        }
     }
 
     fn name(&self) -> String {
@@ -44,27 +58,39 @@ impl Answer {
             Self::Unreachable => "unreachable".to_owned(),
             Self::Timeout => "timeout".to_owned(),
             Self::Broken => "connection broken".to_owned(),
-            Self::Unsendable => "not sendable (check --topic and --shop)".to_owned(),
         }
+    }
+}
+
+/// What a kind is answered.
+fn due(kind: Kind) -> &'static str {
+    match kind {
+        Kind::BadSignature => "401",
+        Kind::Malformed => "200 quarantined",
+        Kind::Event | Kind::Late | Kind::Duplicate | Kind::OldSecret => "2xx",
     }
 }
 
 pub(super) struct Tally {
     url: String,
-    answers: BTreeMap<Answer, u64>,
-    /// Microseconds, of all that were answered.
-    latencies: Option<Histogram<u64>>,
+    answers: BTreeMap<(Kind, Answer), Times>,
     sent: u64,
     took: Duration,
 }
 
+/// How many, and, of what was answered, how long it took.
+#[derive(Default)]
+struct Times {
+    count: u64,
+    /// Microseconds.
+    latencies: Option<Histogram<u64>>,
+}
+
 impl Tally {
     pub(super) fn new(url: String) -> Self {
-        let latencies = Histogram::new_with_bounds(1, LONGEST, 3).ok();
         Self {
             url,
             answers: BTreeMap::new(),
-            latencies,
             sent: 0,
             took: Duration::ZERO,
         }
@@ -72,49 +98,68 @@ impl Tally {
 
     pub(super) fn add(&mut self, outcome: Outcome) {
         self.sent += 1;
-        if let (Answer::Status(..), Some(latencies)) = (&outcome.answer, &mut self.latencies) {
-            latencies.saturating_record(u64::try_from(outcome.latency.as_micros()).unwrap_or(LONGEST).max(1));
+        let is_answered = matches!(outcome.answer, Answer::Status(..));
+        let times = self.answers.entry((outcome.kind, outcome.answer)).or_default();
+        times.count += 1;
+        if is_answered {
+            if times.latencies.is_none() {
+                times.latencies = Histogram::new_with_bounds(1, LONGEST, 3).ok();
+            }
+            if let Some(latencies) = &mut times.latencies {
+                latencies.saturating_record(u64::try_from(outcome.latency.as_micros()).unwrap_or(LONGEST).max(1));
+            }
         }
-        *self.answers.entry(outcome.answer).or_default() += 1;
     }
 
     /// Whether so many were tried and there was no connection even once.
     pub(super) fn is_silent_after(&self, tries: u64) -> bool {
-        self.sent >= tries && self.answers.keys().all(|answer| *answer == Answer::Unreachable)
+        self.sent >= tries && self.answers.keys().all(|(_, answer)| *answer == Answer::Unreachable)
     }
 
     pub(super) fn finish(&mut self, took: Duration) {
         self.took = took;
     }
 
-    /// The result, on stdout.
-    ///
     /// # Errors
-    /// It cannot be written.
-    pub(super) fn print(&self, as_json: bool) -> Result<(), Failure> {
-        output::print(if as_json { self.json().to_string() } else { self.text() })
-    }
-
-    /// # Errors
-    /// Something was not answered with 2xx, or nothing was sent.
+    /// Something was not answered as it should be, or nothing answers at all.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
-        let failed: u64 = self
-            .answers
-            .iter()
-            .filter(|(answer, _)| !answer.is_success())
-            .map(|(_, count)| count)
-            .sum();
-        match failed {
-            0 => Ok(()),
-            _ if self.is_silent_after(1) => Err(Failure::Unavailable(format!(
+        let unexpected: u64 = self.unexpected().map(|(_, _, count)| count).sum();
+        if unexpected == 0 {
+            return Ok(());
+        }
+        if self.is_silent_after(1) {
+            return Err(Failure::Unavailable(format!(
                 "nothing answers at {}: is `orderstream` running there?",
                 self.url
-            ))),
-            _ => Err(Failure::Unavailable(format!(
-                "{failed} of {} were not answered with 2xx",
-                self.sent
-            ))),
+            )));
         }
+        let wrong = if self.kinds().len() > 1 {
+            "as they should be"
+        } else {
+            "with 2xx"
+        };
+        let sent = self.sent;
+        Err(Failure::Unavailable(format!(
+            "{unexpected} of {sent} were not answered {wrong}"
+        )))
+    }
+
+    /// Kind, answer and number of what was not answered as it should be.
+    fn unexpected(&self) -> impl Iterator<Item = (Kind, &Answer, u64)> {
+        let wrong = self.answers.iter().filter(|((kind, answer), _)| !answer.suits(*kind));
+        wrong.map(|((kind, answer), times)| (*kind, answer, times.count))
+    }
+
+    /// Kinds that were sent, each once.
+    fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = Vec::from_iter(self.answers.keys().map(|(kind, _)| *kind));
+        kinds.dedup();
+        kinds
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Answer, &Times)> {
+        let own = self.answers.iter().filter(move |((own, _), _)| *own == kind);
+        own.map(|((_, answer), times)| (answer, times))
     }
 
     fn per_second(&self) -> f64 {
@@ -123,19 +168,7 @@ impl Tally {
         sent / self.took.as_secs_f64().max(f64::EPSILON)
     }
 
-    /// Name and milliseconds of each figure.
-    fn latency(&self) -> Vec<(&'static str, f64)> {
-        let Some(latencies) = self.latencies.as_ref().filter(|latencies| !latencies.is_empty()) else {
-            return Vec::new();
-        };
-        #[allow(clippy::cast_precision_loss, reason = "at most an hour in microseconds")]
-        let millis = |micros: u64| micros as f64 / 1000.0;
-        let middle = PERCENTILES.map(|(name, percent)| (name, millis(latencies.value_at_percentile(percent))));
-        let (min, max) = (("min", millis(latencies.min())), ("max", millis(latencies.max())));
-        [min].into_iter().chain(middle).chain([max]).collect()
-    }
-
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut lines = vec![format!(
             "sent       {} to {} in {:.2} s ({:.1}/s)",
             self.sent,
@@ -143,47 +176,108 @@ impl Tally {
             self.took.as_secs_f64(),
             self.per_second()
         )];
-        lines.extend(
-            self.answers
-                .iter()
-                .map(|(answer, count)| format!("answered   {count:>8}  {}", answer.name())),
-        );
-        let latency: Vec<_> = self
-            .latency()
-            .iter()
-            .map(|(name, millis)| format!("{name} {millis:.1}"))
-            .collect();
-        if !latency.is_empty() {
-            lines.push(format!("latency    {} ms", latency.join("  ")));
+        if self.kinds().len() > 1 {
+            lines.push(self.table());
+        } else {
+            let answers = self.answers.iter();
+            lines.extend(
+                answers.map(|((_, answer), times)| format!("answered   {:>8}  {}", times.count, answer.name())),
+            );
+        }
+        let figures = latency(self.answers.values());
+        if !figures.is_empty() {
+            let figures = Vec::from_iter(figures.iter().map(|(name, millis)| format!("{name} {millis:.1}")));
+            lines.push(format!("latency    {} ms", figures.join("  ")));
+        }
+        let should = |(kind, answer, count): (Kind, &Answer, u64)| {
+            let (name, due, answer) = (kind.name(), due(kind), answer.name());
+            format!("finding    {count} of the kind \"{name}\" should be answered {due}: {answer}")
+        };
+        // Of one kind alone, the answers say it already.
+        if self.kinds().len() > 1 && !self.is_silent_after(1) {
+            lines.extend(self.unexpected().map(should));
         }
         lines.join("\n")
     }
 
-    fn json(&self) -> serde_json::Value {
-        let answers: BTreeMap<_, _> = self
-            .answers
-            .iter()
-            .map(|(answer, count)| (answer.name(), count))
-            .collect();
+    fn table(&self) -> String {
+        let row = |((kind, answer), times): (&(Kind, Answer), &Times)| {
+            let figures = latency([times]);
+            let figure = |wanted| {
+                let found = figures.iter().find(|(name, _)| *name == wanted);
+                found.map_or_else(|| "-".to_owned(), |(_, millis)| format!("{millis:.1}"))
+            };
+            let count = times.count.to_string();
+            [
+                kind.name().to_owned(),
+                count,
+                figure("p50"),
+                figure("p99"),
+                answer.name(),
+            ]
+        };
+        let rows = Vec::from_iter(self.answers.iter().map(row));
+        table(["kind", "count", "p50 ms", "p99 ms", "answered"], &rows)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let kind = |kind: Kind| {
+            let times = Vec::from_iter(self.of_kind(kind).map(|(_, times)| times));
+            let figures = json!({
+                "sent": times.iter().map(|times| times.count).sum::<u64>(),
+                "answers": counts(self.of_kind(kind)),
+                "latency_ms": latency(times).into_iter().collect::<BTreeMap<_, _>>(),
+            });
+            (kind.name(), figures)
+        };
+        let unexpected = |(kind, answer, count): (Kind, &Answer, u64)| json!({"kind": kind.name(), "answer": answer.name(), "due": due(kind), "count": count});
         json!({
             "url": self.url,
             "sent": self.sent,
             "seconds": self.took.as_secs_f64(),
             "per_second": self.per_second(),
-            "answers": answers,
-            "latency_ms": self.latency().into_iter().collect::<BTreeMap<_, _>>(),
+            "answers": counts(self.answers.iter().map(|((_, answer), times)| (answer, times))),
+            "latency_ms": latency(self.answers.values()).into_iter().collect::<BTreeMap<_, _>>(),
+            "kinds": self.kinds().into_iter().map(kind).collect::<BTreeMap<_, _>>(),
+            "findings": self.unexpected().map(unexpected).collect::<Vec<_>>(),
         })
     }
+}
+
+fn counts<'a>(answers: impl Iterator<Item = (&'a Answer, &'a Times)>) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for (answer, times) in answers {
+        *counts.entry(answer.name()).or_default() += times.count;
+    }
+    counts
+}
+
+/// Name and milliseconds of each figure; none where nothing was answered.
+fn latency<'a>(times: impl IntoIterator<Item = &'a Times>) -> Vec<(&'static str, f64)> {
+    let mut known = times.into_iter().filter_map(|times| times.latencies.as_ref());
+    let Some(mut latencies) = known.next().cloned() else {
+        return Vec::new();
+    };
+    for more in known {
+        // All have the same bounds, outside of which nothing is recorded.
+        let _ = latencies.add(more);
+    }
+    #[allow(clippy::cast_precision_loss, reason = "at most an hour in microseconds")]
+    let millis = |micros: u64| micros as f64 / 1000.0;
+    let middle = PERCENTILES.map(|(name, percent)| (name, millis(latencies.value_at_percentile(percent))));
+    let (min, max) = (("min", millis(latencies.min())), ("max", millis(latencies.max())));
+    [min].into_iter().chain(middle).chain([max]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tally(answers: &[Answer]) -> Tally {
+    fn tally(answers: &[(Kind, Answer)]) -> Tally {
         let mut tally = Tally::new("http://x/".to_owned());
-        for (at, answer) in (1..).zip(answers) {
+        for (at, (kind, answer)) in (1..).zip(answers) {
             tally.add(Outcome {
+                kind: *kind,
                 answer: answer.clone(),
                 latency: Duration::from_millis(at),
             });
@@ -192,9 +286,13 @@ mod tests {
         tally
     }
 
+    fn status(status: u16, word: &str) -> Answer {
+        Answer::Status(status, Some(word.to_owned()))
+    }
+
     #[test]
     fn only_2xx_is_success() {
-        let ok = Answer::Status(200, Some("accepted".to_owned()));
+        let ok = (Kind::Event, status(200, "accepted"));
         assert!(tally(&[ok.clone(), ok.clone()]).verdict().is_ok());
         for bad in [
             Answer::Status(503, None),
@@ -202,18 +300,54 @@ mod tests {
             Answer::Broken,
             Answer::Unreachable,
         ] {
-            assert!(tally(&[ok.clone(), bad]).verdict().is_err());
+            assert!(tally(&[ok.clone(), (Kind::Event, bad)]).verdict().is_err());
         }
     }
 
     #[test]
+    fn each_kind_has_its_answer() {
+        let answers = [
+            (status(200, "accepted"), [true, true, false, false]),
+            (status(200, "duplicate"), [true, true, false, false]),
+            (status(200, "spooled"), [true, true, false, false]),
+            (status(200, "quarantined"), [true, true, false, true]),
+            (status(401, "bad_signature"), [false, false, true, false]),
+            (status(400, "bad_request"), [false; 4]),
+            (Answer::Timeout, [false; 4]),
+        ];
+        for (answer, suits) in answers {
+            let kinds = [Kind::Event, Kind::OldSecret, Kind::BadSignature, Kind::Malformed];
+            assert_eq!(kinds.map(|kind| answer.suits(kind)), suits, "{answer:?}");
+        }
+        let found = tally(&[
+            (Kind::Event, status(200, "accepted")),
+            (Kind::BadSignature, status(200, "accepted")),
+        ]);
+        assert!(found.verdict().is_err());
+        let finding = "finding    1 of the kind \"bad signature\" should be answered 401: 200 accepted";
+        assert!(found.text().ends_with(finding), "{}", found.text());
+        assert_eq!(found.json()["findings"][0]["kind"], "bad signature");
+    }
+
+    #[test]
     fn figures_are_those_of_the_answers() {
-        let ok = Answer::Status(200, Some("accepted".to_owned()));
-        let tally = tally(&[ok.clone(), ok, Answer::Unreachable]);
+        let ok = (Kind::Event, status(200, "accepted"));
+        let tally = tally(&[
+            ok.clone(),
+            ok,
+            (Kind::Late, status(200, "accepted")),
+            (Kind::Event, Answer::Unreachable),
+        ]);
         let json = tally.json();
-        assert_eq!(json["answers"], json!({"200 accepted": 2, "unreachable": 1}));
-        assert_eq!(json["per_second"], 1.5);
-        assert!(json["latency_ms"]["max"].as_f64().unwrap() < 2.1);
+        assert_eq!(json["answers"], json!({"200 accepted": 3, "unreachable": 1}));
+        assert_eq!(
+            json["kinds"]["event"]["answers"],
+            json!({"200 accepted": 2, "unreachable": 1})
+        );
+        assert_eq!(json["kinds"]["late"]["sent"], 1);
+        assert_eq!(json["per_second"], 2.0);
+        assert!(json["latency_ms"]["max"].as_f64().unwrap() < 3.1);
+        assert!(json["kinds"]["event"]["latency_ms"]["max"].as_f64().unwrap() < 2.1);
         assert!(!tally.is_silent_after(1));
     }
 }

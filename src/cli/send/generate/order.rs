@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
+use super::history::{Stand, USUAL_REFUND};
 use super::money::{CURRENCIES, Purse};
 use super::stamp;
 
@@ -101,36 +102,30 @@ impl Order {
         }
     }
 
-    /// What `orders/*` carry; the topic decides how far the order has come.
-    pub(super) fn payload(&self, topic: &str, shop: &str) -> Value {
-        let stage = topic.strip_prefix("orders/").unwrap_or(topic);
-        let after = [
-            "create",
-            "paid",
-            "updated",
-            "partially_fulfilled",
-            "fulfilled",
-            "cancelled",
-        ];
-        let steps = after.iter().position(|known| *known == stage).unwrap_or(2);
-        let updated = self.created + Duration::minutes(i64::try_from(steps).unwrap_or_default() * 7);
-        let refunds = if stage == "updated" && self.refunded {
-            vec![self.refund()]
-        } else {
-            Vec::new()
-        };
-        let financial = match stage {
-            "create" if self.number.is_multiple_of(3) => "pending",
-            "cancelled" => "voided",
-            _ if !refunds.is_empty() => "partially_refunded",
-            _ => "paid",
-        };
-        let fulfillment = match stage {
-            "fulfilled" => json!("fulfilled"),
-            "partially_fulfilled" => json!("partial"),
-            _ => Value::Null,
-        };
-        let cancelled = if stage == "cancelled" {
+    /// Where it stands when only that is told of it.
+    pub(super) fn stand(&self, topic: &str) -> Stand {
+        Stand::of_topic(topic, self.number.is_multiple_of(3), self.refunded)
+    }
+
+    /// So many minutes after its creation.
+    pub(super) fn at(&self, minutes: i64) -> OffsetDateTime {
+        self.created + Duration::minutes(minutes)
+    }
+
+    /// What a topic carries when the order has come so far.
+    pub(super) fn told(&self, topic: &str, stand: Stand, shop: &str) -> Value {
+        match topic {
+            "orders/delete" => json!({ "id": self.id }),
+            "orders/edited" => self.edit(stand.updated),
+            "refunds/create" => self.refund(stand.refunded.unwrap_or(USUAL_REFUND)),
+            _ => self.payload(stand, shop),
+        }
+    }
+
+    /// The whole of it.
+    fn payload(&self, stand: Stand, shop: &str) -> Value {
+        let updated = self.at(stand.updated);
+        let cancelled = if stand.is_cancelled {
             stamp(updated)
         } else {
             Value::Null
@@ -140,12 +135,12 @@ impl Order {
             "cancel_reason": if cancelled.is_null() { Value::Null } else { json!("customer") },
             "cancelled_at": cancelled,
             "created_at": stamp(self.created),
-            "financial_status": financial,
-            "fulfillment_status": fulfillment,
+            "financial_status": stand.financial_status(),
+            "fulfillment_status": stand.fulfillment,
             "id": self.id,
             "order_status_url": format!("https://{shop}/60021178580/orders/{:032x}/authenticate?key=none&utm=mail", self.id),
             "processed_at": stamp(self.created),
-            "refunds": refunds,
+            "refunds": stand.refunded.map(|at| self.refund(at)).into_iter().collect::<Vec<_>>(),
             "updated_at": stamp(updated),
         });
         for part in [self.head(), self.sums(), self.parties()] {
@@ -156,10 +151,22 @@ impl Order {
         order
     }
 
+    /// What `orders/edited` carries: what was changed, without the order.
+    fn edit(&self, minutes: i64) -> Value {
+        let at = stamp(self.at(minutes));
+        json!({"order_edit": {
+            "id": self.id / 7, "app_id": null, "created_at": at, "committed_at": at, "notify_customer": false,
+            "order_id": self.id, "staff_note": "asked for by phone", "user_id": 5,
+            "line_items": {"additions": [{"id": self.id * 2, "delta": 1}], "removals": []},
+            "discounts": {"line_item": {"additions": [], "removals": []}},
+            "shipping_lines": {"additions": [], "removals": []},
+        }})
+    }
+
     /// What `refunds/create` carries: one unit of the first line goes back.
-    pub(super) fn refund(&self) -> Value {
+    fn refund(&self, minutes: i64) -> Value {
         let id = self.id / 5;
-        let at = stamp(self.created + Duration::minutes(12));
+        let at = stamp(self.at(minutes));
         let purse = self.purse;
         let lines = self.lines.first().into_iter().map(|line| {
             let (amount, tax) = ((line.total() - line.discount) / line.quantity, line.tax / line.quantity);

@@ -1,0 +1,187 @@
+//! Arguments of `send`, and what stands for them where they are not given.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::mix::{Share, Shares};
+use super::schedule::Shape;
+use crate::cli::Failure;
+use crate::config::{self, Secret};
+
+/// Deliveries a second that make sense: a quarter of an hour between two, or more than one machine sends.
+const RATES: RangeInclusive<f64> = 0.001..=1_000_000.0;
+/// The topic that stands for everything an order goes through.
+pub(super) const MIXED: &str = "mixed";
+/// Of a storm.
+const STORM_COUNT: u64 = 1000;
+const STORM_RATE: f64 = 100.0;
+const STORM_CONCURRENCY: u16 = 32;
+const STORM: Shares = Shares {
+    late: Share::percent(10),
+    duplicates: Share::percent(5),
+    old_secrets: Share::percent(10),
+    bad_signatures: Share::percent(2),
+    malformed: Share::percent(2),
+};
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orderstream send                                 one order to the instance of this configuration
+  orderstream send --count 10000 --rate 200        200 a second; latency counts from the scheduled moment
+  orderstream send --file order.json --topic orders/paid
+  orderstream send --seed 7 --count 5              the same deliveries each time: the second time, duplicates
+  orderstream send --storm --verify                all that webhooks do, good and bad; and that each of them landed
+  orderstream send --topic mixed --duplicates 20% --count 5000 --verify=2m")]
+pub(in crate::cli) struct SendArgs {
+    /// Where to: the base URL of the instance [default: where the owner of the data folder listens, else the configured address]
+    #[arg(long)]
+    pub(super) url: Option<String>,
+    /// Secret to sign with; a second one is the old one [default: the configured ones, else local mode's]
+    #[arg(long)]
+    pub(super) secret: Vec<Secret>,
+    /// Deliveries [default: 1, or one for each file; 1000 of a storm]
+    #[arg(long, short = 'n')]
+    count: Option<u64>,
+    /// Deliveries a second, whatever the answers take; 0: as fast as answers come [default: 0; 100 of a storm]
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How the rate comes about [default: steady; bursts of a storm]
+    #[arg(long, value_enum, hide_default_value = true)]
+    shape: Option<Shape>,
+    /// Deliveries under way at once [default: 8; 32 of a storm]
+    #[arg(long, short = 'c', value_parser = clap::value_parser!(u16).range(1..=4096))]
+    concurrency: Option<u16>,
+    /// Webhook topic; `mixed`: all that orders go through, from creation on [default: orders/create; mixed of a storm]
+    #[arg(long)]
+    topic: Option<String>,
+    /// Shop they claim to come from
+    #[arg(long, default_value = "example.myshopify.com")]
+    pub(super) shop: String,
+    /// Bodies to send instead of generated orders, byte for byte, in turn
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(super) file: Vec<PathBuf>,
+    /// Makes bodies, webhook ids and what is mixed in repeatable
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Give up on an answer after this many seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(super) timeout: u64,
+    /// Wait until all that was promised landed and orders are as new as they should be; give up where nothing more
+    /// landed for so long [default: 1m]
+    #[arg(long, value_name = "PATIENCE", num_args = 0..=1, require_equals = true, default_missing_value = "1m",
+          value_parser = patience)]
+    pub(super) verify: Option<Duration>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Mixed topics in bursts, with 5% duplicates, 10% late, 10% by the old secret, 2% badly signed, 2% malformed;
+    /// single ones can be given beside it
+    #[arg(long, help_heading = "Storm")]
+    storm: bool,
+    /// Share that repeats another delivery
+    #[arg(long, value_name = "SHARE", help_heading = "Storm")]
+    duplicates: Option<Share>,
+    /// Share that comes late, after what happened afterwards
+    #[arg(long, value_name = "SHARE", help_heading = "Storm")]
+    late: Option<Share>,
+    /// Share that is signed with the secret before the newest, as after a rotation; only where there are two
+    #[arg(long, value_name = "SHARE", help_heading = "Storm")]
+    old_secrets: Option<Share>,
+    /// Share whose signature is wrong, cut short or absent: to be answered 401
+    #[arg(long, value_name = "SHARE", help_heading = "Storm")]
+    bad_signatures: Option<Share>,
+    /// Share that is signed and no event: to be answered 200 and quarantined
+    #[arg(long, value_name = "SHARE", help_heading = "Storm")]
+    malformed: Option<Share>,
+}
+
+impl SendArgs {
+    /// What the types do not say.
+    ///
+    /// # Errors
+    /// Values that make no sense, alone or together.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let rate = self.rate();
+        if rate != 0.0 && !RATES.contains(&rate) {
+            let (low, high) = (RATES.start(), RATES.end());
+            return wrong(&format!("--rate must be 0, or from {low} to {high}"));
+        }
+        if rate == 0.0 && self.shape.is_some_and(|shape| shape != Shape::Steady) {
+            return wrong("--shape needs a --rate");
+        }
+        if !self.file.is_empty() && self.topic.as_deref() == Some(MIXED) {
+            return wrong("files have one topic: give --topic, orders/create for one");
+        }
+        Ok(())
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        let files = u64::try_from(self.file.len()).unwrap_or(u64::MAX);
+        let usual = if self.storm { STORM_COUNT } else { files.max(1) };
+        self.count.unwrap_or(usual)
+    }
+
+    pub(super) fn rate(&self) -> f64 {
+        self.rate.unwrap_or(if self.storm { STORM_RATE } else { 0.0 })
+    }
+
+    pub(super) fn concurrency(&self) -> u16 {
+        self.concurrency
+            .unwrap_or(if self.storm { STORM_CONCURRENCY } else { 8 })
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
+            .unwrap_or(if self.storm { Shape::Bursts } else { Shape::Steady })
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        let usual = if self.storm && self.file.is_empty() {
+            MIXED
+        } else {
+            "orders/create"
+        };
+        self.topic.as_deref().unwrap_or(usual)
+    }
+
+    /// # Errors
+    /// They do not fit beside each other, or there is no old secret to sign with.
+    pub(super) fn shares(&self, has_old_secret: bool) -> Result<Shares, Failure> {
+        let usual = if self.storm { STORM } else { Shares::default() };
+        let old_secrets = self.old_secrets.unwrap_or_else(|| {
+            // A storm is to be had without two secrets.
+            if has_old_secret {
+                usual.old_secrets
+            } else {
+                Share::default()
+            }
+        });
+        let shares = Shares {
+            late: self.late.unwrap_or(usual.late),
+            duplicates: self.duplicates.unwrap_or(usual.duplicates),
+            old_secrets,
+            bad_signatures: self.bad_signatures.unwrap_or(usual.bad_signatures),
+            malformed: self.malformed.unwrap_or(usual.malformed),
+        };
+        if !shares.fit() {
+            return wrong("the shares are more than 100% together");
+        }
+        if old_secrets != Share::default() && !has_old_secret {
+            return wrong("--old-secrets needs a second secret: give --secret twice, the newest first");
+        }
+        Ok(shares)
+    }
+}
+
+fn wrong<T>(text: &str) -> Result<T, Failure> {
+    Err(Failure::Usage(format!("error: {text}\n")))
+}
+
+fn patience(text: &str) -> Result<Duration, &'static str> {
+    config::duration(text).ok_or("a duration is written 500ms, 2s, 5m, 6h")
+}

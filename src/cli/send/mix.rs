@@ -1,0 +1,339 @@
+//! What goes out, and in which order.
+//!
+//! Pure: count, shares and seed decide all. Invariants: a share is met exactly, to the nearest delivery; a duplicate
+//! repeats what went out shortly before it, or is just about to.
+
+use std::collections::VecDeque;
+use std::str::FromStr;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
+/// Deliveries of a mix at most: its plan is in memory.
+pub(super) const MOST: u64 = 1_000_000;
+/// Orders that go through their histories at once.
+const UNDER_WAY: u64 = 50;
+/// How many deliveries a late one lets pass, at most.
+const DELAY: usize = 100;
+/// How far back a duplicate reaches, in deliveries.
+const RECENT: usize = 200;
+
+/// What a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// As it should be.
+    Event,
+    /// The same, after others that happened later.
+    Late,
+    /// One that went out already, again.
+    Duplicate,
+    /// Signed with the secret before the newest.
+    OldSecret,
+    /// Not signed with any.
+    BadSignature,
+    /// Signed, and no event.
+    Malformed,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Late => "late",
+            Self::Duplicate => "duplicate",
+            Self::OldSecret => "old secret",
+            Self::BadSignature => "bad signature",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// A part of all deliveries, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Share(Decimal);
+
+impl Share {
+    pub(super) const fn percent(percent: u32) -> Self {
+        Self(Decimal::from_parts(percent, 0, 0, false, 0))
+    }
+
+    fn of(self, count: u64) -> u64 {
+        (Decimal::from(count) * self.0 / Decimal::ONE_HUNDRED)
+            .round()
+            .to_u64()
+            .unwrap_or_default()
+    }
+}
+
+impl FromStr for Share {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.strip_suffix('%').unwrap_or(text);
+        let share = Decimal::from_str(number).map_err(|_| "a share is written 5%")?;
+        if share < Decimal::ZERO || share > Decimal::ONE_HUNDRED {
+            return Err("a share is from 0% to 100%");
+        }
+        Ok(Self(share))
+    }
+}
+
+/// What is not as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Shares {
+    pub(super) late: Share,
+    pub(super) duplicates: Share,
+    pub(super) old_secrets: Share,
+    pub(super) bad_signatures: Share,
+    pub(super) malformed: Share,
+}
+
+impl Shares {
+    fn all(self) -> [(Kind, Share); 5] {
+        [
+            (Kind::Late, self.late),
+            (Kind::Duplicate, self.duplicates),
+            (Kind::OldSecret, self.old_secrets),
+            (Kind::BadSignature, self.bad_signatures),
+            (Kind::Malformed, self.malformed),
+        ]
+    }
+
+    /// Whether they leave something, or nothing, for plain events.
+    pub(super) fn fit(self) -> bool {
+        self.all().iter().map(|(_, share)| share.0).sum::<Decimal>() <= Decimal::ONE_HUNDRED
+    }
+
+    pub(super) fn are_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// One delivery: what it is, and of which order it tells which step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) kind: Kind,
+    /// Its webhook; only duplicates share one.
+    pub(super) id: u64,
+    pub(super) order: u64,
+    pub(super) step: usize,
+}
+
+/// All that goes out.
+pub(super) enum Mix {
+    /// One thing of each of so many orders.
+    Plain(u64),
+    /// Whatever it is, one after the other.
+    Mixed(Vec<Item>),
+}
+
+impl Mix {
+    /// `steps` has the length of each order's history; at most [`MOST`] deliveries.
+    pub(super) fn new(count: u64, shares: Shares, seed: u64, steps: impl Fn(u64) -> usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut orders = Orders::new(count, steps);
+        let mut recent = VecDeque::with_capacity(RECENT);
+        let mut placed = Vec::new();
+        for (id, (place, kind)) in (0..).zip(kinds(count, shares, &mut rng).into_iter().enumerate()) {
+            let known: Option<Item> = match recent.len() {
+                0 => None,
+                all => recent.get(rng.random_range(0..all)).copied(),
+            };
+            let item = match (kind, known) {
+                (Kind::Duplicate, Some(known)) => Item { kind, ..known },
+                (Kind::BadSignature | Kind::Malformed, Some(known)) => Item { kind, id, ..known },
+                // There is nothing yet to be sent again.
+                (Kind::Duplicate, None) => orders.event(Kind::Event, id, &mut rng),
+                _ => orders.event(kind, id, &mut rng),
+            };
+            if matches!(item.kind, Kind::Event | Kind::Late | Kind::OldSecret) {
+                if recent.len() == RECENT {
+                    recent.pop_front();
+                }
+                recent.push_back(item);
+            }
+            let delay = match kind {
+                Kind::Late => rng.random_range(1..=DELAY),
+                _ => 0,
+            };
+            placed.push((place + delay, item));
+        }
+        placed.sort_by_key(|(place, _)| *place);
+        Self::Mixed(placed.into_iter().map(|(_, item)| item).collect())
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        match self {
+            Self::Plain(count) => *count,
+            Self::Mixed(items) => items.len() as u64,
+        }
+    }
+
+    pub(super) fn item(&self, number: u64) -> Option<Item> {
+        match self {
+            Self::Plain(count) => (number < *count).then_some(Item {
+                kind: Kind::Event,
+                id: number,
+                order: number,
+                step: 0,
+            }),
+            Self::Mixed(items) => items.get(usize::try_from(number).ok()?).copied(),
+        }
+    }
+}
+
+/// So many of each, shuffled.
+fn kinds(count: u64, shares: Shares, rng: &mut StdRng) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for (kind, share) in shares.all() {
+        kinds.extend((0..share.of(count)).map(|_| kind));
+    }
+    let count = usize::try_from(count.min(MOST)).unwrap_or_default();
+    kinds.resize(count, Kind::Event);
+    kinds.shuffle(rng);
+    kinds
+}
+
+/// Orders on their way through their histories, many at once.
+struct Orders<F> {
+    steps: F,
+    under_way: Vec<UnderWay>,
+    at_once: usize,
+    next: u64,
+}
+
+struct UnderWay {
+    order: u64,
+    step: usize,
+    steps: usize,
+}
+
+impl<F: Fn(u64) -> usize> Orders<F> {
+    fn new(count: u64, steps: F) -> Self {
+        Self {
+            steps,
+            under_way: Vec::new(),
+            // Of few deliveries, too, some histories come to their end.
+            at_once: usize::try_from((count / 10).clamp(1, UNDER_WAY)).unwrap_or(1),
+            next: 0,
+        }
+    }
+
+    fn event(&mut self, kind: Kind, id: u64, rng: &mut StdRng) -> Item {
+        while self.under_way.len() < self.at_once {
+            self.under_way.push(UnderWay {
+                order: self.next,
+                step: 0,
+                steps: (self.steps)(self.next),
+            });
+            self.next += 1;
+        }
+        let at = rng.random_range(0..self.under_way.len());
+        let (order, step) = (self.under_way[at].order, self.under_way[at].step);
+        self.under_way[at].step += 1;
+        if self.under_way[at].step >= self.under_way[at].steps {
+            self.under_way.swap_remove(at);
+        }
+        Item { kind, id, order, step }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use super::*;
+
+    const SHARES: Shares = Shares {
+        late: Share::percent(10),
+        duplicates: Share::percent(5),
+        old_secrets: Share::percent(10),
+        bad_signatures: Share::percent(2),
+        malformed: Share::percent(3),
+    };
+
+    fn items(count: u64, seed: u64) -> Vec<Item> {
+        let Mix::Mixed(items) = Mix::new(count, SHARES, seed, |order| 1 + usize::try_from(order % 5).unwrap()) else {
+            unreachable!("it is mixed");
+        };
+        items
+    }
+
+    #[test]
+    fn a_seed_decides_all() {
+        assert_eq!(items(500, 7), items(500, 7));
+        assert_ne!(items(500, 7), items(500, 8));
+        assert!(items(0, 7).is_empty());
+    }
+
+    #[test]
+    fn shares_are_met_exactly() {
+        let mut counts = BTreeMap::new();
+        for item in items(1000, 3) {
+            *counts.entry(item.kind).or_insert(0) += 1;
+        }
+        let expected = [
+            (Kind::Event, 700),
+            (Kind::Late, 100),
+            (Kind::Duplicate, 50),
+            (Kind::OldSecret, 100),
+            (Kind::BadSignature, 20),
+            (Kind::Malformed, 30),
+        ];
+        assert_eq!(counts, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn only_duplicates_share_a_webhook_and_with_what_they_repeat() {
+        let items = items(2000, 11);
+        let mut by_id: HashMap<u64, Vec<Item>> = HashMap::new();
+        for item in &items {
+            by_id.entry(item.id).or_default().push(*item);
+        }
+        for same in by_id.values() {
+            let firsts = same.iter().filter(|item| item.kind != Kind::Duplicate).count();
+            assert_eq!(firsts, 1);
+            assert!(
+                same.iter()
+                    .all(|item| (item.order, item.step) == (same[0].order, same[0].step))
+            );
+        }
+        assert!(by_id.len() < items.len());
+    }
+
+    /// What is on time tells each order in its order; what is late does not.
+    #[test]
+    fn only_late_ones_are_out_of_order() {
+        let mut newest: HashMap<u64, usize> = HashMap::new();
+        let mut overtaken = 0;
+        for item in items(2000, 5) {
+            if matches!(item.kind, Kind::Event | Kind::OldSecret) {
+                let newest = newest.entry(item.order).or_default();
+                assert!(*newest <= item.step);
+                *newest = item.step;
+            } else if item.kind == Kind::Late {
+                overtaken += u32::from(newest.get(&item.order).is_some_and(|newest| *newest > item.step));
+            }
+        }
+        assert!(overtaken > 20, "{overtaken}");
+    }
+
+    #[test]
+    fn shares_are_percents() {
+        assert_eq!("5%".parse(), Ok(Share::percent(5)));
+        assert_eq!("5".parse(), Ok(Share::percent(5)));
+        assert_eq!("0.5%".parse::<Share>().map(|share| share.of(1000)), Ok(5));
+        for wrong in ["", "%", "-1%", "101%", "a few"] {
+            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        }
+        assert!(SHARES.fit());
+        let too_much = Shares {
+            late: Share::percent(90),
+            ..SHARES
+        };
+        assert!(!too_much.fit());
+    }
+}

@@ -1,0 +1,102 @@
+//! `--verify`: whether what was promised is there.
+//!
+//! Owns how that is looked up and how long it is waited for; what it means stands in the `ledger`. Reads only.
+
+mod ledger;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::ledger::{Claim, Ledger, Verified};
+use crate::cli::Failure;
+use crate::cli::desk::Desk;
+use crate::cli::progress::progress;
+use crate::operations::{Landing, LetterQuery};
+
+/// Events of one question.
+const EVENTS: usize = 1000;
+/// Orders of one question, whose shops may have long names.
+const ORDERS: usize = 200;
+/// Letters of one question.
+const LETTERS: usize = 200;
+/// Between two looks at what is missing.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Looks until all is there, or nothing more landed for so long, or `stop` fires; then says what came of it.
+///
+/// # Errors
+/// There is nothing to look at, or it cannot be had.
+pub(super) async fn verify(
+    mut ledger: Ledger,
+    desk: &Desk,
+    patience: Duration,
+    stop: &CancellationToken,
+) -> Result<Verified, Failure> {
+    let bar = progress(Some(ledger.promised()));
+    let mut missing = ledger.missing();
+    let mut since = Instant::now();
+    loop {
+        look_for_rows(&mut ledger, desk, &missing).await?;
+        let mut still = ledger.missing();
+        if !still.is_empty() {
+            look_for_letters(&mut ledger, desk).await?;
+            still = ledger.missing();
+        }
+        bar.set_position(ledger.promised().saturating_sub(still.len() as u64));
+        if still.len() < missing.len() {
+            since = Instant::now();
+        }
+        missing = still;
+        if missing.is_empty() || since.elapsed() >= patience {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    bar.finish_and_clear();
+    // Once more, and now also what must not be there, or not twice.
+    let all = ledger.ids();
+    look_for_rows(&mut ledger, desk, &all).await?;
+    look_for_letters(&mut ledger, desk).await?;
+    for keys in ledger.orders().chunks(ORDERS) {
+        let landing = Landing {
+            orders: keys.to_vec(),
+            ..Landing::default()
+        };
+        ledger.judge(keys, &desk.landed(&landing).await?.orders);
+    }
+    Ok(ledger.close())
+}
+
+async fn look_for_rows(ledger: &mut Ledger, desk: &Desk, ids: &[String]) -> Result<(), Failure> {
+    for ids in ids.chunks(EVENTS) {
+        let landing = Landing {
+            events: ids.to_vec(),
+            ..Landing::default()
+        };
+        ledger.found(ids, &desk.landed(&landing).await?.events);
+    }
+    Ok(())
+}
+
+async fn look_for_letters(ledger: &mut Ledger, desk: &Desk) -> Result<(), Failure> {
+    let mut query = LetterQuery {
+        count: Some(LETTERS),
+        ..LetterQuery::default()
+    };
+    loop {
+        let page = desk.letters(&query).await?;
+        for letter in page.letters {
+            if let Some(event_id) = &letter.event_id {
+                let origin = letter.original_id.unwrap_or_else(|| letter.id.to_string());
+                ledger.buried(event_id, origin);
+            }
+        }
+        let Some(next) = page.next else { return Ok(()) };
+        query.to = Some(next);
+    }
+}

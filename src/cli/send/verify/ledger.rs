@@ -1,0 +1,497 @@
+//! What must have become of each delivery, what was found of it, and what of that does not agree.
+//!
+//! Pure. Nothing here is taken from an answer but whether it was a promise: ids and versions come from what was sent.
+//! Invariant: only what was promised can be missing; what was not answered may be there or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::super::deliveries::Delivery;
+use super::super::mix::Kind;
+use super::super::summary::Answer;
+use crate::operations::TracedOrder;
+use crate::shopify::{self, DeliveryHints, Shape, Topic};
+use crate::warehouse::history::OrderKey;
+
+/// Examples of each fault that are named.
+const NAMED: usize = 10;
+
+/// What a delivery says, as far as it can be found again.
+#[derive(Debug, Clone)]
+pub(in crate::cli::send) struct Claim {
+    event_id: String,
+    about: Option<(OrderKey, Effect)>,
+}
+
+/// What an event does to the row of its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Effect {
+    /// It has the whole order, as of then.
+    State(Version),
+    /// It has the whole order, and does not say as of when.
+    Undated,
+    Deletion,
+}
+
+/// The greater is the newer: when it was updated, when the delivery was triggered (microseconds), the event's id.
+type Version = (i128, Option<i128>, String);
+
+impl Claim {
+    pub(in crate::cli::send) fn of(delivery: &Delivery) -> Self {
+        /// Written here once more, so that what reads the service's work does not share its mistakes.
+        #[derive(Deserialize)]
+        struct Glance {
+            id: serde_json::Number,
+            updated_at: Option<String>,
+        }
+        let hints = DeliveryHints::new(&delivery.headers);
+        let event_id = shopify::event_id(&hints, &delivery.body).to_string();
+        let shape = Topic::parse(hints.topic).map(Topic::shape);
+        let glance = serde_json::from_slice::<Glance>(&delivery.body).ok();
+        let about = shape.ok().zip(glance).and_then(|(shape, glance)| {
+            let effect = match (shape, glance.updated_at) {
+                (Shape::Order, Some(at)) => micros(&at).map_or(Effect::Undated, |at| {
+                    Effect::State((at, hints.triggered_at.and_then(micros), event_id.clone()))
+                }),
+                (Shape::Order, None) => Effect::Undated,
+                (Shape::Deletion, _) => Effect::Deletion,
+                (Shape::Edit | Shape::Refund | Shape::Transaction | Shape::Note, _) => return None,
+            };
+            let shop = hints.shop.as_deref().unwrap_or_default().to_owned();
+            Some(((shop, glance.id.to_string()), effect))
+        });
+        Self { event_id, about }
+    }
+}
+
+/// Of a time, as finely as a table keeps it.
+fn micros(text: &str) -> Option<i128> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some(at.unix_timestamp_nanos().div_euclid(1000))
+}
+
+/// What must have become of an event. The later ones outweigh the earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// It was refused for its signature.
+    Nowhere,
+    /// There was no answer, or one that promises nothing.
+    Anything,
+    /// In the warehouse, or in the dead letters.
+    Somewhere,
+    /// In the dead letters.
+    Quarantined,
+}
+
+struct Event {
+    due: Due,
+    rows: u64,
+    /// The entries that letters about it came from; copies of one letter have the same.
+    letters: BTreeSet<String>,
+}
+
+impl Event {
+    fn is_missing(&self) -> bool {
+        match self.due {
+            Due::Nowhere | Due::Anything => false,
+            Due::Somewhere => self.rows == 0 && self.letters.is_empty(),
+            Due::Quarantined => self.letters.is_empty(),
+        }
+    }
+}
+
+/// All deliveries of a run.
+#[derive(Default)]
+pub(in crate::cli::send) struct Ledger {
+    events: BTreeMap<String, Event>,
+    orders: BTreeMap<OrderKey, Vec<(String, Effect)>>,
+    faults: Faults,
+    orders_found: u64,
+}
+
+/// What does not agree.
+#[derive(Debug, Default, Serialize)]
+struct Faults {
+    missing: Fault,
+    doubled: Fault,
+    refused_and_there: Fault,
+    orders_wrong: Fault,
+}
+
+/// How many, and the first of them.
+#[derive(Debug, Default, Serialize)]
+struct Fault {
+    count: u64,
+    first: Vec<String>,
+}
+
+impl Fault {
+    fn add(&mut self, example: String) {
+        self.count += 1;
+        if self.first.len() < NAMED {
+            self.first.push(example);
+        }
+    }
+}
+
+/// What was promised, and what came of it.
+#[derive(Debug, Serialize)]
+pub(in crate::cli::send) struct Verified {
+    /// Events that were promised.
+    promised: u64,
+    /// Those in the warehouse.
+    loaded: u64,
+    /// Those in the dead letters.
+    in_dead_letters: u64,
+    /// Orders whose row was looked at.
+    orders: u64,
+    #[serde(flatten)]
+    faults: Faults,
+}
+
+impl Ledger {
+    pub(in crate::cli::send) fn add(&mut self, claim: Claim, kind: Kind, answer: &Answer) {
+        let due = match (kind, answer) {
+            (_, answer) if answer.is_quarantined() => Due::Quarantined,
+            (_, answer) if answer.is_success() => Due::Somewhere,
+            (Kind::BadSignature, Answer::Status(..)) => Due::Nowhere,
+            _ => Due::Anything,
+        };
+        let event = self.events.entry(claim.event_id.clone()).or_insert_with(|| {
+            if let Some((key, effect)) = claim.about {
+                self.orders.entry(key).or_default().push((claim.event_id, effect));
+            }
+            Event {
+                due,
+                rows: 0,
+                letters: BTreeSet::new(),
+            }
+        });
+        event.due = event.due.max(due);
+    }
+
+    /// Events that were promised and not found so far.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let missing = self.events.iter().filter(|(_, event)| event.is_missing());
+        missing.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// All that may be found, also what must not be.
+    pub(super) fn ids(&self) -> Vec<String> {
+        self.events.keys().cloned().collect()
+    }
+
+    pub(super) fn promised(&self) -> u64 {
+        self.events.values().filter(|event| event.due >= Due::Somewhere).count() as u64
+    }
+
+    /// The rows of these events are these, as of now.
+    pub(super) fn found(&mut self, asked: &[String], loaded: &[String]) {
+        for id in asked {
+            if let Some(event) = self.events.get_mut(id) {
+                event.rows = 0;
+            }
+        }
+        for id in loaded {
+            if let Some(event) = self.events.get_mut(id) {
+                event.rows += 1;
+            }
+        }
+    }
+
+    /// There is a letter about that event, of that origin.
+    pub(super) fn buried(&mut self, event_id: &str, origin: String) {
+        if let Some(event) = self.events.get_mut(event_id) {
+            event.letters.insert(origin);
+        }
+    }
+
+    /// Orders whose row says something of this run.
+    pub(super) fn orders(&self) -> Vec<OrderKey> {
+        self.orders.keys().cloned().collect()
+    }
+
+    /// Holds the rows of these orders against what was found of their events.
+    pub(super) fn judge(&mut self, asked: &[OrderKey], rows: &[TracedOrder]) {
+        let mut found = BTreeMap::new();
+        for row in rows {
+            found.insert((row.shop.as_str(), row.order_id.as_str()), row);
+        }
+        for key in asked {
+            let row = found.get(&(key.0.as_str(), key.1.as_str())).copied();
+            self.orders_found += u64::from(row.is_some());
+            if let Some(fault) = self.fault(key, row) {
+                self.faults.orders_wrong.add(format!("{} {fault}", key.1));
+            }
+        }
+    }
+
+    /// What is wrong with the row of an order. It may be newer than this run: others may tell of the same order.
+    fn fault(&self, key: &OrderKey, row: Option<&TracedOrder>) -> Option<String> {
+        let effects = self.orders.get(key)?;
+        let loaded = Vec::from_iter(
+            effects
+                .iter()
+                .filter(|(id, _)| self.events.get(id).is_some_and(|event| event.rows > 0)),
+        );
+        let Some(row) = row else {
+            return (!loaded.is_empty()).then(|| "has no row".to_owned());
+        };
+        if loaded.iter().any(|(_, effect)| *effect == Effect::Deletion) && row.deleted_at.is_none() {
+            return Some("was deleted, and its row does not say so".to_owned());
+        }
+        let newest = loaded.iter().filter_map(|(_, effect)| match effect {
+            Effect::State(version) => Some(version),
+            Effect::Undated | Effect::Deletion => None,
+        });
+        let newest = newest.max()?;
+        let last = row.last_event_id.as_deref().unwrap_or_default();
+        let as_of = row.as_of.as_deref().and_then(micros);
+        let is_older = match effects.iter().find(|(id, _)| id == last) {
+            Some((_, Effect::State(version))) => version < newest || as_of < Some(version.0),
+            // Made by an event of somebody else's, or by one whose version is not known.
+            _ => as_of < Some(newest.0),
+        };
+        is_older.then(|| format!("is older than event {}", newest.2))
+    }
+
+    /// The result, after everything was looked at.
+    pub(super) fn close(mut self) -> Verified {
+        let (mut loaded, mut in_dead_letters) = (0, 0);
+        for (id, event) in &self.events {
+            let faults = &mut self.faults;
+            if event.is_missing() {
+                faults.missing.add(id.clone());
+            }
+            if event.due == Due::Nowhere && (event.rows > 0 || !event.letters.is_empty()) {
+                faults.refused_and_there.add(id.clone());
+            }
+            if event.rows + event.letters.len() as u64 > 1 {
+                faults.doubled.add(id.clone());
+            }
+            if event.due >= Due::Somewhere {
+                loaded += u64::from(event.rows > 0);
+                in_dead_letters += u64::from(event.rows == 0 && !event.letters.is_empty());
+            }
+        }
+        Verified {
+            promised: self.promised(),
+            loaded,
+            in_dead_letters,
+            orders: self.orders_found,
+            faults: self.faults,
+        }
+    }
+}
+
+impl Verified {
+    fn faults(&self) -> [(&'static str, &Fault); 4] {
+        let faults = &self.faults;
+        [
+            ("missing", &faults.missing),
+            ("doubled", &faults.doubled),
+            ("refused, and there all the same", &faults.refused_and_there),
+            ("order rows wrong", &faults.orders_wrong),
+        ]
+    }
+
+    pub(in crate::cli::send) fn is_right(&self) -> bool {
+        self.faults().iter().all(|(_, fault)| fault.count == 0)
+    }
+
+    pub(in crate::cli::send) fn text(&self) -> String {
+        let mut lines = vec![format!(
+            "landed     {} of {} promised events: {} in the warehouse, {} in the dead letters; {} orders looked at",
+            self.loaded + self.in_dead_letters,
+            self.promised,
+            self.loaded,
+            self.in_dead_letters,
+            self.orders
+        )];
+        for (name, fault) in self.faults() {
+            if fault.count > 0 {
+                lines.push(format!("finding    {} {name}:", fault.count));
+                lines.extend(fault.first.iter().map(|example| format!("           {example}")));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    const SHOP: &str = "example.myshopify.com";
+
+    fn claim(topic: &'static str, webhook: &str, body: &'static str) -> Claim {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-shopify-topic", HeaderValue::from_static(topic));
+        headers.insert("x-shopify-shop-domain", HeaderValue::from_static(SHOP));
+        headers.insert("x-shopify-webhook-id", HeaderValue::try_from(webhook).unwrap());
+        headers.insert(
+            "x-shopify-triggered-at",
+            HeaderValue::from_static("2026-01-05T10:00:09Z"),
+        );
+        Claim::of(&Delivery {
+            kind: Kind::Event,
+            headers,
+            body: Bytes::from_static(body.as_bytes()),
+        })
+    }
+
+    fn said(word: &str) -> Answer {
+        Answer::Status(200, Some(word.to_owned()))
+    }
+
+    /// The older and the newer state of order 1, promised and loaded.
+    fn two_states() -> (Ledger, [String; 2]) {
+        let mut ledger = Ledger::default();
+        let older = claim(
+            "orders/create",
+            "w-1",
+            r#"{"id":1,"updated_at":"2026-01-05T10:00:00Z"}"#,
+        );
+        let newer = claim(
+            "orders/paid",
+            "w-2",
+            r#"{"id":1,"updated_at":"2026-01-05T11:00:01+01:00"}"#,
+        );
+        let ids = [older.event_id.clone(), newer.event_id.clone()];
+        ledger.add(newer, Kind::Event, &said("accepted"));
+        ledger.add(older, Kind::Late, &said("accepted"));
+        ledger.found(&ids, &ids);
+        (ledger, ids)
+    }
+
+    fn row(last: &str, as_of: &str) -> TracedOrder {
+        TracedOrder {
+            shop: SHOP.to_owned(),
+            order_id: "1".to_owned(),
+            name: None,
+            status: None,
+            total_amount: None,
+            currency: None,
+            last_event_id: Some(last.to_owned()),
+            as_of: Some(as_of.to_owned()),
+            deleted_at: None,
+        }
+    }
+
+    #[test]
+    fn only_what_was_promised_can_be_missing() {
+        let mut ledger = Ledger::default();
+        let answers = [
+            (said("accepted"), true),
+            (said("duplicate"), true),
+            (said("spooled"), true),
+            (said("quarantined"), true),
+            (Answer::Status(401, None), false),
+            (Answer::Status(503, None), false),
+            (Answer::Timeout, false),
+        ];
+        let mut expected = BTreeSet::new();
+        for (at, (answer, is_promised)) in (0..).zip(answers) {
+            let claim = claim("refunds/create", &format!("w-{at}"), "{}");
+            if is_promised {
+                expected.insert(claim.event_id.clone());
+            }
+            ledger.add(claim, Kind::Event, &answer);
+        }
+        assert_eq!(BTreeSet::from_iter(ledger.missing()), expected);
+        assert!(!ledger.close().is_right());
+    }
+
+    #[test]
+    fn a_promise_stands_whatever_other_deliveries_of_it_were_answered() {
+        let mut ledger = Ledger::default();
+        for answer in [Answer::Timeout, said("duplicate"), Answer::Status(503, None)] {
+            ledger.add(claim("refunds/create", "w-1", "{}"), Kind::Duplicate, &answer);
+        }
+        assert_eq!(ledger.missing().len(), 1);
+    }
+
+    #[test]
+    fn the_quarantined_must_be_letters_and_the_refused_nothing() {
+        let mut ledger = Ledger::default();
+        let (bad, forged) = (claim("orders/create", "w-1", "["), claim("orders/create", "w-2", "{}"));
+        let [bad_id, forged_id] = [&bad, &forged].map(|claim| claim.event_id.clone());
+        ledger.add(bad, Kind::Malformed, &said("quarantined"));
+        ledger.add(forged, Kind::BadSignature, &Answer::Status(401, None));
+        assert_eq!(ledger.missing(), [bad_id.clone()]);
+        ledger.buried(&bad_id, "1-1".to_owned());
+        ledger.buried(&bad_id, "1-1".to_owned());
+        assert!(ledger.missing().is_empty());
+        let ids = [bad_id, forged_id.clone()];
+        ledger.found(&ids, &ids[1..]);
+        let verified = ledger.close();
+        assert_eq!(verified.faults.refused_and_there.first, [forged_id]);
+        assert_eq!((verified.promised, verified.in_dead_letters), (1, 1));
+        assert_eq!(verified.faults.doubled.count, 0, "copies of one letter are one");
+    }
+
+    #[test]
+    fn what_is_there_twice_is_doubled() {
+        let (mut ledger, ids) = two_states();
+        assert_eq!(ledger.faults.doubled.count, 0);
+        ledger.found(&ids[..1], &[ids[0].clone(), ids[0].clone()]);
+        ledger.buried(&ids[1], "1-1".to_owned());
+        assert_eq!(ledger.close().faults.doubled.count, 2);
+    }
+
+    #[test]
+    fn a_row_may_be_newer_than_the_newest_but_not_older() {
+        let key = [(SHOP.to_owned(), "1".to_owned())];
+        let (_, [older, newer]) = two_states();
+        let judged = |row: Option<TracedOrder>| {
+            let (mut ledger, _) = two_states();
+            ledger.judge(&key, row.as_slice());
+            ledger.close().is_right()
+        };
+        assert!(judged(Some(row(&newer, "2026-01-05T10:00:01Z"))));
+        assert!(judged(Some(row("another's", "2026-01-05T10:00:02Z"))));
+        assert!(!judged(Some(row(&older, "2026-01-05T10:00:00Z"))));
+        assert!(!judged(Some(row("another's", "2026-01-05T10:00:00Z"))));
+        assert!(
+            !judged(Some(row(&newer, "2026-01-05T10:00:00Z"))),
+            "the row and its event disagree"
+        );
+        assert!(!judged(None));
+    }
+
+    /// What is in the dead letters changed no row.
+    #[test]
+    fn the_newest_is_the_newest_that_was_loaded() {
+        let (mut ledger, [older, newer]) = two_states();
+        ledger.found(&[newer.clone()], &[]);
+        ledger.buried(&newer, "1-1".to_owned());
+        ledger.judge(
+            &[(SHOP.to_owned(), "1".to_owned())],
+            &[row(&older, "2026-01-05T10:00:00Z")],
+        );
+        assert!(ledger.close().is_right());
+    }
+
+    #[test]
+    fn a_deletion_must_show() {
+        let (mut ledger, [_, newer]) = two_states();
+        let gone = claim("orders/delete", "w-3", r#"{"id":1}"#);
+        let id = [gone.event_id.clone()];
+        ledger.add(gone, Kind::Event, &said("accepted"));
+        ledger.found(&id, &id);
+        ledger.judge(
+            &[(SHOP.to_owned(), "1".to_owned())],
+            &[row(&newer, "2026-01-05T10:00:01Z")],
+        );
+        assert_eq!(
+            ledger.close().faults.orders_wrong.first,
+            ["1 was deleted, and its row does not say so"]
+        );
+    }
+}
