@@ -67,11 +67,11 @@ pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
                 slots: Arc::clone(&slots),
                 connections: bounds.connections,
             };
-            let conversation = converse(socket, router.clone(), bounds.clocks, crowd, shutdown.clone());
-            let open = bounds.open.clone();
+            let (router, open, shutdown) = (router.clone(), bounds.open.clone(), shutdown.clone());
             tracker.spawn(async move {
                 open.inc();
-                conversation.await;
+                // Made in here: one that is handed over would take its memory twice.
+                converse(socket, router, bounds.clocks, crowd, shutdown).await;
                 open.dec();
                 drop(slot);
             });

@@ -116,7 +116,8 @@ impl Transport {
         let refused = self.exchange.refused.load(Ordering::Relaxed);
         let farewell = async {
             self.shutdown().await?;
-            let mut rest = [0; 4096];
+            // Not within the future: every open connection would have room for it from the start.
+            let mut rest = vec![0; 4096];
             while refused && self.socket.read(&mut rest).await? > 0 {}
             Ok::<_, io::Error>(())
         };
