@@ -4,7 +4,7 @@
 //! is quarantined with its raw bytes, since refusing it again and again makes Shopify drop the subscription.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
@@ -96,10 +96,7 @@ async fn take(state: &PublicState, request: Request) -> Result<Taken, Problem> {
     let request_id = request.extensions().get::<RequestId>().cloned();
     let delivery = VerifiedDelivery::from_request(request, state).await?;
     let arrival = Arrival::new(&delivery, request_id, began);
-    let taken = match tokio::time::timeout(ANSWER_WITHIN, arrival.settle(state)).await {
-        Ok(taken) => taken,
-        Err(_) => Err(Problem::StreamUnavailable),
-    };
+    let taken = arrival.settle(state).await;
     arrival.end(&taken);
     taken
 }
@@ -112,6 +109,8 @@ struct Arrival<'a> {
     digest: [u8; 16],
     event_id: Uuid,
     received_at: OffsetDateTime,
+    /// Whatever hangs behind, it is answered before.
+    latest: Instant,
     request_id: Option<RequestId>,
     span: Span,
 }
@@ -128,6 +127,7 @@ impl<'a> Arrival<'a> {
             span: spans::request("/webhooks/orders", began, hints.traceparent),
             hints,
             received_at: OffsetDateTime::now_utc(),
+            latest: Instant::now() + ANSWER_WITHIN,
             request_id,
         }
     }
@@ -150,7 +150,7 @@ impl<'a> Arrival<'a> {
     }
 
     async fn append(&self, state: &PublicState, entry: NewEntry, send: Span) -> Result<Receipt, AppendError> {
-        let receipt = state.appender.append(entry, self.share).await;
+        let receipt = state.appender.append(entry, self.share, self.latest).await;
         spans::sent(send, &receipt);
         receipt
     }

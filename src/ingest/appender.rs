@@ -61,15 +61,13 @@ impl Appender {
         }
     }
 
-    /// Appends one entry and answers when the stream confirmed it, or the spool has it. `share` is held for as long as the entry is in
-    /// memory, also where nobody waits for it any more.
+    /// Appends one entry and answers when the stream confirmed it, or the spool has it: by its deadline, and before
+    /// `latest`. `share` is held for as long as the entry is in memory, also where nobody waits for it any more.
     ///
     /// # Errors
-    /// Not confirmed by the deadline, or refused before. It may still be stored later where it was sent.
-    pub async fn append(&self, entry: NewEntry, share: &Share) -> Result<Receipt, AppendError> {
-        self.submit(entry, share, Instant::now() + self.deadline)?
-            .answer()
-            .await
+    /// Not confirmed in time, or refused before. It may still be stored later where it was sent.
+    pub async fn append(&self, entry: NewEntry, share: &Share, latest: Instant) -> Result<Receipt, AppendError> {
+        self.submit(entry, share, self.deadline(latest))?.answer().await
     }
 
     /// Appends several entries, one answer each, in order and before `latest`. They fail one by one, not together.
@@ -79,7 +77,7 @@ impl Appender {
         share: &Share,
         latest: Instant,
     ) -> Vec<Result<Receipt, AppendError>> {
-        let deadline = latest.min(Instant::now() + self.deadline);
+        let deadline = self.deadline(latest);
         let waiting: Vec<_> = entries
             .into_iter()
             .map(|entry| self.submit(entry, share, deadline))
@@ -98,6 +96,10 @@ impl Appender {
     #[must_use]
     pub fn appends(&self) -> &Appends {
         &self.appends
+    }
+
+    fn deadline(&self, latest: Instant) -> Instant {
+        latest.min(Instant::now() + self.deadline)
     }
 
     fn submit(&self, entry: NewEntry, share: &Share, deadline: Instant) -> Result<Submitted, AppendError> {
