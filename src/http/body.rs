@@ -58,6 +58,8 @@ async fn collect(mut body: Body, limit: usize, mut share: Admitted) -> Result<Wh
             continue;
         }
         if rest.is_empty() {
+            // Most come in two pieces: room for both, and none for what is only announced.
+            rest.reserve(first.len() + piece.len());
             rest.extend_from_slice(&std::mem::take(&mut first));
         }
         rest.extend_from_slice(&piece);
