@@ -173,6 +173,16 @@ impl Amount {
         Decimal::from_scientific(text).map(Self).map_err(|_| InvalidAmount)
     }
 
+    /// Reads a JSON number, or a string that holds an amount.
+    ///
+    /// # Errors
+    /// As [`Amount::parse`].
+    pub fn of_json(raw: &RawValue) -> Result<Self, InvalidAmount> {
+        let text = raw.get();
+        let text = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        Self::parse(text.unwrap_or_else(|| raw.get()))
+    }
+
     /// The exact sum; `None` where it has more digits than can be kept.
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
@@ -206,12 +216,8 @@ impl Serialize for Amount {
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let text = raw
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'))
-            .unwrap_or(raw);
-        Self::parse(text).map_err(|_| {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Self::of_json(raw).map_err(|_| {
             de::Error::invalid_value(
                 de::Unexpected::Other("text"),
                 &"an exact decimal amount of at most 28 digits",

@@ -13,7 +13,7 @@ use crate::event::{Amount, Text, Timestamp};
 /// An amount where it can be kept exactly, else none (`""`, or what a float made of nothing: `1.7763568394002505e-15`).
 pub(super) fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
     let raw = Option::<&RawValue>::deserialize(deserializer)?;
-    Ok(raw.and_then(|raw| serde_json::from_str(raw.get()).ok()))
+    Ok(raw.and_then(|raw| Amount::of_json(raw).ok()))
 }
 
 /// A point in time; `""` is none, and anything else an error: it says on which day an order counts.
