@@ -45,7 +45,7 @@ local function append(key, digest, first, last)
   end
   -- After the XADD: a key without its entry would turn the resend into a duplicate of nothing.
   if key then
-    redis.pcall('SET', key, id .. ' ' .. digest, 'PX', window)
+    redis.pcall('SET', key, id .. ' ' .. digest, 'PX', ARGV[2])
   end
   return 'a' .. id
 end
