@@ -215,7 +215,7 @@ settings! {
         KEEP_RAW "ORDERSTREAM_KEEP_RAW" Choice(&["off", "redacted", "full"]), Text("off"), "the original body beside the event: off, redacted (without personal fields) or full";
         DEDUPE_BY "ORDERSTREAM_DEDUPE_BY" Choice(&["webhook-id", "off"]), Text("webhook-id"), "webhook-id or off";
         DEDUPE_WINDOW "ORDERSTREAM_DEDUPE_WINDOW" Kind::Duration(1000, 30 * DAY), Text("6h"), "lifetime of a dedupe key";
-        WRITERS "ORDERSTREAM_WRITERS" Count(1, 64), Text("4"), "writer tasks of the appender, each with one flush in flight";
+        WRITERS "ORDERSTREAM_WRITERS" Count(1, 64), Text("2"), "writer tasks of the appender, each with one flush in flight";
         QUEUE "ORDERSTREAM_QUEUE" Count(1, 1_000_000), Text("10000"), "entries waiting for a flush; beyond it requests are shed";
         FLUSH_ENTRIES "ORDERSTREAM_FLUSH_ENTRIES" Count(1, 1000), Text("256"), "entries of one flush";
         APPEND_DEADLINE "ORDERSTREAM_APPEND_DEADLINE" Kind::Duration(100, MINUTE), Text("2500ms"), "from enqueueing an event to its answer; at most 3s";

@@ -235,7 +235,7 @@ fn contradictions_are_found() {
             "ORDERSTREAM_CONSUMER_TTL, ORDERSTREAM_CLAIM_IDLE",
         ),
         (
-            &[("ORDERSTREAM_REDIS_POOL_SIZE", "4")],
+            &[("ORDERSTREAM_REDIS_POOL_SIZE", "2")],
             "ORDERSTREAM_REDIS_POOL_SIZE, ORDERSTREAM_WRITERS",
         ),
         (
