@@ -37,6 +37,11 @@ impl Lab {
         (full / self.plan.shrink).max(2000)
     }
 
+    /// Rounds of a scene that takes minutes for each.
+    pub fn rounds(&self, at_most: usize) -> usize {
+        self.plan.rounds.min(at_most)
+    }
+
     pub fn scratch(&self, name: &str) -> PathBuf {
         self.programs.scratch.join(name)
     }

@@ -14,6 +14,8 @@ use crate::sides::{Services, Side};
 
 /// An hour at 200 a second.
 const MISSED: u64 = 3600 * 200;
+/// One takes several minutes.
+const ROUNDS: usize = 1;
 
 pub async fn run(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     let mut redis = Redis::start(lab.scratch("redis"), Persistence::Off).await?;
@@ -21,7 +23,7 @@ pub async fn run(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     let orders = Arc::new(Orders::new(USUAL_LINES));
     let missed = lab.size(MISSED);
     let mut trials = Vec::new();
-    for _ in 0..lab.plan.rounds {
+    for _ in 0..lab.rounds(ROUNDS) {
         postgres.fresh("bench").await?;
         let services = Services {
             database_url: Some(postgres.url("bench")),

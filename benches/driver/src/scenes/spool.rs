@@ -17,6 +17,8 @@ use crate::sides::{Services, Side, Started};
 
 /// Records that are drained.
 const SPOOLED: u64 = 200_000;
+/// One takes most of a minute.
+const ROUNDS: usize = 3;
 /// Before anything counts: the breaker needs a moment to open.
 const BREAKER: Duration = Duration::from_secs(4);
 
@@ -24,7 +26,7 @@ pub async fn run(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     let mut redis = Redis::start(lab.scratch("redis"), Persistence::Off).await?;
     let orders = Arc::new(Orders::new(USUAL_LINES));
     let mut trials = Vec::new();
-    for _ in 0..lab.plan.rounds {
+    for _ in 0..lab.rounds(ROUNDS) {
         redis.restart().await?;
         let spool = tempfile::tempdir_in(&lab.programs.scratch)?;
         let services = Services {

@@ -24,6 +24,8 @@ use crate::sides::Services;
 
 /// Entries of the stream.
 const ENTRIES: u64 = 200_000;
+/// One fills a stream with a million entries.
+const GROWTH_ROUNDS: usize = 3;
 /// Events of one load, as `ORDERSTREAM_READ_COUNT` has it.
 const BATCH: usize = 500;
 
@@ -81,7 +83,7 @@ pub async fn growth(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     // What is worked off of the longer ones.
     let part = lab.size(100_000);
     let mut trials = Vec::new();
-    for _ in 0..lab.plan.rounds {
+    for _ in 0..lab.rounds(GROWTH_ROUNDS) {
         for (name, count) in sizes {
             fill(lab, &redis, &orders, 0, count).await?;
             let services = fresh(lab, &redis, &postgres).await?;
@@ -91,7 +93,7 @@ pub async fn growth(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     }
     let services = fresh(lab, &redis, &postgres).await?;
     preload(&postgres, lab.size(5_000_000)).await?;
-    for round in 0..lab.plan.rounds as u64 {
+    for round in 0..lab.rounds(GROWTH_ROUNDS) as u64 {
         // Other events each time: known ones would be passed over.
         fill(lab, &redis, &Arc::new(Orders::new(USUAL_LINES)), round * part, part).await?;
         redis.rewind().await?;
