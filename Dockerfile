@@ -8,13 +8,13 @@ WORKDIR /src
 # Dependencies first, against an empty crate: this layer is rebuilt only when Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src examples tests/suite \
- && echo 'fn main() {}' > src/main.rs && touch src/lib.rs tests/suite/main.rs tests/tidy.rs \
+ && echo 'fn main() {}' | tee src/main.rs > build.rs && touch src/lib.rs tests/suite/main.rs tests/tidy.rs \
  && cargo build --release --locked --features otel --bin orderstream \
- && rm -rf src
+ && rm -rf src build.rs
 COPY src ./src
-COPY openapi.yaml ./
+COPY build.rs openapi.yaml ./
 # Cargo goes by modification times; the copied files may be older than the empty crate.
-RUN find src -name '*.rs' -exec touch {} + && cargo build --release --locked --features otel --bin orderstream && mkdir /data
+RUN find src build.rs -name '*.rs' -exec touch {} + && cargo build --release --locked --features otel --bin orderstream && mkdir /data
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /src/target/release/orderstream /usr/local/bin/orderstream

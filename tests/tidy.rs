@@ -18,7 +18,7 @@ const FORBIDDEN: [&str; 9] = [
     "helper", "helpers", "manager", "util", "utils", "data", "janitor", "misc", "thing",
 ];
 /// What is given to us and named so: crates, their modules and methods, and the contract's `ORDERSTREAM_DATA_DIR`.
-const GIVEN: [&str; 12] = [
+const GIVEN: [&str; 13] = [
     "SpanData",
     "tokio_util",
     "hyper_util",
@@ -31,6 +31,7 @@ const GIVEN: [&str; 12] = [
     "into_data",
     "json_data",
     "type Data",
+    "file.data",
 ];
 /// What deadpool calls that which makes connections; only for files that use it.
 const DEADPOOL: [&str; 2] = ["Manager", "ManagerConfig"];

@@ -1,4 +1,4 @@
-//! The private listener: metrics, health, the API and its description.
+//! The private listener: dashboard, metrics, health, the API and its description.
 //!
 //! Owns who may ask: `/api` needs a token, also for reads and on loopback. The `Host` header must be an address or a
 //! known name, so that a page in an operator's browser cannot reach the listener by rebinding its own name to it;
@@ -6,6 +6,7 @@
 
 mod live;
 mod operations;
+mod page;
 
 use std::net::IpAddr;
 
@@ -23,37 +24,6 @@ use super::health;
 use super::problem::Problem;
 use crate::operations::Secrets;
 
-/// The description of both listeners.
-const OPENAPI: &str = include_str!("../../openapi.yaml");
-
-const INDEX: &str = "\
-orderstream, private listener
-
-GET /health        health report
-GET /livez         200 while the process runs
-GET /readyz        200 while it takes requests
-GET /metrics       Prometheus metrics
-GET /openapi.yaml  description of the HTTP API
-
-With a bearer token, as JSON:
-GET  /api/status                health report
-GET  /api/live                  figures of the last 15 minutes, then every second (text/event-stream)
-GET  /api/secrets               which Shopify secret verified how much, and when last
-GET  /api/events                newest entries: event_type, shop, order, to, count
-GET  /api/events/ID             one entry laid open
-GET  /api/dead-letters          newest letters: fingerprint, to, count
-GET  /api/dead-letters/groups   letters by cause
-GET  /api/dead-letters/ID       one letter laid open
-POST /api/dead-letters/replay   send letters through again (dry_run: only say what would come of it)
-POST /api/dead-letters/discard  remove letters
-GET  /api/consumers             groups and consumers
-GET  /api/audit                 what operators did
-GET  /api/trace                 one order from webhook to row: order, shop
-POST /api/landed                which events are loaded, and how orders stand
-POST /api/replay                make retained entries pending again
-POST /api/rebuild               recompute the state tables from order_events
-";
-
 /// `shutdown` ends what would go on by itself.
 pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router {
     let probes = state.probes.clone();
@@ -63,11 +33,10 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
         .merge(live::router(shutdown))
         .merge(operations::router())
         .route_layer(middleware::from_fn_with_state(state.clone(), with_token));
-    let pages = Router::new()
-        .route("/", get(|| async { INDEX }))
-        .route("/openapi.yaml", get(openapi))
+    let pages = page::router()
         .merge(api)
-        .route_layer(middleware::from_fn_with_state(state.clone(), with_known_host));
+        .route_layer(middleware::from_fn_with_state(state.clone(), with_known_host))
+        .route_layer(middleware::map_response(page::guarded));
     let open = Router::new().route("/metrics", get(metrics));
     super::closed(pages.merge(open).with_state(state).merge(health::router(probes)))
 }
@@ -83,10 +52,6 @@ async fn secrets(State(state): State<AdminState>) -> Response {
     let now = OffsetDateTime::now_utc();
     let secrets = Secrets::of(keyring.as_deref(), node.started_at, !node.has_neighbours(), now);
     Json(secrets).into_response()
-}
-
-async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI).into_response()
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {

@@ -28,6 +28,7 @@ mod operations;
 #[cfg(feature = "otel")]
 mod otel;
 mod packaging;
+mod page;
 mod pipeline;
 mod secrets;
 mod shutdown;

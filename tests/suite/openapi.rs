@@ -185,11 +185,17 @@ async fn probes_and_the_private_listener_answer_as_described() {
             check(&format!("GET {path}"), 200, &get(addr, path).await);
         }
     }
-    for path in ["/", "/metrics", "/openapi.yaml"] {
+    for path in ["/", "/docs", "/metrics", "/openapi.yaml", "/openapi.json"] {
         check(&format!("GET {path}"), 200, &get(service.admin, path).await);
     }
+    for file in ["main.js", "base.css", "mark.svg", "uplot.LICENSE.txt"] {
+        let answer = get(service.admin, &format!("/assets/{file}")).await;
+        check("GET /assets/{file}", 200, &answer);
+    }
+    check("GET /assets/{file}", 404, &get(service.admin, "/assets/none.js").await);
     let served = get(service.admin, "/openapi.yaml").await;
     assert_eq!(serde_yaml_ng::from_str::<Value>(served.text()).unwrap(), description);
+    assert_eq!(get(service.admin, "/openapi.json").await.json(), description);
     check("GET /api/status", 401, &as_admin(service.admin, API_TOKEN).await);
     check("GET /api/status", 200, &as_admin(service.admin, ADMIN_TOKEN).await);
     service.draining.cancel();

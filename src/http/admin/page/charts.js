@@ -1,0 +1,173 @@
+// The last fifteen minutes, in four charts with one cursor. uPlot draws; this owns what is drawn, its colours, and the
+// figures above: the newest ones, or those under the cursor.
+
+import { h, put, say } from "./dom.js";
+import { count, known, rate, span } from "./format.js";
+import uPlot from "./uplot.js";
+
+const WINDOW_S = 15 * 60;
+const HEIGHT = 148;
+const CURSORS = "overview";
+/** Samples for which the last known value still stands. */
+const LATELY = 60;
+
+/** Title, unit, how a value is written, and its series: field, label, colour, dashes. */
+const CHARTS = [
+  ["Accepted", (value) => `${rate(value)}/s`, [["accepted_per_second", "", "--accent"]]],
+  ["Loaded", (value) => `${rate(value)}/s`, [["loaded_per_second", "", "--good"]]],
+  ["Backlog", count, [["backlog", "", "--warn"]]],
+  [
+    "End-to-end latency",
+    span,
+    [
+      ["latency_p50_ms", "p50", "--accent"],
+      ["latency_p99_ms", "p99", "--second", [5, 4]],
+    ],
+  ],
+];
+
+const axisSpan = (value) => (value === 0 ? "0" : span(value));
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+
+export function openCharts() {
+  const charts = CHARTS.map(open);
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  const redraw = () => charts.forEach((chart) => chart.draw());
+  scheme.addEventListener("change", redraw);
+  return {
+    element: h(
+      "div",
+      { class: "charts" },
+      charts.map((chart) => chart.element),
+    ),
+    show: (samples) => charts.forEach((chart) => chart.show(samples)),
+    close() {
+      scheme.removeEventListener("change", redraw);
+      charts.forEach((chart) => chart.close());
+    },
+  };
+}
+
+function open([title, write, series]) {
+  const values = series.map(([, label, colour, dash]) => {
+    const value = h("strong");
+    return {
+      value,
+      element: h(
+        "span",
+        { class: `series ${colour.slice(2)}${dash ? " dashed" : ""}` },
+        label && h("span", { class: "key" }, label),
+        value,
+      ),
+    };
+  });
+  const when = h("span", { class: "faint when" });
+  const place = h("div", { class: "plot", role: "img" });
+  const element = h(
+    "figure",
+    { class: "panel chart" },
+    h(
+      "figcaption",
+      {},
+      h("span", { class: "title" }, title),
+      values.map((value) => value.element),
+      when,
+    ),
+    place,
+  );
+  let columns = [[], ...series.map(() => [])];
+  let plot = null;
+
+  /** `at` is the place of the cursor; without one, the newest that is known stands there. */
+  function sayFigures(at) {
+    const isPast = known(at);
+    const newest = (column) => column.slice(-LATELY).findLast(known);
+    values.forEach(({ value }, index) => {
+      const column = columns[index + 1];
+      say(value, write(isPast ? column[at] : newest(column)));
+    });
+    say(when, isPast ? clock.format(columns[0][at] * 1_000) : "");
+  }
+
+  function draw() {
+    plot?.destroy();
+    plot = null;
+    put(place);
+    if (!place.clientWidth) return;
+    plot = new uPlot(options(place.clientWidth, write, series, sayFigures), columns, place);
+  }
+
+  const watch = new ResizeObserver(() => {
+    if (plot && place.clientWidth) plot.setSize({ width: place.clientWidth, height: HEIGHT });
+    else draw();
+  });
+  watch.observe(place);
+  return {
+    element,
+    draw,
+    show(samples) {
+      columns = [
+        samples.map((sample) => sample.at / 1_000),
+        ...series.map(([field]) => samples.map((sample) => sample[field])),
+      ];
+      plot?.setData(columns);
+      sayFigures(plot?.cursor.idx);
+      place.setAttribute("aria-label", `${title}, last fifteen minutes; highest ${write(highest(columns))}`);
+    },
+    close() {
+      watch.disconnect();
+      plot?.destroy();
+    },
+  };
+}
+
+const highest = ([, ...columns]) => columns.flat().reduce((most, value) => (value > (most ?? -1) ? value : most), null);
+
+function options(width, write, series, sayFigures) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const axis = {
+    stroke: colour("--faint"),
+    font: "11px system-ui, sans-serif",
+    ticks: { show: false },
+    grid: { stroke: colour("--line"), width: 1 },
+  };
+  return {
+    width,
+    height: HEIGHT,
+    padding: [8, 6, 0, 0],
+    legend: { show: false },
+    cursor: { y: false, drag: { x: false }, points: { size: 7 }, sync: { key: CURSORS } },
+    scales: {
+      x: { range: (_, __, last) => [(last ?? Date.now() / 1_000) - WINDOW_S, last ?? Date.now() / 1_000] },
+      y: { range: (_, __, most) => [0, Math.max((most ?? 0) * 1.15, write === span ? 10 : 4)] },
+    },
+    axes: [
+      {
+        ...axis,
+        grid: { show: false },
+        space: 70,
+        size: 26,
+        values: (_, ticks) => ticks.map((tick) => hour.format(tick * 1_000)),
+      },
+      {
+        ...axis,
+        size: 52,
+        space: 34,
+        values: (_, ticks) => ticks.map((tick) => (write === span ? axisSpan(tick) : count(tick))),
+      },
+    ],
+    series: [
+      {},
+      ...series.map(([, , name, dash]) => ({
+        stroke: colour(name),
+        fill: dash ? undefined : `${colour(name)}1a`,
+        width: 1.5,
+        dash,
+        points: { show: false },
+      })),
+    ],
+    hooks: { setCursor: [(plot) => sayFigures(plot.cursor.idx)] },
+  };
+}

@@ -1,0 +1,67 @@
+// One entry of the stream: how far each group came with it, and what it holds.
+
+import { get } from "./api.js";
+import { content } from "./content.js";
+import { h } from "./dom.js";
+import { parseView } from "./exact.js";
+import { bytes, count, known, money, seconds, time } from "./format.js";
+import { badge, facts, fill, heading } from "./parts.js";
+
+const STAGES = { settled: ["healthy", "done"], pending: ["warning", "pending"], unread: [null, "not read yet"] };
+
+export function openEntry(id) {
+  const place = h("div", { class: "page" });
+  fill(place, async () => view(await get(`/api/events/${encodeURIComponent(id)}`, {}, parseView)));
+  return { title: `Entry ${id}`, element: place };
+}
+
+function view({ entry, content: held, groups, loaded_at }) {
+  const order = entry.name ?? entry.order_id;
+  return [
+    heading(entry.event_type ?? "Entry without a type", {
+      back: ["#/events", "Events"],
+      note: [order && `Order ${order} · `, h("code", {}, entry.id)],
+      actions: known(entry.order_id) && [
+        h("a", { class: "button primary", href: traceOf(entry) }, "Trace this order"),
+        h("a", { class: "button", href: `#/events?order=${encodeURIComponent(entry.order_id)}` }, "Its entries"),
+      ],
+    }),
+    facts([
+      ["Received", time(entry.received_at)],
+      ["Loaded", known(loaded_at) ? time(loaded_at) : "not, as far as this process can tell"],
+      ["Amount", money(entry.total_amount, entry.currency)],
+      ["Shop", entry.shop],
+      ["Source", [entry.source, entry.topic].filter(known).join(" · ") || null],
+      ["Event id", known(entry.event_id) ? h("code", {}, entry.event_id) : null],
+      ["Size", bytes(entry.bytes)],
+    ]),
+    h(
+      "section",
+      { "aria-labelledby": "groups" },
+      h("h2", { id: "groups" }, "How far the groups are"),
+      h("ul", { class: "lines" }, groups.map(group)),
+    ),
+    content(held),
+  ];
+}
+
+function group({ group: name, ours, stage, consumer, deliveries, idle_seconds }) {
+  const [state, word] = STAGES[stage] ?? [null, stage];
+  const held =
+    known(consumer) && `with ${consumer}, handed out ${count(deliveries)} times, last ${seconds(idle_seconds)} ago`;
+  return h(
+    "li",
+    {},
+    badge(state, word),
+    h("strong", {}, name),
+    ours && h("span", { class: "faint" }, "loads the warehouse"),
+    held,
+  );
+}
+
+/** The trace of the order that an entry is about. */
+function traceOf({ order_id, shop }) {
+  const query = { order: order_id };
+  if (shop) query.shop = shop;
+  return `#/trace?${new URLSearchParams(query)}`;
+}

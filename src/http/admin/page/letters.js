@@ -1,0 +1,189 @@
+// Dead letters by cause, the letters of one cause, and what operators did. What is done with them is in run.js.
+
+import { get } from "./api.js";
+import { h } from "./dom.js";
+import { count, counted, time } from "./format.js";
+import { empty, fill, heading, table } from "./parts.js";
+import { openRun } from "./run.js";
+
+/** The causes. */
+export function openLetters() {
+  const list = h("div", { class: "results" });
+  const audit = h("div", { class: "results" });
+  const all = h("div", { class: "actions" });
+  const load = () => {
+    fill(list, async () => causes(await get("/api/dead-letters/groups"), all, load));
+    fill(audit, async () => notes(await get("/api/audit", { count: 50 })));
+  };
+  load();
+  return {
+    title: "Dead letters",
+    element: h(
+      "div",
+      { class: "page" },
+      heading("Dead letters", {
+        note: "What could not become an event, or could not be loaded, by cause. Nothing here is lost, and nothing goes by itself.",
+        actions: all,
+      }),
+      list,
+      h("section", { "aria-labelledby": "audit" }, h("h2", { id: "audit" }, "What operators did"), audit),
+    ),
+  };
+}
+
+/** The letters of one cause. */
+export function openCause(fingerprint, query) {
+  const place = h("div", { class: "page" });
+  const to = query.get("to");
+  const load = () =>
+    fill(place, async () => {
+      const [letters, all] = await Promise.all([
+        get("/api/dead-letters", { fingerprint, to }),
+        get("/api/dead-letters/groups"),
+      ]);
+      return cause(
+        letters,
+        all.groups.find((group) => group.fingerprint === fingerprint),
+        load,
+      );
+    });
+  load();
+  return { title: "Dead letters of one cause", element: place };
+}
+
+function causes({ groups: found, looked_at, complete }, all, reload) {
+  all.replaceChildren(
+    ...(found.length
+      ? buttons(
+          { all: true },
+          found.reduce((sum, group) => sum + group.count, 0),
+          "all dead letters",
+          reload,
+        )
+      : []),
+  );
+  if (!found.length) {
+    return empty(
+      "No dead letters",
+      h(
+        "p",
+        {},
+        "Every event so far could be read and loaded. What no retry will fix is kept here, with its reason and its body, until you replay or discard it.",
+      ),
+    );
+  }
+  return [
+    h(
+      "ul",
+      { class: "causes" },
+      found.map((group) => h("li", { class: "panel" }, row(group, reload))),
+    ),
+    !complete &&
+      h("p", { class: "faint" }, `Only the newest ${count(looked_at)} letters were looked at; there are more.`),
+  ];
+}
+
+function row(group, reload) {
+  const { sample } = group;
+  return [
+    h(
+      "div",
+      { class: "cause" },
+      h("p", { class: "many" }, h("strong", {}, count(group.count)), group.count === 1 ? "letter" : "letters"),
+      h(
+        "div",
+        {},
+        h("h2", {}, h("a", { href: `#/dead-letters/cause/${group.fingerprint}` }, group.pattern)),
+        h(
+          "p",
+          { class: "faint" },
+          "First ",
+          time(group.first_seen),
+          " · last ",
+          time(group.last_seen),
+          " · ",
+          origin(sample),
+        ),
+        h(
+          "p",
+          { class: "faint" },
+          "Sample: ",
+          h("a", { href: `#/dead-letters/${sample.id}` }, about(sample)),
+          group.pattern !== sample.error && ` — ${sample.error}`,
+        ),
+      ),
+    ),
+    h("div", { class: "actions" }, buttons({ fingerprint: group.fingerprint }, group.count, "this cause", reload)),
+  ];
+}
+
+function cause({ letters, looked_at, next }, group, reload) {
+  const note = group && `${counted(group.count, "letter")} of this cause`;
+  return [
+    heading(group?.pattern ?? "Dead letters of one cause", {
+      back: ["#/dead-letters", "Dead letters"],
+      note,
+      actions: group && buttons({ fingerprint: group.fingerprint }, group.count, "this cause", reload),
+    }),
+    letters.length
+      ? table(
+          "Dead letters, newest first",
+          [
+            ["Failed", (letter) => time(letter.failed_at), "tight"],
+            ["Letter", (letter) => h("a", { class: "lead", href: `#/dead-letters/${letter.id}` }, about(letter))],
+            ["Shop", (letter) => letter.shop ?? "–"],
+            ["Reason", (letter) => letter.error],
+            ["Attempts", (letter) => count(letter.attempts), "number"],
+          ],
+          letters,
+        )
+      : empty(
+          "No letter of this cause is left",
+          h("p", {}, h("a", { href: "#/dead-letters" }, "See the other causes"), "."),
+        ),
+    h(
+      "div",
+      { class: "foot" },
+      h("p", { class: "faint" }, `${counted(looked_at, "letter")} looked at.`),
+      next &&
+        h("a", { class: "button", href: `#/dead-letters/cause/${group?.fingerprint}?to=${next}` }, "Older letters"),
+    ),
+  ];
+}
+
+/** What a letter is about, in a few words. */
+export const about = (letter) =>
+  [letter.event_type ?? letter.topic ?? "a delivery", letter.shop].filter(Boolean).join(" of ");
+
+/** Where it became a letter. */
+export const origin = (letter) => (letter.origin === "door" ? "quarantined at the door" : "given up by a worker");
+
+/** What can be done with these letters. `scope` goes into the request; `whose` names them. */
+export function buttons(scope, many, whose, reload) {
+  const run = (action, isDry) => () => openRun({ action, scope, count: many, whose, isDry, done: reload });
+  return [
+    h("button", { type: "button", onclick: run("replay", true) }, "Dry run"),
+    h("button", { type: "button", onclick: run("replay", false) }, `Replay ${count(many)}`),
+    h("button", { type: "button", class: "danger", onclick: run("discard", false) }, `Discard ${count(many)}`),
+  ];
+}
+
+function notes(found) {
+  if (!found.length)
+    return empty(
+      "Nothing yet",
+      h("p", {}, "Every replay, discard and rebuild is written down here, whoever did it, on whichever node."),
+    );
+  return table(
+    "Audit log, newest first",
+    [
+      ["When", (note) => time(note.at), "tight"],
+      ["Action", (note) => note.action],
+      ["To what", (note) => h("code", {}, note.what)],
+      ["By", (note) => (note.by === "cli" ? "command line" : "dashboard or API")],
+      ["Done", (note) => count(note.done), "number"],
+      ["Left", (note) => count(note.kept), "number"],
+    ],
+    found,
+  );
+}

@@ -1,0 +1,95 @@
+// What the service says by itself, about once a second. Owns the connection (fetch, since an EventSource cannot send a
+// token), its renewal, and the last fifteen minutes of samples; everybody who shows something live listens here.
+
+import { ApiError, request } from "./api.js";
+
+const KEPT = 900;
+/** The service says something at least every 15 s. */
+const SILENCE_MS = 40_000;
+const PAUSES_MS = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
+
+/** `phase` is `connecting`, `live` or `reconnecting`; `report`, `groups`, `consumers` and `node` are null until the first message. */
+export const now = { phase: "connecting", samples: [], report: null, groups: null, consumers: null, node: null };
+
+const listeners = new Set();
+let connection = null;
+
+/** Calls `listener` on every change, and at once; answers how to end it. */
+export function listen(listener) {
+  listeners.add(listener);
+  listener(now);
+  return () => listeners.delete(listener);
+}
+
+/** Begins, with the token there is. */
+export function start() {
+  stop();
+  connection = new AbortController();
+  run(connection.signal);
+}
+
+/** Ends. */
+export function stop() {
+  connection?.abort();
+  connection = null;
+}
+
+async function run(signal) {
+  change({ phase: "connecting", samples: [], report: null, groups: null, consumers: null, node: null });
+  for (let failures = 0; !signal.aborted; failures += 1) {
+    try {
+      await read(signal, () => {
+        failures = 0;
+      });
+    } catch (error) {
+      // The session has ended; whoever signs in again starts anew.
+      if (error instanceof ApiError && error.status === 401) return;
+    }
+    if (signal.aborted) return;
+    change({ phase: "reconnecting" });
+    const pause = PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)];
+    await new Promise((done) => setTimeout(done, pause * (0.75 + Math.random() / 2)));
+  }
+}
+
+/** One connection, until it ends, errs or falls silent. */
+async function read(signal, answered) {
+  const silence = new AbortController();
+  let alarm = setTimeout(() => silence.abort(), SILENCE_MS);
+  try {
+    const response = await request("/api/live", { signal: AbortSignal.any([signal, silence.signal]) });
+    const chunks = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { value, done } = await chunks.read();
+      if (done) return;
+      answered();
+      clearTimeout(alarm);
+      alarm = setTimeout(() => silence.abort(), SILENCE_MS);
+      const messages = (text + value).split("\n\n");
+      text = messages.pop();
+      messages.forEach(take);
+    }
+  } finally {
+    clearTimeout(alarm);
+  }
+}
+
+/** One message of the event stream; a comment has neither name nor content. */
+function take(message) {
+  const field = (name) =>
+    message
+      .split("\n")
+      .find((line) => line.startsWith(`${name}: `))
+      ?.slice(name.length + 2);
+  const [event, content] = [field("event"), field("data")];
+  if (event === "history") change({ phase: "live", samples: JSON.parse(content).samples.slice(-KEPT) });
+  if (event !== "now") return;
+  const { sample, report, groups, consumers, node } = JSON.parse(content);
+  change({ phase: "live", samples: [...now.samples, sample].slice(-KEPT), report, groups, consumers, node });
+}
+
+function change(what) {
+  Object.assign(now, what);
+  listeners.forEach((listener) => listener(now));
+}

@@ -1,0 +1,95 @@
+// How the pipeline is right now: one sentence, the picture of its flow, fifteen minutes in four charts, and what to know of
+// spool, consumers and secrets. Everything here follows live.js; nothing is asked again and again.
+
+import { openCharts } from "./charts.js";
+import { h, put, say } from "./dom.js";
+import { openFlow } from "./flow.js";
+import { store } from "./format.js";
+import { listen } from "./live.js";
+import { consumers, figures, groups, lines, openChecks, openSecrets } from "./panels.js";
+import { command, empty, glyph } from "./parts.js";
+
+const TITLES = { healthy: "Everything is well", warning: "Somebody should look", critical: "Somebody must look" };
+
+export function openOverview() {
+  const title = h("h1");
+  const troubles = h("ul", { class: "lines troubles" });
+  const node = h("p", { class: "faint" });
+  const first = h("div");
+  const flow = openFlow();
+  const charts = openCharts();
+  const checks = openChecks();
+  const secrets = openSecrets();
+  const [figuresPlace, consumersPlace] = [h("div", { class: "panel" }), h("div", { class: "results" })];
+
+  const root = h(
+    "div",
+    { class: "page overview" },
+    h("h1", {}, "Overview"),
+    h("p", { class: "waiting" }, "Waits for the first figures"),
+  );
+  const parts = [
+    h("div", { class: "heading" }, h("div", {}, title, node, troubles)),
+    first,
+    h("section", { class: "panel flow", "aria-label": "Flow" }, flow.element),
+    h("section", { "aria-label": "The last fifteen minutes" }, charts.element),
+    h(
+      "div",
+      { class: "halves" },
+      h("section", { "aria-labelledby": "figures" }, h("h2", { id: "figures" }, "Right now"), figuresPlace),
+      h(
+        "section",
+        { "aria-labelledby": "consumers" },
+        h("h2", { id: "consumers" }, "Consumers"),
+        consumersPlace,
+        h("h2", {}, "Secrets"),
+        secrets.element,
+      ),
+    ),
+    checks.element,
+  ];
+
+  const stop = listen((now) => {
+    const { report, phase } = now;
+    if (!report) return;
+    if (!root.contains(parts[0])) put(root, parts);
+    put(title, glyph(report.status), TITLES[report.status]);
+    put(troubles, lines(report.checks.filter((check) => check.status !== "healthy")));
+    say(node, about(now));
+    put(
+      first,
+      isUnused(report) &&
+        empty(
+          "Nothing has come in yet",
+          h("p", {}, "Send a first order, from the folder that the service runs in:"),
+          command("orderstream send --count 100 --rate 10"),
+        ),
+    );
+    flow.show(now);
+    charts.show(now.samples);
+    put(figuresPlace, figures(report, now.node));
+    put(consumersPlace, consumers(now.consumers), groups(now.groups));
+    checks.show(report.checks);
+    root.classList.toggle("stale", phase !== "live");
+  });
+
+  return {
+    title: "Overview",
+    element: root,
+    close() {
+      stop();
+      flow.close();
+      charts.close();
+      secrets.close();
+    },
+  };
+}
+
+const isUnused = (report) =>
+  report.stream_length === 0 && report.last_accepted_seconds === null && !report.dead_letters && !report.spool_depth;
+
+function about({ node }) {
+  if (!node) return "";
+  const { stream, warehouse } = node.storage;
+  return `orderstream ${node.version} · ${node.command} · stream in ${store(stream)}${warehouse ? ` · warehouse in ${store(warehouse)}` : ""}`;
+}

@@ -1,0 +1,160 @@
+// The panels below the charts: figures of now, consumers, secrets, all checks.
+
+import { get } from "./api.js";
+import { h, put } from "./dom.js";
+import { bytes, count, counted, known, percent, rate, seconds, time } from "./format.js";
+import { badge, command, empty, facts, fill, glyph, table, worst } from "./parts.js";
+
+const SECRETS_MS = 10_000;
+/** Hours for which Shopify sends a refused delivery again. */
+const RETRY_HOURS = 4;
+
+export function figures(report, node) {
+  const since = (value, none) => (known(value) ? seconds(value) : none);
+  return [
+    facts([
+      ["Oldest pending", since(report.oldest_pending_seconds, "none is pending")],
+      ["Oldest in the backlog", since(report.oldest_backlog_seconds, "none waits")],
+      ["Stream full in", since(report.seconds_until_full, "it does not grow")],
+      ["Trimming held by", report.trim_held_by ?? "nobody"],
+      ...spool(report, node),
+    ]),
+    budget(report.retry_budget_used),
+  ];
+}
+
+function spool(report, node) {
+  if (!known(report.spool_depth))
+    return [
+      [
+        "Spool",
+        node?.storage.stream === "embedded"
+          ? "not needed: the stream is a file"
+          : "off: ORDERSTREAM_DATA_DIR is not set",
+      ],
+    ];
+  return [
+    ["Spool", `${counted(report.spool_depth, "event")}, ${bytes(report.spool_bytes)}`],
+    ["Oldest in the spool", known(report.spool_oldest_seconds) ? seconds(report.spool_oldest_seconds) : "it is empty"],
+    ["Leaves the spool", report.spool_drained_per_second > 0 ? `${rate(report.spool_drained_per_second)}/s` : null],
+    ["Lost by the spool", report.spool_lost ? counted(report.spool_lost, "event") : null],
+  ];
+}
+
+/** How much of Shopify's patience the present outage has used. */
+function budget(used) {
+  if (!known(used))
+    return h("p", { class: "faint" }, "How much of Shopify’s patience is used, nobody can tell from here.");
+  const left = RETRY_HOURS * 3_600 * (1 - used);
+  return h(
+    "div",
+    { class: "budget" },
+    h("p", {}, h("label", { for: "budget" }, "Shopify’s retry budget used"), h("strong", {}, percent(used))),
+    h("meter", { id: "budget", min: 0, max: 1, low: 0.25, high: 0.5, optimum: 0, value: used }),
+    h(
+      "p",
+      { class: "faint" },
+      used > 0
+        ? `Webhooks are refused. Shopify goes on trying for about ${seconds(left)}; then deliveries are lost.`
+        : `Webhooks are taken. Were they refused, Shopify would try again for ${RETRY_HOURS} hours.`,
+    ),
+  );
+}
+
+/** Who reads the stream beside us; nothing where nobody does. */
+export function groups(found) {
+  if (!found?.some((group) => !group.ours)) return null;
+  return table(
+    "Groups of the stream",
+    [
+      ["Group", (group) => [h("code", {}, group.name), group.ours && h("span", { class: "faint" }, " ours")]],
+      ["Pending", (group) => count(group.pending), "number"],
+      ["Not yet read", (group) => count(group.lag), "number"],
+    ],
+    found,
+  );
+}
+
+export function consumers(found) {
+  if (!found) return empty("Not known", h("p", {}, "The stream does not answer."));
+  if (!found.length)
+    return empty(
+      "No consumer",
+      h("p", {}, "Entries wait in the stream until a worker reads them:"),
+      command("orderstream work"),
+    );
+  return table(
+    "Consumers of our group",
+    [
+      ["Consumer", (consumer) => h("code", {}, consumer.name)],
+      ["In hand", (consumer) => count(consumer.pending), "number"],
+      ["Last heard of", (consumer) => `${seconds(consumer.idle_seconds)} ago`, "number"],
+    ],
+    found,
+  );
+}
+
+/** Which secret verified how much; asked now and then. */
+export function openSecrets() {
+  const element = h("div");
+  const load = () => fill(element, async () => secrets(await get("/api/secrets")));
+  load();
+  const timer = setInterval(load, SECRETS_MS);
+  return { element, close: () => clearInterval(timer) };
+}
+
+function secrets({ since, secrets: found, note }) {
+  if (!found.length) return h("p", { class: "faint" }, note);
+  const isOne = found.every((secret) => !known(secret.shop));
+  return [
+    table(
+      "Secrets, newest first",
+      [
+        !isOne && ["Shop", (secret) => secret.shop ?? "any"],
+        [
+          "Secret",
+          (secret) => (secret.index === 0 ? "newest" : `previous${secret.index > 1 ? ` (${secret.index})` : ""}`),
+        ],
+        ["Verified", (secret) => count(secret.deliveries), "number"],
+        [
+          "Last used",
+          (secret) =>
+            known(secret.last_used_at) ? time(secret.last_used_at) : `unused for ${seconds(secret.unused_seconds)}`,
+          "number",
+        ],
+        ["", (secret) => secret.removable && badge("healthy", "may be removed")],
+      ].filter(Boolean),
+      found,
+    ),
+    h("p", { class: "faint" }, note ?? ["By this process, since ", time(since), "."]),
+  ];
+}
+
+/** All checks; whether they are laid open stays as it is. */
+export function openChecks() {
+  const summary = h("summary");
+  const list = h("ul", { class: "lines" });
+  return {
+    element: h("details", { class: "panel checks" }, summary, list),
+    show(checks) {
+      const bad = checks.filter((check) => check.status !== "healthy").length;
+      put(
+        summary,
+        glyph(worst(checks.map((check) => check.status))),
+        h("span", {}, "All checks"),
+        h(
+          "span",
+          { class: "faint" },
+          bad ? `${bad} of ${checks.length} are not healthy` : `${checks.length}, all healthy`,
+        ),
+      );
+      put(list, lines(checks));
+    },
+  };
+}
+
+/** State, name and finding of each check, as items of a list. */
+export const lines = (checks) =>
+  checks.map((check) =>
+    h("li", {}, badge(check.status), h("strong", {}, check.name.replaceAll("_", " ")), h("span", {}, check.detail)),
+  );

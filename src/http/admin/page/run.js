@@ -1,0 +1,167 @@
+// A replay or discard of dead letters, in a dialog: asks, naming the number; takes step after step; can be stopped between
+// any two; says at the end what came of it. A dry run only tells.
+
+import { post } from "./api.js";
+import { h, put } from "./dom.js";
+import { count, counted } from "./format.js";
+
+const WORDS = {
+  replay: {
+    verb: "Replay",
+    done: "replayed",
+    would: "would be replayed",
+    what: "Their events go through the stream once more, judged by the code of this release. Each lands once, however often it is replayed.",
+  },
+  discard: {
+    verb: "Discard",
+    done: "discarded",
+    would: "would be discarded",
+    what: "They are removed for good, bodies included. This cannot be undone.",
+  },
+};
+/** Reasons told apart at the end. */
+const REASONS = 8;
+
+/** `scope` says which letters, `count` how many, `whose` in words; `done` is called after something was changed. */
+export function openRun({ action, scope, count: many, whose, isDry, done }) {
+  const words = WORDS[action];
+  const dialog = h("dialog", { class: "run", "aria-labelledby": "run-title" });
+  let stopped = false;
+  let running = false;
+  let changed = false;
+
+  dialog.addEventListener("cancel", (event) => {
+    if (!running) return;
+    event.preventDefault();
+    stopped = true;
+  });
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (changed) done();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  if (isDry) go(true);
+  else ask(many);
+
+  function show(title, ...body) {
+    put(dialog, h("h2", { id: "run-title" }, title), body);
+    dialog.querySelector("[autofocus]").focus();
+  }
+
+  function ask(number) {
+    show(
+      `${words.verb} ${counted(number, "dead letter")}?`,
+      h("p", {}, `${whose[0].toUpperCase()}${whose.slice(1)}. `, words.what),
+      h(
+        "div",
+        { class: "actions" },
+        h("button", { type: "button", autofocus: true, onclick: close }, "Cancel"),
+        h(
+          "button",
+          { type: "button", class: action === "discard" ? "danger" : "primary", onclick: () => go(false) },
+          `${words.verb} ${count(number)}`,
+        ),
+      ),
+    );
+  }
+
+  async function go(isDryRun) {
+    const sum = { done: 0, kept: 0, reasons: new Map() };
+    const progress = h("progress", { max: Math.max(many, 1), value: 0, "aria-label": "Letters" });
+    const said = h("p", { role: "status" }, "Begins");
+    const stop = h(
+      "button",
+      {
+        type: "button",
+        autofocus: true,
+        onclick: () => {
+          stopped = true;
+          stop.disabled = true;
+        },
+      },
+      "Stop",
+    );
+    [running, stopped] = [true, false];
+    show(
+      isDryRun
+        ? `Dry run: ${words.verb.toLowerCase()} ${counted(many, "dead letter")}`
+        : `${words.verb} ${counted(many, "dead letter")}`,
+      progress,
+      said,
+      h("div", { class: "actions" }, stop),
+    );
+    let next = null;
+    let trouble = null;
+    try {
+      do {
+        const step = await post(`/api/dead-letters/${action}`, { ...scope, dry_run: isDryRun, next });
+        changed ||= !isDryRun && step.done > 0;
+        add(sum, step);
+        progress.value = Math.min(sum.done + sum.kept, many);
+        put(said, `${count(sum.done + sum.kept)} of ${count(many)}`);
+        next = step.next;
+      } while (next && !stopped);
+    } catch (error) {
+      trouble = error.message;
+    }
+    running = false;
+    end(sum, { isDryRun, trouble, isCut: Boolean(next) });
+  }
+
+  function end(sum, { isDryRun, trouble, isCut }) {
+    const goesOn = isDryRun && sum.done > 0 && !trouble && !isCut;
+    show(
+      isDryRun ? "What would come of it" : isCut ? "Stopped" : "Done",
+      h(
+        "p",
+        {},
+        h("strong", {}, counted(sum.done, "letter")),
+        ` ${isDryRun ? words.would : words.done}`,
+        sum.kept > 0 && [", ", h("strong", {}, count(sum.kept)), isDryRun ? " would stay" : " stay"],
+        ".",
+      ),
+      trouble &&
+        h(
+          "p",
+          { class: "said bad", role: "alert" },
+          "It was cut off: ",
+          trouble,
+          " What was done is done; begin again to go on.",
+        ),
+      isCut && !trouble && h("p", { class: "faint" }, "What was done is done. Begin again to go on with the rest."),
+      reasons(sum.reasons),
+      h(
+        "div",
+        { class: "actions" },
+        h("button", { type: "button", autofocus: true, onclick: close }, "Close"),
+        goesOn &&
+          h("button", { type: "button", class: "primary", onclick: () => ask(many) }, `${words.verb} ${count(many)}…`),
+      ),
+    );
+  }
+
+  function close() {
+    dialog.close();
+  }
+}
+
+function add(sum, step) {
+  sum.done += step.done;
+  sum.kept += step.kept;
+  for (const { reason } of step.letters) {
+    if (reason) sum.reasons.set(reason, (sum.reasons.get(reason) ?? 0) + 1);
+  }
+}
+
+/** Why letters stay, the most frequent reason first. */
+function reasons(found) {
+  if (!found.size) return null;
+  const most = [...found].sort(([, a], [, b]) => b - a);
+  return h(
+    "ul",
+    { class: "reasons" },
+    most.slice(0, REASONS).map(([reason, number]) => h("li", {}, h("strong", {}, count(number)), reason)),
+    most.length > REASONS && h("li", {}, `and ${count(most.length - REASONS)} other reasons`),
+  );
+}

@@ -1,0 +1,173 @@
+// One order from webhook to row, on one time line, with what this cannot know.
+
+import { get } from "./api.js";
+import { h } from "./dom.js";
+import { count, known, money, span, time } from "./format.js";
+import { empty, fill, heading } from "./parts.js";
+
+/** Station → its word, and the kind of its mark. */
+const STATIONS = {
+  happened: ["Happened", "outside"],
+  triggered: ["Triggered", "outside"],
+  received: ["Received", "inside"],
+  unread: ["Not read yet", "waits"],
+  pending: ["Pending", "waits"],
+  settled: ["Acked", "inside"],
+  dead_lettered: ["Dead letter", "dead"],
+  loaded: ["Loaded", "landed"],
+};
+
+export function openTrace(_, query) {
+  const asked = { order: query.get("order") ?? "", shop: query.get("shop") ?? "" };
+  const place = h("div", { class: "results" });
+  if (asked.order) fill(place, async () => view(await get("/api/trace", asked)));
+  else
+    place.append(
+      empty(
+        "Which order?",
+        h(
+          "p",
+          {},
+          "Give its id, or the name that people call it by, such as #1042. Every way into this page that names an order leads here too.",
+        ),
+      ),
+    );
+  return {
+    title: asked.order ? `Trace of ${asked.order}` : "Trace",
+    element: h(
+      "div",
+      { class: "page" },
+      heading("Trace", { note: "One order, from webhook to row" }),
+      form(asked),
+      place,
+    ),
+  };
+}
+
+function form(asked) {
+  const field = (name, label, attributes) =>
+    h(
+      "div",
+      { class: "field" },
+      h("label", { for: name }, label),
+      h("input", { id: name, name, value: asked[name], autocomplete: "off", spellcheck: "false", ...attributes }),
+    );
+  const submit = (event) => {
+    event.preventDefault();
+    const set = [...new FormData(event.target)]
+      .map(([name, value]) => [name, value.trim()])
+      .filter(([, value]) => value);
+    location.hash = `#/trace?${new URLSearchParams(set)}`;
+  };
+  return h(
+    "form",
+    { class: "filters", role: "search", onsubmit: submit },
+    field("order", "Order", { placeholder: "id or #1042", required: true }),
+    field("shop", "Shop", { placeholder: "any" }),
+    h("button", { class: "primary", type: "submit" }, "Trace"),
+  );
+}
+
+function view({ orders, moments, entries_looked_at, looked_back_to, letters_looked_at, unknown }) {
+  return [
+    orders.length > 0 &&
+      h(
+        "ul",
+        { class: "orders" },
+        orders.map((order) => h("li", { class: "panel" }, row(order))),
+      ),
+    h(
+      "section",
+      { "aria-labelledby": "line" },
+      h("h2", { id: "line" }, "Time line"),
+      moments.length
+        ? line(moments)
+        : empty(
+            "Nothing is retained of this order",
+            h(
+              "p",
+              {},
+              "Neither stream, dead letters nor warehouse know it. Is it of another shop, or written otherwise?",
+            ),
+          ),
+    ),
+    h(
+      "section",
+      { class: "unknown", "aria-labelledby": "unknown" },
+      h("h2", { id: "unknown" }, "What this cannot know"),
+      h(
+        "ul",
+        {},
+        unknown.map((sentence) => h("li", {}, sentence)),
+      ),
+      h(
+        "p",
+        { class: "faint" },
+        `Looked at ${count(entries_looked_at)} entries`,
+        looked_back_to && [", back to ", time(looked_back_to)],
+        `, and ${count(letters_looked_at)} dead letters.`,
+      ),
+    ),
+  ];
+}
+
+function row(order) {
+  return [
+    h("p", { class: "title" }, order.name ?? order.order_id, h("span", { class: "faint" }, order.shop || "no shop")),
+    h(
+      "p",
+      {},
+      h("strong", {}, money(order.total_amount, order.currency)),
+      ` · ${order.deleted_at ? "deleted" : (order.status ?? "no status")}`,
+    ),
+    h("p", { class: "faint" }, "Row in ", h("code", {}, "orders"), ", id ", h("code", {}, order.order_id)),
+  ];
+}
+
+function line(moments) {
+  const events = [...new Set(moments.map((moment) => moment.event_id).filter(known))];
+  return h(
+    "ol",
+    { class: "line" },
+    moments.map((moment, at) => station(moment, moments[at - 1], events)),
+  );
+}
+
+function station(moment, before, events) {
+  const [word, kind] = STATIONS[moment.what] ?? [moment.what, "outside"];
+  const since = before && known(moment.at) && known(before.at) ? new Date(moment.at) - new Date(before.at) : 0;
+  return h(
+    "li",
+    { class: kind },
+    h(
+      "p",
+      { class: "when" },
+      known(moment.at) ? time(moment.at) : "no time",
+      since > 0 && h("span", { class: "faint" }, `+${span(since)}`),
+    ),
+    h(
+      "div",
+      { class: "what" },
+      h(
+        "p",
+        {},
+        h("strong", {}, word),
+        " ",
+        h(
+          "span",
+          { class: "faint" },
+          moment.event_type,
+          moment.shop && ` · ${moment.shop}`,
+          events.length > 1 && ` · event ${events.indexOf(moment.event_id) + 1}`,
+        ),
+      ),
+      h("p", {}, moment.detail, " ", place(moment)),
+    ),
+  );
+}
+
+function place({ what, stream_id }) {
+  if (!known(stream_id)) return null;
+  if (what === "received") return h("a", { href: `#/events/${stream_id}` }, "Open the entry");
+  return what === "dead_lettered" && h("a", { href: `#/dead-letters/${stream_id}` }, "Open the letter");
+}
