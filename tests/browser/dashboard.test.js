@@ -1,0 +1,255 @@
+// The dashboard as an operator uses it. Whatever a test does, no page may write an error to its console or ask another host.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { chromium } from "playwright-core";
+import { eventually, order, Service } from "./service.js";
+
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+let browser;
+let service;
+let context;
+let page;
+let troubles;
+
+before(async () => {
+  service = await Service.start();
+  // Root, which a container often is, has no sandbox to give.
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
+});
+
+after(async () => {
+  await browser?.close();
+  await service?.end();
+});
+
+beforeEach(async () => {
+  context = await browser.newContext();
+  page = await context.newPage();
+  page.setDefaultTimeout(60_000);
+  troubles = [];
+  page.on("pageerror", (error) => troubles.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && troubles.push(message.text()));
+  context.on("request", (request) => {
+    if (new URL(request.url()).host !== service.private) troubles.push(`asked ${request.url()}`);
+  });
+});
+
+afterEach(async () => {
+  await context.close();
+  assert.deepEqual(troubles, []);
+});
+
+/** Forgives what the browser itself writes about an answer that the test wants. */
+const forgive = (what) => {
+  troubles = troubles.filter((trouble) => !trouble.includes(what));
+};
+
+const enter = (place) =>
+  page.goto(`http://${service.private}/`).then(async () => {
+    await page.evaluate((token) => sessionStorage.setItem("orderstream-token", token), service.token);
+    await page.goto(`http://${service.private}/${place}`);
+    await page.reload();
+  });
+
+/** The first number in a text: 1,257 entries → 1257. */
+const number = async (locator) => Number((await locator.textContent()).replaceAll(",", "").match(/[\d.]+/)?.[0] ?? NaN);
+
+test("without a token nothing can be read or changed", async () => {
+  await page.goto(`http://${service.private}/`);
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  assert.equal(await page.getByRole("navigation").count(), 0);
+  await page.getByLabel("Admin token").fill("a guess");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("That token is not accepted.").waitFor();
+  const answers = await page.evaluate(async () => {
+    const { paths } = await (await fetch("/openapi.json")).json();
+    const asked = Object.entries(paths).filter(([path]) => path.startsWith("/api/"));
+    const ask = ([path, item]) =>
+      Object.keys(item)
+        .filter((key) => ["get", "post"].includes(key))
+        .map(async (method) => {
+          const body = method === "post" ? "{}" : undefined;
+          const answer = await fetch(path.replace("{id}", "1-1"), { method, body });
+          return [method, path, answer.status];
+        });
+    return Promise.all(asked.flatMap(ask));
+  });
+  assert.ok(answers.length > 10, "the API was not found");
+  assert.deepEqual(
+    answers.filter(([, , status]) => status !== 401),
+    [],
+  );
+  forgive("401");
+});
+
+test("the link signs in, and the token leaves the address", async () => {
+  await page.goto(service.link);
+  await page.getByRole("link", { name: "Overview" }).waitFor();
+  assert.equal(page.url(), `http://${service.private}/#/`);
+  await page.getByText("Nothing has come in yet").waitFor();
+  await page.reload();
+  await page.getByRole("status").filter({ hasText: "Live" }).waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("Admin token").fill(service.token);
+  await page.keyboard.press("Enter");
+  await page.getByRole("link", { name: "Overview" }).waitFor();
+});
+
+test("live numbers move under load", async () => {
+  await page.goto(service.link);
+  const sending = service.send("--count", "400", "--rate", "40");
+  const accepted = page.locator(".arrow.accepted .figure");
+  const loaded = page.locator(".arrow.loaded .figure");
+  const entries = page.locator(".box.stream .figure");
+  await eventually(
+    "events are accepted and loaded",
+    async () => (await number(accepted)) > 5 && (await number(loaded)) > 5,
+  );
+  await page.getByRole("link", { name: "Trace" }).click();
+  await page.getByRole("link", { name: "Overview" }).click();
+  const before = await number(entries);
+  await eventually("the stream grows", async () => (await number(entries)) > before);
+  await eventually("a latency is known", async () =>
+    / (ms|s)$/.test(await page.locator(".box.warehouse .figure").textContent()),
+  );
+  assert.equal(await page.locator(".plot canvas").count(), 4);
+  await sending;
+  await eventually("all 400 are there", async () => (await number(entries)) === 400);
+});
+
+test("entries are found and laid open, digits as they came", async () => {
+  assert.equal(
+    await service.deliver("orders/create", "w-exact", order(9007199254740993n.toString(), "20.50", 1)),
+    "accepted",
+  );
+  await enter("#/events");
+  await page.getByLabel("Order").fill("#9007199254740993");
+  await page.getByRole("button", { name: "Filter" }).click();
+  await eventually("only that one is listed", async () => (await page.locator("tbody tr").count()) === 1);
+  await page.getByRole("link", { name: "order.created" }).click();
+  await page.getByText('"total_amount": 20.50').waitFor();
+  await page.getByText("9007199254740993", { exact: false }).first().waitFor();
+  await page.getByText("Raw fields").click();
+  await page.getByRole("cell", { name: "w-exact" }).waitFor();
+  await page.getByRole("link", { name: "Trace this order" }).click();
+  await page.getByRole("heading", { name: "Time line" }).waitFor();
+});
+
+test("a dead letter is replayed by clicking and lands in the warehouse", async () => {
+  assert.equal(await service.deliver("orders/updated", "w-twice", order(1042, "20.50", 1)), "accepted");
+  assert.equal(await service.deliver("orders/updated", "w-twice", order(1042, "31.90", 2)), "quarantined");
+  await enter("#/trace?order=%231042");
+  await page.getByText("20.50 EUR").waitFor();
+  await page.getByText("the webhook id was used for another body").waitFor();
+
+  await page.getByRole("link", { name: /^Dead letters/ }).click();
+  await page.getByRole("link", { name: "the webhook id was used for another body" }).click();
+  await page.getByRole("button", { name: "Dry run" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("1 letter would be replayed").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByRole("button", { name: "Replay 1" }).click();
+  await dialog.getByRole("heading", { name: "Replay 1 dead letter?" }).waitFor();
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await page.getByText("1 letter of this cause").waitFor();
+  await page.getByRole("button", { name: "Replay 1" }).click();
+  await dialog.getByRole("button", { name: "Replay 1" }).click();
+  await dialog.getByText("1 letter replayed").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByText("No letter of this cause is left").waitFor();
+
+  await page.getByRole("link", { name: /^Dead letters/ }).click();
+  await page.getByRole("cell", { name: "dead-letters replay" }).waitFor();
+  await eventually("the order's row is that of the letter", async () => {
+    await page.goto(`http://${service.private}/#/trace?order=%231042&shop=tests.myshopify.com`);
+    await page.reload();
+    await page.getByRole("heading", { name: "Time line" }).waitFor();
+    return (await page.getByText("31.90 EUR").count()) === 1;
+  });
+});
+
+test("letters are discarded only after a question that names their number", async () => {
+  for (const id of [1, 2, 3])
+    assert.equal(await service.deliver("products/create", `w-unknown-${id}`, { id }), "quarantined");
+  await enter("#/dead-letters");
+  await page.getByRole("button", { name: "Discard 3" }).first().click();
+  await page.getByRole("heading", { name: "Discard 3 dead letters?" }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Discard 3" }).first().click();
+  await page.getByRole("dialog").getByRole("button", { name: "Discard 3" }).click();
+  await page.getByText("3 letters discarded").waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+  await page.getByText("No dead letters", { exact: true }).waitFor();
+});
+
+test("trace shows the whole way of an order, and what it cannot know", async () => {
+  assert.equal(await service.deliver("orders/create", "w-way", order(2001, "12.00", 1)), "accepted");
+  await eventually("it is loaded", async () => {
+    await enter("#/trace?order=%232001");
+    await page.getByRole("heading", { name: "Time line" }).waitFor();
+    return (await page.locator(".line .landed").count()) === 1;
+  });
+  const stations = await page.locator(".line strong").allTextContents();
+  assert.deepEqual(stations, ["Happened", "Received", "Loaded", "Acked"]);
+  await page.getByText("it is the order's newest state").waitFor();
+  await page.getByText("Deliveries that were refused, or answered as duplicates, leave no trace.").waitFor();
+  await page.getByRole("link", { name: "Open the entry" }).click();
+  await page.getByRole("heading", { name: "order.created" }).waitFor();
+});
+
+test("the reference renders every operation", async () => {
+  await page.goto(`http://${service.private}/docs`);
+  await page.getByRole("heading", { name: "/webhooks/orders" }).waitFor();
+  const operations = await page.evaluate(async () => {
+    const { paths } = await (await fetch("/openapi.json")).json();
+    return Object.values(paths).flatMap((item) => ["get", "post"].filter((method) => item[method])).length;
+  });
+  assert.equal(await page.locator(".operation").count(), operations);
+});
+
+test("every page is accessible, in light and dark, wide and on a phone", async () => {
+  await service.deliver("products/create", "w-axe-letter", { id: 5 });
+  await service.deliver("orders/create", "w-axe-order", order(1042, "20.50", 1));
+  for (const [colorScheme, width] of [
+    ["light", 1280],
+    ["dark", 390],
+  ]) {
+    await page.setViewportSize({ width, height: 844 });
+    await page.emulateMedia({ colorScheme });
+    for (const place of ["#/", "#/events", "#/dead-letters", "#/trace?order=%231042", "docs"]) {
+      await enter(place);
+      await page.locator("canvas, tbody tr, .line, .operation").first().waitFor();
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => globalThis.axe.run());
+      const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
+      assert.deepEqual(told, [], `${place} ${colorScheme} ${width}`);
+      assert.ok(
+        await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
+        `${place} is wider than ${width}`,
+      );
+    }
+  }
+});
+
+test("it says when it is cut off, comes back, and asks again for a token that is not taken any more", async () => {
+  await page.goto(service.link);
+  const link = page.getByRole("status").filter({ hasText: /Live|Reconnecting/ });
+  await link.filter({ hasText: "Live" }).waitFor();
+  await service.kill();
+  await link.filter({ hasText: "Reconnecting" }).waitFor();
+  await service.run(service);
+  await link.filter({ hasText: "Live" }).waitFor();
+  await service.kill();
+  await rm(join(service.folder, "data", "local-secrets.toml"));
+  await service.run(service);
+  await page.getByText("The token is not accepted any more.").waitFor();
+  forgive("401");
+  forgive("ERR_CONNECTION_REFUSED");
+  forgive("ERR_INCOMPLETE_CHUNKED_ENCODING");
+  forgive("ERR_CONNECTION_RESET");
+});
