@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use redis::aio::MultiplexedConnection;
 use redis::streams::StreamInfoGroupsReply;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncConnectionConfig, Client, RedisResult};
 use tokio::process::Command;
 
 use crate::process::{Process, eventually};
@@ -146,13 +146,14 @@ impl Redis {
     }
 }
 
-/// Entries that the group has read and acked.
+/// Entries that the group has read and acked; none where Redis came back empty and nobody has made the stream again.
 pub async fn acked(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
-    let groups: StreamInfoGroupsReply = redis::cmd("XINFO")
-        .arg("GROUPS")
-        .arg(STREAM)
-        .query_async(connection)
-        .await?;
+    let mut groups = redis::cmd("XINFO");
+    let groups: RedisResult<StreamInfoGroupsReply> = groups.arg("GROUPS").arg(STREAM).query_async(connection).await;
+    let groups = match groups {
+        Err(error) if error.detail() == Some("no such key") => return Ok(0),
+        groups => groups?,
+    };
     let ours = groups.groups.into_iter().find(|group| group.name == GROUP);
     Ok(ours.map_or(0, |group| {
         (group.entries_read.unwrap_or_default() as u64).saturating_sub(group.pending as u64)
