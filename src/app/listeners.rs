@@ -105,8 +105,11 @@ impl Listeners {
                 storage: app.storage.stores(),
             };
             let (health, warehouse) = (probes.health.clone(), app.storage.warehouse.clone());
-            let ingests = app.purpose.ingests();
-            let keyring = ingests.then(|| Arc::clone(&app.keys.doors.keyring)).unwrap_or_default();
+            let keyring = if app.purpose.ingests() {
+                Arc::clone(&app.keys.doors.keyring)
+            } else {
+                Arc::default()
+            };
             let state = AdminState {
                 live: Live::start(health, warehouse, node, &app.back),
                 probes,

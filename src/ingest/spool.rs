@@ -111,6 +111,7 @@ impl Spool {
     #[must_use]
     pub fn report(&self) -> SpoolReport {
         let standing = self.stream.standing();
+        let is_known = standing.is_known();
         let Standing {
             bytes, backlog, lost, ..
         } = standing;
@@ -121,7 +122,7 @@ impl Spool {
             limit,
             oldest: standing.oldest(),
             // A last 64th does not count: a large body might not fit in.
-            takes_writes: self.shared.takes_writes.load(Ordering::Relaxed) && bytes < limit - limit / 64,
+            takes_writes: is_known && self.shared.takes_writes.load(Ordering::Relaxed) && bytes < limit - limit / 64,
             moved: self.shared.moved.load(Ordering::Relaxed),
             lost: lost + self.shared.lost.load(Ordering::Relaxed),
         }

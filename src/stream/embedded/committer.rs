@@ -19,7 +19,7 @@ use super::space::{self, Space};
 use super::standing::{Figures, Standing};
 use super::tally::{Tally, TallyFiles};
 use crate::metrics::Metrics;
-use crate::stream::StreamId;
+use crate::stream::{StreamError, StreamId};
 
 /// Calls that wait; beyond them callers wait to get in.
 const QUEUE: usize = 1024;
@@ -59,6 +59,16 @@ struct Rest {
     why: String,
 }
 
+impl Rest {
+    fn new(length: Duration, why: String) -> Self {
+        Self {
+            until: Instant::now() + length,
+            length,
+            why,
+        }
+    }
+}
+
 /// What a transaction leaves behind.
 struct Change {
     figures: Figures,
@@ -73,7 +83,8 @@ pub(super) struct Started {
     pub(super) clock: Clock,
 }
 
-/// Opens the file and starts the thread.
+/// Opens the file and starts the thread. Where the disk does not let it for now, calls are refused until it does: a full
+/// disk must not keep a process from starting that could take events elsewhere, or wait.
 pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Started, Fault> {
     let (tallies, tally) = TallyFiles::open(path)?;
     let (standing, receiver) = watch::channel(Standing::default());
@@ -83,7 +94,7 @@ pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Starte
         connection: None,
         rest: None,
         is_damaged: false,
-        clock: Clock::after(0),
+        clock: Clock::start(),
         // Another group's says nothing of what ours is owed.
         tally: tally.filter(|tally| tally.is_of(group)),
         tallies,
@@ -91,8 +102,14 @@ pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Starte
         standing,
         metrics,
     };
-    committer.connection = Some(committer.open()?);
-    let clock = committer.clock;
+    match committer.open() {
+        Ok(connection) => committer.connection = Some(connection),
+        Err(fault) if matches!(fault.stream_error(path), StreamError::Refused { .. }) => {
+            committer.put_off(&fault, SHORTEST_REST)
+        }
+        Err(fault) => return Err(fault),
+    }
+    let clock = committer.clock.clone();
     let (sender, queue) = mpsc::channel(QUEUE);
     let thread = std::thread::Builder::new().name("embedded stream".to_owned());
     thread.spawn(move || committer.run(queue)).map_err(|source| Fault::Io {
@@ -237,16 +254,16 @@ impl Committer {
             None => SHORTEST_REST,
         };
         let opened = self.open();
-        let why = opened.as_ref().map_or_else(Fault::to_string, |_| why.to_owned());
-        if opened.is_err() {
-            tracing::error!(why, rest = ?length, file = %self.path.display(), "the file cannot be used for now");
+        match &opened {
+            Ok(_) => self.rest = Some(Rest::new(length, why.to_owned())),
+            Err(fault) => self.put_off(fault, length),
         }
-        self.rest = Some(Rest {
-            until: Instant::now() + length,
-            length,
-            why,
-        });
         opened
+    }
+
+    fn put_off(&mut self, fault: &Fault, length: Duration) {
+        tracing::error!(why = %fault, rest = ?length, file = %self.path.display(), "the file cannot be used for now");
+        self.rest = Some(Rest::new(length, fault.to_string()));
     }
 
     /// Opens the file; a damaged one is replaced.
@@ -264,10 +281,7 @@ impl Committer {
         let opened = recovery::open(&self.path, &self.group, self.tally.as_ref(), self.is_damaged)?;
         self.is_damaged = false;
         self.metrics.entries_lost.inc_by(opened.lost);
-        let latest = latest_reading(&opened.connection)?;
-        if latest > self.clock.now() {
-            self.clock = Clock::after(latest);
-        }
+        self.clock.advance(latest_reading(&opened.connection)?);
         let figures = Figures::read(&opened.connection, &self.group)?;
         let tally = Tally::read(&opened.connection, &self.group, &figures, None)?;
         // Both, so that neither is of the file before.

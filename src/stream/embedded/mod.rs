@@ -85,11 +85,12 @@ struct File {
 impl EmbeddedStream {
     /// Opens the file, or makes it. `limit` bounds the bytes of what is stored: above it an append answers
     /// [`Appended::Full`](crate::stream::Appended::Full). The file is somewhat larger than that, by what SQLite adds and
-    /// by its write-ahead log. Blocks the thread while it reads.
+    /// by its write-ahead log. Blocks the thread while it reads. A disk that is full or failing is waited for: until then
+    /// calls are refused.
     ///
     /// # Errors
-    /// [`StreamError::Unusable`]: another process has it, a newer release wrote it, or it is another program's.
-    /// Otherwise the disk's refusals.
+    /// [`StreamError::Unusable`]: another process has it, a newer release wrote it, or it is another program's;
+    /// [`StreamError::Denied`]: this one may not open it.
     pub fn open(path: &Path, config: &StreamConfig, limit: Option<u64>, metrics: Metrics) -> Result<Self, StreamError> {
         Self::try_open(path, config, limit, metrics).map_err(|fault| fault.stream_error(path))
     }

@@ -42,7 +42,7 @@ impl Operated for EmbeddedStream {
     }
 
     async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError> {
-        let (clock, ours) = (self.file.clock, self.group());
+        let (clock, ours) = (self.file.clock.clone(), self.group());
         let since = move |reading| clock.since(reading);
         let look = move |connection: &_| fates(connection, id, &ours, since);
         self.file.reading.look(look).await

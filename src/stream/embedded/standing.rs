@@ -22,11 +22,17 @@ pub struct Standing {
     pub lost: u64,
     /// The newest entry ever: a change wakes readers. Not a count, which a stream that was emptied may reach again.
     pub(super) last_id: i64,
-    /// Which file it is; counts up when a damaged one was replaced, and wakes them too.
+    /// How often a file was opened: after damage another one, which wakes them too.
     pub(super) file: u64,
 }
 
 impl Standing {
+    /// Whether the file was opened at all; before, the other figures mean nothing.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.file > 0
+    }
+
     /// Age of the oldest entry that the group has not acked.
     #[must_use]
     pub fn oldest(&self) -> Option<Duration> {

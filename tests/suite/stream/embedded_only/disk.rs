@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::harness::embedded::EmbeddedFile;
 use crate::harness::eventually;
+use crate::harness::site::PATIENCE;
 
 /// A file system of so many MiB of one's own; unmounted when dropped.
 pub struct SmallDisk {
@@ -55,6 +56,35 @@ async fn appends_that_come_in_together_share_a_commit() {
     let distinct: BTreeSet<_> = ids.concat().into_iter().collect();
     assert_eq!(distinct.len(), 64);
     assert!(commits() - before <= 3, "{} commits", commits() - before);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_at_the_start_is_waited_for() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let path = disk.folder.path().join("stream.db");
+    let filler = disk.folder.path().join("filler");
+    append(&open(&path), 0..10, 100).await;
+    // Whoever closes the file last takes its log away: to make a new one needs room.
+    eventually("the file is closed", PATIENCE, async || {
+        (!path.with_extension("db-wal").exists()).then_some(())
+    })
+    .await;
+    drop(std::fs::write(&filler, vec![0; 4 << 20]));
+    let stream = open(&path);
+    assert!(!stream.standing().is_known());
+    let refusal = stream.writer().append(&[entry(10, 100)]).await.unwrap_err();
+    assert!(
+        refusal.is_refused() && refusal.to_string().contains("stream.db"),
+        "{refusal}"
+    );
+
+    std::fs::remove_file(&filler).unwrap();
+    eventually("it is opened", PATIENCE, async || {
+        stream.writer().append(&[entry(10, 100)]).await.ok()
+    })
+    .await;
+    assert!(stream.standing().is_known());
+    assert_eq!(stream.standing().length, 11);
 }
 
 #[tokio::test]
