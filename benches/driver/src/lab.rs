@@ -115,8 +115,10 @@ fn totals(watched: &[Watched<'_>]) -> anyhow::Result<Vec<(&'static str, f64)>> {
 }
 
 /// One trial, said as it comes.
-pub fn trial(side: impl Into<String>, figures: Figures) -> Trial {
+pub fn trial(side: impl Into<String>, mut figures: Figures) -> Trial {
     let side = side.into();
+    // What was over before it could be measured has no figure, and JSON no form for one.
+    figures.retain(|_, value| value.is_finite());
     let shown: Vec<String> = figures
         .iter()
         .map(|(name, value)| format!("{name} {value:.3}"))
