@@ -76,7 +76,7 @@ enum Command {
     /// Only workers: loads the warehouse from the stream
     Work,
     /// Send signed test webhooks to a running instance
-    Send(send::SendArgs),
+    Send(Box<send::SendArgs>),
     /// Validate the whole configuration and reach every service
     Check(check::CheckArgs),
     /// Bring the warehouse schema up to date
@@ -170,7 +170,7 @@ fn dispatch(program: String, command: Command, inputs: Inputs) -> Result<(), Fai
             Command::Run => run::run(program, Purpose::Run, inputs).await,
             Command::Serve => run::run(program, Purpose::Serve, inputs).await,
             Command::Work => run::run(program, Purpose::Work, inputs).await,
-            Command::Send(args) => send::run(args, load(Purpose::Client, inputs)?).await,
+            Command::Send(args) => send::run(*args, load(Purpose::Client, inputs)?).await,
             Command::Check(args) => check::run(args, inputs).await,
             Command::Migrate => migrate::run(load(Purpose::Migrate, inputs)?).await,
             Command::DeadLetters(args) => dead_letters::run(args, load(Purpose::Status, inputs)?).await,

@@ -16,6 +16,7 @@ on_any_ground!(
     unbelievable_webhooks_are_refused,
     oversized_encoded_and_misaddressed_requests_are_refused,
     batches_are_judged_item_by_item,
+    an_atomic_batch_is_all_or_nothing,
     what_is_signed_and_cannot_be_converted_is_quarantined,
     the_private_listener_guards_its_api,
 );
@@ -311,27 +312,6 @@ async fn batches_are_judged_item_by_item(ground: Ground) {
     assert_refused("too many", &many, 413, "batch_too_large");
     assert_eq!(service.stored().await.0, 2);
 
-    let atomic = format!("{}\n{bad}\n", event("e-4"));
-    let atomic = service.batch("/events/batch?atomic=true", atomic.as_bytes()).await;
-    assert_refused("atomic", &atomic, 422, "atomic_batch_refused");
-    assert_eq!(service.stored().await.0, 2);
-    let atomic = format!("{}\n{}\n", event("e-4"), event("e-5"));
-    assert_eq!(
-        service
-            .batch("/events/batch?atomic=true", atomic.as_bytes())
-            .await
-            .status,
-        200
-    );
-    assert_eq!(service.stored().await.0, 4);
-    for query in ["atomic=1", "atomic=True", "atomic", "atomic=false&atomic=true"] {
-        let unclear = service
-            .batch(&format!("/events/batch?{query}"), event("e-9").as_bytes())
-            .await;
-        assert_refused(query, &unclear, 400, "malformed_query");
-    }
-    assert_eq!(service.stored().await.0, 4);
-
     let other = event("e-6").replace("1001", "1002");
     let twice = format!("{}\n{}\n{other}\n", event("e-6"), event("e-6"));
     let twice = service.batch("/events/batch", twice.as_bytes()).await.json();
@@ -339,6 +319,27 @@ async fn batches_are_judged_item_by_item(ground: Ground) {
     assert_eq!(twice["results"][1]["status"], "duplicate");
     assert_eq!(twice["results"][2]["status"], "invalid");
     assert_eq!(twice["results"][2]["reason"], "event_id was used for another body");
+    service.stop().await;
+}
+
+async fn an_atomic_batch_is_all_or_nothing(ground: Ground) {
+    let service = ground.ingest().await;
+    let atomic = "/events/batch?atomic=true";
+    let bad = r#"{"event_type":"order.created"}"#;
+    let spoilt = format!("{}\n{bad}\n", event("e-1"));
+    let refused = service.batch(atomic, spoilt.as_bytes()).await;
+    assert_refused("atomic", &refused, 422, "atomic_batch_refused");
+    assert_eq!(service.stored().await.0, 0);
+    let sound = format!("{}\n{}\n", event("e-1"), event("e-2"));
+    assert_eq!(service.batch(atomic, sound.as_bytes()).await.status, 200);
+    assert_eq!(service.stored().await.0, 2);
+    for query in ["atomic=1", "atomic=True", "atomic", "atomic=false&atomic=true"] {
+        let unclear = service
+            .batch(&format!("/events/batch?{query}"), event("e-9").as_bytes())
+            .await;
+        assert_refused(query, &unclear, 400, "malformed_query");
+    }
+    assert_eq!(service.stored().await.0, 2);
     service.stop().await;
 }
 

@@ -269,7 +269,30 @@ async fn what_operators_ask_is_answered_as_described() {
         );
         check(&operation, 200, &asks(&operation, r#"{"all":true,"rate":100}"#).await);
     }
-    // A struct is not to be read from an array of its values.
+    let nul = asks("GET /api/trace?order=1&shop=%00", "").await;
+    check("GET /api/trace", 422, &nul);
+    let landing = r#"{"events":["e-1"],"orders":[["","1"]]}"#;
+    check("POST /api/landed", 409, &asks("POST /api/landed", landing).await);
+    check("POST /api/landed", 400, &asks("POST /api/landed", "{").await);
+    check("GET /api/audit", 200, &asks("GET /api/audit?count=5", "").await);
+    for operation in described(&description)
+        .iter()
+        .filter(|operation| operation.contains(" /api/"))
+    {
+        let line = operation.replace("{id}", "1-1");
+        check(operation, 401, &ask(service.admin, &request(&line, &[], b"{}")).await);
+    }
+    service.stop().await;
+}
+
+/// A struct is not to be read from an array of its values, nor an id from what is none.
+#[tokio::test]
+async fn what_operators_ask_wrongly_is_refused_as_described() {
+    let description = description();
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    let authorization = format!("Bearer {ADMIN_TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
     for (operation, body) in [
         ("POST /api/replay", "[null, null]"),
         ("POST /api/replay", r#"{"dry_run":true,"next":[null,null]}"#),
@@ -284,20 +307,8 @@ async fn what_operators_ask_is_answered_as_described() {
             r#"{"all":true,"dry_run":true,"next":["0-0","0-0"]}"#,
         ),
     ] {
-        check(operation, 400, &asks(operation, body).await);
-    }
-    let nul = asks("GET /api/trace?order=1&shop=%00", "").await;
-    check("GET /api/trace", 422, &nul);
-    let landing = r#"{"events":["e-1"],"orders":[["","1"]]}"#;
-    check("POST /api/landed", 409, &asks("POST /api/landed", landing).await);
-    check("POST /api/landed", 400, &asks("POST /api/landed", "{").await);
-    check("GET /api/audit", 200, &asks("GET /api/audit?count=5", "").await);
-    for operation in described(&description)
-        .iter()
-        .filter(|operation| operation.contains(" /api/"))
-    {
-        let line = operation.replace("{id}", "1-1");
-        check(operation, 401, &ask(service.admin, &request(&line, &[], b"{}")).await);
+        let answer = ask(service.admin, &request(operation, &headers, body.as_bytes())).await;
+        check(&description, operation, 400, &answer);
     }
     service.stop().await;
 }

@@ -155,9 +155,10 @@ impl Mix {
                 }
                 recent.push_back(item);
             }
-            let delay = match kind {
-                Kind::Late => rng.random_range(1..=DELAY),
-                _ => 0,
+            let delay = if kind == Kind::Late {
+                rng.random_range(1..=DELAY)
+            } else {
+                0
             };
             placed.push((place + delay, item));
         }

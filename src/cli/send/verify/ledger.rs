@@ -424,7 +424,7 @@ mod tests {
         let [bad_id, forged_id] = [&bad, &forged].map(|claim| claim.event_id.clone());
         ledger.add(bad, Kind::Malformed, &said("quarantined"));
         ledger.add(forged, Kind::BadSignature, &Answer::Status(401, None));
-        assert_eq!(ledger.missing(), [bad_id.clone()]);
+        assert_eq!(ledger.missing(), std::slice::from_ref(&bad_id));
         ledger.buried(&bad_id, "1-1".to_owned());
         ledger.buried(&bad_id, "1-1".to_owned());
         assert!(ledger.missing().is_empty());
@@ -469,7 +469,7 @@ mod tests {
     #[test]
     fn the_newest_is_the_newest_that_was_loaded() {
         let (mut ledger, [older, newer]) = two_states();
-        ledger.found(&[newer.clone()], &[]);
+        ledger.found(std::slice::from_ref(&newer), &[]);
         ledger.buried(&newer, "1-1".to_owned());
         ledger.judge(
             &[(SHOP.to_owned(), "1".to_owned())],

@@ -1,6 +1,7 @@
 //! The disk: full, limited, and given back.
 
 use std::process::Command;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -128,15 +129,14 @@ async fn the_log_starts_over_though_readers_overlap() {
     let stream = open(&file.path());
     append(&stream, 0..1, 100).await;
     let path = file.path();
-    let done = CancellationToken::new();
-    let is_done = done.clone();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
     // At every moment one of them has a snapshot that was made while the other had one. Each lasts for some commits.
     let readers = std::thread::spawn(move || {
         let mut pair = [(); 2].map(|()| rusqlite::Connection::open(&path).unwrap());
         pair[1].execute_batch("BEGIN").unwrap();
-        while !is_done.is_cancelled() {
+        let turn = Duration::from_millis(20);
+        while is_done.recv_timeout(turn) == Err(RecvTimeoutError::Timeout) {
             pair[0].execute_batch("BEGIN; SELECT COUNT(*) FROM logs").unwrap();
-            std::thread::sleep(Duration::from_millis(20));
             pair[1].execute_batch("COMMIT").unwrap();
             pair.swap(0, 1);
         }
@@ -149,7 +149,7 @@ async fn the_log_starts_over_though_readers_overlap() {
         restarts += u32::from(before > BOUND && bytes <= BOUND);
         before = bytes;
     }
-    done.cancel();
+    drop(done);
     readers.join().unwrap();
     assert!(restarts > 0, "{before} bytes of 450 MB");
 }
