@@ -223,7 +223,8 @@ test("every page is accessible, in light and dark, wide and on a phone", async (
     await page.emulateMedia({ colorScheme });
     for (const place of ["#/", "#/events", "#/dead-letters", "#/trace?order=%231042", "docs"]) {
       await enter(place);
-      await page.locator("canvas, tbody tr, .line, .operation").first().waitFor();
+      await page.locator("canvas, tbody tr, .causes, .line, .operation").first().waitFor();
+      await eventually("nothing is waited for", async () => (await page.locator("[aria-busy]").count()) === 0);
       await page.evaluate(axe);
       const { violations } = await page.evaluate(() => globalThis.axe.run());
       const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);

@@ -27,8 +27,8 @@ export function openLogin(why, enter) {
     } catch (error) {
       forget();
       const isRefusal = error instanceof ApiError && error.status === 401;
-      say(document.querySelector(".said") ?? said, isRefusal ? "That token is not accepted." : error.message);
-      document.getElementById("token")?.select();
+      say(said, isRefusal ? "That token is not accepted." : error.message);
+      token.select();
     } finally {
       button.disabled = false;
     }

@@ -84,7 +84,8 @@ function sayPhase({ phase, report }) {
   say(letters, count(report?.dead_letters));
 }
 
-onRefused(() => signedOut("The token is not accepted any more."));
+// Before anybody has signed in, the door itself says what it refuses.
+onRefused(() => top.hidden || signedOut("The token is not accepted any more."));
 live.listen(sayPhase);
 document.getElementById("sign-out").addEventListener("click", () => signedOut());
 document.getElementById("skip").addEventListener("click", (event) => {

@@ -96,7 +96,7 @@ export function consumers(found) {
 
 /** Which secret verified how much; asked now and then. */
 export function openSecrets() {
-  const element = h("div");
+  const element = h("div", { class: "results" });
   const load = () => fill(element, async () => secrets(await get("/api/secrets")));
   load();
   const timer = setInterval(load, SECRETS_MS);
@@ -122,11 +122,11 @@ function secrets({ since, secrets: found, note }) {
             known(secret.last_used_at) ? time(secret.last_used_at) : `unused for ${seconds(secret.unused_seconds)}`,
           "number",
         ],
-        ["", (secret) => secret.removable && badge("healthy", "may be removed")],
+        ["Needed", (secret) => (secret.removable ? badge("healthy", "may be removed") : "yes")],
       ].filter(Boolean),
       found,
     ),
-    h("p", { class: "faint" }, note ?? ["By this process, since ", time(since), "."]),
+    h("p", { class: "faint" }, "Since ", time(since), note && `; ${note}`, "."),
   ];
 }
 

@@ -74,7 +74,7 @@ function view({ orders, moments, entries_looked_at, looked_back_to, letters_look
       h(
         "ul",
         { class: "orders" },
-        orders.map((order) => h("li", { class: "panel" }, row(order))),
+        orders.map((order) => h("li", { class: "panel" }, row(order, orders.length === 1))),
       ),
     h(
       "section",
@@ -111,9 +111,17 @@ function view({ orders, moments, entries_looked_at, looked_back_to, letters_look
   ];
 }
 
-function row(order) {
+/** An order as the warehouse has it; where a name is that of several, a link to its own trace. */
+function row(order, isOne) {
+  const name = order.name ?? order.order_id;
+  const own = `#/trace?${new URLSearchParams({ order: order.order_id, shop: order.shop })}`;
   return [
-    h("p", { class: "title" }, order.name ?? order.order_id, h("span", { class: "faint" }, order.shop || "no shop")),
+    h(
+      "p",
+      { class: "title" },
+      isOne ? name : h("a", { href: own }, name),
+      h("span", { class: "faint" }, order.shop || "no shop"),
+    ),
     h(
       "p",
       {},
@@ -126,14 +134,15 @@ function row(order) {
 
 function line(moments) {
   const events = [...new Set(moments.map((moment) => moment.event_id).filter(known))];
+  const hasShops = new Set(moments.map((moment) => moment.shop)).size > 1;
   return h(
     "ol",
     { class: "line" },
-    moments.map((moment, at) => station(moment, moments[at - 1], events)),
+    moments.map((moment, at) => station(moment, moments[at - 1], events, hasShops)),
   );
 }
 
-function station(moment, before, events) {
+function station(moment, before, events, hasShops) {
   const [word, kind] = STATIONS[moment.what] ?? [moment.what, "outside"];
   const since = before && known(moment.at) && known(before.at) ? new Date(moment.at) - new Date(before.at) : 0;
   return h(
@@ -157,7 +166,7 @@ function station(moment, before, events) {
           "span",
           { class: "faint" },
           moment.event_type,
-          moment.shop && ` · ${moment.shop}`,
+          hasShops && moment.shop && ` · ${moment.shop}`,
           events.length > 1 && ` · event ${events.indexOf(moment.event_id) + 1}`,
         ),
       ),
