@@ -77,10 +77,17 @@ async fn nothing_else_is_served(service: &Service) {
     for path in [
         "/assets/",
         "/assets/none.js",
+        "/assets/%ff.js",
         "/assets/..%2fpage.rs",
         "/assets/%2fetc%2fpasswd.txt",
     ] {
-        assert_eq!(get(service.admin, path).await.status, 404, "{path}");
+        let answer = get(service.admin, path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/problem+json"),
+            "{path}"
+        );
     }
     let foreign = b"GET / HTTP/1.1\r\nhost: rebound.example\r\n\r\n";
     let answer = ask(service.admin, foreign).await;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use axum::Router;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -59,8 +60,12 @@ pub(super) async fn guarded(mut response: Response) -> Response {
     response
 }
 
-async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    file(&name, &headers)
+async fn asset(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+    match name {
+        Ok(Path(name)) => file(&name, &headers),
+        // No name is other than UTF-8.
+        Err(_) => Problem::NotFound.into_response(),
+    }
 }
 
 async fn openapi_yaml(headers: HeaderMap) -> Response {
