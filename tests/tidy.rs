@@ -18,7 +18,8 @@ const FORBIDDEN: [&str; 9] = [
     "helper", "helpers", "manager", "util", "utils", "data", "janitor", "misc", "thing",
 ];
 /// What is given to us and named so: crates, their modules and methods, and the contract's `ORDERSTREAM_DATA_DIR`.
-const GIVEN: [&str; 13] = [
+const GIVEN: [&str; 14] = [
+    "SQLITE_IOERR_DATA",
     "SpanData",
     "tokio_util",
     "hyper_util",
