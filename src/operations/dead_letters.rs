@@ -3,9 +3,14 @@
 //! Owns what a letter's fields mean. Invariant: a letter that was written more than once (it is written before the ack)
 //! shows once, with the ids of all its copies.
 
+mod known;
+
 use std::collections::HashMap;
+use std::collections::hash_map;
 
 use serde::{Deserialize, Serialize};
+
+pub(super) use self::known::Known;
 
 use super::content::{Content, text};
 use super::fingerprint::{fingerprint, pattern};
@@ -166,43 +171,36 @@ impl Operations {
     /// The stream does not answer.
     pub async fn letters(&self, query: &LetterQuery) -> Result<Letters, OperationsError> {
         let _look = self.look().await?;
-        let count = query.count.unwrap_or(50).clamp(1, LIST);
         let to = query.to.unwrap_or(StreamId::MAX);
+        let mut list = List::of(query);
+        // Who asks for one cause may have to look at all letters for it.
+        if query.fingerprint.is_some() {
+            let known = self.known_letters().await?;
+            if known.is_complete() {
+                let mut letters = known.letters().skip_while(|letter| letter.id > to).peekable();
+                while let Some(letter) = letters.next() {
+                    if list.add(letter) {
+                        let next = letters.peek().and_then(|_| letter.id.predecessor());
+                        return Ok(list.end(next));
+                    }
+                }
+                return Ok(list.end(None));
+            }
+        }
         let range = Range {
             to,
-            ..Range::all(Destination::DeadLetters, Order::NewestFirst, count)
+            ..Range::all(Destination::DeadLetters, Order::NewestFirst, list.count)
         };
         let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
-        let mut list = Folded::default();
-        let mut looked_at = 0;
         while let Some(page) = walk.page().await? {
             for entry in &page {
-                looked_at += 1;
-                let letter = Letter::of(entry);
-                if query
-                    .fingerprint
-                    .as_ref()
-                    .is_none_or(|wanted| *wanted == letter.fingerprint)
-                {
-                    list.add(letter);
-                }
-                if list.letters.len() >= count {
-                    let next = entry.id.predecessor();
+                if list.add(&Letter::of(entry)) {
                     let is_last = walk.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
-                    let next = next.filter(|_| !is_last);
-                    return Ok(Letters {
-                        letters: list.letters,
-                        looked_at,
-                        next,
-                    });
+                    return Ok(list.end(entry.id.predecessor().filter(|_| !is_last)));
                 }
             }
         }
-        Ok(Letters {
-            letters: list.letters,
-            looked_at,
-            next: walk.rest().map(|rest| rest.to),
-        })
+        Ok(list.end(walk.rest().map(|rest| rest.to)))
     }
 
     /// Letters by cause.
@@ -211,16 +209,13 @@ impl Operations {
     /// The stream does not answer.
     pub async fn letter_groups(&self) -> Result<Groups, OperationsError> {
         let _look = self.look().await?;
-        let range = Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX);
-        let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
+        let known = self.known_letters().await?;
         let mut list = Folded::default();
-        let mut looked_at = 0;
-        while let Some(page) = walk.page().await? {
-            looked_at += page.len() as u64;
-            page.iter().for_each(|entry| list.add(Letter::of(entry)));
-        }
+        known.letters().for_each(|letter| list.add(letter));
+        let looked_at = known.letters().len() as u64;
+        let mut complete = known.is_complete();
+        drop(known);
         let mut groups: HashMap<String, LetterGroup> = HashMap::new();
-        let mut complete = walk.rest().is_none();
         for letter in list.letters {
             if !groups.contains_key(&letter.fingerprint) && groups.len() >= CAUSES {
                 complete = false;
@@ -260,6 +255,42 @@ impl Operations {
     }
 }
 
+/// A page in the making.
+struct List<'a> {
+    wanted: Option<&'a str>,
+    count: usize,
+    looked_at: u64,
+    found: Folded,
+}
+
+impl<'a> List<'a> {
+    fn of(query: &'a LetterQuery) -> Self {
+        Self {
+            wanted: query.fingerprint.as_deref(),
+            count: query.count.unwrap_or(50).clamp(1, LIST),
+            looked_at: 0,
+            found: Folded::default(),
+        }
+    }
+
+    /// Answers whether the page is full.
+    fn add(&mut self, letter: &Letter) -> bool {
+        self.looked_at += 1;
+        if self.wanted.is_none_or(|wanted| wanted == letter.fingerprint) {
+            self.found.add(letter);
+        }
+        self.found.letters.len() >= self.count
+    }
+
+    fn end(self, next: Option<StreamId>) -> Letters {
+        Letters {
+            letters: self.found.letters,
+            looked_at: self.looked_at,
+            next,
+        }
+    }
+}
+
 /// Letters, of which copies of the same are one.
 #[derive(Default)]
 struct Folded {
@@ -268,16 +299,12 @@ struct Folded {
 }
 
 impl Folded {
-    fn add(&mut self, letter: Letter) {
-        match self
-            .places
-            .get(&letter.original())
-            .and_then(|place| self.letters.get_mut(*place))
-        {
-            Some(known) => known.copies.push(letter.id),
-            None => {
-                self.places.insert(letter.original(), self.letters.len());
-                self.letters.push(letter);
+    fn add(&mut self, letter: &Letter) {
+        match self.places.entry(letter.original()) {
+            hash_map::Entry::Occupied(place) => self.letters[*place.get()].copies.push(letter.id),
+            hash_map::Entry::Vacant(place) => {
+                place.insert(self.letters.len());
+                self.letters.push(letter.clone());
             }
         }
     }
@@ -309,7 +336,7 @@ mod tests {
             letter(6, ""),
             letter(5, ""),
         ] {
-            list.add(letter);
+            list.add(&letter);
         }
         let folded = list
             .letters

@@ -27,7 +27,7 @@ mod walk;
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 pub use self::audit::{Actor, Note};
@@ -62,6 +62,7 @@ pub struct Operations {
     /// Bytes that a kept body may have.
     body_limit: usize,
     actor: Actor,
+    known_letters: Arc<Mutex<dead_letters::Known>>,
     looks: Arc<Semaphore>,
     actions: Arc<Semaphore>,
     under_way: TaskTracker,
@@ -90,6 +91,7 @@ impl Operations {
             keep_raw: intake.keep_raw,
             body_limit: intake.body_limit,
             actor,
+            known_letters: Arc::default(),
             looks: Arc::new(Semaphore::new(LOOKS)),
             actions: Arc::new(Semaphore::new(ACTIONS)),
             under_way: TaskTracker::new(),

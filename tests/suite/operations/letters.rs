@@ -151,3 +151,37 @@ pub async fn a_reused_webhook_id_does_not_keep_an_order_out(plant: Plant) {
     assert_eq!(plant.sql("SELECT count(*) FROM orders"), "2");
     has_letters(&service, 0).await;
 }
+
+pub async fn what_is_remembered_of_letters_follows_the_log(plant: Plant) {
+    let service = with_quarantined(&plant).await;
+    let groups = api(&service, "/api/dead-letters/groups").await;
+    let same = &groups["groups"][0];
+    let (cause, sample) = (
+        same["fingerprint"].as_str().unwrap(),
+        same["sample"]["id"].as_str().unwrap(),
+    );
+    // One goes and one comes: the number of letters says nothing of it.
+    plant.json(&["dead-letters", "discard", "--id", sample, "--yes"]);
+    let body = br#"{"id":333,"email":"z@example.com"}"#;
+    let answer = service.deliver("orders/create", "d", body).await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["status"], "quarantined");
+
+    let page = api(&service, "/api/dead-letters?count=2").await;
+    let newest = &page["letters"][0];
+    assert_eq!(newest["fingerprint"], cause, "{page:#}");
+    let groups = api(&service, "/api/dead-letters/groups").await;
+    assert_eq!(groups["groups"][0]["sample"], *newest, "{groups:#}");
+    assert_eq!(groups["groups"][0]["count"], 2);
+    let ids = async |path: String| {
+        let page = api(&service, &path).await;
+        let letters = Vec::from_iter(page["letters"].as_array().unwrap().iter().map(|one| one["id"].clone()));
+        (letters, page["next"].clone())
+    };
+    let (all, next) = ids(format!("/api/dead-letters?fingerprint={cause}")).await;
+    assert_eq!((all.len(), &next), (2, &Value::Null));
+    let (first, next) = ids(format!("/api/dead-letters?fingerprint={cause}&count=1")).await;
+    let next = next.as_str().unwrap();
+    let (second, _) = ids(format!("/api/dead-letters?fingerprint={cause}&count=1&to={next}")).await;
+    assert_eq!([first, second].concat(), all, "page by page");
+    assert!(!all.contains(&sample.into()), "what is gone stays gone");
+}
