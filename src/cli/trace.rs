@@ -54,10 +54,11 @@ fn text(trace: &Trace) -> String {
         parts.push(table(["when", "event", "type", "what"], &rows));
     }
     let looked = format!(
-        "Looked at {} entries of the stream, back to {}, and at {} dead letters.",
+        "Looked at {} entries of the stream, back to {}, and at {} dead letters, back to {}.",
         trace.entries_looked_at,
         trace.looked_back_to.as_deref().unwrap_or("its beginning"),
-        trace.letters_looked_at
+        trace.letters_looked_at,
+        trace.letters_looked_back_to.as_deref().unwrap_or("the first")
     );
     parts.push([vec![looked], trace.unknown.clone()].concat().join("\n"));
     parts.join("\n\n")

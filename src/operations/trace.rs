@@ -5,6 +5,7 @@
 mod way;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,10 @@ use crate::warehouse::history::{OrderState, StoredEvent};
 const ENTRIES: usize = 5_000;
 /// Dead letters looked at, likewise.
 const LETTERS: usize = 10_000;
+/// So many of them however long it takes, and further ones for [`LETTERS_TIME`]: bodies must be unpacked for that.
+const LETTERS_AT_LEAST: u64 = 1_000;
+/// See [`LETTERS_AT_LEAST`].
+const LETTERS_TIME: Duration = Duration::from_millis(150);
 /// Events of one order.
 const EVENTS: usize = 200;
 /// Orders of one name: shops count from 1001 each.
@@ -55,6 +60,8 @@ pub struct Trace {
     pub looked_back_to: Option<String>,
     /// Dead letters looked at.
     pub letters_looked_at: u64,
+    /// When the oldest of those was written, RFC 3339.
+    pub letters_looked_back_to: Option<String>,
     /// What this cannot know, each a sentence.
     pub unknown: Vec<String>,
 }
@@ -101,6 +108,7 @@ impl Operations {
             entries_looked_at: 0,
             looked_back_to: None,
             letters_looked_at: 0,
+            letters_looked_back_to: None,
             unknown: Vec::new(),
         };
         let mut events: BTreeMap<String, Known> = BTreeMap::new();
@@ -202,8 +210,14 @@ impl Operations {
     ) -> Result<(), OperationsError> {
         let range = Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX);
         let mut walk = Walk::new(&*self.stream, range, LETTERS);
-        while let Some(page) = walk.page().await? {
+        let since = Instant::now();
+        while trace.letters_looked_at < LETTERS_AT_LEAST || since.elapsed() < LETTERS_TIME {
+            let Some(page) = walk.page().await? else { break };
             trace.letters_looked_at += page.len() as u64;
+            trace.letters_looked_back_to = page
+                .last()
+                .and_then(|letter| moment(letter.id))
+                .or(trace.letters_looked_back_to.take());
             for letter in page.iter().filter(|letter| self.is_about(letter, wanted)) {
                 let known = Letter::of(letter);
                 if query.shop.is_none() || query.shop == known.shop {
@@ -213,9 +227,9 @@ impl Operations {
         }
         if walk.rest().is_some() {
             let count = trace.letters_looked_at;
-            trace
-                .unknown
-                .push(format!("Only the newest {count} dead letters were looked through."));
+            trace.unknown.push(format!(
+                "Only the newest {count} dead letters were looked through; an older one may be about this order."
+            ));
         }
         Ok(())
     }

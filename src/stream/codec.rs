@@ -102,7 +102,10 @@ pub fn unpack(raw: &[u8], raw_encoding: &str, limit: usize) -> Result<Vec<u8>, U
         return Err(UnpackError::Encoding);
     }
     let packed = STANDARD.decode(raw).map_err(|_| UnpackError::Damaged)?;
-    zstd::bulk::decompress(&packed, limit).map_err(|_| UnpackError::Damaged)
+    // What is packed says how large it was; to take memory for the largest body, every time, costs more than to unpack.
+    let size = zstd::zstd_safe::get_frame_content_size(&packed).map_err(|_| UnpackError::Damaged)?;
+    let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(limit);
+    zstd::bulk::decompress(&packed, size.min(limit)).map_err(|_| UnpackError::Damaged)
 }
 
 /// Why a kept body cannot be had back.

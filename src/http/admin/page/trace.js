@@ -68,7 +68,7 @@ function form(asked) {
   );
 }
 
-function view({ orders, moments, entries_looked_at, looked_back_to, letters_looked_at, unknown }) {
+function view({ orders, moments, unknown, ...looked }) {
   return [
     orders.length > 0 &&
       h(
@@ -103,9 +103,11 @@ function view({ orders, moments, entries_looked_at, looked_back_to, letters_look
       h(
         "p",
         { class: "faint" },
-        `Looked at ${count(entries_looked_at)} entries`,
-        looked_back_to && [", back to ", time(looked_back_to)],
-        `, and ${count(letters_looked_at)} dead letters.`,
+        `Looked at ${count(looked.entries_looked_at)} entries`,
+        looked.looked_back_to && [", back to ", time(looked.looked_back_to)],
+        `, and ${count(looked.letters_looked_at)} dead letters`,
+        looked.letters_looked_back_to && [", back to ", time(looked.letters_looked_back_to)],
+        ".",
       ),
     ),
   ];
