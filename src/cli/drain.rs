@@ -94,7 +94,7 @@ pub(super) async fn run(args: DrainArgs, config: Config) -> Result<(), Failure> 
     };
     match emptied {
         Err(cause) => Err(stays(&cause)),
-        Ok(()) if report.depth > 0 => Err(stays("the dead letters have no room")),
+        Ok(()) if report.depth > 0 => Err(stays("the dead letters have no room for them, or do not take them")),
         Ok(()) => Ok(()),
     }
 }

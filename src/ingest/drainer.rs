@@ -120,7 +120,7 @@ impl Drainer {
     }
 
     /// Moves everything that can be moved now. `patient`: also waits for those that are refused, which end in the dead
-    /// letters if nothing else.
+    /// letters if those take them.
     ///
     /// # Errors
     /// The stream or the spool failed; why.
@@ -129,8 +129,9 @@ impl Drainer {
             if self.round().await? {
                 continue;
             }
-            match self.left.next_refused() {
+            match self.left.next_below(MOST_REFUSALS) {
                 Some(due) if patient => tokio::time::sleep_until(due.into()).await,
+                None if self.misses_some() => return Err("some are there and cannot be read".to_owned()),
                 _ => return Ok(()),
             }
         }
@@ -162,8 +163,13 @@ impl Drainer {
             || self.unclaimed.is_some()
             || !self.hand.is_empty()
             || !self.confirmed.is_empty()
-            || self.bypass.spool.report().depth > self.left.len() as u64
+            || self.misses_some()
             || self.left.next().is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Whether the spool holds entries that are neither in hand nor left.
+    fn misses_some(&self) -> bool {
+        self.bypass.spool.report().depth > self.left.len() as u64
     }
 
     /// Waits until there may be something to do.
@@ -207,8 +213,7 @@ impl Drainer {
             self.take().await?;
         }
         let Some(piece) = self.hand.pop_front() else {
-            let is_missing = self.bypass.spool.report().depth > self.left.len() as u64;
-            if self.unclaimed.is_none() && is_missing && !std::mem::replace(&mut self.searched, true) {
+            if self.unclaimed.is_none() && self.misses_some() && !std::mem::replace(&mut self.searched, true) {
                 // Its file was damaged and replaced: what was handed out from it is to be claimed again.
                 self.unclaimed = Some(StreamId::MIN);
             }
@@ -247,13 +252,17 @@ impl Drainer {
     async fn take(&mut self) -> Result<(), String> {
         let now = Instant::now();
         let error = |error: StreamError| error.to_string();
-        let page = if let Some(start) = self.unclaimed {
+        if let Some(start) = self.unclaimed {
             let claimed = self.bypass.spool.claim(start, CLAIM).await.map_err(error)?;
             self.unclaimed = claimed.next;
             let mut entries = claimed.entries;
             entries.retain(|one| !self.left.holds(one.entry.id));
-            entries
-        } else if let Some(first) = self.left.due_for_room(now) {
+            self.hand.extend(pieces(entries));
+            if self.unclaimed.is_some() || !self.hand.is_empty() {
+                return Ok(());
+            }
+        }
+        let page = if let Some(first) = self.left.due_for_room(now) {
             self.claim(first, CLAIM).await?
         } else if let Some(id) = self.left.due(now) {
             self.claim(id, 1).await?

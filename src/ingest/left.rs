@@ -85,15 +85,16 @@ impl Left {
         due.map(|(id, _)| *id)
     }
 
-    /// When the next refused one is due; they come to an end by themselves.
-    pub(super) fn next_refused(&self) -> Option<Instant> {
-        self.refused.values().map(|refused| refused.due).min()
+    /// When the next one is due that was refused less often than `most`: those come to an end by themselves.
+    pub(super) fn next_below(&self, most: u32) -> Option<Instant> {
+        let below = self.refused.values().filter(|refused| refused.times < most);
+        below.map(|refused| refused.due).min()
     }
 
     /// When anything is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let room = self.room_due.filter(|_| !self.without_room.is_empty());
-        self.next_refused().into_iter().chain(room).min()
+        self.next_below(u32::MAX).into_iter().chain(room).min()
     }
 }
 
@@ -111,6 +112,8 @@ mod tests {
             assert_eq!(left.due(start + delay - Duration::from_millis(1)), None);
             assert_eq!(left.due(start + delay), Some(id));
             assert_eq!(left.next(), Some(start + delay));
+            assert_eq!(left.next_below(nth + 1), Some(start + delay));
+            assert_eq!(left.next_below(nth), None);
         }
         left.forget(id);
         assert_eq!((left.len(), left.next()), (0, None));

@@ -67,6 +67,23 @@ async fn an_orphaned_spool_is_emptied_by_hand() {
     place.site.has_rows(usize::try_from(before).unwrap() + 20).await;
 }
 
+/// What was never read by a drainer is drained as well as what one had in hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_spool_of_a_killed_process_is_emptied_by_hand() {
+    let mut place = Place::new().await;
+    let settings = place.settings();
+    let mut service = Service::start("serve", &settings).await;
+    place.site.redis.kill();
+    for id in 1..=20 {
+        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
+    }
+    service.kill();
+    place.site.redis.restart().await;
+    let (code, summary, said) = drain(&settings);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!((&summary["accepted"], &summary["left"]), (&20.into(), &0.into()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_without_a_spool_is_a_mistake() {
     let place = Place::new().await;
