@@ -121,13 +121,19 @@ fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> Vec<String> {
         .map(|check| format!("{} {:<18} {}", mark(check.status), check.name, check.detail))
         .collect();
     let age = |seconds: Option<f64>| seconds.map(|seconds| span(Duration::from_secs_f64(seconds.max(0.0))));
+    let has_none = (report.lag, report.pending_count) == (Some(0), Some(0));
+    let backlog = if has_none {
+        Some("none".to_owned())
+    } else {
+        age(report.oldest_backlog_seconds)
+    };
     lines.push(String::new());
     lines.extend([
         figure("stream length", report.stream_length),
         figure("lag", report.lag),
         figure("pending", report.pending_count),
         figure("dead letters", report.dead_letters),
-        figure("oldest backlog", age(report.oldest_backlog_seconds)),
+        figure("oldest backlog", backlog),
         figure("last accepted", age(report.last_accepted_seconds)),
         figure("last delivered", report.last_delivered_id.as_ref()),
     ]);

@@ -36,7 +36,9 @@ async fn status_asks_the_owner_or_the_file() {
         (&7.into(), &0.into()),
         "{asked}"
     );
-    assert!(local.succeeds(&["status"]).contains("stream length        7"));
+    let status = local.succeeds(&["status"]);
+    assert!(status.contains("stream length        7"), "{status}");
+    assert!(status.contains("oldest backlog       none"), "{status}");
     assert_eq!(local.run(&["health"]).status.code(), Some(0), "it finds the port");
     let told = local.run(&["health", "--listen-addr", "127.0.0.1:1", "run"]);
     assert_eq!(told.status.code(), Some(69), "an address that is given counts");
