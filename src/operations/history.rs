@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use super::events::moment;
 use super::pace::Pace;
 use super::walk::Walk;
-use super::{Operations, OperationsError};
+use super::{Operations, OperationsError, has_nul};
 use crate::event::EventRecord;
 use crate::stream::{Destination, Order, Range, StreamId};
 use crate::warehouse::Warehouse;
@@ -87,8 +87,7 @@ pub struct Span {
 
 impl Span {
     fn place(&self) -> Result<Place, OperationsError> {
-        // PostgreSQL would refuse the question.
-        if self.event_id.contains('\0') {
+        if has_nul(&self.event_id) {
             return Err(OperationsError::Invalid("`next` is not as a step answered it"));
         }
         Ok(Place {

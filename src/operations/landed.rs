@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Operations, OperationsError, TracedOrder};
+use super::{Operations, OperationsError, TracedOrder, has_nul};
 use crate::warehouse::history::OrderKey;
 
 /// What is asked for at once.
@@ -33,12 +33,20 @@ impl Operations {
     /// Which of these events are loaded, and how those orders stand.
     ///
     /// # Errors
-    /// More is asked for than may be at once; there is no warehouse here; or it does not answer.
+    /// More is asked for than may be at once, or what no store can hold; there is no warehouse here; or it does not answer.
     pub async fn landed(&self, landing: &Landing) -> Result<Landed, OperationsError> {
         if landing.events.len() > MOST || landing.orders.len() > MOST {
             return Err(OperationsError::Invalid(
                 "ask for at most 1,000 events and 1,000 orders at once",
             ));
+        }
+        let mut texts = landing
+            .orders
+            .iter()
+            .flat_map(|(shop, id)| [shop, id])
+            .chain(&landing.events);
+        if texts.any(|text| has_nul(text)) {
+            return Err(OperationsError::Invalid("an id or a shop holds a NUL character"));
         }
         let warehouse = self.warehouse.as_ref().ok_or(OperationsError::NoWarehouse)?;
         let orders = match &*landing.orders {

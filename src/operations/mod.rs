@@ -124,3 +124,8 @@ impl Operations {
         stepping.await.unwrap_or(Err(OperationsError::Stopping))
     }
 }
+
+/// No store takes a NUL character in a text, and PostgreSQL refuses a question with one.
+fn has_nul(text: &str) -> bool {
+    text.contains('\0')
+}

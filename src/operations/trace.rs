@@ -16,7 +16,7 @@ use super::content::body;
 use super::dead_letters::Letter;
 use super::events::{EntryLine, FateView, may_mention, moment};
 use super::walk::{Walk, only};
-use super::{Operations, OperationsError};
+use super::{Operations, OperationsError, has_nul};
 use crate::stream::{Destination, Entry, Order, Range};
 use crate::warehouse::Warehouse;
 use crate::warehouse::history::{OrderState, StoredEvent};
@@ -95,8 +95,6 @@ impl Operations {
     /// # Errors
     /// The order is empty, or order or shop hold a NUL character; or stream or warehouse do not answer.
     pub async fn trace(&self, query: &TraceQuery) -> Result<Trace, OperationsError> {
-        // No store takes a NUL character: PostgreSQL would refuse the question.
-        let has_nul = |text: &str| text.contains('\0');
         if query.order.trim().is_empty() || has_nul(&query.order) || query.shop.as_deref().is_some_and(has_nul) {
             return Err(OperationsError::Invalid("give the id of an order, or its name"));
         }

@@ -274,6 +274,8 @@ async fn what_operators_ask_is_answered_as_described() {
     let landing = r#"{"events":["e-1"],"orders":[["","1"]]}"#;
     check("POST /api/landed", 409, &asks("POST /api/landed", landing).await);
     check("POST /api/landed", 400, &asks("POST /api/landed", "{").await);
+    let nul = r#"{"events":["e-\u0000"]}"#;
+    check("POST /api/landed", 422, &asks("POST /api/landed", nul).await);
     check("GET /api/audit", 200, &asks("GET /api/audit?count=5", "").await);
     for operation in described(&description)
         .iter()
