@@ -13,14 +13,13 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::fill::Fill;
-use super::flush::FLUSH_BYTES;
 use super::left::Left;
-use super::spool::unwrapped;
+use super::piece::{Piece, pieces};
 use super::{Bypass, quarantine};
 use crate::stream::codec::REUSED_ID;
-use crate::stream::{Appended, Delivered, Destination, NewEntry, Reader, Stream, StreamError, StreamId, Writer};
+use crate::stream::{Appended, Delivered, Destination, Reader, Stream, StreamError, StreamId, Writer};
 
-/// Entries of one flush at most; [`FLUSH_BYTES`] bounds it too.
+/// Entries of one flush at most; its bytes are bounded too (`piece.rs`).
 const FLUSH_ENTRIES: usize = 1000;
 /// Entries of one claim.
 const CLAIM: usize = 500;
@@ -65,13 +64,6 @@ pub struct Drainer {
     drained: Drained,
     fill: Fill,
     fails: bool,
-}
-
-/// The entries of one flush, and their places in the spool.
-#[derive(Default)]
-struct Piece {
-    ids: Vec<StreamId>,
-    entries: Vec<NewEntry>,
 }
 
 impl Drainer {
@@ -208,8 +200,8 @@ impl Drainer {
 
     /// Moves one piece; answers false where there is none.
     async fn round(&mut self) -> Result<bool, String> {
-        self.settle().await?;
         if self.hand.is_empty() {
+            self.settle().await?;
             self.take().await?;
         }
         let Some(piece) = self.hand.pop_front() else {
@@ -220,7 +212,8 @@ impl Drainer {
             return Ok(self.unclaimed.is_some());
         };
         self.searched = false;
-        match self.writer.append(&piece.entries).await {
+        let (appended, moved_on) = self.append(&piece).await;
+        match appended {
             Ok(outcomes) => self.judge(piece, outcomes).await?,
             // The dead letters have rights of their own; without them, their letters hold up nothing that has its place in
             // the stream.
@@ -236,7 +229,28 @@ impl Drainer {
                 return Err(error.to_string());
             }
         }
-        Ok(true)
+        moved_on.map(|()| true)
+    }
+
+    /// Appends a piece. While the stream takes it, the one before leaves the spool and the next is read, in one commit.
+    async fn append(&mut self, piece: &Piece) -> (Result<Vec<Appended>, StreamError>, Result<(), String>) {
+        let is_due = self.left.next().is_some_and(|due| due <= Instant::now());
+        let reads_on = self.hand.is_empty() && self.unclaimed.is_none() && !is_due;
+        let Self { writer, reader, .. } = self;
+        let next = async {
+            if reads_on {
+                reader
+                    .read(FLUSH_ENTRIES, Duration::ZERO, &CancellationToken::new())
+                    .await
+            } else {
+                Ok(Vec::new())
+            }
+        };
+        let settling = self.bypass.spool.settle(&self.confirmed);
+        let (appended, settled, next) = tokio::join!(writer.append(&piece.entries), settling, next);
+        let settled = settled.map(|()| self.confirmed.clear());
+        let read = next.map(|page| self.hand.extend(pieces(page)));
+        (appended, settled.and(read).map_err(|error| error.to_string()))
     }
 
     async fn settle(&mut self) -> Result<(), String> {
@@ -313,7 +327,6 @@ impl Drainer {
             }
         }
         self.bury(letters).await;
-        self.settle().await?;
         if full.ids.is_empty() {
             return Ok(());
         }
@@ -357,43 +370,4 @@ impl Drainer {
         self.left.forget(id);
         self.confirmed.push(id);
     }
-}
-
-impl Piece {
-    fn goes_to_the_stream(&self) -> bool {
-        let mut entries = self.entries.iter();
-        entries.any(|entry| entry.destination == Destination::Stream)
-    }
-
-    fn push(&mut self, id: StreamId, entry: NewEntry) {
-        self.ids.push(id);
-        self.entries.push(entry);
-    }
-}
-
-/// Cuts what was read into flushes.
-fn pieces(page: Vec<Delivered>) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
-    let mut bytes = usize::MAX;
-    for (id, found) in page.into_iter().map(unwrapped) {
-        let entry = found.unwrap_or_else(|fields| {
-            let entry = NewEntry {
-                destination: Destination::DeadLetters,
-                dedupe_key: id.to_string(),
-                digest: [0; 16],
-                fields,
-            };
-            quarantine::of_entry(entry, "this release cannot read it as an entry of the spool", 0)
-        });
-        let size = entry.fields.bytes();
-        if bytes.saturating_add(size) > FLUSH_BYTES {
-            pieces.push(Piece::default());
-            bytes = 0;
-        }
-        bytes += size;
-        if let Some(piece) = pieces.last_mut() {
-            piece.push(id, entry);
-        }
-    }
-    pieces
 }

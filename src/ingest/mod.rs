@@ -6,7 +6,7 @@
 //!
 //! To be read in the order of an event's way: `admission.rs` (its bytes find room), `appender.rs` (it queues), `flush.rs`
 //! (with others), `writer.rs` (to the stream, or around it), `breaker.rs` (which of the two), `spool.rs` (the disk),
-//! `drainer.rs` with `left.rs` and `fill.rs` (from there to the stream). `appends.rs` is what health sees of it.
+//! `drainer.rs` with `piece.rs`, `left.rs` and `fill.rs` (from there to the stream). `appends.rs` is what health sees of it.
 
 pub mod admission;
 pub mod appender;
@@ -17,6 +17,7 @@ mod fill;
 mod flush;
 mod left;
 mod moment;
+mod piece;
 pub mod quarantine;
 mod spool;
 mod writer;

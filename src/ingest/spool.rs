@@ -177,14 +177,18 @@ impl Spool {
 
     /// Removes entries that are in the stream now.
     pub(super) async fn settle(&self, ids: &[StreamId]) -> Result<(), StreamError> {
-        let settled = self.stream.ack(ids, &[]).await?;
+        // Asked for together, they are done in this order and in one commit.
+        let (settled, mut trimmed) = tokio::join!(self.stream.ack(ids, &[]), self.stream.trim());
+        let settled = settled?;
         self.shared.moved.fetch_add(settled, Ordering::Relaxed);
         self.shared.metrics.spool.drained.inc_by(settled);
-        let mut removed = 1;
-        while removed > 0 {
-            let trimmed = self.stream.trim().await?;
-            removed = trimmed.prefix + trimmed.pinned;
+        while trimmed
+            .as_ref()
+            .is_ok_and(|trimmed| trimmed.prefix + trimmed.pinned > 0)
+        {
+            trimmed = self.stream.trim().await;
         }
+        trimmed?;
         self.export();
         Ok(())
     }
