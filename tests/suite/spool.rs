@@ -7,6 +7,7 @@ mod refusals;
 mod standing;
 mod survival;
 
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use redis::FromRedisValue as _;
@@ -53,6 +54,13 @@ impl Place {
 /// Delivers an order; answers status code and the word of the answer, once it answers at all.
 async fn deliver(service: &Service, id: u64) -> (u16, String) {
     deliver_as(service, &format!("webhook-{id}"), &order(id)).await
+}
+
+/// Delivers these webhooks, each of which the spool takes.
+async fn are_spooled(service: &Service, ids: RangeInclusive<u64>) {
+    for id in ids {
+        assert_eq!(deliver(service, id).await, (200, "spooled".to_owned()));
+    }
 }
 
 async fn deliver_as(service: &Service, webhook_id: &str, body: &Value) -> (u16, String) {

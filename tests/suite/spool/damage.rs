@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::{Place, deliver, depth_is, figure, health};
+use super::{Place, are_spooled, deliver, depth_is, figure, health};
 use crate::harness::service::Service;
 
 /// Ends with what was spooled either in the warehouse or counted as lost.
@@ -13,9 +13,7 @@ async fn through(harm: impl Fn(&Path)) {
     let settings = place.settings();
     let mut service = Service::start("serve", &settings).await;
     place.site.redis.kill();
-    for id in 1..=20 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 1..=20).await;
     service.kill();
     harm(&place.folder.path().join("spool.db"));
 

@@ -6,7 +6,7 @@ use std::process::Output;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Place, deliver, depth_is, goes_direct, stream_length};
+use super::{Place, are_spooled, depth_is, goes_direct, stream_length};
 use crate::harness::service::{Service, Settings};
 use crate::harness::site::PATIENCE;
 
@@ -36,9 +36,7 @@ async fn an_orphaned_spool_is_emptied_by_hand() {
     goes_direct(&service, 1000).await;
     let before = stream_length(&place.site.redis).await;
     place.site.redis.kill();
-    for id in 1..=20 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 1..=20).await;
     let (code, _, said) = drain(&settings);
     assert_eq!(code, Some(69), "{said}");
     assert!(said.contains("`orderstream serve` since"), "{said}");
@@ -74,9 +72,7 @@ async fn the_spool_of_a_killed_process_is_emptied_by_hand() {
     let settings = place.settings();
     let mut service = Service::start("serve", &settings).await;
     place.site.redis.kill();
-    for id in 1..=20 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 1..=20).await;
     service.kill();
     place.site.redis.restart().await;
     let (code, summary, said) = drain(&settings);
@@ -99,9 +95,7 @@ async fn sigterm_empties_it_where_redis_answers() {
     let service = Service::start("serve", &settings).await;
     goes_direct(&service, 1000).await;
     place.site.redis.stall();
-    for id in 1..=20 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 1..=20).await;
     place.site.redis.resume();
     let said = end(service).await;
     assert!(!said.contains("events stay in the spool"), "{said}");

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{Place, deliver, depth_is, goes_direct, health, stream_length};
+use super::{Place, are_spooled, deliver, depth_is, goes_direct, health, stream_length};
 use crate::harness::eventually;
 use crate::harness::service::Service;
 use crate::harness::site::PATIENCE;
@@ -16,9 +16,7 @@ async fn a_stream_at_its_cap_is_spooled_past_until_it_is_trimmed() {
     for id in 1..=20 {
         assert_eq!(deliver(&service, id).await, (200, "accepted".to_owned()));
     }
-    for id in 21..=30 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 21..=30).await;
     assert_eq!(deliver(&service, 25).await, (200, "duplicate".to_owned()));
     depth_is(&service, 10).await;
     assert_eq!(service.get(&service.url("/health")).await.unwrap().status(), 200);
@@ -53,9 +51,7 @@ async fn a_full_disk_is_answered_503_and_heals() {
     program.args(["-c", ignoring, env!("CARGO_BIN_EXE_orderstream")]);
     let service = Service::start_by(program, &place.settings()).await;
     place.site.redis.kill();
-    for id in 1..=5 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 1..=5).await;
     limit_files(&service, "0");
     let order = crate::harness::service::order(6).to_string();
     let refused = service.deliver("orders/create", "webhook-6", order.as_bytes()).await;

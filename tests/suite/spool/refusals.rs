@@ -2,7 +2,7 @@
 
 use redis::Value as Reply;
 
-use super::{Place, deliver, deliver_as, depth_is, goes_direct};
+use super::{Place, are_spooled, deliver, deliver_as, depth_is, goes_direct};
 use crate::chaos::proxy::{Dialect, Mode, Proxy, REFUSALS};
 use crate::harness::eventually;
 use crate::harness::redis::{RedisOptions, RedisServer};
@@ -133,9 +133,7 @@ async fn a_redis_that_loads_its_file() {
     let fill = "for n = 1, 300 do redis.call('SET', 'filler:' .. n, string.rep('x', 2000)) end";
     command(&place.site.redis, &[&["EVAL", fill, "0"], &["SAVE"]]).await;
     place.site.redis.restart_loading().await;
-    for id in 101..=110 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 101..=110).await;
     assert_eq!(service.get(&service.url("/readyz")).await.unwrap().status(), 200);
     let still: Result<String, _> = place.site.redis.try_command(&["PING"]).await;
     assert_eq!(still.unwrap_err().code(), Some("LOADING"));
@@ -159,9 +157,7 @@ async fn a_user_without_rights_to_the_dead_letters() {
     assert_eq!(broken, (200, "quarantined".to_owned()));
     depth_is(&service, 1).await;
     place.site.redis.stall();
-    for id in 101..=105 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 101..=105).await;
     place.site.redis.resume();
     place.site.has_rows(usize::try_from(last).unwrap() + 5).await;
     depth_is(&service, 1).await;

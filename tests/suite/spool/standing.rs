@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Place, deliver, goes_direct};
+use super::{Place, are_spooled, goes_direct};
 use crate::harness::service::{Service, Settings};
 use crate::harness::site::PATIENCE;
 
@@ -38,9 +38,7 @@ async fn the_process_that_has_it_is_asked_and_after_it_the_file() {
     );
 
     place.site.redis.kill();
-    for id in 1..=20 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 1..=20).await;
     let report = json(&settings);
     assert_eq!(
         (&report["spool_depth"], &report["breaker"]),

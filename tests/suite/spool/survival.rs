@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Place, deliver, deliver_as, depth_is, figure, goes_direct, health, stream_length};
+use super::{Place, are_spooled, deliver, deliver_as, depth_is, figure, goes_direct, health, stream_length};
 use crate::harness::eventually;
 use crate::harness::service::{Service, order};
 use crate::harness::site::PATIENCE;
@@ -101,9 +101,7 @@ async fn the_spool_survives_the_death_of_its_process() {
     let settings = place.settings();
     let mut service = Service::start("serve", &settings).await;
     place.site.redis.kill();
-    for id in 1..=20 {
-        assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()));
-    }
+    are_spooled(&service, 1..=20).await;
     // Some are in the drainer's hands, or claimed, when it dies.
     service.kill();
     let mut service = Service::start("serve", &settings).await;
