@@ -22,7 +22,7 @@ pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 use self::storage::Storage;
 use crate::config::{Config, Purpose};
-use crate::folder::{self, FolderError};
+use crate::folder::FolderError;
 use crate::ingest::{Bypass, Drainer};
 use crate::metrics::Metrics;
 use crate::shutdown::{Request, Roles, Signals};
@@ -201,9 +201,7 @@ impl App {
     fn say_what_is_spooled(&self) {
         let depth = |bypass: &Bypass| bypass.spool.report().depth;
         let count = self.storage.bypass.as_ref().map_or(0, depth);
-        let folder = self.storage.folder.as_ref().filter(|_| count > 0);
-        if let Some(folder) = folder {
-            let file = folder.path().join(folder::SPOOL);
+        if let Some(file) = self.storage.spool_file().filter(|_| count > 0) {
             warn!(
                 count,
                 file = %file.display(),

@@ -81,14 +81,14 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("http", &["crate::warehouse", "crate::worker"], &[]),
     (
         "operations",
-        &[
-            "crate::http",
-            "crate::cli",
-            "crate::app",
-            "crate::worker",
-            "crate::ingest",
-        ],
+        &["crate::http", "crate::cli", "crate::app", "crate::worker"],
         &[],
+    ),
+    // A trace looks into the spool.
+    (
+        "operations",
+        &["crate::ingest"],
+        &["operations/mod", "operations/trace"],
     ),
     ("worker", &["crate::operations"], &[]),
     ("ingest", &["crate::operations"], &[]),

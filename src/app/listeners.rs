@@ -16,7 +16,7 @@ use crate::config::{Config, Purpose};
 use crate::health::Thresholds;
 use crate::health::collector::Health;
 use crate::http::{self, AdminState, Probes, PublicState};
-use crate::ingest::{Appender, Appends};
+use crate::ingest::{Appender, Appends, SpoolFile};
 use crate::live::{Live, Node};
 use crate::operations::{Actor, Operations};
 
@@ -122,7 +122,8 @@ impl Listeners {
                     app.storage.warehouse.clone(),
                     &app.config.intake,
                     Actor::Api,
-                ),
+                )
+                .with_spool(app.storage.spool_file().map(SpoolFile::at)),
             };
             let stop = app.front.stop_token();
             app.front

@@ -3,6 +3,7 @@
 //!
 //! Owns that choice. Invariant: a file is opened only in a folder that is this process' own.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::info;
@@ -99,6 +100,12 @@ impl Storage {
             stream: kind(self.redis.is_some(), "redis"),
             warehouse: self.warehouse.as_ref().map(|_| warehouse),
         }
+    }
+
+    /// The file of the spool, where there is one.
+    pub(super) fn spool_file(&self) -> Option<PathBuf> {
+        let folder = self.folder.as_ref().filter(|_| self.bypass.is_some());
+        folder.map(|folder| folder.path().join(folder::SPOOL))
     }
 
     /// Tells other commands where the owner of the data folder listens.

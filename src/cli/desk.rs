@@ -1,7 +1,8 @@
 //! Where an operator's command is carried out: here, over the stores themselves, or by the process that has the data
 //! folder, over its admin API. Either way the same requests get the same answers.
 //!
-//! Owns that choice. Invariant: a file is opened only in a folder that nobody runs on.
+//! Owns that choice. Invariant: a file is opened only in a folder that nobody runs on, but for a spool, which is only
+//! looked at.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::embedded::{Access, enter};
 use super::instance::nearby;
 use crate::config::{Config, Secret, local};
 use crate::folder::{self, Folder};
+use crate::ingest::SpoolFile;
 use crate::metrics::Metrics;
 use crate::operations::{
     Action, Actor, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Operations, OperationsError, Replay,
@@ -87,7 +89,7 @@ impl Desk {
             Needs::Stream => None,
             Needs::Both => warehouse(config, folder.as_ref().filter(|_| warehouse_file))?,
         };
-        let operations = Operations::new(stream, warehouse, &config.intake, Actor::Cli);
+        let operations = Operations::new(stream, warehouse, &config.intake, Actor::Cli).with_spool(spool(config));
         Ok(Self::Here {
             operations,
             _folder: folder,
@@ -177,6 +179,13 @@ fn stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn Stream>, F
         }
         (None, None) => Err(Failure::Unavailable("the data folder is not open".to_owned())),
     }
+}
+
+/// Beside a server, the data folder's, whoever has that: it is only looked at.
+fn spool(config: &Config) -> Option<SpoolFile> {
+    config.spool_limit?;
+    let file = config.data_dir.join(folder::SPOOL);
+    file.exists().then(|| SpoolFile::at(file))
 }
 
 /// `folder` where the warehouse is a file in it.

@@ -46,19 +46,24 @@ pub(super) async fn run(args: TraceArgs, config: Config) -> Result<(), Failure> 
 fn text(trace: &Trace) -> String {
     let mut parts = Vec::new();
     if trace.moments.is_empty() && trace.orders.is_empty() {
-        parts.push(format!("nothing is retained of {}", trace.order));
+        parts.push(format!("nothing was found of {}", trace.order));
     }
     parts.extend(trace.orders.iter().map(order));
     if !trace.moments.is_empty() {
         let rows = Vec::from_iter(trace.moments.iter().map(row));
         parts.push(table(["when", "event", "type", "what"], &rows));
     }
+    let spooled = trace.spooled_looked_at.map(|count| {
+        let back_to = trace.spooled_looked_back_to.as_deref().unwrap_or("the first");
+        format!(", and at {count} events of the spool, back to {back_to}")
+    });
     let looked = format!(
-        "Looked at {} entries of the stream, back to {}, and at {} dead letters, back to {}.",
+        "Looked at {} entries of the stream, back to {}, and at {} dead letters, back to {}{}.",
         trace.entries_looked_at,
         trace.looked_back_to.as_deref().unwrap_or("its beginning"),
         trace.letters_looked_at,
-        trace.letters_looked_back_to.as_deref().unwrap_or("the first")
+        trace.letters_looked_back_to.as_deref().unwrap_or("the first"),
+        spooled.unwrap_or_default()
     );
     parts.push([vec![looked], trace.unknown.clone()].concat().join("\n"));
     parts.join("\n\n")

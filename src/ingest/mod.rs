@@ -6,7 +6,8 @@
 //!
 //! To be read in the order of an event's way: `admission.rs` (its bytes find room), `appender.rs` (it queues), `flush.rs`
 //! (with others), `writer.rs` (to the stream, or around it), `breaker.rs` (which of the two), `spool.rs` (the disk),
-//! `drainer.rs` with `piece.rs`, `left.rs` and `fill.rs` (from there to the stream). `appends.rs` is what health sees of it.
+//! `drainer.rs` with `piece.rs`, `left.rs` and `fill.rs` (from there to the stream). `appends.rs` is what health sees of it,
+//! `onlooker.rs` what an operator sees of the spool.
 
 pub mod admission;
 pub mod appender;
@@ -17,6 +18,7 @@ mod fill;
 mod flush;
 mod left;
 mod moment;
+mod onlooker;
 mod piece;
 pub mod quarantine;
 mod spool;
@@ -28,6 +30,7 @@ pub use self::appends::Appends;
 pub use self::breaker::Breaker;
 pub use self::drainer::{Drained, Drainer};
 pub use self::moment::Moment;
+pub use self::onlooker::{SpoolFile, Spooled};
 pub use self::spool::{Spool, SpoolReport};
 
 use std::time::Duration;

@@ -31,7 +31,7 @@ impl Piece {
 pub(super) fn pieces(page: Vec<Delivered>) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut bytes = usize::MAX;
-    for (id, found) in page.into_iter().map(unwrapped) {
+    for (id, found) in page.into_iter().map(|delivered| unwrapped(delivered.entry)) {
         let entry = found.unwrap_or_else(|fields| {
             let entry = NewEntry {
                 destination: Destination::DeadLetters,

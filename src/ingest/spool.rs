@@ -19,8 +19,7 @@ use crate::config::StreamConfig;
 use crate::metrics::Metrics;
 use crate::stream::embedded::{EmbeddedStream, Standing};
 use crate::stream::{
-    Appended, Claim, Claimed, Delivered, Destination, Entry, Fields, NewEntry, Reader, Stream as _, StreamError,
-    StreamId, Writer,
+    Appended, Claim, Claimed, Destination, Entry, Fields, NewEntry, Reader, Stream as _, StreamError, StreamId, Writer,
 };
 
 /// The group, and its one member.
@@ -282,8 +281,8 @@ fn wrap(entry: &NewEntry) -> NewEntry {
 }
 
 /// The entry as it was given to the spool; the fields as they are where it is none of this release's.
-pub(super) fn unwrapped(delivered: Delivered) -> (StreamId, Result<NewEntry, Fields>) {
-    let Entry { id, fields } = delivered.entry;
+pub(super) fn unwrapped(entry: Entry) -> (StreamId, Result<NewEntry, Fields>) {
+    let Entry { id, fields } = entry;
     let found = (|| {
         let [(first, destination), (second, key), (third, digest), own @ ..] = fields.0.as_slice() else {
             return None;
@@ -307,16 +306,8 @@ pub(super) fn unwrapped(delivered: Delivered) -> (StreamId, Result<NewEntry, Fie
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Attempts;
 
-    fn delivered(fields: Fields) -> Delivered {
-        let id = StreamId { ms: 7, seq: 1 };
-        Delivered {
-            entry: Entry { id, fields },
-            deliveries: 1,
-            attempts: Attempts::default(),
-        }
-    }
+    const ID: StreamId = StreamId { ms: 7, seq: 1 };
 
     #[test]
     fn an_entry_comes_out_as_it_went_in() {
@@ -331,9 +322,12 @@ mod tests {
                 digest: *b"sixteen bytes ..",
                 fields,
             };
-            let (id, found) = unwrapped(delivered(wrap(&entry).fields));
+            let (id, found) = unwrapped(Entry {
+                id: ID,
+                fields: wrap(&entry).fields,
+            });
             let found = found.unwrap();
-            assert_eq!(id, StreamId { ms: 7, seq: 1 });
+            assert_eq!(id, ID);
             assert_eq!(found.destination, destination);
             assert_eq!(found.dedupe_key, entry.dedupe_key);
             assert_eq!(found.digest, entry.digest);
@@ -345,6 +339,10 @@ mod tests {
     fn what_is_not_ours_keeps_its_fields() {
         let mut fields = Fields::default();
         fields.push("event_id", "e-1");
-        assert_eq!(unwrapped(delivered(fields.clone())).1.unwrap_err(), fields);
+        let entry = Entry {
+            id: ID,
+            fields: fields.clone(),
+        };
+        assert_eq!(unwrapped(entry).1.unwrap_err(), fields);
     }
 }

@@ -1,7 +1,7 @@
 //! What an operator does with the pipeline: looks at entries, resolves dead letters, follows one order, sends history
 //! through again.
 //!
-//! Owns these over the seams alone, so that servers and files work alike; `cli/` and `http/admin` call it, and it knows
+//! Owns these over the seams (and this node's spool, as an onlooker) alone, so that servers and files work alike; `cli/` and `http/admin` call it, and it knows
 //! neither. Each call is one bounded step whose answer says where the next one starts: what takes many steps can be
 //! interrupted between any two and taken up again, by whoever asks. Invariants: nothing personal stands in an answer
 //! but in the views of one entry or letter; an action is written down, a dry run changes nothing; memory is bounded
@@ -44,6 +44,7 @@ pub use self::secrets::{SecretUse, Secrets};
 pub use self::trace::{Moment, Trace, TraceQuery, TracedOrder, What};
 
 use crate::config::{IntakeConfig, KeepRaw};
+use crate::ingest::SpoolFile;
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
 
@@ -58,6 +59,8 @@ pub struct Operations {
     stream: Arc<dyn Stream>,
     /// `None` where this process has none, or does not open it.
     warehouse: Option<Arc<dyn Warehouse>>,
+    /// `None` where this node has none.
+    spool: Option<SpoolFile>,
     keep_raw: KeepRaw,
     /// Bytes that a kept body may have.
     body_limit: usize,
@@ -88,6 +91,7 @@ impl Operations {
         Self {
             stream,
             warehouse,
+            spool: None,
             keep_raw: intake.keep_raw,
             body_limit: intake.body_limit,
             actor,
@@ -96,6 +100,12 @@ impl Operations {
             actions: Arc::new(Semaphore::new(ACTIONS)),
             under_way: TaskTracker::new(),
         }
+    }
+
+    /// The same, with a spool to look into.
+    #[must_use]
+    pub fn with_spool(self, spool: Option<SpoolFile>) -> Self {
+        Self { spool, ..self }
     }
 
     /// Waits for actions that are under way, after the last was asked for.

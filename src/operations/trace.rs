@@ -1,7 +1,9 @@
-//! One order, from webhook to row: what stream, dead letters and warehouse retain of it, on one time line.
+//! One order, from webhook to row: what stream, spool, dead letters and warehouse retain of it, on one time line.
 //!
-//! Invariants: every look is bounded, and the answer says how far it went and what it cannot know; nothing personal.
+//! Invariants: every look is bounded, and the answer says how far it went and what it cannot know; a part that does not
+//! answer costs what it knows, and no more; nothing personal.
 
+mod spool;
 mod way;
 
 use std::collections::BTreeMap;
@@ -46,7 +48,7 @@ pub struct TraceQuery {
 }
 
 /// Everything that is retained of an order.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Trace {
     /// What was asked for.
     pub order: String,
@@ -62,6 +64,10 @@ pub struct Trace {
     pub letters_looked_at: u64,
     /// When the oldest of those was written, RFC 3339.
     pub letters_looked_back_to: Option<String>,
+    /// Events of this node's spool looked at; `None` where it has none, or one that cannot be looked into.
+    pub spooled_looked_at: Option<u64>,
+    /// When the oldest of those was spooled, RFC 3339.
+    pub spooled_looked_back_to: Option<String>,
     /// What this cannot know, each a sentence.
     pub unknown: Vec<String>,
 }
@@ -93,7 +99,7 @@ impl Operations {
     /// What is retained of an order.
     ///
     /// # Errors
-    /// The order is empty, or order or shop hold a NUL character; or stream or warehouse do not answer.
+    /// The order is empty, or order or shop hold a NUL character; or nothing that was asked answers.
     pub async fn trace(&self, query: &TraceQuery) -> Result<Trace, OperationsError> {
         if query.order.trim().is_empty() || has_nul(&query.order) || query.shop.as_deref().is_some_and(has_nul) {
             return Err(OperationsError::Invalid("give the id of an order, or its name"));
@@ -101,22 +107,14 @@ impl Operations {
         let _look = self.look().await?;
         let mut trace = Trace {
             order: query.order.clone(),
-            orders: Vec::new(),
-            moments: Vec::new(),
-            entries_looked_at: 0,
-            looked_back_to: None,
-            letters_looked_at: 0,
-            letters_looked_back_to: None,
-            unknown: Vec::new(),
+            ..Trace::default()
         };
-        let mut events: BTreeMap<String, Known> = BTreeMap::new();
+        let mut events = BTreeMap::new();
+        let mut parts = Parts::default();
         if let Some(warehouse) = &self.warehouse {
-            let stored = stored(&**warehouse, query).await?;
-            trace.orders = orders(&**warehouse, query, &stored).await?;
-            for event in stored {
-                let known = events.entry(event.event_id.clone()).or_default();
-                known.stored = Some(event);
-            }
+            let looked = look_into_warehouse(&**warehouse, query, &mut trace, &mut events).await;
+            let lacks = "The warehouse does not answer, so whether anything was loaded is not known";
+            parts.asked(looked, lacks, &mut trace);
         } else {
             trace
                 .unknown
@@ -125,22 +123,46 @@ impl Operations {
         let mut wanted = vec![query.order.clone()];
         wanted.extend(trace.orders.iter().map(|order| order.order_id.clone()));
         wanted.dedup();
-        self.look_through_entries(query, &wanted, &mut trace, &mut events)
-            .await?;
-        self.look_for_entries(&mut events).await?;
-        self.look_through_letters(query, &wanted, &mut trace).await?;
+        // Before the stream: what is moved on meanwhile is seen twice then, and not missed.
+        if let Some(spool) = &self.spool {
+            let looked = self
+                .look_through_spool(spool, query, &wanted, &mut trace, &mut events)
+                .await;
+            parts.asked(looked, "The spool of this node cannot be looked into", &mut trace);
+        }
+        let looked = self.look_into_stream(query, &wanted, &mut trace, &mut events).await;
+        let lacks = "The stream does not answer, so what it and the dead letters hold is not known";
+        parts.asked(looked, lacks, &mut trace);
+        parts.answered()?;
         for known in events.into_values() {
             known.tell(&trace.orders, &mut trace.moments);
         }
         trace
             .moments
             .sort_by(|a, b| (a.at.is_none(), &a.at, a.what).cmp(&(b.at.is_none(), &b.at, b.what)));
+        let spools = match self.spool {
+            Some(_) => {
+                "Only the spool of this node was looked into: what another one spooled shows once it is in the stream."
+            }
+            None => "This node has no spool to look into: what another one spooled shows once it is in the stream.",
+        };
         trace.unknown.extend([
             "Deliveries that were refused, or answered as duplicates, leave no trace.".to_owned(),
-            "Spools are not looked into: what a node took while the stream was away comes when it is drained."
-                .to_owned(),
+            spools.to_owned(),
         ]);
         Ok(trace)
+    }
+
+    async fn look_into_stream(
+        &self,
+        query: &TraceQuery,
+        wanted: &[String],
+        trace: &mut Trace,
+        events: &mut BTreeMap<String, Known>,
+    ) -> Result<(), OperationsError> {
+        self.look_through_entries(query, wanted, trace, events).await?;
+        self.look_for_entries(events).await?;
+        self.look_through_letters(query, wanted, trace).await
     }
 
     async fn look_through_entries(
@@ -159,14 +181,12 @@ impl Operations {
                 .and_then(|entry| moment(entry.id))
                 .or(trace.looked_back_to.take());
             for entry in &page {
-                if !wanted.iter().any(|order| may_mention(entry, order)) {
-                    continue;
-                }
-                let line = EntryLine::of(entry);
+                let Some(line) = is_of_any(entry, wanted) else { continue };
                 let is_of_shop = query.shop.is_none() || query.shop == line.shop;
-                if is_of_shop && wanted.iter().any(|order| line.is_of(order)) && events.len() < EVENTS + ORDERS {
+                if is_of_shop && events.len() < EVENTS + ORDERS {
                     let id = line.event_id.clone().unwrap_or_else(|| line.id.to_string());
-                    events.entry(id).or_default().entry = Some(line);
+                    let known = events.entry(id).or_default();
+                    (known.entry, known.stands) = (Some(line), Some(true));
                 }
             }
         }
@@ -191,6 +211,7 @@ impl Operations {
                 looks = left;
                 let page = self.stream.range(only(Destination::Stream, id)).await?;
                 known.entry = page.entries.first().map(EntryLine::of);
+                known.stands = Some(known.entry.is_some());
             }
             if let Some(entry) = &known.entry {
                 let fates = self.stream.fates(entry.id).await?;
@@ -216,7 +237,7 @@ impl Operations {
                 .last()
                 .and_then(|letter| moment(letter.id))
                 .or(trace.letters_looked_back_to.take());
-            for letter in page.iter().filter(|letter| self.is_about(letter, wanted)) {
+            for letter in page.iter().filter(|letter| is_about(letter, wanted, self.body_limit)) {
                 let known = Letter::of(letter);
                 if query.shop.is_none() || query.shop == known.shop {
                     trace.moments.push(buried(known));
@@ -231,19 +252,69 @@ impl Operations {
         }
         Ok(())
     }
+}
 
-    /// By its payload, or by its body, which may be anything.
-    fn is_about(&self, letter: &Entry, orders: &[String]) -> bool {
-        if letter.fields.get("payload").is_some() {
-            let is_of = |order: &String| may_mention(letter, order) && EntryLine::of(letter).is_of(order);
-            return orders.iter().any(is_of);
+/// Whether the parts of the pipeline that were asked answered.
+#[derive(Default)]
+struct Parts {
+    answered: bool,
+    failure: Option<OperationsError>,
+}
+
+impl Parts {
+    fn asked(&mut self, looked: Result<(), OperationsError>, lacks: &str, trace: &mut Trace) {
+        match looked {
+            Ok(()) => self.answered = true,
+            Err(error) => {
+                trace.unknown.push(format!("{lacks}: {error}."));
+                self.failure.get_or_insert(error);
+            }
         }
-        let Some(body) = body(letter, self.body_limit) else {
-            return false;
-        };
-        let body = String::from_utf8_lossy(&body);
-        orders.iter().any(|order| mentions(&body, order))
     }
+
+    /// One did, or the first failure.
+    fn answered(self) -> Result<(), OperationsError> {
+        match self.failure {
+            Some(error) if !self.answered => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The entry, where it is of one of those orders.
+fn is_of_any(entry: &Entry, orders: &[String]) -> Option<EntryLine> {
+    let mut orders = orders.iter().filter(|order| may_mention(entry, order)).peekable();
+    orders.peek()?;
+    let line = EntryLine::of(entry);
+    orders.any(|order| line.is_of(order)).then_some(line)
+}
+
+/// Whether a letter is about one of those orders, by its payload, or by its body, which may be anything.
+fn is_about(letter: &Entry, orders: &[String], body_limit: usize) -> bool {
+    if letter.fields.get("payload").is_some() {
+        return is_of_any(letter, orders).is_some();
+    }
+    let Some(body) = body(letter, body_limit) else {
+        return false;
+    };
+    let body = String::from_utf8_lossy(&body);
+    orders.iter().any(|order| mentions(&body, order))
+}
+
+/// Rows of the order, and of its events.
+async fn look_into_warehouse(
+    warehouse: &dyn Warehouse,
+    query: &TraceQuery,
+    trace: &mut Trace,
+    events: &mut BTreeMap<String, Known>,
+) -> Result<(), OperationsError> {
+    let stored = stored(warehouse, query).await?;
+    trace.orders = orders(warehouse, query, &stored).await?;
+    for event in stored {
+        let known = events.entry(event.event_id.clone()).or_default();
+        known.stored = Some(event);
+    }
+    Ok(())
 }
 
 /// Events by the order's id, else by its name.

@@ -29,6 +29,8 @@ pub struct Moment {
     pub event_type: Option<String>,
     /// Its entry, or the dead letter.
     pub stream_id: Option<StreamId>,
+    /// Whether that still stands where it was written; null where it was not looked for.
+    pub stands: Option<bool>,
 }
 
 /// Stations of an event, in the order of its way.
@@ -39,6 +41,8 @@ pub enum What {
     Happened,
     /// Shopify made a delivery of it.
     Triggered,
+    /// The spool of this node took it, and has it.
+    Spooled,
     /// The stream confirmed it.
     Received,
     /// A group has not read it.
@@ -57,7 +61,12 @@ pub enum What {
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) stored: Option<StoredEvent>,
+    /// In the spool.
+    pub(super) spooled: Option<EntryLine>,
+    /// In the stream.
     pub(super) entry: Option<EntryLine>,
+    /// Whether it is in the stream, where that was looked for.
+    pub(super) stands: Option<bool>,
     pub(super) fates: Vec<FateView>,
 }
 
@@ -81,7 +90,7 @@ impl Known {
 
     /// What all its moments have in common.
     fn blank(&self) -> Moment {
-        let (stored, entry) = (self.stored.as_ref(), self.entry.as_ref());
+        let (stored, entry) = (self.stored.as_ref(), self.entry.as_ref().or(self.spooled.as_ref()));
         let shop = stored.map(|event| event.shop.clone());
         Moment {
             at: None,
@@ -96,10 +105,15 @@ impl Known {
             event_type: stored
                 .map(|event| event.event_type.clone())
                 .or_else(|| entry?.event_type.clone()),
-            stream_id: entry
-                .map(|entry| entry.id)
-                .or_else(|| stored.and_then(|event| event.stream_id.parse().ok())),
+            stream_id: self.stream_id(),
+            stands: self.stands,
         }
+    }
+
+    /// Its entry, which may be gone.
+    fn stream_id(&self) -> Option<StreamId> {
+        let stored = || self.stored.as_ref()?.stream_id.parse().ok();
+        self.entry.as_ref().map(|entry| entry.id).or_else(stored)
     }
 
     /// Up to its entry.
@@ -111,12 +125,22 @@ impl Known {
             let triggered = "Shopify triggered the delivery".to_owned();
             way.extend(event.triggered_at.map(|at| (written(at), What::Triggered, triggered)));
         }
-        if let Some(id) = self.blank().stream_id {
+        let stream_id = self.stream_id();
+        if let Some(spooled) = &self.spooled {
+            let whither = match stream_id {
+                None => "from where it goes to the stream",
+                Some(_) => "and goes from there to the stream, which has it already",
+            };
+            let detail = format!("in the spool of this node, {whither}");
+            way.push((spooled.received_at.clone(), What::Spooled, detail));
+        }
+        if let Some(id) = stream_id {
             let received_at = self.stored.as_ref().map(|event| event.received_at);
             let at = received_at.map_or_else(|| moment(id), written);
-            let stands = match self.entry {
-                Some(_) => "it still stands there",
-                None => "it is no longer there, or was not looked for",
+            let stands = match self.stands {
+                Some(true) => "it still stands there",
+                Some(false) => "it is no longer there",
+                None => "whether it still stands there was not looked for",
             };
             way.push((at, What::Received, format!("appended to the stream as {id}; {stands}")));
         }
@@ -173,10 +197,26 @@ pub(super) fn buried(letter: Letter) -> Moment {
             ),
             None => format!("quarantined at the door: {}", letter.error),
         },
+        stands: Some(true),
         shop: letter.shop.unwrap_or_default(),
         event_id: letter.event_id,
         event_type: letter.event_type,
         stream_id: Some(letter.id),
+    }
+}
+
+/// A dead letter that is still in the spool.
+pub(super) fn waiting(letter: Letter) -> Moment {
+    Moment {
+        at: moment(letter.id),
+        what: What::Spooled,
+        detail: format!(
+            "quarantined at the door: {}; in the spool of this node, from where it goes to the dead letters",
+            letter.error
+        ),
+        stream_id: None,
+        stands: None,
+        ..buried(letter)
     }
 }
 

@@ -1,16 +1,19 @@
-//! A look at a file by a command that is not going to run on it.
+//! A look at a file by whoever is not going to run on it.
 //!
-//! Invariant: nothing of the stream is changed. A damaged file is set aside by the process that runs on it, which counts
+//! Invariant: nothing of the stream is changed, and its owner is not held up. A damaged file is set aside by the process that runs on it, which counts
 //! and says what is lost; a command that did so on its way would take the news with it.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::fault::Fault;
 use super::tally::TallyFiles;
-use super::{EmbeddedStream, recovery, schema};
-use crate::stream::StreamError;
+use super::{EmbeddedStream, range, recovery, schema};
+use crate::stream::{Destination, Entry, Order, Range, StreamError};
 
 const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
+/// Entries that are in memory at once.
+const AT_ONCE: usize = 200;
 
 impl EmbeddedStream {
     /// Whether [`open`](Self::open) would take the file as it is. Blocks the thread while it reads all of it.
@@ -27,6 +30,31 @@ impl EmbeddedStream {
             fault => fault.stream_error(path),
         })
     }
+
+    /// Shows `visit` the entries of the file, newest first and as of one moment, until it breaks off. The file may be
+    /// anybody's: this process', another's, or nobody's. Blocks the thread while it reads.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not one that this release knows.
+    pub fn look_through(path: &Path, visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), StreamError> {
+        look_through(path, visit).map_err(|fault| fault.stream_error(path))
+    }
+}
+
+fn look_through(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), Fault> {
+    let connection = schema::connect_reading(path)?;
+    // The file may be replaced, but not between two pages of it.
+    connection.execute_batch("BEGIN")?;
+    let is_new = schema::recognize(&connection)?;
+    let mut next = (!is_new).then(|| Range::all(Destination::Stream, Order::NewestFirst, AT_ONCE));
+    while let Some(range) = next {
+        let page = range::range(&connection, range)?;
+        if page.entries.into_iter().try_for_each(&mut visit).is_break() {
+            break;
+        }
+        next = page.next;
+    }
+    Ok(())
 }
 
 fn look_over(path: &Path) -> Result<(), Fault> {

@@ -149,7 +149,7 @@ pub async fn a_trace_shows_the_whole_way_of_an_order(plant: Plant) {
         "appended to the stream as",
         "it is the order's newest state",
         "quarantined",
-        "Spools are not",
+        "no spool to look into",
     ] {
         assert!(said.contains(part), "{part} is not in {said}");
     }

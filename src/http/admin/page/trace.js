@@ -9,6 +9,7 @@ import { empty, fill, heading } from "./parts.js";
 const STATIONS = {
   happened: ["Happened", "outside"],
   triggered: ["Triggered", "outside"],
+  spooled: ["Spooled", "waits"],
   received: ["Received", "inside"],
   unread: ["Not read yet", "waits"],
   pending: ["Pending", "waits"],
@@ -83,11 +84,11 @@ function view({ orders, moments, unknown, ...looked }) {
       moments.length
         ? line(moments)
         : empty(
-            "Nothing is retained of this order",
+            "Nothing was found of this order",
             h(
               "p",
               {},
-              "Neither stream, dead letters nor warehouse know it. Is it of another shop, or written otherwise?",
+              "What was looked into does not know it. Is it of another shop, or written otherwise?",
             ),
           ),
     ),
@@ -107,6 +108,8 @@ function view({ orders, moments, unknown, ...looked }) {
         looked.looked_back_to && [", back to ", time(looked.looked_back_to)],
         `, and ${count(looked.letters_looked_at)} dead letters`,
         looked.letters_looked_back_to && [", back to ", time(looked.letters_looked_back_to)],
+        known(looked.spooled_looked_at) && `, and ${count(looked.spooled_looked_at)} events of the spool`,
+        looked.spooled_looked_back_to && [", back to ", time(looked.spooled_looked_back_to)],
         ".",
       ),
     ),
@@ -177,8 +180,9 @@ function station(moment, before, events, hasShops) {
   );
 }
 
-function place({ what, stream_id }) {
-  if (!known(stream_id)) return null;
+/** The way to what still stands somewhere. */
+function place({ what, stream_id, stands }) {
+  if (!known(stream_id) || stands === false) return null;
   if (what === "received") return h("a", { href: `#/events/${stream_id}` }, "Open the entry");
   return what === "dead_lettered" && h("a", { href: `#/dead-letters/${stream_id}` }, "Open the letter");
 }
