@@ -124,7 +124,24 @@ impl Crowd {
 
 async fn converse(socket: TcpStream, router: Router, clocks: Clocks, crowd: Crowd, shutdown: CancellationToken) {
     let exchange = Arc::new(Exchange::default());
-    let transport = Transport::new(socket, clocks, Arc::clone(&exchange));
+    let mut transport = Transport::new(socket, clocks, Arc::clone(&exchange));
+    let mut goes_on = true;
+    while goes_on && shutdown.run_until_cancelled(transport.stirs()).await == Some(true) {
+        // In a box: the memory of it is given back while the connection rests.
+        let exchanges = exchanges(transport, &router, &exchange, &crowd, &shutdown);
+        (transport, goes_on) = Box::pin(exchanges).await;
+    }
+    transport.close().await;
+}
+
+/// Requests and answers in turn until the connection rests, which is the second part of the result, or ends.
+async fn exchanges(
+    transport: Transport,
+    router: &Router,
+    exchange: &Arc<Exchange>,
+    crowd: &Crowd,
+    shutdown: &CancellationToken,
+) -> (Transport, bool) {
     let service = service_fn(|request| {
         exchange.begin();
         let answer = answer(router.clone(), request);
@@ -134,9 +151,9 @@ async fn converse(socket: TcpStream, router: Router, clocks: Clocks, crowd: Crow
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            let response = streamed::end_with(response, &exchange);
+            let response = streamed::end_with(response, exchange);
             // hyper saw the socket block during the request and would not look at it again before it stirs. It has to,
-            // so that the clock of the idle connection runs.
+            // so that the clock of the silent connection runs.
             poll_fn(|cx| {
                 cx.waker().wake_by_ref();
                 Poll::Ready(())
@@ -161,7 +178,10 @@ async fn converse(socket: TcpStream, router: Router, clocks: Clocks, crowd: Crow
     if let Err(error) = ended {
         tracing::trace!(%error, "a connection ended early");
     }
-    connection.into_parts().io.into_inner().close().await;
+    let parts = connection.into_parts();
+    let mut transport = parts.io.into_inner();
+    let rests = transport.take_back(parts.read_buf);
+    (transport, rests)
 }
 
 /// One request, framed: with a request id, its panic caught, its problem written.
@@ -188,45 +208,126 @@ async fn answer(router: Router, mut request: Request<Incoming>) -> Response<Body
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::Mutex;
 
     use axum::routing::get;
     use futures_util::{StreamExt, stream};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::transport::REST;
     use super::*;
 
     async fn broken() -> &'static str {
         panic!("of a handler")
     }
 
+    /// A listener with such a limit on silence, until it is dropped.
+    struct Listening {
+        addr: SocketAddr,
+        shutdown: CancellationToken,
+        serving: TaskTracker,
+    }
+
+    impl Listening {
+        async fn start(router: Router, idle: Duration) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let bounds = Bounds {
+                clocks: Clocks {
+                    idle,
+                    head: Duration::from_secs(10),
+                },
+                connections: 10,
+                open: Gauge::default(),
+            };
+            let shutdown = CancellationToken::new();
+            let serving = TaskTracker::new();
+            serving.spawn(serve(listener, router, bounds, shutdown.clone()));
+            Self {
+                addr,
+                shutdown,
+                serving,
+            }
+        }
+
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.addr).await.unwrap()
+        }
+
+        async fn stop(self) {
+            self.shutdown.cancel();
+            self.serving.close();
+            self.serving.wait().await;
+        }
+    }
+
+    const ANSWER: &str = "an answer";
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
     /// All that so many connections in turn are sent until they are closed, for one request each.
     async fn answers(router: Router, idle: Duration, connections: usize) -> Vec<String> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let bounds = Bounds {
-            clocks: Clocks {
-                idle,
-                head: Duration::from_secs(10),
-            },
-            connections: 10,
-            open: Gauge::default(),
-        };
-        let shutdown = CancellationToken::new();
-        let serving = TaskTracker::new();
-        serving.spawn(serve(listener, router, bounds, shutdown.clone()));
+        let listening = Listening::start(router, idle).await;
         let mut answers = Vec::new();
         for _ in 0..connections {
-            let mut socket = TcpStream::connect(addr).await.unwrap();
-            socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut socket = listening.connect().await;
+            socket.write_all(ASK).await.unwrap();
             let mut answer = String::new();
             socket.read_to_string(&mut answer).await.unwrap();
             answers.push(answer);
         }
-        shutdown.cancel();
-        serving.close();
-        serving.wait().await;
+        listening.stop().await;
         answers
+    }
+
+    /// Nothing comes for longer than it takes until a connection rests.
+    async fn is_silent(socket: &TcpStream) {
+        let silence = tokio::time::timeout(4 * REST, socket.readable()).await;
+        assert!(silence.is_err(), "it is answered or closed");
+    }
+
+    async fn read_answer(socket: &mut TcpStream, body: usize) {
+        let mut answer = Vec::new();
+        let is_whole = |answer: &[u8]| {
+            let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
+            head.is_some_and(|head| answer.len() >= head + 4 + body)
+        };
+        while !is_whole(&answer) {
+            assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "it ended");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_rested_goes_on() {
+        let router = Router::new().route("/", get(async || ANSWER));
+        let listening = Listening::start(router, Duration::from_secs(10)).await;
+        let mut socket = listening.connect().await;
+        is_silent(&socket).await;
+        // What is ahead of its time: nothing, and the first half of the next head.
+        for ahead in [0, ASK.len() / 2, 0] {
+            socket.write_all(&[ASK, &ASK[..ahead]].concat()).await.unwrap();
+            read_answer(&mut socket, ANSWER.len()).await;
+            is_silent(&socket).await;
+            if ahead > 0 {
+                socket.write_all(&ASK[ahead..]).await.unwrap();
+                read_answer(&mut socket, ANSWER.len()).await;
+            }
+        }
+        listening.stop().await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_taken_late_is_whole() {
+        const LENGTH: usize = 32 << 20;
+        let router = Router::new().route("/", get(async || vec![b'x'; LENGTH]));
+        let listening = Listening::start(router, Duration::from_secs(10)).await;
+        let mut socket = listening.connect().await;
+        for _ in 0..2 {
+            socket.write_all(ASK).await.unwrap();
+            tokio::time::sleep(4 * REST).await;
+            read_answer(&mut socket, LENGTH).await;
+        }
+        listening.stop().await;
     }
 
     #[tokio::test]

@@ -2,9 +2,12 @@
 //!
 //! Owns three clocks: a kept-alive connection may be idle long; a head, once begun (and the first one from the start),
 //! must end soon; a peer that does not read its answer is cut off. hyper's own head timeout would run from idleness on.
+//! Owns the rest of a silent connection: hyper holds some 20 KB of each, so that one which has been silent for a moment
+//! is taken from it, and only the socket stays until the next byte.
 //! Also owns the end of a connection: after a refusal the unread rest of the request is read and thrown away for a
 //! moment, since closing on it would reset the connection and take the answer with it.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +24,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::problem::Problem;
 use super::request_id::REQUEST_ID;
 
+/// Silence after which a connection rests. Long beside the pause between two requests of a busy peer, short beside the
+/// time in which thousands connect.
+pub(super) const REST: Duration = Duration::from_millis(100);
 /// How long the unread rest of a refused request is read on.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -67,6 +73,10 @@ impl Alarm {
         self.due = None;
     }
 
+    fn is_set(&self) -> bool {
+        self.due.is_some()
+    }
+
     /// Ready once the wait, which begins with the first call after a stop, has lasted for `limit`.
     fn poll_over(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
         let due = *self.due.get_or_insert_with(|| Instant::now() + limit);
@@ -91,8 +101,12 @@ pub(super) struct Transport {
     exchange: Arc<Exchange>,
     turn: u64,
     head_begun: bool,
+    /// Whether the last end of the stream that hyper met was none.
+    rests: bool,
     head_alarm: Alarm,
     write_alarm: Alarm,
+    /// What hyper had read of the next head before the connection came to rest.
+    incoming: Bytes,
     /// An answer of our own, to be written before anything else.
     outgoing: Bytes,
 }
@@ -105,8 +119,10 @@ impl Transport {
             exchange,
             turn: 0,
             head_begun: false,
+            rests: false,
             head_alarm: Alarm::default(),
             write_alarm: Alarm::default(),
+            incoming: Bytes::new(),
             outgoing: Bytes::new(),
         }
     }
@@ -138,14 +154,48 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready where the awaited head is late.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = if self.head_begun || self.turn == 0 {
-            self.clocks.head
-        } else {
-            self.clocks.idle
+    /// Waits for the next head to begin; answers whether it does, in time.
+    pub(super) async fn stirs(&mut self) -> bool {
+        let limit = match self.turn {
+            0 => self.clocks.head,
+            _ => self.clocks.idle.saturating_sub(REST),
         };
-        self.head_alarm.poll_over(cx, limit)
+        self.head_alarm.stop();
+        poll_fn(|cx| {
+            if self.incoming.has_remaining() {
+                return Poll::Ready(true);
+            }
+            match self.socket.poll_read_ready(cx) {
+                Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
+                Poll::Pending => self.head_alarm.poll_over(cx, limit).map(|()| false),
+            }
+        })
+        .await
+    }
+
+    /// Takes the connection back from hyper with what that had `read` ahead; answers whether it only rests.
+    pub(super) fn take_back(&mut self, read: Bytes) -> bool {
+        self.incoming = read;
+        std::mem::take(&mut self.rests)
+    }
+
+    /// Ready where the awaited head is late: to hyper it is the end of the stream.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.head_begun {
+            ready!(self.head_alarm.poll_over(cx, self.clocks.head));
+            self.refuse(&Problem::RequestTimeout);
+            return Poll::Ready(());
+        }
+        // Silence is met with silence: an answer might be taken for that to a request that crosses it.
+        let silence = REST.min(self.clocks.idle);
+        ready!(self.head_alarm.poll_over(cx, silence));
+        while self.write_alarm.is_set() {
+            // hyper would drop what is left of its answer.
+            self.head_alarm.stop();
+            ready!(self.head_alarm.poll_over(cx, silence));
+        }
+        self.rests = true;
+        Poll::Ready(())
     }
 }
 
@@ -159,19 +209,19 @@ impl AsyncRead for Transport {
             this.head_alarm.stop();
         }
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.socket).poll_read(cx, buf);
+        let read = if this.incoming.has_remaining() {
+            let some = this.incoming.len().min(buf.remaining());
+            buf.put_slice(&this.incoming.split_to(some));
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut this.socket).poll_read(cx, buf)
+        };
         let awaits_head = turn.is_multiple_of(2);
         if !awaits_head {
             return read;
         }
         if read.is_pending() {
-            ready!(this.poll_late(cx));
-            // To hyper it is the end of the stream. A peer that sent nothing gets no answer: it might take it for
-            // the answer to a request that crosses it.
-            if this.head_begun {
-                this.refuse(&Problem::RequestTimeout);
-            }
-            return Poll::Ready(Ok(()));
+            return this.poll_late(cx).map(Ok);
         }
         if buf.filled().len() > before && !this.head_begun {
             this.head_begun = true;
@@ -209,6 +259,9 @@ impl AsyncWrite for Transport {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.rests {
+            return Poll::Ready(Ok(()));
+        }
         ready!(this.poll_outgoing(cx))?;
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }
