@@ -1,4 +1,4 @@
-//! The lines of `status` about Shopify's secrets, as the process that verifies with them tells it.
+//! What `status` says of Shopify's secrets, as the process that verifies with them tells it.
 
 use std::time::Duration;
 
@@ -8,17 +8,18 @@ use super::{Failure, desk};
 use crate::config::Config;
 use crate::operations::{SecretUse, Secrets};
 
-/// What the process on this configuration says; nothing where none is known that could be asked.
-pub(super) async fn lines(config: &Config) -> Vec<String> {
-    let Some(admin) = Instance::of(config).await.admin else {
-        return Vec::new();
-    };
-    let Ok(remote) = desk::Remote::new(config, admin) else {
-        return Vec::new();
-    };
+/// What the process on this configuration says, or why nothing; `None` where none is known that could be asked.
+pub(super) async fn ask(config: &Config) -> Option<Result<Secrets, Failure>> {
+    let admin = Instance::of(config).await.admin?;
+    let remote = desk::Remote::new(config, admin).ok()?;
     let asked = tokio::time::timeout(instance::TIMEOUT, remote.secrets()).await;
-    match asked.unwrap_or_else(|_| Err(Failure::Unavailable(format!("no answer from the process at {admin}")))) {
-        Ok(secrets) => text(&secrets),
+    let silent = |_| Err(Failure::Unavailable(format!("no answer from the process at {admin}")));
+    Some(asked.unwrap_or_else(silent))
+}
+
+pub(super) fn lines(asked: &Result<Secrets, Failure>) -> Vec<String> {
+    match asked {
+        Ok(secrets) => text(secrets),
         Err(why) => vec![format!("secrets              unknown: {why}")],
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
+use serde::Serialize;
 
 use super::embedded::{Access, enter};
 use super::{Failure, Output, instance, output, secrets};
@@ -15,9 +16,19 @@ use crate::folder::{self, Folder};
 use crate::health::{self, HealthReport, Status, Thresholds};
 use crate::ingest::{Spool, SpoolReport};
 use crate::metrics::Metrics;
+use crate::operations::Secrets;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
 use crate::stream::{ConsumerReport, Stream};
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    report: HealthReport,
+    /// Null where no process tells.
+    secrets: Option<Secrets>,
+}
 
 /// A report, and the consumers where they are known one by one.
 type Found = (HealthReport, Vec<ConsumerReport>);
@@ -31,13 +42,15 @@ pub(super) async fn run(format: Output, config: Config) -> Result<(), Failure> {
         Some(redis) => on_redis(redis, &config).await?,
         None => in_files(&config).await?,
     };
+    let asked = secrets::ask(&config).await;
     if format.json {
-        return output::print_json(&report);
+        let secrets = asked.and_then(Result::ok);
+        return output::print_json(&Told { report, secrets });
     }
     let mut lines = text(&report, &consumers);
-    let secrets = secrets::lines(&config).await;
-    if !secrets.is_empty() {
-        lines.extend(std::iter::once(String::new()).chain(secrets));
+    if let Some(asked) = asked {
+        lines.push(String::new());
+        lines.extend(secrets::lines(&asked));
     }
     output::print(lines.join("\n"))
 }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::harness::eventually;
 use crate::harness::ground::{Place, in_any_place};
-use crate::harness::service::{SECRET, Service, TOKEN};
+use crate::harness::local::Local;
+use crate::harness::service::{SECRET, Service, TOKEN, order, signed_webhook};
 use crate::harness::site::PATIENCE;
 use crate::openapi::assert_is;
 
@@ -58,9 +59,77 @@ async fn a_rotation_is_seen_and_a_count_stays_with_its_secret(place: impl Place)
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("secret 1 (newest): unused for "), "{said}");
     assert!(said.contains("secret 2 (previous): 4 deliveries, the last "), "{said}");
+    let output = status.command(&["status", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_is("Secrets", &report["secrets"]);
+    assert_eq!(deliveries(&report["secrets"]), [0, 4]);
+    assert!(report["checks"].is_array(), "{report:#}");
 
     let anybody = service.get(&service.admin_url("/api/secrets")).await.unwrap();
     assert_eq!(anybody.status(), 401);
+}
+
+/// As `deliver_order`, signed with that secret.
+async fn deliver(service: &Service, secret: &str, id: u64) -> u16 {
+    let (client, body) = (reqwest::Client::new(), order(id).to_string());
+    let name = format!("webhook-{id}");
+    let request = signed_webhook(
+        secret,
+        &client,
+        &service.url(""),
+        "orders/create",
+        &name,
+        body.as_bytes(),
+    );
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_in_the_file_of_shops_concerns_one_shop() {
+    const NEWER: &str = "a newer secret";
+    let local = Local::new();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |ours: &[&str]| {
+        let text = format!("\"other.myshopify.com\" = [\"another\"]\n\"tests.myshopify.com\" = {ours:?}\n");
+        std::fs::write(file.path(), text).unwrap();
+    };
+    write(&[SECRET]);
+    let settings = local.settings().with_file("ORDERSTREAM_SHOP_SECRETS", file.path());
+    let service = Service::start("run", &settings).await;
+    // By shop, then by place.
+    let counts = async |expected: &[u64]| {
+        let found = async || (deliveries(&secrets(&service).await) == expected).then_some(());
+        eventually(&format!("{expected:?}"), PATIENCE, found).await;
+    };
+    assert_eq!(deliver(&service, SECRET, 1).await, 200);
+    assert_eq!(deliver(&service, "another", 2).await, 401, "a secret of another shop");
+    counts(&[0, 1]).await;
+
+    write(&[NEWER, SECRET]);
+    service.signal(Signal::SIGHUP);
+    counts(&[0, 0, 1]).await;
+    assert_eq!(deliver(&service, SECRET, 3).await, 200, "the old one still verifies");
+    assert_eq!(deliver(&service, NEWER, 4).await, 200);
+    counts(&[0, 1, 2]).await;
+    let told = secrets(&service).await;
+    let places = told["secrets"].as_array().unwrap().iter();
+    let places = Vec::from_iter(places.map(|secret| (secret["shop"].as_str().unwrap(), secret["index"].clone())));
+    let (ours, other) = ("tests.myshopify.com", "other.myshopify.com");
+    assert_eq!(places, [(other, json!(0)), (ours, json!(0)), (ours, json!(1))]);
+
+    // What cannot be read changes nothing.
+    std::fs::write(file.path(), "\"tests.myshopify.com\" = [").unwrap();
+    service.signal(Signal::SIGHUP);
+    service.says("the old ones stay in use").await;
+    assert_eq!(deliver(&service, SECRET, 5).await, 200);
+
+    write(&[NEWER]);
+    service.signal(Signal::SIGHUP);
+    counts(&[0, 1]).await;
+    assert_eq!(deliver(&service, SECRET, 6).await, 401, "the old one is gone");
+    assert_eq!(deliver(&service, NEWER, 7).await, 200);
+    counts(&[0, 2]).await;
+    assert!(!service.stderr().contains(NEWER), "a secret is in the log");
 }
 
 /// Every process says that it speaks for itself alone; one that takes nothing says so.

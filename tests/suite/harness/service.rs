@@ -291,7 +291,19 @@ pub fn webhook(
     webhook_id: &str,
     body: &[u8],
 ) -> reqwest::RequestBuilder {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    signed_webhook(SECRET, client, url, topic, webhook_id, body)
+}
+
+/// The same, signed with that secret.
+pub fn signed_webhook(
+    secret: &str,
+    client: &reqwest::Client,
+    url: &str,
+    topic: &str,
+    webhook_id: &str,
+    body: &[u8],
+) -> reqwest::RequestBuilder {
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
     let signature = base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes());
     client
