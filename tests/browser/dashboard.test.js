@@ -237,6 +237,28 @@ test("every page is accessible, in light and dark, wide and on a phone", async (
   }
 });
 
+test("who finds all places taken is told so, and gets in when one is free", async () => {
+  const viewers = new AbortController();
+  const watch = () =>
+    fetch(`http://${service.private}/api/live`, {
+      headers: { authorization: `Bearer ${service.token}` },
+      signal: viewers.signal,
+    });
+  // An answer that nobody holds may be ended by the garbage collector.
+  const answers = [];
+  await eventually("all places are taken", async () => {
+    answers.push(await watch());
+    return answers.at(-1).status === 503;
+  });
+  await page.goto(service.link);
+  await page.getByText("As many watch this process as may at once.").waitFor();
+  await page.getByRole("status").filter({ hasText: "Not live" }).waitFor();
+  viewers.abort();
+  await page.getByRole("status").filter({ hasText: /^Live$/ }).waitFor();
+  await page.getByText("As many watch this process as may at once.").waitFor({ state: "hidden" });
+  forgive("503");
+});
+
 test("it says when it is cut off, comes back, and asks again for a token that is not taken any more", async () => {
   await page.goto(service.link);
   const link = page.getByRole("status").filter({ hasText: /Live|Reconnecting/ });

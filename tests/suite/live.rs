@@ -9,6 +9,7 @@ use crate::harness::ground::{Place, in_any_place};
 use crate::harness::redis::RedisServer;
 use crate::harness::service::{Service, Settings, TOKEN};
 use crate::harness::site::{PATIENCE, Site};
+use crate::harness::wire::{Wire, request};
 use crate::openapi::assert_is;
 
 in_any_place!(
@@ -199,6 +200,41 @@ async fn places_are_few_and_are_given_back() {
     let now = last.now().await;
     assert_eq!(now["node"]["has_warehouse"], false);
     assert_eq!(now["sample"]["loaded_per_second"], Value::Null);
+}
+
+/// One who takes nothing in is cut off, and meanwhile misses what others see: nobody waits for it, nothing is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_is_cut_off_and_holds_nobody_up() {
+    let redis = RedisServer::start().await;
+    let service = Service::start("serve", &Settings::new(&redis.url(), "postgres://unused")).await;
+    assert_eq!(service.deliver_order(1).await, Some(200));
+    // A moment then is of about a megabyte, so that a few are more than sockets hold.
+    let many = "for i = 1, 20000 do redis.call('XGROUP', 'CREATECONSUMER', KEYS[1], KEYS[2], 'c' .. i) end";
+    let _: () = redis
+        .command(&["EVAL", many, "2", "orders_stream", "pipeline_workers"])
+        .await;
+
+    let admin = service.admin_url("").trim_start_matches("http://").parse().unwrap();
+    let authorization = format!("Bearer {TOKEN}");
+    let mut sleeper = Wire::connect(admin).await;
+    let asked = request("GET /api/live", &[("authorization", &authorization)], b"");
+    sleeper.send(&asked).await;
+    let mut watcher = Watcher::of(&service).await;
+    watcher.history().await;
+    watcher
+        .until("large", |now| {
+            now["consumers"].as_array().is_some_and(|all| all.len() == 20_000)
+        })
+        .await;
+    // Ten seconds after its socket is full it is cut off; a moment is a second, or more.
+    for id in 2..22 {
+        watcher.now().await;
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+    let seen = sleeper.rest().await;
+    let moments = seen.windows(11).filter(|bytes| bytes == b"event: now\n").count();
+    assert!((1..15).contains(&moments), "{moments} moments were kept for it");
+    watcher.now().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,8 @@ const KEPT = 900;
 const SILENCE_MS = 40_000;
 const PAUSES_MS = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
 
-/** `phase` is `connecting`, `live` or `reconnecting`; `report`, `groups`, `consumers` and `node` are null until the first message. */
-export const now = { phase: "connecting", samples: [], report: null, groups: null, consumers: null, node: null };
+/** `phase` is `connecting`, `live`, `reconnecting` or `refused`; `why` is what the service said to that; `report`, `groups`, `consumers` and `node` are null until the first message. */
+export const now = { phase: "connecting", why: null, samples: [], report: null, groups: null, consumers: null, node: null };
 
 const listeners = new Set();
 let connection = null;
@@ -35,8 +35,9 @@ export function stop() {
 }
 
 async function run(signal) {
-  change({ phase: "connecting", samples: [], report: null, groups: null, consumers: null, node: null });
+  change({ phase: "connecting", why: null, samples: [], report: null, groups: null, consumers: null, node: null });
   for (let failures = 0; !signal.aborted; failures += 1) {
+    let why = null;
     try {
       await read(signal, () => {
         failures = 0;
@@ -44,9 +45,11 @@ async function run(signal) {
     } catch (error) {
       // The session has ended; whoever signs in again starts anew.
       if (error instanceof ApiError && error.status === 401) return;
+      // It answers, and lets nobody in: all places are taken.
+      if (error instanceof ApiError && error.status > 0) why = error.message;
     }
     if (signal.aborted) return;
-    change({ phase: "reconnecting" });
+    change({ phase: why ? "refused" : "reconnecting", why });
     const pause = PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)];
     await new Promise((done) => setTimeout(done, pause * (0.75 + Math.random() / 2)));
   }
@@ -83,10 +86,10 @@ function take(message) {
       .find((line) => line.startsWith(`${name}: `))
       ?.slice(name.length + 2);
   const [event, content] = [field("event"), field("data")];
-  if (event === "history") change({ phase: "live", samples: JSON.parse(content).samples.slice(-KEPT) });
+  if (event === "history") change({ phase: "live", why: null, samples: JSON.parse(content).samples.slice(-KEPT) });
   if (event !== "now") return;
   const { sample, report, groups, consumers, node } = JSON.parse(content);
-  change({ phase: "live", samples: [...now.samples, sample].slice(-KEPT), report, groups, consumers, node });
+  change({ phase: "live", why: null, samples: [...now.samples, sample].slice(-KEPT), report, groups, consumers, node });
 }
 
 function change(what) {

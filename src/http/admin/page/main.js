@@ -25,7 +25,7 @@ const PAGES = [
   ["trace", "trace", openTrace],
 ];
 
-const PHASES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting" };
+const PHASES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", refused: "Not live" };
 
 const main = document.getElementById("main");
 const top = document.getElementById("top");
@@ -73,11 +73,12 @@ function signedOut(why) {
   show(openLogin(why, signedIn));
 }
 
-function sayPhase({ phase, report }) {
+function sayPhase({ phase, why, report }) {
   const link = document.getElementById("link");
   if (link.dataset.phase !== phase) {
     link.dataset.phase = phase;
     put(link, h("span", { class: "dot", "aria-hidden": "true" }), PHASES[phase]);
+    link.title = why ?? "";
   }
   const letters = document.getElementById("letter-count");
   letters.hidden = !report?.dead_letters;

@@ -22,14 +22,16 @@ export function openOverview() {
   const secrets = openSecrets();
   const [figuresPlace, consumersPlace] = [h("div", { class: "panel" }), h("div", { class: "results" })];
 
+  const waiting = h("p", { class: "waiting" });
+  const refusal = h("p", { class: "reason", role: "status" });
   const root = h(
     "div",
     { class: "page overview" },
     h("h1", {}, "Overview"),
-    h("p", { class: "waiting" }, "Waits for the first figures"),
+    waiting,
   );
   const parts = [
-    h("div", { class: "heading" }, h("div", {}, title, node, troubles)),
+    h("div", { class: "heading" }, h("div", {}, title, node, refusal, troubles)),
     first,
     h("section", { class: "panel flow", "aria-label": "Flow" }, flow.element),
     h("section", { "aria-label": "The last fifteen minutes" }, charts.element),
@@ -50,12 +52,15 @@ export function openOverview() {
   ];
 
   const stop = listen((now) => {
-    const { report, phase } = now;
+    const { report, phase, why } = now;
+    say(waiting, why ?? "Waits for the first figures");
     if (!report) return;
     if (!root.contains(parts[0])) put(root, parts);
     put(title, glyph(report.status), TITLES[report.status]);
     put(troubles, lines(report.checks.filter((check) => check.status !== "healthy")));
     say(node, about(now));
+    say(refusal, why ?? "");
+    refusal.hidden = !why;
     put(
       first,
       isUnused(report) &&
