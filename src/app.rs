@@ -23,6 +23,7 @@ use self::listeners::Listeners;
 use self::storage::Storage;
 use crate::config::{Config, Purpose};
 use crate::folder::FolderError;
+use crate::health::Reach;
 use crate::ingest::{Bypass, Drainer};
 use crate::metrics::Metrics;
 use crate::shutdown::{Request, Roles, Signals};
@@ -90,6 +91,8 @@ struct App {
     purpose: Purpose,
     storage: Storage,
     workers: Option<Arc<Workers>>,
+    /// Whether they reach the warehouse.
+    warehouse: Option<Reach>,
     keys: Keys,
     metrics: Metrics,
     /// Readiness is off.
@@ -113,6 +116,7 @@ impl App {
         let front = Roles::new();
         let mut app = Self {
             workers: None,
+            warehouse: None,
             back: front.beside(),
             drainer: front.beside(),
             draining: CancellationToken::new(),
@@ -135,8 +139,9 @@ impl App {
             return;
         };
         let handler: Arc<dyn Handler> = Arc::new(Loader::new(warehouse));
+        let reach = self.warehouse.insert(Reach::unknown()).clone();
         self.back
-            .spawn_task("warehouse check", start::meet_warehouse(Arc::clone(&handler)));
+            .spawn_task("warehouse check", start::follow_warehouse(Arc::clone(&handler), reach));
         let workers = Arc::new(Workers::new(self.stream(), handler, &self.config.worker, &self.metrics));
         self.workers = Some(Arc::clone(&workers));
         let stop = self.front.stop_token();

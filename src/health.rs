@@ -6,6 +6,7 @@
 
 mod checks;
 pub mod collector;
+mod reach;
 mod spool;
 mod sustained;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::reach::Reach;
 pub use self::sustained::Sustained;
 
 use crate::config::{Config, HealthConfig};
@@ -111,6 +113,8 @@ pub struct Observation {
     pub growth: Option<f64>,
     /// Entries a second that left the spool lately; `None` where there is none.
     pub drain_rate: Option<f64>,
+    /// Whether this process reaches the warehouse it loads into, else why not; `None` where it has no workers.
+    pub warehouse: Option<Result<(), String>>,
     /// Share of requests answered 401 lately, 0 to 1; `None` where there were too few to tell.
     pub unauthorized: Option<f64>,
 }

@@ -82,6 +82,7 @@ impl Listeners {
             .map_or_else(Appends::none, |appender| appender.appends().clone());
         let health = Health::start(
             app.stream(),
+            app.warehouse.clone(),
             Thresholds::from(&app.config),
             appends,
             app.storage.bypass.clone(),

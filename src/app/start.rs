@@ -1,15 +1,23 @@
-//! First contact: reaching what is configured, and telling the operator what was found.
+//! First contact: reaching what is configured, and telling the operator what was found. The warehouse is followed from
+//! then on, since nobody else asks it while nothing is to be loaded.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::Addresses;
 use crate::config::{Config, Purpose};
+use crate::health::Reach;
 use crate::stream::Stream;
 use crate::telemetry;
 use crate::worker::{Handler, Outage};
+
+/// How often it is asked whether the warehouse answers.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// Bound on its answer; more than that is an outage to whoever looks.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The one line that says what runs, where, and on what.
 pub(super) fn say_where(config: &Config, at: Addresses, purpose: Purpose) {
@@ -57,12 +65,38 @@ pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
     outage.over();
 }
 
-/// Reaches the warehouse, however long that takes; its schema is up to date afterwards.
-pub(super) async fn meet_warehouse(handler: Arc<dyn Handler>) {
+/// Reaches the warehouse, however long that takes; its schema is up to date afterwards. Asks on from then, and says in
+/// `reach` what came of it.
+pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, reach: Reach) {
     let mut outage = Outage::of("reaching the warehouse");
-    while let Err(error) = handler.ready().await {
-        tokio::time::sleep(outage.failed(&error)).await;
+    let mut is_met = false;
+    loop {
+        let pause = match patiently(handler.ready(), &reach).await {
+            Ok(()) => {
+                reach.reached();
+                outage.over();
+                if !std::mem::replace(&mut is_met, true) {
+                    info!("the warehouse is there");
+                }
+                ASK_EVERY
+            }
+            Err(error) => {
+                reach.missed(&error);
+                outage.failed(&error)
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
-    outage.over();
-    info!("the warehouse is there");
+}
+
+/// A warehouse that hangs is said to before it is given up.
+async fn patiently<T>(asking: impl Future<Output = T>, reach: &Reach) -> T {
+    let mut asking = std::pin::pin!(asking);
+    match tokio::time::timeout(PATIENCE, &mut asking).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            reach.missed(&format_args!("no answer within {PATIENCE:?}"));
+            asking.await
+        }
+    }
 }

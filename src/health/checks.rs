@@ -5,7 +5,7 @@ use crate::config::Levels;
 
 pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Vec<Check> {
     let levels = &thresholds.levels;
-    vec![
+    let mut checks = vec![
         pending(report, thresholds),
         filled(
             "stream_length",
@@ -29,7 +29,9 @@ pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresh
         eviction(seen),
         trimming(report),
         group(seen),
-    ]
+    ];
+    checks.extend(seen.warehouse.as_ref().map(warehouse));
+    checks
 }
 
 fn pending(report: &HealthReport, thresholds: &Thresholds) -> Check {
@@ -154,6 +156,19 @@ fn group(seen: &Observation) -> Check {
     } else {
         let detail = "the consumer group does not exist; no worker has run yet";
         check("group", Status::Warning, detail.to_owned())
+    }
+}
+
+/// Nothing is lost while it is away, since the stream keeps what comes.
+fn warehouse(reached: &Result<(), String>) -> Check {
+    const NAME: &str = "warehouse";
+    match reached {
+        Ok(()) => check(NAME, Status::Healthy, "it answers".to_owned()),
+        Err(why) => check(
+            NAME,
+            Status::Warning,
+            format!("nothing is loaded, and what comes waits in the stream: {why}"),
+        ),
     }
 }
 
@@ -306,6 +321,18 @@ mod tests {
         assert_eq!(status_of("unauthorized", &seen), Status::Healthy);
         seen.unauthorized = Some(0.5);
         assert_eq!(status_of("unauthorized", &seen), Status::Warning);
+    }
+
+    #[test]
+    fn the_warehouse_is_judged_where_it_is_loaded_into() {
+        let mut seen = observation(0, 0, Some(0), 0);
+        let judged = |seen: &Observation| HealthReport::judge(seen, &thresholds());
+        assert!(judged(&seen).checks.iter().all(|check| check.name != "warehouse"));
+        seen.warehouse = Some(Ok(()));
+        assert_eq!(status_of("warehouse", &seen), Status::Healthy);
+        seen.warehouse = Some(Err("unreachable".to_owned()));
+        assert_eq!(status_of("warehouse", &seen), Status::Warning);
+        assert_eq!(judged(&seen).status, Status::Warning);
     }
 
     #[test]

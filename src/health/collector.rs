@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::spool::RetryBudget;
-use super::{HealthReport, Observation, Sustained, Thresholds, observe};
+use super::{HealthReport, Observation, Reach, Sustained, Thresholds, observe};
 use crate::ingest::{Appends, Bypass, Moment};
 use crate::metrics::{Metrics, Outcome};
 use crate::shutdown::Roles;
@@ -70,10 +70,12 @@ struct Traffic {
 }
 
 impl Health {
-    /// Starts the collector among `roles`. `appends` is the appender's, and so is the `bypass`.
+    /// Starts the collector among `roles`. `appends` is the appender's, and so is the `bypass`; `warehouse` is written to
+    /// by who loads into it.
     #[must_use]
     pub fn start(
         stream: Arc<dyn Stream>,
+        warehouse: Option<Reach>,
         thresholds: Thresholds,
         appends: Appends,
         bypass: Option<Bypass>,
@@ -97,6 +99,7 @@ impl Health {
         };
         let collector = Collector {
             stream,
+            warehouse,
             thresholds,
             metrics,
             health: health.clone(),
@@ -177,6 +180,7 @@ fn is_within(moment: &Moment, limit: Duration) -> bool {
 
 struct Collector {
     stream: Arc<dyn Stream>,
+    warehouse: Option<Reach>,
     thresholds: Thresholds,
     metrics: Metrics,
     health: Health,
@@ -229,6 +233,7 @@ impl Collector {
             let (stream, report) = match observed {
                 Ok(mut seen) => {
                     seen.watched = started.elapsed();
+                    seen.warehouse = self.warehouse.as_ref().map(Reach::found);
                     lately.look(&mut seen, &self.health, at);
                     self.export(&seen);
                     let mut report = HealthReport::judge(&seen, &self.thresholds);

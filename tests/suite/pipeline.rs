@@ -180,3 +180,44 @@ async fn an_emptied_database_is_migrated_again() {
     site.is_settled().await;
     assert_eq!(site.dead_letters().await, 0);
 }
+
+/// Who loads says that the warehouse is away; nobody turns webhooks away for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_that_is_away_is_said_by_who_loads_into_it() {
+    let site = Site::durable().await;
+    let (running, serving) = (
+        Service::start("run", &site.settings()).await,
+        Service::start("serve", &site.settings()).await,
+    );
+    let judged = async |service: &Service| {
+        let answer = service.get(&service.url("/health")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let report: Value = answer.json().await.unwrap();
+        let mut checks = report["checks"].as_array().unwrap().iter();
+        let check = checks.find(|check| check["name"] == "warehouse");
+        (check.cloned(), report["status"].clone())
+    };
+    let is = async |status: &str| {
+        eventually(&format!("the warehouse is {status}"), PATIENCE, async || {
+            let (check, overall) = judged(&running).await;
+            let check = check.filter(|check| check["status"] == status)?;
+            Some((check["detail"].as_str()?.to_owned(), overall))
+        })
+        .await
+    };
+    is("healthy").await;
+    site.cluster().kill();
+    let (detail, overall) = is("warning").await;
+    assert!(
+        detail.starts_with("nothing is loaded, and what comes waits in the stream: "),
+        "{detail}"
+    );
+    assert_ne!(overall, "healthy");
+    assert_eq!(running.deliver_order(1).await, Some(200));
+    assert_eq!(running.get(&running.url("/readyz")).await.unwrap().status(), 200);
+    site.cluster().restart().await;
+    is("healthy").await;
+    site.has_rows(1).await;
+    // It never opens it.
+    assert_eq!(judged(&serving).await.0, None);
+}

@@ -183,7 +183,8 @@ impl Service {
         };
         let appends = appender.appends().clone();
         let operations = Operations::new(Arc::clone(&stream), None, &settings.intake, Actor::Api);
-        let health = Health::start(Arc::clone(&stream), thresholds, appends, None, metrics.clone(), &roles);
+        let (looked_at, own) = (Arc::clone(&stream), metrics.clone());
+        let health = Health::start(looked_at, None, thresholds, appends, None, own, &roles);
         let live = Live::start(health.clone(), None, node(stream_kind), &roles);
         let doors = Doors {
             keyring: Arc::new(ArcSwapOption::from_pointee(keyring())),
