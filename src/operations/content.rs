@@ -1,10 +1,13 @@
 //! One entry laid open: its event, its fields as they stand, its body. The only view with personal fields in it.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::stream::codec::Unpacker;
 use crate::stream::{Entry, codec};
 
 /// Bytes of a field's value that are shown.
@@ -60,8 +63,20 @@ impl Content {
 
 /// The body that an entry keeps, unpacked, at most `limit` bytes of it.
 pub(super) fn body(entry: &Entry, limit: usize) -> Option<Vec<u8>> {
+    unpacked(entry, &mut Unpacker::default(), limit)
+}
+
+/// What tells the order that an entry is about: its payload, else its body, which may be anything.
+pub(super) fn told<'a>(entry: &'a Entry, unpacker: &mut Unpacker, limit: usize) -> Cow<'a, [u8]> {
+    match entry.fields.get("payload") {
+        Some(payload) => Cow::Borrowed(payload),
+        None => unpacked(entry, unpacker, limit).unwrap_or_default().into(),
+    }
+}
+
+fn unpacked(entry: &Entry, unpacker: &mut Unpacker, limit: usize) -> Option<Vec<u8>> {
     let encoding = std::str::from_utf8(entry.fields.get("raw_encoding")?).ok()?;
-    codec::unpack(entry.fields.get("raw")?, encoding, limit).ok()
+    unpacker.unpack(entry.fields.get("raw")?, encoding, limit).ok()
 }
 
 fn field(name: &str, value: &[u8]) -> Field {

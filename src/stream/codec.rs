@@ -8,13 +8,14 @@
 //! `zstd+base64` or `redacted+zstd+base64`. In Python: `zstandard.decompress(base64.b64decode(fields["raw"]))`.
 
 use std::borrow::Cow;
-use std::io;
+use std::{fmt, io};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use time::OffsetDateTime;
+use zstd::bulk::Decompressor;
 
 use super::{Entry, Fields, StreamId};
 use crate::event::{
@@ -93,19 +94,35 @@ impl Raw {
     }
 }
 
-/// The body behind `raw` and `raw_encoding`, at most `limit` bytes of it.
-///
-/// # Errors
-/// Where the encoding is not ours, the text is damaged, or the body is larger.
-pub fn unpack(raw: &[u8], raw_encoding: &str, limit: usize) -> Result<Vec<u8>, UnpackError> {
-    if ![WHOLE, REDACTED].contains(&raw_encoding) {
-        return Err(UnpackError::Encoding);
+/// Unpacks bodies. One for many, where there are many: what zstd works with costs more to set up than a body to unpack.
+#[derive(Default)]
+pub struct Unpacker(Option<Decompressor<'static>>);
+
+impl Unpacker {
+    /// The body behind `raw` and `raw_encoding`, at most `limit` bytes of it.
+    ///
+    /// # Errors
+    /// Where the encoding is not ours, the text is damaged, or the body is larger.
+    pub fn unpack(&mut self, raw: &[u8], raw_encoding: &str, limit: usize) -> Result<Vec<u8>, UnpackError> {
+        if ![WHOLE, REDACTED].contains(&raw_encoding) {
+            return Err(UnpackError::Encoding);
+        }
+        let packed = STANDARD.decode(raw).map_err(|_| UnpackError::Damaged)?;
+        // What is packed says how large it was; to take memory for the largest body costs more than to unpack.
+        let size = zstd::zstd_safe::get_frame_content_size(&packed).map_err(|_| UnpackError::Damaged)?;
+        let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(limit);
+        let body = match &mut self.0 {
+            Some(ready) => ready.decompress(&packed, size.min(limit)),
+            none => Decompressor::new().and_then(|new| none.insert(new).decompress(&packed, size.min(limit))),
+        };
+        body.map_err(|_| UnpackError::Damaged)
     }
-    let packed = STANDARD.decode(raw).map_err(|_| UnpackError::Damaged)?;
-    // What is packed says how large it was; to take memory for the largest body, every time, costs more than to unpack.
-    let size = zstd::zstd_safe::get_frame_content_size(&packed).map_err(|_| UnpackError::Damaged)?;
-    let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(limit);
-    zstd::bulk::decompress(&packed, size.min(limit)).map_err(|_| UnpackError::Damaged)
+}
+
+impl fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unpacker").finish_non_exhaustive()
+    }
 }
 
 /// Why a kept body cannot be had back.
@@ -455,10 +472,13 @@ mod tests {
             ]
         );
         let raw = fields.get("raw").unwrap();
+        let mut unpacker = Unpacker::default();
+        let mut unpack = |raw, encoding, limit| unpacker.unpack(raw, encoding, limit);
         assert_eq!(unpack(raw, "zstd+base64", 100).unwrap(), body);
         assert_eq!(unpack(raw, "zstd+base64", 3), Err(UnpackError::Damaged));
         assert_eq!(unpack(raw, "gzip", 100), Err(UnpackError::Encoding));
         assert_eq!(unpack(b"?", "zstd+base64", 100), Err(UnpackError::Damaged));
+        assert_eq!(unpack(raw, "zstd+base64", 100).unwrap(), body, "after what was damaged");
         assert!(fields.0.iter().all(|(_, value)| std::str::from_utf8(value).is_ok()));
     }
 

@@ -431,7 +431,9 @@ async fn the_body_is_kept_where_it_is_asked_for() {
     };
     assert_eq!(value("event_type"), "order.created");
     assert_eq!(value("raw_encoding"), "redacted+zstd+base64");
-    let raw = orderstream::stream::codec::unpack(value("raw").as_bytes(), &value("raw_encoding"), 1 << 20).unwrap();
+    let raw = orderstream::stream::codec::Unpacker::default()
+        .unpack(value("raw").as_bytes(), &value("raw_encoding"), 1 << 20)
+        .unwrap();
     let raw = String::from_utf8(raw).unwrap();
     assert!(raw.contains("#1") && !raw.contains("personal@example.com"), "{raw}");
     service.stop().await;
