@@ -111,6 +111,10 @@ impl Listeners {
             } else {
                 Arc::default()
             };
+            let stream = app.stream();
+            let spool = app.storage.spool_file().map(SpoolFile::at);
+            let operations =
+                Operations::new(stream, warehouse.clone(), &app.config.intake, Actor::Api).with_spool(spool);
             let state = AdminState {
                 live: Live::start(health, warehouse, node, &app.back),
                 probes,
@@ -118,14 +122,10 @@ impl Listeners {
                 tokens: Arc::clone(&app.keys.admin),
                 hosts: Arc::from([]),
                 keyring,
-                operations: Operations::new(
-                    app.stream(),
-                    app.storage.warehouse.clone(),
-                    &app.config.intake,
-                    Actor::Api,
-                )
-                .with_spool(app.storage.spool_file().map(SpoolFile::at)),
+                operations: operations.clone(),
             };
+            app.back
+                .spawn_task("letters", async move { operations.warm_up().await });
             let stop = app.front.stop_token();
             app.front
                 .spawn("private listener", http::serve_admin(private.listener, state, stop));

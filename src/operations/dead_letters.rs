@@ -4,6 +4,7 @@
 //! shows once, with the ids of all its copies.
 
 mod known;
+mod words;
 
 use std::collections::HashMap;
 use std::collections::hash_map;

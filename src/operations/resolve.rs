@@ -293,7 +293,7 @@ impl Operations {
                 Appended::Refused(reason) => kept(letter, reason),
             });
         }
-        self.stream.remove_letters(&gone).await?;
+        self.remove_letters(&gone).await?;
         Ok(resolutions)
     }
 
@@ -303,7 +303,7 @@ impl Operations {
             return Ok(would.collect());
         }
         let ids = Vec::from_iter(letters.iter().map(|letter| letter.id));
-        self.stream.remove_letters(&ids).await?;
+        self.remove_letters(&ids).await?;
         let gone = letters.iter().map(|letter| resolution(letter, Outcome::Discarded));
         Ok(gone.collect())
     }

@@ -3,34 +3,28 @@
 //! Invariants: every look is bounded, and the answer says how far it went and what it cannot know; a part that does not
 //! answer costs what it knows, and no more; nothing personal.
 
+mod letters;
 mod spool;
 mod way;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::way::{Moment, What};
 
-use self::way::{Known, buried, written};
-use super::content::body;
-use super::dead_letters::Letter;
+use self::way::{Known, written};
+use super::content::told;
 use super::events::{EntryLine, FateView, may_mention, moment};
 use super::walk::{Walk, only};
 use super::{Operations, OperationsError, has_nul};
+use crate::stream::codec::Unpacker;
 use crate::stream::{Destination, Entry, Order, Range};
 use crate::warehouse::Warehouse;
 use crate::warehouse::history::{OrderState, StoredEvent};
 
 /// Entries of the stream looked at, from its newest on.
 const ENTRIES: usize = 5_000;
-/// Dead letters looked at, likewise.
-const LETTERS: usize = 10_000;
-/// So many of them however long it takes, and further ones for [`LETTERS_TIME`]: bodies must be unpacked for that.
-const LETTERS_AT_LEAST: u64 = 1_000;
-/// See [`LETTERS_AT_LEAST`].
-const LETTERS_TIME: Duration = Duration::from_millis(150);
 /// Events of one order.
 const EVENTS: usize = 200;
 /// Orders of one name: shops count from 1001 each.
@@ -220,38 +214,6 @@ impl Operations {
         }
         Ok(())
     }
-
-    async fn look_through_letters(
-        &self,
-        query: &TraceQuery,
-        wanted: &[String],
-        trace: &mut Trace,
-    ) -> Result<(), OperationsError> {
-        let range = Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX);
-        let mut walk = Walk::new(&*self.stream, range, LETTERS);
-        let since = Instant::now();
-        while trace.letters_looked_at < LETTERS_AT_LEAST || since.elapsed() < LETTERS_TIME {
-            let Some(page) = walk.page().await? else { break };
-            trace.letters_looked_at += page.len() as u64;
-            trace.letters_looked_back_to = page
-                .last()
-                .and_then(|letter| moment(letter.id))
-                .or(trace.letters_looked_back_to.take());
-            for letter in page.iter().filter(|letter| is_about(letter, wanted, self.body_limit)) {
-                let known = Letter::of(letter);
-                if query.shop.is_none() || query.shop == known.shop {
-                    trace.moments.push(buried(known));
-                }
-            }
-        }
-        if walk.rest().is_some() {
-            let count = trace.letters_looked_at;
-            trace.unknown.push(format!(
-                "Only the newest {count} dead letters were looked through; an older one may be about this order."
-            ));
-        }
-        Ok(())
-    }
 }
 
 /// Whether the parts of the pipeline that were asked answered.
@@ -290,13 +252,11 @@ fn is_of_any(entry: &Entry, orders: &[String]) -> Option<EntryLine> {
 }
 
 /// Whether a letter is about one of those orders, by its payload, or by its body, which may be anything.
-fn is_about(letter: &Entry, orders: &[String], body_limit: usize) -> bool {
+fn is_about(letter: &Entry, orders: &[String], unpacker: &mut Unpacker, body_limit: usize) -> bool {
     if letter.fields.get("payload").is_some() {
         return is_of_any(letter, orders).is_some();
     }
-    let Some(body) = body(letter, body_limit) else {
-        return false;
-    };
+    let body = told(letter, unpacker, body_limit);
     let body = String::from_utf8_lossy(&body);
     orders.iter().any(|order| mentions(&body, order))
 }
@@ -348,7 +308,7 @@ async fn orders(
 }
 
 /// Whether a body that nobody could read as an event names the order: its digits as a JSON number or text, or its name.
-fn mentions(body: &str, order: &str) -> bool {
+pub(super) fn mentions(body: &str, order: &str) -> bool {
     let is_alone = |at: usize| {
         let before = body[..at].chars().next_back();
         let after = body[at + order.len()..].chars().next();

@@ -13,6 +13,7 @@ use crate::operations::dead_letters::Letter;
 use crate::operations::events::{EntryLine, moment};
 use crate::operations::{Operations, OperationsError};
 use crate::stream::Destination;
+use crate::stream::codec::Unpacker;
 
 /// Events of the spool looked at, from its newest on: after a long outage there are more.
 const MOST: u64 = 20_000;
@@ -28,6 +29,7 @@ struct Look {
     orders: Vec<String>,
     shop: Option<String>,
     body_limit: usize,
+    unpacker: Unpacker,
     began: Instant,
     looked_at: u64,
     looked_back_to: Option<String>,
@@ -49,6 +51,7 @@ impl Operations {
             orders: wanted.to_vec(),
             shop: query.shop.clone(),
             body_limit: self.body_limit,
+            unpacker: Unpacker::default(),
             began: Instant::now(),
             looked_at: 0,
             looked_back_to: None,
@@ -89,7 +92,7 @@ impl Look {
                 let line = is_of_any(&entry, &self.orders).filter(|line| is_of_shop(&line.shop));
                 self.entries.extend(line);
             }
-            Destination::DeadLetters if is_about(&entry, &self.orders, self.body_limit) => {
+            Destination::DeadLetters if is_about(&entry, &self.orders, &mut self.unpacker, self.body_limit) => {
                 let letter = Some(Letter::of(&entry)).filter(|letter| is_of_shop(&letter.shop));
                 self.letters.extend(letter);
             }

@@ -185,3 +185,45 @@ pub async fn what_is_remembered_of_letters_follows_the_log(plant: Plant) {
     assert_eq!([first, second].concat(), all, "page by page");
     assert!(!all.contains(&sample.into()), "what is gone stays gone");
 }
+
+pub async fn a_trace_finds_the_letters_about_an_order(plant: Plant) {
+    let service = with_quarantined(&plant).await;
+    let found = async |order: &str| {
+        let trace = api(&service, &format!("/api/trace?order={order}")).await;
+        let moments = Vec::from_iter(trace["moments"].as_array().unwrap().iter().cloned());
+        assert!(moments.iter().all(|one| one["what"] == "dead_lettered"), "{trace:#}");
+        assert_eq!(
+            trace["letters_looked_back_to"].is_string(),
+            trace["letters_looked_at"] != 0
+        );
+        let ids = moments
+            .into_iter()
+            .map(|one| one["stream_id"].as_str().unwrap().to_owned());
+        (Vec::from_iter(ids), trace["letters_looked_at"].as_u64().unwrap())
+    };
+    let (letters, looked_at) = found("22").await;
+    assert_eq!((letters.len(), looked_at), (1, 3));
+    for order in ["2", "222", "%2322", "x22"] {
+        assert_eq!(found(order).await, (Vec::new(), 3), "{order} is another order");
+    }
+    plant.json(&["dead-letters", "discard", "--id", &letters[0], "--yes"]);
+    assert_eq!(found("22").await, (Vec::new(), 2), "what is gone is not shown");
+    for (id, body) in [
+        ("d", r##"{"id":5,"name":"#22","line_items":"none"}"##),
+        ("e", r#"{"id":6,"name":"Extra-A","line_items":"none"}"#),
+        ("f", r#"{"id":7,"name":"é8""#),
+    ] {
+        let answer = service.deliver("orders/create", id, body.as_bytes()).await.unwrap();
+        assert_eq!(answer.json::<Value>().await.unwrap()["status"], "quarantined");
+    }
+    for order in ["22", "%2322", "Extra-A", "%C3%A98", "7"] {
+        let (letters, looked_at) = found(order).await;
+        assert_eq!((letters.len(), looked_at), (1, 5), "{order}");
+    }
+    assert_eq!(
+        found("8").await,
+        (Vec::new(), 5),
+        "a letter before it is part of the name"
+    );
+    assert_eq!(found("Extra").await.0.len(), 1, "a part between punctuation");
+}
