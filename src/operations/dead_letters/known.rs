@@ -3,7 +3,7 @@
 //!
 //! Invariant: what is answered is what the log holds. Letters are appended under growing ids and removed, nothing else:
 //! those behind the newest known one are read, and where the store then counts another number, all are read again.
-//! Bounded by the number of letters, a kilobyte or two each and never more than about ten.
+//! Bounded by the number of letters, about three kilobytes each.
 
 use tokio::sync::MutexGuard;
 

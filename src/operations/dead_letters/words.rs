@@ -1,37 +1,39 @@
 //! Which orders a text may name, told without the text.
 //!
-//! Pure. Of each word of a text (ASCII letters and digits) a hash is kept. Invariant: of an order that a text names,
-//! [`Words::may_name`] never says that it does not.
+//! Pure. Of each word of a text (ASCII letters and digits) three bits are set among 16,384: two kilobytes stand for a text
+//! of any size. Invariant: of an order that a text names, [`Words::may_name`] never says that it does not. Of other orders
+//! it says so of one text in hundreds, where that has about a thousand words.
 
-/// Words kept of one text, 8 KiB; one with more of them may name any order.
-const MOST: usize = 2_048;
+use std::hash::{DefaultHasher, Hasher as _};
 
-/// Hashes of a text's words, sorted; `None` where they are too many.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Words(Option<Box<[u32]>>);
+const BITS: usize = 16_384;
+
+/// The bits of a text's words.
+pub(super) struct Words(Box<[u64; BITS / 64]>);
 
 impl Words {
     pub(super) fn of(text: &[u8]) -> Self {
-        let mut words = Vec::from_iter(hashes(text).take(8 * MOST + 1));
-        if words.len() > 8 * MOST {
-            return Self(None);
+        let mut bits = Box::new([0; BITS / 64]);
+        for bit in bits_of(text) {
+            bits[bit / 64] |= 1 << (bit % 64);
         }
-        words.sort_unstable();
-        words.dedup();
-        Self((words.len() <= MOST).then(|| words.into_boxed_slice()))
+        Self(bits)
     }
 
     /// Whether the text may name the order, by id or name.
     pub(super) fn may_name(&self, order: &str) -> bool {
-        let Some(words) = &self.0 else { return true };
-        hashes(order.as_bytes()).all(|word| words.binary_search(&word).is_ok())
+        bits_of(order.as_bytes()).all(|bit| self.0[bit / 64] & (1 << (bit % 64)) != 0)
     }
 }
 
-fn hashes(text: &[u8]) -> impl Iterator<Item = u32> {
-    text.split(|byte| !byte.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(crc32fast::hash)
+fn bits_of(text: &[u8]) -> impl Iterator<Item = usize> {
+    let words = text.split(|byte| !byte.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).flat_map(|word| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(word);
+        let [a, b, c, d, e, f, ..] = hasher.finish().to_le_bytes();
+        [[a, b], [c, d], [e, f]].map(|two| usize::from(u16::from_le_bytes(two)) % BITS)
+    })
 }
 
 #[cfg(test)]
@@ -64,10 +66,8 @@ mod tests {
 
     #[test]
     fn a_text_of_very_many_words_may_name_any_order() {
-        let text = |words: usize| Vec::from_iter((0..words).map(|word| word.to_string())).join(" ");
-        assert!(!Words::of(text(MOST).as_bytes()).may_name("#x1"));
-        assert!(Words::of(text(MOST + 1).as_bytes()).may_name("#x1"));
-        assert!(Words::of("7 ".repeat(9 * MOST).as_bytes()).may_name("#x1"));
+        let text = Vec::from_iter((0..200_000).map(|word| word.to_string())).join(" ");
+        assert!(Words::of(text.as_bytes()).may_name("#x1"));
     }
 
     proptest! {
