@@ -10,8 +10,10 @@ use crate::harness::collector::{Collector, attribute};
 use crate::harness::eventually;
 use crate::harness::ground::{Place, in_any_place};
 use crate::harness::local::Local;
+use crate::harness::postgres::Database;
+use crate::harness::redis::{RedisOptions, RedisServer};
 use crate::harness::service::{Service, Settings, TOKEN, event, order, webhook};
-use crate::harness::site::{PATIENCE, Site};
+use crate::harness::site::{PATIENCE, Site, Store};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -250,6 +252,33 @@ async fn a_dead_letter_ends_its_trace_and_a_replay_goes_on_with_it() {
     assert!(replay.status.success(), "{replay:?}");
     let loads = collector.has(2, "process orders_stream").await;
     assert_eq!(loads[0].parent_span_id, loads[1].parent_span_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_on_behind_the_spool() {
+    let mut site = Site {
+        redis: RedisServer::start_with(RedisOptions {
+            durable: true,
+            ..RedisOptions::default()
+        })
+        .await,
+        store: Store::Shared(Database::migrated().await),
+    };
+    let (collector, folder) = (Collector::start().await, tempfile::tempdir().unwrap());
+    let settings = traced(&site.settings(), &collector.url());
+    let settings = settings.with("ORDERSTREAM_DATA_DIR", folder.path().to_str().unwrap());
+    let service = Service::start("run", &settings).await;
+    site.redis.kill();
+    deliver(&service, 1, "01").await;
+    let request = collector.has_one("POST /webhooks/orders").await;
+    assert_eq!(said(&request, "orderstream.outcome"), "spooled");
+    let append = collector.has_one("send orders_stream").await;
+    site.redis.restart().await;
+    let load = collector.has_one("process orders_stream").await;
+    assert_eq!(hex::encode(&request.trace_id), TRACE);
+    assert_eq!(hex::encode(&request.parent_span_id), PARENT);
+    is_below(&append, &request);
+    is_below(&load, &append);
 }
 
 #[tokio::test(flavor = "multi_thread")]
