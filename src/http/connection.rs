@@ -180,7 +180,7 @@ async fn exchanges(
     }
     let parts = connection.into_parts();
     let mut transport = parts.io.into_inner();
-    let rests = transport.take_back(parts.read_buf);
+    let rests = transport.take_back(&parts.read_buf);
     (transport, rests)
 }
 
@@ -222,7 +222,12 @@ mod tests {
         panic!("of a handler")
     }
 
-    /// A listener with such a limit on silence, until it is dropped.
+    const PATIENT: Clocks = Clocks {
+        idle: Duration::from_secs(10),
+        head: Duration::from_secs(10),
+    };
+
+    /// A listener until it is stopped.
     struct Listening {
         addr: SocketAddr,
         shutdown: CancellationToken,
@@ -230,14 +235,11 @@ mod tests {
     }
 
     impl Listening {
-        async fn start(router: Router, idle: Duration) -> Self {
+        async fn start(router: Router, clocks: Clocks) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
             let bounds = Bounds {
-                clocks: Clocks {
-                    idle,
-                    head: Duration::from_secs(10),
-                },
+                clocks,
                 connections: 10,
                 open: Gauge::default(),
             };
@@ -267,7 +269,7 @@ mod tests {
 
     /// All that so many connections in turn are sent until they are closed, for one request each.
     async fn answers(router: Router, idle: Duration, connections: usize) -> Vec<String> {
-        let listening = Listening::start(router, idle).await;
+        let listening = Listening::start(router, Clocks { idle, ..PATIENT }).await;
         let mut answers = Vec::new();
         for _ in 0..connections {
             let mut socket = listening.connect().await;
@@ -300,7 +302,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_rested_goes_on() {
         let router = Router::new().route("/", get(async || ANSWER));
-        let listening = Listening::start(router, Duration::from_secs(10)).await;
+        let listening = Listening::start(router, PATIENT).await;
         let mut socket = listening.connect().await;
         is_silent(&socket).await;
         // What is ahead of its time: nothing, and the first half of the next head.
@@ -316,11 +318,31 @@ mod tests {
         listening.stop().await;
     }
 
+    /// RFC 9112, 2.2: an empty line before a request is passed over.
+    #[tokio::test]
+    async fn an_empty_line_is_no_late_head() {
+        let clocks = Clocks { head: REST, ..PATIENT };
+        let router = Router::new().route("/", get(async || ANSWER));
+        let listening = Listening::start(router, clocks).await;
+        let mut socket = listening.connect().await;
+        for _ in 0..2 {
+            socket.write_all(ASK).await.unwrap();
+            read_answer(&mut socket, ANSWER.len()).await;
+            socket.write_all(b"\r\n").await.unwrap();
+            is_silent(&socket).await;
+        }
+        socket.write_all(&ASK[1..ASK.len() / 2]).await.unwrap();
+        let mut refusal = String::new();
+        socket.read_to_string(&mut refusal).await.unwrap();
+        assert!(refusal.starts_with("HTTP/1.1 408 "), "{refusal}");
+        listening.stop().await;
+    }
+
     #[tokio::test]
     async fn an_answer_that_is_taken_late_is_whole() {
         const LENGTH: usize = 32 << 20;
         let router = Router::new().route("/", get(async || vec![b'x'; LENGTH]));
-        let listening = Listening::start(router, Duration::from_secs(10)).await;
+        let listening = Listening::start(router, PATIENT).await;
         let mut socket = listening.connect().await;
         for _ in 0..2 {
             socket.write_all(ASK).await.unwrap();

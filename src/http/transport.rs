@@ -1,7 +1,7 @@
 //! The socket under hyper: time limits that hyper does not have, and its bare answers made whole.
 //!
-//! Owns three clocks: a kept-alive connection may be idle long; a head, once begun (and the first one from the start),
-//! must end soon; a peer that does not read its answer is cut off. hyper's own head timeout would run from idleness on.
+//! Owns three clocks: a kept-alive connection may be idle long; a head, once begun, must end soon, and the first one must
+//! begin as soon; a peer that does not read its answer is cut off. hyper's own head timeout would run from idleness on.
 //! Owns the rest of a silent connection: hyper holds some 20 KB of each, so that one which has been silent for a moment
 //! is taken from it, and only the socket stays until the next byte.
 //! Also owns the end of a connection: after a refusal the unread rest of the request is read and thrown away for a
@@ -55,7 +55,8 @@ impl Exchange {
 pub(super) struct Clocks {
     /// Between requests.
     pub(super) idle: Duration,
-    /// From the first byte of a head (of the first head: from the start) to its end; also for a stalled write.
+    /// From the first byte of a head to its end, and from the start to the first byte of the first one; also for a
+    /// stalled write.
     pub(super) head: Duration,
 }
 
@@ -148,10 +149,24 @@ impl Transport {
 
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.outgoing.has_remaining() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.outgoing))?;
+            let outgoing = self.outgoing.clone();
+            let written = ready!(self.poll_write_in_time(cx, &outgoing))?;
             self.outgoing.advance(written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_in_time(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.socket).poll_write(cx, bytes) {
+            Poll::Ready(written) => {
+                self.write_alarm.stop();
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                let over = self.write_alarm.poll_over(cx, self.clocks.head);
+                over.map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
     }
 
     /// Waits for the next head to begin; answers whether it does, in time.
@@ -160,6 +175,7 @@ impl Transport {
             0 => self.clocks.head,
             _ => self.clocks.idle.saturating_sub(REST),
         };
+        self.head_begun = false;
         self.head_alarm.stop();
         poll_fn(|cx| {
             if self.incoming.has_remaining() {
@@ -174,25 +190,34 @@ impl Transport {
     }
 
     /// Takes the connection back from hyper with what that had `read` ahead; answers whether it only rests.
-    pub(super) fn take_back(&mut self, read: Bytes) -> bool {
-        self.incoming = read;
-        std::mem::take(&mut self.rests)
+    pub(super) fn take_back(&mut self, read: &[u8]) -> bool {
+        if !std::mem::take(&mut self.rests) {
+            return false;
+        }
+        if self.head_begun && !read.is_empty() {
+            self.refuse(&Problem::RequestTimeout);
+            return false;
+        }
+        self.exchange.refused.store(false, Ordering::Relaxed);
+        // A copy: what hyper hands over keeps its whole buffer in memory, also where it is empty.
+        self.incoming = Bytes::copy_from_slice(read);
+        true
     }
 
-    /// Ready where the awaited head is late: to hyper it is the end of the stream.
+    /// Ready where the awaited head is late. To hyper that is the end of the stream; [`Self::take_back`] knows better.
+    /// Silence is met with silence, since an answer might be taken for that to a request that crosses it; and bytes
+    /// that hyper passes over between requests are no head.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.head_begun {
-            ready!(self.head_alarm.poll_over(cx, self.clocks.head));
-            self.refuse(&Problem::RequestTimeout);
-            return Poll::Ready(());
-        }
-        // Silence is met with silence: an answer might be taken for that to a request that crosses it.
-        let silence = REST.min(self.clocks.idle);
-        ready!(self.head_alarm.poll_over(cx, silence));
+        let limit = if self.head_begun {
+            self.clocks.head
+        } else {
+            REST.min(self.clocks.idle)
+        };
+        ready!(self.head_alarm.poll_over(cx, limit));
         while self.write_alarm.is_set() {
             // hyper would drop what is left of its answer.
             self.head_alarm.stop();
-            ready!(self.head_alarm.poll_over(cx, silence));
+            ready!(self.head_alarm.poll_over(cx, limit));
         }
         self.rests = true;
         Poll::Ready(())
@@ -239,16 +264,7 @@ impl AsyncWrite for Transport {
             this.refuse(&Problem::of_bare_status(status));
             return Poll::Ready(Ok(buf.len()));
         }
-        match Pin::new(&mut this.socket).poll_write(cx, buf) {
-            Poll::Ready(written) => {
-                this.write_alarm.stop();
-                Poll::Ready(written)
-            }
-            Poll::Pending => {
-                let over = this.write_alarm.poll_over(cx, this.clocks.head);
-                over.map(|()| Err(io::ErrorKind::TimedOut.into()))
-            }
-        }
+        this.poll_write_in_time(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
