@@ -133,13 +133,13 @@ impl Deps {
 
     /// Answers what the stream took, and everything where there is no spool; what is left is for the spool.
     fn settle(&self, flush: Flush, outcomes: Vec<Appended>) -> Flush {
+        let now = Instant::now();
         let mut left = Flush::default();
+        let mut is_taken = false;
         // An outcome that is missing drops its sender, which its request reads as "not confirmed".
         for ((entry, waiting), outcome) in flush.entries.into_iter().zip(flush.waiting).zip(outcomes) {
             let to_stream = entry.destination == Destination::Stream;
-            if matches!(outcome, Appended::Accepted(_)) && to_stream {
-                self.appends.succeed();
-            }
+            is_taken |= to_stream && matches!(outcome, Appended::Accepted(_));
             let answer = receipt(outcome);
             if let (Some(around), Err(error)) = (&self.around, &answer) {
                 if *error == AppendError::Full && to_stream {
@@ -148,10 +148,12 @@ impl Deps {
                 left.push(entry, waiting);
                 continue;
             }
-            self.metrics
-                .append_seconds
-                .observe(waiting.queued.elapsed().as_secs_f64());
+            let took = now.saturating_duration_since(waiting.queued);
+            self.metrics.append_seconds.observe(took.as_secs_f64());
             waiting.answer(answer);
+        }
+        if is_taken {
+            self.appends.succeed();
         }
         left
     }

@@ -228,13 +228,20 @@ impl Keys {
             call.arg(1).arg(log);
         } else {
             call.arg(1 + chunk.places.len()).arg(log);
+            let mut key = format!("{log}:dedupe:");
+            let prefix = key.len();
             for entry in chosen() {
-                call.arg(format!("{log}:dedupe:{}", entry.dedupe_key));
+                key.truncate(prefix);
+                key.push_str(&entry.dedupe_key);
+                call.arg(&key);
             }
         }
         call.arg(cap).arg(u64::try_from(window).unwrap_or(u64::MAX));
+        let mut digest = [0; 32];
         for entry in chosen() {
-            call.arg(hex::encode(entry.digest)).arg(2 * entry.fields.0.len());
+            // Fails only where the two lengths do not match, which are fixed.
+            let _ = hex::encode_to_slice(entry.digest, &mut digest);
+            call.arg(&digest[..]).arg(2 * entry.fields.0.len());
             for (name, value) in &entry.fields.0 {
                 call.arg(name.as_bytes()).arg(&value[..]);
             }
