@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::SignatureError;
 use crate::event::{Provenance, Text};
@@ -14,14 +14,40 @@ use crate::traceparent::TraceParent;
 /// Longest hint, in bytes.
 const MAX_HINT: usize = 255;
 
+/// One header's name, prefixed and plain.
+struct Spellings {
+    prefixed: HeaderName,
+    plain: HeaderName,
+}
+
+impl Spellings {
+    const fn new(prefixed: &'static str, plain: &'static str) -> Self {
+        Self {
+            prefixed: HeaderName::from_static(prefixed),
+            plain: HeaderName::from_static(plain),
+        }
+    }
+}
+
+static TOPIC: Spellings = Spellings::new("x-shopify-topic", "shopify-topic");
+static SHOP: Spellings = Spellings::new("x-shopify-shop-domain", "shopify-shop-domain");
+static WEBHOOK_ID: Spellings = Spellings::new("x-shopify-webhook-id", "shopify-webhook-id");
+static EVENT_ID: Spellings = Spellings::new("x-shopify-event-id", "shopify-event-id");
+static TRIGGERED_AT: Spellings = Spellings::new("x-shopify-triggered-at", "shopify-triggered-at");
+static API_VERSION: Spellings = Spellings::new("x-shopify-api-version", "shopify-api-version");
+static ORDER_ID: Spellings = Spellings::new("x-shopify-order-id", "shopify-order-id");
+static TEST: Spellings = Spellings::new("x-shopify-test", "shopify-test");
+static SIGNATURE: Spellings = Spellings::new("x-shopify-hmac-sha256", "shopify-hmac-sha256");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The raw value of the signature header.
 ///
 /// # Errors
 /// [`SignatureError::Missing`] or [`SignatureError::Doubled`]: both spellings may stand side by side only where they
 /// say the same.
 pub fn signature(headers: &HeaderMap) -> Result<&[u8], SignatureError> {
-    let prefixed = single(headers, "x-shopify-hmac-sha256")?;
-    let plain = single(headers, "shopify-hmac-sha256")?;
+    let prefixed = single(headers, &SIGNATURE.prefixed)?;
+    let plain = single(headers, &SIGNATURE.plain)?;
     match (prefixed, plain) {
         (Some(one), Some(other)) if one != other => Err(SignatureError::Doubled),
         (Some(value), _) | (None, Some(value)) => Ok(value.as_bytes()),
@@ -29,7 +55,7 @@ pub fn signature(headers: &HeaderMap) -> Result<&[u8], SignatureError> {
     }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, SignatureError> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, SignatureError> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     match values.next() {
@@ -41,9 +67,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderVal
 /// The shop that the headers claim, lower case.
 #[must_use]
 pub fn shop(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    hint(headers, "x-shopify-shop-domain")
-        .filter(|shop| is_domain(shop))
-        .map(lower_case)
+    hint(headers, &SHOP).filter(|shop| is_domain(shop)).map(lower_case)
 }
 
 /// What the headers claim about a delivery. All of it is unsigned; each is printable ASCII of at most 255 bytes.
@@ -74,15 +98,15 @@ impl<'a> DeliveryHints<'a> {
     #[must_use]
     pub fn new(headers: &'a HeaderMap) -> Self {
         Self {
-            topic: hint(headers, "x-shopify-topic"),
+            topic: hint(headers, &TOPIC),
             shop: shop(headers),
-            webhook_id: hint(headers, "x-shopify-webhook-id"),
-            event_id: hint(headers, "x-shopify-event-id"),
-            triggered_at: hint(headers, "x-shopify-triggered-at"),
-            api_version: hint(headers, "x-shopify-api-version"),
-            order_id: hint(headers, "x-shopify-order-id").filter(|id| id.bytes().all(|b| b.is_ascii_digit())),
-            traceparent: plain_hint(headers, "traceparent").filter(|text| TraceParent::parse(text).is_some()),
-            test: hint(headers, "x-shopify-test").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            webhook_id: hint(headers, &WEBHOOK_ID),
+            event_id: hint(headers, &EVENT_ID),
+            triggered_at: hint(headers, &TRIGGERED_AT),
+            api_version: hint(headers, &API_VERSION),
+            order_id: hint(headers, &ORDER_ID).filter(|id| id.bytes().all(|b| b.is_ascii_digit())),
+            traceparent: read(headers, &TRACEPARENT).filter(|text| TraceParent::parse(text).is_some()),
+            test: hint(headers, &TEST).is_some_and(|value| value.eq_ignore_ascii_case("true")),
         }
     }
 
@@ -103,11 +127,11 @@ impl<'a> DeliveryHints<'a> {
 }
 
 /// The value under the prefixed name, else under the plain one.
-fn hint<'a>(headers: &'a HeaderMap, prefixed: &str) -> Option<&'a str> {
-    plain_hint(headers, prefixed).or_else(|| plain_hint(headers, prefixed.strip_prefix("x-")?))
+fn hint<'a>(headers: &'a HeaderMap, name: &Spellings) -> Option<&'a str> {
+    read(headers, &name.prefixed).or_else(|| read(headers, &name.plain))
 }
 
-fn plain_hint<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn read<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     // `to_str` admits visible ASCII, space and tab only.
     let text = headers.get(name)?.to_str().ok()?.trim();
     (!text.is_empty() && text.len() <= MAX_HINT).then_some(text)

@@ -37,6 +37,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for LossyText<'a> {
         if raw.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
             return Ok(Self(raw.into()));
         }
+        let plain = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        if let Some(text) = plain.filter(|text| !text.contains('\\')) {
+            return Ok(Self(text.into()));
+        }
         let Any(text) = serde_json::from_str(raw)
             .map_err(|_| Error::invalid_type(Unexpected::Other("value"), &"a string or a number"))?;
         Ok(Self(if text.contains('\0') {
