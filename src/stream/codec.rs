@@ -8,6 +8,7 @@
 //! `zstd+base64` or `redacted+zstd+base64`. In Python: `zstandard.decompress(base64.b64decode(fields["raw"]))`.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::{fmt, io};
 
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use time::OffsetDateTime;
-use zstd::bulk::Decompressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::{Entry, Fields, StreamId};
 use crate::event::{
@@ -61,6 +62,11 @@ const SMALL_VALUES: usize = 512;
 /// Bytes of all values of an entry with an order of a few lines. A larger one grows it.
 const USUAL_ENTRY: usize = 2048 + SMALL_VALUES;
 
+thread_local! {
+    /// What zstd works with costs more to set up than a body to pack.
+    static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// A body as it stands in an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raw {
@@ -86,7 +92,10 @@ impl Raw {
     }
 
     fn pack(body: &[u8], encoding: &'static str) -> io::Result<Self> {
-        let packed = zstd::bulk::compress(body, ZSTD_LEVEL)?;
+        let packed = PACKER.with_borrow_mut(|packer| match packer {
+            Some(ready) => ready.compress(body),
+            none => none.insert(Compressor::new(ZSTD_LEVEL)?).compress(body),
+        })?;
         Ok(Self {
             text: STANDARD.encode(packed).into(),
             encoding,
