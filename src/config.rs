@@ -180,7 +180,8 @@ pub struct PublicConfig {
     pub chosen: bool,
     /// Idle time after which a kept-alive connection is closed.
     pub keep_alive: Duration,
-    /// From the first byte of a head to its end.
+    /// From the first byte of a head (of a connection's first: from its start) to its end; also how long an answer may
+    /// lie unread.
     pub header_timeout: Duration,
     /// From the end of the head to the last byte of the body.
     pub body_timeout: Duration,
