@@ -2,7 +2,7 @@
 //! times, whatever the side does).
 //!
 //! In the open loop a request's latency counts from when it was due, so a side that stalls cannot hide the requests that
-//! it kept from being sent (coordinated omission). The generator runs on one thread of its own; a second one, which only
+//! it kept from being sent (coordinated omission). Its rate is what was answered in the time, not what was due. The generator runs on one thread of its own; a second one, which only
 //! sleeps, keeps the times, since a timer of milliseconds is too coarse for that.
 
 use std::net::SocketAddr;
@@ -69,16 +69,23 @@ pub struct Outcome {
     pub failed: u64,
     /// Requests sent over the whole run.
     pub sent: u64,
-    /// Microseconds; requests answered or due within the measured time.
+    /// Microseconds; requests answered (closed loop) or due (open loop) within the measured time.
     pub latency: Histogram<u64>,
     /// When the first request of an open loop was due.
     pub began: SystemTime,
 }
 
 /// The measured time begins and ends.
+#[derive(Debug, Clone, Copy)]
 pub struct Marks {
     pub begins: Instant,
     pub ends: Instant,
+}
+
+impl Marks {
+    fn contain(&self, moment: Instant) -> bool {
+        (self.begins..self.ends).contains(&moment)
+    }
 }
 
 /// A run under way.
@@ -136,8 +143,10 @@ impl Load {
         let began = (Instant::now(), SystemTime::now());
         let begins = began.0 + self.warm_up;
         let run = Run {
-            begins,
-            ends: begins + self.measured,
+            marks: Marks {
+                begins,
+                ends: begins + self.measured,
+            },
             last: self.first.saturating_add(self.at_most),
             counter,
             payload: self.payload.clone(),
@@ -146,11 +155,7 @@ impl Load {
                 Pace::Open { rate, .. } => Some(schedule(rate, began.0, begins + self.measured, self.at_most)?),
             },
         };
-        let marks = Marks {
-            begins: run.begins,
-            ends: run.ends,
-        };
-        if opened.send(marks).is_err() {
+        if opened.send(run.marks).is_err() {
             return Err(anyhow!("nobody waits for the load"));
         }
         let mut tasks = JoinSet::new();
@@ -205,8 +210,7 @@ fn schedule(rate: u32, start: Instant, end: Instant, at_most: u64) -> anyhow::Re
 /// What one connection knows of the run.
 #[derive(Clone)]
 struct Run {
-    begins: Instant,
-    ends: Instant,
+    marks: Marks,
     last: u64,
     counter: Arc<AtomicU64>,
     payload: Payload,
@@ -220,14 +224,30 @@ struct Part {
     latency: Histogram<u64>,
 }
 
-impl Run {
-    async fn converse(self, mut connection: Connection) -> anyhow::Result<Part> {
-        let mut part = Part {
+impl Part {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
             answered: 0,
             failed: 0,
             sent: 0,
             latency: histogram()?,
-        };
+        })
+    }
+
+    /// Counts a request answered `now` that was due (open loop) or sent `since`.
+    fn count(&mut self, marks: &Marks, open: bool, since: Instant, now: Instant) -> anyhow::Result<()> {
+        self.answered += u64::from(marks.contain(now));
+        // An open loop's latencies are of what was due in the time, however late it was answered.
+        if marks.contain(if open { since } else { now }) {
+            self.latency.record((now - since).as_micros().max(1) as u64)?;
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    async fn converse(self, mut connection: Connection) -> anyhow::Result<Part> {
+        let mut part = Part::new()?;
         let mut request = Request::default();
         while let Some(since) = self.next().await {
             let number = self.counter.fetch_add(1, Ordering::Relaxed);
@@ -237,13 +257,10 @@ impl Run {
             let status = send(&mut connection, &self.payload, number, &mut request).await?;
             let now = Instant::now();
             part.sent += 1;
-            // An open loop measures what was due in the time, however late it was answered.
-            let counts_at = if self.due.is_some() { since } else { now };
-            if !(200..300).contains(&status) {
+            if (200..300).contains(&status) {
+                part.count(&self.marks, self.due.is_some(), since, now)?;
+            } else {
                 part.failed += 1;
-            } else if (self.begins..self.ends).contains(&counts_at) {
-                part.answered += 1;
-                part.latency.record((now - since).as_micros().max(1) as u64)?;
             }
         }
         Ok(part)
@@ -253,7 +270,7 @@ impl Run {
     async fn next(&self) -> Option<Instant> {
         match &self.due {
             Some(due) => due.recv().await.ok(),
-            None => Some(Instant::now()).filter(|now| *now < self.ends),
+            None => Some(Instant::now()).filter(|now| *now < self.marks.ends),
         }
     }
 }
@@ -272,6 +289,38 @@ async fn send(
         Payload::Batches(batches) => {
             let [head, body] = batches.write(number, request);
             connection.exchange(head, body, &[]).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_loop_tells_what_was_answered_not_what_was_due() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let marks = Marks {
+            begins: at(10),
+            ends: at(20),
+        };
+        for (open, since, now, answered, latencies) in [
+            (true, 11, 12, 1, 1),
+            (true, 11, 30, 0, 1),
+            (true, 5, 12, 1, 0),
+            (true, 5, 30, 0, 0),
+            (false, 11, 12, 1, 1),
+            (false, 19, 21, 0, 0),
+            (false, 9, 11, 1, 1),
+        ] {
+            let mut part = Part::new().expect("a histogram");
+            part.count(&marks, open, at(since), at(now)).expect("within its bounds");
+            assert_eq!(
+                (part.answered, part.latency.len()),
+                (answered, latencies),
+                "{open} {since} {now}"
+            );
         }
     }
 }
