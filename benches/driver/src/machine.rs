@@ -1,10 +1,14 @@
-//! What the figures were measured on.
+//! What the figures were measured on, and of what.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-/// One line: processor, cores, memory, kernel, and the versions of what takes part.
-pub fn describe() -> String {
+use time::OffsetDateTime;
+
+/// One line: processor, cores, memory, kernel, the versions of what takes part, the commit of the repository at `root`,
+/// and today's date (UTC).
+pub fn describe(root: &Path) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "an unknown processor".to_owned());
     let memory = field("/proc/meminfo", "MemTotal")
@@ -19,10 +23,20 @@ pub fn describe() -> String {
         version("rustc", &["--version"], "rustc ", "Rust "),
     ];
     format!(
-        "{cores} cores of {processor}{memory}, Linux {}, {}",
+        "{cores} cores of {processor}{memory}, Linux {}, {}; {} of {}",
         kernel.split('-').next().unwrap_or_default().trim(),
-        versions.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        versions.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        commit(root).unwrap_or_else(|| "an unknown commit".to_owned()),
+        OffsetDateTime::now_utc().date(),
     )
+}
+
+/// The short hash, with `-dirty` behind it where a tracked file differs from it.
+fn commit(root: &Path) -> Option<String> {
+    let describe = ["describe", "--always", "--dirty", "--exclude=*"];
+    let output = Command::new("git").arg("-C").arg(root).args(describe).output().ok()?;
+    let hash = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    Some(hash).filter(|hash| !hash.is_empty())
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

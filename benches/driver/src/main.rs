@@ -86,7 +86,7 @@ async fn main() -> anyhow::Result<()> {
         },
         plan: plan(&args),
     };
-    let machine = machine::describe();
+    let machine = machine::describe(&root);
     eprintln!("{machine}");
     let chosen: Vec<String> = match args.scenes.is_empty() {
         true => scenes::names().into_iter().map(str::to_owned).collect(),

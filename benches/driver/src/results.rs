@@ -37,7 +37,7 @@ pub struct Trial {
 /// A scene's trials, in the order in which they ran.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SceneResult {
-    /// On what, and when.
+    /// On what, of which commit, and when.
     pub machine: String,
     pub trials: Vec<Trial>,
 }
