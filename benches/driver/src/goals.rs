@@ -1,4 +1,4 @@
-//! What has to hold, as ratios of medians out of one interleaved run.
+//! What has to hold, mostly as ratios of medians out of one interleaved run; one is of two scenes, which may be of two.
 
 use crate::results::Results;
 

@@ -12,7 +12,8 @@ use crate::results::{Results, SceneResult, Spread, UNITS};
 /// The scene that the README and the chart show.
 pub const HEADLINE: &str = "single-64";
 
-/// Writes every table that a document has marks for, of which there is a result.
+/// Writes every table that a document has marks for, of which there is a result. What was measured before and is not
+/// among the results stays as it is: whole tables, and rows of the goals.
 ///
 /// Marks are `<!-- bench:NAME -->` and `<!-- /bench -->`; NAME is a scene, `goals` or `headline`.
 pub fn write(document: &Path, results: &Results) -> anyhow::Result<()> {
@@ -27,7 +28,7 @@ pub fn write(document: &Path, results: &Results) -> anyhow::Result<()> {
             bail!("{}: the mark {name} is not closed", document.display());
         };
         let new = match name {
-            "goals" => Some(goals(results)),
+            "goals" => Some(goals(results, old)),
             "headline" => results.scenes.get(HEADLINE).map(headline),
             _ => results.scenes.get(name).map(table),
         };
@@ -48,7 +49,7 @@ pub fn summary(results: &Results, scenes: &[String]) -> String {
             text += &format!("\n## {name}\n\n{}", table(scene));
         }
     }
-    text + "\n## goals\n\n" + &goals(results)
+    text + "\n## goals\n\n" + &goals(results, "")
 }
 
 /// All figures of a scene: medians, for the rate its range too.
@@ -77,7 +78,7 @@ fn table(scene: &SceneResult) -> String {
     text
 }
 
-/// For the README: the picture, rates and ratios.
+/// For the README: the picture, rates, and how many times the others' rates ours is.
 fn headline(scene: &SceneResult) -> String {
     let ours = scene.spread("orderstream", "rate").map(|spread| spread.median);
     let mut text = String::from("![Webhooks a second by side](docs/benchmarks.svg)\n\n");
@@ -86,7 +87,11 @@ fn headline(scene: &SceneResult) -> String {
         let Some(spread) = scene.spread(side, "rate") else {
             continue;
         };
-        let ratio = ours.map_or_else(String::new, |ours| format!("{:.1} ×", ours / spread.median));
+        // Ours is not compared with itself under other settings.
+        let ratio = match ours {
+            Some(ours) if !side.starts_with("orderstream") => format!("{} × as fast", number(ours / spread.median)),
+            _ => String::new(),
+        };
         text += &format!("| {side} | {} | {ratio} |\n", number(spread.median));
     }
     text += &format!("\n{}\n", footing(scene));
@@ -101,17 +106,21 @@ fn footing(scene: &SceneResult) -> String {
     format!("{rounds}; {}.", scene.machine)
 }
 
-fn goals(results: &Results) -> String {
+/// What has to hold, beside what was measured; a goal that the results cannot judge keeps its row of the `old` table.
+fn goals(results: &Results, old: &str) -> String {
     let mut text = String::from("| | wanted | measured | |\n|---|---:|---:|---|\n");
     for goal in &GOALS {
         let judged = goal.judge(results);
-        let measured = judged.measured.map_or_else(|| "not measured".to_owned(), number);
-        let met = match judged.met {
-            Some(true) => "met",
-            Some(false) => "**missed**",
-            None => "",
+        let row = format!("| {} | {} |", goal.says, judged.wanted);
+        text += &match (judged.measured, judged.met) {
+            (Some(measured), Some(true)) => format!("{row} {} | met |", number(measured)),
+            (Some(measured), _) => format!("{row} {} | **missed** |", number(measured)),
+            (None, _) => match old.lines().find(|line| line.starts_with(&row)) {
+                Some(kept) => kept.to_owned(),
+                None => format!("{row} not measured | |"),
+            },
         };
-        text += &format!("| {} | {} | {measured} | {met} |\n", goal.says, judged.wanted);
+        text.push('\n');
     }
     text
 }
@@ -150,6 +159,54 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::{Figures, Trial};
+
+    fn results(scene: &str, sides: &[(&str, f64)]) -> Results {
+        let trial = |&(side, rate): &(&str, f64)| Trial {
+            side: side.to_owned(),
+            figures: Figures::from([("rate".to_owned(), rate)]),
+        };
+        let mut results = Results::default();
+        let result = SceneResult {
+            machine: "a machine".to_owned(),
+            trials: sides.iter().map(trial).collect(),
+        };
+        results.scenes.insert(scene.to_owned(), result);
+        results
+    }
+
+    #[test]
+    fn a_goal_that_cannot_be_judged_keeps_its_row() {
+        let old = "| × the naive Rust way, 64 connections | ≥ 2.2 | 1.00 | **missed** |\n\
+                   | of a bare driver's rate, one worker | ≥ 0.8 | 0.93 | met |\n\
+                   | of the floor, dedupe off | ≥ 0.1 | 0.39 | met |\n";
+        let results = results("single-64", &[("orderstream", 250.0), ("naive Rust", 100.0)]);
+        let written = goals(&results, old);
+        for row in [
+            "| × the naive Rust way, 64 connections | ≥ 2.2 | 2.50 | met |",
+            "| of a bare driver's rate, one worker | ≥ 0.8 | 0.93 | met |",
+            // Of another bound than today's.
+            "| of the floor, dedupe off | ≥ 0.5 | not measured | |",
+        ] {
+            assert!(written.lines().any(|line| line == row), "{row}\n{written}");
+        }
+    }
+
+    #[test]
+    fn others_are_compared_with_the_defaults() {
+        let sides = [
+            ("orderstream", 20.0),
+            ("orderstream, dedupe off", 25.0),
+            ("naive Rust", 16.0),
+        ];
+        let written = headline(&results("single-64", &sides).scenes["single-64"]);
+        for row in [
+            "| orderstream, dedupe off | 25.0 |  |",
+            "| naive Rust | 16.0 | 1.25 × as fast |",
+        ] {
+            assert!(written.lines().any(|line| line == row), "{row}\n{written}");
+        }
+    }
 
     #[test]
     fn numbers_are_short() {
