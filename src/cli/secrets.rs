@@ -70,7 +70,7 @@ mod tests {
             since: OffsetDateTime::UNIX_EPOCH,
             secrets: vec![
                 secret(0, 12, 3, false),
-                secret(1, 4, 3 * 3600, true),
+                secret(1, 4, 5 * 3600, true),
                 secret(2, 0, 60, false),
             ],
             note: Some("and so on".to_owned()),
@@ -79,7 +79,7 @@ mod tests {
             text(&secrets),
             [
                 "secret 1 (newest): 12 deliveries, the last 3.0s ago",
-                "secret 2 (previous): unused for 3h 0m; can be removed",
+                "secret 2 (previous): unused for 5h 0m; can be removed",
                 "secret 3 (older) of a.example: unused for 1m 0s",
                 "  and so on",
             ]

@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 
 use crate::shopify::{Keyring, SecretInUse};
 
-/// Unused for so long, an older secret can go: Shopify may sign with it for an hour after a rotation, and as much again
-/// for safety.
-const REMOVABLE_AFTER: Duration = Duration::from_secs(2 * 3600);
+/// Unused for so long, an older secret can go: Shopify signs with it for up to an hour after a rotation, and sends what was
+/// refused again for four.
+const REMOVABLE_AFTER: Duration = Duration::from_secs(4 * 3600);
 /// Secrets that are listed; there may be some for each of many shops.
 const LISTED: usize = 1000;
 
@@ -129,21 +129,21 @@ mod tests {
         );
         count(&keyring, None, 1, 2 * HOUR);
         count(&keyring, None, 0, 3 * HOUR);
-        assert_eq!(removable(&keyring, 4 * HOUR - 1), [false, false]);
-        assert_eq!(removable(&keyring, 4 * HOUR), [false, true]);
-        count(&keyring, None, 1, 5 * HOUR);
+        assert_eq!(removable(&keyring, 6 * HOUR - 1), [false, false]);
+        assert_eq!(removable(&keyring, 6 * HOUR), [false, true]);
+        count(&keyring, None, 1, 7 * HOUR);
         assert_eq!(
-            removable(&keyring, 9 * HOUR),
+            removable(&keyring, 12 * HOUR),
             [false, false],
             "the old one was used last"
         );
 
-        let described = Secrets::of(Some(&keyring), at(0), true, at(5 * HOUR + 1500)).secrets;
+        let described = Secrets::of(Some(&keyring), at(0), true, at(7 * HOUR + 1500)).secrets;
         let old = SecretUse {
             shop: None,
             index: 1,
             deliveries: 2,
-            last_used_at: Some(at(5 * HOUR)),
+            last_used_at: Some(at(7 * HOUR)),
             unused_seconds: 1,
             removable: false,
         };
