@@ -122,6 +122,21 @@ test("live numbers move under load", async () => {
   await eventually("all 400 are there", async () => (await number(entries)) === 400);
 });
 
+test("a process that takes no webhooks misses no spool", async () => {
+  await page.goto(service.link);
+  const said = await page.evaluate(async () => {
+    const { boxTexts } = await import("/assets/flowtexts.js");
+    const { figures } = await import("/assets/panels.js");
+    const { h } = await import("/assets/dom.js");
+    const node = { command: "work", storage: { stream: "redis", warehouse: "postgres" } };
+    const report = { checks: [], retry_budget_used: 0 };
+    return [boxTexts({ report, samples: [], node }).spool.join(), h("div", {}, figures(report, node)).textContent];
+  });
+  assert.equal(said[0], "none,no webhooks come here,true");
+  assert.match(said[1], /this process takes no webhooks/);
+  assert.doesNotMatch(said[1], /DATA_DIR|Shopify/);
+});
+
 test("entries are found and laid open, digits as they came", async () => {
   assert.equal(
     await service.deliver("orders/create", "w-exact", order(9007199254740993n.toString(), "20.50", 1)),

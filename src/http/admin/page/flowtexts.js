@@ -50,9 +50,9 @@ export function boxTexts({ report, samples, node }) {
 function spoolTexts(report, node) {
   if (known(report.spool_depth))
     return [count(report.spool_depth), report.breaker === "open" ? "the stream is away" : "events"];
-  return node?.storage.stream === "embedded"
-    ? ["none", "the stream is a file", true]
-    : ["off", "no folder is set", true];
+  if (node?.storage.stream === "embedded") return ["none", "the stream is a file", true];
+  if (node?.command === "work") return ["none", "no webhooks come here", true];
+  return ["off", "no folder is set", true];
 }
 
 /** Figure, word and whether anything moves, of each arrow. */

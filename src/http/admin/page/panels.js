@@ -19,26 +19,24 @@ export function figures(report, node) {
       ["Trimming held by", report.trim_held_by ?? "nobody"],
       ...spool(report, node),
     ]),
-    budget(report.retry_budget_used),
+    node?.command !== "work" && budget(report.retry_budget_used),
   ];
 }
 
 function spool(report, node) {
-  if (!known(report.spool_depth))
-    return [
-      [
-        "Spool",
-        node?.storage.stream === "embedded"
-          ? "not needed: the stream is a file"
-          : "off: ORDERSTREAM_DATA_DIR is not set",
-      ],
-    ];
+  if (!known(report.spool_depth)) return [["Spool", noSpool(node)]];
   return [
     ["Spool", `${counted(report.spool_depth, "event")}, ${bytes(report.spool_bytes)}`],
     ["Oldest in the spool", known(report.spool_oldest_seconds) ? seconds(report.spool_oldest_seconds) : "it is empty"],
     ["Leaves the spool", report.spool_drained_per_second > 0 ? `${rate(report.spool_drained_per_second)}/s` : null],
     ["Lost by the spool", report.spool_lost ? counted(report.spool_lost, "event") : null],
   ];
+}
+
+function noSpool(node) {
+  if (node?.storage.stream === "embedded") return "not needed: the stream is a file";
+  if (node?.command === "work") return "not needed: this process takes no webhooks";
+  return "off: ORDERSTREAM_DATA_DIR is not set";
 }
 
 /** How much of Shopify's patience the present outage has used. */
