@@ -122,6 +122,18 @@ test("live numbers move under load", async () => {
   await eventually("all 400 are there", async () => (await number(entries)) === 400);
 });
 
+test("a selection and what was scrolled outlive the figures that come in", async () => {
+  await page.goto(service.link);
+  const heard = page.locator("td[data-heading='Last heard of']").first();
+  await heard.waitFor();
+  const shown = await page.evaluateHandle(() => [...document.querySelectorAll("h1, .facts dt, .scroll, .checks li")]);
+  await page.evaluate(() => getSelection().selectAllChildren(document.querySelector(".facts dt")));
+  const first = await heard.textContent();
+  await eventually("a figure changes", async () => (await heard.textContent()) !== first);
+  assert.ok(await shown.evaluate((elements) => elements.every((element) => element.isConnected)));
+  assert.equal(await page.evaluate(() => String(getSelection())), "Oldest pending");
+});
+
 test("a process that takes no webhooks misses no spool", async () => {
   await page.goto(service.link);
   const said = await page.evaluate(async () => {

@@ -18,6 +18,28 @@ export function put(element, ...children) {
   return element;
 }
 
+/**
+ * As `put`, but what is shown already stays as it stands, so that selections and how far it was scrolled outlive it. For
+ * what is said again every second; its listeners are those of the first time.
+ */
+export function update(element, ...children) {
+  become(element, filled(element.cloneNode(false), {}, children));
+  return element;
+}
+
+function become(element, wanted) {
+  const standing = [...element.childNodes];
+  const coming = [...wanted.childNodes];
+  coming.forEach((child, at) => {
+    const stands = standing[at];
+    if (!stands) element.append(child);
+    else if (stands.isEqualNode(child)) return;
+    else if (!stands.cloneNode(false).isEqualNode(child.cloneNode(false))) stands.replaceWith(child);
+    else become(stands, child);
+  });
+  for (const gone of standing.slice(coming.length)) gone.remove();
+}
+
 /** Writes text where it differs, so that nothing is selected anew or read again for nothing. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

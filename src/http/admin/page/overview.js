@@ -2,7 +2,7 @@
 // spool, consumers and secrets. Everything here follows live.js; nothing is asked again and again.
 
 import { openCharts } from "./charts.js";
-import { h, put, say } from "./dom.js";
+import { h, put, say, update } from "./dom.js";
 import { openFlow } from "./flow.js";
 import { store } from "./format.js";
 import { listen } from "./live.js";
@@ -56,12 +56,12 @@ export function openOverview() {
     say(waiting, why ?? "Waits for the first figures");
     if (!report) return;
     if (!root.contains(parts[0])) put(root, parts);
-    put(title, glyph(report.status), TITLES[report.status]);
-    put(troubles, lines(report.checks.filter((check) => check.status !== "healthy")));
+    update(title, glyph(report.status), TITLES[report.status]);
+    update(troubles, lines(report.checks.filter((check) => check.status !== "healthy")));
     say(node, about(now));
     say(refusal, why ?? "");
     refusal.hidden = !why;
-    put(
+    update(
       first,
       isUnused(report) &&
         empty(
@@ -72,8 +72,8 @@ export function openOverview() {
     );
     flow.show(now);
     charts.show(now.samples);
-    put(figuresPlace, figures(report, now.node));
-    put(consumersPlace, consumers(now.consumers), groups(now.groups));
+    update(figuresPlace, figures(report, now.node));
+    update(consumersPlace, consumers(now.consumers), groups(now.groups));
     checks.show(report.checks);
     root.classList.toggle("stale", phase !== "live");
   });

@@ -1,7 +1,7 @@
 // The panels below the charts: figures of now, consumers, secrets, all checks.
 
 import { get } from "./api.js";
-import { h, put } from "./dom.js";
+import { h, update } from "./dom.js";
 import { bytes, count, counted, known, percent, rate, seconds, time } from "./format.js";
 import { badge, command, empty, facts, fill, glyph, table, worst } from "./parts.js";
 
@@ -95,7 +95,7 @@ export function consumers(found) {
 /** Which secret verified how much; asked now and then. */
 export function openSecrets() {
   const element = h("div", { class: "results" });
-  const load = () => fill(element, async () => secrets(await get("/api/secrets")));
+  const load = () => fill(element, async () => secrets(await get("/api/secrets")), update);
   load();
   const timer = setInterval(load, SECRETS_MS);
   return { element, close: () => clearInterval(timer) };
@@ -136,7 +136,7 @@ export function openChecks() {
     element: h("details", { class: "panel checks" }, summary, list),
     show(checks) {
       const bad = checks.filter((check) => check.status !== "healthy").length;
-      put(
+      update(
         summary,
         glyph(worst(checks.map((check) => check.status))),
         h("span", {}, "All checks"),
@@ -146,7 +146,7 @@ export function openChecks() {
           bad ? `${bad} of ${checks.length} are not healthy` : `${checks.length}, all healthy`,
         ),
       );
-      put(list, lines(checks));
+      update(list, lines(checks));
     },
   };
 }

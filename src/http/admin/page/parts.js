@@ -95,8 +95,8 @@ function failure(error, again) {
 /** Place → the newest call of `fill` for it. */
 const newest = new WeakMap();
 
-/** Fills `place` with what `load` answers; says that it waits, and what went wrong. The newest call wins. */
-export async function fill(place, load) {
+/** Fills `place` with what `load` answers, by `show`; says that it waits, and what went wrong. The newest call wins. */
+export async function fill(place, load, show = put) {
   const call = {};
   newest.set(place, call);
   place.setAttribute("aria-busy", "true");
@@ -105,11 +105,11 @@ export async function fill(place, load) {
   try {
     found = await load();
   } catch (error) {
-    found = failure(error, () => fill(place, load));
+    found = failure(error, () => fill(place, load, show));
   }
   if (newest.get(place) !== call) return;
   place.removeAttribute("aria-busy");
-  put(place, found);
+  show(place, found);
 }
 
 /** The heading of a page, with where it hangs and what can be done. */
