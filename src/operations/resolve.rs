@@ -269,8 +269,7 @@ impl Operations {
                     ready.push((letter, revived.event_type));
                     entries.push(NewEntry {
                         destination: Destination::Stream,
-                        // Of the letter, not of the event: its event was appended before, and is to be again.
-                        dedupe_key: format!("letter:{}", letter.id),
+                        dedupe_key: dedupe_key(letter.id),
                         digest: [0; 16],
                         fields: revived.fields,
                     });
@@ -282,13 +281,15 @@ impl Operations {
         let mut gone = Vec::with_capacity(ready.len());
         for ((letter, event_type), outcome) in ready.into_iter().zip(outcomes) {
             resolutions.push(match outcome {
-                Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => {
+                Appended::Accepted(_) | Appended::Duplicate(_) => {
                     gone.push(letter.id);
                     Resolution {
                         event_type: Some(event_type),
                         ..resolution(letter, Outcome::Replayed)
                     }
                 }
+                // A step that is repeated has the same digest, so that this is none of ours.
+                Appended::Conflict(_) => kept(letter, "its dedupe key stands for something else".to_owned()),
                 Appended::Full => kept(letter, "the stream is at its cap".to_owned()),
                 Appended::Refused(reason) => kept(letter, reason),
             });
@@ -328,6 +329,12 @@ impl Resolve {
             (None, [first, .., last]) => format!("{} ids from {first} to {last}", self.ids.len()),
         }
     }
+}
+
+/// Of the letter, not of the event, which was appended before and is to be again. No event's id, which is a key beside
+/// this one, holds a control character.
+fn dedupe_key(letter: StreamId) -> String {
+    format!("letter\n{letter}")
 }
 
 fn resolution(letter: &Entry, outcome: Outcome) -> Resolution {

@@ -194,6 +194,7 @@ stories! { letters:
     a_trace_finds_the_letters_about_an_order
     what_the_warehouse_refused_lands_once_it_is_mended
     a_reused_webhook_id_does_not_keep_an_order_out
+    an_event_named_as_a_letter_does_not_cost_it
 }
 
 stories! { history:

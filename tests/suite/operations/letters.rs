@@ -1,7 +1,7 @@
 //! Dead letters: seen by cause, judged, sent through again, discarded.
 
 use super::*;
-use crate::harness::service::order;
+use crate::harness::service::{event, order};
 
 /// Waits until there are so many.
 async fn has_letters(service: &Service, count: u64) {
@@ -150,6 +150,24 @@ pub async fn a_reused_webhook_id_does_not_keep_an_order_out(plant: Plant) {
     plant.has_rows(2).await;
     assert_eq!(plant.sql("SELECT count(*) FROM orders"), "2");
     has_letters(&service, 0).await;
+}
+
+pub async fn an_event_named_as_a_letter_does_not_cost_it(plant: Plant) {
+    let service = plant.run().await;
+    assert_eq!(service.deliver_order(1).await, Some(200));
+    plant.has_rows(1).await;
+    plant.refuse(7);
+    assert_eq!(service.deliver_order(7).await, Some(200));
+    has_letters(&service, 1).await;
+    let letter = api(&service, "/api/dead-letters").await["letters"][0].clone();
+    plant.accept();
+    let mut namesake = event(8);
+    namesake["event_id"] = format!("letter:{}", letter["id"].as_str().unwrap()).into();
+    assert_eq!(service.send_batch(&[namesake].into()).await.unwrap().status(), 200);
+    plant.has_rows(2).await;
+    let replayed = plant.json(&["dead-letters", "replay", "--all", "--yes"]);
+    assert_eq!((&replayed["done"], &replayed["kept"]), (&1.into(), &0.into()));
+    plant.has_rows(3).await;
 }
 
 pub async fn what_is_remembered_of_letters_follows_the_log(plant: Plant) {
