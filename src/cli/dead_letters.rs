@@ -211,14 +211,15 @@ struct Summary {
 }
 
 async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), Failure> {
-    let total = count(desk, &args).await?;
+    let (total, is_exact) = count(desk, &args).await?;
     let verb = match action {
         Action::Replay => "replay",
         Action::Discard => "discard for good",
     };
-    let is_harmless = args.dry_run || total == 0 || action == Action::Replay && !args.id.is_empty();
+    let is_harmless = args.dry_run || action == Action::Replay && !args.id.is_empty();
     if !is_harmless {
-        confirm(&format!("About to {verb} {total} dead letters."), args.yes)?;
+        let at_least = if is_exact { "" } else { "at least " };
+        confirm(&format!("About to {verb} {at_least}{total} dead letters."), args.yes)?;
     }
     let mut request = Resolve {
         ids: args.id.clone(),
@@ -232,7 +233,7 @@ async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), F
         dry_run: args.dry_run,
         ..Summary::default()
     };
-    let bar = progress(Some(total));
+    let bar = progress(is_exact.then_some(total));
     let complete = all(async || {
         let step = desk.resolve(action, &request).await?;
         bar.inc(step.done + step.kept);
@@ -267,17 +268,18 @@ async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), F
     Ok(())
 }
 
-/// How many letters that concerns, as far as is known.
-async fn count(desk: &Desk, args: &ResolveArgs) -> Result<u64, Failure> {
+/// How many letters that concerns, and whether that is all of them: neither all letters nor all causes are looked at
+/// where there are very many.
+async fn count(desk: &Desk, args: &ResolveArgs) -> Result<(u64, bool), Failure> {
     if !args.id.is_empty() {
-        return Ok(args.id.len() as u64);
+        return Ok((args.id.len() as u64, true));
     }
     let groups = desk.letter_groups().await?;
     let counts = groups.groups.iter().filter(|group| {
         let wanted = args.fingerprint.as_ref();
         wanted.is_none_or(|wanted| group.fingerprint == *wanted)
     });
-    Ok(counts.map(|group| group.count).sum())
+    Ok((counts.map(|group| group.count).sum(), groups.complete))
 }
 
 impl Summary {

@@ -214,6 +214,48 @@ test("letters are discarded only after a question that names their number", asyn
   await page.getByText("No dead letters", { exact: true }).waitFor();
 });
 
+test("a run that fails says so, and the list is read again", async () => {
+  assert.equal(await service.deliver("products/create", "w-fails", { id: 4 }), "quarantined");
+  await enter("#/dead-letters");
+  await page.route("**/api/dead-letters/discard", async (route) => {
+    await route.fetch();
+    await route.fulfill({ status: 503, contentType: "application/problem+json", body: '{"detail":"the stream is away"}' });
+  });
+  await page.getByRole("button", { name: "Discard 1" }).first().click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Discard 1" }).click();
+  await dialog.getByRole("heading", { name: "Stopped" }).waitFor();
+  await dialog.getByRole("alert").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByText("No dead letters", { exact: true }).waitFor();
+  forgive("503");
+});
+
+test("where not all letters and causes are known, it says at least how many", async () => {
+  assert.equal(await service.deliver("products/create", "w-many", { id: 5 }), "quarantined");
+  let isKnown = true;
+  await page.route("**/api/dead-letters/groups", async (route) => {
+    const answer = await (await route.fetch()).json();
+    const groups = isKnown ? answer.groups : [];
+    await route.fulfill({ json: { ...answer, groups, complete: false } });
+  });
+  await page.route("**/api/dead-letters?*", async (route) => {
+    const answer = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...answer, next: "1-1" } });
+  });
+  await enter("#/dead-letters");
+  await page.getByText("That is not all").waitFor();
+  await page.getByRole("button", { name: "Discard at least 1" }).first().click();
+  await page.getByRole("heading", { name: "Discard at least 1 dead letter?" }).waitFor();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  const cause = await page.locator(".cause h2 a").getAttribute("href");
+  isKnown = false;
+  await enter(cause);
+  await page.getByText("At least 1 letter of this cause").waitFor();
+  await page.getByRole("button", { name: "Discard at least 1" }).waitFor();
+  assert.equal(await page.getByRole("link", { name: "Older letters" }).getAttribute("href"), `${cause}?to=1-1`);
+});
+
 test("trace shows the whole way of an order, and what it cannot know", async () => {
   assert.equal(await service.deliver("orders/create", "w-way", order(2001, "12.00", 1)), "accepted");
   await eventually("it is loaded", async () => {

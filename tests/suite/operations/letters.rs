@@ -152,6 +152,40 @@ pub async fn a_reused_webhook_id_does_not_keep_an_order_out(plant: Plant) {
     has_letters(&service, 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn none_goes_unasked_where_its_cause_is_one_too_many() {
+    let plant = Plant::servers().await;
+    let Plant::Servers(site) = &plant else { unreachable!() };
+    let write = "local oldest
+        for i = 0, 500 do
+            local word = string.char(103 + i % 20, 103 + math.floor(i / 20) % 20, 103 + math.floor(i / 400))
+            local id = redis.call('XADD', 'dead_letters', '*', 'error', word)
+            oldest = oldest or id
+        end
+        return oldest";
+    let oldest: String = site.redis.command(&["EVAL", write, "0"]).await;
+    let groups = plant.json(&["dead-letters", "list"]);
+    assert_eq!(
+        (groups["groups"].as_array().unwrap().len(), &groups["complete"]),
+        (500, &false.into())
+    );
+    let cause = plant.json(&["dead-letters", "show", &oldest])["letter"]["fingerprint"].clone();
+    let discard = ["dead-letters", "discard", "--fingerprint", cause.as_str().unwrap()];
+    let (code, said) = plant.says(&discard);
+    assert_eq!(
+        (code, said.contains("at least 0 dead letters")),
+        (Some(64), true),
+        "{said}"
+    );
+    let (code, said) = plant.says(&["dead-letters", "discard", "--all"]);
+    assert_eq!(
+        (code, said.contains("at least 500 dead letters")),
+        (Some(64), true),
+        "{said}"
+    );
+    assert_eq!(plant.json(&[&discard[..], &["--yes"]].concat())["done"], 1);
+}
+
 pub async fn an_event_named_as_a_letter_does_not_cost_it(plant: Plant) {
     let service = plant.run().await;
     assert_eq!(service.deliver_order(1).await, Some(200));

@@ -22,7 +22,7 @@ function view({ letter, content: held }) {
     heading(about(letter), {
       back: [`#/dead-letters/cause/${letter.fingerprint}`, "Letters of this cause"],
       note: ["Dead letter ", h("code", {}, letter.id)],
-      actions: buttons({ ids: letter.copies }, 1, "this letter", leave),
+      actions: buttons({ ids: letter.copies }, { count: 1, isAtLeast: false }, "this letter", leave),
     }),
     h("p", { class: "reason" }, letter.error),
     facts([

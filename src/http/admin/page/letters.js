@@ -41,11 +41,7 @@ export function openCause(fingerprint, query) {
         get("/api/dead-letters", { fingerprint, to }),
         get("/api/dead-letters/groups"),
       ]);
-      return cause(
-        letters,
-        all.groups.find((group) => group.fingerprint === fingerprint),
-        load,
-      );
+      return cause(fingerprint, letters, all, load);
     });
   load();
   return { title: "Dead letters of one cause", element: place };
@@ -56,7 +52,7 @@ function causes({ groups: found, looked_at, complete }, all, reload) {
     ...(found.length
       ? buttons(
           { all: true },
-          found.reduce((sum, group) => sum + group.count, 0),
+          { count: found.reduce((sum, group) => sum + group.count, 0), isAtLeast: !complete },
           "all dead letters",
           reload,
         )
@@ -76,14 +72,18 @@ function causes({ groups: found, looked_at, complete }, all, reload) {
     h(
       "ul",
       { class: "causes" },
-      found.map((group) => h("li", { class: "panel" }, row(group, reload))),
+      found.map((group) => h("li", { class: "panel" }, row(group, !complete, reload))),
     ),
     !complete &&
-      h("p", { class: "faint" }, `Only the newest ${count(looked_at)} letters were looked at; there are more.`),
+      h(
+        "p",
+        { class: "faint" },
+        `That is not all: the newest ${counted(looked_at, "letter")} were looked at, and ${counted(found.length, "cause")} told apart.`,
+      ),
   ];
 }
 
-function row(group, reload) {
+function row(group, isAtLeast, reload) {
   const { sample } = group;
   return [
     h(
@@ -113,17 +113,23 @@ function row(group, reload) {
         ),
       ),
     ),
-    h("div", { class: "actions" }, buttons({ fingerprint: group.fingerprint }, group.count, "this cause", reload)),
+    h(
+      "div",
+      { class: "actions" },
+      buttons({ fingerprint: group.fingerprint }, { count: group.count, isAtLeast }, "this cause", reload),
+    ),
   ];
 }
 
-function cause({ letters, looked_at, next }, group, reload) {
-  const note = group && `${counted(group.count, "letter")} of this cause`;
+/** Of very many causes, this one may not be among those that were told apart. */
+function cause(fingerprint, { letters, looked_at, next }, { groups, complete }, reload) {
+  const group = groups.find((one) => one.fingerprint === fingerprint);
+  const many = { count: group?.count ?? letters.length, isAtLeast: !complete };
   return [
     heading(group?.pattern ?? "Dead letters of one cause", {
       back: ["#/dead-letters", "Dead letters"],
-      note,
-      actions: group && buttons({ fingerprint: group.fingerprint }, group.count, "this cause", reload),
+      note: many.count > 0 && `${many.isAtLeast ? "At least " : ""}${counted(many.count, "letter")} of this cause`,
+      actions: many.count > 0 && buttons({ fingerprint }, many, "this cause", reload),
     }),
     letters.length
       ? table(
@@ -138,15 +144,14 @@ function cause({ letters, looked_at, next }, group, reload) {
           letters,
         )
       : empty(
-          "No letter of this cause is left",
+          next ? "None of those looked at is of this cause" : "No letter of this cause is left",
           h("p", {}, h("a", { href: "#/dead-letters" }, "See the other causes"), "."),
         ),
     h(
       "div",
       { class: "foot" },
       h("p", { class: "faint" }, `${counted(looked_at, "letter")} looked at.`),
-      next &&
-        h("a", { class: "button", href: `#/dead-letters/cause/${group?.fingerprint}?to=${next}` }, "Older letters"),
+      next && h("a", { class: "button", href: `#/dead-letters/cause/${fingerprint}?to=${next}` }, "Older letters"),
     ),
   ];
 }
@@ -158,13 +163,14 @@ export const about = (letter) =>
 /** Where it became a letter. */
 export const origin = (letter) => (letter.origin === "door" ? "quarantined at the door" : "given up by a worker");
 
-/** What can be done with these letters. `scope` goes into the request; `whose` names them. */
+/** What can be done with these letters. `scope` goes into the request; `many` says how many there are, `whose` names them. */
 export function buttons(scope, many, whose, reload) {
-  const run = (action, isDry) => () => openRun({ action, scope, count: many, whose, isDry, done: reload });
+  const run = (action, isDry) => () => openRun({ action, scope, ...many, whose, isDry, done: reload });
+  const number = `${many.isAtLeast ? "at least " : ""}${count(many.count)}`;
   return [
     h("button", { type: "button", onclick: run("replay", true) }, "Dry run"),
-    h("button", { type: "button", onclick: run("replay", false) }, `Replay ${count(many)}`),
-    h("button", { type: "button", class: "danger", onclick: run("discard", false) }, `Discard ${count(many)}`),
+    h("button", { type: "button", onclick: run("replay", false) }, `Replay ${number}`),
+    h("button", { type: "button", class: "danger", onclick: run("discard", false) }, `Discard ${number}`),
   ];
 }
 

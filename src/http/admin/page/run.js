@@ -22,8 +22,11 @@ const WORDS = {
 /** Reasons told apart at the end. */
 const REASONS = 8;
 
-/** `scope` says which letters, `count` how many, `whose` in words; `done` is called after something was changed. */
-export function openRun({ action, scope, count: many, whose, isDry, done }) {
+/**
+ * `scope` says which letters, `count` how many, or at least how many, `whose` in words; `done` is called after something
+ * may have changed.
+ */
+export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, done }) {
   const words = WORDS[action];
   const dialog = h("dialog", { class: "run", "aria-labelledby": "run-title" });
   let stopped = false;
@@ -41,17 +44,20 @@ export function openRun({ action, scope, count: many, whose, isDry, done }) {
   });
   document.body.append(dialog);
   dialog.showModal();
+  const atLeast = isAtLeast ? "at least " : "";
+  const number = `${atLeast}${count(many)}`;
+  const letters = `${atLeast}${counted(many, "dead letter")}`;
   if (isDry) go(true);
-  else ask(many);
+  else ask();
 
   function show(title, ...body) {
     put(dialog, h("h2", { id: "run-title" }, title), body);
     dialog.querySelector("[autofocus]").focus();
   }
 
-  function ask(number) {
+  function ask() {
     show(
-      `${words.verb} ${counted(number, "dead letter")}?`,
+      `${words.verb} ${letters}?`,
       h("p", {}, `${whose[0].toUpperCase()}${whose.slice(1)}. `, words.what),
       h(
         "div",
@@ -60,7 +66,7 @@ export function openRun({ action, scope, count: many, whose, isDry, done }) {
         h(
           "button",
           { type: "button", class: action === "discard" ? "danger" : "primary", onclick: () => go(false) },
-          `${words.verb} ${count(number)}`,
+          `${words.verb} ${number}`,
         ),
       ),
     );
@@ -68,7 +74,7 @@ export function openRun({ action, scope, count: many, whose, isDry, done }) {
 
   async function go(isDryRun) {
     const sum = { done: 0, kept: 0, reasons: new Map() };
-    const progress = h("progress", { max: Math.max(many, 1), value: 0, "aria-label": "Letters" });
+    const progress = h("progress", { max: Math.max(many, 1), value: isAtLeast ? null : 0, "aria-label": "Letters" });
     const said = h("p", { role: "status" }, "Begins");
     const stop = h(
       "button",
@@ -84,9 +90,7 @@ export function openRun({ action, scope, count: many, whose, isDry, done }) {
     );
     [running, stopped] = [true, false];
     show(
-      isDryRun
-        ? `Dry run: ${words.verb.toLowerCase()} ${counted(many, "dead letter")}`
-        : `${words.verb} ${counted(many, "dead letter")}`,
+      isDryRun ? `Dry run: ${words.verb.toLowerCase()} ${letters}` : `${words.verb} ${letters}`,
       progress,
       said,
       h("div", { class: "actions" }, stop),
@@ -95,22 +99,23 @@ export function openRun({ action, scope, count: many, whose, isDry, done }) {
     let trouble = null;
     try {
       do {
+        // A step that fails may have done a part.
+        changed ||= !isDryRun;
         const step = await post(`/api/dead-letters/${action}`, { ...scope, dry_run: isDryRun, next });
-        changed ||= !isDryRun && step.done > 0;
         add(sum, step);
-        progress.value = Math.min(sum.done + sum.kept, many);
-        put(said, `${count(sum.done + sum.kept)} of ${count(many)}`);
+        if (!isAtLeast) progress.value = Math.min(sum.done + sum.kept, many);
+        put(said, `${count(sum.done + sum.kept)} of ${number}`);
         next = step.next;
       } while (next && !stopped);
     } catch (error) {
       trouble = error.message;
     }
     running = false;
-    end(sum, { isDryRun, trouble, isCut: Boolean(next) });
+    end(sum, { isDryRun, trouble, isCut: Boolean(next || trouble) });
   }
 
   function end(sum, { isDryRun, trouble, isCut }) {
-    const goesOn = isDryRun && sum.done > 0 && !trouble && !isCut;
+    const goesOn = isDryRun && sum.done > 0 && !isCut;
     show(
       isDryRun ? "What would come of it" : isCut ? "Stopped" : "Done",
       h(
@@ -136,7 +141,7 @@ export function openRun({ action, scope, count: many, whose, isDry, done }) {
         { class: "actions" },
         h("button", { type: "button", autofocus: true, onclick: close }, "Close"),
         goesOn &&
-          h("button", { type: "button", class: "primary", onclick: () => ask(many) }, `${words.verb} ${count(many)}…`),
+          h("button", { type: "button", class: "primary", onclick: ask }, `${words.verb} ${number}…`),
       ),
     );
   }
