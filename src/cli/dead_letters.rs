@@ -170,7 +170,15 @@ async fn show(desk: &Desk, args: ShowArgs) -> Result<(), Failure> {
 }
 
 fn laid_open(view: &LetterView) -> String {
-    let LetterView { letter, content } = view;
+    let LetterView {
+        letter,
+        entry_stands,
+        content,
+    } = view;
+    let stands = match entry_stands {
+        Some(false) => ", no longer in the stream",
+        Some(true) | None => "",
+    };
     let mut lines = vec![
         format!("error        {}", letter.error),
         format!("fingerprint  {}", letter.fingerprint),
@@ -179,9 +187,13 @@ fn laid_open(view: &LetterView) -> String {
             letter.attempts,
             cell(letter.consumer.as_deref())
         ),
-        format!("original     {}", cell(letter.original_id.as_deref())),
-        String::new(),
+        format!("original     {}{stands}", cell(letter.original_id.as_deref())),
     ];
+    if letter.copies.len() > 1 {
+        let copies = Vec::from_iter(letter.copies.iter().map(StreamId::to_string));
+        lines.push(format!("copies       {}", copies.join(" ")));
+    }
+    lines.push(String::new());
     lines.extend(
         content
             .fields

@@ -39,7 +39,7 @@ pub enum Origin {
 /// A letter without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
-    /// Its id; of several copies, the newest one's.
+    /// Its id; of several copies in a list, the newest one's.
     pub id: StreamId,
     /// Ids of all copies that were seen, newest first.
     pub copies: Vec<StreamId>,
@@ -95,6 +95,11 @@ impl Letter {
             original_stream: text(entry, "original_stream"),
             original_id,
         }
+    }
+
+    fn is_copy_of(&self, other: &Self) -> bool {
+        let is_of_one = self.original_id == other.original_id && self.original_stream == other.original_stream;
+        self.id == other.id || self.original_id.is_some() && is_of_one
     }
 
     /// What all copies have in common; a delivery at the door has only its own id.
@@ -161,6 +166,8 @@ pub struct Groups {
 pub struct LetterView {
     /// What is known of it.
     pub letter: Letter,
+    /// Whether its entry still stands in the stream; null where it was none.
+    pub entry_stands: Option<bool>,
     /// What it holds.
     pub content: Content,
 }
@@ -242,17 +249,37 @@ impl Operations {
         })
     }
 
-    /// One letter laid open.
+    /// One letter laid open, with the ids of its copies among the newest 20,000.
     ///
     /// # Errors
     /// There is none of that id, or the stream does not answer.
     pub async fn letter(&self, id: StreamId) -> Result<LetterView, OperationsError> {
         let page = self.stream.range(only(Destination::DeadLetters, id)).await?;
         let entry = page.entries.first().ok_or(OperationsError::NotFound("dead letter"))?;
+        let mut letter = Letter::of(entry);
+        if letter.origin == Origin::Worker {
+            let _look = self.look().await?;
+            letter.copies = self.known_letters().await?.copies(&letter);
+        }
         Ok(LetterView {
-            letter: Letter::of(entry),
+            entry_stands: self.entry_stands(&letter).await?,
+            letter,
             content: Content::of(entry, self.body_limit),
         })
+    }
+
+    /// A stream of another name may have an entry of the same id, of another event then.
+    async fn entry_stands(&self, letter: &Letter) -> Result<Option<bool>, OperationsError> {
+        let Some(id) = &letter.original_id else {
+            return Ok(None);
+        };
+        let Ok(id) = id.parse() else {
+            return Ok(Some(false));
+        };
+        let found = self.stream.range(only(Destination::Stream, id)).await?.entries;
+        Ok(Some(
+            found.iter().any(|entry| text(entry, "event_id") == letter.event_id),
+        ))
     }
 }
 

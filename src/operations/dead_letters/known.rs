@@ -48,6 +48,17 @@ impl Known {
         self.older == 0
     }
 
+    /// Ids of that letter and of its copies among those, newest first.
+    pub(in crate::operations) fn copies(&self, of: &Letter) -> Vec<StreamId> {
+        let copies = self.letters().filter(|letter| letter.is_copy_of(of));
+        let mut copies = Vec::from_iter(copies.map(|letter| letter.id));
+        // It may be older than all of those.
+        if !copies.contains(&of.id) {
+            copies.push(of.id);
+        }
+        copies
+    }
+
     /// Letters that may be about one of these orders, newest first: how many are newer, and the id.
     pub(in crate::operations) fn naming(&self, orders: &[String]) -> Vec<(usize, StreamId)> {
         let may = |known: &KnownLetter| orders.iter().any(|order| known.words.may_name(order));

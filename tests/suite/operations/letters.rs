@@ -152,6 +152,42 @@ pub async fn a_reused_webhook_id_does_not_keep_an_order_out(plant: Plant) {
     has_letters(&service, 0).await;
 }
 
+/// Only on servers can a letter be written as a worker does that died before its ack.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_laid_open_knows_its_copies_and_its_entry() {
+    let site = Site::new().await;
+    let write = async |stream: &str, entry: &str, event_id: &str| {
+        let fields = format!("original_stream {stream} original_id {entry} event_id {event_id} error refused");
+        let words = format!("XADD dead_letters * {fields}");
+        site.redis.command::<String>(&Vec::from_iter(words.split(' '))).await
+    };
+    let service = Service::start("serve", &site.settings()).await;
+    assert_eq!(service.send_batch(&[event(1)].into()).await.unwrap().status(), 200);
+    let entries = api(&service, "/api/events").await;
+    let entry = entries["entries"][0]["id"].as_str().unwrap();
+    let older = write("orders_stream", entry, "event-1").await;
+    let other = write("orders_stream", "1-1", "event-2").await;
+    let newer = write("orders_stream", entry, "event-1").await;
+    let foreign = write("another_stream", entry, "event-3").await;
+    let open = async |id: &str| api(&service, &format!("/api/dead-letters/{id}")).await;
+    for id in [&older, &newer] {
+        let view = open(id).await;
+        assert_eq!(view["letter"]["copies"], serde_json::json!([newer, older]), "{view:#}");
+        assert_eq!(
+            (&view["letter"]["id"], &view["entry_stands"]),
+            (&(*id).clone().into(), &true.into())
+        );
+    }
+    let view = open(&other).await;
+    assert_eq!(view["letter"]["copies"], serde_json::json!([other]), "{view:#}");
+    assert_eq!(view["entry_stands"], false, "it was trimmed");
+    assert_eq!(
+        open(&foreign).await["entry_stands"],
+        false,
+        "what has its id is another event"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn none_goes_unasked_where_its_cause_is_one_too_many() {
     let plant = Plant::servers().await;

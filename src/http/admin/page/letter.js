@@ -14,7 +14,8 @@ export function openLetter(id) {
   return { title: `Dead letter ${id}`, element: place };
 }
 
-function view({ letter, content: held }) {
+function view({ letter, entry_stands, content: held }) {
+  const copies = letter.copies.length;
   const leave = () => {
     location.hash = `#/dead-letters/cause/${letter.fingerprint}`;
   };
@@ -22,7 +23,12 @@ function view({ letter, content: held }) {
     heading(about(letter), {
       back: [`#/dead-letters/cause/${letter.fingerprint}`, "Letters of this cause"],
       note: ["Dead letter ", h("code", {}, letter.id)],
-      actions: buttons({ ids: letter.copies }, { count: 1, isAtLeast: false }, "this letter", leave),
+      actions: buttons(
+        { ids: letter.copies },
+        { count: copies, isAtLeast: false },
+        copies > 1 ? "this letter, in all its copies" : "this letter",
+        leave,
+      ),
     }),
     h("p", { class: "reason" }, letter.error),
     facts([
@@ -32,14 +38,15 @@ function view({ letter, content: held }) {
       ["Consumer", letter.consumer],
       ["Topic", letter.topic],
       ["Event id", known(letter.event_id) ? h("code", {}, letter.event_id) : null],
-      [
-        "Its entry",
-        known(letter.original_id)
-          ? h("a", { href: `#/events/${letter.original_id}` }, h("code", {}, letter.original_id))
-          : null,
-      ],
-      ["Copies", letter.copies.length > 1 ? count(letter.copies.length) : null],
+      ["Its entry", known(letter.original_id) ? original(letter.original_id, entry_stands) : null],
+      ["Copies", copies > 1 ? count(copies) : null],
     ]),
     content(held),
   ];
+}
+
+/** The way to the entry that became the letter, where that still stands. */
+function original(id, stands) {
+  const name = h("code", {}, id);
+  return stands ? h("a", { href: `#/events/${id}` }, name) : [name, ", no longer in the stream"];
 }
