@@ -160,18 +160,32 @@ impl HealthReport {
         report
     }
 
+    /// What is known without the stream: whether the warehouse is reached, by a process that loads into one.
+    fn of_warehouse(reached: Option<&Result<(), String>>) -> Self {
+        let checks = Vec::from_iter(reached.map(checks::warehouse));
+        Self {
+            status: worst(&checks),
+            checks,
+            ..Self::default()
+        }
+    }
+
     /// The report where the last look failed, and why. It says nothing of writes: the stream may take them all the same.
     #[must_use]
     pub fn without_figures(why: impl fmt::Display) -> Self {
-        Self {
+        Self::default().with_unknown_figures(why)
+    }
+
+    /// Puts first, and counts in, that the last look failed, and why.
+    fn with_unknown_figures(mut self, why: impl fmt::Display) -> Self {
+        let check = Check {
+            name: "figures".into(),
             status: Status::Warning,
-            checks: vec![Check {
-                name: "figures".into(),
-                status: Status::Warning,
-                detail: format!("not known at the last look: {why}"),
-            }],
-            ..Self::default()
-        }
+            detail: format!("not known at the last look: {why}"),
+        };
+        self.status = self.status.max(check.status);
+        self.checks.insert(0, check);
+        self
     }
 
     /// Puts first, and counts in, why the stream takes no writes right now (`None`: it takes them). That is critical, but

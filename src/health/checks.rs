@@ -160,7 +160,7 @@ fn group(seen: &Observation) -> Check {
 }
 
 /// Nothing is lost while it is away, since the stream keeps what comes.
-fn warehouse(reached: &Result<(), String>) -> Check {
+pub(super) fn warehouse(reached: &Result<(), String>) -> Check {
     const NAME: &str = "warehouse";
     match reached {
         Ok(()) => check(NAME, Status::Healthy, "it answers".to_owned()),

@@ -230,17 +230,22 @@ impl Collector {
             self.metrics.spool.retry_budget_used.set(used);
             let observed = patiently(observe(&*self.stream)).await;
             let at = Instant::now();
+            let warehouse = self.warehouse.as_ref().map(Reach::found);
             let (stream, report) = match observed {
                 Ok(mut seen) => {
                     seen.watched = started.elapsed();
-                    seen.warehouse = self.warehouse.as_ref().map(Reach::found);
+                    seen.warehouse = warehouse;
                     lately.look(&mut seen, &self.health, at);
                     self.export(&seen);
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
                     sustained.settle(&mut report, at);
                     (Some(Arc::new(seen.stream)), report)
                 }
-                Err(error) => (None, HealthReport::without_figures(error)),
+                Err(error) => {
+                    let mut known = HealthReport::of_warehouse(warehouse.as_ref());
+                    sustained.settle(&mut known, at);
+                    (None, known.with_unknown_figures(error))
+                }
             };
             let look = Look {
                 began,

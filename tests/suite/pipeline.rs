@@ -221,3 +221,24 @@ async fn a_warehouse_that_is_away_is_said_by_who_loads_into_it() {
     // It never opens it.
     assert_eq!(judged(&serving).await.0, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_the_warehouse_is_said_while_the_stream_is_away() {
+    let mut site = Site::new().await;
+    let service = Service::start("run", &site.settings()).await;
+    site.redis.kill();
+    eventually(
+        "the figures are unknown, and the warehouse is there",
+        PATIENCE,
+        async || {
+            let answer = service.get(&service.url("/health")).await.ok()?;
+            let report: Value = answer.json().await.ok()?;
+            let has = |name, status| {
+                let mut checks = report["checks"].as_array()?.iter();
+                checks.find(|check| check["name"] == name && check["status"] == status)
+            };
+            has("figures", "warning").and(has("warehouse", "healthy")).map(drop)
+        },
+    )
+    .await;
+}
