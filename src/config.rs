@@ -18,6 +18,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::error::{ConfigErrors, Problem};
@@ -194,6 +195,8 @@ pub struct PublicConfig {
 pub struct AdminConfig {
     /// Where it listens; `None`: not at all.
     pub addr: Option<SocketAddr>,
+    /// Names that it answers to, besides IP addresses and `localhost`.
+    pub hosts: Arc<[String]>,
     /// Bearer token of `/api`.
     pub token: Option<Secret>,
 }

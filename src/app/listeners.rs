@@ -120,7 +120,7 @@ impl Listeners {
                 probes,
                 metrics: app.metrics.clone(),
                 tokens: Arc::clone(&app.keys.admin),
-                hosts: Arc::from([]),
+                hosts: Arc::clone(&app.config.admin.hosts),
                 keyring,
                 operations: operations.clone(),
             };

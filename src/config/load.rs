@@ -33,6 +33,9 @@ impl Config {
             public: public(&values),
             admin: AdminConfig {
                 addr: (purpose.ingests() || values.is_given(&s::ADMIN_ADDR)).then(|| address(&values, &s::ADMIN_ADDR)),
+                hosts: value::list(values.text(&s::ADMIN_HOSTS).unwrap_or_default())
+                    .map(str::to_owned)
+                    .collect(),
                 token: values.secret(&s::ADMIN_TOKEN),
             },
             auth,

@@ -40,6 +40,8 @@ pub enum Kind {
     Address,
     /// A port.
     Port,
+    /// Host names, at commas or line ends.
+    Hosts,
     /// Address of a service, which may hold a password; the schemes that are understood.
     Url(&'static [&'static str]),
     /// One secret.
@@ -86,6 +88,7 @@ impl Kind {
         match *self {
             Self::Text | Self::Secret | Self::File | Self::Folder => !text.chars().any(char::is_control),
             Self::Address => value::address(text).is_some(),
+            Self::Hosts => value::list(text).next().is_some() && value::list(text).all(value::host),
             Self::Port => within(value::whole(text), 0, u64::from(u16::MAX)),
             Self::Url(schemes) => text
                 .split_once("://")
@@ -118,6 +121,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Text => f.write_str("text without control characters"),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:8080"),
+            Self::Hosts => f.write_str("host names without scheme and port, separated by commas"),
             Self::Port => f.write_str("a port from 0 to 65535"),
             Self::Url(schemes) => write!(f, "an address that begins with {}://", schemes.join(":// or ")),
             Self::Secret => f.write_str("one secret"),
@@ -170,7 +174,7 @@ macro_rules! settings {
 }
 
 use Fallback::{Derived, Text, Unset};
-use Kind::{Address, Choice, Count, DurationOrOff, Percent, Port, Schema, Secrets, Size, Url};
+use Kind::{Address, Choice, Count, DurationOrOff, Hosts, Percent, Port, Schema, Secrets, Size, Url};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
@@ -196,6 +200,7 @@ settings! {
         LISTEN_ADDR "ORDERSTREAM_LISTEN_ADDR" Address, Text("127.0.0.1:8080"), "public: webhooks, batch, health";
         PORT "PORT" Port, Unset, "makes the default listen address 0.0.0.0:PORT";
         ADMIN_ADDR "ORDERSTREAM_ADMIN_ADDR" Address, Text("127.0.0.1:9090"), "private: metrics and the admin API; `work` opens it only where it is set";
+        ADMIN_HOSTS "ORDERSTREAM_ADMIN_HOSTS" Hosts, Unset, "further host names, separated by commas, that the private listener answers to, beside IP addresses and localhost";
         KEEP_ALIVE "ORDERSTREAM_KEEP_ALIVE" Kind::Duration(1000, HOUR), Text("620s"), "idle time of a kept-alive connection; above the usual load balancers' 600 s";
         HEADER_TIMEOUT "ORDERSTREAM_HEADER_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("10s"), "from the first byte of a head to its end; also for the first byte of a new connection, and for an answer that is not read";
         BODY_TIMEOUT "ORDERSTREAM_BODY_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("30s"), "from the end of the head to the last byte of the body";

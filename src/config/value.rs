@@ -56,6 +56,17 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
     }
 }
 
+/// A name as it stands in a URL, without a port: letters, digits, `-` and, as containers are named, `_`.
+pub(super) fn host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
 /// `received`, `fsynced`, or `replicated:N` with 1 to 100 replicas.
 pub(super) fn durability(text: &str) -> Option<Durability> {
     match text {
@@ -206,6 +217,33 @@ mod tests {
         ] {
             assert_eq!(address(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn hosts_have_neither_scheme_nor_port() {
+        for text in [
+            "orders",
+            "orderstream-admin.shop.svc.cluster.local",
+            "my_container",
+            "10.0.0.7",
+        ] {
+            assert!(host(text), "{text}");
+        }
+        for text in [
+            "",
+            ".",
+            "orders.",
+            "a..b",
+            "*.internal",
+            "orders:9090",
+            "http://orders",
+            "a b",
+            "ä.example",
+        ] {
+            assert!(!host(text), "{text}");
+        }
+        let labels = |count, length| vec!["a".repeat(length); count].join(".");
+        assert!(host(&labels(4, 62)) && !host(&labels(4, 63)) && !host(&labels(1, 64)));
     }
 
     #[test]

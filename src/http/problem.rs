@@ -171,7 +171,7 @@ impl Problem {
                 "This process has no warehouse; ask one that runs workers."),
             Self::InvalidOperation(detail) => facts(422, "invalid_operation", Invalid, KEEP, detail),
             Self::WrongHost => facts(421, "wrong_host", Rejected, CLOSE,
-                "The Host header names a host that this listener does not answer for."),
+                "The Host header names a host that this listener does not answer for: ORDERSTREAM_ADMIN_HOSTS can name it."),
             Self::NoValidEvent(_) => facts(422, "no_valid_event", Invalid, KEEP,
                 "No event of the batch is valid; see results."),
             Self::AtomicRefused(_) => facts(422, "atomic_batch_refused", Invalid, KEEP,

@@ -133,6 +133,26 @@ fn port_makes_the_default_address() {
 }
 
 #[test]
+fn the_private_listener_has_the_names_it_is_given() {
+    let hosts = |text| run(&[("ORDERSTREAM_ADMIN_HOSTS", text)]).map(|config| config.admin.hosts.to_vec());
+    assert_eq!(hosts("").unwrap(), Vec::<String>::new());
+    assert_eq!(hosts("orders.internal, admin,").unwrap(), ["orders.internal", "admin"]);
+    for wrong in [
+        ",",
+        "orders.internal:9090",
+        "http://orders.internal",
+        "*.internal",
+        "a b",
+    ] {
+        assert_eq!(
+            blamed(run(&[("ORDERSTREAM_ADMIN_HOSTS", wrong)])),
+            ["ORDERSTREAM_ADMIN_HOSTS"],
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
 fn each_purpose_needs_its_services() {
     for alone in [Purpose::Run, Purpose::Migrate, Purpose::Status, Purpose::Client] {
         let config = load(alone, &[], &[]).unwrap();

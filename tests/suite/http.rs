@@ -387,6 +387,7 @@ async fn the_private_listener_guards_its_api(ground: Ground) {
     let answer = ask_as("localhost:9090", Some(ADMIN_TOKEN), "/api/status").await;
     assert_eq!((answer.status, &answer.json()["trim_held_by"]), (200, &Value::Null));
     assert_eq!(ask_as("localhost", None, "/").await.status, 200);
+    assert_eq!(ask_as("orders.internal:9090", None, "/").await.status, 200);
     let metrics = ask_as("orderstream:9090", None, "/metrics").await;
     assert!(
         metrics.text().contains("orderstream_requests_total"),

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use crate::harness::ground::{Ground, on_any_ground};
 use crate::harness::ingest::Service;
+use crate::harness::local::Local;
+use crate::harness::service::Service as Process;
 use crate::harness::wire::{Answer, ask, get, request};
 
 on_any_ground!(the_pages_are_whole_and_guarded, a_browser_that_has_a_file_is_told_so);
@@ -40,6 +42,19 @@ fn assert_guarded(path: &str, answer: &Answer) {
     assert!(!policy.contains("http") && !policy.contains('*'), "{path}: {policy}");
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
     assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{path}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_is_reached_under_the_names_that_are_set() {
+    let local = Local::new();
+    let settings = local
+        .settings()
+        .with("ORDERSTREAM_ADMIN_HOSTS", "admin, orders.internal");
+    let service = Process::start("run", &settings).await;
+    for (host, status) in [("orders.internal:9090", 200), ("ADMIN", 200), ("orders", 421)] {
+        let asked = reqwest::Client::new().get(service.admin_url("/")).header("host", host);
+        assert_eq!(asked.send().await.unwrap().status(), status, "{host}");
+    }
 }
 
 async fn the_pages_are_whole_and_guarded(ground: Ground) {

@@ -222,7 +222,7 @@ impl Service {
             probes,
             metrics: metrics.clone(),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[ADMIN_TOKEN.into()]))),
-            hosts: Arc::new([]),
+            hosts: Arc::new(["orders.internal".to_owned()]),
             operations,
             live,
             keyring,
