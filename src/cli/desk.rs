@@ -20,8 +20,8 @@ use crate::folder::{self, Folder};
 use crate::ingest::SpoolFile;
 use crate::metrics::Metrics;
 use crate::operations::{
-    Action, Actor, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Operations, OperationsError, Replay,
-    Replayed, Resolve, Resolved, Rest, Secrets, Trace, TraceQuery,
+    Action, Actor, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Operations, OperationsError, Rebuild,
+    Replay, Replayed, Resolve, Resolved, Secrets, Trace, TraceQuery,
 };
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -156,10 +156,10 @@ impl Desk {
         }
     }
 
-    pub(super) async fn rebuild(&self, next: Option<Rest>) -> Result<Replayed, Failure> {
+    pub(super) async fn rebuild(&self, request: Rebuild) -> Result<Replayed, Failure> {
         match self {
-            Self::Here { operations, .. } => Ok(operations.rebuild(next.and_then(|rest| rest.stored)).await?),
-            Self::There(remote) => remote.post("/api/rebuild", &serde_json::json!({ "next": next })).await,
+            Self::Here { operations, .. } => Ok(operations.rebuild(request).await?),
+            Self::There(remote) => remote.post("/api/rebuild", &request).await,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::run_of_steps::all;
 use super::{Exit, Failure, Output, load, output};
 use crate::config::settings::GROUP;
 use crate::config::{Config, Inputs, Purpose};
-use crate::operations::{Missing, Replay};
+use crate::operations::{Missing, Rebuild, Replay};
 use crate::stream::StreamId;
 
 /// Arguments of `replay`.
@@ -109,6 +109,7 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
         dry_run: args.dry_run,
         rate: args.rate,
         next: None,
+        stop: false,
     };
     let mut summary = Summary {
         dry_run: args.dry_run,
@@ -128,6 +129,10 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
     });
     summary.complete = run.await?;
     bar.finish_and_clear();
+    if !summary.complete {
+        request.stop = true;
+        desk.replay(&request).await?;
+    }
     summary.print(args.json)
 }
 
@@ -139,7 +144,12 @@ pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failur
     let desk = Desk::open(&config, "rebuild", Needs::Both).await?;
     let (mut summary, mut next, mut bar) = (Summary::default(), None, None);
     let run = all(async || {
-        let step = desk.rebuild(next.take()).await?;
+        let step = desk
+            .rebuild(Rebuild {
+                next: next.take(),
+                stop: false,
+            })
+            .await?;
         let bar = bar.get_or_insert_with(|| progress(step.stored));
         bar.inc(step.applied + step.left);
         summary.add(&step);
@@ -148,6 +158,9 @@ pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failur
     });
     summary.complete = run.await?;
     bar.inspect(|bar| bar.finish_and_clear());
+    if !summary.complete {
+        desk.rebuild(Rebuild { next, stop: true }).await?;
+    }
     summary.print(format.json)
 }
 

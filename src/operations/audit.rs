@@ -43,9 +43,9 @@ pub struct Note {
     pub action: String,
     /// To what: an id, a fingerprint, `all`, a range.
     pub what: String,
-    /// How much was done.
+    /// How much was done: of a replay or rebuild, in all steps of the run until then.
     pub done: u64,
-    /// How much was left as it is, because it could not be done.
+    /// How much was left as it is, because it could not be done or there was nothing to do; likewise.
     pub kept: u64,
 }
 

@@ -5,15 +5,17 @@
 //! so that whatever order this goes in, and whatever is loaded meanwhile, the newest state stands. What neither store
 //! has is said.
 
-use std::num::NonZeroU32;
+mod run;
 
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+pub use self::run::{Missing, Rebuild, Replay, Replayed, Rest, Span};
+
+use self::run::Stage;
 use super::events::moment;
 use super::pace::Pace;
 use super::walk::Walk;
-use super::{Operations, OperationsError, has_nul};
+use super::{Operations, OperationsError};
 use crate::event::EventRecord;
 use crate::stream::{Destination, Order, Range, StreamId};
 use crate::warehouse::Warehouse;
@@ -21,116 +23,8 @@ use crate::warehouse::history::Place;
 
 /// Entries or events of one step.
 const STEP: usize = 200;
-
-/// Which part of history, and how.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Replay {
-    /// The oldest entry; without it, all that is retained.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<StreamId>,
-    /// The newest entry; without it, the newest there is when the run begins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<StreamId>,
-    /// For which group; without it, ours. Only ours has a warehouse to read what the stream no longer has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// Only say what would come of it.
-    #[serde(default)]
-    pub dry_run: bool,
-    /// Entries a second, 1 to 10,000; 500 where it is not said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<NonZeroU32>,
-    /// The `next` of the step before.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::object::or_null"
-    )]
-    pub next: Option<Rest>,
-}
-
-/// What a run has still before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rest {
-    /// What is still to be read from `order_events`.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::object::or_null"
-    )]
-    pub stored: Option<Span>,
-    /// What is still to be read from the stream.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::object::or_null"
-    )]
-    pub stream: Option<super::Bounds>,
-}
-
-/// A span of `order_events`, by arrival.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Span {
-    /// After this time ...
-    #[serde(with = "time::serde::rfc3339")]
-    pub after: OffsetDateTime,
-    /// ... and this event of it; empty is before all of them.
-    #[serde(default)]
-    pub event_id: String,
-    /// Before this time.
-    #[serde(with = "time::serde::rfc3339")]
-    pub before: OffsetDateTime,
-}
-
-impl Span {
-    fn place(&self) -> Result<Place, OperationsError> {
-        if has_nul(&self.event_id) {
-            return Err(OperationsError::Invalid("`next` is not as a step answered it"));
-        }
-        Ok(Place {
-            received_at: self.after,
-            event_id: self.event_id.clone(),
-        })
-    }
-}
-
-/// One step of a run.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replayed {
-    /// Entries that became pending again, or would.
-    pub pending: u64,
-    /// Events of `order_events` that were applied again, or would be.
-    pub applied: u64,
-    /// Entries and events that were left: unread or pending already, or unreadable.
-    pub left: u64,
-    /// How many events `order_events` has in the range; only in the first step, and only where they could be counted.
-    pub stored: Option<u64>,
-    /// What nobody has any more; only in the first step.
-    pub missing: Option<Missing>,
-    /// What is left of the run; null at its end.
-    pub next: Option<Rest>,
-}
-
-impl Replayed {
-    /// Entries and events that a step looked at.
-    fn found(&self) -> usize {
-        usize::try_from(self.pending + self.applied + self.left).unwrap_or(usize::MAX)
-    }
-}
-
-/// A part of the range that neither stream nor warehouse has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
-    /// Its beginning, RFC 3339.
-    pub from: Option<String>,
-    /// Its end, RFC 3339.
-    pub to: Option<String>,
-    /// Why.
-    pub reason: String,
-}
+/// What a rebuild reads, for the record.
+const TABLE: &str = "order_events";
 
 impl Operations {
     /// Does one step of a replay: at most 200 entries, about two seconds. The run is over where `next` is null.
@@ -139,17 +33,28 @@ impl Operations {
     /// There is no such group; or stream or warehouse do not do it: the step may be repeated.
     pub async fn replay(&self, request: &Replay) -> Result<Replayed, OperationsError> {
         let (this, request) = (self.clone(), request.clone());
-        self.act(async move { this.replay_now(&request).await }).await
+        self.act(async move {
+            let outcome = if request.stop {
+                Ok(Replayed::default())
+            } else {
+                this.replay_now(&request).await
+            };
+            let is_interrupted = (request.stop || outcome.is_err()) && !request.dry_run;
+            if let Some(run) = request.next.as_ref().filter(|_| is_interrupted) {
+                this.note_run("replay", &request.what(), Stage::Interrupted, run).await;
+            }
+            outcome
+        })
+        .await
     }
 
     async fn replay_now(&self, request: &Replay) -> Result<Replayed, OperationsError> {
-        let (rest, mut replayed) = match &request.next {
+        let (mut rest, mut replayed) = match &request.next {
             Some(rest) => (rest.clone(), Replayed::default()),
             None => self.plan(request).await?,
         };
         let mut pace = Pace::new(request.rate);
         let step = pace.step(STEP);
-        let mut rest = rest;
         if let Some(span) = rest.stored.take() {
             if request.dry_run {
                 replayed.applied += self.count(&span).await?;
@@ -159,16 +64,14 @@ impl Operations {
         } else if let Some(bounds) = rest.stream.take() {
             rest.stream = self.make_pending(request, bounds, step, &mut replayed).await?;
         }
+        rest.add(&replayed);
         if !request.dry_run {
             pace.pay(replayed.found()).await;
+            if let Some(stage) = stage(request.next.is_none(), &rest) {
+                self.note_run("replay", &request.what(), stage, &rest).await;
+            }
         }
-        replayed.next = Some(rest).filter(|rest| rest.stored.is_some() || rest.stream.is_some());
-        let is_edge = request.next.is_none() || replayed.next.is_none();
-        if is_edge && !request.dry_run {
-            let done = replayed.pending + replayed.applied;
-            self.write_down("replay", &request.what(replayed.next.is_none()), done, replayed.left)
-                .await;
-        }
+        replayed.next = Some(rest).filter(|rest| !rest.is_none());
         Ok(replayed)
     }
 
@@ -177,35 +80,41 @@ impl Operations {
     ///
     /// # Errors
     /// This process has no warehouse, or it does not do it: the step may be repeated.
-    pub async fn rebuild(&self, next: Option<Span>) -> Result<Replayed, OperationsError> {
+    pub async fn rebuild(&self, request: Rebuild) -> Result<Replayed, OperationsError> {
         let this = self.clone();
-        self.act(async move { this.rebuild_now(next).await }).await
+        self.act(async move {
+            let outcome = if request.stop {
+                Ok(Replayed::default())
+            } else {
+                this.rebuild_now(request.next.clone()).await
+            };
+            if let Some(run) = request.next.filter(|_| request.stop || outcome.is_err()) {
+                this.note_run("rebuild", TABLE, Stage::Interrupted, &run).await;
+            }
+            outcome
+        })
+        .await
     }
 
-    async fn rebuild_now(&self, next: Option<Span>) -> Result<Replayed, OperationsError> {
-        let begins = next.is_none();
-        let span = next.unwrap_or_else(|| Span {
+    async fn rebuild_now(&self, next: Option<Rest>) -> Result<Replayed, OperationsError> {
+        let mut rest = next.unwrap_or_default();
+        rest.stream = None;
+        let mut replayed = Replayed::default();
+        let begins = rest.stored.is_none();
+        let span = rest.stored.take().unwrap_or_else(|| Span {
             after: OffsetDateTime::UNIX_EPOCH,
             event_id: String::new(),
             before: OffsetDateTime::now_utc(),
         });
-        let mut replayed = Replayed::default();
         if begins {
             replayed.stored = self.count(&span).await.ok();
         }
-        let stored = self.apply(span, STEP, &mut replayed).await?;
-        if begins || stored.is_none() {
-            let what = if stored.is_none() {
-                "order_events, to the end"
-            } else {
-                "order_events, begun"
-            };
-            self.write_down("rebuild", what, replayed.applied, replayed.left).await;
+        rest.stored = self.apply(span, STEP, &mut replayed).await?;
+        rest.add(&replayed);
+        if let Some(stage) = stage(begins, &rest) {
+            self.note_run("rebuild", TABLE, stage, &rest).await;
         }
-        replayed.next = stored.map(|span| Rest {
-            stored: Some(span),
-            stream: None,
-        });
+        replayed.next = Some(rest).filter(|rest| !rest.is_none());
         Ok(replayed)
     }
 
@@ -234,8 +143,8 @@ impl Operations {
         });
         let has_all = report.entries_added == Some(report.length);
         let mut rest = Rest {
-            stored: None,
             stream: stream.filter(|bounds| bounds.from <= bounds.to),
+            ..Rest::default()
         };
         if first.is_some_and(|first| from >= first) || has_all {
             return Ok((rest, replayed));
@@ -349,14 +258,12 @@ impl Operations {
     }
 }
 
-impl Replay {
-    /// For the record.
-    fn what(&self, ended: bool) -> String {
-        let id = |id: Option<StreamId>, else_: &str| id.map_or_else(|| else_.to_owned(), |id| id.to_string());
-        let (from, to) = (id(self.from, "the first"), id(self.to, "the newest"));
-        let group = self.group.as_deref().unwrap_or("ours");
-        let stage = if ended { "to the end" } else { "begun" };
-        format!("{from} to {to}, group {group}, {stage}")
+/// What a step that came to its end is noted as, if at all: of a long run, the first and the last are.
+fn stage(begins: bool, rest: &Rest) -> Option<Stage> {
+    match (begins, rest.is_none()) {
+        (_, true) => Some(Stage::Ended),
+        (true, false) => Some(Stage::Begun),
+        (false, false) => None,
     }
 }
 

@@ -145,6 +145,14 @@ async fn api(service: &Service, path: &str) -> Value {
     answer.json().await.unwrap()
 }
 
+/// What the admin API answers to a request.
+async fn tell(service: &Service, path: &str, request: &Value) -> Value {
+    let asked = reqwest::Client::new().post(service.admin_url(path)).bearer_auth(TOKEN);
+    let answer = asked.json(request).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{path}");
+    answer.json().await.unwrap()
+}
+
 /// Waits until our group has read and acked everything, as of now.
 async fn is_settled(service: &Service) {
     eventually("nothing is unread or pending", PATIENCE, async || {
@@ -201,6 +209,7 @@ stories! { history:
     a_replay_repairs_and_copies_nothing
     what_the_stream_no_longer_has_comes_from_the_warehouse
     a_rebuild_repairs_while_the_service_runs
+    a_run_of_many_steps_is_written_down_as_one
     a_trace_shows_the_whole_way_of_an_order
 }
 

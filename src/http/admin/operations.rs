@@ -16,7 +16,7 @@ use super::super::problem::Problem;
 use crate::event::json;
 use crate::operations::{
     Action, Consumers, Entries, EntryQuery, EntryView, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Note,
-    OperationsError, Replay, Replayed, Resolve, Resolved, Rest, Trace, TraceQuery, object_or_null,
+    OperationsError, Rebuild, Replay, Replayed, Resolve, Resolved, Trace, TraceQuery,
 };
 use crate::stream::StreamId;
 
@@ -106,18 +106,9 @@ async fn replay(State(state): State<AdminState>, body: Body) -> Answer<Replayed>
     Ok(Json(state.operations.replay(&request).await?))
 }
 
-/// Where a rebuild goes on; without it, it begins.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rebuild {
-    #[serde(default, deserialize_with = "object_or_null")]
-    next: Option<Rest>,
-}
-
 async fn rebuild(State(state): State<AdminState>, body: Body) -> Answer<Replayed> {
     let request: Rebuild = read(body).await?;
-    let next = request.next.and_then(|rest| rest.stored);
-    Ok(Json(state.operations.rebuild(next).await?))
+    Ok(Json(state.operations.rebuild(request).await?))
 }
 
 fn asked<T>(query: Asked<T>) -> Result<T, Problem> {

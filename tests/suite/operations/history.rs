@@ -1,6 +1,9 @@
 //! History through again, and one order followed through it.
 
+use serde_json::json;
+
 use super::*;
+use crate::harness::service::event;
 
 const STATES: &str = "SELECT count(*) FROM orders WHERE status = 'paid'";
 const LINES: &str = "SELECT count(*) FROM order_items";
@@ -120,6 +123,57 @@ pub async fn a_rebuild_repairs_while_the_service_runs(plant: Plant) {
     assert_eq!(notes[0]["action"], "rebuild");
     let consumers = api(&service, "/api/consumers").await;
     assert_eq!(consumers["groups"][0]["ours"], true);
+}
+
+pub async fn a_run_of_many_steps_is_written_down_as_one(plant: Plant) {
+    let service = with_orders(&plant, &plant.settings()).await;
+    // At one a second a step is two entries.
+    let step = async |next: &Value, stop: bool| {
+        let request = json!({"rate": 1, "next": next, "stop": stop});
+        tell(&service, "/api/replay", &request).await["next"].clone()
+    };
+    let mut next = step(&Value::Null, false).await;
+    while !next.is_null() {
+        next = step(&next, false).await;
+    }
+    is_settled(&service).await;
+    let next = step(&Value::Null, false).await;
+    assert_eq!(step(&next, true).await, Value::Null);
+    let rest =
+        json!({"stored": {"after": "2026-01-01T00:00:00Z", "before": "2026-01-02T00:00:00Z"}, "done": 7, "left": 1});
+    tell(&service, "/api/rebuild", &json!({"next": rest, "stop": true})).await;
+    let notes = api(&service, "/api/audit").await;
+    let notes = notes.as_array().unwrap().iter().map(|note| {
+        let stage = note["what"].as_str().unwrap().rsplit(", ").next().unwrap();
+        (stage, note["done"].as_u64().unwrap(), note["kept"].as_u64().unwrap())
+    });
+    let told = [
+        ("interrupted", 7, 1),
+        ("interrupted", 2, 0),
+        ("begun", 2, 0),
+        ("to the end", 5, 0),
+        ("begun", 2, 0),
+    ];
+    assert_eq!(Vec::from_iter(notes), told);
+
+    let events: Vec<Value> = (10..50).map(event).collect();
+    assert_eq!(service.send_batch(&events.into()).await.unwrap().status(), 200);
+    plant.has_rows(45).await;
+    is_settled(&service).await;
+    let mut command = plant.settings().command(&["replay", "--rate", "1"]);
+    let mut run = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let newest = async || api(&service, "/api/audit?count=1").await[0].clone();
+    let is = |note: &Value, stage| note["what"].as_str().is_some_and(|what| what.ends_with(stage));
+    eventually("it has begun", PATIENCE, async || {
+        let note = newest().await;
+        is(&note, "begun").then_some(())
+    })
+    .await;
+    let pid = nix::unistd::Pid::from_raw(run.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(69));
+    let note = newest().await;
+    assert!(is(&note, "interrupted") && note["done"].as_u64() >= Some(2), "{note:#}");
 }
 
 pub async fn a_trace_shows_the_whole_way_of_an_order(plant: Plant) {
