@@ -189,7 +189,7 @@ impl Operations {
         })
     }
 
-    /// Makes one page of entries pending again; answers what is left.
+    /// Makes one page of entries pending again, or counts those that would be; answers what is left.
     async fn make_pending(
         &self,
         request: &Replay,
@@ -206,13 +206,13 @@ impl Operations {
         let page = walk.page().await?.unwrap_or_default();
         let ids = Vec::from_iter(page.iter().map(|entry| entry.id));
         let found = ids.len() as u64;
+        let group = self.group(request).await?;
         let made = if request.dry_run {
-            found
+            self.stream.settled(&group, &ids).await?
         } else {
-            let group = self.group(request).await?;
-            let made = self.stream.make_pending(&group, &ids).await?;
-            made.ok_or(OperationsError::NotFound("group"))?
+            self.stream.make_pending(&group, &ids).await?
         };
+        let made = made.ok_or(OperationsError::NotFound("group"))?;
         replayed.pending += made;
         replayed.left += found - made;
         Ok(walk.rest().map(|rest| super::Bounds {

@@ -55,6 +55,10 @@ pub trait Operated: Send + Sync {
     /// Answers how many became pending; `None` where there is no such group.
     async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError>;
 
+    /// How many of these entries a group was given and nobody has pending: those that [`make_pending`](Self::make_pending)
+    /// would make pending, as long as they are in the stream. `None` where there is no such group.
+    async fn settled(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError>;
+
     /// Where an entry stands with each group; whether it is in the stream at all, [`range`](super::Stream::range) tells.
     async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError>;
 

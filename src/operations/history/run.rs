@@ -113,7 +113,7 @@ impl Span {
 /// One step of a run.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replayed {
-    /// Entries that became pending again, or would.
+    /// Entries that became pending again, or would: read by the group, and pending with nobody.
     pub pending: u64,
     /// Events of `order_events` that were applied again, or would be.
     pub applied: u64,

@@ -49,7 +49,7 @@ pub(super) fn claim(
     start: StreamId,
     count: usize,
 ) -> rusqlite::Result<Claimed> {
-    let Some(group) = Group::find(session, name)? else {
+    let Some(group) = Group::find(session.connection, name)? else {
         return Ok(Claimed::default());
     };
     let member = group.member(session, consumer)?;

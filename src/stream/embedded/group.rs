@@ -3,7 +3,7 @@
 //! Owns a group's place, its members and what they have pending. Invariants: an entry is handed to one member and is
 //! pending from then on, in one transaction; a row that is damaged is handed to nobody.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::append::ROW_BYTES;
 use super::calls::Session;
@@ -52,8 +52,8 @@ pub(super) struct Group {
 
 impl Group {
     /// `None` where it is missing.
-    pub(super) fn find(session: &Session<'_>, name: &str) -> rusqlite::Result<Option<Self>> {
-        let mut find = session.connection.prepare_cached(FIND)?;
+    pub(super) fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
+        let mut find = connection.prepare_cached(FIND)?;
         let found = find.query_row([name], |row| {
             Ok(Self {
                 id: row.get(0)?,
@@ -99,7 +99,7 @@ pub(super) struct Read {
 
 /// Hands out entries that no member was given yet.
 pub(super) fn read(session: &Session<'_>, group: &str, consumer: &str, count: usize) -> rusqlite::Result<Read> {
-    let Some(group) = Group::find(session, group)? else {
+    let Some(group) = Group::find(session.connection, group)? else {
         ensure(session, group)?;
         return Ok(Read {
             created: true,
@@ -174,7 +174,7 @@ pub(super) fn refresh(
     ids: &[StreamId],
 ) -> rusqlite::Result<(Refreshed, bool)> {
     let mut refreshed = Refreshed::default();
-    let Some(group) = Group::find(session, group)? else {
+    let Some(group) = Group::find(session.connection, group)? else {
         ensure(session, group)?;
         // Without a group nothing can have become another's.
         refreshed.held.extend(ids);
@@ -218,7 +218,7 @@ pub(super) fn ack(session: &Session<'_>, name: &str, ids: &[StreamId], tried: &[
     for id in tried.iter().copied().filter_map(row_of) {
         session.execute(FORGET, params![name, id])?;
     }
-    let Some(group) = Group::find(session, name)? else {
+    let Some(group) = Group::find(session.connection, name)? else {
         return Ok(0);
     };
     let mut ack = session.connection.prepare_cached(ACK)?;
@@ -258,7 +258,7 @@ pub(super) fn record(session: &Session<'_>, group: &str, id: i64, step: Step) ->
 /// Ends the record of an entry's tries, and that it is pending.
 pub(super) fn settle(session: &Session<'_>, name: &str, id: i64) -> rusqlite::Result<()> {
     session.execute(FORGET, params![name, id])?;
-    if let Some(group) = Group::find(session, name)? {
+    if let Some(group) = Group::find(session.connection, name)? {
         let acked = session.execute(ACK, [group.id, id])?;
         group.settled(session, i64::try_from(acked).unwrap_or(i64::MAX))?;
     }
@@ -267,7 +267,7 @@ pub(super) fn settle(session: &Session<'_>, name: &str, id: i64) -> rusqlite::Re
 
 /// Whether an entry is pending with anybody in the group, and whether it is in the stream.
 pub(super) fn whereabouts(session: &Session<'_>, name: &str, id: i64) -> rusqlite::Result<(bool, bool)> {
-    let is_pending = match Group::find(session, name)? {
+    let is_pending = match Group::find(session.connection, name)? {
         Some(group) => session.connection.prepare_cached(OWNER)?.exists([group.id, id])?,
         None => false,
     };
@@ -280,7 +280,7 @@ pub(super) fn remove_silent(
     name: &str,
     is_silent: impl Fn(&str, u64) -> bool,
 ) -> rusqlite::Result<Vec<String>> {
-    let Some(group) = Group::find(session, name)? else {
+    let Some(group) = Group::find(session.connection, name)? else {
         return Ok(Vec::new());
     };
     let mut removed = Vec::new();

@@ -17,6 +17,7 @@ const REMOVE: &str = "DELETE FROM dead_letters WHERE id = ?1 RETURNING LENGTH(fi
 const REMOVED: &str = "UPDATE logs SET length = length - ?1, bytes = MAX(0, bytes - ?2) WHERE log = 1";
 const MAKE_PENDING: &str = "INSERT INTO pending (group_id, id, consumer, delivered_at, deliveries)
     SELECT ?1, id, ?3, ?4, 0 FROM entries WHERE id = ?2 ON CONFLICT (group_id, id) DO NOTHING";
+const IS_PENDING: &str = "SELECT 1 FROM pending WHERE group_id = ?1 AND id = ?2";
 const COUNT: &str = "UPDATE consumer_groups SET pending = pending + ?2 WHERE id = ?1";
 const FATES: &str = "
 SELECT consumer_groups.name, last_delivered, consumers.name, delivered_at, deliveries FROM consumer_groups
@@ -39,6 +40,12 @@ impl Operated for EmbeddedStream {
         let (group, ids) = (group.to_owned(), ids.to_vec());
         let make = move |session: &Session<'_>| make_pending(session, &group, &ids);
         self.file.calls.call(SMALL, make).await
+    }
+
+    async fn settled(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
+        let (group, ids) = (group.to_owned(), ids.to_vec());
+        let look = move |connection: &Connection| settled(connection, &group, &ids);
+        self.file.reading.look(look).await
     }
 
     async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError> {
@@ -90,7 +97,7 @@ fn remove(session: &Session<'_>, ids: &[StreamId]) -> rusqlite::Result<u64> {
 }
 
 fn make_pending(session: &Session<'_>, name: &str, ids: &[StreamId]) -> rusqlite::Result<Option<u64>> {
-    let Some(group) = Group::find(session, name)? else {
+    let Some(group) = Group::find(session.connection, name)? else {
         return Ok(None);
     };
     let long_ago = session.now.saturating_sub(super::millis(LONG_IDLE));
@@ -104,6 +111,20 @@ fn make_pending(session: &Session<'_>, name: &str, ids: &[StreamId]) -> rusqlite
     session.execute(COUNT, [group.id, i64::try_from(made).unwrap_or_default()])?;
     session.replayed.set(true);
     Ok(Some(made as u64))
+}
+
+fn settled(connection: &Connection, name: &str, ids: &[StreamId]) -> rusqlite::Result<Option<u64>> {
+    let Some(group) = Group::find(connection, name)? else {
+        return Ok(None);
+    };
+    let mut is_pending = connection.prepare_cached(IS_PENDING)?;
+    let mut settled = 0;
+    for id in ids.iter().copied().filter_map(row_of) {
+        if id <= group.last_delivered && !is_pending.exists([group.id, id])? {
+            settled += 1;
+        }
+    }
+    Ok(Some(settled))
 }
 
 fn fates(

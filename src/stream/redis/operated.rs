@@ -30,6 +30,28 @@ impl RedisStream {
         Ok(reply.groups.into_iter().map(group).collect())
     }
 
+    /// Those that a group was given; `None` where there is no such group. The last id only grows, so what was read stays
+    /// read.
+    async fn read_of(&self, group: &str, ids: &[StreamId]) -> Result<Option<Vec<StreamId>>, StreamError> {
+        let groups = self.groups().await?;
+        let group = groups.into_iter().find(|(name, _)| name == group);
+        Ok(group.map(|(_, last)| ids.iter().copied().filter(|id| *id <= last).collect()))
+    }
+
+    /// What is pending of each with a group; a line at most.
+    async fn pending_of(
+        &self,
+        asked: impl Iterator<Item = (&str, StreamId)>,
+    ) -> Result<Vec<Option<PendingLine>>, StreamError> {
+        let mut pipeline = Pipeline::new();
+        for (group, id) in asked {
+            let pending = pipeline.cmd("XPENDING").arg(&self.keys.stream).arg(group);
+            pending.arg(id.to_string()).arg(id.to_string()).arg(1);
+        }
+        let lines: Vec<Vec<PendingLine>> = self.server.query_all(&pipeline).await?;
+        Ok(lines.into_iter().map(|lines| lines.into_iter().next()).collect())
+    }
+
     fn audit(&self) -> String {
         format!("{}:audit", self.keys.stream)
     }
@@ -51,12 +73,9 @@ impl Operated for RedisStream {
     }
 
     async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
-        let groups = self.groups().await?;
-        let Some((_, last)) = groups.iter().find(|(name, _)| name == group) else {
+        let Some(read) = self.read_of(group, ids).await? else {
             return Ok(None);
         };
-        // The last id only grows, so what was read stays read.
-        let read = Vec::from_iter(ids.iter().filter(|id| *id <= last));
         let mut made = 0;
         for ids in read.chunks(IDS_A_CALL) {
             let mut script = scripts::MAKE_PENDING.key(&self.keys.stream);
@@ -70,21 +89,28 @@ impl Operated for RedisStream {
         Ok(Some(made))
     }
 
+    async fn settled(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
+        let Some(read) = self.read_of(group, ids).await? else {
+            return Ok(None);
+        };
+        let mut settled = 0;
+        for ids in read.chunks(IDS_A_CALL) {
+            let lines = self.pending_of(ids.iter().map(|id| (group, *id))).await?;
+            settled += lines.iter().filter(|line| line.is_none()).count() as u64;
+        }
+        Ok(Some(settled))
+    }
+
     async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError> {
         let groups = self.groups().await?;
         if groups.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = Pipeline::new();
-        for (group, _) in &groups {
-            let pending = pipeline.cmd("XPENDING").arg(&self.keys.stream).arg(group);
-            pending.arg(id.to_string()).arg(id.to_string()).arg(1);
-        }
-        let lines: Vec<Vec<PendingLine>> = self.server.query_all(&pipeline).await?;
-        let fate = |((group, last), lines): ((String, StreamId), Vec<PendingLine>)| Fate {
+        let lines = self.pending_of(groups.iter().map(|(group, _)| (&**group, id))).await?;
+        let fate = |((group, last), line): ((String, StreamId), Option<PendingLine>)| Fate {
             ours: group == self.keys.group,
             group,
-            stage: match lines.into_iter().next() {
+            stage: match line {
                 Some((_, consumer, idle, deliveries)) => Stage::Pending {
                     consumer,
                     deliveries,

@@ -61,6 +61,10 @@ pub async fn a_replay_repairs_and_copies_nothing(plant: Plant) {
     stop(service).await;
     damage(&plant);
     assert_eq!(plant.json(&["replay"])["pending"], 5, "while nobody runs");
+    for args in [&["replay", "--dry-run"][..], &["replay"]] {
+        let again = plant.json(args);
+        assert_eq!((&again["pending"], &again["left"]), (&0.into(), &5.into()), "{again:#}");
+    }
     let _service = plant.run().await;
     is_repaired(&plant).await;
 }

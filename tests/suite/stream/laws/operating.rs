@@ -38,10 +38,14 @@ pub async fn read_entries_become_pending_again_and_are_claimed_as_stale(store: &
     stream.ack(&appended[..3], &[]).await.unwrap();
     store.lose(&config, appended[1]).await;
     assert_eq!(stream.make_pending("nobody's", &appended).await.unwrap(), None);
+    let there = [&appended[..1], &appended[2..]].concat();
+    assert_eq!(stream.settled("nobody's", &there).await.unwrap(), None);
+    assert_eq!(stream.settled(&config.group, &there).await.unwrap(), Some(2));
     // The second is gone, the fourth is pending already, the last two were never read.
     let made = stream.make_pending(&config.group, &appended).await.unwrap();
     assert_eq!(made, Some(2));
     assert_eq!(stream.make_pending(&config.group, &appended).await.unwrap(), Some(0));
+    assert_eq!(stream.settled(&config.group, &there).await.unwrap(), Some(0));
     let claim = Claim::Stale(Duration::from_secs(24 * 3600));
     let claimed = stream.claim("b", claim, START, 10).await.unwrap();
     assert_eq!(ids(&claimed.entries), [appended[0], appended[2]]);
