@@ -131,9 +131,7 @@ impl Operations {
         for known in events.into_values() {
             known.tell(&trace.orders, &mut trace.moments);
         }
-        trace
-            .moments
-            .sort_by(|a, b| (a.at.is_none(), &a.at, a.what).cmp(&(b.at.is_none(), &b.at, b.what)));
+        trace.moments.sort_by_cached_key(Moment::place);
         let spools = match self.spool {
             Some(_) => {
                 "Only the spool of this node was looked into: what another one spooled shows once it is in the stream."

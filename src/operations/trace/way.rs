@@ -70,6 +70,15 @@ pub(super) struct Known {
     pub(super) fates: Vec<FateView>,
 }
 
+impl Moment {
+    /// Its place on the time line: by time, then what has one that nobody can read, by that text, then what has none.
+    pub(super) fn place(&self) -> (bool, Result<OffsetDateTime, String>, What) {
+        let at = self.at.as_deref().unwrap_or_default();
+        let time = OffsetDateTime::parse(at, &Rfc3339).map_err(|_| at.to_owned());
+        (self.at.is_none(), time, self.what)
+    }
+}
+
 impl Known {
     /// All that is known, as moments.
     pub(super) fn tell(self, orders: &[TracedOrder], moments: &mut Vec<Moment>) {
@@ -223,4 +232,37 @@ pub(super) fn waiting(letter: Letter) -> Moment {
 /// RFC 3339.
 pub(super) fn written(at: OffsetDateTime) -> Option<String> {
     at.format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_line_goes_by_time_and_not_by_its_text() {
+        use What::{DeadLettered, Happened, Loaded, Received, Unread};
+        let moment = |(at, what): (Option<&str>, What)| Moment {
+            at: at.map(str::to_owned),
+            what,
+            detail: String::new(),
+            shop: String::new(),
+            event_id: None,
+            event_type: None,
+            stream_id: None,
+            stands: None,
+        };
+        let line = [
+            (Some("2026-01-05T11:00:00+01:00"), Happened),
+            (Some("2026-01-05T10:00:00Z"), Received),
+            (Some("2026-01-05T10:00:00.5Z"), Received),
+            (Some("2026-01-05T10:00:00.51Z"), Happened),
+            (Some("2026-01-05T10:00:01Z"), Loaded),
+            (Some("1 o'clock"), DeadLettered),
+            (Some("2 o'clock"), Happened),
+            (None, Unread),
+        ];
+        let mut moments = Vec::from_iter(line.into_iter().rev().map(moment));
+        moments.sort_by_cached_key(Moment::place);
+        assert_eq!(moments, line.map(moment));
+    }
 }
