@@ -25,7 +25,7 @@ use crate::warehouse::history::{OrderState, StoredEvent};
 
 /// Entries of the stream looked at, from its newest on.
 const ENTRIES: usize = 5_000;
-/// Events of one order.
+/// Loaded events of one order; and entries that are not among those.
 const EVENTS: usize = 200;
 /// Orders of one name: shops count from 1001 each.
 const ORDERS: usize = 20;
@@ -166,6 +166,7 @@ impl Operations {
     ) -> Result<(), OperationsError> {
         let range = Range::all(Destination::Stream, Order::NewestFirst, usize::MAX);
         let mut walk = Walk::new(&*self.stream, range, ENTRIES);
+        let (mut others, mut has_more) = (0, false);
         while let Some(page) = walk.page().await? {
             trace.entries_looked_at += page.len() as u64;
             trace.looked_back_to = page
@@ -173,14 +174,26 @@ impl Operations {
                 .and_then(|entry| moment(entry.id))
                 .or(trace.looked_back_to.take());
             for entry in &page {
-                let Some(line) = is_of_any(entry, wanted) else { continue };
-                let is_of_shop = query.shop.is_none() || query.shop == line.shop;
-                if is_of_shop && events.len() < EVENTS + ORDERS {
-                    let id = line.event_id.clone().unwrap_or_else(|| line.id.to_string());
-                    let known = events.entry(id).or_default();
-                    (known.entry, known.stands) = (Some(line), Some(true));
+                let line = is_of_any(entry, wanted);
+                let Some(line) = line.filter(|line| query.shop.is_none() || query.shop == line.shop) else {
+                    continue;
+                };
+                let id = line.event_id.clone().unwrap_or_else(|| line.id.to_string());
+                if !events.contains_key(&id) {
+                    if others >= EVENTS {
+                        has_more = true;
+                        continue;
+                    }
+                    others += 1;
                 }
+                let known = events.entry(id).or_default();
+                (known.entry, known.stands) = (Some(line), Some(true));
             }
+        }
+        if has_more {
+            trace.unknown.push(format!(
+                "Of the entries beside the loaded events shown, only the newest {EVENTS} are shown."
+            ));
         }
         if walk.rest().is_some() {
             trace.unknown.push(format!(
@@ -266,8 +279,19 @@ async fn look_into_warehouse(
     trace: &mut Trace,
     events: &mut BTreeMap<String, Known>,
 ) -> Result<(), OperationsError> {
-    let stored = stored(warehouse, query).await?;
-    trace.orders = orders(warehouse, query, &stored).await?;
+    let shop = query.shop.as_deref();
+    let mut named = warehouse.orders_named(&query.order, shop, ORDERS + 1).await?;
+    if named.len() > ORDERS {
+        named.truncate(ORDERS);
+        trace.unknown.push(format!(
+            "More orders have that name than the {ORDERS} that are shown: name a shop."
+        ));
+    }
+    let mut stored = newest(warehouse, &query.order, shop, trace).await?;
+    for order in named.iter().filter(|order| order.order_id != query.order) {
+        stored.extend(newest(warehouse, &order.order_id, Some(&order.shop), trace).await?);
+    }
+    trace.orders = orders(warehouse, named, &stored).await?;
     for event in stored {
         let known = events.entry(event.event_id.clone()).or_default();
         known.stored = Some(event);
@@ -275,13 +299,19 @@ async fn look_into_warehouse(
     Ok(())
 }
 
-/// Events by the order's id, else by its name.
-async fn stored(warehouse: &dyn Warehouse, query: &TraceQuery) -> Result<Vec<StoredEvent>, OperationsError> {
-    let shop = query.shop.as_deref();
-    let mut events = warehouse.events_of(&query.order, shop, EVENTS).await?;
-    for order in warehouse.orders_named(&query.order, shop, ORDERS).await? {
-        let more = warehouse.events_of(&order.order_id, Some(&order.shop), EVENTS).await?;
-        events.extend(more);
+/// The newest loaded events of that order; says where there are more.
+async fn newest(
+    warehouse: &dyn Warehouse,
+    order_id: &str,
+    shop: Option<&str>,
+    trace: &mut Trace,
+) -> Result<Vec<StoredEvent>, OperationsError> {
+    let mut events = warehouse.events_of(order_id, shop, EVENTS + 1).await?;
+    if events.len() > EVENTS {
+        events.truncate(EVENTS);
+        trace.unknown.push(format!(
+            "Order {order_id} has more loaded events than the newest {EVENTS}; what was loaded before those is not shown."
+        ));
     }
     Ok(events)
 }
@@ -289,17 +319,13 @@ async fn stored(warehouse: &dyn Warehouse, query: &TraceQuery) -> Result<Vec<Sto
 /// The rows behind those events, and those of that name.
 async fn orders(
     warehouse: &dyn Warehouse,
-    query: &TraceQuery,
+    named: Vec<OrderState>,
     events: &[StoredEvent],
 ) -> Result<Vec<TracedOrder>, OperationsError> {
     let mut keys = Vec::from_iter(events.iter().map(|event| (event.shop.clone(), event.order_id.clone())));
-    let named = warehouse
-        .orders_named(&query.order, query.shop.as_deref(), ORDERS)
-        .await?;
     keys.extend(named.into_iter().map(|order| (order.shop, order.order_id)));
     keys.sort();
     keys.dedup();
-    keys.truncate(ORDERS);
     let mut orders = warehouse.orders(&keys).await?;
     orders.sort_by(|a, b| (&a.shop, &a.order_id).cmp(&(&b.shop, &b.order_id)));
     Ok(orders.into_iter().map(TracedOrder::from).collect())

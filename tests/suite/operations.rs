@@ -215,6 +215,7 @@ stories! { history:
 
 stories! { many:
     a_run_that_is_killed_goes_on_and_loads_each_event_once
+    a_trace_tells_every_entry_and_says_what_it_leaves_out
 }
 
 stories! { storm:

@@ -1,4 +1,4 @@
-//! Very many letters, and a run that is cut off.
+//! Very many letters, and a run that is cut off; very many events of one order.
 
 use super::*;
 use crate::harness::service::event;
@@ -44,4 +44,32 @@ pub async fn a_run_that_is_killed_goes_on_and_loads_each_event_once(plant: Plant
     plant.has_rows(usize::try_from(ORDERS + 1).unwrap()).await;
     is_settled(&service).await;
     assert_eq!(plant.sql("SELECT count(*) FROM orders"), (ORDERS + 1).to_string());
+}
+
+/// Two orders of one name, one with an event more than is shown.
+pub async fn a_trace_tells_every_entry_and_says_what_it_leaves_out(plant: Plant) {
+    let service = plant.run().await;
+    let events = Vec::from_iter((0..231).map(|id| {
+        let mut event = event(id);
+        event["order_id"] = if id < 201 { "71" } else { "72" }.into();
+        event["name"] = "#7".into();
+        event
+    }));
+    for events in events.chunks(100) {
+        assert_eq!(service.send_batch(&events.into()).await.unwrap().status(), 200);
+    }
+    plant.has_rows(events.len()).await;
+    let trace = plant.json(&["trace", "#7"]);
+    let mut received = trace["moments"].as_array().unwrap().clone();
+    received.retain(|moment| moment["what"] == "received");
+    assert_eq!(received.len(), events.len());
+    for moment in received {
+        assert_eq!(moment["stands"], true, "{moment:#}");
+    }
+    let unknown = trace["unknown"].to_string();
+    assert!(
+        unknown.contains("Order 71 has more loaded events than the newest 200"),
+        "{unknown}"
+    );
+    assert!(!unknown.contains("Order 72"), "{unknown}");
 }
