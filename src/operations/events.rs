@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::content::{Content, text};
 use super::walk::{Walk, only};
-use super::{Operations, OperationsError};
+use super::{Operations, OperationsError, has_nul};
 use crate::event::{Amount, Id, Text, json};
 use crate::stream::{Destination, Entry, Fate, Order, Range, Stage, StreamId};
 
@@ -83,7 +83,8 @@ pub struct EntryView {
     pub content: Content,
     /// How far each group came with it.
     pub groups: Vec<FateView>,
-    /// When the event was loaded, RFC 3339; null where it was not, or this process has no warehouse.
+    /// When the event was loaded, RFC 3339; null where it was not, as far as this process can tell: it may have no
+    /// warehouse, or one that does not answer.
     pub loaded_at: Option<String>,
 }
 
@@ -234,7 +235,7 @@ impl Operations {
         Ok(found)
     }
 
-    /// One entry laid open.
+    /// One entry laid open. Whether it was loaded stays open where the warehouse does not answer.
     ///
     /// # Errors
     /// There is none of that id, or the stream does not answer.
@@ -244,18 +245,17 @@ impl Operations {
         let fates = self.stream.fates(id).await?;
         let line = EntryLine::of(entry);
         Ok(EntryView {
-            loaded_at: self.loaded_at(line.event_id.as_deref()).await?,
+            loaded_at: self.loaded_at(line.event_id.as_deref()).await,
             entry: line,
             content: Content::of(entry, self.body_limit),
             groups: fates.into_iter().map(FateView::from).collect(),
         })
     }
 
-    async fn loaded_at(&self, event_id: Option<&str>) -> Result<Option<String>, OperationsError> {
-        let (Some(warehouse), Some(event_id)) = (&self.warehouse, event_id) else {
-            return Ok(None);
-        };
-        let event = warehouse.event(event_id).await?;
-        Ok(event.and_then(|event| event.loaded_at.format(&Rfc3339).ok()))
+    async fn loaded_at(&self, event_id: Option<&str>) -> Option<String> {
+        let event_id = event_id.filter(|id| !has_nul(id))?;
+        let event = self.warehouse.as_ref()?.event(event_id).await;
+        let event = event.inspect_err(|error| tracing::warn!(%error, "whether an entry was loaded cannot be told"));
+        event.ok()??.loaded_at.format(&Rfc3339).ok()
     }
 }

@@ -220,3 +220,23 @@ pub async fn a_trace_shows_the_whole_way_of_an_order(plant: Plant) {
         "without a process too"
     );
 }
+
+/// Whether it was loaded is not told then, nor of an entry whose event has an id that no warehouse takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_is_laid_open_while_the_warehouse_is_away() {
+    let site = Site::durable().await;
+    let service = Service::start("run", &site.settings()).await;
+    let event = crate::harness::service::event(1);
+    let id = site.produce(&event).await;
+    let odd = site.produce_payload("nul\0", &event.to_string()).await;
+    site.has_rows(1).await;
+    let opened = async |id: &str| api(&service, &format!("/api/events/{id}")).await;
+    assert!(opened(&id).await["loaded_at"].is_string());
+    assert_eq!(opened(&odd).await["loaded_at"], Value::Null);
+    site.cluster().kill();
+    let away = opened(&id).await;
+    assert_eq!(
+        (&away["loaded_at"], &away["entry"]["order_id"]),
+        (&Value::Null, &"1".into())
+    );
+}
