@@ -278,7 +278,7 @@ impl From<OperationsError> for Failure {
             OperationsError::Stream(error) => error.into(),
             OperationsError::Warehouse(error) => error.into(),
             OperationsError::Invalid(text) => Self::Usage(format!("error: {text}\n")),
-            OperationsError::NotFound(_) | OperationsError::NoWarehouse | OperationsError::Stopping => {
+            OperationsError::NotFound(_) | OperationsError::NoWarehouse | OperationsError::CutShort => {
                 Self::Unavailable(error.to_string())
             }
         }

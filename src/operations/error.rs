@@ -15,9 +15,9 @@ pub enum OperationsError {
     /// This process has no warehouse to look into.
     #[error("this process has no warehouse: ask one that runs workers")]
     NoWarehouse,
-    /// The process is about to end.
-    #[error("the process is stopping")]
-    Stopping,
+    /// A step was cut short, by a fault of this program or the end of its process.
+    #[error("the step was cut short, and may be done in part: it may be repeated")]
+    CutShort,
     /// The stream does not do it.
     #[error(transparent)]
     Stream(#[from] StreamError),

@@ -115,7 +115,7 @@ impl Operations {
 
     /// A place among the few that may look through a log at once.
     async fn look(&self) -> Result<SemaphorePermit<'_>, OperationsError> {
-        self.looks.acquire().await.map_err(|_| OperationsError::Stopping)
+        self.looks.acquire().await.map_err(|_| OperationsError::CutShort)
     }
 
     /// Runs one step of an action, in its turn, and to its end though nobody waits for it any more: what is done must be
@@ -125,12 +125,12 @@ impl Operations {
         step: impl Future<Output = Result<T, OperationsError>> + Send + 'static,
     ) -> Result<T, OperationsError> {
         let turn = Arc::clone(&self.actions).acquire_owned().await;
-        let turn = turn.map_err(|_| OperationsError::Stopping)?;
+        let turn = turn.map_err(|_| OperationsError::CutShort)?;
         let stepping = self.under_way.spawn(async move {
             let _turn = turn;
             step.await
         });
-        stepping.await.unwrap_or(Err(OperationsError::Stopping))
+        stepping.await.unwrap_or(Err(OperationsError::CutShort))
     }
 }
 

@@ -131,7 +131,7 @@ impl From<OperationsError> for Problem {
             OperationsError::NotFound(_) => Self::NotFound,
             OperationsError::Invalid(detail) => Self::InvalidOperation(detail),
             OperationsError::NoWarehouse => Self::NoWarehouse,
-            OperationsError::Stopping => Self::ShuttingDown,
+            OperationsError::CutShort => Self::Internal,
             OperationsError::Stream(_) | OperationsError::Warehouse(_) => {
                 tracing::warn!(%error, "an operator's request cannot be done now");
                 Self::StoreUnavailable
