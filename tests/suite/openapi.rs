@@ -271,11 +271,6 @@ async fn what_operators_ask_is_answered_as_described() {
     }
     let nul = asks("GET /api/trace?order=1&shop=%00", "").await;
     check("GET /api/trace", 422, &nul);
-    let landing = r#"{"events":["e-1"],"orders":[["","1"]]}"#;
-    check("POST /api/landed", 409, &asks("POST /api/landed", landing).await);
-    check("POST /api/landed", 400, &asks("POST /api/landed", "{").await);
-    let nul = r#"{"events":["e-\u0000"]}"#;
-    check("POST /api/landed", 422, &asks("POST /api/landed", nul).await);
     check("GET /api/audit", 200, &asks("GET /api/audit?count=5", "").await);
     for operation in described(&description)
         .iter()
@@ -284,6 +279,29 @@ async fn what_operators_ask_is_answered_as_described() {
         let line = operation.replace("{id}", "1-1");
         check(operation, 401, &ask(service.admin, &request(&line, &[], b"{}")).await);
     }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn as_much_may_be_asked_for_as_is_described() {
+    let description = description();
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    let check = |status, answer: &Answer| check(&description, "POST /api/landed", status, answer);
+    let authorization = format!("Bearer {ADMIN_TOKEN}");
+    let asks = async |body: &str| {
+        let headers = [("authorization", authorization.as_str())];
+        ask(service.admin, &request("POST /api/landed", &headers, body.as_bytes())).await
+    };
+    let landing = r#"{"events":["e-1"],"orders":[["","1"]]}"#;
+    check(409, &asks(landing).await);
+    check(400, &asks("{").await);
+    let nul = r#"{"events":["e-\u0000"]}"#;
+    check(422, &asks(nul).await);
+    let events = Vec::from_iter((0..1000).map(|id| format!("{id:036}")));
+    let orders = Vec::from_iter(events.iter().map(|id| ["one-of-the-shops.myshopify.com", &id[..13]]));
+    let as_much_as_may_be = json!({ "events": events, "orders": orders }).to_string();
+    check(409, &asks(&as_much_as_may_be).await);
     service.stop().await;
 }
 

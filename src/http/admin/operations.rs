@@ -20,8 +20,8 @@ use crate::operations::{
 };
 use crate::stream::StreamId;
 
-/// Bytes of a request: a thousand ids and some.
-const REQUEST_LIMIT: usize = 64 * 1024;
+/// Bytes of a request: a thousand ids and as many orders, whose shops may have long names.
+const REQUEST_LIMIT: usize = 512 * 1024;
 
 type Answer<T> = Result<Json<T>, Problem>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
