@@ -167,6 +167,21 @@ test("entries are found and laid open, digits as they came", async () => {
   await page.getByRole("heading", { name: "Time line" }).waitFor();
 });
 
+test("the stream is followed, however long an answer takes", async () => {
+  await enter("#/events");
+  await page.route(
+    (url) => url.pathname === "/api/events",
+    async (route) => {
+      await new Promise((done) => setTimeout(done, 3_000));
+      await route.continue();
+    },
+  );
+  await page.getByRole("button", { name: "Follow" }).click();
+  assert.equal(await service.deliver("orders/create", "w-followed", order(4711, "20.50", 1)), "accepted");
+  await page.getByRole("cell", { name: "#4711" }).waitFor();
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+});
+
 test("a dead letter is replayed by clicking and lands in the warehouse", async () => {
   assert.equal(await service.deliver("orders/updated", "w-twice", order(1042, "20.50", 1)), "accepted");
   assert.equal(await service.deliver("orders/updated", "w-twice", order(1042, "31.90", 2)), "quarantined");

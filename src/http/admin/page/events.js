@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { h } from "./dom.js";
 import { count, money, time } from "./format.js";
-import { command, empty, fill, heading, table } from "./parts.js";
+import { again, command, empty, fill, heading, table } from "./parts.js";
 
 const FOLLOW_MS = 2_000;
 const TYPES = ["created", "updated", "paid", "partially_fulfilled", "fulfilled", "cancelled", "deleted", "edited"]
@@ -16,20 +16,19 @@ export function openEvents(_, query) {
   const to = query.get("to");
   const load = () => fill(place, async () => list(await get("/api/events", { ...filters, to }), filters));
   const follow = h("button", { type: "button", "aria-pressed": "false", onclick: toggle }, "Follow");
-  let timer = null;
+  let stop = null;
 
   function toggle() {
-    const isOn = follow.getAttribute("aria-pressed") === "true";
+    const isOn = stop !== null;
     follow.setAttribute("aria-pressed", String(!isOn));
-    clearInterval(timer);
-    timer = isOn ? null : setInterval(load, FOLLOW_MS);
-    load();
+    stop?.();
+    stop = isOn ? null : again(FOLLOW_MS, load);
   }
 
   load();
   return {
     title: "Events",
-    close: () => clearInterval(timer),
+    close: () => stop?.(),
     element: h(
       "div",
       { class: "page" },

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { h, update } from "./dom.js";
 import { bytes, count, counted, known, percent, rate, seconds, time } from "./format.js";
-import { badge, command, empty, facts, fill, glyph, table, worst } from "./parts.js";
+import { again, badge, command, empty, facts, fill, glyph, table, worst } from "./parts.js";
 
 const SECRETS_MS = 10_000;
 /** Hours for which Shopify sends a refused delivery again. */
@@ -96,9 +96,7 @@ export function consumers(found) {
 export function openSecrets() {
   const element = h("div", { class: "results" });
   const load = () => fill(element, async () => secrets(await get("/api/secrets")), update);
-  load();
-  const timer = setInterval(load, SECRETS_MS);
-  return { element, close: () => clearInterval(timer) };
+  return { element, close: again(SECRETS_MS, load) };
 }
 
 function secrets({ since, secrets: found, note }) {

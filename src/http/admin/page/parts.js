@@ -82,13 +82,13 @@ export const empty = (title, ...what) => h("div", { class: "empty" }, h("p", { c
 export const command = (line) => h("code", { class: "command" }, line);
 
 /** What went wrong, with a way to try again. */
-function failure(error, again) {
+function failure(error, retry) {
   return h(
     "div",
     { class: "empty", role: "alert" },
     h("p", { class: "title" }, "This could not be loaded"),
     h("p", {}, error.message),
-    h("button", { type: "button", onclick: again }, "Try again"),
+    h("button", { type: "button", onclick: retry }, "Try again"),
   );
 }
 
@@ -110,6 +110,24 @@ export async function fill(place, load, show = put) {
   if (newest.get(place) !== call) return;
   place.removeAttribute("aria-busy");
   show(place, found);
+}
+
+/**
+ * Calls `load` now, and again so long after each call has settled: one that takes its time is not overtaken by the next.
+ * Answers what ends it.
+ */
+export function again(after, load) {
+  let timer;
+  let isOver = false;
+  const turn = async () => {
+    await load();
+    if (!isOver) timer = setTimeout(turn, after);
+  };
+  turn();
+  return () => {
+    isOver = true;
+    clearTimeout(timer);
+  };
 }
 
 /** The heading of a page, with where it hangs and what can be done. */
