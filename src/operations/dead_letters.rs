@@ -197,7 +197,8 @@ impl Operations {
         }
         let range = Range {
             to,
-            ..Range::all(Destination::DeadLetters, Order::NewestFirst, list.count)
+            // One more than is shown: the last one is known to be the last then.
+            ..Range::all(Destination::DeadLetters, Order::NewestFirst, list.count + 1)
         };
         let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
         while let Some(page) = walk.page().await? {

@@ -205,7 +205,8 @@ impl Operations {
         let count = query.count.unwrap_or(50).clamp(1, LIST);
         let range = Range {
             to: query.to.unwrap_or(StreamId::MAX),
-            ..Range::all(Destination::Stream, Order::NewestFirst, count)
+            // One more than is shown: the last one is known to be the last then.
+            ..Range::all(Destination::Stream, Order::NewestFirst, count + 1)
         };
         let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
         let mut found = Entries {
@@ -226,7 +227,8 @@ impl Operations {
                     found.entries.push(line);
                 }
                 if found.entries.len() >= count {
-                    found.next = entry.id.predecessor();
+                    let is_last = walk.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
+                    found.next = entry.id.predecessor().filter(|_| !is_last);
                     return Ok(found);
                 }
             }

@@ -168,6 +168,8 @@ test("entries are found and laid open, digits as they came", async () => {
 });
 
 test("the stream is followed, however long an answer takes", async () => {
+  await enter("#/events?to=1-1");
+  await page.getByText("No older entry is left").waitFor();
   await enter("#/events");
   await page.route(
     (url) => url.pathname === "/api/events",

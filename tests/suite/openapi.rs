@@ -305,6 +305,29 @@ async fn as_much_may_be_asked_for_as_is_described() {
     service.stop().await;
 }
 
+#[tokio::test]
+async fn the_last_page_says_that_it_is_the_last() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    for id in [1, 2] {
+        service.webhook(&format!("w-{id}"), &order(id)).await;
+        ask(service.public, &signed("products/create", &format!("q-{id}"), b"{}")).await;
+    }
+    let authorization = format!("Bearer {ADMIN_TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
+    for (path, count, is_last) in [
+        ("/api/events", 1, false),
+        ("/api/events", 2, true),
+        ("/api/dead-letters", 1, false),
+        ("/api/dead-letters", 2, true),
+    ] {
+        let line = format!("GET {path}?count={count}");
+        let page = ask(service.admin, &request(&line, &headers, b"")).await.json();
+        assert_eq!(page["next"].is_null(), is_last, "{line}: {page:#}");
+    }
+    service.stop().await;
+}
+
 /// A struct is not to be read from an array of its values, nor an id from what is none.
 #[tokio::test]
 async fn what_operators_ask_wrongly_is_refused_as_described() {

@@ -14,7 +14,7 @@ export function openEvents(_, query) {
   const place = h("div", { class: "results" });
   const filters = Object.fromEntries(["event_type", "shop", "order"].map((name) => [name, query.get(name) ?? ""]));
   const to = query.get("to");
-  const load = () => fill(place, async () => list(await get("/api/events", { ...filters, to }), filters));
+  const load = () => fill(place, async () => list(await get("/api/events", { ...filters, to }), filters, to));
   const follow = h("button", { type: "button", "aria-pressed": "false", onclick: toggle }, "Follow");
   let stop = null;
 
@@ -78,7 +78,7 @@ function go(filters) {
   location.hash = `#/events${set.length ? `?${new URLSearchParams(set)}` : ""}`;
 }
 
-function list({ entries, looked_at, looked_back_to, next }, filters) {
+function list({ entries, looked_at, looked_back_to, next }, filters, to) {
   const looked = h(
     "p",
     { class: "faint" },
@@ -89,7 +89,7 @@ function list({ entries, looked_at, looked_back_to, next }, filters) {
   const older =
     next &&
     h("a", { class: "button", href: `#/events?${new URLSearchParams({ ...filters, to: next })}` }, "Older entries");
-  const shown = entries.length ? rows(entries) : nothing(filters, next);
+  const shown = entries.length ? rows(entries) : nothing(filters, next, to);
   return [shown, h("div", { class: "foot" }, looked, older)];
 }
 
@@ -113,8 +113,9 @@ function rows(entries) {
   );
 }
 
-function nothing(filters, next) {
+function nothing(filters, next, to) {
   if (next) return empty("Nothing among these entries", h("p", {}, "Look through older ones."));
+  if (to) return empty("No older entry is left");
   if (Object.values(filters).some(Boolean))
     return empty(
       "No entry of the stream is like that",
