@@ -52,8 +52,9 @@ const forgive = (what) => {
 const enter = (place) =>
   page.goto(`http://${service.private}/`).then(async () => {
     await page.evaluate((token) => sessionStorage.setItem("orderstream-token", token), service.token);
+    // Else a place on the same page would not be loaded anew; a reload would cut off what the page just asked for.
+    await page.goto("about:blank");
     await page.goto(`http://${service.private}/${place}`);
-    await page.reload();
   });
 
 /** The first number in a text: 1,257 entries → 1257. */
