@@ -109,7 +109,12 @@ impl Redis {
         let mut connection = self.connect().await?;
         let () = redis::cmd("FLUSHALL").query_async(&mut connection).await?;
         if self.persistence != Persistence::Off {
-            let () = redis::cmd("BGREWRITEAOF").query_async(&mut connection).await?;
+            // Refused while Redis is at a rewrite of its own.
+            let asked = async || {
+                let asked = redis::cmd("BGREWRITEAOF").query_async::<()>(&mut connection.clone());
+                asked.await.ok()
+            };
+            eventually("a rewrite is begun", Duration::from_secs(60), asked).await?;
             let rewriting = async || {
                 let info: String = redis::cmd("INFO")
                     .arg("persistence")
