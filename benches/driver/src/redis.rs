@@ -111,8 +111,10 @@ impl Redis {
         if self.persistence != Persistence::Off {
             // Refused while Redis is at a rewrite of its own.
             let asked = async || {
-                let asked = redis::cmd("BGREWRITEAOF").query_async::<()>(&mut connection.clone());
-                asked.await.ok()
+                redis::cmd("BGREWRITEAOF")
+                    .query_async::<()>(&mut connection.clone())
+                    .await
+                    .ok()
             };
             eventually("a rewrite is begun", Duration::from_secs(60), asked).await?;
             let rewriting = async || {
