@@ -346,6 +346,7 @@ mod tests {
         let mut socket = listening.connect().await;
         for _ in 0..2 {
             socket.write_all(ASK).await.unwrap();
+            // What is tested: the peer does not read for so long.
             tokio::time::sleep(4 * REST).await;
             read_answer(&mut socket, LENGTH).await;
         }

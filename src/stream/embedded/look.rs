@@ -1,7 +1,7 @@
 //! A look at a file by whoever is not going to run on it.
 //!
-//! Invariant: nothing of the stream is changed, and its owner is not held up. A damaged file is set aside by the process that runs on it, which counts
-//! and says what is lost; a command that did so on its way would take the news with it.
+//! Invariant: nothing of the stream is changed, and its owner is not held up. A damaged file is set aside by the process
+//! that runs on it, which counts and says what is lost; a command that did so on its way would take the news with it.
 
 use std::ops::ControlFlow;
 use std::path::Path;
