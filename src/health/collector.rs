@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::spool::RetryBudget;
+use super::spool::{QUIET, RetryBudget};
 use super::{HealthReport, Observation, Reach, Sustained, Thresholds, observe};
 use crate::ingest::{Appends, Bypass, Moment};
 use crate::metrics::{Metrics, Outcome};
@@ -226,6 +226,9 @@ impl Collector {
         loop {
             ticks.tick().await;
             let began = Instant::now();
+            if self.health.can_accept() {
+                self.health.budget.can_accept(QUIET);
+            }
             let used = self.health.budget.used();
             self.metrics.spool.retry_budget_used.set(used);
             let observed = patiently(observe(&*self.stream)).await;

@@ -12,6 +12,10 @@ use crate::metrics::Outcome;
 /// that the delivery is lost, and a subscription that goes on failing is removed.
 const RETRIES_LAST: Duration = Duration::from_secs(4 * 3600);
 
+/// So long after the last refusal an outage is over on a node that can accept, though no webhook came to show it: the sender
+/// may have found another node, or have nothing to send.
+pub(super) const QUIET: Duration = Duration::from_secs(15 * 60);
+
 /// Percent of its limit above which a spool is nearly full.
 const NEARLY_FULL: u64 = 90;
 
@@ -85,31 +89,45 @@ impl HealthReport {
 
 /// Since when webhooks are refused without one being taken; a cheap clone.
 #[derive(Debug, Clone)]
-pub(super) struct RetryBudget(Moment);
+pub(super) struct RetryBudget {
+    /// The first refusal of the present outage.
+    first: Moment,
+    /// The last one ever.
+    last: Moment,
+}
 
 impl RetryBudget {
     pub(super) fn unused() -> Self {
-        Self(Moment::never())
+        Self {
+            first: Moment::never(),
+            last: Moment::never(),
+        }
     }
 
     /// A webhook was answered so.
     pub(super) fn answered(&self, outcome: Outcome) {
         match outcome {
-            Outcome::Unavailable | Outcome::Shed if self.0.elapsed().is_none() => self.0.mark(),
-            Outcome::Accepted | Outcome::Duplicate | Outcome::Spooled | Outcome::Quarantined => self.0.forget(),
-            Outcome::Unavailable
-            | Outcome::Shed
-            | Outcome::Invalid
-            | Outcome::Unauthorized
-            | Outcome::TooLarge
-            | Outcome::Timeout
-            | Outcome::Rejected => {}
+            Outcome::Unavailable | Outcome::Shed => {
+                self.last.mark();
+                if self.first.elapsed().is_none() {
+                    self.first.mark();
+                }
+            }
+            Outcome::Accepted | Outcome::Duplicate | Outcome::Spooled | Outcome::Quarantined => self.first.forget(),
+            Outcome::Invalid | Outcome::Unauthorized | Outcome::TooLarge | Outcome::Timeout | Outcome::Rejected => {}
+        }
+    }
+
+    /// This node can accept: the outage is over, where nothing was refused for `quiet`.
+    pub(super) fn can_accept(&self, quiet: Duration) {
+        if self.last.elapsed().is_some_and(|since| since >= quiet) {
+            self.first.forget();
         }
     }
 
     /// Share that the present outage has used, 0 to 1; 0 while everything is taken.
     pub(super) fn used(&self) -> f64 {
-        let lasts = self.0.elapsed().unwrap_or_default();
+        let lasts = self.first.elapsed().unwrap_or_default();
         (lasts.as_secs_f64() / RETRIES_LAST.as_secs_f64()).min(1.0)
     }
 }
@@ -147,12 +165,25 @@ mod tests {
     fn the_budget_is_used_from_the_first_refusal_to_the_next_success() {
         let budget = RetryBudget::unused();
         budget.answered(Outcome::Unauthorized);
-        assert!(budget.0.elapsed().is_none());
+        assert!(budget.first.elapsed().is_none());
         budget.answered(Outcome::Unavailable);
         budget.answered(Outcome::Shed);
-        assert!(budget.0.elapsed().is_some());
+        assert!(budget.first.elapsed().is_some());
         budget.answered(Outcome::Spooled);
-        assert!(budget.0.elapsed().is_none());
+        assert!(budget.first.elapsed().is_none());
         assert!(budget.used() < f64::EPSILON);
+    }
+
+    #[test]
+    fn an_outage_ends_in_silence_too_on_a_node_that_can_accept() {
+        let budget = RetryBudget::unused();
+        budget.can_accept(Duration::ZERO);
+        budget.answered(Outcome::Shed);
+        budget.can_accept(QUIET);
+        assert!(budget.first.elapsed().is_some(), "it was refused just now");
+        budget.can_accept(Duration::ZERO);
+        assert!(budget.first.elapsed().is_none());
+        budget.answered(Outcome::Shed);
+        assert!(budget.first.elapsed().is_some(), "another outage");
     }
 }
