@@ -16,6 +16,9 @@ use prometheus_client::registry::Registry;
 
 pub use self::spool::SpoolMetrics;
 
+/// Of a figure of the stream: it is not known.
+pub const UNKNOWN: i64 = -1;
+
 /// What became of a request, or of one item of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the answer of the same name")]
@@ -168,13 +171,13 @@ pub struct Metrics {
     pub entries_trimmed: Counter,
     /// Times a broken connection or a missing group had to be made again.
     pub reconnects: Family<ServiceLabels, Counter>,
-    /// Entries in the stream, at the last report.
+    /// Entries in the stream at the last look, or [`UNKNOWN`].
     pub stream_length: Gauge,
-    /// Pending in our group, at the last report.
+    /// Pending in our group at the last look, or [`UNKNOWN`].
     pub pending: Gauge,
-    /// Lag of our group at the last report; -1 where unknown.
+    /// Lag of our group at the last look, or [`UNKNOWN`].
     pub lag: Gauge,
-    /// Entries in the dead letters, at the last report.
+    /// Entries in the dead letters at the last look, or [`UNKNOWN`].
     pub dead_letters_length: Gauge,
     /// Open connections on the public listener.
     pub connections: Gauge,
@@ -185,7 +188,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A fresh set, all zero.
+    /// A fresh set: nothing is counted, and nothing known of the stream.
     #[must_use]
     pub fn new() -> Self {
         let metrics = Self {
@@ -213,6 +216,14 @@ impl Metrics {
             body_bytes: Gauge::default(),
             spool: SpoolMetrics::default(),
         };
+        for gauge in [
+            &metrics.stream_length,
+            &metrics.pending,
+            &metrics.lag,
+            &metrics.dead_letters_length,
+        ] {
+            gauge.set(UNKNOWN);
+        }
         let mut registry = Registry::with_prefix("orderstream");
         metrics.register(&mut registry);
         Self {
@@ -290,16 +301,20 @@ impl Metrics {
     }
 
     fn register_gauges(&self, r: &mut Registry) {
-        r.register("stream_length", "Entries in the stream", self.stream_length.clone());
+        r.register(
+            "stream_length",
+            "Entries in the stream; -1 unknown",
+            self.stream_length.clone(),
+        );
         r.register(
             "stream_pending",
-            "Read by our group and not acked",
+            "Read by our group and not acked; -1 unknown",
             self.pending.clone(),
         );
         r.register("stream_lag", "Not yet read by our group; -1 unknown", self.lag.clone());
         r.register(
             "dead_letters_length",
-            "Entries in the dead letters",
+            "Entries in the dead letters; -1 unknown",
             self.dead_letters_length.clone(),
         );
         r.register(

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::spool::{QUIET, RetryBudget};
 use super::{HealthReport, Observation, Reach, Sustained, Thresholds, observe};
 use crate::ingest::{Appends, Bypass, Moment};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{self, Metrics, Outcome};
 use crate::shutdown::Roles;
 use crate::stream::{Stream, StreamError, StreamReport};
 
@@ -234,12 +234,12 @@ impl Collector {
             let observed = patiently(observe(&*self.stream)).await;
             let at = Instant::now();
             let warehouse = self.warehouse.as_ref().map(Reach::found);
+            self.export(observed.as_ref().ok().map(|seen| &seen.stream));
             let (stream, report) = match observed {
                 Ok(mut seen) => {
                     seen.watched = started.elapsed();
                     seen.warehouse = warehouse;
                     lately.look(&mut seen, &self.health, at);
-                    self.export(&seen);
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
                     sustained.settle(&mut report, at);
                     (Some(Arc::new(seen.stream)), report)
@@ -260,14 +260,20 @@ impl Collector {
         }
     }
 
-    fn export(&self, seen: &Observation) {
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let stream = &seen.stream;
-        self.metrics.stream_length.set(gauge(stream.length));
-        self.metrics.dead_letters_length.set(gauge(stream.dead_letters));
-        if let Some(group) = stream.groups.iter().find(|group| group.ours) {
-            self.metrics.pending.set(gauge(group.pending));
-            self.metrics.lag.set(group.lag.map_or(-1, gauge));
+    /// What was seen of the stream, `None` where it did not answer: a figure of before would pass for one of now.
+    fn export(&self, stream: Option<&StreamReport>) {
+        let ours = stream.and_then(|stream| stream.groups.iter().find(|group| group.ours));
+        for (gauge, figure) in [
+            (&self.metrics.stream_length, stream.map(|stream| stream.length)),
+            (
+                &self.metrics.dead_letters_length,
+                stream.map(|stream| stream.dead_letters),
+            ),
+            (&self.metrics.pending, ours.map(|group| group.pending)),
+            (&self.metrics.lag, ours.and_then(|group| group.lag)),
+        ] {
+            let known = figure.map(|figure| i64::try_from(figure).unwrap_or(i64::MAX));
+            gauge.set(known.unwrap_or(metrics::UNKNOWN));
         }
     }
 }

@@ -293,6 +293,38 @@ async fn health_names_the_group_that_holds_trimming() {
     service.stop().await;
 }
 
+/// Waits until `/metrics` says so of stream, pending, lag and dead letters.
+async fn exports(service: &Service, figures: [i64; 4]) {
+    let names = ["stream_length", "stream_pending", "stream_lag", "dead_letters_length"];
+    let said = std::iter::zip(names, figures).map(|(name, figure)| format!("\norderstream_{name} {figure}\n"));
+    let said = Vec::from_iter(said);
+    eventually(&format!("{figures:?} is exported"), LONG, async || {
+        let exported = get(service.admin, "/metrics").await;
+        said.iter().all(|line| exported.text().contains(line)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_figure_of_the_stream_that_is_not_known_is_not_exported_as_one() {
+    let mut redis = RedisServer::start().await;
+    redis.kill();
+    let service = Service::start(&redis).await;
+    exports(&service, [-1, -1, -1, -1]).await;
+    redis.restart().await;
+    exports(&service, [0, -1, -1, 0]).await;
+    assert_eq!(service.webhook("w-0", &order(0)).await.status, 200);
+    let _: String = redis
+        .command(&["XGROUP", "CREATE", "orders_stream", "pipeline_workers", "0"])
+        .await;
+    exports(&service, [1, 0, 1, 0]).await;
+    let _: String = redis.command(&["FLUSHALL"]).await;
+    exports(&service, [0, -1, -1, 0]).await;
+    redis.kill();
+    exports(&service, [-1, -1, -1, -1]).await;
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn a_redis_that_is_restarted_is_waited_for() {
     let mut redis = RedisServer::start().await;
