@@ -1,7 +1,7 @@
 //! Whether the stream and its readers are well: figures, thresholds, one report.
 //!
 //! Owns the report (public contract: `GET /health`, `status --json`) and how figures are judged. Judging is pure;
-//! [`observe`] is the only call to the stream. Must not know HTTP. A slow reader is a warning here and never decides
+//! [`observe`] alone asks the stream for figures. Must not know HTTP. A slow reader is a warning here and never decides
 //! whether this process may take webhooks: that is [`crate::ingest::Appends`]'s, see `collector`.
 
 mod checks;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::rate::Accepted;
@@ -17,7 +18,7 @@ use crate::operations::Consumers;
 use crate::warehouse::Warehouse;
 use crate::warehouse::loads::Loads;
 
-/// How often the warehouse is asked, and how often while somebody watches.
+/// From one question to the warehouse to the next, and while somebody watches.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 const ASK_OFTEN: Duration = Duration::from_secs(2);
 /// The span that rates and quantiles of loads are over: the longer pause, so that no load falls between.
@@ -76,13 +77,15 @@ impl Sampler {
             return;
         };
         loop {
+            let asked = Instant::now();
             let answer = warehouse.loads(LATELY, MOST_ROWS).await;
             if let Err(error) = &answer {
                 tracing::debug!(%error, "the warehouse does not tell what was loaded");
             }
             self.loads.send_replace(answer.ok());
             let pause = if self.live.is_watched() { ASK_OFTEN } else { ASK_EVERY };
-            tokio::time::sleep(pause).await;
+            // A slow answer must not make the pause longer than what the next one tells of.
+            tokio::time::sleep_until(asked + pause).await;
         }
     }
 }
