@@ -3,8 +3,9 @@
 //!
 //! Invariants: nothing is copied in the stream, and no event gets a second row; the state tables follow the version rule,
 //! so that whatever order this goes in, and whatever is loaded meanwhile, the newest state stands. What neither store
-//! has is said.
+//! has anything from is said, from a minute on.
 
+mod plan;
 mod run;
 
 use time::OffsetDateTime;
@@ -12,12 +13,11 @@ use time::OffsetDateTime;
 pub use self::run::{Missing, Rebuild, Replay, Replayed, Rest, Span};
 
 use self::run::Stage;
-use super::events::moment;
 use super::pace::Pace;
 use super::walk::Walk;
 use super::{Operations, OperationsError};
 use crate::event::EventRecord;
-use crate::stream::{Destination, Order, Range, StreamId};
+use crate::stream::{Destination, Order, Range};
 use crate::warehouse::Warehouse;
 use crate::warehouse::history::Place;
 
@@ -57,7 +57,11 @@ impl Operations {
         let step = pace.step(STEP);
         if let Some(span) = rest.stored.take() {
             if request.dry_run {
-                replayed.applied += self.count(&span).await?;
+                // Counted already where the run begins; that it could not be is no reason to fail.
+                replayed.applied += match &request.next {
+                    Some(_) => self.count(&span).await?,
+                    None => replayed.stored.unwrap_or_default(),
+                };
             } else {
                 rest.stored = self.apply(span, step, &mut replayed).await?;
             }
@@ -116,77 +120,6 @@ impl Operations {
         }
         replayed.next = Some(rest).filter(|rest| !rest.is_none());
         Ok(replayed)
-    }
-
-    /// What has the range: the stream, and for what it no longer has, `order_events`.
-    async fn plan(&self, request: &Replay) -> Result<(Rest, Replayed), OperationsError> {
-        let report = self.stream.report().await?;
-        let wanted = request.group.as_deref();
-        let ours = report
-            .groups
-            .iter()
-            .find(|group| group.ours)
-            .map(|group| group.name.as_str());
-        let is_ours = wanted.is_none() || wanted == ours;
-        if !is_ours && !report.groups.iter().any(|group| Some(group.name.as_str()) == wanted) {
-            return Err(OperationsError::NotFound("group"));
-        }
-        let first = Range::all(Destination::Stream, Order::OldestFirst, 1);
-        let first = self.stream.range(first).await?.entries.first().map(|entry| entry.id);
-        let from = request.from.unwrap_or(StreamId::MIN);
-        let newest = report.last_id.unwrap_or_default();
-        let to = request.to.unwrap_or(StreamId::MAX).min(newest);
-        let mut replayed = Replayed::default();
-        let stream = first.map(|first| super::Bounds {
-            from: from.max(first),
-            to,
-        });
-        let has_all = report.entries_added == Some(report.length);
-        let mut rest = Rest {
-            stream: stream.filter(|bounds| bounds.from <= bounds.to),
-            ..Rest::default()
-        };
-        if first.is_some_and(|first| from >= first) || has_all {
-            return Ok((rest, replayed));
-        }
-        let span = Span {
-            after: time_of(from),
-            event_id: String::new(),
-            // What came in the same millisecond as the first entry may be in either.
-            before: time_of(first.unwrap_or(StreamId::MAX).min(request.to.unwrap_or(StreamId::MAX)))
-                + time::Duration::milliseconds(1),
-        };
-        let stored = match &self.warehouse {
-            Some(warehouse) if is_ours => warehouse.first(span.after, span.before).await?,
-            _ => None,
-        };
-        replayed.missing = self.missing(request, is_ours, &span, stored);
-        if stored.is_some() {
-            replayed.stored = self.count(&span).await.ok();
-            rest.stored = Some(span);
-        }
-        Ok((rest, replayed))
-    }
-
-    /// The gap before the first event that anybody has, where the range begins in it.
-    fn missing(&self, request: &Replay, is_ours: bool, span: &Span, stored: Option<OffsetDateTime>) -> Option<Missing> {
-        let from = request.from?;
-        let until = stored.unwrap_or(span.before);
-        if until - time_of(from) < time::Duration::seconds(1) {
-            return None;
-        }
-        let reason = match &self.warehouse {
-            _ if !is_ours => {
-                "the stream no longer has it, and only the group that loads the warehouse can be served from order_events"
-            }
-            None => "the stream no longer has it, and this process has no warehouse",
-            Some(_) => "neither the stream nor order_events has anything from then",
-        };
-        Some(Missing {
-            from: moment(from),
-            to: until.format(&time::format_description::well_known::Rfc3339).ok(),
-            reason: reason.to_owned(),
-        })
     }
 
     /// Makes one page of entries pending again, or counts those that would be; answers what is left.
@@ -265,10 +198,4 @@ fn stage(begins: bool, rest: &Rest) -> Option<Stage> {
         (true, false) => Some(Stage::Begun),
         (false, false) => None,
     }
-}
-
-/// The time in an id; the last time that can be written for ids beyond it.
-fn time_of(id: StreamId) -> OffsetDateTime {
-    let last = time::macros::datetime!(9999-01-01 00:00 UTC);
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(id.ms) * 1_000_000).map_or(last, |at| at.min(last))
 }

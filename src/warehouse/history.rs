@@ -133,6 +133,9 @@ pub trait History: Send + Sync {
         before: OffsetDateTime,
     ) -> Result<Option<OffsetDateTime>, WarehouseError>;
 
+    /// When the last event before that time was received; `None` where there is none.
+    async fn last(&self, before: OffsetDateTime) -> Result<Option<OffsetDateTime>, WarehouseError>;
+
     /// How many events were received after a place and before a time. Reads the whole of the index there, which may take
     /// longer than a statement may.
     async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError>;

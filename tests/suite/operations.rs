@@ -208,6 +208,9 @@ stories! { letters:
 stories! { history:
     a_replay_repairs_and_copies_nothing
     what_the_stream_no_longer_has_comes_from_the_warehouse
+    what_neither_has_is_said
+    what_is_gone_behind_a_pending_entry_comes_from_the_warehouse
+    a_stream_that_was_emptied_does_not_hide_the_warehouse
     a_rebuild_repairs_while_the_service_runs
     a_run_of_many_steps_is_written_down_as_one
     a_trace_shows_the_whole_way_of_an_order

@@ -119,9 +119,9 @@ pub struct Replayed {
     pub applied: u64,
     /// Entries and events that were left: unread or pending already, or unreadable.
     pub left: u64,
-    /// How many events `order_events` has in the range; only in the first step, and only where they could be counted.
+    /// How many events of `order_events` the run is to apply; only in the first step, and only where they could be counted.
     pub stored: Option<u64>,
-    /// What nobody has any more; only in the first step.
+    /// What nobody has; only in the first step.
     pub missing: Option<Missing>,
     /// What is left of the run; null at its end.
     pub next: Option<Rest>,
@@ -134,15 +134,25 @@ impl Replayed {
     }
 }
 
-/// A part of the range that neither stream nor warehouse has.
+/// A part of the range, a minute or longer, that neither stream nor warehouse has anything of; of two, the longer one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
-    /// Its beginning, RFC 3339.
-    pub from: Option<String>,
-    /// Its end, RFC 3339.
-    pub to: Option<String>,
-    /// Why.
+    /// Its beginning.
+    #[serde(with = "time::serde::rfc3339")]
+    pub from: OffsetDateTime,
+    /// Its end.
+    #[serde(with = "time::serde::rfc3339")]
+    pub to: OffsetDateTime,
+    /// Why, and the shorter one.
     pub reason: String,
+}
+
+impl Missing {
+    /// Whether it is so long that somebody has to look into it: an hour. Shorter quiet times are of every day.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.to - self.from >= time::Duration::HOUR
+    }
 }
 
 impl Replay {

@@ -66,6 +66,12 @@ impl History for EmbeddedWarehouse {
         Ok(found.into_iter().next().flatten())
     }
 
+    async fn last(&self, before: OffsetDateTime) -> Result<Option<OffsetDateTime>, WarehouseError> {
+        let sql = "SELECT max(received_at) FROM order_events WHERE received_at < ?1";
+        let found = self.read(sql.to_owned(), vec![at(before)], |row| time(row, 0)).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
     async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError> {
         let sql = "SELECT count(*) FROM order_events WHERE received_at < ?3 AND (received_at, event_id) > (?1, ?2)";
         let params = vec![at(after.received_at), text(&after.event_id), at(before)];

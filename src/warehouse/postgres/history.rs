@@ -111,6 +111,14 @@ impl History for PostgresWarehouse {
         Ok(found.into_iter().next().flatten())
     }
 
+    async fn last(&self, before: OffsetDateTime) -> Result<Option<OffsetDateTime>, WarehouseError> {
+        let sql = "SELECT max(received_at) FROM {schema}.order_events WHERE received_at < $1";
+        let found = self
+            .read(sql, &[(&before, Type::TIMESTAMPTZ)], |row| row.try_get(0))
+            .await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
     async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError> {
         let sql = "SELECT count(*) FROM {schema}.order_events \
                    WHERE received_at < $3 AND (received_at, event_id) > ($1, $2)";

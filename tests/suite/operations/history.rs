@@ -113,6 +113,114 @@ pub async fn what_the_stream_no_longer_has_comes_from_the_warehouse(plant: Plant
     );
 }
 
+/// Between the last row of a backup and the stream's first entry; and not a moment in which nobody ordered.
+pub async fn what_neither_has_is_said(plant: Plant) {
+    let settings = plant.settings().with("ORDERSTREAM_RETAIN_ACKED", "0");
+    let service = with_orders(&plant, &settings).await;
+    holds(&service, 0).await;
+    let first = plant.sql("SELECT min(stream_id) FROM order_events");
+    let first: u64 = first.split_once('-').unwrap().0.parse().unwrap();
+    let from = format!("{}-0", first - 30_000);
+    let replayed = plant.json(&["replay", "--from", &from, "--dry-run"]);
+    assert_eq!(
+        (&replayed["applied"], &replayed["missing"]),
+        (&5.into(), &Value::Null),
+        "{replayed:#}"
+    );
+    let from = format!("{}-0", first - 300_000);
+    let replayed = plant.json(&["replay", "--from", &from, "--dry-run"]);
+    assert!(replayed["missing"].is_object(), "told, and no failure: {replayed:#}");
+
+    plant.change("UPDATE order_events SET received_at = '2026-01-02T00:00:00.000000Z'");
+    for args in [
+        &["replay", "--dry-run", "--from", "2026-01-02"][..],
+        &["replay", "--dry-run"],
+    ] {
+        let (code, said) = plant.says(args);
+        assert_eq!(code, Some(69), "{said}");
+        assert!(
+            said.contains("5  events") && said.contains("missing: 2026-01-02T00:00:00Z to 2"),
+            "{said}"
+        );
+    }
+}
+
+/// An old pending entry keeps its place, what was acked behind it goes.
+pub async fn what_is_gone_behind_a_pending_entry_comes_from_the_warehouse(plant: Plant) {
+    let settings = plant.settings().with("ORDERSTREAM_RETAIN_ACKED", "0");
+    let service = Service::start("run", &settings.with("ORDERSTREAM_MAX_DELIVERIES", "1000")).await;
+    assert_eq!(service.deliver_order(5).await, Some(200));
+    plant.has_rows(1).await;
+    plant.refuse(1);
+    for id in 1..=4 {
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+    plant.has_rows(4).await;
+    // The last one that was read stays, too.
+    holds(&service, 2).await;
+    plant.change("UPDATE orders SET status = 'nonsense' WHERE order_id IN ('2', '3')");
+    let from = plant.sql("SELECT stream_id FROM order_events WHERE order_id = '2'");
+    let replayed = plant.json(&["replay", "--from", &from]);
+    assert_eq!(
+        (&replayed["applied"], &replayed["missing"]),
+        (&3.into(), &Value::Null),
+        "{replayed:#}"
+    );
+    plant.answers(STATES, "4").await;
+}
+
+/// It has all that was ever appended to it, as far as it knows.
+pub async fn a_stream_that_was_emptied_does_not_hide_the_warehouse(plant: Plant) {
+    let service = with_orders(&plant, &plant.settings()).await;
+    damage(&plant);
+    let _service = match &plant {
+        Plant::Servers(site) => {
+            site.redis.command::<()>(&["FLUSHALL"]).await;
+            service
+        }
+        Plant::Files(local) => {
+            stop(service).await;
+            for file in ["stream.db", "stream.db-wal", "stream.db-shm"] {
+                drop(std::fs::remove_file(local.data_dir().join(file)));
+            }
+            plant.run().await
+        }
+    };
+    let dry = plant.json(&["replay", "--dry-run"]);
+    assert_eq!(dry["applied"], 5, "{dry:#}");
+    let replayed = plant.json(&["replay"]);
+    assert_eq!(
+        (&replayed["applied"], &replayed["missing"]),
+        (&5.into(), &Value::Null),
+        "{replayed:#}"
+    );
+    is_repaired(&plant).await;
+}
+
+/// A look at five rows takes longer than a statement may, one at the first or the last does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_does_what_it_can_where_counting_takes_too_long() {
+    let plant = Plant::servers().await;
+    let settings = plant.settings().with("ORDERSTREAM_RETAIN_ACKED", "0");
+    let service = with_orders(&plant, &settings).await;
+    holds(&service, 0).await;
+    stop(service).await;
+    plant.change(
+        "CREATE FUNCTION slow(at timestamptz) RETURNS bool LANGUAGE plpgsql VOLATILE COST 1000000 AS \
+         $$ BEGIN PERFORM pg_sleep(0.15); RETURN true; END $$; \
+         ALTER TABLE order_events RENAME TO slow_events; \
+         CREATE VIEW order_events AS SELECT * FROM slow_events WHERE orderstream.slow(received_at)",
+    );
+    let dry = plant.json(&["replay", "--dry-run"]);
+    assert_eq!(
+        (&dry["counted"], &dry["applied"]),
+        (&false.into(), &0.into()),
+        "{dry:#}"
+    );
+    let (_, said) = plant.says(&["replay", "--dry-run"]);
+    assert!(said.contains("could not be counted"), "{said}");
+}
+
 pub async fn a_rebuild_repairs_while_the_service_runs(plant: Plant) {
     let service = with_orders(&plant, &plant.settings()).await;
     damage(&plant);
