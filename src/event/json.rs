@@ -3,6 +3,8 @@
 //! Owns what an error about somebody's JSON may say: the field, what was expected, the position. Never a value, since
 //! the texts of `serde_json` repeat what they met and a body holds personal data.
 
+mod reader;
+
 use std::fmt;
 
 use serde::Deserialize;
@@ -23,7 +25,7 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
     // Checked once as a whole, text need not be checked string by string. What is not UTF-8 may still be read where the
     // fault is in nothing that `T` reads.
     let read = match std::str::from_utf8(json) {
-        Ok(text) => serde_json::from_str(text),
+        Ok(text) => reader::read(text).or_else(|_| serde_json::from_str(text)),
         Err(_) => serde_json::from_slice(json),
     };
     read.map_err(|_| explain::<T>(json))
