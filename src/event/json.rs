@@ -5,6 +5,7 @@
 
 mod reader;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
@@ -29,6 +30,17 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
         Err(_) => serde_json::from_slice(json),
     };
     read.map_err(|_| explain::<T>(json))
+}
+
+/// The text of a JSON string, borrowed where it has no escapes; `None` of any other value.
+#[must_use]
+pub fn string(raw: &str) -> Option<Cow<'_, str>> {
+    let plain = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if plain.contains('\\') {
+        serde_json::from_str(raw).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(plain))
+    }
 }
 
 /// Reads it once more, slower, to learn where the fault is.

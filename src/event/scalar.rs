@@ -14,6 +14,8 @@ use serde_json::value::RawValue;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, UtcOffset};
 
+use super::json;
+
 /// A string that borrows from the JSON it came from. (`Option<Cow<str>>` would not: serde borrows only a bare `Cow`.)
 ///
 /// Read from JSON it never holds a NUL character, which PostgreSQL's `text` and `jsonb` refuse.
@@ -54,7 +56,7 @@ impl Serialize for Text<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor { numbers: false }).map(Self)
+        deserializer.deserialize_str(TextVisitor).map(Self)
     }
 }
 
@@ -96,23 +98,32 @@ impl Serialize for Id<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextVisitor { numbers: true }).map(Self)
+        // As it stands: an order has a dozen ids, and their digits need not be made into a number and back.
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let text = match json::string(raw) {
+            Some(text) if !text.contains('\0') => text,
+            None if is_whole_number(raw) => Cow::Borrowed(raw),
+            Some(_) | None => {
+                let expected = &"a string without NUL or a whole number";
+                return Err(de::Error::invalid_value(de::Unexpected::Other("value"), expected));
+            }
+        };
+        Ok(Self(text))
     }
 }
 
-struct TextVisitor {
-    numbers: bool,
+/// Whether the JSON is a whole number of up to 64 bits.
+fn is_whole_number(raw: &str) -> bool {
+    raw != "-0" && (raw.parse::<u64>().is_ok() || raw.parse::<i64>().is_ok())
 }
+
+struct TextVisitor;
 
 impl<'de> Visitor<'de> for TextVisitor {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.numbers {
-            "a string without NUL or a whole number"
-        } else {
-            "a string without NUL"
-        })
+        f.write_str("a string without NUL")
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
@@ -129,20 +140,6 @@ impl<'de> Visitor<'de> for TextVisitor {
             return Err(E::invalid_value(de::Unexpected::Other("NUL"), &self));
         }
         Ok(Cow::Owned(text))
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-        if !self.numbers {
-            return Err(E::invalid_type(de::Unexpected::Unsigned(number), &self));
-        }
-        Ok(Cow::Owned(itoa::Buffer::new().format(number).to_owned()))
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-        if !self.numbers {
-            return Err(E::invalid_type(de::Unexpected::Signed(number), &self));
-        }
-        Ok(Cow::Owned(itoa::Buffer::new().format(number).to_owned()))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::event::{Amount, Text, Timestamp};
+use crate::event::{Amount, Text, Timestamp, json};
 
 /// An amount where it can be kept exactly, else none (`""`, or what a float made of nothing: `1.7763568394002505e-15`).
 pub(super) fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
@@ -31,18 +31,12 @@ pub(super) struct LossyText<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for LossyText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Any<'a>(#[serde(borrow)] Cow<'a, str>);
         let raw = <&RawValue>::deserialize(deserializer)?.get();
         if raw.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
             return Ok(Self(raw.into()));
         }
-        let plain = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        if let Some(text) = plain.filter(|text| !text.contains('\\')) {
-            return Ok(Self(text.into()));
-        }
-        let Any(text) = serde_json::from_str(raw)
-            .map_err(|_| Error::invalid_type(Unexpected::Other("value"), &"a string or a number"))?;
+        let text = json::string(raw)
+            .ok_or_else(|| Error::invalid_type(Unexpected::Other("value"), &"a string or a number"))?;
         Ok(Self(if text.contains('\0') {
             Cow::Owned(text.replace('\0', "\u{FFFD}"))
         } else {
