@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::way::{Moment, What};
 
-use self::way::{Known, written};
+use self::way::{Known, Standing, written};
 use super::content::told;
 use super::events::{EntryLine, FateView, may_mention, moment};
 use super::walk::{Walk, only};
@@ -25,7 +25,7 @@ use crate::warehouse::history::{OrderState, StoredEvent};
 
 /// Entries of the stream looked at, from its newest on.
 const ENTRIES: usize = 5_000;
-/// Loaded events of one order; and entries that are not among those.
+/// Loaded events of one order; and entries beside one for each of those.
 const EVENTS: usize = 200;
 /// Orders of one name: shops count from 1001 each.
 const ORDERS: usize = 20;
@@ -179,20 +179,20 @@ impl Operations {
                     continue;
                 };
                 let id = line.event_id.clone().unwrap_or_else(|| line.id.to_string());
-                if !events.contains_key(&id) {
+                // The newest entry of each event that was found elsewhere is shown in any case.
+                if events.get(&id).is_none_or(|known| !known.entries.is_empty()) {
                     if others >= EVENTS {
                         has_more = true;
                         continue;
                     }
                     others += 1;
                 }
-                let known = events.entry(id).or_default();
-                (known.entry, known.stands) = (Some(line), Some(true));
+                events.entry(id).or_default().entries.push(line.into());
             }
         }
         if has_more {
             trace.unknown.push(format!(
-                "Of the entries beside the loaded events shown, only the newest {EVENTS} are shown."
+                "Of the entries beside one for each loaded event shown, only the newest {EVENTS} are shown."
             ));
         }
         if walk.rest().is_some() {
@@ -208,19 +208,16 @@ impl Operations {
     async fn look_for_entries(&self, events: &mut BTreeMap<String, Known>) -> Result<(), OperationsError> {
         let mut looks = SINGLY;
         for known in events.values_mut() {
-            if known.entry.is_none() {
-                let Some(id) = known.stored.as_ref().and_then(|event| event.stream_id.parse().ok()) else {
-                    continue;
-                };
-                let Some(left) = looks.checked_sub(1) else { continue };
+            if let (Some(id), Some(left)) = (known.unseen(), looks.checked_sub(1)) {
                 looks = left;
                 let page = self.stream.range(only(Destination::Stream, id)).await?;
-                known.entry = page.entries.first().map(EntryLine::of);
-                known.stands = Some(known.entry.is_some());
+                let found = page.entries.first().map(EntryLine::of);
+                known.is_gone = found.is_none();
+                known.entries.extend(found.map(Standing::from));
             }
-            if let Some(entry) = &known.entry {
-                let fates = self.stream.fates(entry.id).await?;
-                known.fates = fates.into_iter().map(FateView::from).collect();
+            for Standing { line, fates } in &mut known.entries {
+                let found = self.stream.fates(line.id).await?;
+                *fates = found.into_iter().map(FateView::from).collect();
             }
         }
         Ok(())
@@ -331,7 +328,8 @@ async fn orders(
     Ok(orders.into_iter().map(TracedOrder::from).collect())
 }
 
-/// Whether a body that nobody could read as an event names the order: its digits as a JSON number or text, or its name.
+/// Whether a body that nobody could read as an event names the order, by id or name: wherever that stands in it, with
+/// neither letter nor digit beside it. Another figure of the same digits is taken for it.
 pub(super) fn mentions(body: &str, order: &str) -> bool {
     let is_alone = |at: usize| {
         let before = body[..at].chars().next_back();

@@ -214,6 +214,7 @@ stories! { history:
     a_rebuild_repairs_while_the_service_runs
     a_run_of_many_steps_is_written_down_as_one
     a_trace_shows_the_whole_way_of_an_order
+    a_trace_shows_each_entry_of_an_event
 }
 
 stories! { many:

@@ -64,7 +64,7 @@ impl Operations {
         trace.spooled_looked_back_to = look.looked_back_to;
         for line in look.entries {
             let id = line.event_id.clone().unwrap_or_else(|| line.id.to_string());
-            events.entry(id).or_default().spooled = Some(line);
+            events.entry(id).or_default().spooled.push(line);
         }
         trace.moments.extend(look.letters.into_iter().map(waiting));
         if look.is_cut_short {

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::TracedOrder;
 use crate::operations::dead_letters::Letter;
 use crate::operations::events::{EntryLine, FateView, moment};
-use crate::stream::StreamId;
+use crate::stream::{REPLAY_CONSUMER, StreamId};
 use crate::warehouse::history::StoredEvent;
 
 /// One thing that happened to one event.
@@ -57,17 +57,32 @@ pub enum What {
     Loaded,
 }
 
-/// What is known of one event.
+/// What is known of one event. It may have several entries: one that is replayed from the dead letters gets another, and
+/// without dedupe one that comes again.
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) stored: Option<StoredEvent>,
     /// In the spool.
-    pub(super) spooled: Option<EntryLine>,
+    pub(super) spooled: Vec<EntryLine>,
     /// In the stream.
-    pub(super) entry: Option<EntryLine>,
-    /// Whether it is in the stream, where that was looked for.
-    pub(super) stands: Option<bool>,
+    pub(super) entries: Vec<Standing>,
+    /// Whether the entry that it was loaded from was looked for, and is gone.
+    pub(super) is_gone: bool,
+}
+
+/// An entry that is in the stream, and how far the groups came with it.
+pub(super) struct Standing {
+    pub(super) line: EntryLine,
     pub(super) fates: Vec<FateView>,
+}
+
+impl From<EntryLine> for Standing {
+    fn from(line: EntryLine) -> Self {
+        Self {
+            line,
+            fates: Vec::new(),
+        }
+    }
 }
 
 impl Moment {
@@ -80,6 +95,12 @@ impl Moment {
 }
 
 impl Known {
+    /// The entry that it was loaded from, where that is not among those found.
+    pub(super) fn unseen(&self) -> Option<StreamId> {
+        let id = self.stored.as_ref()?.stream_id.parse().ok()?;
+        self.entries.iter().all(|entry| entry.line.id != id).then_some(id)
+    }
+
     /// All that is known, as moments.
     pub(super) fn tell(self, orders: &[TracedOrder], moments: &mut Vec<Moment>) {
         let blank = self.blank();
@@ -90,42 +111,58 @@ impl Known {
             ..blank.clone()
         };
         moments.extend(self.on_the_way().into_iter().map(tell));
-        moments.extend(self.fates.iter().map(station).map(tell));
+        if let Some(id) = self.unseen() {
+            let stands = self.is_gone.then_some(false);
+            moments.push(self.received(id, stands, &blank));
+        }
+        for Standing { line, fates } in &self.entries {
+            let received = self.received(line.id, Some(true), &blank);
+            for fate in fates {
+                let (at, what, mut detail) = station(fate);
+                if self.entries.len() > 1 {
+                    detail = format!("{}, {detail}", line.id);
+                }
+                moments.push(Moment {
+                    at,
+                    what,
+                    detail,
+                    ..received.clone()
+                });
+            }
+            moments.push(received);
+        }
         if let Some(event) = &self.stored {
             let detail = format!("loaded: {}", outcome(event, orders));
             moments.push(tell((written(event.loaded_at), What::Loaded, detail)));
         }
     }
 
-    /// What all its moments have in common.
+    /// What its moments have in common. Those that are of no entry have the one it was loaded from, else the newest.
     fn blank(&self) -> Moment {
-        let (stored, entry) = (self.stored.as_ref(), self.entry.as_ref().or(self.spooled.as_ref()));
+        let newest = self.entries.iter().map(|entry| &entry.line).max_by_key(|line| line.id);
+        let (stored, line) = (self.stored.as_ref(), newest.or(self.spooled.first()));
+        let loaded_from = stored.and_then(|event| event.stream_id.parse().ok());
         let shop = stored.map(|event| event.shop.clone());
         Moment {
             at: None,
             what: What::Received,
             detail: String::new(),
-            shop: shop
-                .or_else(|| entry.and_then(|entry| entry.shop.clone()))
-                .unwrap_or_default(),
+            shop: shop.or_else(|| line?.shop.clone()).unwrap_or_default(),
             event_id: stored
                 .map(|event| event.event_id.clone())
-                .or_else(|| entry?.event_id.clone()),
+                .or_else(|| line?.event_id.clone()),
             event_type: stored
                 .map(|event| event.event_type.clone())
-                .or_else(|| entry?.event_type.clone()),
-            stream_id: self.stream_id(),
-            stands: self.stands,
+                .or_else(|| line?.event_type.clone()),
+            stream_id: loaded_from.or(newest.map(|line| line.id)),
+            stands: match self.unseen() {
+                Some(_) => self.is_gone.then_some(false),
+                None => newest.map(|_| true),
+            },
         }
     }
 
-    /// Its entry, which may be gone.
-    fn stream_id(&self) -> Option<StreamId> {
-        let stored = || self.stored.as_ref()?.stream_id.parse().ok();
-        self.entry.as_ref().map(|entry| entry.id).or_else(stored)
-    }
-
-    /// Up to its entry.
+    /// Up to its entries.
     fn on_the_way(&self) -> Vec<(Option<String>, What, String)> {
         let mut way = Vec::new();
         if let Some(event) = &self.stored {
@@ -134,26 +171,33 @@ impl Known {
             let triggered = "Shopify triggered the delivery".to_owned();
             way.extend(event.triggered_at.map(|at| (written(at), What::Triggered, triggered)));
         }
-        let stream_id = self.stream_id();
-        if let Some(spooled) = &self.spooled {
-            let whither = match stream_id {
-                None => "from where it goes to the stream",
-                Some(_) => "and goes from there to the stream, which has it already",
-            };
+        let whither = if self.stored.is_none() && self.entries.is_empty() {
+            "from where it goes to the stream"
+        } else {
+            "and goes from there to the stream, which has it already"
+        };
+        for spooled in &self.spooled {
             let detail = format!("in the spool of this node, {whither}");
             way.push((spooled.received_at.clone(), What::Spooled, detail));
         }
-        if let Some(id) = stream_id {
-            let received_at = self.stored.as_ref().map(|event| event.received_at);
-            let at = received_at.map_or_else(|| moment(id), written);
-            let stands = match self.stands {
-                Some(true) => "it still stands there",
-                Some(false) => "it is no longer there",
-                None => "whether it still stands there was not looked for",
-            };
-            way.push((at, What::Received, format!("appended to the stream as {id}; {stands}")));
-        }
         way
+    }
+
+    /// One of its entries.
+    fn received(&self, id: StreamId, stands: Option<bool>, blank: &Moment) -> Moment {
+        let told = match stands {
+            Some(true) => "it still stands there",
+            Some(false) => "it is no longer there",
+            None => "whether it still stands there was not looked for",
+        };
+        let loaded = self.stored.as_ref().filter(|event| event.stream_id.parse() == Ok(id));
+        Moment {
+            at: loaded.map_or_else(|| moment(id), |event| written(event.received_at)),
+            detail: format!("appended to the stream as {id}; {told}"),
+            stream_id: Some(id),
+            stands,
+            ..blank.clone()
+        }
     }
 }
 
@@ -161,6 +205,12 @@ impl Known {
 fn station(fate: &FateView) -> (Option<String>, What, String) {
     let group = &fate.group;
     match (fate.stage.as_str(), &fate.consumer) {
+        // Its idle time was made up then, so that it is claimed at once.
+        ("pending", Some(consumer)) if consumer == REPLAY_CONSUMER && fate.deliveries == Some(0) => (
+            None,
+            What::Pending,
+            format!("group {group}: made pending again by a replay; nobody has claimed it yet"),
+        ),
         ("pending", Some(consumer)) => {
             let idle = fate.idle_seconds.unwrap_or_default().clamp(0.0, 1e9);
             let at = OffsetDateTime::now_utc() - time::Duration::seconds_f64(idle);

@@ -322,11 +322,42 @@ pub async fn a_trace_shows_the_whole_way_of_an_order(plant: Plant) {
     let (code, said) = plant.says(&["trace", "#3", "--shop", "another.myshopify.com"]);
     assert_eq!(code, Some(69), "{said}");
     stop(service).await;
-    assert_eq!(
-        plant.json(&["trace", "4"])["orders"][0]["name"],
-        "#4",
-        "without a process too"
+    plant.json(&["replay"]);
+    let trace = plant.json(&["trace", "4"]);
+    assert_eq!(trace["orders"][0]["name"], "#4", "without a process too");
+    let moments = trace["moments"].as_array().unwrap();
+    let pending = moments.iter().find(|one| one["what"] == "pending").unwrap();
+    let detail = pending["detail"].as_str().unwrap();
+    assert!(
+        pending["at"].is_null() && detail.contains("made pending again by a replay"),
+        "{detail}"
     );
+}
+
+/// A worker gave it up, it was sent through again, and is given up once more: both entries stand.
+pub async fn a_trace_shows_each_entry_of_an_event(plant: Plant) {
+    let service = with_orders(&plant, &plant.settings()).await;
+    plant.refuse(6);
+    assert_eq!(service.deliver_order(6).await, Some(200));
+    let letters = async || api(&service, "/api/dead-letters").await["letters"].clone();
+    let given_up = async |but: &Value| {
+        eventually("it is given up", PATIENCE, async || {
+            let letter = letters().await[0].clone();
+            (letter["id"].is_string() && letter["original_id"] != *but).then_some(letter["original_id"].clone())
+        })
+        .await
+    };
+    let first = given_up(&Value::Null).await;
+    plant.json(&["dead-letters", "replay", "--all", "--yes"]);
+    let second = given_up(&first).await;
+    let trace = plant.json(&["trace", "6"]);
+    let ids = |what: &str| {
+        let mut moments = trace["moments"].as_array().unwrap().clone();
+        moments.retain(|one| one["what"] == what && one["stands"] == true);
+        Vec::from_iter(moments.into_iter().map(|one| one["stream_id"].clone()))
+    };
+    assert_eq!(ids("received"), [first, second.clone()], "{trace:#}");
+    assert!(ids("settled").contains(&second), "{trace:#}");
 }
 
 /// Whether it was loaded is not told then, nor of an entry whose event has an id that no warehouse takes.
