@@ -103,7 +103,7 @@ impl Letter {
     }
 
     /// What all copies have in common; a delivery at the door has only its own id.
-    fn original(&self) -> (String, String) {
+    pub(super) fn original(&self) -> (String, String) {
         match &self.original_id {
             Some(id) => (self.original_stream.clone().unwrap_or_default(), id.clone()),
             None => (String::new(), self.id.to_string()),

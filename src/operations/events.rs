@@ -183,10 +183,10 @@ impl EntryLine {
     }
 }
 
-/// Whether the payload may be about that order: cheaper than reading it.
+/// Whether the payload may be about that order: cheaper than reading it. One with escapes may be about any.
 pub(super) fn may_mention(entry: &Entry, order: &str) -> bool {
     let payload = entry.fields.get("payload").map_or(&[][..], |payload| payload);
-    std::str::from_utf8(payload).is_ok_and(|payload| payload.contains(order))
+    std::str::from_utf8(payload).is_ok_and(|payload| payload.contains(order) || payload.contains('\\'))
 }
 
 /// When the entry of that id was appended, RFC 3339; `None` for ids that are no time.

@@ -2,6 +2,7 @@
 //!
 //! What is remembered of all letters tells which of them may be; those are looked into.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::way::buried;
@@ -34,6 +35,7 @@ impl Operations {
         drop(known);
         let mut unpacker = Unpacker::default();
         let since = Instant::now();
+        let mut told = HashSet::new();
         for (at, (newer, id)) in naming.into_iter().enumerate() {
             if at >= AT_LEAST && since.elapsed() >= TIME {
                 trace.letters_looked_at = newer as u64;
@@ -44,7 +46,9 @@ impl Operations {
             for letter in self.stream.range(only(Destination::DeadLetters, id)).await?.entries {
                 let known = Letter::of(&letter);
                 let is_of_shop = query.shop.is_none() || query.shop == known.shop;
-                if is_of_shop && is_about(&letter, wanted, &mut unpacker, self.body_limit) {
+                let is_of_order = is_of_shop && is_about(&letter, wanted, &mut unpacker, self.body_limit);
+                // Of a letter and its copies, the newest is told.
+                if is_of_order && told.insert(known.original()) {
                     trace.moments.push(buried(known));
                 }
             }

@@ -299,12 +299,12 @@ pub async fn a_trace_finds_the_letters_about_an_order(plant: Plant) {
     for (id, body) in [
         ("d", r##"{"id":5,"name":"#22","line_items":"none"}"##),
         ("e", r#"{"id":6,"name":"Extra-A","line_items":"none"}"#),
-        ("f", r#"{"id":7,"name":"é8""#),
+        ("f", r#"{"id":7,"name":"\u00e98","tags":"EU-77\/b""#),
     ] {
         let answer = service.deliver("orders/create", id, body.as_bytes()).await.unwrap();
         assert_eq!(answer.json::<Value>().await.unwrap()["status"], "quarantined");
     }
-    for order in ["22", "%2322", "Extra-A", "%C3%A98", "7"] {
+    for order in ["22", "%2322", "Extra-A", "%C3%A98", "EU-77%2Fb", "7"] {
         let (letters, looked_at) = found(order).await;
         assert_eq!((letters.len(), looked_at), (1, 5), "{order}");
     }
@@ -314,4 +314,29 @@ pub async fn a_trace_finds_the_letters_about_an_order(plant: Plant) {
         "a letter before it is part of the name"
     );
     assert_eq!(found("Extra").await.0.len(), 1, "a part between punctuation");
+}
+
+/// It is written before the ack, so that a worker that dies in between makes for another.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_a_letter_are_told_once() {
+    let plant = Plant::servers().await;
+    let Plant::Servers(site) = &plant else { unreachable!() };
+    let service = plant.run().await;
+    let payload = event(77).to_string();
+    for original in ["1-0", "2-0", "1-0"] {
+        let letter = [
+            "XADD",
+            "dead_letters",
+            "*",
+            "payload",
+            &payload,
+            "error",
+            "x",
+            "original_id",
+            original,
+        ];
+        site.redis.command::<String>(&letter).await;
+    }
+    let trace = api(&service, "/api/trace?order=77").await;
+    assert_eq!(trace["moments"].as_array().unwrap().len(), 2, "{trace:#}");
 }

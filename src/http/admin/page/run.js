@@ -104,7 +104,9 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
         const step = await post(`/api/dead-letters/${action}`, { ...scope, dry_run: isDryRun, next });
         add(sum, step);
         if (!isAtLeast) progress.value = Math.min(sum.done + sum.kept, many);
-        put(said, `${count(sum.done + sum.kept)} of ${number}`);
+        const sofar = sum.done + sum.kept;
+        // Copies of a letter are one where letters are counted, and gone through one by one.
+        put(said, sofar > many ? counted(sofar, "letter") : `${count(sofar)} of ${number}`);
         next = step.next;
       } while (next && !stopped);
     } catch (error) {
@@ -134,6 +136,9 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
           trouble,
           " What was done is done; begin again to go on.",
         ),
+      !isAtLeast &&
+        sum.done + sum.kept > many &&
+        h("p", { class: "faint" }, "Some were written more than once: copies of a letter are counted each."),
       isCut && !trouble && h("p", { class: "faint" }, "What was done is done. Begin again to go on with the rest."),
       reasons(sum.reasons),
       h(
