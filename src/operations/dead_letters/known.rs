@@ -29,14 +29,6 @@ struct KnownLetter {
     words: Words,
 }
 
-/// Letters of one look.
-struct Came {
-    /// Newest first.
-    letters: Vec<KnownLetter>,
-    /// Whether those are all that were asked for.
-    complete: bool,
-}
-
 impl Known {
     /// Newest first; copies of a letter are not folded.
     pub(in crate::operations) fn letters(&self) -> impl ExactSizeIterator<Item = &Letter> {
@@ -73,30 +65,37 @@ impl Known {
         if let Some(newest) = self.letters.first() {
             let after = newest.letter.id.successor().unwrap_or(StreamId::MAX);
             let mut came = read(stream, after, body_limit).await?;
-            let known = (came.letters.len() + self.letters.len()) as u64 + self.older;
-            if came.complete && known == count {
-                came.letters.append(&mut self.letters);
-                self.older += came.letters.len().saturating_sub(LOOKED_AT) as u64;
-                came.letters.truncate(LOOKED_AT);
-                self.letters = came.letters;
+            let known = (came.len() + self.letters.len()) as u64 + self.older;
+            if came.len() <= LOOKED_AT && known == count {
+                came.append(&mut self.letters);
+                self.keep(came, known);
                 return Ok(());
             }
         }
         let all = read(stream, StreamId::MIN, body_limit).await?;
-        let older = count.saturating_sub(all.letters.len() as u64).max(1);
-        self.older = if all.complete { 0 } else { older };
-        self.letters = all.letters;
+        // One more was read than is kept, so that all of them are known to be all. They may have become fewer meanwhile.
+        let count = if all.len() > LOOKED_AT { count } else { 0 };
+        self.keep(all, count);
         Ok(())
+    }
+
+    /// Keeps the newest of these; the log has so many in all, or at least these.
+    fn keep(&mut self, mut letters: Vec<KnownLetter>, count: u64) {
+        let count = count.max(letters.len() as u64);
+        letters.truncate(LOOKED_AT);
+        self.older = count - letters.len() as u64;
+        self.letters = letters;
     }
 }
 
-/// Bodies are unpacked off the runtime's threads, while the next page is on its way.
-async fn read(stream: &dyn Stream, from: StreamId, body_limit: usize) -> Result<Came, StreamError> {
+/// Letters from that id on, newest first, at most one more than are kept. Bodies are unpacked off the runtime's threads,
+/// while the next page is on its way.
+async fn read(stream: &dyn Stream, from: StreamId, body_limit: usize) -> Result<Vec<KnownLetter>, StreamError> {
     let range = Range {
         from,
         ..Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX)
     };
-    let mut walk = Walk::new(stream, range, LOOKED_AT);
+    let mut walk = Walk::new(stream, range, LOOKED_AT + 1);
     let mut letters = Vec::new();
     let mut page = walk.page().await?;
     while let Some(entries) = page {
@@ -105,10 +104,7 @@ async fn read(stream: &dyn Stream, from: StreamId, body_limit: usize) -> Result<
         letters.extend(known.map_err(|_| StreamError::Unusable("unpacking dead letters panicked".to_owned()))?);
         page = next?;
     }
-    Ok(Came {
-        letters,
-        complete: walk.rest().is_none(),
-    })
+    Ok(letters)
 }
 
 fn known(entries: &[Entry], body_limit: usize) -> Vec<KnownLetter> {
@@ -138,9 +134,15 @@ impl Operations {
 
     /// Removes letters that are resolved, from the log and from memory, which needs not be read afresh then.
     pub(in crate::operations) async fn remove_letters(&self, ids: &[StreamId]) -> Result<(), OperationsError> {
-        self.stream.remove_letters(ids).await?;
+        let removed = self.stream.remove_letters(ids).await?;
         let gone = std::collections::HashSet::<&StreamId>::from_iter(ids);
         let mut known = self.known_letters.lock().await;
+        // Where some had gone before, which of them is not known: the next look finds another number, and reads all.
+        if removed == ids.len() as u64 {
+            let oldest = known.letters.last().map(|oldest| oldest.letter.id);
+            let older = ids.iter().filter(|id| Some(**id) < oldest).count() as u64;
+            known.older = known.older.saturating_sub(older);
+        }
         known.letters.retain(|known| !gone.contains(&known.letter.id));
         Ok(())
     }

@@ -73,3 +73,22 @@ pub async fn a_trace_tells_every_entry_and_says_what_it_leaves_out(plant: Plant)
     );
     assert!(!unknown.contains("Order 72"), "{unknown}");
 }
+
+/// As many as are remembered are all of them; of one more, it is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_letters_as_are_remembered_are_all() {
+    const ADD: &str =
+        "for i = ARGV[1], ARGV[2] do redis.call('XADD', KEYS[1], i .. '-0', 'error', 'x', 'original_id', i) end";
+    let plant = Plant::servers().await;
+    let Plant::Servers(site) = &plant else { unreachable!() };
+    let service = plant.run().await;
+    let add = async |from: &str, to: &str| {
+        site.redis
+            .command::<()>(&["EVAL", ADD, "1", "dead_letters", from, to])
+            .await;
+        let groups = api(&service, "/api/dead-letters/groups").await;
+        (groups["looked_at"].clone(), groups["complete"].clone())
+    };
+    assert_eq!(add("1", "20000").await, (20_000.into(), true.into()));
+    assert_eq!(add("20001", "20001").await, (20_000.into(), false.into()));
+}
