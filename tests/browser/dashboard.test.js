@@ -67,6 +67,12 @@ test("without a token nothing can be read or changed", async () => {
   await page.getByLabel("Admin token").fill("a guess");
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByText("That token is not accepted.").waitFor();
+  // A character that no header can carry is no sign of a dead process.
+  await page.getByLabel("Admin token").fill("a guess…");
+  const tried = page.waitForResponse("**/api/status");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await tried;
+  await page.getByText("That token is not accepted.").waitFor();
   const answers = await page.evaluate(async () => {
     const { paths } = await (await fetch("/openapi.json")).json();
     const asked = Object.entries(paths).filter(([path]) => path.startsWith("/api/"));
@@ -148,6 +154,55 @@ test("a process that takes no webhooks misses no spool", async () => {
   assert.equal(said[0], "none,no webhooks come here,true");
   assert.match(said[1], /this process takes no webhooks/);
   assert.doesNotMatch(said[1], /DATA_DIR|Shopify/);
+});
+
+test("what nobody knows is not called none", async () => {
+  await page.goto(service.link);
+  const [unknown, quiet, away] = await page.evaluate(async () => {
+    const { boxTexts } = await import("/assets/flowtexts.js");
+    const { figures } = await import("/assets/panels.js");
+    const { h } = await import("/assets/dom.js");
+    const node = { command: "serve", has_warehouse: true, storage: { stream: "redis", warehouse: "postgres" } };
+    const look = (report, sample) => {
+      const { sources, warehouse, letters } = boxTexts({ report, samples: [sample], node });
+      const values = [...h("div", {}, figures(report, node)).querySelectorAll("dd")].map((value) => value.textContent);
+      return [...values.slice(0, 4), sources[0], warehouse[1], letters[1]];
+    };
+    const known = { checks: [], stream_length: 12, pending_count: 0, dead_letters: 0, retry_budget_used: 0 };
+    return [
+      look({ checks: [], retry_budget_used: 0 }, {}),
+      look(known, { loaded_per_second: 0 }),
+      look({ ...known, pending_count: null }, { loaded_per_second: null }),
+    ];
+  });
+  assert.deepEqual(unknown, ["–", "–", "–", "–", "–", "not known", "not known"]);
+  const rest = ["not in sight", "nobody", "none yet"];
+  assert.deepEqual(quiet, ["none is pending", "none waits", ...rest, "nothing loaded lately", "none"]);
+  assert.deepEqual(away, ["–", "–", ...rest, "not known", "none"]);
+});
+
+test("a pointer over a chart outlives a history that is shorter", async () => {
+  await page.goto(service.link);
+  await page.locator(".plot canvas").first().waitFor();
+  const said = await page.evaluate(async () => {
+    const { openCharts } = await import("/assets/charts.js");
+    const charts = openCharts();
+    document.getElementById("main").append(charts.element);
+    const samples = (many) => Array.from({ length: many }, (_, index) => ({ at: 1e12 + index * 1e3, backlog: index }));
+    charts.show(samples(900));
+    const drawn = () => charts.element.querySelectorAll("canvas").length === 4;
+    while (!drawn()) await new Promise((done) => requestAnimationFrame(done));
+    const { left, width, top } = charts.element.querySelector(".u-over").getBoundingClientRect();
+    const over = charts.element.querySelector(".u-over");
+    const pointer = { clientX: left + width * 0.95, clientY: top + 9, bubbles: true };
+    for (const kind of ["mouseenter", "mousemove"]) over.dispatchEvent(new MouseEvent(kind, pointer));
+    const when = charts.element.querySelector(".when");
+    while (!when.textContent) await new Promise((done) => requestAnimationFrame(done));
+    charts.show(samples(3));
+    charts.close();
+    return charts.element.querySelectorAll(".series strong")[2].textContent;
+  });
+  assert.equal(said, "2");
 });
 
 test("entries are found and laid open, digits as they came", async () => {

@@ -20,6 +20,9 @@ export function onRefused(listener) {
   refused = listener;
 }
 
+/** A header's value is bytes, here those of UTF-8: a text beyond Latin-1 would not be sent at all. */
+const bytes = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
 /** A response that is ok. `signal` ends it. */
 export async function request(path, { body, signal } = {}) {
   let response;
@@ -27,7 +30,7 @@ export async function request(path, { body, signal } = {}) {
     response = await fetch(path, {
       method: body === undefined ? "GET" : "POST",
       body: body === undefined ? undefined : JSON.stringify(body),
-      headers: { authorization: `Bearer ${token() ?? ""}` },
+      headers: { authorization: `Bearer ${bytes(token() ?? "")}` },
       cache: "no-store",
       signal,
     });

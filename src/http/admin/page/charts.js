@@ -81,7 +81,8 @@ function open([title, write, series]) {
 
   /** `at` is the place of the cursor; without one, the newest that is known stands there. */
   function sayFigures(at) {
-    const isPast = known(at);
+    // The cursor learns of new samples later than we do, and there may be fewer of them.
+    const isPast = known(at) && at < columns[0].length;
     const newest = (column) => column.slice(-LATELY).findLast(known);
     values.forEach(({ value }, index) => {
       const column = columns[index + 1];

@@ -27,10 +27,16 @@ export function stateOf(box, report) {
 
 /** Figure, note and whether it is off, of each box. */
 export function boxTexts({ report, samples, node }) {
-  const loaded = samples.slice(-LATELY).findLast((sample) => known(sample.latency_p50_ms));
+  const lately = samples.slice(-LATELY);
+  const loaded = lately.findLast((sample) => known(sample.latency_p50_ms));
+  const idle = lately.some((sample) => known(sample.loaded_per_second)) ? "nothing loaded lately" : "not known";
   return {
     sources: [
-      known(report.last_accepted_seconds) ? `${seconds(report.last_accepted_seconds)} ago` : "none yet",
+      known(report.last_accepted_seconds)
+        ? `${seconds(report.last_accepted_seconds)} ago`
+        : known(report.stream_length)
+          ? "none yet"
+          : UNKNOWN,
       "last accepted",
     ],
     stream: [count(report.stream_length), `entries in ${store(node?.storage.stream)}`],
@@ -41,10 +47,15 @@ export function boxTexts({ report, samples, node }) {
     warehouse:
       node?.has_warehouse === false
         ? [UNKNOWN, "not seen from this node", true]
-        : [span(loaded?.latency_p50_ms), loaded ? `p50 · p99 ${span(loaded.latency_p99_ms)}` : "nothing loaded lately"],
+        : [span(loaded?.latency_p50_ms), loaded ? `p50 · p99 ${span(loaded.latency_p99_ms)}` : idle],
     spool: spoolTexts(report, node),
-    letters: [count(report.dead_letters), report.dead_letters ? "look at them" : "none"],
+    letters: [count(report.dead_letters), lettersNote(report.dead_letters)],
   };
+}
+
+function lettersNote(letters) {
+  if (!known(letters)) return "not known";
+  return letters ? "look at them" : "none";
 }
 
 function spoolTexts(report, node) {

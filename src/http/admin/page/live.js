@@ -75,6 +75,8 @@ async function read(signal, answered) {
     }
   } finally {
     clearTimeout(alarm);
+    // An answer that is left unread would hold its place.
+    silence.abort();
   }
 }
 

@@ -20,6 +20,7 @@ export function openLogin(why, enter) {
   async function submit(event) {
     event.preventDefault();
     button.disabled = true;
+    say(said, "");
     keep(token.value.trim());
     try {
       await get("/api/status");

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, update } from "./dom.js";
-import { bytes, count, counted, known, percent, rate, seconds, time } from "./format.js";
+import { bytes, count, counted, known, percent, rate, seconds, time, UNKNOWN } from "./format.js";
 import { again, badge, command, empty, facts, fill, glyph, table, worst } from "./parts.js";
 
 const SECRETS_MS = 10_000;
@@ -10,16 +10,18 @@ const SECRETS_MS = 10_000;
 const RETRY_HOURS = 4;
 
 export function figures(report, node) {
-  const since = (value, none) => (known(value) ? seconds(value) : none);
+  // Null is none only where the stream, and our group, were seen.
+  const since = (value, seen, none) => (known(value) ? seconds(value) : seen ? none : UNKNOWN);
+  const [stream, group] = [known(report.stream_length), known(report.pending_count)];
   return [
     facts([
-      ["Oldest pending", since(report.oldest_pending_seconds, "none is pending")],
-      ["Oldest in the backlog", since(report.oldest_backlog_seconds, "none waits")],
-      ["Stream full in", since(report.seconds_until_full, "it does not grow")],
-      ["Trimming held by", report.trim_held_by ?? "nobody"],
+      ["Oldest pending", since(report.oldest_pending_seconds, group, "none is pending")],
+      ["Oldest in the backlog", since(report.oldest_backlog_seconds, group, "none waits")],
+      ["Stream full in", since(report.seconds_until_full, stream, "not in sight")],
+      ["Trimming held by", report.trim_held_by ?? (stream ? "nobody" : UNKNOWN)],
       ...spool(report, node),
     ]),
-    node?.command !== "work" && budget(report.retry_budget_used),
+    node?.command !== "work" && budget(report),
   ];
 }
 
@@ -40,23 +42,25 @@ function noSpool(node) {
 }
 
 /** How much of Shopify's patience the present outage has used. */
-function budget(used) {
+function budget({ retry_budget_used: used, checks }) {
   if (!known(used))
     return h("p", { class: "faint" }, "How much of Shopify’s patience is used, nobody can tell from here.");
-  const left = RETRY_HOURS * 3_600 * (1 - used);
+  const isRefusing = checks.some(({ name, status }) => name === "stream" && status === "critical");
   return h(
     "div",
     { class: "budget" },
     h("p", {}, h("label", { for: "budget" }, "Shopify’s retry budget used"), h("strong", {}, percent(used))),
     h("meter", { id: "budget", min: 0, max: 1, low: 0.25, high: 0.5, optimum: 0, value: used }),
-    h(
-      "p",
-      { class: "faint" },
-      used > 0
-        ? `Webhooks are refused. Shopify goes on trying for about ${seconds(left)}; then deliveries are lost.`
-        : `Webhooks are taken. Were they refused, Shopify would try again for ${RETRY_HOURS} hours.`,
-    ),
+    h("p", { class: "faint" }, patience(used, isRefusing)),
   );
+}
+
+function patience(used, isRefusing) {
+  if (!used && !isRefusing)
+    return `Webhooks are taken. Were they refused, Shopify would try again for ${RETRY_HOURS} hours.`;
+  const refused = isRefusing ? "are refused" : "were refused, and none has come since";
+  const left = seconds(RETRY_HOURS * 3_600 * (1 - used));
+  return `Webhooks ${refused}. Shopify goes on trying for about ${left}; then deliveries are lost.`;
 }
 
 /** Who reads the stream beside us; nothing where nobody does. */
