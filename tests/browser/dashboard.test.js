@@ -198,11 +198,14 @@ test("a pointer over a chart outlives a history that is shorter", async () => {
     for (const kind of ["mouseenter", "mousemove"]) over.dispatchEvent(new MouseEvent(kind, pointer));
     const when = charts.element.querySelector(".when");
     while (!when.textContent) await new Promise((done) => requestAnimationFrame(done));
+    const backlog = charts.element.querySelectorAll(".series strong")[2];
     charts.show(samples(3));
+    const newest = backlog.textContent;
+    charts.show([...samples(3), { at: 1e12 + 3e3 }]);
     charts.close();
-    return charts.element.querySelectorAll(".series strong")[2].textContent;
+    return [newest, backlog.textContent];
   });
-  assert.equal(said, "2");
+  assert.deepEqual(said, ["2", "–"]);
 });
 
 test("entries are found and laid open, digits as they came", async () => {

@@ -8,13 +8,13 @@ import uPlot from "./uplot.js";
 const WINDOW_S = 15 * 60;
 const HEIGHT = 148;
 const CURSORS = "overview";
-/** Samples for which the last known value still stands. */
+/** Samples for which the last known latency still stands: it is of loads, and there need not be any. */
 const LATELY = 60;
 
-/** Title, unit, how a value is written, and its series: field, label, colour, dashes. */
+/** Title, how a value is written, and its series: field, label, colour, dashes. */
 const CHARTS = [
-  ["Accepted", (value) => `${rate(value)}/s`, [["accepted_per_second", "", "--accent"]]],
-  ["Loaded", (value) => `${rate(value)}/s`, [["loaded_per_second", "", "--good"]]],
+  ["Accepted", rate, [["accepted_per_second", "", "--accent"]]],
+  ["Loaded", rate, [["loaded_per_second", "", "--good"]]],
   ["Backlog", count, [["backlog", "", "--warn"]]],
   [
     "End-to-end latency",
@@ -83,7 +83,7 @@ function open([title, write, series]) {
   function sayFigures(at) {
     // The cursor learns of new samples later than we do, and there may be fewer of them.
     const isPast = known(at) && at < columns[0].length;
-    const newest = (column) => column.slice(-LATELY).findLast(known);
+    const newest = (column) => column.slice(write === span ? -LATELY : -1).findLast(known);
     values.forEach(({ value }, index) => {
       const column = columns[index + 1];
       say(value, write(isPast ? column[at] : newest(column)));

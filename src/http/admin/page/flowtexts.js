@@ -72,11 +72,11 @@ export function arrowTexts({ report, samples }) {
   const backlog = samples.at(-1)?.backlog;
   const drained = report.spool_drained_per_second;
   return {
-    accepted: [`${rate(accepted)}/s`, "accepted", accepted > 0],
+    accepted: [rate(accepted), "accepted", accepted > 0],
     backlog: [count(backlog), "backlog", accepted > 0 || backlog > 0],
-    loaded: [`${rate(loaded)}/s`, "loaded", loaded > 0],
+    loaded: [rate(loaded), "loaded", loaded > 0],
     spooled: ["", "", report.breaker === "open"],
-    drained: [drained > 0 ? `${rate(drained)}/s` : "", drained > 0 ? "drained" : "", drained > 0],
+    drained: [drained > 0 ? rate(drained) : "", drained > 0 ? "drained" : "", drained > 0],
     buried: ["", "", false],
   };
 }

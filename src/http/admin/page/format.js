@@ -14,10 +14,10 @@ export const known = (value) => value !== null && value !== undefined;
 /** 12,345 */
 export const count = (value) => (known(value) ? whole.format(value) : UNKNOWN);
 
-/** Things a second: a decimal below ten. */
+/** Things a second, a decimal below ten: 0/s, 2.5/s, 40/s. */
 export function rate(value) {
   if (!known(value)) return UNKNOWN;
-  return value > 0 && value < 9.95 ? tenth.format(value) : whole.format(value);
+  return `${value > 0 && value < 9.95 ? tenth.format(value) : whole.format(value)}/s`;
 }
 
 /** `one letter`, `2 letters` */

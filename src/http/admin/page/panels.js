@@ -30,7 +30,7 @@ function spool(report, node) {
   return [
     ["Spool", `${counted(report.spool_depth, "event")}, ${bytes(report.spool_bytes)}`],
     ["Oldest in the spool", known(report.spool_oldest_seconds) ? seconds(report.spool_oldest_seconds) : "it is empty"],
-    ["Leaves the spool", report.spool_drained_per_second > 0 ? `${rate(report.spool_drained_per_second)}/s` : null],
+    ["Leaves the spool", report.spool_drained_per_second > 0 ? rate(report.spool_drained_per_second) : null],
     ["Lost by the spool", report.spool_lost ? counted(report.spool_lost, "event") : null],
   ];
 }

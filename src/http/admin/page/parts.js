@@ -1,6 +1,6 @@
 // What several pages show alike: a state by glyph, word and colour; a table; an empty place; an error; a way back.
 
-import { h, put, s } from "./dom.js";
+import { h, put, s, update } from "./dom.js";
 
 /** Worst last. */
 const STATES = ["healthy", "warning", "critical"];
@@ -101,15 +101,16 @@ export async function fill(place, load, show = put) {
   newest.set(place, call);
   place.setAttribute("aria-busy", "true");
   if (!place.hasChildNodes()) put(place, h("p", { class: "waiting" }, "Loading"));
-  let found;
+  let [found, say] = [null, show];
   try {
     found = await load();
   } catch (error) {
-    found = failure(error, () => fill(place, load, show));
+    // What is tried again and again fails aloud once.
+    [found, say] = [failure(error, () => fill(place, load, show)), update];
   }
   if (newest.get(place) !== call) return;
   place.removeAttribute("aria-busy");
-  show(place, found);
+  say(place, found);
 }
 
 /**
