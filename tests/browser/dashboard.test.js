@@ -226,6 +226,25 @@ test("entries are found and laid open, digits as they came", async () => {
   await page.getByRole("heading", { name: "Time line" }).waitFor();
 });
 
+test("what a replay made pending is not dated a week back", async () => {
+  assert.equal(await service.deliver("orders/create", "w-pending", order(4712, "20.50", 1)), "accepted");
+  const fate = { group: "pipeline_workers", ours: true, stage: "pending", consumer: "replay" };
+  let deliveries = 0;
+  await page.route(/\/api\/events\/\d/, async (route) => {
+    const answer = await (await route.fetch()).json();
+    const groups = [{ ...fate, deliveries, idle_seconds: 604_800 + 3 }];
+    await route.fulfill({ json: { ...answer, groups } });
+  });
+  await enter("#/events?order=4712");
+  await page.getByRole("link", { name: "order.created" }).click();
+  await page.getByText("made pending again by a replay").waitFor();
+  assert.equal(await page.getByText("handed out").count(), 0);
+  // A consumer may be called so.
+  deliveries = 1;
+  await page.reload();
+  await page.getByText("with replay, handed out 1 times").waitFor();
+});
+
 test("the stream is followed, however long an answer takes", async () => {
   await enter("#/events?to=1-1");
   await page.getByText("No older entry is left").waitFor();
@@ -305,6 +324,22 @@ test("a run that fails says so, and the list is read again", async () => {
   await dialog.getByRole("button", { name: "Close" }).click();
   await page.getByText("No dead letters", { exact: true }).waitFor();
   forgive("503");
+});
+
+test("copies of a letter are said to be gone through one by one", async () => {
+  assert.equal(await service.deliver("products/create", "w-copies", { id: 6 }), "quarantined");
+  await page.route("**/api/dead-letters/replay", async (route) => {
+    const step = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...step, done: 3, kept: 0, letters: [] } });
+  });
+  await enter("#/dead-letters");
+  await page.getByRole("button", { name: "Dry run" }).first().click();
+  await page.getByText("3 letters would be replayed").waitFor();
+  await page.getByText("copies of a letter are counted each").waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+  await page.getByRole("button", { name: "Discard 1" }).first().click();
+  await page.getByRole("dialog").getByRole("button", { name: "Discard 1" }).click();
+  await page.getByText("1 letter discarded").waitFor();
 });
 
 test("where not all letters and causes are known, it says at least how many", async () => {
