@@ -61,6 +61,7 @@ struct Reader<'a> {
     levels: u32,
 }
 
+/// What runs for every token is inlined: a call would cost as much as it.
 impl<'a> Reader<'a> {
     #[inline(always)]
     fn byte(&self) -> Result<u8> {
