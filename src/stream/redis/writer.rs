@@ -95,10 +95,7 @@ impl RedisWriter {
     async fn append_plainly(&mut self, lease: &mut Lease, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
         let mut pipeline = Pipeline::with_capacity(entries.len() + 1);
         for entry in entries {
-            let add = pipeline.cmd("XADD").arg(&self.keys.stream).arg("*");
-            for (name, value) in &entry.fields.0 {
-                add.arg(name.as_bytes()).arg(&value[..]);
-            }
+            pipeline.add_command(self.keys.add(entry));
         }
         let replies = self.send(lease, &mut pipeline).await?;
         let outcomes = replies
@@ -215,15 +212,26 @@ impl Writer for RedisWriter {
 }
 
 impl Keys {
+    fn add(&self, entry: &NewEntry) -> Cmd {
+        let fields = &entry.fields;
+        let mut add = Cmd::with_capacity(3 + 2 * fields.0.len(), self.stream.len() + 8 + fields.bytes());
+        add.arg("XADD").arg(&self.stream).arg("*");
+        for (name, value) in &fields.0 {
+            add.arg(name.as_bytes()).arg(&value[..]);
+        }
+        add
+    }
+
     fn append_call(&self, chunk: &Chunk, entries: &[NewEntry]) -> Cmd {
         let (log, cap) = match chunk.destination {
             Destination::Stream => (&self.stream, self.maxlen),
             Destination::DeadLetters => (&self.dead_letters, self.dead_letters_maxlen),
         };
         let window = self.dedupe_window.map_or(0, |window| window.as_millis().max(1));
-        let mut call = Cmd::with_capacity(16 * chunk.places.len(), chunk.bytes);
-        call.arg("EVALSHA").arg(scripts::APPEND.get_hash());
         let chosen = || chunk.places.iter().filter_map(|&place| entries.get(place));
+        let arguments = chosen().map(|entry| 3 + 2 * entry.fields.0.len()).sum::<usize>() + 6;
+        let mut call = Cmd::with_capacity(arguments, chunk.bytes);
+        call.arg("EVALSHA").arg(scripts::APPEND.get_hash());
         if window == 0 {
             call.arg(1).arg(log);
         } else {
