@@ -10,7 +10,7 @@ use super::content::{Content, text};
 use super::walk::{Walk, only};
 use super::{Operations, OperationsError, has_nul};
 use crate::event::{Amount, Id, Text, json};
-use crate::stream::{Destination, Entry, Fate, Order, Range, Stage, StreamId};
+use crate::stream::{Destination, Entry, Fate, Order, REPLAY_CONSUMER, Range, Stage, StreamId};
 
 /// Entries looked at in one call.
 const LOOKED_AT: usize = 5_000;
@@ -101,7 +101,7 @@ pub struct FateView {
     pub consumer: Option<String>,
     /// How often it was handed out, where it is pending.
     pub deliveries: Option<u64>,
-    /// Since it last was, where it is pending.
+    /// Since it last was, where it is pending; `None` where a replay made it so and nobody has claimed it yet.
     pub idle_seconds: Option<f64>,
 }
 
@@ -114,11 +114,16 @@ impl From<Fate> for FateView {
                 consumer,
                 deliveries,
                 idle,
-            } => ("pending", Some((consumer, deliveries, idle.as_secs_f64()))),
+            } => {
+                // A replay makes up an idle time, so that what it made pending is claimed at once.
+                let is_made_up = consumer == REPLAY_CONSUMER && deliveries == 0;
+                let idle = (!is_made_up).then_some(idle.as_secs_f64());
+                ("pending", Some((consumer, deliveries, idle)))
+            }
         };
         let (consumer, deliveries, idle_seconds) = pending
             .map_or((None, None, None), |(consumer, deliveries, idle)| {
-                (Some(consumer), Some(deliveries), Some(idle))
+                (Some(consumer), Some(deliveries), idle)
             });
         Self {
             group: fate.group,
@@ -259,5 +264,33 @@ impl Operations {
         let event = self.warehouse.as_ref()?.event(event_id).await;
         let event = event.inspect_err(|error| tracing::warn!(%error, "whether an entry was loaded cannot be told"));
         event.ok()??.loaded_at.format(&Rfc3339).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_a_replay_made_pending_has_no_idle_time_until_it_is_claimed() {
+        for (consumer, deliveries, idle_seconds) in [
+            (REPLAY_CONSUMER, 0, None),
+            (REPLAY_CONSUMER, 1, Some(3.0)),
+            ("w-1", 0, Some(3.0)),
+        ] {
+            let stage = Stage::Pending {
+                consumer: consumer.to_owned(),
+                deliveries,
+                idle: Duration::from_secs(3),
+            };
+            let fate = FateView::from(Fate {
+                group: "g".to_owned(),
+                ours: true,
+                stage,
+            });
+            assert_eq!(fate.idle_seconds, idle_seconds, "{consumer}, {deliveries}");
+        }
     }
 }

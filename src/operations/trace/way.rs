@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::TracedOrder;
 use crate::operations::dead_letters::Letter;
 use crate::operations::events::{EntryLine, FateView, moment};
-use crate::stream::{REPLAY_CONSUMER, StreamId};
+use crate::stream::StreamId;
 use crate::warehouse::history::StoredEvent;
 
 /// One thing that happened to one event.
@@ -204,21 +204,19 @@ impl Known {
 /// How far a group came, as a moment.
 fn station(fate: &FateView) -> (Option<String>, What, String) {
     let group = &fate.group;
-    match (fate.stage.as_str(), &fate.consumer) {
-        // Its idle time was made up then, so that it is claimed at once.
-        ("pending", Some(consumer)) if consumer == REPLAY_CONSUMER && fate.deliveries == Some(0) => (
+    match (fate.stage.as_str(), &fate.consumer, fate.idle_seconds) {
+        ("pending", _, None) => (
             None,
             What::Pending,
             format!("group {group}: made pending again by a replay; nobody has claimed it yet"),
         ),
-        ("pending", Some(consumer)) => {
-            let idle = fate.idle_seconds.unwrap_or_default().clamp(0.0, 1e9);
-            let at = OffsetDateTime::now_utc() - time::Duration::seconds_f64(idle);
+        ("pending", Some(consumer), Some(idle)) => {
+            let at = OffsetDateTime::now_utc() - time::Duration::seconds_f64(idle.clamp(0.0, 1e9));
             let times = fate.deliveries.unwrap_or_default();
             let detail = format!("group {group}: pending with {consumer}, handed out {times} times, last then");
             (written(at), What::Pending, detail)
         }
-        ("unread", _) => (None, What::Unread, format!("group {group}: not read yet")),
+        ("unread", ..) => (None, What::Unread, format!("group {group}: not read yet")),
         _ => (
             None,
             What::Settled,

@@ -47,11 +47,11 @@ function view({ entry, content: held, groups, loaded_at }) {
 
 function group({ group: name, ours, stage, consumer, deliveries, idle_seconds }) {
   const [state, word] = STAGES[stage] ?? [null, stage];
-  // A replay makes up an idle time, so that what it made pending is claimed at once.
   const held =
-    consumer === "replay" && deliveries === 0
-      ? "made pending again by a replay; nobody has claimed it yet"
-      : known(consumer) && `with ${consumer}, handed out ${count(deliveries)} times, last ${seconds(idle_seconds)} ago`;
+    known(consumer) &&
+    (known(idle_seconds)
+      ? `with ${consumer}, handed out ${count(deliveries)} times, last ${seconds(idle_seconds)} ago`
+      : "made pending again by a replay; nobody has claimed it yet");
   return h(
     "li",
     {},
