@@ -84,12 +84,6 @@ impl From<String> for Id<'_> {
     }
 }
 
-impl From<u64> for Id<'_> {
-    fn from(number: u64) -> Self {
-        Self(Cow::Owned(itoa::Buffer::new().format(number).to_owned()))
-    }
-}
-
 impl Serialize for Id<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
