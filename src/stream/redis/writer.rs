@@ -229,7 +229,8 @@ impl Keys {
         };
         let window = self.dedupe_window.map_or(0, |window| window.as_millis().max(1));
         let chosen = || chunk.places.iter().filter_map(|&place| entries.get(place));
-        let arguments = chosen().map(|entry| 3 + 2 * entry.fields.0.len()).sum::<usize>() + 6;
+        // Of the call itself six, of an entry its key, its digest, a number and its fields.
+        let arguments = 6 + chosen().map(|entry| 3 + 2 * entry.fields.0.len()).sum::<usize>();
         let mut call = Cmd::with_capacity(arguments, chunk.bytes);
         call.arg("EVALSHA").arg(scripts::APPEND.get_hash());
         if window == 0 {
