@@ -454,7 +454,7 @@ fn each_process_has_a_name_of_its_own() {
     assert_eq!(run(&[("CONSUMER_NAME", "exactly")]).unwrap().worker.consumer, "exactly");
 }
 
-/// The table of the README, from the table in the code.
+/// The table of docs/CONFIGURATION.md, from the table in the code.
 fn documented() -> String {
     let mut rows = String::new();
     let mut section = "";
@@ -473,20 +473,20 @@ fn documented() -> String {
     rows
 }
 
-/// `UPDATE_README=1 cargo test --test suite the_readme` writes it.
+/// `UPDATE_CONFIGURATION=1 cargo test --test suite every_setting_is_documented` writes it.
 #[test]
-fn the_readme_lists_every_setting() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = readme.split_once("<!-- settings:begin -->").unwrap();
+fn every_setting_is_documented() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once("<!-- settings:begin -->").unwrap();
     let (_, after) = rest.split_once("<!-- settings:end -->").unwrap();
     let wanted = format!(
         "{before}<!-- settings:begin -->{}<!-- settings:end -->{after}",
         documented()
     );
-    if std::env::var_os("UPDATE_README").is_some() {
+    if std::env::var_os("UPDATE_CONFIGURATION").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     } else {
-        assert!(readme == wanted, "run it with UPDATE_README=1");
+        assert!(page == wanted, "run it with UPDATE_CONFIGURATION=1");
     }
 }
