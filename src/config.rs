@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod load;
 pub mod local;
+mod secret_strength;
 mod secrets;
 pub mod settings;
 mod spans;

@@ -17,6 +17,7 @@ impl Config {
         self.check_times(values);
         self.check_pools(values);
         self.check_doors(values);
+        self.check_secrets(values);
     }
 
     fn check_sizes(&self, values: &mut Values) {

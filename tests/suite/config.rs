@@ -1,6 +1,6 @@
 //! Configuration: what comes from where, what is refused, and that it is all said at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,12 @@ use secrecy::ExposeSecret;
 
 const REDIS: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:6379");
 const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://u:p@127.0.0.1/shop");
+/// Long enough for an address off loopback.
+const SECRETS: [(&str, &str); 3] = [
+    ("ORDERSTREAM_SHOPIFY_SECRETS", "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"),
+    ("ORDERSTREAM_API_TOKENS", "a1f0c3d2b5e49687"),
+    ("ORDERSTREAM_ADMIN_TOKEN", "b2e1d4c3a6f58790"),
+];
 
 fn map(pairs: &[(&str, &str)]) -> Arc<BTreeMap<String, String>> {
     Arc::new(
@@ -118,12 +124,7 @@ fn a_flag_beats_the_environment_beats_a_file_beats_the_default() {
 
 #[test]
 fn port_makes_the_default_address() {
-    let tokens = [
-        ("ORDERSTREAM_SHOPIFY_SECRETS", "s"),
-        ("ORDERSTREAM_API_TOKENS", "t"),
-        ("ORDERSTREAM_ADMIN_TOKEN", "a"),
-    ];
-    let of = |env: &[(&str, &str)]| run(&[&tokens[..], env].concat()).unwrap().public.addr.to_string();
+    let of = |env: &[(&str, &str)]| run(&[&SECRETS[..], env].concat()).unwrap().public.addr.to_string();
     assert_eq!(of(&[("PORT", "5000")]), "0.0.0.0:5000");
     assert_eq!(
         of(&[("PORT", "5000"), ("ORDERSTREAM_LISTEN_ADDR", "127.0.0.1:1")]),
@@ -356,18 +357,8 @@ fn it_fails_closed() {
     let open = ("ORDERSTREAM_LISTEN_ADDR", "0.0.0.0:8080");
     let secrets = "ORDERSTREAM_SHOPIFY_SECRETS, ORDERSTREAM_SHOP_SECRETS_FILE";
     assert_eq!(blamed(run(&[open])), [secrets, "ORDERSTREAM_API_TOKENS"]);
-    assert_eq!(
-        blamed(run(&[open, ("ORDERSTREAM_SHOPIFY_SECRETS", "s")])),
-        ["ORDERSTREAM_API_TOKENS"]
-    );
-    assert!(
-        run(&[
-            open,
-            ("ORDERSTREAM_SHOPIFY_SECRETS", "s"),
-            ("ORDERSTREAM_API_TOKENS", "t")
-        ])
-        .is_ok()
-    );
+    assert_eq!(blamed(run(&[open, SECRETS[0]])), ["ORDERSTREAM_API_TOKENS"]);
+    assert!(run(&[open, SECRETS[0], SECRETS[1]]).is_ok());
     assert_eq!(
         blamed(run(&[("ORDERSTREAM_ADMIN_ADDR", "10.0.0.1:9090")])),
         ["ORDERSTREAM_ADMIN_TOKEN"]
@@ -378,14 +369,54 @@ fn it_fails_closed() {
 }
 
 #[test]
+fn secrets_that_protect_nothing_are_refused() {
+    let names = SECRETS.map(|(name, _)| name);
+    // Whatever the address: in a copied example, in each place of a list, in any case.
+    for text in ["...", "changeme", "Your-Secret-Here", "newest,previous"] {
+        let errors = run(&names.map(|name| (name, text))).unwrap_err();
+        let blamed: BTreeSet<_> = errors.0.iter().map(|problem| &*problem.variable).collect();
+        assert_eq!(Vec::from_iter(blamed), [names[2], names[1], names[0]], "{text}");
+        let said = errors.to_string();
+        assert!(said.contains("openssl rand -hex 32") && !said.contains(text), "{said}");
+    }
+    let mixed = run(&[(names[1], "a1f0c3d2b5e49687, changeme")]).unwrap_err();
+    assert_eq!(mixed.0.len(), 1, "{mixed}");
+    assert!(
+        mixed.to_string().contains("the secret 2 of 2 is a placeholder"),
+        "{mixed}"
+    );
+
+    // Only where others can reach the process, and all together with what else is wrong.
+    let short = names.map(|name| (name, "hunter2-hunter2"));
+    assert!(run(&short).is_ok(), "on loopback");
+    for open in ["ORDERSTREAM_LISTEN_ADDR", "ORDERSTREAM_ADMIN_ADDR"] {
+        let env = [&short[..], &[(open, "0.0.0.0:7070"), ("ORDERSTREAM_BLOCK", "soon")]].concat();
+        let errors = run(&env).unwrap_err();
+        let wanted = ["ORDERSTREAM_BLOCK", names[0], names[1], names[2]];
+        assert!(!errors.to_string().contains("hunter2"), "{errors}");
+        assert_eq!(blamed(Err(errors)), wanted, "{open}");
+        let long = names.map(|name| (name, "hunter2-hunter-2"));
+        assert!(run(&[&long[..], &[(open, "0.0.0.0:7070")]].concat()).is_ok(), "{open}");
+    }
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        "\"a.myshopify.com\" = [\"shpss_4b1d0f4c9e2a7f3d\", \"previous\"]",
+    )
+    .unwrap();
+    let shops = ("ORDERSTREAM_SHOP_SECRETS_FILE", file.path().to_str().unwrap());
+    let errors = run(&[shops]).unwrap_err().to_string();
+    assert!(
+        errors.contains("the secret 2 of 2 for a.myshopify.com is a placeholder"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn files_behind_an_open_address_are_pointed_out() {
-    let secrets = [
-        ("ORDERSTREAM_SHOPIFY_SECRETS", "s"),
-        ("ORDERSTREAM_API_TOKENS", "t"),
-        ("ORDERSTREAM_ADMIN_TOKEN", "a"),
-    ];
     let warnings = |more: &[(&str, &str)]| {
-        let env = [&secrets[..], more].concat();
+        let env = [&SECRETS[..], more].concat();
         load(Purpose::Run, &[], &env).unwrap().warnings
     };
     assert!(warnings(&[]).is_empty());

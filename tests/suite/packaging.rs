@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use orderstream::config::{Config, Inputs, Purpose};
@@ -11,17 +12,68 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-/// `.env` as a user fills it in: every empty value becomes one of its own.
+/// The commands of a block of the README that contains `what`.
+fn commands(what: &str) -> String {
+    let readme = file("README.md");
+    let blocks = readme.split("```sh\n").skip(1);
+    let mut blocks = blocks.map(|block| block.split("```").next().unwrap());
+    blocks.find(|block| block.contains(what)).unwrap().to_owned()
+}
+
+/// `.env` as the README's commands fill it in.
 fn filled_in() -> BTreeMap<String, String> {
-    let example = file(".env.example");
-    let pairs = example.lines().filter_map(|line| line.split_once('='));
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(".env.example"), file(".env.example")).unwrap();
+    let all = commands("docker compose up");
+    let (before, _) = all.split_once("docker compose").unwrap();
+    let status = Command::new("sh")
+        .args(["-euc", before])
+        .current_dir(&dir)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{before}");
+    let env = std::fs::read_to_string(dir.path().join(".env")).unwrap();
+    let pairs = env.lines().filter(|line| !line.starts_with('#'));
     pairs
-        .filter(|(name, _)| !name.starts_with('#'))
-        .map(|(name, text)| {
-            let made = format!("0a{}", name.to_ascii_lowercase().replace('_', ""));
-            (name.to_owned(), if text.is_empty() { made } else { text.to_owned() })
-        })
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, text)| (name.to_owned(), text.to_owned()))
         .collect()
+}
+
+#[test]
+fn what_the_documents_show_as_a_secret_is_none() {
+    let shown = [
+        "README.md",
+        ".env.example",
+        "docs/CONFIGURATION.md",
+        "docs/OPERATIONS.md",
+        "docs/deploy/fly.toml",
+        "docs/deploy/kubernetes.yaml",
+    ];
+    let (mut found, names) = (0, ["SHOPIFY_SECRETS", "API_TOKENS", "ADMIN_TOKEN"]);
+    for text in shown.map(file) {
+        for (name, secret) in names
+            .iter()
+            .flat_map(|name| text.split(name).skip(1).map(move |rest| (name, rest)))
+        {
+            let Some(secret) = secret.strip_prefix('=') else {
+                continue;
+            };
+            let secret = secret.split([' ', '\n', '`']).next().unwrap();
+            if secret.is_empty() || secret.starts_with("$(") {
+                continue;
+            }
+            found += 1;
+            let variable = format!("ORDERSTREAM_{name}");
+            let inputs = Inputs {
+                flags: Arc::default(),
+                env: Arc::new([(variable.clone(), secret.to_owned())].into()),
+            };
+            let errors = Config::load(Purpose::Run, inputs).unwrap_err();
+            assert!(errors.0.iter().all(|problem| problem.variable == variable), "{errors}");
+        }
+    }
+    assert!(found > 2, "the documents show none any more");
 }
 
 /// Puts values in the place of `${NAME}`, `${NAME:-default}` and `${NAME:?message}`, and notes which were used.
@@ -102,19 +154,14 @@ fn the_compose_file_configures_each_process_as_a_whole() {
         // `orderstream health`, which runs in the container, must know where to ask.
         let health = load(Purpose::Client, service);
         assert!(purpose.ingests() || health.admin.addr.is_some(), "{name}");
-        for (setting, server, password) in [
-            ("REDIS_URL", "redis", "0aredispassword"),
-            ("DATABASE_URL", "postgres", "0apostgrespassword"),
-        ] {
+        for (setting, server) in [("REDIS_URL", "redis"), ("DATABASE_URL", "postgres")] {
             let Some(url) = environment(service).remove(setting) else {
                 continue;
             };
             let url = url::Url::parse(&url).unwrap();
-            assert_eq!(
-                (url.host_str(), url.password()),
-                (Some(server), Some(password)),
-                "{name}"
-            );
+            assert_eq!(url.host_str(), Some(server), "{name}");
+            let password = url.password().unwrap();
+            assert_eq!(password.len(), 64, "{name}");
             assert!(serde_yaml_ng::to_string(services[server]).unwrap().contains(password));
         }
     }
