@@ -20,6 +20,7 @@ pub use self::reach::Reach;
 pub use self::sustained::Sustained;
 
 use crate::config::{Config, HealthConfig};
+use crate::nodes::Node;
 use crate::stream::{Stream, StreamError, StreamReport};
 
 /// How well one thing is; worse is greater.
@@ -117,6 +118,8 @@ pub struct Observation {
     pub warehouse: Option<Result<(), String>>,
     /// Share of requests answered 401 lately, 0 to 1; `None` where there were too few to tell.
     pub unauthorized: Option<f64>,
+    /// The processes on this stream; `None` where they are not known.
+    pub nodes: Option<Vec<Node>>,
 }
 
 /// Looks at the stream once.

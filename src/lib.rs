@@ -28,6 +28,7 @@ pub mod http;
 pub mod ingest;
 pub mod live;
 pub mod metrics;
+pub mod nodes;
 pub mod operations;
 pub mod shopify;
 pub mod shutdown;

@@ -1,8 +1,9 @@
 //! The figures this process exports at `/metrics` (Prometheus / OpenMetrics text).
 //!
 //! Owns every metric and its name. Label values come from the closed enums here, never from a shop, an id or a raw
-//! topic. A leaf: everyone may count, nobody reads back.
+//! topic. A leaf: everyone may count; what is read back is for this node's record (`nodes.rs`) alone.
 
+mod delays;
 mod spool;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+pub use self::delays::{DELAY_BUCKETS, DelayCounts, Delays, upper_bound};
 pub use self::spool::SpoolMetrics;
 
 /// Of a figure of the stream: it is not known.
@@ -156,7 +158,7 @@ pub struct Metrics {
     /// Events that the warehouse had already.
     pub events_known: Counter,
     /// Seconds from the stream's acceptance to the warehouse's commit.
-    pub commit_delay_seconds: Histogram,
+    pub commit_delay_seconds: Delays,
     /// Seconds one load took.
     pub load_seconds: Histogram,
     /// Attempts that ended with the entry at fault.
@@ -200,7 +202,7 @@ impl Metrics {
             flushes_unproven: Counter::default(),
             events_loaded: Counter::default(),
             events_known: Counter::default(),
-            commit_delay_seconds: latency(),
+            commit_delay_seconds: Delays::new(latency()),
             load_seconds: latency(),
             attempts_failed: Counter::default(),
             dead_letters: Counter::default(),
@@ -271,7 +273,7 @@ impl Metrics {
         r.register(
             "commit_delay_seconds",
             "From acceptance to commit",
-            self.commit_delay_seconds.clone(),
+            self.commit_delay_seconds.exported.clone(),
         );
         r.register("load_seconds", "One load into the warehouse", self.load_seconds.clone());
         r.register(

@@ -1,0 +1,115 @@
+//! The processes on one stream, as each of them tells it: one record a process, with a heartbeat.
+//!
+//! Owns the record (public contract: `GET /api/nodes`, `status --json`), its limits in time and the view that this
+//! process has of all of them. Records are kept beside the stream; `stream/` stores them as text and does not know
+//! what is in them. A record is written every [`HEARTBEAT_EVERY`], removed at a clean exit, stale after [`STALE_AFTER`]
+//! without a heartbeat, and removed by the others after [`FORGET_AFTER`]. Ages are measured by the store's clock.
+//!
+//! What is not known is absent, never 0. Records of a later release are read as far as this one understands them.
+//! Must not know HTTP, ingest, workers or Shopify: `app/figures.rs` collects the figures of this process.
+
+mod latency;
+mod record;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use serde::{Deserialize, Serialize};
+
+pub use self::latency::Latency;
+pub use self::record::{Batch, Intake, Loading, NodeRecord, Role, SecretUsage, SpoolFigures, WarehouseState};
+
+/// From one heartbeat of a process to its next.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+/// A process without a heartbeat for so long counts as gone.
+pub const STALE_AFTER: Duration = Duration::from_secs(15);
+/// A record without a heartbeat for so long is removed.
+pub const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// An answer of the store is used for so long where the next heartbeats fail: shorter than it takes for a live node in it
+/// to look stale.
+const VALID_FOR: Duration = Duration::from_secs(10);
+
+/// One process, and how old its last heartbeat is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "NodeView", into = "NodeView")]
+pub struct Node {
+    /// What it tells of itself.
+    pub record: NodeRecord,
+    /// By the store's clock, plus the time since that was read.
+    pub heartbeat_age: Duration,
+}
+
+impl Node {
+    /// Whether it counts as gone.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.heartbeat_age > STALE_AFTER
+    }
+
+    /// Whether it loads, and is there.
+    #[must_use]
+    pub fn is_live_worker(&self) -> bool {
+        self.record.role.works() && !self.is_stale()
+    }
+}
+
+/// A node as JSON has it.
+#[derive(Serialize, Deserialize)]
+struct NodeView {
+    #[serde(flatten)]
+    record: NodeRecord,
+    heartbeat_age_seconds: f64,
+    #[serde(default)]
+    stale: bool,
+}
+
+impl From<Node> for NodeView {
+    fn from(node: Node) -> Self {
+        Self {
+            stale: node.is_stale(),
+            heartbeat_age_seconds: node.heartbeat_age.as_secs_f64(),
+            record: node.record,
+        }
+    }
+}
+
+impl From<NodeView> for Node {
+    fn from(view: NodeView) -> Self {
+        Self {
+            record: view.record,
+            heartbeat_age: Duration::try_from_secs_f64(view.heartbeat_age_seconds).unwrap_or(Duration::MAX),
+        }
+    }
+}
+
+/// What this process read last of all nodes, with its own heartbeat; a cheap clone.
+#[derive(Debug, Clone, Default)]
+pub struct Nodes(Arc<ArcSwapOption<Answer>>);
+
+/// What the store told at one moment.
+#[derive(Debug)]
+struct Answer {
+    at: Instant,
+    nodes: Vec<Node>,
+}
+
+impl Nodes {
+    /// None is known yet.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::default()
+    }
+
+    /// All nodes, this one included; `None` before the store's first answer and while it is away.
+    #[must_use]
+    pub fn current(&self) -> Option<Vec<Node>> {
+        let answer = self.0.load_full()?;
+        let since = answer.at.elapsed();
+        let aged = |node: &Node| Node {
+            record: node.record.clone(),
+            heartbeat_age: node.heartbeat_age + since,
+        };
+        (since <= VALID_FOR).then(|| answer.nodes.iter().map(aged).collect())
+    }
+}

@@ -1,0 +1,296 @@
+//! The record of one process: who it is, and its own figures.
+//!
+//! Every field is read on its own: one that is absent, or that a later release writes otherwise, is unknown and spoils no
+//! other.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use time::OffsetDateTime;
+
+use super::Latency;
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Ingest and workers.
+    Run,
+    /// Only ingest.
+    Serve,
+    /// Only workers.
+    Work,
+    /// Follows a source database.
+    Capture,
+    /// One of a later release.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl Role {
+    /// The role of that command.
+    #[must_use]
+    pub fn of_command(name: &str) -> Self {
+        match name {
+            "run" => Self::Run,
+            "serve" => Self::Serve,
+            "work" => Self::Work,
+            "capture" => Self::Capture,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The command.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Serve => "serve",
+            Self::Work => "work",
+            Self::Capture => "capture",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it loads the warehouse.
+    #[must_use]
+    pub fn works(self) -> bool {
+        matches!(self, Self::Run | Self::Work)
+    }
+
+    /// Whether it takes webhooks.
+    #[must_use]
+    pub fn ingests(self) -> bool {
+        matches!(self, Self::Run | Self::Serve)
+    }
+}
+
+/// What a process tells of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeRecord {
+    /// Host and a random part; stays the same as long as the process runs.
+    #[serde(deserialize_with = "partial")]
+    pub id: String,
+    /// What it does.
+    #[serde(deserialize_with = "partial")]
+    pub role: Role,
+    /// The machine or container.
+    #[serde(deserialize_with = "partial")]
+    pub host: String,
+    /// Its process id there.
+    #[serde(deserialize_with = "partial")]
+    pub pid: Option<u32>,
+    /// Of the program.
+    #[serde(deserialize_with = "partial")]
+    pub version: String,
+    /// The commit it was built from, where the build tells.
+    #[serde(deserialize_with = "partial")]
+    pub commit: Option<String>,
+    /// Since when it runs.
+    #[serde(
+        serialize_with = "time::serde::rfc3339::option::serialize",
+        deserialize_with = "moment"
+    )]
+    pub started_at: Option<OffsetDateTime>,
+    /// Its public listener.
+    #[serde(deserialize_with = "partial")]
+    pub listen_addr: Option<String>,
+    /// Its private listener.
+    #[serde(deserialize_with = "partial")]
+    pub admin_addr: Option<String>,
+    /// Its members of our group.
+    #[serde(deserialize_with = "partial")]
+    pub consumers: Vec<String>,
+    /// Where it takes webhooks.
+    #[serde(deserialize_with = "partial")]
+    pub intake: Option<Intake>,
+    /// Where it loads the warehouse.
+    #[serde(deserialize_with = "partial")]
+    pub loading: Option<Loading>,
+}
+
+/// What a process took in, as it saw it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Intake {
+    /// Events it stored or spooled, of the last 10 s.
+    #[serde(deserialize_with = "partial")]
+    pub accepted_per_second: Option<f64>,
+    /// Requests it answered 401, since its start.
+    #[serde(deserialize_with = "partial")]
+    pub unauthorized: Option<u64>,
+    /// The same in the last minute.
+    #[serde(deserialize_with = "partial")]
+    pub unauthorized_per_minute: Option<u64>,
+    /// Its answers by outcome, since its start; a batch counts its items.
+    #[serde(deserialize_with = "partial")]
+    pub outcomes: BTreeMap<String, u64>,
+    /// Use of each secret, by its place.
+    #[serde(deserialize_with = "partial")]
+    pub secrets: Vec<SecretUsage>,
+    /// Secrets that are not in the list, which is bounded.
+    #[serde(deserialize_with = "partial")]
+    pub secrets_omitted: u64,
+    /// Its spool, where it has one.
+    #[serde(deserialize_with = "partial")]
+    pub spool: Option<SpoolFigures>,
+}
+
+/// Use of one secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecretUsage {
+    /// The shop whose list it is in; none: the list of all.
+    #[serde(deserialize_with = "partial")]
+    pub shop: Option<String>,
+    /// Its place in the list; 0 is the newest.
+    #[serde(deserialize_with = "partial")]
+    pub index: usize,
+    /// Deliveries it verified, since the process knows it.
+    #[serde(deserialize_with = "partial")]
+    pub deliveries: u64,
+    /// When it verified the last one.
+    #[serde(
+        serialize_with = "time::serde::rfc3339::option::serialize",
+        deserialize_with = "moment"
+    )]
+    pub last_used_at: Option<OffsetDateTime>,
+}
+
+/// The spool of one process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SpoolFigures {
+    /// Events in it.
+    #[serde(deserialize_with = "partial")]
+    pub depth: Option<u64>,
+    /// Bytes of them.
+    #[serde(deserialize_with = "partial")]
+    pub bytes: Option<u64>,
+    /// At most so many bytes.
+    #[serde(deserialize_with = "partial")]
+    pub limit: Option<u64>,
+    /// Age of the oldest.
+    #[serde(deserialize_with = "partial")]
+    pub oldest_seconds: Option<f64>,
+    /// Events lost to damage of its file, since the start.
+    #[serde(deserialize_with = "partial")]
+    pub lost: Option<u64>,
+    /// Whether it has room and took its last write.
+    #[serde(deserialize_with = "partial")]
+    pub takes_writes: Option<bool>,
+    /// `open` while new events go to the spool, else `closed`.
+    #[serde(deserialize_with = "partial")]
+    pub breaker: Option<String>,
+}
+
+/// What a process loaded, as it saw it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Loading {
+    /// Events that were new to the warehouse, of the last 10 s.
+    #[serde(deserialize_with = "partial")]
+    pub loaded_per_second: Option<f64>,
+    /// From acceptance to commit, of the last 10 s; none where nothing was loaded.
+    #[serde(deserialize_with = "partial")]
+    pub latency: Option<Latency>,
+    /// Entries it sent to the dead letters, since its start.
+    #[serde(deserialize_with = "partial")]
+    pub dead_lettered: Option<u64>,
+    /// Whether the warehouse answers it.
+    #[serde(deserialize_with = "partial")]
+    pub warehouse: Option<WarehouseState>,
+    /// The load under way; none between two.
+    #[serde(deserialize_with = "partial")]
+    pub batch: Option<Batch>,
+}
+
+/// Whether the warehouse answers, and since when that is so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum WarehouseState {
+    /// It answers.
+    Reached {
+        /// Since when.
+        #[serde(with = "time::serde::rfc3339")]
+        since: OffsetDateTime,
+    },
+    /// It does not.
+    Away {
+        /// Since when.
+        #[serde(with = "time::serde::rfc3339")]
+        since: OffsetDateTime,
+        /// What the last try met.
+        why: String,
+    },
+}
+
+/// A load under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Entries in it.
+    pub entries: u64,
+    /// When it was handed to the warehouse.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+}
+
+/// The value, or its default where it is of another shape.
+fn partial<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
+    let text: Option<String> = partial(deserializer)?;
+    let read = |text: String| OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339).ok();
+    Ok(text.and_then(read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_release_is_read_as_far_as_it_is_understood() {
+        let text = r#"{"id":"a-1","role":"mirror","pid":"x","version":"9","started_at":17,"consumers":["c"],
+            "intake":"none","loading":{"loaded_per_second":2.5,"warehouse":{"state":"hovering"},"batch":{"entries":3},
+            "latency":{"p99_ms":7.0,"buckets":[[40,2]]}},"moon":"full"}"#;
+        let record: NodeRecord = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (record.id.as_str(), record.role, record.pid),
+            ("a-1", Role::Unknown, None)
+        );
+        assert_eq!((record.started_at, record.intake), (None, None));
+        assert_eq!(record.consumers, ["c"]);
+        let loading = record.loading.unwrap();
+        assert_eq!((loading.loaded_per_second, loading.batch), (Some(2.5), None));
+        assert_eq!(loading.warehouse, None);
+        assert_eq!(loading.latency.unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_record_survives_the_store() {
+        let now = OffsetDateTime::from_unix_timestamp(1_767_225_600).unwrap();
+        let record = NodeRecord {
+            id: "host-1".to_owned(),
+            role: Role::Work,
+            started_at: Some(now),
+            loading: Some(Loading {
+                warehouse: Some(WarehouseState::Away {
+                    since: now,
+                    why: "refused".to_owned(),
+                }),
+                batch: Some(Batch { entries: 5, since: now }),
+                latency: Some(Latency::of_counts([(3, 1), (50, 2)])),
+                ..Loading::default()
+            }),
+            ..NodeRecord::default()
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<NodeRecord>(&text).unwrap(), record);
+    }
+}
