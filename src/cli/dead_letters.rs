@@ -43,7 +43,7 @@ enum LettersCommand {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Only letters of this cause
+    /// Only letters of this cause: its fingerprint, or the beginning of it
     #[arg(long)]
     fingerprint: Option<String>,
     /// Letters at most
@@ -72,7 +72,7 @@ struct ResolveArgs {
     /// This letter; may be given more than once
     #[arg(long, group = "which", value_name = "ID")]
     id: Vec<StreamId>,
-    /// All letters of this cause
+    /// All letters of this cause: its fingerprint, or the beginning of it
     #[arg(long, group = "which")]
     fingerprint: Option<String>,
     /// All letters
@@ -287,11 +287,7 @@ async fn count(desk: &Desk, args: &ResolveArgs) -> Result<(u64, bool), Failure> 
         return Ok((args.id.len() as u64, true));
     }
     let groups = desk.letter_groups().await?;
-    let counts = groups.groups.iter().filter(|group| {
-        let wanted = args.fingerprint.as_ref();
-        wanted.is_none_or(|wanted| group.fingerprint == *wanted)
-    });
-    Ok((counts.map(|group| group.count).sum(), groups.complete))
+    Ok((groups.count(args.fingerprint.as_deref())?, groups.complete))
 }
 
 impl Summary {

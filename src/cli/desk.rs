@@ -260,6 +260,11 @@ impl Remote {
             return answer.json().await.map_err(no_answer);
         }
         let problem: serde_json::Value = answer.json().await.unwrap_or_default();
+        match problem["code"].as_str() {
+            Some("no_such_cause") => return Err(OperationsError::NoSuchCause.into()),
+            Some("ambiguous_fingerprint") => return Err(OperationsError::AmbiguousCause.into()),
+            _ => {}
+        }
         let detail = match status.as_u16() {
             401 => "it does not know this token: set ORDERSTREAM_ADMIN_TOKEN to its own",
             404 => "there is no such thing",
@@ -277,6 +282,7 @@ impl From<OperationsError> for Failure {
         match error {
             OperationsError::Stream(error) => error.into(),
             OperationsError::Warehouse(error) => error.into(),
+            OperationsError::NoSuchCause | OperationsError::AmbiguousCause => Self::NotFound(error.to_string()),
             OperationsError::Invalid(text) => Self::Usage(format!("error: {text}\n")),
             OperationsError::NotFound(_) | OperationsError::NoWarehouse | OperationsError::CutShort => {
                 Self::Unavailable(error.to_string())

@@ -15,6 +15,8 @@ use crate::warehouse::WarehouseError;
 pub enum Exit {
     /// Done.
     Done = 0,
+    /// What was named is not there, or is not the only one of that name.
+    NotFound = 1,
     /// The command line is wrong.
     Usage = 64,
     /// A service cannot be reached, or does not do what was asked.
@@ -35,6 +37,9 @@ pub enum Failure {
     /// Wrong usage; the text is complete and ends its own line.
     #[error("{0}")]
     Usage(String),
+    /// What was named is not there, or is not the only one of that name.
+    #[error("{0}")]
+    NotFound(String),
     /// A service is away, or refused.
     #[error("{0}")]
     Unavailable(String),
@@ -62,7 +67,7 @@ impl Failure {
     fn of(exit: Exit, text: String) -> Self {
         match exit {
             Exit::Config => Self::Misconfigured(text),
-            Exit::Done | Exit::Usage | Exit::Unavailable => Self::Unavailable(text),
+            Exit::Done | Exit::NotFound | Exit::Usage | Exit::Unavailable => Self::Unavailable(text),
         }
     }
 
@@ -71,6 +76,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
+            Self::NotFound(_) => Exit::NotFound,
             Self::Unavailable(_) => Exit::Unavailable,
             Self::Misconfigured(_) | Self::Config(_) | Self::Local(_) | Self::App(AppError::Config(_)) => Exit::Config,
             Self::App(AppError::Bind { .. } | AppError::Signals(_) | AppError::Role(_)) => Exit::Unavailable,
@@ -86,7 +92,8 @@ impl Failure {
         let text = match self {
             Self::Usage(text) => text.clone(),
             Self::Reported(_) => return,
-            Self::Unavailable(_)
+            Self::NotFound(_)
+            | Self::Unavailable(_)
             | Self::Misconfigured(_)
             | Self::Config(_)
             | Self::Local(_)

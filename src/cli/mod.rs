@@ -49,7 +49,7 @@ Examples:
 Every setting is a variable or the flag of the same name; `orderstream --help` lists them all.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
 Built with the feature otel (see --version), it exports spans where OTEL_EXPORTER_OTLP_ENDPOINT is set.
-Exit codes: 0 done, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
+Exit codes: 0 done, 1 nothing fits what was named, or several do, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
 
 /// With what it was built to do beyond the usual.
 const VERSION: &str = if cfg!(feature = "otel") {

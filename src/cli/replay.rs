@@ -9,7 +9,7 @@ use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
 
 use super::desk::{Desk, Needs};
 use super::progress::progress;
-use super::run_of_steps::all;
+use super::run_of_steps::{all, confirm};
 use super::{Exit, Failure, Output, load, output};
 use crate::config::settings::GROUP;
 use crate::config::{Config, Inputs, Purpose};
@@ -22,24 +22,31 @@ use crate::stream::StreamId;
 Examples:
   orderstream replay --from 2026-01-31T09:00:00Z --dry-run   what is retained from then on
   orderstream replay --from 2026-01-31 --to 2026-01-31       one day, UTC
-  orderstream replay --group analytics --rate 50             for another group: its consumers claim what is stale
+  orderstream replay --all --yes                             all that is retained, without a question
+  orderstream replay --all --group analytics --rate 50       for another group: its consumers claim what is stale
 
-Entries become pending again, as if their consumer had fallen silent; nothing is copied. What the stream no longer has is
+Says what it is about to do, and asks; where there is no terminal, only --yes answers. Entries become pending again, as if their consumer had fallen silent; nothing is copied. What the stream no longer has is
 applied again from order_events. A minute or longer that neither has anything from is told, as lost or a quiet time; from
 an hour on, it exits 69.")]
 pub(super) struct ReplayArgs {
-    /// The oldest entry: a time (RFC 3339, or a day in UTC) or an id [default: all that is retained]
+    /// The oldest entry: a time (RFC 3339, or a day in UTC) or an id [default: the oldest that is retained]
     #[arg(long, value_parser = point)]
     from: Option<Point>,
     /// The newest entry, likewise [default: the newest there is]
     #[arg(long, value_parser = point)]
     to: Option<Point>,
+    /// All that is retained
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    all: bool,
     /// Entries a second [default: 500]
     #[arg(long)]
     rate: Option<NonZeroU32>,
     /// Change nothing; say what would come of it
     #[arg(long)]
     dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -81,6 +88,30 @@ fn between(first: OffsetDateTime, last: OffsetDateTime) -> Point {
     }
 }
 
+impl ReplayArgs {
+    /// Asks before anything is changed.
+    ///
+    /// # Errors
+    /// It is not said what to replay, nobody can be asked, or the answer is no.
+    fn confirm(&self, group: Option<&str>) -> Result<(), Failure> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let what = match (self.from, self.to) {
+            (None, None) if self.all => "all that is retained".to_owned(),
+            (None, None) => {
+                let what = "error: say what to replay: a range by --from and --to, or --all for all that is retained\n";
+                return Err(Failure::Usage(what.to_owned()));
+            }
+            (Some(from), None) => format!("what was appended from {} on", from.first),
+            (None, Some(to)) => format!("what was appended up to {}", to.last),
+            (Some(from), Some(to)) => format!("what was appended from {} to {}", from.first, to.last),
+        };
+        let group = group.map_or_else(String::new, |group| format!(" for group {group}"));
+        confirm(&format!("About to replay {what}{group}."), self.yes)
+    }
+}
+
 /// What a run came to.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
@@ -97,11 +128,12 @@ struct Summary {
 /// Makes a range pending again.
 ///
 /// # Errors
-/// A store cannot be had, there is no such group, or nobody has anything from an hour or more of the range.
+/// It is not said what to replay, or not confirmed; a store cannot be had, there is no such group, or nobody has anything from an hour or more of the range.
 pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), Failure> {
     // `--group` is the group to replay for; which one is ours is not for a flag to say.
     let mut flags = (*inputs.flags).clone();
     let group = flags.remove(GROUP.name);
+    args.confirm(group.as_deref())?;
     inputs.flags = flags.into();
     let config = load(Purpose::Status, inputs)?;
     let desk = Desk::open(&config, "replay", Needs::Both).await?;

@@ -34,7 +34,7 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::Usage(format!(
-            "error: {question} Give --yes where nobody can be asked\n"
+            "error: {question} There is no terminal to confirm it on: give --yes\n"
         )));
     }
     let unreadable = |error: io::Error| Failure::Unavailable(error.to_string());

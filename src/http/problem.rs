@@ -53,6 +53,10 @@ pub(crate) enum Problem {
     WrongHost,
     /// This process has no warehouse to look into.
     NoWarehouse,
+    /// No dead letter has a fingerprint that begins so.
+    NoSuchCause,
+    /// More than one fingerprint begins so.
+    AmbiguousFingerprint,
     /// An operator's request that makes no sense; the text says what would.
     InvalidOperation(&'static str),
     /// No event of the batch was valid.
@@ -169,6 +173,10 @@ impl Problem {
                 "Send the body without Content-Encoding."),
             Self::NoWarehouse => facts(409, "no_warehouse", Rejected, KEEP,
                 "This process has no warehouse; ask one that runs workers."),
+            Self::NoSuchCause => facts(404, "no_such_cause", Rejected, KEEP,
+                "No dead letter has a fingerprint that begins so."),
+            Self::AmbiguousFingerprint => facts(422, "ambiguous_fingerprint", Invalid, KEEP,
+                "More than one fingerprint begins so: give more of its digits."),
             Self::InvalidOperation(detail) => facts(422, "invalid_operation", Invalid, KEEP, detail),
             Self::WrongHost => facts(421, "wrong_host", Rejected, CLOSE,
                 "The Host header names a host that this listener does not answer for: ORDERSTREAM_ADMIN_HOSTS can name it."),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::known::Known;
 
 use super::content::{Content, text};
-use super::fingerprint::{fingerprint, pattern};
+use super::fingerprint::{FINGERPRINT_DIGITS, fingerprint, pattern};
 use super::walk::{Walk, only};
 use super::{Operations, OperationsError};
 use crate::stream::{Destination, Entry, Order, Range, StreamId};
@@ -114,7 +114,7 @@ impl Letter {
 /// What a list is to hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LetterQuery {
-    /// Only letters of this cause.
+    /// Only letters of the one cause whose fingerprint begins so.
     pub fingerprint: Option<String>,
     /// Only letters up to this id: the `next` of the page before.
     pub to: Option<StreamId>,
@@ -172,15 +172,35 @@ pub struct LetterView {
     pub content: Content,
 }
 
+impl Groups {
+    /// How many letters have that cause, by the beginning of its fingerprint; of every cause, where none is given.
+    ///
+    /// # Errors
+    /// The beginning fits no cause, or more than one. Where not all causes are known, one that fits none has none.
+    pub fn count(&self, prefix: Option<&str>) -> Result<u64, OperationsError> {
+        let fits = |group: &&LetterGroup| prefix.is_none_or(|prefix| group.fingerprint.starts_with(prefix));
+        let counts = Vec::from_iter(self.groups.iter().filter(fits).map(|group| group.count));
+        match (prefix, counts.len()) {
+            (Some(_), 0) if self.complete => Err(OperationsError::NoSuchCause),
+            (Some(_), 2..) => Err(OperationsError::AmbiguousCause),
+            _ => Ok(counts.iter().sum()),
+        }
+    }
+}
+
 impl Operations {
     /// A page of letters, newest first. A letter and its copies are one where they stand on the same page.
     ///
     /// # Errors
-    /// The stream does not answer.
+    /// The fingerprint fits no cause or more than one, or the stream does not answer.
     pub async fn letters(&self, query: &LetterQuery) -> Result<Letters, OperationsError> {
         let _look = self.look().await?;
         let to = query.to.unwrap_or(StreamId::MAX);
-        let mut list = List::of(query);
+        let wanted = match &query.fingerprint {
+            Some(prefix) => Some(self.cause(prefix, StreamId::MAX).await?),
+            None => None,
+        };
+        let mut list = List::of(query, wanted.as_deref());
         // Who asks for one cause may have to look at all letters for it.
         if query.fingerprint.is_some() {
             let known = self.known_letters().await?;
@@ -250,6 +270,41 @@ impl Operations {
         })
     }
 
+    /// The fingerprint that begins with `prefix`, among the newest letters up to `to`. Where there are more letters than
+    /// are looked at, a whole fingerprint is taken as it is.
+    ///
+    /// # Errors
+    /// No letter has one, or letters have more than one; or the stream does not answer.
+    pub(super) async fn cause(&self, prefix: &str, to: StreamId) -> Result<String, OperationsError> {
+        if prefix.is_empty() {
+            return Err(OperationsError::NoSuchCause);
+        }
+        let range = Range {
+            to,
+            ..Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX)
+        };
+        let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
+        let mut found: Option<String> = None;
+        while let Some(page) = walk.page().await? {
+            let errors = page.iter().map(|entry| Letter::of(entry).fingerprint);
+            for fingerprint in errors.filter(|fingerprint| fingerprint.starts_with(prefix)) {
+                if fingerprint == prefix {
+                    return Ok(fingerprint);
+                }
+                if found.as_ref().is_some_and(|found| *found != fingerprint) {
+                    return Err(OperationsError::AmbiguousCause);
+                }
+                found = Some(fingerprint);
+            }
+        }
+        let is_whole = prefix.len() == FINGERPRINT_DIGITS;
+        match found {
+            Some(found) => Ok(found),
+            None if is_whole && walk.rest().is_some() => Ok(prefix.to_owned()),
+            None => Err(OperationsError::NoSuchCause),
+        }
+    }
+
     /// One letter laid open, with the ids of its copies among the newest 20,000.
     ///
     /// # Errors
@@ -293,9 +348,9 @@ struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    fn of(query: &'a LetterQuery) -> Self {
+    fn of(query: &LetterQuery, wanted: Option<&'a str>) -> Self {
         Self {
-            wanted: query.fingerprint.as_deref(),
+            wanted,
             count: query.count.unwrap_or(50).clamp(1, LIST),
             looked_at: 0,
             found: Folded::default(),

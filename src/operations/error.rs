@@ -9,6 +9,12 @@ pub enum OperationsError {
     /// There is no such entry, letter, order or group (any more).
     #[error("there is no such {0}")]
     NotFound(&'static str),
+    /// No dead letter has that cause (any more).
+    #[error("no dead letter has a fingerprint that begins so: `orderstream dead-letters list` shows them")]
+    NoSuchCause,
+    /// The beginning of a fingerprint stands for more than one cause.
+    #[error("more than one fingerprint begins so: give more of its digits")]
+    AmbiguousCause,
     /// The request makes no sense; the text says what would.
     #[error("{0}")]
     Invalid(&'static str),

@@ -7,6 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 /// Characters of a pattern; what is beyond does not count.
 const LONGEST: usize = 300;
+/// Digits of a fingerprint.
+pub(super) const FINGERPRINT_DIGITS: usize = 16;
 /// A word at least this long that has digits is an id.
 const ID_LENGTH: usize = 8;
 
@@ -36,7 +38,7 @@ pub fn pattern(error: &str) -> String {
 /// Sixteen hexadecimal digits that stand for the cause; equal exactly where the patterns are.
 #[must_use]
 pub fn fingerprint(error: &str) -> String {
-    hex::encode(&Sha256::digest(pattern(error))[..8])
+    hex::encode(&Sha256::digest(pattern(error))[..FINGERPRINT_DIGITS / 2])
 }
 
 /// The quoted part at the beginning, quotes included; `None` where no quote closes it (an apostrophe).

@@ -37,7 +37,7 @@ pub struct Resolve {
     /// These; at most a thousand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<StreamId>,
-    /// All of this cause.
+    /// All of the one cause whose fingerprint begins so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
     /// All.
@@ -129,8 +129,9 @@ impl Operations {
     /// Does one step of a run: at most 200 letters, about two seconds. The run is over where `next` is null.
     ///
     /// # Errors
-    /// Neither or more than one of `ids`, `fingerprint` and `all` is given; or the stream does not do it: then some of
-    /// the step may be done, and the step may be repeated.
+    /// Neither or more than one of `ids`, `fingerprint` and `all` is given; at the beginning of a run, `fingerprint` fits
+    /// no cause or more than one; or the stream does not do it: then some of the step may be done, and the step may be
+    /// repeated.
     pub async fn resolve(&self, action: Action, request: &Resolve) -> Result<Resolved, OperationsError> {
         let ways = [!request.ids.is_empty(), request.fingerprint.is_some(), request.all];
         if ways.into_iter().filter(|given| *given).count() != 1 {
@@ -172,7 +173,9 @@ impl Operations {
                 pace.pay(portion.len()).await;
             }
         }
-        if !request.dry_run && resolved.done > 0 {
+        // The first step of a run is written down even where it found nothing.
+        let is_noted = request.next.is_none() || resolved.done + resolved.kept > 0;
+        if !request.dry_run && is_noted {
             self.write_down(action.name(), &request.what(), resolved.done, resolved.kept)
                 .await;
         }
@@ -189,8 +192,15 @@ impl Operations {
             return self.named(request, step).await;
         }
         let Some(bounds) = self.bounds(request).await? else {
-            return Ok((Vec::new(), 0, None));
+            return match request.fingerprint {
+                Some(_) => Err(OperationsError::NoSuchCause),
+                None => Ok((Vec::new(), 0, None)),
+            };
         };
+        // Within the bounds of a run nothing is added, so a prefix that is unique at its beginning stays so.
+        if let (Some(prefix), None) = (&request.fingerprint, request.next) {
+            self.cause(prefix, bounds.to).await?;
+        }
         let range = Range {
             from: bounds.from,
             to: bounds.to,
@@ -201,7 +211,7 @@ impl Operations {
         let mut letters = walk.page().await?.unwrap_or_default();
         let looked_at = letters.len() as u64;
         if let Some(wanted) = &request.fingerprint {
-            letters.retain(|letter| Letter::of(letter).fingerprint == *wanted);
+            letters.retain(|letter| Letter::of(letter).fingerprint.starts_with(wanted));
         }
         let next = walk.rest().map(|rest| Bounds {
             from: rest.from,

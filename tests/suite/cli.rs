@@ -375,6 +375,34 @@ async fn local_mode_needs_no_secret_and_send_picks_it_up() {
     );
 }
 
+/// Before it looks for anything that could be replayed.
+#[test]
+fn a_replay_is_told_what_and_confirmed() {
+    for (args, missing) in [
+        (&["replay"][..], "--all"),
+        (&["replay", "--yes"], "--all"),
+        (&["replay", "--all"], "--yes"),
+        (&["replay", "--from", "2026-01-01"], "--yes"),
+        (&["replay", "--all", "--to", "2026-01-01", "--yes"], "--all"),
+    ] {
+        let output = orderstream(args, &[]);
+        let (out, errors) = texts(&output);
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {out}{errors}");
+        assert!(
+            out.is_empty() && errors.matches("error:").count() == 1,
+            "{args:?}: {errors}"
+        );
+        assert!(errors.contains(missing), "{args:?}: {errors}");
+    }
+    for args in [&["replay", "--all", "--yes"][..], &["replay", "--dry-run"]] {
+        assert_eq!(
+            orderstream(args, &[]).status.code(),
+            Some(69),
+            "{args:?}: there is nothing to look at"
+        );
+    }
+}
+
 #[test]
 fn an_open_address_without_secrets_is_refused() {
     let env = [("REDIS_URL", "redis://127.0.0.1:1"), ("PORT", "8080")];

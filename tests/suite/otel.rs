@@ -248,7 +248,7 @@ async fn a_dead_letter_ends_its_trace_and_a_replay_goes_on_with_it() {
 
     deliver(&service, 2, "01").await;
     collector.has_one("process orders_stream").await;
-    let replay = site.settings().command(&["replay"]).output().unwrap();
+    let replay = site.settings().command(&["replay", "--all", "--yes"]).output().unwrap();
     assert!(replay.status.success(), "{replay:?}");
     let loads = collector.has(2, "process orders_stream").await;
     assert_eq!(loads[0].parent_span_id, loads[1].parent_span_id);

@@ -58,7 +58,7 @@ fn judged(what: &str, outcome: Result<String, Failure>) -> Finding {
         Err(failure) => {
             let verdict = match failure.exit() {
                 Exit::Config | Exit::Usage => Verdict::Misconfigured,
-                Exit::Done | Exit::Unavailable => Verdict::Unavailable,
+                Exit::Done | Exit::NotFound | Exit::Unavailable => Verdict::Unavailable,
             };
             Finding::new(what, verdict, failure.to_string())
         }

@@ -129,6 +129,8 @@ impl From<OperationsError> for Problem {
     fn from(error: OperationsError) -> Self {
         match error {
             OperationsError::NotFound(_) => Self::NotFound,
+            OperationsError::NoSuchCause => Self::NoSuchCause,
+            OperationsError::AmbiguousCause => Self::AmbiguousFingerprint,
             OperationsError::Invalid(detail) => Self::InvalidOperation(detail),
             OperationsError::NoWarehouse => Self::NoWarehouse,
             OperationsError::CutShort => Self::Internal,

@@ -38,7 +38,7 @@ pub async fn a_replay_repairs_and_copies_nothing(plant: Plant) {
     damage(&plant);
     let dry = plant.json(&["replay", "--dry-run"]);
     assert_eq!((&dry["pending"], &dry["applied"]), (&5.into(), &0.into()), "{dry:#}");
-    let replayed = plant.json(&["replay", "--rate", "1000"]);
+    let replayed = plant.json(&["replay", "--all", "--yes", "--rate", "1000"]);
     assert_eq!(
         (&replayed["pending"], &replayed["missing"]),
         (&5.into(), &Value::Null),
@@ -51,17 +51,21 @@ pub async fn a_replay_repairs_and_copies_nothing(plant: Plant) {
         for_another_group(&plant, site).await;
         is_settled(&service).await;
     }
-    let (code, said) = plant.says(&["replay", "--group", "nobodys"]);
+    let (code, said) = plant.says(&["replay", "--all", "--yes", "--group", "nobodys"]);
     assert_eq!(code, Some(69), "{said}");
-    let nothing = plant.json(&["replay", "--from", "2999-01-01"]);
+    let nothing = plant.json(&["replay", "--from", "2999-01-01", "--yes"]);
     assert_eq!(nothing["pending"], 0);
     let notes = api(&service, "/api/audit").await;
     assert!(notes.to_string().contains("the first to the newest"), "{notes:#}");
 
     stop(service).await;
     damage(&plant);
-    assert_eq!(plant.json(&["replay"])["pending"], 5, "while nobody runs");
-    for args in [&["replay", "--dry-run"][..], &["replay"]] {
+    assert_eq!(
+        plant.json(&["replay", "--all", "--yes"])["pending"],
+        5,
+        "while nobody runs"
+    );
+    for args in [&["replay", "--dry-run"][..], &["replay", "--all", "--yes"]] {
         let again = plant.json(args);
         assert_eq!((&again["pending"], &again["left"]), (&0.into(), &5.into()), "{again:#}");
     }
@@ -85,7 +89,10 @@ async fn for_another_group(plant: &Plant, site: &Site) {
         ">",
     ];
     site.redis.command::<redis::Value>(&read).await;
-    assert_eq!(plant.json(&["replay", "--group", "others"])["pending"], 5);
+    assert_eq!(
+        plant.json(&["replay", "--all", "--yes", "--group", "others"])["pending"],
+        5
+    );
     let pending: Vec<redis::Value> = site
         .redis
         .command(&["XPENDING", "orders_stream", "others", "-", "+", "9"])
@@ -98,7 +105,7 @@ pub async fn what_the_stream_no_longer_has_comes_from_the_warehouse(plant: Plant
     let service = with_orders(&plant, &settings).await;
     holds(&service, 0).await;
     damage(&plant);
-    let replayed = plant.json(&["replay"]);
+    let replayed = plant.json(&["replay", "--all", "--yes"]);
     assert_eq!(
         (&replayed["pending"], &replayed["applied"]),
         (&0.into(), &5.into()),
@@ -160,7 +167,7 @@ pub async fn what_is_gone_behind_a_pending_entry_comes_from_the_warehouse(plant:
     holds(&service, 2).await;
     plant.change("UPDATE orders SET status = 'nonsense' WHERE order_id IN ('2', '3')");
     let from = plant.sql("SELECT stream_id FROM order_events WHERE order_id = '2'");
-    let replayed = plant.json(&["replay", "--from", &from]);
+    let replayed = plant.json(&["replay", "--from", &from, "--yes"]);
     assert_eq!(
         (&replayed["applied"], &replayed["missing"]),
         (&3.into(), &Value::Null),
@@ -188,7 +195,7 @@ pub async fn a_stream_that_was_emptied_does_not_hide_the_warehouse(plant: Plant)
     };
     let dry = plant.json(&["replay", "--dry-run"]);
     assert_eq!(dry["applied"], 5, "{dry:#}");
-    let replayed = plant.json(&["replay"]);
+    let replayed = plant.json(&["replay", "--all", "--yes"]);
     assert_eq!(
         (&replayed["applied"], &replayed["missing"]),
         (&5.into(), &Value::Null),
@@ -272,7 +279,7 @@ pub async fn a_run_of_many_steps_is_written_down_as_one(plant: Plant) {
     assert_eq!(service.send_batch(&events.into()).await.unwrap().status(), 200);
     plant.has_rows(45).await;
     is_settled(&service).await;
-    let mut command = plant.settings().command(&["replay", "--rate", "1"]);
+    let mut command = plant.settings().command(&["replay", "--all", "--yes", "--rate", "1"]);
     let mut run = command.stdout(std::process::Stdio::null()).spawn().unwrap();
     let newest = async || api(&service, "/api/audit?count=1").await[0].clone();
     let is = |note: &Value, stage| note["what"].as_str().is_some_and(|what| what.ends_with(stage));
@@ -322,7 +329,7 @@ pub async fn a_trace_shows_the_whole_way_of_an_order(plant: Plant) {
     let (code, said) = plant.says(&["trace", "#3", "--shop", "another.myshopify.com"]);
     assert_eq!(code, Some(69), "{said}");
     stop(service).await;
-    plant.json(&["replay"]);
+    plant.json(&["replay", "--all", "--yes"]);
     let trace = plant.json(&["trace", "4"]);
     assert_eq!(trace["orders"][0]["name"], "#4", "without a process too");
     let moments = trace["moments"].as_array().unwrap();

@@ -66,13 +66,58 @@ pub async fn what_was_quarantined_is_seen_by_cause_and_discarded(plant: Plant) {
         (Some(64), true),
         "nobody can be asked: {said}"
     );
-    let discarded = plant.json(&["dead-letters", "discard", "--fingerprint", cause, "--yes"]);
-    assert_eq!(discarded["done"], 2);
+    let other = found["groups"][1]["fingerprint"].as_str().unwrap();
+    let prefix = a_prefix_is_enough(&plant, cause, other);
     has_letters(&service, 1).await;
+    what_was_done_is_written(&service, &plant, &prefix).await;
 
-    let notes = api(&service, "/api/audit").await;
-    assert_eq!(notes.as_array().unwrap().len(), 1, "a dry run is none: {notes:#}");
-    let what = format!("fingerprint {cause}");
+    stop(service).await;
+    the_last_one_goes_without_a_process(&plant, newest);
+}
+
+/// Discards the letters of that cause by as many digits as tell it from the other; answers those.
+fn a_prefix_is_enough(plant: &Plant, cause: &str, other: &str) -> String {
+    let alike = cause.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let prefix = &cause[..=alike];
+    assert_eq!(
+        plant.json(&["dead-letters", "list", "--fingerprint", prefix])["letters"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    let discarded = plant.json(&["dead-letters", "discard", "--fingerprint", prefix, "--yes"]);
+    assert_eq!(discarded["done"], 2);
+    for args in [
+        &["list"][..],
+        &["replay", "--yes"],
+        &["replay", "--dry-run"],
+        &["discard", "--yes"],
+    ] {
+        let (code, said) = plant.says(&[&["dead-letters"], args, &["--fingerprint", cause]].concat());
+        assert_eq!((code, said.lines().count()), (Some(1), 1), "{args:?}: {said}");
+        assert!(said.contains("no dead letter has a fingerprint"), "{args:?}: {said}");
+    }
+
+    prefix.to_owned()
+}
+
+async fn what_was_done_is_written(service: &Service, plant: &Plant, prefix: &str) {
+    let notes = api(service, "/api/audit").await;
+    let written = Vec::from_iter(
+        notes
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|note| (note["done"].clone(), note["kept"].clone())),
+    );
+    let (kept_two, kept_one) = ((0.into(), 2.into()), (0.into(), 1.into()));
+    assert_eq!(
+        written,
+        [(2.into(), 0.into()), kept_one, kept_two],
+        "two steps that kept all, and no dry run: {notes:#}"
+    );
+    let what = format!("fingerprint {prefix}");
     assert_eq!(
         (&notes[0]["action"], &notes[0]["what"]),
         (&"dead-letters discard".into(), &what.into())
@@ -82,9 +127,6 @@ pub async fn what_was_quarantined_is_seen_by_cause_and_discarded(plant: Plant) {
         matches!(plant, Plant::Files(_)) == (notes[0]["by"] == "api"),
         "{notes:#}"
     );
-
-    stop(service).await;
-    the_last_one_goes_without_a_process(&plant, newest);
 }
 
 fn the_last_one_goes_without_a_process(plant: &Plant, newest: &str) {
@@ -213,6 +255,39 @@ async fn none_goes_unasked_where_its_cause_is_one_too_many() {
         (Some(64), true),
         "{said}"
     );
+    // Seventeen causes have two that begin with the same digit.
+    let digits = groups["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["fingerprint"].as_str().unwrap()[..1].to_owned());
+    let digit = digits.max().unwrap();
+    for args in [&["list"][..], &["replay", "--yes"], &["discard", "--dry-run"]] {
+        let (code, said) = plant.says(&[&["dead-letters"], args, &["--fingerprint", &digit]].concat());
+        assert_eq!(
+            (code, said.contains("more than one")),
+            (Some(1), true),
+            "{args:?}: {said}"
+        );
+    }
+    let service = plant.run().await;
+    for (prefix, answer) in [
+        (&*digit, (422, "ambiguous_fingerprint")),
+        ("none", (404, "no_such_cause")),
+    ] {
+        let list = service.admin_url(&format!("/api/dead-letters?fingerprint={prefix}"));
+        let replay = service.admin_url("/api/dead-letters/replay");
+        let client = reqwest::Client::new();
+        for request in [
+            client.get(list),
+            client.post(replay).json(&serde_json::json!({"fingerprint": prefix})),
+        ] {
+            let refused = request.bearer_auth(TOKEN).send().await.unwrap();
+            let status = refused.status().as_u16();
+            let problem: Value = refused.json().await.unwrap();
+            assert_eq!((status, problem["code"].as_str().unwrap()), answer, "{problem:#}");
+        }
+    }
     let (code, said) = plant.says(&["dead-letters", "discard", "--all"]);
     assert_eq!(
         (code, said.contains("at least 500 dead letters")),

@@ -38,13 +38,19 @@ export function openCause(fingerprint, query) {
   const load = () =>
     fill(place, async () => {
       const [letters, all] = await Promise.all([
-        get("/api/dead-letters", { fingerprint, to }),
+        get("/api/dead-letters", { fingerprint, to }).catch(noneLeft),
         get("/api/dead-letters/groups"),
       ]);
       return cause(fingerprint, letters, all, load);
     });
   load();
   return { title: "Dead letters of one cause", element: place };
+}
+
+/** Of a cause whose last letter is gone there is none. */
+function noneLeft(error) {
+  if (error.status !== 404) throw error;
+  return { letters: [], next: null };
 }
 
 function causes({ groups: found, looked_at, complete }, all, reload) {
@@ -122,7 +128,7 @@ function row(group, isAtLeast, reload) {
 }
 
 /** Of very many causes, this one may not be among those that were told apart. */
-function cause(fingerprint, { letters, looked_at, next }, { groups, complete }, reload) {
+function cause(fingerprint, { letters, looked_at, next }, { groups, complete, looked_at: all }, reload) {
   const group = groups.find((one) => one.fingerprint === fingerprint);
   const many = { count: group?.count ?? letters.length, isAtLeast: !complete };
   return [
@@ -150,7 +156,7 @@ function cause(fingerprint, { letters, looked_at, next }, { groups, complete }, 
     h(
       "div",
       { class: "foot" },
-      h("p", { class: "faint" }, `${counted(looked_at, "letter")} looked at.`),
+      h("p", { class: "faint" }, `${counted(looked_at ?? all, "letter")} looked at.`),
       next && h("a", { class: "button", href: `#/dead-letters/cause/${fingerprint}?to=${next}` }, "Older letters"),
     ),
   ];
