@@ -29,7 +29,7 @@ impl Handler for Print {
         }
         Ok(Handled {
             new: events.len() as u64,
-            known: 0,
+            ..Handled::default()
         })
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! Pure. A worker's letter is its event's own fields again; a delivery that was quarantined is converted anew from its
 //! body, by the converter of today. Invariant: the event id stays, so that the warehouse takes the event once however
-//! often it is replayed; only a delivery whose webhook id stood for another body gets one of its own.
+//! often it is replayed; only what came under an id that is another event's gets one of its own.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::content::{body, text};
 use crate::config::KeepRaw;
-use crate::event::{OrderEvent, Timestamp};
+use crate::event::Timestamp;
 use crate::shopify::{self, DeliveryHints, REUSED_WEBHOOK_ID, Topic};
 use crate::stream::codec::{self, LETTER_FIELDS, REUSED_ID, Raw};
 use crate::stream::{Entry, Fields};
@@ -61,25 +63,17 @@ fn again(letter: &Entry) -> Result<Revived, String> {
     })
 }
 
-/// What was spooled under an id that, as came out later, stands for another body. A webhook becomes an event of its own,
-/// as one does that was quarantined at the door for that; of other events only their sender can say what they are.
+/// An entry whose event id is another event's becomes an event of its own: its id is made of its payload, so that a
+/// repeat is the same event.
 fn under_an_id_of_its_own(entry: &Entry) -> Result<Fields, String> {
     let record = codec::decode(entry).map_err(|error| error.to_string())?;
-    if record.provenance.webhook_id.is_none() {
-        let why = "its event id stands for another body: have its sender send it under an id of its own, or discard it";
-        return Err(why.to_owned());
-    }
     let hints = DeliveryHints {
         topic: record.provenance.topic.as_ref().map(|topic| topic.as_str()),
         shop: record.provenance.shop.as_ref().map(|shop| shop.as_str().into()),
         ..DeliveryHints::default()
     };
     let event_id = shopify::event_id(&hints, record.payload.as_bytes()).to_string();
-    let event = OrderEvent {
-        event_id: event_id.as_str().into(),
-        ..record.event
-    };
-    let payload = serde_json::to_vec(&event).map_err(|error| error.to_string())?;
+    let payload = with_event_id(record.payload, &event_id).map_err(|error| error.to_string())?;
     let mut fields = entry.fields.clone();
     for (name, value) in &mut fields.0 {
         match &**name {
@@ -89,6 +83,14 @@ fn under_an_id_of_its_own(entry: &Entry) -> Result<Fields, String> {
         }
     }
     Ok(fields)
+}
+
+/// The payload with another event id; all else stays as it is written there.
+fn with_event_id(payload: &str, event_id: &str) -> serde_json::Result<String> {
+    let event_id = serde_json::value::to_raw_value(event_id)?;
+    let mut members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(payload)?;
+    members.insert("event_id".into(), &event_id);
+    serde_json::to_string(&members)
 }
 
 /// The delivery, converted by the code of today.
@@ -231,9 +233,9 @@ mod tests {
     }
 
     #[test]
-    fn what_came_under_a_used_id_is_sent_again_under_its_own_or_by_its_sender() {
+    fn what_came_under_a_used_id_is_sent_again_under_its_own() {
         let payload =
-            r#"{"event_type":"order.deleted","event_id":"e","timestamp":"2026-01-31T09:30:00Z","order_id":1}"#;
+            r#"{"event_type":"order.deleted","event_id":"e","timestamp":"2026-01-31T09:30:00Z","order_id":1,"x":1.50}"#;
         let own = [("event_id", "e"), ("payload", payload), ("shop", "a.myshopify.com")];
         let of_letter = LETTER_FIELDS.map(|name| (name, if name == "error" { REUSED_ID } else { "x" }));
         let webhook = [("topic", "orders/delete"), ("webhook_id", "w-1")];
@@ -241,16 +243,15 @@ mod tests {
         let revived = revive(&[&own, &webhook, &of_letter]).unwrap();
         let id = field(&revived, "event_id").unwrap();
         assert_ne!(id, "e");
-        let payload: serde_json::Value = serde_json::from_str(&field(&revived, "payload").unwrap()).unwrap();
-        assert_eq!((&payload["event_id"], &payload["order_id"]), (&id.into(), &"1".into()));
+        let payload = field(&revived, "payload").unwrap();
+        assert!(payload.contains(r#""x":1.50"#), "nothing else changes: {payload}");
+        let payload: serde_json::Value = serde_json::from_str(&payload).unwrap();
+        assert_eq!((&payload["event_id"], &payload["order_id"]), (&id.into(), &1.into()));
         assert_eq!(field(&revived, "webhook_id").unwrap(), "w-1");
         assert_eq!(revived.fields.get("error"), None);
         let again = revive(&[&own, &webhook, &of_letter]).unwrap();
         assert_eq!(again.fields, revived.fields, "a repeat is the same event");
-        assert!(
-            revive(&[&own, &of_letter])
-                .unwrap_err()
-                .contains("have its sender send it")
-        );
+        let of_a_batch = revive(&[&own, &of_letter]).unwrap();
+        assert_ne!(field(&of_a_batch, "event_id").unwrap(), "e");
     }
 }

@@ -56,7 +56,7 @@ impl RefundRow<'_> {
 }
 
 impl<'a> Effects<'a> {
-    /// Folds events, of which each must be new and there only once.
+    /// Folds events that are new, or known with the payload they have here. One that is there twice counts once.
     #[must_use]
     pub fn of(records: impl IntoIterator<Item = &'a EventRecord<'a>>) -> Self {
         let mut orders: BTreeMap<OrderKey<'a>, &EventRecord<'_>> = BTreeMap::new();

@@ -9,6 +9,7 @@ pub mod fold;
 pub mod history;
 pub mod loads;
 mod migration;
+mod payload;
 pub mod postgres;
 pub mod status;
 mod tables;
@@ -24,12 +25,14 @@ use self::history::History;
 mod error;
 
 /// What a load did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Events that were new.
     pub inserted: u64,
     /// Events that were there already.
     pub known: u64,
+    /// Events that were not loaded, by their index: their id belongs to another entry with another payload.
+    pub conflicts: Vec<usize>,
 }
 
 /// What a migration run did.
@@ -46,7 +49,8 @@ pub struct Migrated {
 pub trait Warehouse: History + 'static {
     /// Loads the events and all their effects in one transaction, all or none; committed when it answers. An event that
     /// is known has its effects on the state tables once more, under the version rule as ever: that changes nothing,
-    /// unless something was amiss there. One that is known with another payload has none.
+    /// unless something was amiss there. One that is known with another payload has none; it is a conflict unless the
+    /// stored row came from the same stream entry (a row that was edited since, as for an erasure, stays as it is).
     ///
     /// # Errors
     /// Nothing was loaded, or (transient only) the commit's outcome is unknown; sending it again is safe.

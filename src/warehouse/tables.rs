@@ -26,12 +26,11 @@ pub(super) trait Column<'a>: Sized {
     fn version(name: &'static str, values: impl Iterator<Item = Option<OffsetDateTime>>) -> Self;
 }
 
-/// In order of id, each id once: the first in the batch stands.
-pub(super) fn distinct<'a>(events: &'a [EventRecord<'a>]) -> Vec<&'a EventRecord<'a>> {
-    let mut distinct: Vec<&EventRecord<'_>> = events.iter().collect();
-    distinct.sort_by_key(|record| record.event.event_id.as_str());
-    distinct.dedup_by_key(|record| record.event.event_id.as_str());
-    distinct
+/// Indexes of the events in order of id; those of one id in the order of the batch.
+pub(super) fn by_id(events: &[EventRecord<'_>]) -> Vec<usize> {
+    let mut indexes = Vec::from_iter(0..events.len());
+    indexes.sort_by_key(|&index| events[index].event.event_id.as_str());
+    indexes
 }
 
 /// Rows of `order_events`.

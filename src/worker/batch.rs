@@ -63,6 +63,11 @@ pub(super) async fn run(
     for index in unsettled.spared {
         aside.extend(suspect(places[index]).map(|one| Suspect::new(one, consumer.config.retry_delay)));
     }
+    for index in unsettled.conflicts {
+        if let Some(one) = suspect(places[index]) {
+            aside.extend(trial::dead_letter_conflict(&consumer, Suspect::new(one, Default::default())).await);
+        }
+    }
     for (place, fault) in faults {
         if let Some(one) = suspect(place) {
             aside.extend(trial::count_failure(&consumer, Suspect::new(one, Default::default()), fault).await);
@@ -78,6 +83,8 @@ struct Unsettled {
     at_fault: Vec<(usize, HandlerError)>,
     /// Could not be loaded while the handler says that it is ready.
     spared: Vec<usize>,
+    /// Not taken, since another event has their id.
+    conflicts: Vec<usize>,
 }
 
 /// Loads and acks, halving whatever fails as poison until the entries at fault stand alone.
@@ -96,9 +103,15 @@ async fn load(
             continue;
         }
         let error = match consumer.handle(&records[range.clone()]).await {
-            Ok(()) => {
+            Ok(conflicts) => {
                 outage.over();
-                consumer.ack(&ids[range], &[]).await;
+                let start = range.start;
+                let taken: Vec<StreamId> = range
+                    .filter(|index| !conflicts.contains(&(index - start)))
+                    .map(|index| ids[index])
+                    .collect();
+                consumer.ack(&taken, &[]).await;
+                unsettled.conflicts.extend(conflicts.iter().map(|index| start + index));
                 continue;
             }
             Err(error) => error,

@@ -117,8 +117,9 @@ impl Consumer {
         Ok(Page { entries, next })
     }
 
-    /// Hands the events to the handler. A panic in it is a bug, not the end.
-    pub(super) async fn handle(&self, records: &[EventRecord<'_>]) -> Result<(), HandlerError> {
+    /// Hands the events to the handler; answers the indexes of those that it did not take, since their id is another
+    /// event's. A panic in it is a bug, not the end.
+    pub(super) async fn handle(&self, records: &[EventRecord<'_>]) -> Result<Vec<usize>, HandlerError> {
         let (began, moment) = (Instant::now(), Moment::now());
         self.loading.beat();
         let handled = AssertUnwindSafe(self.handler.handle(records)).catch_unwind().await;
@@ -134,7 +135,7 @@ impl Consumer {
             let delay = (now - record.received_at).as_seconds_f64().max(0.0);
             self.metrics.commit_delay_seconds.observe(delay);
         }
-        Ok(())
+        Ok(handled.conflicts)
     }
 
     /// Acks until it worked; the effects are durable, so nothing is loaded again for a failing ack.

@@ -59,8 +59,12 @@ impl Handler for Loader {
                 self.warehouse.load(events).await?
             }
         };
-        let Loaded { inserted: new, known } = loaded;
-        Ok(Handled { new, known })
+        let Loaded {
+            inserted: new,
+            known,
+            conflicts,
+        } = loaded;
+        Ok(Handled { new, known, conflicts })
     }
 
     async fn ready(&self) -> Result<(), HandlerError> {

@@ -63,12 +63,14 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// What a handler did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Handled {
     /// Events that were new.
     pub new: u64,
     /// Events it had already.
     pub known: u64,
+    /// Events it did not take, by their index: it has another event under their id. They become dead letters.
+    pub conflicts: Vec<usize>,
 }
 
 /// Why a handler did not take its events.

@@ -17,6 +17,7 @@ use super::processor::Turn;
 use super::waiting::Suspect;
 use super::{HandlerError, spans};
 use crate::spans::Moment;
+use crate::stream::codec::REUSED_ID;
 use crate::stream::{DeadLetter, Step, StreamError};
 
 /// Bounds of the wait after a try that something else ended.
@@ -55,9 +56,13 @@ async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
         Ok(record) => consumer.handle(std::slice::from_ref(&record)).await,
         Err(fault) => Err(fault),
     };
-    let Err(fault) = tried else {
-        consumer.ack(&[id], &[id]).await;
-        return None;
+    let fault = match tried {
+        Ok(conflicts) if conflicts.is_empty() => {
+            consumer.ack(&[id], &[id]).await;
+            return None;
+        }
+        Ok(_) => return dead_letter_conflict(consumer, suspect).await,
+        Err(fault) => fault,
     };
     if outcome(Some(fault.class), suspect.delivered.attempts, consumer.limits()) != Outcome::Retry {
         return count_failure(consumer, suspect, fault).await;
@@ -109,6 +114,13 @@ pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fau
         Outcome::DeadLetter => bury(consumer, suspect, fault.message).await,
         Outcome::Ack | Outcome::Retry => Some(spare(suspect)),
     }
+}
+
+/// Dead-letters an entry whose event id is another event's: no further try would change that.
+pub(super) async fn dead_letter_conflict(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
+    let attempts = &mut suspect.delivered.attempts;
+    attempts.failed = attempts.failed.max(1);
+    bury(consumer, suspect, REUSED_ID.to_owned()).await
 }
 
 /// Dead-letters; answers the entry where there was no room for it.

@@ -202,6 +202,8 @@ stories! { letters:
     a_trace_finds_the_letters_about_an_order
     what_the_warehouse_refused_lands_once_it_is_mended
     a_reused_webhook_id_does_not_keep_an_order_out
+    an_id_that_the_door_forgot_does_not_keep_an_order_out
+    without_dedupe_a_used_id_does_not_keep_an_order_out
     an_event_named_as_a_letter_does_not_cost_it
 }
 

@@ -40,6 +40,9 @@ macro_rules! conformance {
             an_order_fills_every_column
             a_plain_event_is_enough
             an_event_has_effects_once
+            another_payload_under_a_known_id_is_told
+            an_edited_row_stays_when_its_entry_comes_again
+            a_webhook_without_a_time_is_known_when_it_comes_again
             a_deletion_marks_and_nothing_clears_it
             the_newest_word_on_a_refund_stands
             a_refund_of_a_test_order_stays_one

@@ -195,7 +195,7 @@ impl Handler for Moody {
         self.taken.lock().unwrap().extend(ids);
         Ok(Handled {
             new: events.len() as u64,
-            known: 0,
+            ..Handled::default()
         })
     }
 }

@@ -17,15 +17,18 @@ use super::error::Failure;
 use super::figures::LIMIT;
 use crate::event::{Amount, EventRecord};
 use crate::warehouse::fold::Effects;
+use crate::warehouse::payload;
 use crate::warehouse::tables::{self, Column as _};
 
 /// A row gives way to a version that is not older.
 const NOT_OLDER: &str = "(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
                          >= (t.version_at, t.version_triggered_at, COALESCE(t.last_event_id, ''))";
 
-/// Everything that events which are new or known as they are, each there once, write.
+/// Everything that events which are new or known as they are write.
 pub(super) struct Batch {
     events: Rows,
+    /// Of each event: whether its time may be that of its receipt.
+    times_of_receipt: Vec<bool>,
     orders: Rows,
     /// Of all orders, in their order.
     items: Rows,
@@ -57,6 +60,10 @@ impl Batch {
         }
         Ok(Self {
             events: Rows::new(events)?,
+            times_of_receipt: records
+                .iter()
+                .map(|record| payload::has_time_of_receipt(record))
+                .collect(),
             orders: Rows::new(orders)?,
             items: Rows::new(tables::order_items(&items))?,
             lines,
@@ -152,15 +159,34 @@ pub(super) enum Written {
     },
     /// Some events are known with another payload.
     Nothing {
-        /// Their ids.
-        changed: HashSet<String>,
+        /// They.
+        changed: Changed,
     },
+}
+
+/// Events that are known with another payload, by their row in the batch.
+#[derive(Default)]
+pub(super) struct Changed {
+    /// The stored row came from another entry of the stream.
+    pub(super) conflicts: HashSet<usize>,
+    /// It came from this very entry, and was edited since.
+    edited: HashSet<usize>,
+}
+
+impl Changed {
+    pub(super) fn contains(&self, row: usize) -> bool {
+        self.conflicts.contains(&row) || self.edited.contains(&row)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.conflicts.is_empty() && self.edited.is_empty()
+    }
 }
 
 /// Writes the whole batch and commits it, or nothing.
 pub(super) fn write(connection: &mut Connection, batch: &Batch) -> Result<Written, Failure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (inserted, changed) = insert_events(&transaction, &batch.events)?;
+    let (inserted, changed) = insert_events(&transaction, batch)?;
     if !changed.is_empty() {
         return Ok(Written::Nothing { changed });
     }
@@ -171,22 +197,29 @@ pub(super) fn write(connection: &mut Connection, batch: &Batch) -> Result<Writte
     Ok(Written::All { inserted })
 }
 
-/// Answers how many were new, and the ids of those that are known with another payload.
-fn insert_events(connection: &Connection, events: &Rows) -> Result<(u64, HashSet<String>), Failure> {
+/// Answers how many were new, and which are known with another payload.
+fn insert_events(connection: &Connection, batch: &Batch) -> Result<(u64, Changed), Failure> {
+    let events = &batch.events;
     let sql = events.insert("order_events") + " ON CONFLICT (event_id) DO NOTHING";
     let mut insert = connection.prepare(&sql)?;
-    let mut known = connection.prepare("SELECT 1 FROM order_events WHERE event_id = ?1 AND payload = ?2")?;
-    let (mut inserted, mut changed) = (0, HashSet::new());
-    for row in 0..events.count() {
+    let mut stored = connection.prepare("SELECT payload, stream_id FROM order_events WHERE event_id = ?1")?;
+    let (mut inserted, mut changed) = (0, Changed::default());
+    for (row, without_time) in batch.times_of_receipt.iter().enumerate() {
         if events.run(&mut insert, row)? > 0 {
             inserted += 1;
             continue;
         }
-        let (id, payload) = (events.value("event_id", row), events.value("payload", row));
-        if !known.exists([id, payload])?
-            && let Value::Text(id) = id
+        let id = events.value("event_id", row);
+        let (known, entry): (Value, Value) = stored.query_row([id], |stored| Ok((stored.get(0)?, stored.get(1)?)))?;
+        if let (Value::Text(known), Value::Text(payload)) = (&known, events.value("payload", row))
+            && payload::is_same(known, payload, *without_time)
         {
-            changed.insert(id.clone());
+            continue;
+        }
+        if entry == *events.value("stream_id", row) {
+            changed.edited.insert(row);
+        } else {
+            changed.conflicts.insert(row);
         }
     }
     Ok((inserted, changed))

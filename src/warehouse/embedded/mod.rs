@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 
 use self::error::Failure;
 use self::file::File;
-use super::tables::distinct;
+use super::tables::by_id;
 use super::{Loaded, Migrated, Warehouse, WarehouseError};
 use crate::event::EventRecord;
 
@@ -45,26 +45,32 @@ impl EmbeddedWarehouse {
     }
 
     async fn try_load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, Failure> {
-        let mut records = distinct(events);
+        let mut rest = by_id(events);
+        let mut conflicts = Vec::new();
+        let mut inserted = 0;
         // Each turn finds fewer of them changed.
-        while !records.is_empty() {
+        while !rest.is_empty() {
+            let records: Vec<&EventRecord<'_>> = rest.iter().map(|&index| &events[index]).collect();
             let batch = load::Batch::of(&records, OffsetDateTime::now_utc())?;
             let written = self.file.run(move |connection| load::write(connection, &batch)).await?;
             match written {
-                load::Written::All { inserted } => {
-                    return Ok(Loaded {
-                        inserted,
-                        known: events.len() as u64 - inserted,
-                    });
+                load::Written::All { inserted: new } => {
+                    inserted = new;
+                    break;
                 }
                 load::Written::Nothing { changed } => {
-                    records.retain(|record| !changed.contains(record.event.event_id.as_str()));
+                    let index = |row: &usize| rest.get(*row).copied();
+                    conflicts.extend(changed.conflicts.iter().filter_map(index));
+                    let mut row = 0..;
+                    rest.retain(|_| row.next().is_none_or(|row| !changed.contains(row)));
                 }
             }
         }
+        conflicts.sort_unstable();
         Ok(Loaded {
-            inserted: 0,
-            known: events.len() as u64,
+            inserted,
+            known: (events.len() - conflicts.len()) as u64 - inserted,
+            conflicts,
         })
     }
 

@@ -3,7 +3,7 @@
 //! Owns the statements. Each takes all rows at once, in key order; those that do not need each other's answer are
 //! pipelined. Events that are known with another payload have no effects.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::future::{try_join, try_join3};
@@ -13,9 +13,9 @@ use super::columns::{self, Column, assignments, insert, params};
 use super::error::Failure;
 use super::schema::Schema;
 use crate::event::EventRecord;
-use crate::warehouse::Loaded;
 use crate::warehouse::fold::{Effects, OrderKey, RefundRow, order_key};
-use crate::warehouse::tables::{self, Column as _, Line, distinct};
+use crate::warehouse::tables::{self, Column as _, Line, by_id};
+use crate::warehouse::{Loaded, payload};
 
 /// A row gives way to a version that is not older.
 const NOT_OLDER: &str = "ROW(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
@@ -45,20 +45,17 @@ pub(super) async fn load(
         .read_only(false)
         .start()
         .await?;
-    let distinct = distinct(events);
+    let order = by_id(events);
+    let records: Vec<&EventRecord<'_>> = order.iter().map(|&index| &events[index]).collect();
     let ((), new) = try_join(
         transaction.batch_execute(limits),
-        insert_events(&transaction, schema, &distinct),
+        insert_events(&transaction, schema, &records),
     )
     .await?;
-    let (fresh, known): (Vec<_>, Vec<_>) = distinct
-        .into_iter()
-        .partition(|record| new.contains(record.event.event_id.as_str()));
-    let unchanged = unchanged(&transaction, schema, &known).await?;
-    let again = known
-        .into_iter()
-        .filter(|record| unchanged.contains(record.event.event_id.as_str()));
-    let effects = Effects::of(fresh.into_iter().chain(again));
+    let known = Vec::from_iter((0..records.len()).filter(|&place| !is_new(&records, place, &new)));
+    let stored = compare_stored(&transaction, schema, &records, &known).await?;
+    let is_unchanged = |place: &usize| stored.get(place).is_none_or(|stored| *stored == Stored::Unchanged);
+    let effects = Effects::of((0..records.len()).filter(is_unchanged).map(|place| records[place]));
     let (changed, (), ()) = try_join3(
         upsert_orders(&transaction, schema, &effects.orders),
         mark_deleted(&transaction, schema, &effects.deletions),
@@ -68,10 +65,34 @@ pub(super) async fn load(
     replace_items(&transaction, schema, &effects.orders, &changed).await?;
     transaction.commit().await?;
     let inserted = new.len() as u64;
+    let conflict = |(place, stored): (usize, Stored)| (stored == Stored::Conflict).then(|| order[place]);
+    let mut conflicts: Vec<usize> = stored.into_iter().filter_map(conflict).collect();
+    conflicts.sort_unstable();
     Ok(Loaded {
         inserted,
-        known: events.len() as u64 - inserted,
+        known: (events.len() - conflicts.len()) as u64 - inserted,
+        conflicts,
     })
+}
+
+/// Whether the event at that place was inserted, and is the only one of its id: of several, the table tells which one
+/// it holds. `records` are in order of id.
+fn is_new(records: &[&EventRecord<'_>], place: usize, new: &HashSet<String>) -> bool {
+    let id = |place: usize| records.get(place).map(|record| record.event.event_id.as_str());
+    let own = id(place);
+    let has_namesake = id(place + 1) == own || place.checked_sub(1).is_some_and(|before| id(before) == own);
+    !has_namesake && own.is_some_and(|id| new.contains(id))
+}
+
+/// How a known event compares with its row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    /// It has the same payload.
+    Unchanged,
+    /// It came from the same entry and was edited, or removed, since.
+    Edited,
+    /// It came from another entry and has another payload.
+    Conflict,
 }
 
 /// Answers the ids that were not there before.
@@ -86,28 +107,48 @@ async fn insert_events(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Ids of those that are stored with the payload they have here.
-async fn unchanged(
+/// Compares the events at those places with their rows. A row that was removed meanwhile counts as edited.
+async fn compare_stored(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    known: &[&EventRecord<'_>],
-) -> Result<HashSet<String>, Error> {
+    records: &[&EventRecord<'_>],
+    known: &[usize],
+) -> Result<HashMap<usize, Stored>, Error> {
     if known.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
+    let each = || known.iter().map(|&place| records[place]);
     let columns = [
-        Column::text(
-            "event_id",
-            known.iter().map(|record| Some(record.event.event_id.as_str())),
-        ),
-        Column::json("payload", known.iter().map(|record| Some(record.payload))),
+        Column::text("event_id", each().map(|record| Some(record.event.event_id.as_str()))),
+        Column::json("payload", each().map(|record| Some(record.payload))),
+        Column::text("stream_id", each().map(|record| Some(record.stream_id.as_str()))),
+        Column::int4("row", (0..).take(known.len())),
     ];
     let statement = schema.sql(&format!(
-        "SELECT event_id FROM {{schema}}.order_events t JOIN {} USING (event_id) WHERE t.payload = v.payload::jsonb",
+        "SELECT v.row, t.stream_id = v.stream_id, \
+                CASE WHEN t.payload <> v.payload::jsonb THEN t.payload::text END \
+         FROM {{schema}}.order_events t JOIN {} USING (event_id)",
         columns::rows(&columns)
     ));
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    let mut compared: HashMap<usize, Stored> = known.iter().map(|&place| (place, Stored::Edited)).collect();
+    for row in rows {
+        let place = usize::try_from(row.try_get::<_, i32>(0)?).ok();
+        let Some(&place) = place.and_then(|row| known.get(row)) else {
+            continue;
+        };
+        let (is_same_entry, other): (bool, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+        let record = records[place];
+        let is_same =
+            other.is_none_or(|other| payload::is_same(&other, record.payload, payload::has_time_of_receipt(record)));
+        let stored = match (is_same, is_same_entry) {
+            (true, _) => Stored::Unchanged,
+            (false, true) => Stored::Edited,
+            (false, false) => Stored::Conflict,
+        };
+        compared.insert(place, stored);
+    }
+    Ok(compared)
 }
 
 /// Answers the orders of which this became the newest state.

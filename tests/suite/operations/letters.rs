@@ -194,6 +194,53 @@ pub async fn a_reused_webhook_id_does_not_keep_an_order_out(plant: Plant) {
     has_letters(&service, 0).await;
 }
 
+pub async fn an_id_that_the_door_forgot_does_not_keep_an_order_out(plant: Plant) {
+    used_again(&plant, ("ORDERSTREAM_DEDUPE_WINDOW", "1s")).await;
+}
+
+pub async fn without_dedupe_a_used_id_does_not_keep_an_order_out(plant: Plant) {
+    used_again(&plant, ("ORDERSTREAM_DEDUPE_BY", "off")).await;
+}
+
+/// The status that the delivery of that order under that webhook id is answered.
+async fn delivered(service: &Service, webhook_id: &str, id: u64) -> String {
+    let body = order(id).to_string();
+    let answer = service.deliver("orders/create", webhook_id, body.as_bytes()).await;
+    let answer: Value = answer.unwrap().json().await.unwrap();
+    answer["status"].as_str().unwrap().to_owned()
+}
+
+/// The door takes an id for a new one that the warehouse knows: a second delivery costs nothing, another body becomes a
+/// dead letter and lands by a replay.
+async fn used_again(plant: &Plant, (name, value): (&str, &str)) {
+    let service = Service::start("run", &plant.settings().with(name, value)).await;
+    assert_eq!(delivered(&service, "same", 1).await, "accepted");
+    assert_eq!(delivered(&service, "probe", 9).await, "accepted");
+    eventually("the ids are forgotten", PATIENCE, async || {
+        (delivered(&service, "probe", 9).await == "accepted").then_some(())
+    })
+    .await;
+    assert_eq!(delivered(&service, "same", 2).await, "accepted");
+    has_letters(&service, 1).await;
+    is_settled(&service).await;
+    let letters = api(&service, "/api/dead-letters").await;
+    let letter = &letters["letters"][0];
+    assert_eq!(letter["error"], "its id was used for another body", "{letters:#}");
+    assert_eq!(letter["origin"], "worker");
+    assert_eq!(plant.sql("SELECT order_id FROM orders ORDER BY 1"), "1\n9");
+
+    let replayed = plant.json(&["dead-letters", "replay", "--all", "--yes"]);
+    assert_eq!(
+        (&replayed["done"], &replayed["kept"]),
+        (&1.into(), &0.into()),
+        "{replayed:#}"
+    );
+    plant.has_rows(3).await;
+    assert_eq!(plant.sql("SELECT order_id FROM orders ORDER BY 1"), "1\n2\n9");
+    is_settled(&service).await;
+    has_letters(&service, 0).await;
+}
+
 /// Only on servers can a letter be written as a worker does that died before its ack.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_laid_open_knows_its_copies_and_its_entry() {
