@@ -4,13 +4,18 @@
 //! Pure: no I/O, no Shopify knowledge, no storage. Invariants: money keeps its written digits (`0.10` stays `0.10`),
 //! ids keep all 64 bits, absent stays absent, and text is borrowed from the input wherever it has no escapes.
 
+mod amount;
 pub mod json;
 mod scalar;
 mod validate;
 
+pub use amount::{Amount, InvalidAmount};
 pub use json::InvalidJson;
-pub use scalar::{Amount, Id, InvalidTimestamp, Text, Timestamp};
-pub use validate::{InvalidEvent, is_currency, validate, validate_identity};
+pub use scalar::{Id, InvalidTimestamp, Text, Timestamp};
+pub use validate::{InvalidEvent, is_currency, validate, validate_storable};
+
+pub(crate) use amount::EXPECTED_AMOUNT;
+pub(crate) use scalar::{MAX_NAME, optional_quantity, quantity};
 
 use std::borrow::Cow;
 
@@ -22,7 +27,7 @@ use serde::{Deserialize, Serialize};
 /// ([`OrderEvent::is_whole`]); a thin event (a deletion, an edit, a refund) leaves them out.
 ///
 /// Read from JSON, `event_type`, `event_id` and `timestamp` may be missing, since a plain producer may have put them
-/// beside the payload only; [`validate_identity`] refuses an event in which they still are.
+/// beside the payload only; [`validate_storable`] refuses an event in which they still are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderEvent<'a> {
     /// Dotted lower case, `order.created`.
@@ -52,8 +57,13 @@ pub struct OrderEvent<'a> {
     /// `example.myshopify.com`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub shop: Option<Text<'a>>,
-    /// What people call the order, `#1042`.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    /// What people call the order, `#1042`; at most 255 characters, more are cut off.
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "scalar::optional_name",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub name: Option<Text<'a>>,
     /// When the order was created in the shop.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +124,8 @@ pub struct Item<'a> {
     /// `null` and `""` are both usual and kept apart.
     #[serde(borrow, default)]
     pub sku: Option<Id<'a>>,
-    /// Units ordered; never negative.
+    /// Units ordered, at most 10^9; never negative.
+    #[serde(deserialize_with = "scalar::quantity")]
     pub qty: i64,
     /// Price of one unit, before discounts.
     pub price: Amount,
@@ -130,8 +141,12 @@ pub struct Item<'a> {
     /// Product title as sold.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Text<'a>>,
-    /// Units left after edits and returns.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Units left after edits and returns, at most 10^9; never negative.
+    #[serde(
+        default,
+        deserialize_with = "scalar::optional_quantity",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub current_qty: Option<i64>,
     /// Discount on the whole line, allocations included.
     #[serde(default, skip_serializing_if = "Option::is_none")]

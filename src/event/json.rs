@@ -143,7 +143,7 @@ mod tests {
         for (json, text) in [
             (
                 r#"{"price":"secret"}"#,
-                "price: expected an exact decimal amount of at most 28 digits",
+                "price: expected an exact decimal amount below 10^15 with at most 9 decimals",
             ),
             (
                 r#"{"at":"secret, expected secret at line 9"}"#,

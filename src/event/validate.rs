@@ -1,11 +1,17 @@
 //! What an event must be like, whoever wrote it.
 //!
-//! Owns the bounds. Amounts need none here: an [`Amount`](super::Amount) is exact and fits any `numeric` by type.
+//! Owns the bounds of texts and of what an order's lines come to. A single amount, quantity or time is within its bounds
+//! by its type, since it is not read otherwise.
 
-use super::{Item, OrderEvent, Refund, Text, WHOLE};
+use rust_decimal::Decimal;
+
+use super::scalar::MOST_UNITS;
+use super::{Amount, Id, Item, OrderEvent, Refund, Text, WHOLE};
 
 /// Longest text of any field, in bytes. Shopify's own limits are far below.
 const MAX_TEXT: usize = 4096;
+/// Longest id, in characters: ids are in indexes, and PostgreSQL's take no row of more than 2.7 KB.
+const MAX_ID: usize = 255;
 const MAX_EVENT_TYPE: usize = 64;
 const MAX_EVENT_ID: usize = 128;
 const MAX_ORDER_ID: usize = 64;
@@ -27,12 +33,12 @@ fn invalid(field: impl Into<String>, problem: &'static str) -> InvalidEvent {
     }
 }
 
-/// Checks the whole event.
+/// Checks the whole event, as its producer is asked to send it.
 ///
 /// # Errors
 /// The first field that is not as it must be.
 pub fn validate(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
-    validate_identity(event)?;
+    validate_storable(event)?;
     if WHOLE.contains(&event.event_type.as_str()) {
         let missing = [
             ("total_amount", event.total_amount.is_none()),
@@ -48,29 +54,63 @@ pub fn validate(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
     }
     currency("currency", event.currency.as_ref())?;
     currency("presentment_currency", event.presentment_currency.as_ref())?;
-    bounded("shop", event.shop.as_ref().map(Text::as_str))?;
-    bounded("customer_id", event.customer_id.as_ref().map(|id| id.as_str()))?;
-    bounded("name", event.name.as_ref().map(Text::as_str))?;
-    bounded("financial_status", event.financial_status.as_ref().map(Text::as_str))?;
-    bounded(
-        "fulfillment_status",
-        event.fulfillment_status.as_ref().map(Text::as_str),
-    )?;
-    bounded("source_name", event.source_name.as_ref().map(Text::as_str))?;
+    for (index, refund) in event.refunds.iter().flatten().enumerate() {
+        if refund.refund_id.as_str().is_empty() {
+            return Err(invalid("refund_id", "missing").within("refunds", index));
+        }
+        currency("currency", refund.currency.as_ref()).map_err(|error| error.within("refunds", index))?;
+    }
+    Ok(())
+}
+
+/// Checks what every warehouse needs of an event, whoever wrote it, to store it and to count it in its views: type, id,
+/// time and order are there, and nothing is longer or greater than it can hold.
+///
+/// # Errors
+/// The first field that is missing or out of bounds.
+pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
+    identity(event)?;
+    for (field, text) in [
+        ("currency", &event.currency),
+        ("name", &event.name),
+        ("presentment_currency", &event.presentment_currency),
+        ("financial_status", &event.financial_status),
+        ("fulfillment_status", &event.fulfillment_status),
+        ("source_name", &event.source_name),
+    ] {
+        bounded(field, text.as_ref().map(Text::as_str))?;
+    }
+    bounded_id("shop", event.shop.as_ref().map(Text::as_str))?;
+    bounded_id("customer_id", id(event.customer_id.as_ref()))?;
     for (index, line) in event.items.iter().flatten().enumerate() {
         item(line).map_err(|error| error.within("items", index))?;
     }
+    lines_can_be_summed(event)?;
     for (index, given_back) in event.refunds.iter().flatten().enumerate() {
         refund(given_back).map_err(|error| error.within("refunds", index))?;
     }
     Ok(())
 }
 
-/// Checks only what an event cannot be stored without: type, id, time, order.
-///
-/// # Errors
-/// The first of them that is missing or out of bounds.
-pub fn validate_identity(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
+/// Views multiply and add up: what one order's lines come to must stay within the bounds of one amount.
+fn lines_can_be_summed(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
+    let limit = Decimal::from(Amount::LIMIT);
+    let mut gross = Decimal::ZERO;
+    for (index, line) in event.items.iter().flatten().enumerate() {
+        let product = line.price.0.abs().checked_mul(line.qty.into());
+        let sum = product.and_then(|product| gross.checked_add(product));
+        gross = sum.filter(|sum| *sum < limit).ok_or_else(|| {
+            invalid("price", "times qty, summed over the lines, must be below 10^15").within("items", index)
+        })?;
+    }
+    if event.item_count() > MOST_UNITS {
+        return Err(invalid("items", "more than 1000000000 units in all"));
+    }
+    Ok(())
+}
+
+/// Checks what an event cannot be stored without: type, id, time, order.
+fn identity(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
     let event_type = event.event_type.as_str();
     if event_type.is_empty() {
         return Err(invalid("event_type", "missing"));
@@ -109,22 +149,20 @@ pub fn validate_identity(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
 }
 
 fn item(item: &Item<'_>) -> Result<(), InvalidEvent> {
-    if item.qty < 0 {
-        return Err(invalid("qty", "must not be negative"));
-    }
-    bounded("sku", item.sku.as_ref().map(|id| id.as_str()))?;
-    bounded("line_id", item.line_id.as_ref().map(|id| id.as_str()))?;
-    bounded("variant_id", item.variant_id.as_ref().map(|id| id.as_str()))?;
-    bounded("product_id", item.product_id.as_ref().map(|id| id.as_str()))?;
+    bounded("sku", id(item.sku.as_ref()))?;
+    bounded_id("line_id", id(item.line_id.as_ref()))?;
+    bounded_id("variant_id", id(item.variant_id.as_ref()))?;
+    bounded_id("product_id", id(item.product_id.as_ref()))?;
     bounded("title", item.title.as_ref().map(Text::as_str))
 }
 
 fn refund(refund: &Refund<'_>) -> Result<(), InvalidEvent> {
-    if refund.refund_id.as_str().is_empty() {
-        return Err(invalid("refund_id", "missing"));
-    }
-    bounded("refund_id", Some(refund.refund_id.as_str()))?;
-    currency("currency", refund.currency.as_ref())
+    bounded_id("refund_id", Some(refund.refund_id.as_str()))?;
+    bounded("currency", refund.currency.as_ref().map(Text::as_str))
+}
+
+fn id<'a>(id: Option<&'a Id<'_>>) -> Option<&'a str> {
+    id.map(Id::as_str)
 }
 
 fn currency(field: &str, currency: Option<&Text<'_>>) -> Result<(), InvalidEvent> {
@@ -150,6 +188,14 @@ fn bounded(field: &str, text: Option<&str>) -> Result<(), InvalidEvent> {
     }
 }
 
+fn bounded_id(field: &str, id: Option<&str>) -> Result<(), InvalidEvent> {
+    // Bytes first: no id is counted that is short anyway.
+    if id.is_some_and(|id| id.len() > MAX_ID && id.chars().count() > MAX_ID) {
+        return Err(invalid(field, "longer than 255 characters"));
+    }
+    bounded(field, id)
+}
+
 impl InvalidEvent {
     fn within(self, list: &str, index: usize) -> Self {
         Self {
@@ -170,7 +216,11 @@ mod tests {
         json!({
             "event_type": "order.created", "event_id": "e-1", "timestamp": "2026-01-31T21:30:02-05:00",
             "order_id": "1", "customer_id": null, "total_amount": 10.5, "currency": "EUR",
-            "items": [{"sku": null, "qty": 1, "price": 10.5}],
+            "shop": "one.myshopify.com",
+            "items": [
+                {"sku": null, "qty": 1, "price": 0.5, "line_id": 7, "current_qty": 1},
+                {"sku": "A", "qty": 2, "price": 5},
+            ],
             "refunds": [{"refund_id": "9", "amount": 1, "currency": "EUR"}],
         })
     }
@@ -227,7 +277,6 @@ mod tests {
                 json!("ten"),
                 "total_amount: expected an exact decimal amount",
             ),
-            ("/items/0/qty", json!(-1), "items[0].qty: must not be negative"),
             (
                 "/items/0/sku",
                 json!("x".repeat(4097)),
@@ -245,6 +294,87 @@ mod tests {
             let shown = judge(&event).unwrap_err();
             assert!(shown.starts_with(reason), "{pointer}: {shown}");
         }
+    }
+
+    #[test]
+    fn what_no_warehouse_could_store_or_sum_is_refused() {
+        for (pointer, value, reason) in [
+            (
+                "/items/0/qty",
+                json!(-1),
+                "items[0].qty: expected a whole number from 0 to 1000000000 (line 1, column",
+            ),
+            (
+                "/items/0/qty",
+                json!(1_000_000_001),
+                "items[0].qty: expected a whole number",
+            ),
+            (
+                "/items/0/current_qty",
+                json!(-1),
+                "items[0].current_qty: expected a whole",
+            ),
+            (
+                "/items/0/price",
+                json!(999_999_999_999_999_i64),
+                "items[1].price: times qty, summed over the lines, must be below 10^15",
+            ),
+            (
+                "/items/0/qty",
+                json!(999_999_999),
+                "items: more than 1000000000 units in all",
+            ),
+            (
+                "/items/0/line_id",
+                json!("é".repeat(256)),
+                "items[0].line_id: longer than 255",
+            ),
+            ("/shop", json!("x".repeat(256)), "shop: longer than 255 characters"),
+            (
+                "/customer_id",
+                json!("x".repeat(256)),
+                "customer_id: longer than 255 characters",
+            ),
+            (
+                "/refunds/0/refund_id",
+                json!("x".repeat(256)),
+                "refunds[0].refund_id: longer than 255",
+            ),
+            (
+                "/timestamp",
+                json!("9999-12-31T23:59:59-12:00"),
+                "timestamp: expected a point in time",
+            ),
+            (
+                "/total_amount",
+                json!(1e15),
+                "total_amount: expected an exact decimal amount",
+            ),
+        ] {
+            let mut event = whole();
+            *event.pointer_mut(pointer).unwrap() = value;
+            let shown = judge(&event).unwrap_err();
+            assert!(shown.starts_with(reason), "{pointer}: {shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_within_bounds_is_kept() {
+        for (pointer, value) in [
+            ("/items/0/qty", json!(999_999_998)),
+            ("/items/0/price", json!(-999_999_999_999_989_i64)),
+            ("/customer_id", json!("é".repeat(255))),
+            ("/timestamp", json!("9999-12-31T23:59:59Z")),
+        ] {
+            let mut event = whole();
+            *event.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(judge(&event), Ok(()), "{pointer}");
+        }
+        let mut event = whole();
+        event["name"] = "é".repeat(300).into();
+        let json = event.to_string();
+        let event: OrderEvent<'_> = json::parse(json.as_bytes()).unwrap();
+        assert_eq!(event.name.unwrap().as_str(), "é".repeat(255));
     }
 
     #[test]

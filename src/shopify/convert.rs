@@ -25,8 +25,8 @@ pub enum ConvertError {
         /// The likely reason.
         cause: &'static str,
     },
-    /// Amounts that cannot be summed exactly.
-    #[error("{0}: the sum has more digits than can be kept exactly")]
+    /// Amounts whose sum is out of bounds.
+    #[error("{0}: the sum is not below 10^15")]
     Overflow(&'static str),
     /// One refund paid in several currencies.
     #[error(

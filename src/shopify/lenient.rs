@@ -8,20 +8,25 @@ use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::event::{Amount, Text, Timestamp, json};
+use crate::event::{Amount, EXPECTED_AMOUNT, Text, Timestamp, json};
 
-/// An amount where it can be kept exactly, else none (`""`, or what a float made of nothing: `1.7763568394002505e-15`).
+/// An amount as [`Amount::of_json_if_any`] reads it: none where it is no decimal (`""`, or what a float made of nothing:
+/// `1.7763568394002505e-15`), and an error only where it is too large to be kept.
 pub(super) fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
     let raw = Option::<&RawValue>::deserialize(deserializer)?;
-    Ok(raw.and_then(|raw| Amount::of_json(raw).ok()))
+    let Some(raw) = raw else { return Ok(None) };
+    Amount::of_json_if_any(raw).map_err(|_| Error::invalid_value(Unexpected::Other("text"), &EXPECTED_AMOUNT))
 }
 
 /// A point in time; `""` is none, and anything else an error: it says on which day an order counts.
 pub(super) fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp<'de>>, D::Error> {
     let text = Option::<Text<'de>>::deserialize(deserializer)?.filter(|text| !text.as_str().is_empty());
-    text.map(Timestamp::parse)
-        .transpose()
-        .map_err(|_| Error::invalid_value(Unexpected::Other("text"), &"a point in time (RFC 3339) or \"\""))
+    text.map(Timestamp::parse).transpose().map_err(|_| {
+        Error::invalid_value(
+            Unexpected::Other("text"),
+            &"a point in time (RFC 3339, years 1 to 9999 in UTC) or \"\"",
+        )
+    })
 }
 
 /// Text that a merchant or an app wrote. A number is its digits as they stand, and a NUL, which PostgreSQL refuses,

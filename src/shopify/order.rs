@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::ConvertError;
 use super::lenient::{self, LossyText};
 use super::refund::{self, RefundBody};
-use crate::event::{Amount, Id, Item, OrderEvent, Text, Timestamp, is_currency, json};
+use crate::event::{self, Amount, Id, Item, MAX_NAME, OrderEvent, Text, Timestamp, is_currency, json};
 
 /// Shopify's order, as far as an event needs it.
 #[derive(Debug, Deserialize)]
@@ -81,7 +81,9 @@ struct LineItem<'a> {
     title: Option<LossyText<'a>>,
     #[serde(borrow)]
     sku: Option<LossyText<'a>>,
+    #[serde(deserialize_with = "event::quantity")]
     quantity: i64,
+    #[serde(default, deserialize_with = "event::optional_quantity")]
     current_quantity: Option<i64>,
     price: Amount,
     #[serde(default, deserialize_with = "lenient::amount")]
@@ -166,7 +168,7 @@ pub(super) fn read<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEve
         customer_id: order.customer.and_then(|customer| customer.id),
         total_amount: Some(total_price),
         items: Some(line_items.into_iter().map(item).collect()),
-        name: order.name.map(Text::from),
+        name: order.name.map(|name| Text::from(name).cut(MAX_NAME)),
         created_at: order.created_at,
         processed_at: order.processed_at,
         updated_at: order.updated_at,
@@ -235,7 +237,7 @@ fn item(line: LineItem<'_>) -> Item<'_> {
     }
 }
 
-/// The exact sum; `None` where an amount is missing or the sum has more digits than can be kept.
+/// The exact sum; `None` where an amount is missing or the sum is out of bounds.
 pub(super) fn sum<T>(list: &[T], amount: impl Fn(&T) -> Option<Amount>) -> Option<Amount> {
     list.iter()
         .try_fold(Amount::default(), |total, one| total.checked_add(amount(one)?))

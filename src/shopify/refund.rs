@@ -82,7 +82,7 @@ struct Unit<'a> {
 /// Makes the refund; `order_currency` is the shop's, where the body around it says so.
 ///
 /// Fails where the id is missing, and where what the transactions gave back cannot be summed (several currencies, too
-/// many digits): a `refunds/create` then is no event, an order goes on without this refund.
+/// much): a `refunds/create` then is no event, an order goes on without this refund.
 pub(super) fn read<'a>(body: RefundBody<'a>, order_currency: Option<&Text<'a>>) -> Result<Refund<'a>, ConvertError> {
     let refund_id = body.id.ok_or(ConvertError::Missing {
         fields: vec!["id"],

@@ -203,7 +203,7 @@ fn a_refund_that_cannot_be_summed_does_not_cost_the_order() {
     let paid = |amount: &str, currency: &str| {
         format!(r#"{{"kind":"refund","status":"success","amount":{amount},"currency":"{currency}"}}"#)
     };
-    let most = "79228162514264337593543950335";
+    let most = "999999999999999";
     let body = format!(
         r#"{{"id":1,"total_price":"2.00","currency":"USD","line_items":[],"refunds":[
             {{"id":2,"transactions":[{},{}]}},{{"id":3,"transactions":[{},{}]}},{{"id":4,"transactions":[{}]}}]}}"#,
@@ -376,7 +376,7 @@ fn a_body_that_is_no_event_gets_a_reason_without_its_content() {
         ("orders/create", whole(r#""test":"secret""#), "test: expected a boolean"),
         ("orders/create", whole(r#""refunds":[{"transactions":[]}]"#), "the body lacks id"),
         ("orders/create", br#"{"id":1,"total_price":"1","currency":"secret","line_items":[]}"#.to_vec(), "currency: must be three capital letters"),
-        ("orders/create", br#"{"id":1,"total_price":"1","currency":"EUR","line_items":[{"price":"1","quantity":-2}]}"#.to_vec(), "items[0].qty: must not be negative"),
+        ("orders/create", br#"{"id":1,"total_price":"1","currency":"EUR","line_items":[{"price":"1","quantity":-2}]}"#.to_vec(), "line_items[0].quantity: expected a whole number from 0 to 1000000000"),
         ("orders/create", br#"{"id":1,"total_price":"1","currency":"EUR","line_items":[{"price":"1"}]}"#.to_vec(), "line_items[0]: missing field `quantity`"),
         ("orders/create", b"secret".to_vec(), "not a JSON object"),
         ("orders/create", Vec::new(), "not a JSON object"),
@@ -393,8 +393,8 @@ fn a_body_that_is_no_event_gets_a_reason_without_its_content() {
         ),
         (
             "refunds/create",
-            br#"{"id":1,"order_id":2,"transactions":[{"kind":"refund","status":"success","amount":79228162514264337593543950335},{"kind":"refund","status":"success","amount":1}]}"#.to_vec(),
-            "transactions[].amount: the sum has more digits",
+            br#"{"id":1,"order_id":2,"transactions":[{"kind":"refund","status":"success","amount":999999999999999},{"kind":"refund","status":"success","amount":1}]}"#.to_vec(),
+            "transactions[].amount: the sum is not below 10^15",
         ),
         ("orders/create", whole(r#""refunds":[{"id":2,"transactions":[{"kind":"refund","status":"success","amount":"secret"}]}]"#), "refunds[0].transactions[0].amount: expected an exact decimal"),
         ("orders/create", br#"{"id":1,"total_price":1.7763568394002505e-15,"currency":"EUR","line_items":[]}"#.to_vec(), "total_price: expected an exact decimal"),

@@ -20,6 +20,7 @@ mod deploy;
 mod harness;
 mod http;
 mod ingest;
+mod intake;
 mod killed;
 mod live;
 mod local;

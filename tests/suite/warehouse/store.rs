@@ -196,18 +196,10 @@ impl Store for WarehouseFile {
     }
 
     fn poison(&self) -> Vec<Sample> {
-        let with = |field: &str, number: &str| -> Sample {
-            let mut event = order("secret", "1", 1, 0);
-            event[field] = json!("here");
-            event.to_string().replace("\"here\"", number).into()
-        };
-        let items = r#"[{"sku": "secret", "qty": 1000000000, "price": 1000000000}]"#;
-        vec![
-            with("total_amount", "1000000000000000000"),
-            with("subtotal", "-1e18"),
-            with("items", items),
-            with("processed_at", r#""9999-12-31T23:59:59-01:00""#),
-        ]
+        // No event that intake takes is refused here; one handed over past its bounds still is.
+        let mut event = order("secret", "1", 1, 0);
+        event["items"] = json!([{"sku": "secret", "qty": 1_000_000_000, "price": 1_000_000_000}]);
+        vec![event.into()]
     }
 }
 
