@@ -2,8 +2,9 @@
 //!
 //! Owns what was read from the spool and is not settled there. Invariants: an entry leaves the spool only after the
 //! stream (or the dead letters) confirmed it, so that a crash anywhere repeats an append, which dedupe absorbs; an entry
-//! that is refused for reasons of its own holds up no other, and ends in the dead letters with the reason. An entry
-//! spooled for longer than the dedupe window, whose first append was stored after all, comes to stand in the stream twice:
+//! that is refused for reasons of its own holds up no other, and ends in the dead letters with the reason; what is refused
+//! for the stream's reasons (memory, rights, its cap) stays in the spool until the stream takes it, the large entries that
+//! find no memory aside, so that small ones go on. An entry spooled for longer than the dedupe window, whose first append was stored after all, comes to stand in the stream twice:
 //! the warehouse's unique event id absorbs that.
 
 use std::collections::VecDeque;
@@ -303,7 +304,8 @@ impl Drainer {
 
     async fn judge(&mut self, piece: Piece, outcomes: Vec<Appended>) -> Result<(), String> {
         let now = Instant::now();
-        let (mut full, mut letters) = (Piece::default(), Piece::default());
+        let (mut kept, mut letters) = (Piece::default(), Piece::default());
+        let mut cause = None;
         for ((id, entry), outcome) in piece.ids.into_iter().zip(piece.entries).zip(outcomes) {
             match outcome {
                 Appended::Accepted(_) => {
@@ -315,8 +317,23 @@ impl Drainer {
                     self.confirm(id);
                 }
                 Appended::Conflict(_) => letters.push(id, quarantine::of_entry(entry, REUSED_ID, 0)),
-                Appended::Full if entry.destination == Destination::Stream => full.push(id, entry),
-                Appended::Full => self.left.lacks_room(id, now),
+                Appended::Full if entry.destination == Destination::Stream => {
+                    cause = Some("the stream is at its cap".to_owned());
+                    kept.push(id, entry);
+                }
+                Appended::Unavailable(reason) if entry.destination == Destination::Stream => {
+                    cause = Some(reason);
+                    kept.push(id, entry);
+                }
+                Appended::Full | Appended::Unavailable(_) => self.left.lacks_room(id, now),
+                Appended::TooLarge(reason) => {
+                    if self.left.refuse(id, now) == 1 {
+                        tracing::warn!(
+                            reason,
+                            "a spooled entry finds no memory in the stream; it is tried again"
+                        );
+                    }
+                }
                 Appended::Refused(reason) => {
                     let times = self.left.refuse(id, now);
                     tracing::warn!(reason, times, "a spooled entry is refused by the stream");
@@ -327,13 +344,10 @@ impl Drainer {
             }
         }
         self.bury(letters).await;
-        if full.ids.is_empty() {
-            return Ok(());
-        }
-        self.hand.push_front(full);
-        let cause = "the stream is at its cap";
-        self.bypass.breaker.open(cause);
-        Err(cause.to_owned())
+        let Some(cause) = cause else { return Ok(()) };
+        self.hand.push_front(kept);
+        self.bypass.breaker.open(&cause);
+        Err(cause)
     }
 
     /// Writes dead letters; those that cannot be written now are left.
@@ -360,8 +374,8 @@ impl Drainer {
                     }
                     self.confirm(id);
                 }
-                Appended::Full => self.left.lacks_room(id, now),
-                Appended::Refused(_) => self.left.keep(id, now),
+                Appended::Full | Appended::Unavailable(_) => self.left.lacks_room(id, now),
+                Appended::Refused(_) | Appended::TooLarge(_) => self.left.keep(id, now),
             }
         }
     }

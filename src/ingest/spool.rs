@@ -257,7 +257,9 @@ fn receipt(outcome: Appended) -> Result<Receipt, AppendError> {
         Appended::Duplicate(_) => Ok(Receipt::Duplicate(None)),
         Appended::Conflict(_) => Ok(Receipt::Conflict),
         Appended::Full => Err(AppendError::SpoolFull),
-        Appended::Refused(reason) => Err(AppendError::Unavailable(reason)),
+        Appended::Refused(reason) | Appended::TooLarge(reason) | Appended::Unavailable(reason) => {
+            Err(AppendError::Unavailable(reason))
+        }
     }
 }
 

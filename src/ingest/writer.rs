@@ -177,6 +177,8 @@ fn receipt(outcome: Appended) -> Result<Receipt, AppendError> {
         Appended::Duplicate(id) => Ok(Receipt::Duplicate(Some(id))),
         Appended::Conflict(_) => Ok(Receipt::Conflict),
         Appended::Full => Err(AppendError::Full),
-        Appended::Refused(reason) => Err(AppendError::Unavailable(reason)),
+        Appended::Refused(reason) | Appended::TooLarge(reason) | Appended::Unavailable(reason) => {
+            Err(AppendError::Unavailable(reason))
+        }
     }
 }

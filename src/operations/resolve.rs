@@ -301,7 +301,9 @@ impl Operations {
                 // A step that is repeated has the same digest, so that this is none of ours.
                 Appended::Conflict(_) => kept(letter, "its dedupe key stands for something else".to_owned()),
                 Appended::Full => kept(letter, "the stream is at its cap".to_owned()),
-                Appended::Refused(reason) => kept(letter, reason),
+                Appended::Refused(reason) | Appended::TooLarge(reason) | Appended::Unavailable(reason) => {
+                    kept(letter, reason)
+                }
             });
         }
         self.remove_letters(&gone).await?;

@@ -171,6 +171,11 @@ pub enum Appended {
     Full,
     /// The store refused this one entry; its neighbours are not concerned. The text names no content.
     Refused(String),
+    /// The store has no memory for an entry of this size, though a smaller one may fit; nothing was appended.
+    TooLarge(String),
+    /// The store does not take it for now, for reasons that are not the entry's; nothing was appended. It is to be tried
+    /// again as it is.
+    Unavailable(String),
 }
 
 /// An entry as a group member got it.

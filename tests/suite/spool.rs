@@ -3,6 +3,7 @@
 mod damage;
 mod draining;
 mod full;
+mod memory;
 mod onlookers;
 mod refusals;
 mod standing;

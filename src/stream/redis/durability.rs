@@ -49,6 +49,12 @@ impl Proof {
         }
     }
 
+    /// As [`lease`](Self::lease), for a connection in the place of this one.
+    pub(super) async fn renew(server: &Server, lease: &mut Lease) -> Result<Self, StreamError> {
+        server.renew(lease).await?;
+        Self::meet(server, lease).await
+    }
+
     async fn meet(server: &Server, lease: &mut Lease) -> Result<Self, StreamError> {
         match server.durability() {
             Durability::Received => Ok(Self::Answer),

@@ -9,11 +9,14 @@ use redis::{ErrorKind, RedisError};
 
 use crate::stream::StreamError;
 
+/// The code with which Redis refuses a call for want of memory. Nothing of such a call happened.
+pub(super) const OUT_OF_MEMORY: &str = "OOM";
+
 /// What the operator can do about an error code that refuses a command for reasons of the server's own, all of them
 /// passing or curable; `None` for every other code.
 fn remedy(code: &str) -> Option<&'static str> {
     match code {
-        "OOM" => Some("give Redis more memory (maxmemory) or shorten the dedupe window"),
+        OUT_OF_MEMORY => Some("give Redis more memory (maxmemory) or shorten the dedupe window"),
         "MISCONF" => Some("Redis cannot write to its disk: free or repair it"),
         "READONLY" => Some("this is a replica: point the URL at the primary; after a failover this passes by itself"),
         "NOREPLICAS" => Some("too few replicas are connected for min-replicas-to-write"),
@@ -31,6 +34,11 @@ fn remedy(code: &str) -> Option<&'static str> {
 /// Whether an error code speaks of the server or the user as a whole, not of one entry.
 pub(super) fn is_the_servers(code: &str) -> bool {
     remedy(code).is_some() || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "WRONGTYPE")
+}
+
+/// Whether a call was refused for want of memory.
+pub(super) fn is_out_of_memory(error: &StreamError) -> bool {
+    matches!(error, StreamError::Refused { code, .. } if code == OUT_OF_MEMORY)
 }
 
 /// First word of an error line.

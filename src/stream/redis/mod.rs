@@ -7,6 +7,7 @@
 //! (a hash: entry id → `failed unfinished`), `<stream>:audit` (what operators did) and `<stream>:probe` (what
 //! [`Stream::confirm_writable`] writes).
 
+mod chunk;
 mod durability;
 mod fault;
 mod inspect;

@@ -157,6 +157,16 @@ impl Server {
         })
     }
 
+    /// Another connection in the place of this one, which the server has closed by then.
+    pub(super) async fn renew(&self, lease: &mut Lease) -> Result<(), StreamError> {
+        // One that is broken needs no farewell.
+        let _: Result<(), _> = redis::cmd("QUIT").query_async(&mut lease.connection).await;
+        let Lease { connection, link } = self.dedicated().await?;
+        *lease.connection = connection;
+        lease.link = link;
+        Ok(())
+    }
+
     /// Closes a connection instead of giving it back, and with it the idle ones: they lead to the same place.
     pub(super) fn discard(&self, lease: Lease) {
         drop(Connection::take(lease.connection));

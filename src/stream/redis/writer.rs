@@ -1,9 +1,10 @@
 //! The writer: a flush is one round trip over a connection that is held from flush to flush.
 //!
 //! With dedupe the entries go through `append.lua`, some hundred a call; without it as plain XADDs while there is ample
-//! room, and through the same script near the cap. Invariants: one outcome an entry, in order; a flush of which nothing
-//! was taken for reasons of the server's is an error as a whole, and so is one whose durability is not proven; otherwise
-//! each entry carries its own outcome.
+//! room, and through the same script near the cap. Redis counts the arguments of a call as used memory: a call that it
+//! refuses for want of memory is sent again in halves, down to single entries, so that what fits is stored. Invariants:
+//! one outcome an entry, in order; a flush of which nothing was taken for reasons of the server's is an error as a whole,
+//! and so is one whose durability is not proven; otherwise each entry carries its own outcome.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,16 +13,13 @@ use async_trait::async_trait;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
 use scopeguard::ScopeGuard;
 
+use super::chunk::{Chunk, chunks, is_large};
 use super::durability::Proof;
 use super::server::{Lease, Server};
 use super::witness::Witness;
 use super::{Keys, fault, scripts};
 use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
 
-/// Entries of one script call: about 2 ms of the server's time.
-const CHUNK_ENTRIES: usize = 256;
-/// Bytes of one script call, likewise.
-const CHUNK_BYTES: usize = 4 << 20;
 /// How long the last seen length of the stream may be relied on for plain XADDs.
 const ROOM_FRESH: Duration = Duration::from_millis(100);
 
@@ -35,13 +33,6 @@ pub(super) struct RedisWriter {
     proven: Result<(), StreamError>,
     /// Entries below the cap, and when that was seen; only where dedupe is off.
     room: Option<(u64, Instant)>,
-}
-
-/// Entries of one destination that go in one script call, by their place in the flush.
-struct Chunk {
-    destination: Destination,
-    places: Vec<usize>,
-    bytes: usize,
 }
 
 impl RedisWriter {
@@ -69,12 +60,13 @@ impl RedisWriter {
     }
 
     async fn flush(&mut self, lease: &mut Lease, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+        self.proven = Ok(());
         let outcomes = if self.has_ample_room(entries) {
             self.append_plainly(lease, entries).await?
         } else {
             self.append_by_script(lease, entries).await?
         };
-        let outcomes = self.judge(outcomes)?;
+        let outcomes = self.judge(entries, outcomes)?;
         let proven = std::mem::replace(&mut self.proven, Ok(()));
         if outcomes.iter().any(is_stored) {
             proven?;
@@ -98,13 +90,22 @@ impl RedisWriter {
             pipeline.add_command(self.keys.add(entry));
         }
         let replies = self.send(lease, &mut pipeline).await?;
-        let outcomes = replies
-            .into_iter()
-            .map(|reply| match reply.and_then(|id| Ok(from_redis_value(id)?)) {
-                Ok(id) => Appended::Accepted(id),
-                Err(error) => Appended::Refused(error_line(&error)),
-            });
-        Ok(outcomes.collect())
+        let mut outcomes =
+            Vec::from_iter(
+                replies
+                    .into_iter()
+                    .map(|reply| match reply.and_then(|id| Ok(from_redis_value(id)?)) {
+                        Ok(id) => Appended::Accepted(id),
+                        Err(error) => Appended::Refused(error_line(&error)),
+                    }),
+            );
+        let whole = Chunk::of_all(entries);
+        if whole.lacks_memory(&outcomes) {
+            self.renew(lease).await?;
+            let calls = whole.halves(entries, &outcomes);
+            self.call_until_answered(lease, entries, calls, &mut outcomes).await?;
+        }
+        Ok(outcomes)
     }
 
     async fn append_by_script(
@@ -112,33 +113,65 @@ impl RedisWriter {
         lease: &mut Lease,
         entries: &[NewEntry],
     ) -> Result<Vec<Appended>, StreamError> {
-        let chunks = chunks(entries);
         let mut outcomes = vec![Appended::Full; entries.len()];
-        let mut unknown: Vec<&Chunk> = Vec::new();
-        let replies = self.call(lease, entries, &chunks.iter().collect::<Vec<_>>()).await?;
-        for (chunk, reply) in chunks.iter().zip(replies) {
-            match reply {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => unknown.push(chunk),
-                reply => place(&mut outcomes, chunk, reply),
-            }
-        }
-        if unknown.is_empty() {
-            return Ok(outcomes);
-        }
-        let loaded = scripts::APPEND.load_async(&mut lease.connection).await;
-        loaded.map_err(|error| self.server.stream_error(&error))?;
-        let replies = self.call(lease, entries, &unknown).await?;
-        for (chunk, reply) in unknown.into_iter().zip(replies) {
-            place(&mut outcomes, chunk, reply);
-        }
+        self.call_until_answered(lease, entries, chunks(entries), &mut outcomes)
+            .await?;
         Ok(outcomes)
+    }
+
+    /// Ends: the script is loaded once, and every other call that is sent again is smaller than it was.
+    async fn call_until_answered(
+        &mut self,
+        lease: &mut Lease,
+        entries: &[NewEntry],
+        mut calls: Vec<Chunk>,
+        outcomes: &mut [Appended],
+    ) -> Result<(), StreamError> {
+        let mut is_loaded = false;
+        while !calls.is_empty() {
+            let replies = self.call(lease, entries, &calls).await?;
+            let (mut unknown, mut again, mut has_buffer) = (Vec::new(), Vec::new(), false);
+            for (chunk, reply) in calls.into_iter().zip(replies) {
+                if !is_loaded && is_unknown_script(&reply) {
+                    unknown.push(chunk);
+                } else {
+                    place(outcomes, &chunk, reply);
+                    has_buffer |= chunk.is_large && chunk.lacks_memory(outcomes);
+                    again.extend(chunk.halves(entries, outcomes));
+                }
+            }
+            if has_buffer {
+                self.renew(lease).await?;
+                // Each leaves another one behind.
+                again.sort_by_key(|chunk| chunk.is_large);
+            }
+            if !unknown.is_empty() {
+                let loaded = scripts::APPEND.load_async(&mut lease.connection).await;
+                loaded.map_err(|error| self.server.stream_error(&error))?;
+                is_loaded = true;
+                again.append(&mut unknown);
+            }
+            calls = again;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the buffer that a large argument left with the connection. A part of the flush may be stored, so that no
+    /// error from here is a refusal of it.
+    async fn renew(&mut self, lease: &mut Lease) -> Result<(), StreamError> {
+        let renewed = Proof::renew(&self.server, lease).await;
+        self.proof = renewed.map_err(|error| StreamError::Unreachable {
+            server: self.server.address(),
+            message: error.to_string(),
+        })?;
+        Ok(())
     }
 
     async fn call(
         &mut self,
         lease: &mut Lease,
         entries: &[NewEntry],
-        chunks: &[&Chunk],
+        chunks: &[Chunk],
     ) -> Result<Vec<RedisResult<Value>>, StreamError> {
         let mut pipeline = Pipeline::with_capacity(chunks.len() + 1);
         for chunk in chunks {
@@ -161,7 +194,8 @@ impl RedisWriter {
             .ask(pipeline, &self.keys.probe, self.server.response_timeout() * 3 / 4);
         let sent = pipeline.ignore_errors().query_async(&mut lease.connection).await;
         let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| self.server.stream_error(&error))?;
-        self.proven = self.proof.verify(&self.server, &mut replies);
+        let proven = self.proof.verify(&self.server, &mut replies);
+        self.proven = std::mem::replace(&mut self.proven, Ok(())).and(proven);
         if watches_room {
             let length = replies
                 .pop()
@@ -171,20 +205,35 @@ impl RedisWriter {
         Ok(replies)
     }
 
-    /// An error where the server took nothing at all and says why; otherwise the outcomes as they are.
-    fn judge(&self, outcomes: Vec<Appended>) -> Result<Vec<Appended>, StreamError> {
-        let whole = outcomes.iter().all(|outcome| match outcome {
-            Appended::Refused(line) => fault::is_the_servers(fault::code_of(line)),
-            Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) | Appended::Full => false,
-        });
-        match outcomes.first() {
-            Some(Appended::Refused(line)) if whole => Err(fault::server_error(
-                &self.server.address(),
-                fault::code_of(line),
-                line.split_once(' ').map_or("", |(_, detail)| detail),
-            )),
+    /// Tells refusals for the server's reasons from those for an entry's own. An error where the server took nothing at
+    /// all; not where only large entries found no memory, since smaller ones may.
+    fn judge(&self, entries: &[NewEntry], mut outcomes: Vec<Appended>) -> Result<Vec<Appended>, StreamError> {
+        let (mut is_whole, mut cause) = (true, None);
+        for (entry, outcome) in entries.iter().zip(&mut outcomes) {
+            let Some(error) = self.servers_refusal(outcome) else {
+                is_whole = false;
+                continue;
+            };
+            let is_too_large = fault::is_out_of_memory(&error) && is_large(entry);
+            *outcome = if is_too_large {
+                Appended::TooLarge(error.to_string())
+            } else {
+                Appended::Unavailable(error.to_string())
+            };
+            cause = cause.or(Some(error).filter(|_| !is_too_large));
+        }
+        match cause {
+            Some(error) if is_whole => Err(error),
             _ => Ok(outcomes),
         }
+    }
+
+    /// What a refusal means that speaks of the server or the user, not of one entry.
+    fn servers_refusal(&self, outcome: &Appended) -> Option<StreamError> {
+        let Appended::Refused(line) = outcome else { return None };
+        let code = fault::code_of(line);
+        let detail = line.split_once(' ').map_or("", |(_, detail)| detail);
+        fault::is_the_servers(code).then(|| fault::server_error(&self.server.address(), code, detail))
     }
 }
 
@@ -263,7 +312,7 @@ impl Keys {
 fn is_stored(outcome: &Appended) -> bool {
     match outcome {
         Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => true,
-        Appended::Full | Appended::Refused(_) => false,
+        Appended::Full | Appended::Refused(_) | Appended::TooLarge(_) | Appended::Unavailable(_) => false,
     }
 }
 
@@ -278,30 +327,15 @@ fn stored(entries: &[NewEntry], outcomes: &[Appended]) -> impl Iterator<Item = S
             | Appended::Duplicate(_)
             | Appended::Conflict(_)
             | Appended::Full
-            | Appended::Refused(_) => None,
+            | Appended::Refused(_)
+            | Appended::TooLarge(_)
+            | Appended::Unavailable(_) => None,
         })
 }
 
-/// Cuts a flush into script calls, each of one destination and of bounded size.
-fn chunks(entries: &[NewEntry]) -> Vec<Chunk> {
-    let mut chunks: Vec<Chunk> = Vec::new();
-    for (place, entry) in entries.iter().enumerate() {
-        // Each field's two lengths, as the protocol writes them.
-        let bytes = entry.fields.bytes() + 32 * entry.fields.0.len();
-        let open = chunks.iter_mut().rfind(|chunk| chunk.destination == entry.destination);
-        match open {
-            Some(chunk) if chunk.places.len() < CHUNK_ENTRIES && chunk.bytes + bytes <= CHUNK_BYTES => {
-                chunk.places.push(place);
-                chunk.bytes += bytes;
-            }
-            _ => chunks.push(Chunk {
-                destination: entry.destination,
-                places: vec![place],
-                bytes,
-            }),
-        }
-    }
-    chunks
+fn is_unknown_script(reply: &RedisResult<Value>) -> bool {
+    let kind = reply.as_ref().err().map(RedisError::kind);
+    kind == Some(ErrorKind::Server(ServerErrorKind::NoScript))
 }
 
 /// Writes the answers of one script call to their places.

@@ -91,6 +91,14 @@ impl RedisServer {
         Err(server.log())
     }
 
+    /// Sets `maxmemory` so that this many bytes are left.
+    pub async fn leave_memory(&self, bytes: u64) {
+        let info: redis::InfoDict = self.command(&["INFO", "memory"]).await;
+        let limit = info.get::<u64>("used_memory").unwrap() + bytes;
+        self.command::<()>(&["CONFIG", "SET", "maxmemory", &limit.to_string()])
+            .await;
+    }
+
     /// SIGKILL, as a crash.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

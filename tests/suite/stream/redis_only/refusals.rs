@@ -41,6 +41,51 @@ async fn out_of_memory_is_a_refusal_and_passes() {
     }
 }
 
+fn sized(n: u32, bytes: usize) -> NewEntry {
+    let mut entry = entry(n);
+    entry.fields.push("filler", vec![b'x'; bytes]);
+    entry
+}
+
+/// Redis counts the arguments of a call, so a call of 4 MiB never fits into a room of 1.2 MB, and its entries do.
+#[tokio::test]
+async fn a_call_that_finds_no_memory_is_sent_in_halves() {
+    for dedupe_window in [stream_config().dedupe_window, None] {
+        let server = RedisServer::start().await;
+        let config = StreamConfig {
+            dedupe_window,
+            ..stream_config()
+        };
+        let stream = RedisStream::new(&server.config(), &config, Metrics::new()).unwrap();
+        let mut writer = stream.writer();
+        accepted(&writer.append(&[entry(0)]).await.unwrap()[0]);
+        server.leave_memory(1_200_000).await;
+        let outcomes = writer.append(&[sized(1, 3 << 20), entry(2)]).await.unwrap();
+        assert!(matches!(outcomes[0], Appended::TooLarge(_)), "{outcomes:?}");
+        accepted(&outcomes[1]);
+        let alone = writer.append(&[sized(1, 3 << 20)]).await.unwrap();
+        assert!(matches!(alone[0], Appended::TooLarge(_)), "{alone:?}");
+
+        let flush: Vec<_> = (3..503).map(|n| sized(n, 8000)).collect();
+        let outcomes = writer.append(&flush).await.unwrap();
+        let stored = outcomes
+            .iter()
+            .filter(|one| matches!(one, Appended::Accepted(_)))
+            .count();
+        assert!((50..150).contains(&stored), "{stored} were stored");
+        let refused = outcomes
+            .iter()
+            .filter(|one| matches!(one, Appended::Unavailable(_)))
+            .count();
+        assert_eq!(stored + refused, 500);
+        assert_eq!(stream.report().await.unwrap().length, 2 + stored as u64);
+        let error = writer.append(&flush[400..]).await.unwrap_err();
+        assert_eq!(refusal(&error), ("OOM", true));
+        server.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+        accepted(&writer.append(&[sized(1, 3 << 20)]).await.unwrap()[0]);
+    }
+}
+
 #[tokio::test]
 async fn a_replica_refuses_until_it_is_the_primary() {
     let server = RedisServer::start().await;

@@ -1,0 +1,60 @@
+//! Redis has little memory left: what fits is stored, whatever waits beside it.
+
+use serde_json::Value;
+
+use super::{Place, deliver, deliver_as, depth_is, goes_direct, health};
+use crate::harness::eventually;
+use crate::harness::service::{Service, order};
+use crate::harness::site::PATIENCE;
+
+/// An order of so many lines, of about 150 bytes each.
+fn long_order(id: u64, lines: usize) -> Value {
+    let mut order = order(id);
+    let line = order["line_items"][0].clone();
+    order["line_items"] = vec![line; lines].into();
+    order
+}
+
+/// A call of the drainer's has up to 4 MiB, which Redis counts as used memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_drains_through_the_memory_that_is_left() {
+    let place = Place::new().await;
+    let settings = place.settings().with("ORDERSTREAM_RETAIN_ACKED", "0");
+    let service = Service::start("run", &settings).await;
+    let direct = goes_direct(&service, 0).await;
+    place.site.is_settled().await;
+    let _: redis::Value = place.site.redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let spooled = (200, "spooled".to_owned());
+    for id in 1001..=1400 {
+        let answer = deliver_as(&service, &format!("webhook-{id}"), &long_order(id, 120)).await;
+        assert_eq!(answer, spooled);
+    }
+    let bytes = health(&service).await["spool_bytes"].as_u64().unwrap();
+    assert!(bytes > 3_400_000, "{bytes} bytes are one call of the drainer's");
+    place.site.redis.leave_memory(1_200_000).await;
+    depth_is(&service, 0).await;
+    place.site.has_rows(usize::try_from(direct).unwrap() + 400).await;
+    assert_eq!(place.site.dead_letters().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_order_waits_for_memory_and_holds_up_no_small_one() {
+    let place = Place::new().await;
+    let service = Service::start("serve", &place.settings()).await;
+    goes_direct(&service, 0).await;
+    place.site.redis.leave_memory(1_200_000).await;
+    let large = deliver_as(&service, "webhook-large", &long_order(1000, 20_000)).await;
+    assert_eq!(large, (200, "spooled".to_owned()));
+    depth_is(&service, 1).await;
+    eventually("new orders go to the stream", PATIENCE, async || {
+        (deliver(&service, 2000).await != (200, "spooled".to_owned())).then_some(())
+    })
+    .await;
+    for id in 2001..=2050 {
+        assert_eq!(deliver(&service, id).await, (200, "accepted".to_owned()));
+    }
+    depth_is(&service, 1).await;
+    place.site.redis.leave_memory(100_000_000).await;
+    depth_is(&service, 0).await;
+    assert_eq!(place.site.dead_letters().await, 0);
+}
