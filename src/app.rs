@@ -5,6 +5,7 @@
 //! what they stand on ends, and what is left is said with its place.
 
 mod doors;
+mod figures;
 mod listeners;
 mod reload;
 mod start;
@@ -26,6 +27,7 @@ use crate::folder::FolderError;
 use crate::health::Reach;
 use crate::ingest::{Bypass, Drainer};
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::shutdown::{Request, Roles, Signals};
 use crate::spans;
 use crate::stream::{Stream, StreamError};
@@ -95,6 +97,8 @@ struct App {
     warehouse: Option<Reach>,
     keys: Keys,
     metrics: Metrics,
+    /// The processes on the stream, this one included.
+    nodes: Nodes,
     /// Readiness is off.
     draining: CancellationToken,
     /// Takes work in: listeners and workers.
@@ -103,6 +107,8 @@ struct App {
     back: Roles,
     /// Ends last: what the writers spool at the end may still be moved on.
     drainer: Roles,
+    /// Ends after all of them: until then this process is there.
+    heartbeat: Roles,
 }
 
 impl App {
@@ -119,6 +125,8 @@ impl App {
             warehouse: None,
             back: front.beside(),
             drainer: front.beside(),
+            heartbeat: front.beside(),
+            nodes: Nodes::unknown(),
             draining: CancellationToken::new(),
             config,
             purpose,
@@ -130,7 +138,7 @@ impl App {
         start::say_where(&app.config, addresses, purpose);
         app.start_workers();
         listeners.start(&app);
-        app.start_upkeep();
+        app.start_upkeep(addresses);
         Ok((app, addresses))
     }
 
@@ -148,7 +156,10 @@ impl App {
         self.front.spawn("workers", async move { workers.run(stop).await });
     }
 
-    fn start_upkeep(&self) {
+    fn start_upkeep(&self, at: Addresses) {
+        let heartbeater = self.heartbeater(at);
+        let stop = self.heartbeat.stop_token();
+        self.heartbeat.spawn("heartbeater", heartbeater.run(stop));
         self.back.spawn(
             "trimmer",
             trimmer::run(self.stream(), self.metrics.clone(), self.back.stop_token()),
@@ -186,6 +197,7 @@ impl App {
         self.front.stop().await;
         self.back.stop().await;
         self.drainer.stop().await;
+        self.heartbeat.stop().await;
         spans::finish().await;
     }
 

@@ -49,6 +49,8 @@ pub struct Config {
     pub spool_limit: Option<u64>,
     /// How to reach PostgreSQL; `None`: the warehouse is embedded, in the data folder.
     pub database: Option<DatabaseConfig>,
+    /// This machine or container.
+    pub host: String,
     /// The workers of this process.
     pub worker: WorkerConfig,
     /// The way out.

@@ -40,7 +40,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, in order of declaration.
-    const ALL: [Self; 11] = [
+    pub const ALL: [Self; 11] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Spooled,
@@ -66,10 +66,17 @@ pub enum Route {
 /// Label values in lower case with underscores, as Prometheus' naming guide has them.
 macro_rules! label_values {
     ($kind:ty { $($value:ident => $text:literal),+ $(,)? }) => {
+        impl $kind {
+            /// As label values have it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$value => $text),+ }
+            }
+        }
+
         impl EncodeLabelValue for $kind {
             fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-                let text = match self { $(Self::$value => $text),+ };
-                text.encode(encoder)
+                self.name().encode(encoder)
             }
         }
     };
@@ -114,6 +121,12 @@ impl Outcomes {
     /// Counts several answers.
     pub fn count_many(&self, outcome: Outcome, answers: u64) {
         self.0[outcome as usize].inc_by(answers);
+    }
+
+    /// Answers of that kind since the start.
+    #[must_use]
+    pub fn counted(&self, outcome: Outcome) -> u64 {
+        self.0[outcome as usize].get()
     }
 }
 

@@ -8,8 +8,10 @@
 //! What is not known is absent, never 0. Records of a later release are read as far as this one understands them.
 //! Must not know HTTP, ingest, workers or Shopify: `app/figures.rs` collects the figures of this process.
 
+mod heartbeater;
 mod latency;
 mod record;
+mod window;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +19,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 
+pub use self::heartbeater::{Figures, Heartbeater, read};
 pub use self::latency::Latency;
 pub use self::record::{Batch, Intake, Loading, NodeRecord, Role, SecretUsage, SpoolFigures, WarehouseState};
+pub use self::window::Totals;
 
 /// From one heartbeat of a process to its next.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
@@ -83,9 +87,23 @@ impl From<NodeView> for Node {
     }
 }
 
+/// The answer of `/api/nodes`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeList {
+    /// All that have a record; none where they are not known.
+    pub nodes: Option<Vec<Node>>,
+}
+
 /// What this process read last of all nodes, with its own heartbeat; a cheap clone.
 #[derive(Debug, Clone, Default)]
-pub struct Nodes(Arc<ArcSwapOption<Answer>>);
+pub struct Nodes(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// This process, as of its last sample.
+    own: ArcSwapOption<NodeRecord>,
+    answer: ArcSwapOption<Answer>,
+}
 
 /// What the store told at one moment.
 #[derive(Debug)]
@@ -101,15 +119,86 @@ impl Nodes {
         Self::default()
     }
 
-    /// All nodes, this one included; `None` before the store's first answer and while it is away.
+    /// All nodes, with this one's figures of right now; `None` before the store's first answer and while it is away.
     #[must_use]
     pub fn current(&self) -> Option<Vec<Node>> {
-        let answer = self.0.load_full()?;
+        let answer = self.0.answer.load_full()?;
         let since = answer.at.elapsed();
-        let aged = |node: &Node| Node {
-            record: node.record.clone(),
-            heartbeat_age: node.heartbeat_age + since,
+        if since > VALID_FOR {
+            return None;
+        }
+        let own = self.0.own.load_full();
+        let aged = |node: &Node| match &own {
+            Some(own) if own.id == node.record.id => Node {
+                record: NodeRecord::clone(own),
+                heartbeat_age: Duration::ZERO,
+            },
+            _ => Node {
+                record: node.record.clone(),
+                heartbeat_age: node.heartbeat_age + since,
+            },
         };
-        (since <= VALID_FOR).then(|| answer.nodes.iter().map(aged).collect())
+        Some(answer.nodes.iter().map(aged).collect())
+    }
+
+    fn set_own(&self, record: NodeRecord) {
+        self.0.own.store(Some(Arc::new(record)));
+    }
+
+    fn set_all(&self, nodes: Vec<Node>) {
+        let at = Instant::now();
+        self.0.answer.store(Some(Arc::new(Answer { at, nodes })));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: &str, role: Role, age: u64) -> Node {
+        Node {
+            record: NodeRecord {
+                id: id.to_owned(),
+                role,
+                ..NodeRecord::default()
+            },
+            heartbeat_age: Duration::from_secs(age),
+        }
+    }
+
+    #[test]
+    fn a_node_is_stale_after_three_missed_heartbeats() {
+        for (role, age, is_stale, is_live_worker) in [
+            (Role::Work, 15, false, true),
+            (Role::Work, 16, true, false),
+            (Role::Run, 0, false, true),
+            (Role::Serve, 0, false, false),
+            (Role::Unknown, 0, false, false),
+        ] {
+            let node = node("a", role, age);
+            assert_eq!(
+                (node.is_stale(), node.is_live_worker()),
+                (is_stale, is_live_worker),
+                "{role:?}"
+            );
+            let json = serde_json::to_value(&node).unwrap();
+            assert_eq!(
+                (&json["stale"], &json["heartbeat_age_seconds"]),
+                (&is_stale.into(), &(age as f64).into())
+            );
+            assert_eq!(serde_json::from_value::<Node>(json).unwrap(), node);
+        }
+    }
+
+    #[test]
+    fn this_process_is_as_fresh_as_its_last_sample() {
+        let nodes = Nodes::unknown();
+        assert_eq!(nodes.current(), None);
+        nodes.set_own(node("a", Role::Run, 0).record);
+        assert_eq!(nodes.current(), None, "of the others nothing is known");
+        nodes.set_all(vec![node("a", Role::Serve, 4), node("b", Role::Work, 4)]);
+        let current = nodes.current().unwrap();
+        assert_eq!(current[0], node("a", Role::Run, 0));
+        assert!(current[1].heartbeat_age >= Duration::from_secs(4));
     }
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::{App, AppError};
 use crate::config::{Config, Purpose};
 use crate::health::Thresholds;
-use crate::health::collector::Health;
+use crate::health::collector::{Health, Sources};
 use crate::http::{self, AdminState, Probes, PublicState};
 use crate::ingest::{Appender, Appends, SpoolFile};
 use crate::live::{Live, Node};
@@ -80,9 +80,13 @@ impl Listeners {
         let appends = appender
             .as_ref()
             .map_or_else(Appends::none, |appender| appender.appends().clone());
+        let sources = Sources {
+            stream: app.stream(),
+            warehouse: app.warehouse.clone(),
+            nodes: app.nodes.clone(),
+        };
         let health = Health::start(
-            app.stream(),
-            app.warehouse.clone(),
+            sources,
             Thresholds::from(&app.config),
             appends,
             app.storage.bypass.clone(),
@@ -98,37 +102,7 @@ impl Listeners {
             start_public(app, public.listener, appender, probes.clone());
         }
         if let Some(private) = self.private {
-            let node = Node {
-                command: app.purpose.name(),
-                version: env!("CARGO_PKG_VERSION"),
-                started_at: OffsetDateTime::now_utc(),
-                has_warehouse: app.storage.warehouse.is_some(),
-                storage: app.storage.stores(),
-            };
-            let (health, warehouse) = (probes.health.clone(), app.storage.warehouse.clone());
-            let keyring = if app.purpose.ingests() {
-                Arc::clone(&app.keys.doors.keyring)
-            } else {
-                Arc::default()
-            };
-            let stream = app.stream();
-            let spool = app.storage.spool_file().map(SpoolFile::at);
-            let operations =
-                Operations::new(stream, warehouse.clone(), &app.config.intake, Actor::Api).with_spool(spool);
-            let state = AdminState {
-                live: Live::start(health, warehouse, node, &app.back),
-                probes,
-                metrics: app.metrics.clone(),
-                tokens: Arc::clone(&app.keys.admin),
-                hosts: Arc::clone(&app.config.admin.hosts),
-                keyring,
-                operations: operations.clone(),
-            };
-            app.back
-                .spawn_task("letters", async move { operations.warm_up().await });
-            let stop = app.front.stop_token();
-            app.front
-                .spawn("private listener", http::serve_admin(private.listener, state, stop));
+            start_private(app, private.listener, probes);
         }
     }
 }
@@ -147,6 +121,40 @@ fn start_public(app: &App, listener: TcpListener, appender: Appender, probes: Pr
     app.front.spawn("public listener", async move {
         http::serve_public(listener, state, &config, &metrics, stop).await;
     });
+}
+
+fn start_private(app: &App, listener: TcpListener, probes: Probes) {
+    let node = Node {
+        command: app.purpose.name(),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: OffsetDateTime::now_utc(),
+        has_warehouse: app.storage.warehouse.is_some(),
+        storage: app.storage.stores(),
+    };
+    let (health, warehouse) = (probes.health.clone(), app.storage.warehouse.clone());
+    let keyring = if app.purpose.ingests() {
+        Arc::clone(&app.keys.doors.keyring)
+    } else {
+        Arc::default()
+    };
+    let stream = app.stream();
+    let spool = app.storage.spool_file().map(SpoolFile::at);
+    let operations = Operations::new(stream, warehouse.clone(), &app.config.intake, Actor::Api).with_spool(spool);
+    let state = AdminState {
+        live: Live::start(health, warehouse, node, &app.back),
+        probes,
+        metrics: app.metrics.clone(),
+        tokens: Arc::clone(&app.keys.admin),
+        hosts: Arc::clone(&app.config.admin.hosts),
+        keyring,
+        nodes: app.nodes.clone(),
+        operations: operations.clone(),
+    };
+    app.back
+        .spawn_task("letters", async move { operations.warm_up().await });
+    let stop = app.front.stop_token();
+    app.front
+        .spawn("private listener", http::serve_admin(listener, state, stop));
 }
 
 /// Follows whether the workers move; true for ever where there are none.

@@ -29,6 +29,7 @@ impl Config {
         // On a volume that was not chosen to outlive the process, what is answered 200 would vanish with it.
         let has_spool = redis.is_some() && values.is_given(&s::DATA_DIR);
         let (exports_spans, no_spans) = spans::exported(&inputs.env);
+        let host = host(&inputs);
         let config = Self {
             public: public(&values),
             admin: AdminConfig {
@@ -51,7 +52,8 @@ impl Config {
             },
             spool_limit: has_spool.then(|| values.size(&s::SPOOL_LIMIT) as u64),
             database,
-            worker: worker(&values, &inputs),
+            worker: worker(&values, &host),
+            host,
             shutdown: ShutdownConfig {
                 drain_delay: values.duration(&s::DRAIN_DELAY),
                 grace: values.duration(&s::SHUTDOWN_GRACE),
@@ -263,12 +265,12 @@ pub(super) fn statement_timeout(values: &Values) -> Duration {
         .unwrap_or_else(|| half.min(Duration::from_secs(30)))
 }
 
-fn worker(values: &Values, inputs: &Inputs) -> WorkerConfig {
+fn worker(values: &Values, host: &str) -> WorkerConfig {
     WorkerConfig {
         workers: values.small(&s::WORKERS),
         consumer: values
             .text(&s::CONSUMER_NAME)
-            .map_or_else(|| own_name(inputs), str::to_owned),
+            .map_or_else(|| own_name(host), str::to_owned),
         read_count: values.small(&s::READ_COUNT),
         block: values.duration(&s::BLOCK),
         max_deliveries: u32::try_from(values.count(&s::MAX_DELIVERIES)).unwrap_or(u32::MAX),
@@ -279,7 +281,12 @@ fn worker(values: &Values, inputs: &Inputs) -> WorkerConfig {
 }
 
 /// Host and something random: two processes with one name would take each other's pending entries.
-fn own_name(inputs: &Inputs) -> String {
+fn own_name(host: &str) -> String {
+    format!("{host}-{}", hex::encode(rand::random::<[u8; 4]>()))
+}
+
+/// This machine or container, as it calls itself.
+fn host(inputs: &Inputs) -> String {
     let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = inputs
         .env
@@ -287,8 +294,7 @@ fn own_name(inputs: &Inputs) -> String {
         .filter(|name| !name.is_empty())
         .cloned()
         .or_else(kernel);
-    let host = host.as_deref().map_or("worker", str::trim);
-    format!("{host}-{}", hex::encode(rand::random::<[u8; 4]>()))
+    host.as_deref().map_or("worker", str::trim).to_owned()
 }
 
 fn health(values: &Values) -> HealthConfig {

@@ -19,6 +19,7 @@ use super::spool::{QUIET, RetryBudget};
 use super::{HealthReport, Observation, Reach, Sustained, Thresholds, observe};
 use crate::ingest::{Appends, Bypass, Moment};
 use crate::metrics::{self, Metrics, Outcome};
+use crate::nodes::Nodes;
 use crate::shutdown::Roles;
 use crate::stream::{Stream, StreamError, StreamReport};
 
@@ -69,13 +70,21 @@ struct Traffic {
     unauthorized: AtomicU64,
 }
 
+/// What the report is made from.
+pub struct Sources {
+    /// Asked once a second.
+    pub stream: Arc<dyn Stream>,
+    /// Written to by the part that loads into it; `None` in a process without workers.
+    pub warehouse: Option<Reach>,
+    /// The processes on the stream.
+    pub nodes: Nodes,
+}
+
 impl Health {
-    /// Starts the collector among `roles`. `appends` is the appender's, and so is the `bypass`; `warehouse` is written to
-    /// by who loads into it.
+    /// Starts the collector among `roles`. `appends` is the appender's, and so is the `bypass`.
     #[must_use]
     pub fn start(
-        stream: Arc<dyn Stream>,
-        warehouse: Option<Reach>,
+        sources: Sources,
         thresholds: Thresholds,
         appends: Appends,
         bypass: Option<Bypass>,
@@ -97,9 +106,15 @@ impl Health {
             traffic: Arc::default(),
             budget: RetryBudget::unused(),
         };
+        let Sources {
+            stream,
+            warehouse,
+            nodes,
+        } = sources;
         let collector = Collector {
             stream,
             warehouse,
+            nodes,
             thresholds,
             metrics,
             health: health.clone(),
@@ -181,6 +196,7 @@ fn is_within(moment: &Moment, limit: Duration) -> bool {
 struct Collector {
     stream: Arc<dyn Stream>,
     warehouse: Option<Reach>,
+    nodes: Nodes,
     thresholds: Thresholds,
     metrics: Metrics,
     health: Health,
@@ -239,6 +255,7 @@ impl Collector {
                 Ok(mut seen) => {
                     seen.watched = started.elapsed();
                     seen.warehouse = warehouse;
+                    seen.nodes = self.nodes.current();
                     lately.look(&mut seen, &self.health, at);
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
                     sustained.settle(&mut report, at);

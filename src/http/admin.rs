@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::AdminState;
 use super::health;
 use super::problem::Problem;
+use crate::nodes::NodeList;
 use crate::operations::Secrets;
 
 /// `shutdown` ends what would go on by itself.
@@ -30,6 +31,7 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
     let api = Router::new()
         .route("/api/status", get(status))
         .route("/api/secrets", get(secrets))
+        .route("/api/nodes", get(nodes))
         .merge(live::router(shutdown))
         .merge(operations::router())
         .route_layer(middleware::from_fn_with_state(state.clone(), with_token));
@@ -44,6 +46,13 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
 async fn status(State(state): State<AdminState>) -> Response {
     let (_, report) = state.probes.health.report();
     Json(report).into_response()
+}
+
+async fn nodes(State(state): State<AdminState>) -> Response {
+    Json(NodeList {
+        nodes: state.nodes.current(),
+    })
+    .into_response()
 }
 
 async fn secrets(State(state): State<AdminState>) -> Response {

@@ -39,6 +39,7 @@ use crate::config::{IntakeConfig, PublicConfig};
 use crate::ingest::{Admission, Appender};
 use crate::live::Live;
 use crate::metrics::{Metrics, Outcomes, Route};
+use crate::nodes::Nodes;
 use crate::operations::Operations;
 use crate::shopify::Keyring;
 
@@ -113,6 +114,8 @@ pub struct AdminState {
     pub operations: Operations,
     /// What `/api/live` shows.
     pub live: Live,
+    /// What `/api/nodes` shows.
+    pub nodes: Nodes,
     /// Whose use `/api/secrets` shows: the public listener's; empty where there is none.
     pub keyring: Arc<ArcSwapOption<Keyring>>,
 }

@@ -19,7 +19,7 @@ pub struct StreamReport {
     pub dead_letters_maxlen: u64,
     /// All groups on the stream; ours may be missing.
     pub groups: Vec<GroupReport>,
-    /// Consumers of our group.
+    /// Consumers of our group, without the one that a replay makes up.
     pub consumers: Vec<ConsumerReport>,
     /// Age of the oldest entry that our group has not acked.
     pub oldest_backlog: Option<Duration>,

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use time::OffsetDateTime;
 use tracing::error;
@@ -24,6 +25,7 @@ use crate::class::Class;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
+use crate::nodes::Batch;
 use crate::spans::Moment;
 use crate::stream::{Claim, Claimed, Delivered, Entry, Stream, StreamError, StreamId, codec};
 
@@ -44,6 +46,8 @@ pub(super) struct Consumer {
     pub(super) page_size: PageSize,
     pub(super) reading: Pulse,
     pub(super) loading: Pulse,
+    /// The load under way.
+    pub(super) load: ArcSwapOption<Batch>,
 }
 
 impl fmt::Debug for Consumer {
@@ -72,6 +76,7 @@ impl Consumer {
             held: Held::default(),
             reading: Pulse::new(),
             loading: Pulse::new(),
+            load: ArcSwapOption::empty(),
         }
     }
 
@@ -122,7 +127,12 @@ impl Consumer {
     pub(super) async fn handle(&self, records: &[EventRecord<'_>]) -> Result<Vec<usize>, HandlerError> {
         let (began, moment) = (Instant::now(), Moment::now());
         self.loading.beat();
+        self.load.store(Some(Arc::new(Batch {
+            entries: records.len() as u64,
+            since: OffsetDateTime::now_utc(),
+        })));
         let handled = AssertUnwindSafe(self.handler.handle(records)).catch_unwind().await;
+        self.load.store(None);
         let handled = handled.unwrap_or_else(|panic| Err(bug("the handler", &*panic)));
         spans::loaded(moment, &self.name, records, handled.as_ref().map(drop));
         let handled = handled?;

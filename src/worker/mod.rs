@@ -39,6 +39,7 @@ use crate::class::Class;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
+use crate::nodes::Batch;
 use crate::stream::Stream;
 
 /// What is done with events. The warehouse is one; a Rust user can put their own in its place.
@@ -161,6 +162,13 @@ impl Workers {
     #[must_use]
     pub fn held(&self) -> usize {
         self.consumers.iter().map(|consumer| consumer.held.len()).sum()
+    }
+
+    /// The oldest load under way.
+    #[must_use]
+    pub fn batch_under_way(&self) -> Option<Batch> {
+        let loads = self.consumers.iter().filter_map(|consumer| consumer.load.load_full());
+        loads.min_by_key(|load| load.since).map(|load| Batch::clone(&load))
     }
 
     /// Whether every loop either waits for work or has moved within its bound.

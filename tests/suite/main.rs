@@ -24,6 +24,7 @@ mod intake;
 mod killed;
 mod live;
 mod local;
+mod nodes;
 mod openapi;
 mod operations;
 #[cfg(feature = "otel")]

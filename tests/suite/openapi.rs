@@ -252,6 +252,7 @@ async fn what_operators_ask_is_answered_as_described() {
     );
     check("GET /api/secrets", 200, &asks("GET /api/secrets", "").await);
     check("GET /api/consumers", 200, &asks("GET /api/consumers", "").await);
+    check("GET /api/nodes", 200, &asks("GET /api/nodes", "").await);
     for action in ["replay", "discard"] {
         let operation = format!("POST /api/dead-letters/{action}");
         check(&operation, 400, &asks(&operation, "{").await);

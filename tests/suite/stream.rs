@@ -141,6 +141,10 @@ macro_rules! conformance {
                 read_entries_become_pending_again_and_are_claimed_as_stale
                 each_group_tells_how_far_it_came_with_an_entry
                 notes_come_back_newest_first
+                every_node_sees_the_records_of_all
+                a_record_that_is_not_renewed_is_forgotten
+                who_leaves_takes_its_consumers_unless_they_hold_entries
+                the_consumer_of_a_replay_is_shown_nowhere
             }
         }
     };

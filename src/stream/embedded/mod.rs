@@ -16,6 +16,7 @@ mod fault;
 mod group;
 mod letters;
 mod look;
+mod nodes;
 mod operated;
 mod range;
 mod reader;
@@ -78,6 +79,8 @@ struct File {
     clock: Clock,
     /// When each consumer, by group and name, last asked: too often to write it down.
     asked: Mutex<HashMap<(String, String), u64>>,
+    /// Records of processes: this one's.
+    nodes: nodes::Records,
     limit: Option<u64>,
     metrics: Metrics,
 }
@@ -104,6 +107,7 @@ impl EmbeddedStream {
             standing,
             clock,
             asked: Mutex::default(),
+            nodes: nodes::Records::default(),
             limit,
             metrics,
         };

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::clock;
 use super::encoding::id_of;
 use super::standing::count;
-use crate::stream::{ConsumerReport, GroupReport, StreamId, StreamReport};
+use crate::stream::{ConsumerReport, GroupReport, REPLAY_CONSUMER, StreamId, StreamReport};
 
 const LOGS: &str = "SELECT length, added, last_id FROM logs ORDER BY log";
 const GROUPS: &str = "
@@ -49,6 +49,7 @@ pub(super) fn report(
         })
     })?;
     report.consumers = consumers.collect::<Result<_, _>>()?;
+    report.consumers.retain(|consumer| consumer.name != REPLAY_CONSUMER);
     Ok(report)
 }
 

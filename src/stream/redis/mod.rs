@@ -4,13 +4,14 @@
 //! at all. Nothing outside this folder sees a type of the client library. Needs Redis 7.0 or Valkey.
 //!
 //! Keys: the stream, the dead letters, and beside them `<log>:dedupe:<key>` (one a window), `<stream>:attempts:<group>`
-//! (a hash: entry id → `failed unfinished`), `<stream>:audit` (what operators did) and `<stream>:probe` (what
+//! (a hash: entry id → `failed unfinished`), `<stream>:audit` (what operators did), `<stream>:nodes` (a record a process) and `<stream>:probe` (what
 //! [`Stream::confirm_writable`] writes).
 
 mod chunk;
 mod durability;
 mod fault;
 mod inspect;
+mod nodes;
 mod operated;
 mod reader;
 mod reply;

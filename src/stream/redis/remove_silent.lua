@@ -1,7 +1,10 @@
 -- Removes consumers that were silent for long and have nothing pending (DELCONSUMER drops what is pending).
--- KEYS: stream. ARGV: group, silence in ms. Answers their names.
+-- KEYS: stream. ARGV: group, silence in ms, and, where only these are meant, names. Answers the names of those removed.
 local stream, group, silence = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local removed = {}
+local removed, meant = {}, {}
+for i = 3, #ARGV do
+  meant[ARGV[i]] = true
+end
 if redis.call('EXISTS', stream) == 0 then
   return removed
 end
@@ -10,7 +13,8 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
   for i = 1, #flat, 2 do
     consumer[flat[i]] = flat[i + 1]
   end
-  if consumer.pending == 0 and consumer.idle >= silence then
+  local is_meant = #ARGV < 3 or meant[consumer.name]
+  if is_meant and consumer.pending == 0 and consumer.idle >= silence then
     redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer.name)
     removed[#removed + 1] = consumer.name
   end

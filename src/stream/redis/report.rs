@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::server::Server;
 use super::witness::{Position, Witness};
 use super::{IDS_A_CALL, Keys, scripts};
-use crate::stream::{ConsumerReport, GroupReport, StreamError, StreamId, StreamReport};
+use crate::stream::{ConsumerReport, GroupReport, REPLAY_CONSUMER, StreamError, StreamId, StreamReport};
 
 /// Entries counted at most where Redis does not know a lag.
 const COUNT_LAG: usize = 1000;
@@ -57,7 +57,11 @@ pub(super) async fn report(server: &Server, keys: &Keys, witness: &Witness) -> R
         oldest_backlog,
         oldest_pending,
         last_id: last_id.filter(|id| *id != StreamId::default()),
-        consumers: consumers.into_iter().map(consumer_report).collect(),
+        consumers: consumers
+            .into_iter()
+            .filter(|(name, ..)| name != REPLAY_CONSUMER)
+            .map(consumer_report)
+            .collect(),
         groups: groups
             .into_iter()
             .map(|group| group_report(group, &keys.group))

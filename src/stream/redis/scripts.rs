@@ -19,4 +19,5 @@ script!(TRIM, "trim.lua");
 script!(REMOVE_SILENT, "remove_silent.lua");
 script!(REPORT, "report.lua");
 script!(MAKE_PENDING, "make_pending.lua");
+script!(HEARTBEAT, "heartbeat.lua");
 script!(ABSENT, "absent.lua");

@@ -14,11 +14,12 @@ use orderstream::config::{
     AppenderConfig, HealthConfig, IntakeConfig, KeepRaw, Levels, PublicConfig, RedisConfig, StreamConfig,
 };
 use orderstream::health::Thresholds;
-use orderstream::health::collector::Health;
+use orderstream::health::collector::{Health, Sources};
 use orderstream::http::{self, AdminState, Doors, Probes, PublicState, Tokens};
 use orderstream::ingest::Appender;
 use orderstream::live::{Live, Node, Stores};
 use orderstream::metrics::Metrics;
+use orderstream::nodes::Nodes;
 use orderstream::operations::{Actor, Operations};
 use orderstream::shopify::Keyring;
 use orderstream::shutdown::Roles;
@@ -127,6 +128,15 @@ pub fn health_config() -> HealthConfig {
     }
 }
 
+fn thresholds(levels: HealthConfig, retain_acked: u64) -> Thresholds {
+    Thresholds {
+        levels,
+        read_count: 500,
+        claim_idle: Duration::from_secs(60),
+        retain_acked,
+    }
+}
+
 fn keyring() -> Keyring {
     let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1000;
     let keyring = Keyring::new(&[SECRET.into()]).unwrap();
@@ -175,16 +185,16 @@ impl Service {
         let roles = Roles::new();
         let dedupe = settings.stream.dedupe_window.is_some();
         let appender = Appender::start(&*stream, None, &settings.appender, dedupe, &metrics, &roles);
-        let thresholds = Thresholds {
-            levels: settings.health,
-            read_count: 500,
-            claim_idle: Duration::from_secs(60),
-            retain_acked: settings.stream.retain_acked,
-        };
+        let thresholds = thresholds(settings.health, settings.stream.retain_acked);
         let appends = appender.appends().clone();
         let operations = Operations::new(Arc::clone(&stream), None, &settings.intake, Actor::Api);
-        let (looked_at, own) = (Arc::clone(&stream), metrics.clone());
-        let health = Health::start(looked_at, None, thresholds, appends, None, own, &roles);
+        let nodes = Nodes::unknown();
+        let sources = Sources {
+            stream: Arc::clone(&stream),
+            warehouse: None,
+            nodes: nodes.clone(),
+        };
+        let health = Health::start(sources, thresholds, appends, None, metrics.clone(), &roles);
         let live = Live::start(health.clone(), None, node(stream_kind), &roles);
         let doors = Doors {
             keyring: Arc::new(ArcSwapOption::from_pointee(keyring())),
@@ -226,6 +236,7 @@ impl Service {
             operations,
             live,
             keyring,
+            nodes,
         };
         let stop = listeners.clone();
         service

@@ -2,12 +2,14 @@
 
 mod appending;
 mod figures;
+mod nodes;
 mod operating;
 mod pending;
 mod trimming;
 
 pub use appending::*;
 pub use figures::*;
+pub use nodes::*;
 pub use operating::*;
 pub use pending::*;
 pub use trimming::*;

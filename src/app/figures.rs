@@ -1,0 +1,139 @@
+//! What this process tells of itself: its record, and the figures in it, collected from the parts that have them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use time::OffsetDateTime;
+
+use super::{Addresses, App};
+use crate::health::Reach;
+use crate::ingest::Bypass;
+use crate::metrics::{Metrics, Outcome, Outcomes, Route};
+use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Role, SecretUsage, SpoolFigures, Totals};
+use crate::shopify::Keyring;
+use crate::worker::Workers;
+
+/// Secrets in a record, which every node reads; there may be some for each of many shops.
+const SECRETS_LISTED: usize = 50;
+
+impl App {
+    /// The role that writes the record of this process.
+    pub(super) fn heartbeater(&self, at: Addresses) -> Heartbeater {
+        let sources = Sources {
+            webhooks: self.metrics.outcomes(Route::Webhook),
+            batches: self.metrics.outcomes(Route::Batch),
+            metrics: self.metrics.clone(),
+            keyring: Arc::clone(&self.keys.doors.keyring),
+            bypass: self.storage.bypass.clone(),
+            ingests: self.purpose.ingests(),
+            workers: self.workers.clone(),
+            warehouse: self.warehouse.clone(),
+        };
+        Heartbeater {
+            stream: self.stream(),
+            nodes: self.nodes.clone(),
+            identity: self.identity(at),
+            figures: Box::new(move || sources.figures()),
+        }
+    }
+
+    fn identity(&self, at: Addresses) -> NodeRecord {
+        let host = self.config.host.clone();
+        let address = |addr: Option<SocketAddr>| addr.map(|addr| addr.to_string());
+        let consumers = self.workers.iter().flat_map(|workers| workers.names());
+        NodeRecord {
+            id: format!("{host}-{}", hex::encode(rand::random::<[u8; 4]>())),
+            role: Role::of_command(self.purpose.name()),
+            host,
+            pid: Some(std::process::id()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("ORDERSTREAM_COMMIT").map(str::to_owned),
+            started_at: Some(OffsetDateTime::now_utc()),
+            listen_addr: address(at.public),
+            admin_addr: address(at.private),
+            consumers: consumers.map(str::to_owned).collect(),
+            intake: None,
+            loading: None,
+        }
+    }
+}
+
+/// Where the figures stand.
+struct Sources {
+    metrics: Metrics,
+    webhooks: Outcomes,
+    batches: Outcomes,
+    keyring: Arc<ArcSwapOption<Keyring>>,
+    bypass: Option<Bypass>,
+    ingests: bool,
+    workers: Option<Arc<Workers>>,
+    warehouse: Option<Reach>,
+}
+
+impl Sources {
+    fn figures(&self) -> Figures {
+        let unauthorized = self.answered(Outcome::Unauthorized);
+        Figures {
+            intake: self.ingests.then(|| self.intake(unauthorized)),
+            loading: self.workers.as_ref().map(|workers| self.loading(workers)),
+            totals: Totals {
+                accepted: self.answered(Outcome::Accepted) + self.answered(Outcome::Spooled),
+                unauthorized,
+                loaded: self.metrics.events_loaded.get(),
+                delays: self.metrics.commit_delay_seconds.counts(),
+            },
+        }
+    }
+
+    fn answered(&self, outcome: Outcome) -> u64 {
+        self.webhooks.counted(outcome) + self.batches.counted(outcome)
+    }
+
+    fn intake(&self, unauthorized: u64) -> Intake {
+        let outcome = |outcome: Outcome| (outcome.name().to_owned(), self.answered(outcome));
+        let keyring = self.keyring.load_full();
+        let secrets = keyring.as_deref().map(Keyring::in_use).unwrap_or_default();
+        let usage = |secret: &crate::shopify::SecretInUse<'_>| SecretUsage {
+            shop: secret.shop.map(str::to_owned),
+            index: secret.index,
+            deliveries: secret.usage.deliveries(),
+            last_used_at: secret.usage.last().and_then(instant),
+        };
+        Intake {
+            unauthorized: Some(unauthorized),
+            outcomes: Outcome::ALL.into_iter().map(outcome).collect(),
+            secrets: secrets.iter().take(SECRETS_LISTED).map(usage).collect(),
+            secrets_omitted: secrets.len().saturating_sub(SECRETS_LISTED) as u64,
+            spool: self.bypass.as_ref().map(spool),
+            ..Intake::default()
+        }
+    }
+
+    fn loading(&self, workers: &Workers) -> Loading {
+        Loading {
+            dead_lettered: Some(self.metrics.dead_letters.get()),
+            warehouse: self.warehouse.as_ref().map(Reach::state),
+            batch: workers.batch_under_way(),
+            ..Loading::default()
+        }
+    }
+}
+
+fn spool(bypass: &Bypass) -> SpoolFigures {
+    let report = bypass.spool.report();
+    let breaker = if bypass.breaker.is_open() { "open" } else { "closed" };
+    SpoolFigures {
+        depth: Some(report.depth),
+        bytes: Some(report.bytes),
+        limit: Some(report.limit),
+        oldest_seconds: report.oldest.map(|age| age.as_secs_f64()),
+        lost: Some(report.lost),
+        takes_writes: Some(report.takes_writes),
+        breaker: Some(breaker.to_owned()),
+    }
+}
+
+fn instant(millis: u64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()
+}

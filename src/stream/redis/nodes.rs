@@ -1,0 +1,53 @@
+//! The processes on a stream, on Redis: a hash beside it, by the server's clock.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{RedisStream, lacks_group, scripts};
+use crate::stream::{Heartbeat, NodeRegistry, StreamError};
+
+impl RedisStream {
+    fn nodes(&self) -> String {
+        format!("{}:nodes", self.keys.stream)
+    }
+}
+
+fn heartbeats(answer: Vec<(String, String, u64)>) -> Vec<Heartbeat> {
+    let heartbeat = |(node, record, age)| Heartbeat {
+        node,
+        record,
+        age: Duration::from_millis(age),
+    };
+    answer.into_iter().map(heartbeat).collect()
+}
+
+#[async_trait]
+impl NodeRegistry for RedisStream {
+    async fn heartbeat(&self, node: &str, record: &str, forget_after: Duration) -> Result<Vec<Heartbeat>, StreamError> {
+        let mut script = scripts::HEARTBEAT.key(self.nodes());
+        script.arg(u64::try_from(forget_after.as_millis()).unwrap_or(u64::MAX));
+        script.arg(node).arg(record);
+        Ok(heartbeats(self.server.run(&script).await?))
+    }
+
+    async fn heartbeats(&self) -> Result<Vec<Heartbeat>, StreamError> {
+        let mut script = scripts::HEARTBEAT.key(self.nodes());
+        script.arg(u64::MAX);
+        Ok(heartbeats(self.server.run(&script).await?))
+    }
+
+    async fn leave(&self, node: &str, consumers: &[String]) -> Result<(), StreamError> {
+        let mut forget = redis::cmd("HDEL");
+        self.server.query::<u64>(forget.arg(self.nodes()).arg(node)).await?;
+        if consumers.is_empty() {
+            return Ok(());
+        }
+        let mut script = scripts::REMOVE_SILENT.key(&self.keys.stream);
+        script.arg(&self.keys.group).arg(0).arg(consumers);
+        match self.server.run::<Vec<String>>(&script).await {
+            Err(error) if !lacks_group(&error) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Nodes: every process tells of itself, any of them shows all, and none is shown that is gone.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::eventually;
+use crate::harness::ground::{Place, in_any_place};
+use crate::harness::service::{Service, TOKEN};
+use crate::harness::site::{PATIENCE, Site};
+use crate::openapi::assert_is;
+
+in_any_place!(a_process_tells_of_itself);
+
+/// What a node says of all; `None` where they are not known.
+async fn nodes(service: &Service) -> Option<Vec<Value>> {
+    let client = reqwest::Client::new();
+    let asked = client.get(service.admin_url("/api/nodes")).bearer_auth(TOKEN);
+    let answer: Value = asked.send().await.unwrap().json().await.unwrap();
+    assert_is("Nodes", &answer);
+    answer["nodes"].as_array().cloned()
+}
+
+/// Waits until what a node says of all holds.
+async fn until(service: &Service, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    eventually(what, PATIENCE, async || {
+        nodes(service).await.filter(|nodes| holds(nodes))
+    })
+    .await
+}
+
+/// The node that runs as that process.
+fn of<'a>(nodes: &'a [Value], service: &Service) -> Option<&'a Value> {
+    nodes.iter().find(|node| node["pid"] == service.pid())
+}
+
+fn is_positive(number: &Value) -> bool {
+    number.as_f64().is_some_and(|number| number > 0.0)
+}
+
+/// Consumers of the group, as Redis has them.
+async fn members(site: &Site) -> Vec<String> {
+    let command = ["XINFO", "CONSUMERS", "orders_stream", "pipeline_workers"];
+    let reply: redis::streams::StreamInfoConsumersReply = site.redis.command(&command).await;
+    reply.consumers.into_iter().map(|member| member.name).collect()
+}
+
+async fn a_process_tells_of_itself(place: impl Place) {
+    let service = Service::start("run", &place.settings().with("CONSUMER_NAME", "one")).await;
+    let seen = until(&service, "it is known", |nodes| !nodes.is_empty()).await;
+    assert_eq!(seen.len(), 1, "{seen:#?}");
+    let node = of(&seen, &service).unwrap();
+    assert_eq!((&node["role"], &node["stale"]), (&json!("run"), &json!(false)));
+    assert_eq!(
+        (&node["version"], &node["consumers"]),
+        (&json!(env!("CARGO_PKG_VERSION")), &json!(["one"]))
+    );
+    let admin = format!("http://{}", node["admin_addr"].as_str().unwrap());
+    assert_eq!(admin, service.admin_url(""));
+
+    for id in 1..31 {
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+    let refused = reqwest::Client::new().post(service.url("/webhooks/orders")).body("{}");
+    assert_eq!(refused.send().await.unwrap().status(), 401);
+    let is_complete = |nodes: &[Value]| {
+        let (intake, loading) = (&nodes[0]["intake"], &nodes[0]["loading"]);
+        is_positive(&intake["accepted_per_second"])
+            && intake["unauthorized"] == 1
+            && is_positive(&loading["loaded_per_second"])
+            && loading["latency"]["p99_ms"].as_f64() >= loading["latency"]["p50_ms"].as_f64()
+            && is_positive(&loading["latency"]["p50_ms"])
+            && loading["warehouse"]["state"] == "reached"
+    };
+    let seen = until(&service, "its figures are complete", is_complete).await;
+    let intake = &seen[0]["intake"];
+    assert_eq!(
+        (&intake["outcomes"]["accepted"], &intake["outcomes"]["unauthorized"]),
+        (&json!(30), &json!(1))
+    );
+    assert_eq!(
+        (&intake["secrets"][0]["deliveries"], &intake["secrets"][0]["index"]),
+        (&json!(30), &json!(0))
+    );
+    assert_eq!(intake["unauthorized_per_minute"], 1);
+}
+
+/// Three processes, each seen by the one that loads nothing itself; one is killed, one ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_shows_all_and_none_that_is_gone() {
+    let site = Site::new().await;
+    let work = |name| site.settings().with("CONSUMER_NAME", name);
+    let serve = Service::start("serve", &site.settings()).await;
+    let (mut killed, mut ended) = (
+        Service::start("work", &work("killed")).await,
+        Service::start("work", &work("ended")).await,
+    );
+    let seen = until(&serve, "three are seen", |nodes| nodes.len() == 3).await;
+    let role = |service: &Service| of(&seen, service).map(|node| node["role"].clone());
+    assert_eq!(
+        [role(&serve), role(&killed), role(&ended)],
+        [Some(json!("serve")), Some(json!("work")), Some(json!("work"))]
+    );
+    assert_eq!(of(&seen, &serve).unwrap()["loading"], Value::Null);
+    assert_eq!(of(&seen, &killed).unwrap()["intake"], Value::Null);
+    assert_eq!(of(&seen, &killed).unwrap()["consumers"], json!(["killed"]));
+
+    killed.kill();
+    let began = Instant::now();
+    let is_stale = |nodes: &[Value]| of(nodes, &killed).is_some_and(|node| node["stale"] == true);
+    let seen = until(&serve, "the killed one is stale", is_stale).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(of(&seen, &ended).unwrap()["stale"], false, "{seen:#?}");
+
+    // It has read, so that the group has it as a member.
+    serve.deliver_order(1).await;
+    site.has_rows(1).await;
+    let members_seen = members(&site).await;
+    assert!(members_seen.contains(&"ended".to_owned()), "{members_seen:?}");
+    ended.signal(Signal::SIGTERM);
+    assert!(ended.ended(PATIENCE).await.success());
+    let left = members(&site).await;
+    assert!(!left.contains(&"ended".to_owned()), "{left:?}");
+    until(&serve, "the ended one is gone", |nodes| of(nodes, &ended).is_none()).await;
+}
+
+/// While the stream is away nothing is known of others, and once it is back all is.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_stream_is_away_nodes_are_unknown() {
+    let mut site = Site::durable().await;
+    let serve = Service::start("serve", &site.settings()).await;
+    until(&serve, "it is known", |nodes| nodes.len() == 1).await;
+    site.redis.kill();
+    eventually("nodes are unknown", PATIENCE, async || {
+        nodes(&serve).await.is_none().then_some(())
+    })
+    .await;
+    site.redis.restart().await;
+    until(&serve, "it is known again", |nodes| nodes.len() == 1).await;
+}
