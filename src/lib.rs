@@ -35,6 +35,7 @@ pub mod shutdown;
 pub mod spans;
 pub mod stream;
 pub mod telemetry;
+mod terminal;
 pub mod traceparent;
 pub mod warehouse;
 pub mod worker;

@@ -1,11 +1,13 @@
 //! Logs: lines for people or JSON for collectors, on stderr.
 //!
-//! Owns the subscriber and the panic hook. Must not hold up a request: a terminal or collector that stops reading blocks
+//! Owns the subscriber and the panic hook. An event is one line of text, whatever stands in it: characters that a terminal
+//! acts on are escaped (JSON escapes what ends a line by itself). Must not hold up a request: a terminal or collector that stops reading blocks
 //! one thread of its own, and what does not fit the queue until then is dropped and counted, not waited for. Must not
 //! repeat content: of a panic only the place is logged.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, IsTerminal};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -13,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::terminal::is_acted_on;
 
 /// Lines waiting for stderr. At a few hundred bytes each this stays within some megabytes.
 const QUEUED_LINES: usize = 8192;
@@ -45,14 +48,19 @@ pub fn start(config: &LogConfig) -> Logs {
         .finish(io::stderr());
     let dropped = writer.error_counter();
     let filter = EnvFilter::builder().parse_lossy(format!("{START}=info,{}", config.filter));
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer();
     let registry = tracing_subscriber::registry().with(filter);
     let _ = match config.format {
         LogFormat::Text => registry
-            .with(lines.compact().with_ansi(io::stderr().is_terminal()))
+            .with(
+                lines
+                    .compact()
+                    .with_ansi(io::stderr().is_terminal())
+                    .with_writer(move || OneLine(writer.clone())),
+            )
             .try_init(),
         LogFormat::Json => registry
-            .with(lines.json().flatten_event(true).with_ansi(false))
+            .with(lines.json().flatten_event(true).with_ansi(false).with_writer(writer))
             .try_init(),
     };
     std::panic::set_hook(Box::new(log_panic));
@@ -60,6 +68,53 @@ pub fn start(config: &LogConfig) -> Logs {
         dropped,
         _worker: worker,
     }
+}
+
+/// Writes each event as one line. The subscriber writes an event at once.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.0.write_all(escaped(&String::from_utf8_lossy(event)).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The event with escapes for what a terminal acts on, but for its end and the colours that the subscriber gave it.
+fn escaped(event: &str) -> Cow<'_, str> {
+    let (line, end) = match event.strip_suffix('\n') {
+        Some(line) => (line, "\n"),
+        None => (event, ""),
+    };
+    if !line.contains(is_acted_on) {
+        return Cow::Borrowed(event);
+    }
+    let mut shown = String::with_capacity(event.len() + 16);
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        let taken = colour(rest).unwrap_or(c.len_utf8());
+        if taken > c.len_utf8() || !is_acted_on(c) {
+            shown.push_str(&rest[..taken]);
+        } else {
+            shown.extend(c.escape_default());
+        }
+        rest = &rest[taken..];
+    }
+    shown.push_str(end);
+    Cow::Owned(shown)
+}
+
+/// Bytes of the colour that the text begins with: `ESC [ 2 ; 31 m`. In values the subscriber itself escapes them.
+fn colour(text: &str) -> Option<usize> {
+    let inner = text.strip_prefix("\x1b[")?;
+    let end = inner.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    inner[end..]
+        .starts_with('m')
+        .then_some(text.len() - inner.len() + end + 1)
 }
 
 /// A panic's message may repeat content (a slice of a body, a value that did not fit); its place and its way there, which
@@ -71,5 +126,25 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         tracing::error!(place, %trace, "a panic: this is a bug");
     } else {
         tracing::error!(place, "a panic: this is a bug");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line() {
+        for (event, line) in [
+            ("INFO a: b=1\n", "INFO a: b=1\n"),
+            ("INFO a: b=x\nWARN c\r\u{202E}\n", "INFO a: b=x\\nWARN c\\r\\u{202e}\n"),
+            (
+                "\x1b[2m12:00\x1b[0m \x1b[1;31mERROR\x1b[0m a\n",
+                "\x1b[2m12:00\x1b[0m \x1b[1;31mERROR\x1b[0m a\n",
+            ),
+            ("\x1b[2mé\u{2028}\x1b[2J\x1b[0m", "\x1b[2mé\\u{2028}\\u{1b}[2J\x1b[0m"),
+        ] {
+            assert_eq!(escaped(event), line);
+        }
     }
 }

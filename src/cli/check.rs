@@ -71,18 +71,15 @@ impl Finding {
         }
     }
 
-    fn line(&self) -> String {
+    fn lines(&self) -> Vec<String> {
         let mark = match self.verdict {
             Verdict::Ok => '✓',
             Verdict::Warning => '!',
             Verdict::Unavailable | Verdict::Misconfigured => '✗',
         };
-        let remedy = self
-            .remedy
-            .iter()
-            .map(|remedy| format!("\n    → {remedy}"))
-            .collect::<String>();
-        format!("{mark} {}: {}{remedy}", self.what, self.detail)
+        let mut lines = vec![format!("{mark} {}: {}", self.what, self.detail)];
+        lines.extend(self.remedy.iter().map(|remedy| format!("    → {remedy}")));
+        lines
     }
 }
 
@@ -106,11 +103,11 @@ pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> 
             errors.0.into_iter().map(finding).collect()
         }
     };
-    output::print(if args.json {
-        serde_json::json!({ "checks": findings }).to_string()
+    if args.json {
+        output::print_json(&serde_json::json!({ "checks": findings }))?;
     } else {
-        findings.iter().map(Finding::line).collect::<Vec<_>>().join("\n")
-    })?;
+        output::print_lines(findings.iter().flat_map(Finding::lines))?;
+    }
     match findings.iter().map(|finding| finding.verdict).max() {
         None | Some(Verdict::Ok | Verdict::Warning) => Ok(()),
         Some(Verdict::Unavailable) => Err(Failure::Reported(Exit::Unavailable)),

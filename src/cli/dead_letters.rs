@@ -133,17 +133,12 @@ async fn list(desk: &Desk, args: ListArgs) -> Result<(), Failure> {
     });
     let causes = Vec::from_iter(causes);
     let rows = letters.letters.iter().map(row);
-    let more = letters
-        .next
-        .map_or_else(String::new, |next| format!("\nmore: --to {next}"));
-    output::print(format!(
-        "{}\n\n{}{more}",
-        table(["count", "fingerprint", "first seen", "last seen", "cause"], &causes),
-        table(
-            ["id", "origin", "type", "shop", "event", "error"],
-            &Vec::from_iter(rows)
-        ),
-    ))
+    let mut lines = table(["count", "fingerprint", "first seen", "last seen", "cause"], &causes);
+    lines.push(String::new());
+    let heading = ["id", "origin", "type", "shop", "event", "error"];
+    lines.extend(table(heading, &Vec::from_iter(rows)));
+    lines.extend(letters.next.map(|next| format!("more: --to {next}")));
+    output::print_lines(lines)
 }
 
 fn row(letter: &Letter) -> [String; 6] {
@@ -166,10 +161,10 @@ async fn show(desk: &Desk, args: ShowArgs) -> Result<(), Failure> {
     if args.json {
         return output::print_json(&view);
     }
-    output::print(laid_open(&view))
+    output::print_lines(laid_open(&view))
 }
 
-fn laid_open(view: &LetterView) -> String {
+fn laid_open(view: &LetterView) -> Vec<String> {
     let LetterView {
         letter,
         entry_stands,
@@ -201,12 +196,16 @@ fn laid_open(view: &LetterView) -> String {
             .map(|field| format!("{:<16} {}", field.name, field.value)),
     );
     match (&content.event, &content.undecodable) {
-        (Some(event), _) => lines.push(format!("\nas an event      {event}")),
-        (None, Some(why)) => lines.push(format!("\nno event         {why}")),
+        (Some(event), _) => lines.extend([String::new(), format!("as an event      {event}")]),
+        (None, Some(why)) => lines.extend([String::new(), format!("no event         {why}")]),
         (None, None) => {}
     }
-    lines.extend(content.body.iter().map(|body| format!("\nbody\n{body}")));
-    lines.join("\n")
+    if let Some(body) = &content.body {
+        lines.extend([String::new(), "body".to_owned()]);
+        // Whatever its lines hold, they are none of those above.
+        lines.extend(body.lines().map(|line| format!("  {line}")));
+    }
+    lines
 }
 
 /// What a run came to.
@@ -272,7 +271,7 @@ async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), F
     if args.json {
         output::print_json(&summary)?;
     } else {
-        output::print(summary.text(action))?;
+        output::print_lines(summary.text(action))?;
     }
     if summary.kept > 0 && !args.dry_run || !summary.complete {
         return Err(Failure::Reported(Exit::Unavailable));
@@ -291,7 +290,7 @@ async fn count(desk: &Desk, args: &ResolveArgs) -> Result<(u64, bool), Failure> 
 }
 
 impl Summary {
-    fn text(&self, action: Action) -> String {
+    fn text(&self, action: Action) -> Vec<String> {
         let done = match (action, self.dry_run) {
             (Action::Replay, false) => "replayed",
             (Action::Replay, true) => "would be replayed",
@@ -312,6 +311,6 @@ impl Summary {
         if !self.complete {
             lines.push("interrupted: the rest is as it was; the same command goes on".to_owned());
         }
-        lines.join("\n")
+        lines
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::output::{one_line, own_lines};
 use crate::app::AppError;
 use crate::config::ConfigErrors;
 use crate::config::local::LocalError;
@@ -90,17 +91,17 @@ impl Failure {
     /// Says it on stderr, unless that is closed: then there is nobody to tell.
     pub(super) fn print(&self) {
         let text = match self {
-            Self::Usage(text) => text.clone(),
+            Self::Usage(text) => own_lines(text),
             Self::Reported(_) => return,
+            // Several problems, each on a line of its own.
+            Self::Config(_) | Self::App(AppError::Config(_)) => own_lines(&format!("orderstream: {self}\n")),
+            // A server's words may stand in them.
             Self::NotFound(_)
             | Self::Unavailable(_)
             | Self::Misconfigured(_)
-            | Self::Config(_)
             | Self::Local(_)
             | Self::Folder(_)
-            | Self::App(_) => {
-                format!("orderstream: {self}\n")
-            }
+            | Self::App(_) => one_line(&format!("orderstream: {self}")) + "\n",
         };
         let _ = io::stderr().write_all(text.as_bytes());
     }

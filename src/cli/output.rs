@@ -1,22 +1,68 @@
-//! Where a command's result goes.
+//! What a command prints.
 //!
-//! Invariants: what others wrote (fields, bodies) moves no cursor: control characters are shown as `�`; a reader that
-//! closed its end (`status | head`) has what it wanted; that is no failure, and ends nothing.
+//! Invariants: a line of the result is one line on the terminal, whatever stands in it: characters that a terminal acts
+//! on are shown as `�`, in JSON as escapes. A reader that closed its end (`status | head`) has what it wanted; that is no
+//! failure, and ends nothing.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind, Write};
 
 use super::Failure;
+use crate::terminal::is_acted_on;
 
-/// Prints a result and a line end to stdout.
+/// Prints lines, each of which may hold text from outside.
 ///
 /// # Errors
-/// It cannot be written: a full disk, a closed stdout.
-pub(super) fn print(result: impl Display) -> Result<(), Failure> {
-    let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    let result = result.to_string().replace(is_control, "\u{FFFD}");
+/// They cannot be written: a full disk, a closed stdout.
+pub(super) fn print_lines(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), Failure> {
+    let lines = Vec::from_iter(lines.into_iter().map(|line| one_line(line.as_ref())));
+    write(&lines.join("\n"))
+}
+
+/// Prints a text whose line ends are its own.
+///
+/// # Errors
+/// As [`print_lines`].
+pub(super) fn print(text: impl Display) -> Result<(), Failure> {
+    write(&own_lines(&text.to_string()))
+}
+
+/// Prints a result as one line of JSON.
+///
+/// # Errors
+/// As [`print_lines`].
+pub(super) fn print_json(result: &impl serde::Serialize) -> Result<(), Failure> {
+    write(&json(result).map_err(|error| Failure::Unavailable(error.to_string()))?)
+}
+
+/// Text from outside as a part of a line.
+pub(super) fn one_line(text: &str) -> String {
+    text.replace(is_acted_on, "\u{FFFD}")
+}
+
+/// A text whose line ends are its own.
+pub(super) fn own_lines(text: &str) -> String {
+    text.replace(|c| is_acted_on(c) && c != '\n', "\u{FFFD}")
+}
+
+/// Such characters can only stand in strings, where an escape means the same.
+fn json(result: &impl serde::Serialize) -> serde_json::Result<String> {
+    let written = serde_json::to_string(result)?;
+    let mut shown = String::with_capacity(written.len());
+    for c in written.chars() {
+        if is_acted_on(c) {
+            // All of them have four digits.
+            let _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    Ok(shown)
+}
+
+fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{result}").and_then(|()| stdout.flush()) {
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::Unavailable(format!("cannot write the result: {error}")))
         }
@@ -24,10 +70,21 @@ pub(super) fn print(result: impl Display) -> Result<(), Failure> {
     }
 }
 
-/// Prints a result as one line of JSON.
-///
-/// # Errors
-/// As [`print`].
-pub(super) fn print_json(result: &impl serde::Serialize) -> Result<(), Failure> {
-    print(serde_json::to_string(result).map_err(|error| Failure::Unavailable(error.to_string()))?)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_means_the_same_and_does_nothing_on_a_terminal() {
+        let name = "#1\n\r\x1b[2J\u{7f}\u{85}\u{2028}\u{202E}\u{2066} é";
+        let shown = json(&name).unwrap();
+        assert!(!shown.contains(is_acted_on), "{shown:?}");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), name);
+    }
+
+    #[test]
+    fn a_text_keeps_its_own_line_ends_alone() {
+        assert_eq!(own_lines("a\nb\r\x1b\u{202E}"), "a\nb\u{FFFD}\u{FFFD}\u{FFFD}");
+        assert_eq!(one_line("a\nb"), "a\u{FFFD}b");
+    }
 }

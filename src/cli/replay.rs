@@ -216,7 +216,7 @@ impl Summary {
         if json {
             output::print_json(self)?;
         } else {
-            output::print(self.text())?;
+            output::print_lines(self.text())?;
         }
         if self.missing.as_ref().is_some_and(Missing::is_long) || !self.complete {
             return Err(Failure::Reported(Exit::Unavailable));
@@ -224,7 +224,7 @@ impl Summary {
         Ok(())
     }
 
-    fn text(&self) -> String {
+    fn text(&self) -> Vec<String> {
         let would = if self.dry_run { "would be " } else { "" };
         let figures = [
             (self.pending, format!("entries of the stream {would}made pending again")),
@@ -253,7 +253,7 @@ impl Summary {
                 "interrupted: what is said above is done; the same command begins anew, which is harmless".to_owned(),
             );
         }
-        lines.join("\n")
+        lines
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn run(format: Output, config: Config) -> Result<(), Failure> {
         lines.push(String::new());
         lines.extend(secrets::lines(&asked));
     }
-    output::print(lines.join("\n"))
+    output::print_lines(lines)
 }
 
 async fn look(stream: &dyn Stream, config: &Config) -> Result<Found, Failure> {
@@ -158,7 +158,8 @@ fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> Vec<String> {
             .max()
             .unwrap_or_default()
             .max(8);
-        lines.push(format!("\n{:<width$}  {:>8}  {:>8}", "consumer", "pending", "idle"));
+        lines.push(String::new());
+        lines.push(format!("{:<width$}  {:>8}  {:>8}", "consumer", "pending", "idle"));
         let row = |one: &ConsumerReport| format!("{:<width$}  {:>8}  {:>8}", one.name, one.pending, span(one.idle));
         lines.extend(consumers.iter().map(row));
     }

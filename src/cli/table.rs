@@ -1,7 +1,7 @@
 //! Tables for a terminal: columns as wide as their widest cell, the last one as long as it is.
 
 /// Rows under a heading; two blanks between columns.
-pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> Vec<String> {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([heading[column].chars().count()]).max().unwrap_or_default()
@@ -13,7 +13,7 @@ pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) ->
     };
     let mut lines = vec![line(heading)];
     lines.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
-    lines.join("\n")
+    lines
 }
 
 /// What may be absent, as a cell.
@@ -28,6 +28,6 @@ mod tests {
     #[test]
     fn columns_stand_under_each_other() {
         let rows = [["1".to_owned(), "long cell".to_owned()], ["äöü".to_owned(), cell(None)]];
-        assert_eq!(table(["id", "why"], &rows), "id   why\n1    long cell\näöü  -");
+        assert_eq!(table(["id", "why"], &rows), ["id   why", "1    long cell", "äöü  -"]);
     }
 }

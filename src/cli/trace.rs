@@ -35,7 +35,7 @@ pub(super) async fn run(args: TraceArgs, config: Config) -> Result<(), Failure> 
     if args.json {
         output::print_json(&trace)?;
     } else {
-        output::print(text(&trace))?;
+        output::print_lines(text(&trace))?;
     }
     if trace.moments.is_empty() && trace.orders.is_empty() {
         return Err(Failure::Reported(Exit::Unavailable));
@@ -43,12 +43,12 @@ pub(super) async fn run(args: TraceArgs, config: Config) -> Result<(), Failure> 
     Ok(())
 }
 
-fn text(trace: &Trace) -> String {
+fn text(trace: &Trace) -> Vec<String> {
     let mut parts = Vec::new();
     if trace.moments.is_empty() && trace.orders.is_empty() {
-        parts.push(format!("nothing was found of {}", trace.order));
+        parts.push(vec![format!("nothing was found of {}", trace.order)]);
     }
-    parts.extend(trace.orders.iter().map(order));
+    parts.extend(trace.orders.iter().map(|one| vec![order(one)]));
     if !trace.moments.is_empty() {
         let rows = Vec::from_iter(trace.moments.iter().map(row));
         parts.push(table(["when", "event", "type", "what"], &rows));
@@ -65,8 +65,8 @@ fn text(trace: &Trace) -> String {
         trace.letters_looked_back_to.as_deref().unwrap_or("the first"),
         spooled.unwrap_or_default()
     );
-    parts.push([vec![looked], trace.unknown.clone()].concat().join("\n"));
-    parts.join("\n\n")
+    parts.push([vec![looked], trace.unknown.clone()].concat());
+    parts.join(&String::new())
 }
 
 fn order(order: &TracedOrder) -> String {

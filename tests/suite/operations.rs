@@ -205,6 +205,7 @@ stories! { letters:
     an_id_that_the_door_forgot_does_not_keep_an_order_out
     without_dedupe_a_used_id_does_not_keep_an_order_out
     an_event_named_as_a_letter_does_not_cost_it
+    a_name_from_outside_does_nothing_on_a_terminal
 }
 
 stories! { history:

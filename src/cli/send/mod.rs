@@ -94,10 +94,10 @@ fn print(args: &SendArgs, tally: &Tally, verified: Option<&Verified>) -> Result<
     if args.json {
         let mut summary = tally.json();
         summary["verified"] = serde_json::to_value(verified).unwrap_or_default();
-        return output::print(summary);
+        return output::print_json(&summary);
     }
-    let verified = verified.map(|verified| format!("\n{}", verified.text()));
-    output::print(tally.text() + verified.as_deref().unwrap_or_default())
+    let verified = verified.map(Verified::text).unwrap_or_default();
+    output::print_lines([tally.text(), verified].concat())
 }
 
 /// Runs it to its end, and tells it to come to that where somebody presses Ctrl-C.

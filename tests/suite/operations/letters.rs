@@ -241,6 +241,55 @@ async fn used_again(plant: &Plant, (name, value): (&str, &str)) {
     has_letters(&service, 0).await;
 }
 
+/// Does something on a terminal, each in its way; the last begins a line of its own.
+const ACTED_ON: [char; 7] = ['\r', '\u{1b}', '\u{202e}', '\u{2066}', '\u{85}', '\u{2028}', '\n'];
+
+/// In a trace, a list, a letter laid open and what a replay says, with the service and without.
+pub async fn a_name_from_outside_does_nothing_on_a_terminal(plant: Plant) {
+    let service = plant.run().await;
+    let evil = format!("#1{}FORGED", String::from_iter(ACTED_ON));
+    let mut named = order(1);
+    named["name"] = evil.clone().into();
+    assert_eq!(
+        service
+            .deliver("orders/create", "a", named.to_string().as_bytes())
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    plant.has_rows(1).await;
+    plant.refuse(2);
+    let mut refused = event(2);
+    refused["name"] = evil.clone().into();
+    refused["shop"] = evil.clone().into();
+    assert_eq!(service.send_batch(&[refused].into()).await.unwrap().status(), 200);
+    has_letters(&service, 1).await;
+    let letter = plant.json(&["dead-letters", "list"])["letters"][0].clone();
+    let id = letter["id"].as_str().unwrap();
+    let shows = |args: &[&str], wanted: Option<i32>| {
+        let (code, said) = plant.says(args);
+        assert_eq!(code, wanted, "{args:?}: {said}");
+        assert!(!said.contains(&ACTED_ON[..6]), "{args:?}: {said:?}");
+        assert!(
+            !said.lines().any(|line| line.trim_start().starts_with("FORGED")),
+            "{args:?}: {said}"
+        );
+        said
+    };
+    let trace = shows(&["trace", "1"], Some(0));
+    assert!(trace.contains("#1\u{FFFD}") && trace.contains("FORGED"), "{trace}");
+    shows(&["trace", &evil], Some(0));
+    shows(&["trace", "2", "--json"], Some(0));
+    shows(&["dead-letters", "list"], Some(0));
+    assert!(shows(&["dead-letters", "show", id], Some(0)).contains("FORGED"));
+    shows(&["dead-letters", "replay", "--id", id, "--dry-run"], Some(0));
+    shows(&["replay", "--all", "--yes", "--group", &evil], Some(69));
+    stop(service).await;
+    shows(&["trace", "1"], Some(0));
+    shows(&["dead-letters", "show", id], Some(0));
+}
+
 /// Only on servers can a letter be written as a worker does that died before its ack.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_laid_open_knows_its_copies_and_its_entry() {

@@ -302,7 +302,7 @@ impl Verified {
         self.faults().iter().all(|(_, fault)| fault.count == 0)
     }
 
-    pub(in crate::cli::send) fn text(&self) -> String {
+    pub(in crate::cli::send) fn text(&self) -> Vec<String> {
         let mut lines = vec![format!(
             "landed     {} of {} promised events: {} in the warehouse, {} in the dead letters; {} orders looked at",
             self.loaded + self.in_dead_letters,
@@ -317,7 +317,7 @@ impl Verified {
                 lines.extend(fault.first.iter().map(|example| format!("           {example}")));
             }
         }
-        lines.join("\n")
+        lines
     }
 }
 
