@@ -1,6 +1,6 @@
 //! How a failure is to be met.
 //!
-//! Owns the three answers; each error enum maps itself onto them with an exhaustive match, and `worker/outcome.rs`
+//! Owns the four answers; each error enum maps itself onto them with an exhaustive match, and `worker/outcome.rs`
 //! turns them into what happens to an entry. No error is classified anywhere else.
 
 /// What a failure says about trying again.
@@ -10,6 +10,8 @@ pub enum Class {
     Transient,
     /// The entry itself is at fault: no retry without a change will help.
     Poison,
+    /// The entry or the surroundings (a trigger's exception): the entry, where it fails alone while others are loaded.
+    Unclear,
     /// This program is at fault: it is reported loudly and treated like a poison entry, so that it cannot stop the rest.
     Bug,
 }
@@ -21,6 +23,7 @@ impl Class {
         match self {
             Self::Transient => "transient",
             Self::Poison => "poison",
+            Self::Unclear => "unclear",
             Self::Bug => "bug",
         }
     }

@@ -5,8 +5,10 @@
 //! one thread of its own, and what does not fit the queue until then is dropped and counted, not waited for. Must not
 //! repeat content: of a panic only the place is logged.
 
+use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
@@ -117,10 +119,35 @@ fn colour(text: &str) -> Option<usize> {
         .then_some(text.len() - inner.len() + end + 1)
 }
 
+thread_local! {
+    /// Where the last panic of this thread began.
+    static PLACE: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Where a panic began: what stands for it in an error, and on its way from one thread to another.
+#[derive(Debug, Clone)]
+pub struct PanicPlace(Option<String>);
+
+impl PanicPlace {
+    /// Of a panic that was just caught in this thread, or that was resumed with its place.
+    #[must_use]
+    pub fn of(panic: &(dyn Any + Send)) -> Self {
+        let carried = panic.downcast_ref::<Self>().cloned();
+        carried.unwrap_or_else(|| Self(PLACE.take()))
+    }
+
+    /// `src/file.rs:1:2`; `None` where this process does not log.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
 /// A panic's message may repeat content (a slice of a body, a value that did not fit); its place and its way there, which
 /// `RUST_BACKTRACE` asks for, cannot.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
+    PLACE.set(place.clone());
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
         tracing::error!(place, %trace, "a panic: this is a bug");

@@ -209,9 +209,9 @@ async fn database_finding(database: &DatabaseConfig) -> Finding {
                 WarehouseError::Unreachable { .. } => {
                     (Verdict::Unavailable, "start the server, or correct DATABASE_URL")
                 }
-                WarehouseError::Unavailable { .. } | WarehouseError::Rejected { .. } => {
-                    (Verdict::Unavailable, "wait, or see to the server as it says")
-                }
+                WarehouseError::Unavailable { .. }
+                | WarehouseError::Rejected { .. }
+                | WarehouseError::Refused { .. } => (Verdict::Unavailable, "wait, or see to the server as it says"),
                 WarehouseError::Unusable(_) => (
                     Verdict::Misconfigured,
                     "see to it as it says: DATABASE_URL, its rights, or `orderstream migrate`",

@@ -132,9 +132,10 @@ fn of_stream(error: &StreamError) -> Exit {
 
 fn of_warehouse(error: &WarehouseError) -> Exit {
     match error {
-        WarehouseError::Unreachable { .. } | WarehouseError::Unavailable { .. } | WarehouseError::Rejected { .. } => {
-            Exit::Unavailable
-        }
+        WarehouseError::Unreachable { .. }
+        | WarehouseError::Unavailable { .. }
+        | WarehouseError::Rejected { .. }
+        | WarehouseError::Refused { .. } => Exit::Unavailable,
         WarehouseError::Outdated { .. } | WarehouseError::Unusable(_) => Exit::Config,
     }
 }

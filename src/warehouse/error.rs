@@ -18,7 +18,7 @@ pub enum WarehouseError {
     Unavailable {
         /// `SQLSTATE 55P03`, `SQLITE_FULL`.
         code: String,
-        /// The primary message.
+        /// What that means.
         message: String,
     },
     /// The data cannot be stored (a value out of range, a violated constraint).
@@ -27,6 +27,14 @@ pub enum WarehouseError {
         /// `SQLSTATE 23502`, `SQLITE_CONSTRAINT`.
         code: String,
         /// What was violated; no values.
+        message: String,
+    },
+    /// It refused the data by an error of which is not known whether the data is at fault (a trigger's exception).
+    #[error("the warehouse refuses the data: {code}: {message}")]
+    Refused {
+        /// `SQLSTATE P0001`, `SQLITE_ERROR`.
+        code: String,
+        /// What refused it; no values.
         message: String,
     },
     /// The tables are missing or older than this program, which may bring them up to date itself.
@@ -57,6 +65,7 @@ impl WarehouseError {
                 Class::Transient
             }
             Self::Rejected { .. } => Class::Poison,
+            Self::Refused { .. } => Class::Unclear,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! One batch: decoded whole, loaded whole; split only to find what is at fault.
 //!
-//! Invariants: an entry at fault costs its neighbours some halving and nothing else; a fault of the handler's
+//! Invariants: an entry at fault costs its neighbours some halving and nothing else, also where its fault is not clear; a fault of the handler's
 //! surroundings is waited out with everything in hand, and no entry is blamed for it.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::HandlerError;
@@ -24,6 +26,10 @@ const DECODED_AT_ONCE: usize = 32;
 /// Failures in a row after which smaller loads are tried: a batch too large for a timeout would fail for ever. Once lost,
 /// patience does not come back within a batch: its other parts are as large.
 const PATIENCE: u32 = 5;
+
+/// Entries refused alone, with none loaded, after which the surroundings are waited for: a trigger that refuses all must
+/// not cost a transaction for each entry of each batch.
+const REFUSALS: usize = 8;
 
 /// Settles a batch; answers the entries that are to be tried alone later.
 pub(super) async fn run(
@@ -48,6 +54,7 @@ pub(super) async fn run(
         }
     }
     turn.come().await;
+    let began = Instant::now();
     let ids: Vec<StreamId> = places.iter().map(|&place| delivered[place].entry.id).collect();
     let unsettled = load(&consumer, &records, &ids, &stop).await;
     drop(records);
@@ -62,6 +69,12 @@ pub(super) async fn run(
     let suspect = |place: usize| delivered.get(place).cloned();
     for index in unsettled.spared {
         aside.extend(suspect(places[index]).map(|one| Suspect::new(one, consumer.config.retry_delay)));
+    }
+    for index in unsettled.unclear {
+        aside.extend(suspect(places[index]).map(|one| Suspect {
+            since: began,
+            ..Suspect::new(one, Duration::ZERO)
+        }));
     }
     for index in unsettled.conflicts {
         if let Some(one) = suspect(places[index]) {
@@ -85,6 +98,8 @@ struct Unsettled {
     spared: Vec<usize>,
     /// Not taken, since another event has their id.
     conflicts: Vec<usize>,
+    /// Refused alone, by whose fault is not clear.
+    unclear: Vec<usize>,
 }
 
 /// Loads and acks, halving whatever fails as poison until the entries at fault stand alone.
@@ -96,7 +111,7 @@ async fn load(
 ) -> Unsettled {
     let mut unsettled = Unsettled::default();
     let mut outage = Outage::of("loading");
-    let mut impatient = false;
+    let (mut impatient, mut has_loaded) = (false, false);
     let mut ranges: Vec<_> = std::iter::once(0..records.len()).collect();
     while let Some(range) = ranges.pop() {
         if range.is_empty() {
@@ -105,6 +120,7 @@ async fn load(
         let error = match consumer.handle(&records[range.clone()]).await {
             Ok(conflicts) => {
                 outage.over();
+                has_loaded = true;
                 let start = range.start;
                 let taken: Vec<StreamId> = range
                     .filter(|index| !conflicts.contains(&(index - start)))
@@ -118,7 +134,17 @@ async fn load(
         };
         match error.class {
             Class::Poison | Class::Bug if range.len() == 1 => unsettled.at_fault.push((range.start, error)),
-            Class::Poison | Class::Bug => ranges.extend(halves(range)),
+            Class::Unclear if range.len() == 1 => {
+                unsettled.unclear.push(range.start);
+                if !has_loaded && unsettled.unclear.len() >= REFUSALS {
+                    if !rest(outage.failed(&error), stop).await {
+                        return unsettled;
+                    }
+                    // The others first: one of them may show that others load.
+                    ranges.splice(0..0, unsettled.unclear.drain(..).map(|index| index..index + 1));
+                }
+            }
+            Class::Poison | Class::Unclear | Class::Bug => ranges.extend(halves(range)),
             Class::Transient => {
                 if !rest(outage.failed(&error), stop).await {
                     return unsettled;

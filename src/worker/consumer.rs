@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Batch;
 use crate::spans::Moment;
 use crate::stream::{Claim, Claimed, Delivered, Entry, Stream, StreamError, StreamId, codec};
+use crate::telemetry::PanicPlace;
 
 /// One page of claimed entries that are in hand now.
 pub(super) struct Page {
@@ -48,6 +49,25 @@ pub(super) struct Consumer {
     pub(super) loading: Pulse,
     /// The load under way.
     pub(super) load: ArcSwapOption<Batch>,
+    /// When a worker of this process last loaded something.
+    last_load: Arc<LastLoad>,
+}
+
+/// When something was last loaded.
+#[derive(Debug, Default)]
+pub(super) struct LastLoad(Mutex<Option<tokio::time::Instant>>);
+
+impl LastLoad {
+    fn is_now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
+    }
+
+    fn is_since(&self, time: tokio::time::Instant) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|last| last >= time)
+    }
 }
 
 impl fmt::Debug for Consumer {
@@ -65,6 +85,7 @@ impl Consumer {
         handler: Arc<dyn Handler>,
         config: WorkerConfig,
         metrics: Metrics,
+        last_load: Arc<LastLoad>,
     ) -> Self {
         Self {
             name,
@@ -77,6 +98,7 @@ impl Consumer {
             reading: Pulse::new(),
             loading: Pulse::new(),
             load: ArcSwapOption::empty(),
+            last_load,
         }
     }
 
@@ -136,6 +158,9 @@ impl Consumer {
         let handled = handled.unwrap_or_else(|panic| Err(bug("the handler", &*panic)));
         spans::loaded(moment, &self.name, records, handled.as_ref().map(drop));
         let handled = handled?;
+        if handled.conflicts.len() < records.len() {
+            self.last_load.is_now();
+        }
         self.metrics.load_seconds.observe(began.elapsed().as_secs_f64());
         self.metrics.events_loaded.inc_by(handled.new);
         self.metrics.events_known.inc_by(handled.known);
@@ -146,6 +171,11 @@ impl Consumer {
             self.metrics.commit_delay_seconds.observe(delay);
         }
         Ok(handled.conflicts)
+    }
+
+    /// Whether a worker of this process has loaded something since then.
+    pub(super) fn has_loaded_since(&self, time: tokio::time::Instant) -> bool {
+        self.last_load.is_since(time)
     }
 
     /// Acks until it worked; the effects are durable, so nothing is loaded again for a failing ack.
@@ -169,7 +199,10 @@ pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {
     }
 }
 
-/// The panic's text may repeat content, and `telemetry` has logged its place.
-fn bug(place: &str, _panic: &(dyn Any + Send)) -> HandlerError {
-    HandlerError::new(Class::Bug, format_args!("{place} panicked"))
+/// Names the place of the panic; its message may repeat content.
+fn bug(what: &str, panic: &(dyn Any + Send)) -> HandlerError {
+    match PanicPlace::of(panic).text() {
+        Some(place) => HandlerError::new(Class::Bug, format_args!("{what} panicked at {place}")),
+        None => HandlerError::new(Class::Bug, format_args!("{what} panicked")),
+    }
 }

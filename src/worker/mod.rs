@@ -49,8 +49,8 @@ pub trait Handler: Send + Sync + 'static {
     /// the same events come again. Must bound its own waits.
     ///
     /// # Errors
-    /// By class: transient is retried as it is, poison makes the worker find the event at fault. A panic counts as a
-    /// bug and is met like poison.
+    /// By class: transient is retried as it is, poison makes the worker find the event at fault, which has a few attempts;
+    /// what is unclear counts as one only while other events are taken. A panic is a bug: its event has one try alone.
     async fn handle(&self, events: &[EventRecord<'_>]) -> Result<Handled, HandlerError>;
 
     /// Whether events would be taken now. Asked before a claim and before an event is tried alone, so that an outage
@@ -109,6 +109,7 @@ impl Workers {
             1 => config.consumer.clone(),
             _ => format!("{}-{number}", config.consumer),
         };
+        let last_load = Arc::default();
         let consumers = (1..=config.workers.max(1))
             .map(|number| {
                 let (stream, handler) = (Arc::clone(&stream), Arc::clone(&handler));
@@ -118,6 +119,7 @@ impl Workers {
                     handler,
                     config.clone(),
                     metrics.clone(),
+                    Arc::clone(&last_load),
                 ))
             })
             .collect();

@@ -65,13 +65,16 @@ pub(super) fn plan(deliveries: u64, attempts: Attempts, limits: Limits) -> Plan 
     }
 }
 
-/// The second table: `fault` of the try, if any, and the record with this try in it.
-pub(super) fn outcome(fault: Option<Class>, attempts: Attempts, limits: Limits) -> Outcome {
+/// The second table: `fault` of the try, if any, whether other entries were loaded since the entry first failed, and the
+/// record with this try in it. A panic leaves no second try: it may have cost more than this entry.
+pub(super) fn outcome(fault: Option<Class>, others_load: bool, attempts: Attempts, limits: Limits) -> Outcome {
     match fault {
         None => Outcome::Ack,
         Some(Class::Transient) => Outcome::Retry,
-        Some(Class::Poison | Class::Bug) if attempts.failed >= limits.max_deliveries => Outcome::DeadLetter,
-        Some(Class::Poison | Class::Bug) => Outcome::LeavePending(delay(limits, attempts.failed.saturating_sub(1))),
+        Some(Class::Unclear) if !others_load => Outcome::Retry,
+        Some(Class::Bug) => Outcome::DeadLetter,
+        Some(Class::Poison | Class::Unclear) if attempts.failed >= limits.max_deliveries => Outcome::DeadLetter,
+        Some(Class::Poison | Class::Unclear) => Outcome::LeavePending(delay(limits, attempts.failed.saturating_sub(1))),
     }
 }
 
@@ -126,19 +129,26 @@ mod tests {
     fn outcomes() {
         let pending = |seconds| Outcome::LeavePending(Duration::from_secs(seconds));
         let table = [
-            (None, tried(0, 1), Outcome::Ack),
-            (None, tried(9, 9), Outcome::Ack),
-            (Some(Class::Transient), tried(0, 1), Outcome::Retry),
-            (Some(Class::Transient), tried(9, 9), Outcome::Retry),
-            (Some(Class::Poison), tried(1, 0), pending(1)),
-            (Some(Class::Poison), tried(2, 0), pending(2)),
-            (Some(Class::Poison), tried(3, 0), Outcome::DeadLetter),
-            (Some(Class::Poison), tried(4, 0), Outcome::DeadLetter),
-            (Some(Class::Bug), tried(2, 0), pending(2)),
-            (Some(Class::Bug), tried(3, 0), Outcome::DeadLetter),
+            (None, false, tried(0, 1), Outcome::Ack),
+            (None, true, tried(9, 9), Outcome::Ack),
+            (Some(Class::Transient), true, tried(0, 1), Outcome::Retry),
+            (Some(Class::Transient), false, tried(9, 9), Outcome::Retry),
+            (Some(Class::Poison), false, tried(1, 0), pending(1)),
+            (Some(Class::Poison), true, tried(2, 0), pending(2)),
+            (Some(Class::Poison), false, tried(3, 0), Outcome::DeadLetter),
+            (Some(Class::Poison), true, tried(4, 0), Outcome::DeadLetter),
+            (Some(Class::Unclear), true, tried(1, 0), pending(1)),
+            (Some(Class::Unclear), true, tried(3, 0), Outcome::DeadLetter),
+            (Some(Class::Unclear), false, tried(1, 0), Outcome::Retry),
+            (Some(Class::Unclear), false, tried(9, 0), Outcome::Retry),
+            (Some(Class::Bug), false, tried(1, 0), Outcome::DeadLetter),
         ];
-        for (fault, attempts, expected) in table {
-            assert_eq!(outcome(fault, attempts, LIMITS), expected, "{fault:?} {attempts:?}");
+        for (fault, others_load, attempts, expected) in table {
+            assert_eq!(
+                outcome(fault, others_load, attempts, LIMITS),
+                expected,
+                "{fault:?} {others_load} {attempts:?}"
+            );
         }
     }
 
@@ -147,6 +157,7 @@ mod tests {
         assert_eq!(
             outcome(
                 Some(Class::Poison),
+                true,
                 tried(40, 0),
                 Limits {
                     max_deliveries: 99,

@@ -16,6 +16,7 @@ use super::outcome::{Outcome, outcome};
 use super::processor::Turn;
 use super::waiting::Suspect;
 use super::{HandlerError, spans};
+use crate::class::Class;
 use crate::spans::Moment;
 use crate::stream::codec::REUSED_ID;
 use crate::stream::{DeadLetter, Step, StreamError};
@@ -64,8 +65,11 @@ async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
         Ok(_) => return dead_letter_conflict(consumer, suspect).await,
         Err(fault) => fault,
     };
-    if outcome(Some(fault.class), suspect.delivered.attempts, consumer.limits()) != Outcome::Retry {
+    if judge(consumer, &suspect, fault.class) != Outcome::Retry {
         return count_failure(consumer, suspect, fault).await;
+    }
+    if fault.class == Class::Unclear && suspect.spared == 0 {
+        warn!(error = %fault, stream_id = %id, "an entry is refused alone, but nothing else was loaded since: it waits");
     }
     match consumer.stream.record(id, Step::Spared).await {
         Ok(attempts) => suspect.delivered.attempts = attempts,
@@ -89,6 +93,12 @@ async fn begin(consumer: &Consumer, suspect: &mut Suspect) -> Result<(), StreamE
     Ok(())
 }
 
+/// What its try leads to.
+fn judge(consumer: &Consumer, suspect: &Suspect, fault: Class) -> Outcome {
+    let others_load = consumer.has_loaded_since(suspect.since);
+    outcome(Some(fault), others_load, suspect.delivered.attempts, consumer.limits())
+}
+
 /// Counts an attempt; answers the entry where another is to be made.
 pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fault: HandlerError) -> Option<Suspect> {
     let id = suspect.id();
@@ -106,7 +116,7 @@ pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fau
     }
     consumer.metrics.attempts_failed.inc();
     let attempts = suspect.delivered.attempts;
-    match outcome(Some(fault.class), attempts, consumer.limits()) {
+    match judge(consumer, &suspect, fault.class) {
         Outcome::LeavePending(delay) => {
             warn!(error = %fault, stream_id = %id, attempts = attempts.failed, ?delay, "an entry failed alone; it is tried again");
             Some(suspect.after(delay))

@@ -17,6 +17,8 @@ pub(super) struct Suspect {
     pub(super) delivered: Delivered,
     /// When.
     pub(super) due: Instant,
+    /// Since when it is one: what is loaded from then on shows that others load.
+    pub(super) since: Instant,
     /// Tries that something else ended.
     pub(super) spared: u32,
     /// Its last try ended, but that is not on record yet.
@@ -27,9 +29,11 @@ pub(super) struct Suspect {
 
 impl Suspect {
     pub(super) fn new(delivered: Delivered, delay: Duration) -> Self {
+        let now = Instant::now();
         Self {
             delivered,
-            due: Instant::now() + delay,
+            due: now + delay,
+            since: now,
             spared: 0,
             owes_end: false,
             verdict: None,

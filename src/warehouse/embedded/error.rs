@@ -1,10 +1,11 @@
 //! What SQLite's errors mean.
 //!
-//! Owns the table from result code to [`WarehouseError`]. SQLite's texts name tables and columns, never values.
+//! Owns the table from result code to [`WarehouseError`]. SQLite's texts name tables and columns, never values, but for
+//! what a trigger or a function raises, which is left out.
 
 use std::path::Path;
 
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 
 use super::migrations::KNOWN;
 use crate::warehouse::WarehouseError;
@@ -99,6 +100,10 @@ fn of_sqlite(error: &Error, path: &Path) -> WarehouseError {
         ErrorCode::FileLockingProtocolFailed => unavailable("SQLITE_PROTOCOL"),
         ErrorCode::SchemaChanged => unavailable("SQLITE_SCHEMA"),
         ErrorCode::OperationAborted | ErrorCode::OperationInterrupted => unavailable("SQLITE_ABORT"),
+        ErrorCode::ConstraintViolation if is_trigger(error) => WarehouseError::Rejected {
+            code: "SQLITE_CONSTRAINT_TRIGGER".to_owned(),
+            message: "a trigger refuses it".to_owned(),
+        },
         ErrorCode::ConstraintViolation => rejected("SQLITE_CONSTRAINT"),
         ErrorCode::TooBig => rejected("SQLITE_TOOBIG"),
         ErrorCode::TypeMismatch | ErrorCode::ParameterOutOfRange => rejected("SQLITE_MISMATCH"),
@@ -111,12 +116,24 @@ fn of_sqlite(error: &Error, path: &Path) -> WarehouseError {
             operator("make the file and its folder writable for the user that orderstream runs as")
         }
         ErrorCode::NoLargeFileSupport => operator("the file has grown beyond what this system can open"),
-        ErrorCode::Unknown => operator("the tables are missing or older than this program: run `orderstream migrate`"),
+        ErrorCode::Unknown if message.contains("no such ") || message.contains("has no column") => {
+            operator("the tables are missing or older than this program: run `orderstream migrate`")
+        }
+        ErrorCode::Unknown => WarehouseError::Refused {
+            code: "SQLITE_ERROR".to_owned(),
+            message: "a trigger or a function fails".to_owned(),
+        },
         // Bugs of ours or SQLite's, and codes of a later SQLite: no entry's fault.
         ErrorCode::InternalMalfunction | ErrorCode::NotFound | ErrorCode::ApiMisuse | _ => {
             unavailable("SQLITE_INTERNAL")
         }
     }
+}
+
+fn is_trigger(error: &Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER)
 }
 
 /// What an operator does about a file that is not well.

@@ -5,6 +5,7 @@
 //! soon as no reader needs it.
 
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use tokio::sync::Mutex;
 
 use super::error::{Failure, damaged};
 use crate::folder;
+use crate::telemetry::PanicPlace;
 
 /// Longest wait for another program's write lock; after it the entries stay pending, and the load is tried again.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -52,17 +54,26 @@ impl File {
     ) -> Result<T, Failure> {
         let mut slot = Arc::clone(&self.slot).lock_owned().await;
         let path = self.path.clone();
-        let running = tokio::task::spawn_blocking(move || {
+        let running = tokio::task::spawn_blocking(move || -> Result<Result<T, Failure>, PanicPlace> {
             let kept = slot.take().filter(|open| open.is_at(&path));
-            let mut open = kept.map_or_else(|| Open::new(&path), Ok)?;
-            let outcome = job(&mut open.connection);
+            let mut open = match kept.map_or_else(|| Open::new(&path), Ok) {
+                Ok(open) => open,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| job(&mut open.connection)));
+            let outcome = ended.map_err(|panic| PanicPlace::of(&*panic))?;
             if outcome.as_ref().err().is_none_or(Failure::leaves_connection_sound) {
                 open.bound_log(&path);
                 *slot = Some(open);
             }
-            outcome
+            Ok(outcome)
         });
-        running.await.unwrap_or(Err(Failure::Stopping))
+        match running.await {
+            Ok(Ok(outcome)) => outcome,
+            // Whoever asked for the job panics, as if it had run there.
+            Ok(Err(place)) => resume_unwind(Box::<PanicPlace>::new(place)),
+            Err(_) => Err(Failure::Stopping),
+        }
     }
 }
 
