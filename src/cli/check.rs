@@ -212,6 +212,7 @@ async fn database_finding(database: &DatabaseConfig) -> Finding {
                 WarehouseError::Unavailable { .. }
                 | WarehouseError::Rejected { .. }
                 | WarehouseError::Refused { .. } => (Verdict::Unavailable, "wait, or see to the server as it says"),
+                WarehouseError::Incomplete { .. } => (Verdict::Misconfigured, "bring the tables back as it says"),
                 WarehouseError::Unusable(_) => (
                     Verdict::Misconfigured,
                     "see to it as it says: DATABASE_URL, its rights, or `orderstream migrate`",

@@ -136,7 +136,9 @@ fn of_warehouse(error: &WarehouseError) -> Exit {
         | WarehouseError::Unavailable { .. }
         | WarehouseError::Rejected { .. }
         | WarehouseError::Refused { .. } => Exit::Unavailable,
-        WarehouseError::Outdated { .. } | WarehouseError::Unusable(_) => Exit::Config,
+        WarehouseError::Outdated { .. } | WarehouseError::Incomplete { .. } | WarehouseError::Unusable(_) => {
+            Exit::Config
+        }
     }
 }
 

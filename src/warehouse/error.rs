@@ -50,6 +50,18 @@ pub enum WarehouseError {
         /// Version that this program brings.
         known: u32,
     },
+    /// Some tables are gone: somebody dropped them. None is made again by itself, since what it held would be missing.
+    #[error(
+        "{place}: missing tables: {}; restore them from a backup, or move the rest aside, run `orderstream migrate`, copy \
+         order_events back and run `orderstream rebuild` (docs/OPERATIONS.md, \"A table of the warehouse is gone\")",
+        tables.join(", ")
+    )]
+    Incomplete {
+        /// Address without credentials, and schema; or the file.
+        place: String,
+        /// Names of the tables.
+        tables: Vec<&'static str>,
+    },
     /// Wrong credentials, missing rights, missing or foreign tables, a damaged file: nobody but the operator
     /// can mend it.
     #[error("the warehouse is not usable: {0}")]
@@ -61,9 +73,11 @@ impl WarehouseError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::Outdated { .. } | Self::Unusable(_) => {
-                Class::Transient
-            }
+            Self::Unreachable { .. }
+            | Self::Unavailable { .. }
+            | Self::Outdated { .. }
+            | Self::Incomplete { .. }
+            | Self::Unusable(_) => Class::Transient,
             Self::Rejected { .. } => Class::Poison,
             Self::Refused { .. } => Class::Unclear,
         }

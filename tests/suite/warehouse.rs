@@ -29,6 +29,8 @@ pub trait Store: Send + Sync {
     async fn change(&self, sql: &str);
     /// Removes tables and views, as if the store had come back empty.
     async fn drop_tables(&self);
+    /// Removes one table, and what depends on it.
+    async fn drop_table(&self, table: &str);
     /// What cannot be kept here, each with `secret` in it.
     fn poison(&self) -> Vec<Sample>;
 }
@@ -58,6 +60,7 @@ macro_rules! conformance {
             one_order_is_found_by_id_and_name
             check_says_that_tables_are_missing
             tables_that_vanished_are_made_again
+            a_table_that_was_dropped_is_named
             a_newer_schema_is_taken_as_long_as_it_says_so
         }
     };

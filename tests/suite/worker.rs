@@ -2,6 +2,7 @@
 
 mod refusals;
 mod slow_link;
+mod tables;
 mod tries;
 
 use std::collections::BTreeSet;

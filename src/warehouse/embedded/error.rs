@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Unfit(&'static str),
     /// The file is at this version, below what we know.
     Outdated(u32),
+    /// The file lacks these tables.
+    Incomplete(Vec<&'static str>),
     /// Nothing that waiting would change; the text says what to do.
     Operator(String),
     /// The process is about to end.
@@ -45,7 +47,7 @@ impl Failure {
                 error.sqlite_error_code(),
                 Some(ErrorCode::DatabaseBusy | ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::Unknown)
             ),
-            Self::Unfit(_) | Self::Outdated(_) | Self::Operator(_) => true,
+            Self::Unfit(_) | Self::Outdated(_) | Self::Incomplete(_) | Self::Operator(_) => true,
             Self::Stopping => false,
         }
     }
@@ -65,6 +67,10 @@ impl Failure {
                 place: path.display().to_string(),
                 version,
                 known: KNOWN,
+            },
+            Self::Incomplete(tables) => WarehouseError::Incomplete {
+                place: path.display().to_string(),
+                tables,
             },
             Self::Operator(text) => WarehouseError::Unusable(text),
             Self::Stopping => WarehouseError::Unreachable {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::error::Failure;
 use super::figures;
 use crate::warehouse::Migrated;
-use crate::warehouse::migration::{Installed, Migration};
+use crate::warehouse::migration::{self, Installed, Migration};
 
 const MIGRATIONS: [Migration; 1] = [Migration {
     version: 1,
@@ -25,6 +25,7 @@ pub(super) const KNOWN: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 /// Runs what is missing.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<Migrated, Failure> {
     let before = installed(connection)?;
+    refuse_incomplete(connection, before)?;
     for migration in MIGRATIONS.iter().filter(|step| step.version > before.version) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another program may have been here while this one waited.
@@ -74,6 +75,18 @@ pub(super) fn installed(connection: &Connection) -> Result<Installed, Failure> {
             })
         },
     )?)
+}
+
+/// Tables that somebody dropped are named: neither a migration nor a load brings back what they held.
+pub(super) fn refuse_incomplete(connection: &Connection, installed: Installed) -> Result<(), Failure> {
+    let wanted = migration::tables(&MIGRATIONS, installed.version);
+    let mut names = connection.prepare("SELECT name FROM sqlite_schema")?;
+    let mut present: Vec<String> = names.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    present.retain(|name| wanted.contains(&name.as_str()));
+    match migration::missing(&MIGRATIONS, installed.version, &present) {
+        tables if tables.is_empty() => Ok(()),
+        tables => Err(Failure::Incomplete(tables)),
+    }
 }
 
 /// An older program goes on working on a newer file as long as that allows it.

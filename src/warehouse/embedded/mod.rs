@@ -15,6 +15,7 @@ mod load;
 mod migrations;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -28,6 +29,8 @@ use crate::event::EventRecord;
 /// Tables in a SQLite file.
 pub struct EmbeddedWarehouse {
     file: File,
+    /// The tables were there at some time: where they are missing later, they are lost.
+    had_tables: AtomicBool,
 }
 
 impl EmbeddedWarehouse {
@@ -35,7 +38,10 @@ impl EmbeddedWarehouse {
     /// touched before that.
     #[must_use]
     pub fn open(path: &Path) -> Self {
-        Self { file: File::new(path) }
+        Self {
+            file: File::new(path),
+            had_tables: AtomicBool::new(false),
+        }
     }
 
     /// Where it is.
@@ -86,18 +92,23 @@ impl EmbeddedWarehouse {
 impl Warehouse for EmbeddedWarehouse {
     async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError> {
         let outcome = match self.try_load(events).await {
-            // The file was removed: go on in a new one rather than wait for an operator.
+            // A first start, or the file was removed: go on in a new one rather than wait for an operator.
             Err(failure) if failure.is_schema_missing() => {
                 let migrated = self.migrate().await?;
-                tracing::warn!(
-                    file = %self.path().display(),
-                    version = migrated.to,
-                    "tables were missing and have been created again; what they held is gone"
-                );
+                if migrated.from < migrated.to && self.had_tables.load(Ordering::Relaxed) {
+                    tracing::warn!(
+                        file = %self.path().display(),
+                        version = migrated.to,
+                        "the tables were missing and have been created again: what they held is gone"
+                    );
+                }
                 self.try_load(events).await
             }
             outcome => outcome,
         };
+        if outcome.is_ok() {
+            self.had_tables.store(true, Ordering::Relaxed);
+        }
         outcome.map_err(|failure| failure.at(self.path()))
     }
 
@@ -110,6 +121,7 @@ impl Warehouse for EmbeddedWarehouse {
         let found = self.file.run(move |connection| {
             let installed = migrations::installed(connection)?;
             migrations::refuse_newer(installed, &path)?;
+            migrations::refuse_incomplete(connection, installed)?;
             if installed.version < migrations::KNOWN {
                 return Err(Failure::Outdated(installed.version));
             }
@@ -120,6 +132,10 @@ impl Warehouse for EmbeddedWarehouse {
                 installed.version
             ))
         });
-        found.await.map_err(|failure| failure.at(self.path()))
+        let found = found.await;
+        if found.is_ok() {
+            self.had_tables.store(true, Ordering::Relaxed);
+        }
+        found.map_err(|failure| failure.at(self.path()))
     }
 }

@@ -30,6 +30,7 @@ pub(super) async fn inspect(client: &Client, schema: &Schema, server: &str) -> R
     let name = schema.name();
     let installed = migrations::installed(client, schema).await?;
     migrations::refuse_newer(installed, schema)?;
+    migrations::refuse_incomplete(client, schema, installed).await?;
     if installed.version < KNOWN {
         return Err(Failure::Outdated {
             schema: name.to_owned(),

@@ -26,6 +26,13 @@ pub(super) enum Failure {
     Silent(Duration),
     /// The schema is at this version, below what we know.
     Outdated { schema: String, version: u32 },
+    /// The schema lacks these tables.
+    Incomplete {
+        /// Its name.
+        schema: String,
+        /// What is missing.
+        tables: Vec<&'static str>,
+    },
     /// Nothing that waiting would change; the text says what to do.
     Operator(String),
 }
@@ -63,7 +70,7 @@ impl Failure {
                     && !code.starts_with("57P")
                     && !code.starts_with("08")
             }),
-            Self::Operator(_) | Self::Outdated { .. } => true,
+            Self::Operator(_) | Self::Outdated { .. } | Self::Incomplete { .. } => true,
             Self::Pool(_) | Self::Silent(_) => false,
         }
     }
@@ -71,14 +78,18 @@ impl Failure {
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Driver(error) | Self::Pool(PoolError::Backend(error)) => error.code(),
-            Self::Pool(_) | Self::Silent(_) | Self::Outdated { .. } | Self::Operator(_) => None,
+            Self::Pool(_) | Self::Silent(_) | Self::Outdated { .. } | Self::Incomplete { .. } | Self::Operator(_) => {
+                None
+            }
         }
     }
 
     fn answer(&self) -> Option<&DbError> {
         match self {
             Self::Driver(error) => error.as_db_error(),
-            Self::Pool(_) | Self::Silent(_) | Self::Outdated { .. } | Self::Operator(_) => None,
+            Self::Pool(_) | Self::Silent(_) | Self::Outdated { .. } | Self::Incomplete { .. } | Self::Operator(_) => {
+                None
+            }
         }
     }
 
@@ -105,6 +116,12 @@ impl Failure {
                     place: format!("{server}, schema {schema}"),
                     version,
                     known: KNOWN,
+                };
+            }
+            Self::Incomplete { schema, tables } => {
+                return WarehouseError::Incomplete {
+                    place: format!("{server}, schema {schema}"),
+                    tables,
                 };
             }
             Self::Silent(limit) => format!("no answer within {limit:?}; whether a commit took effect is unknown"),

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 use super::error::Failure;
 use super::schema::Schema;
 use crate::warehouse::Migrated;
-use crate::warehouse::migration::{Installed, Migration};
+use crate::warehouse::migration::{self, Installed, Migration};
 
 const MIGRATIONS: [Migration; 1] = [Migration {
     version: 1,
@@ -32,6 +32,7 @@ const SESSION: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_tim
 /// Runs what is missing, and where `reader` is another role than ours gives it the rights that loading needs.
 pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, Failure> {
     let before = installed(client, schema).await?;
+    refuse_incomplete(client, schema, before).await?;
     for migration in MIGRATIONS.iter().filter(|step| step.version > before.version) {
         let transaction = client
             .build_transaction()
@@ -128,6 +129,27 @@ pub(super) async fn installed(client: &Client, schema: &Schema) -> Result<Instal
     Ok(Installed {
         version: number(0)?,
         compatible_from: number(1)?,
+    })
+}
+
+/// Tables that somebody dropped are named: neither a migration nor a load brings back what they held.
+pub(super) async fn refuse_incomplete(client: &Client, schema: &Schema, installed: Installed) -> Result<(), Failure> {
+    let wanted = migration::tables(&MIGRATIONS, installed.version);
+    let present = client
+        .query_typed(
+            "SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relname = ANY ($2)",
+            &[(&schema.name(), Type::TEXT), (&wanted, Type::TEXT_ARRAY)],
+        )
+        .await?;
+    let present: Vec<String> = present.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let tables = migration::missing(&MIGRATIONS, installed.version, &present);
+    if tables.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Incomplete {
+        schema: schema.name().to_owned(),
+        tables,
     })
 }
 

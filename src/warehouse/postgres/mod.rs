@@ -17,6 +17,7 @@ mod schema;
 mod tls;
 mod url;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -46,6 +47,8 @@ pub struct PostgresWarehouse {
     config: DatabaseConfig,
     /// Connections that broke in use, each of which is made again when it is needed.
     reconnects: Counter,
+    /// The tables were there at some time: where they are missing later, they are lost.
+    had_tables: AtomicBool,
 }
 
 /// What a new URL replaces.
@@ -81,6 +84,7 @@ impl PostgresWarehouse {
             schema: Schema::new(&config.schema)?,
             config: config.clone(),
             reconnects: Counter::default(),
+            had_tables: AtomicBool::new(false),
         })
     }
 
@@ -192,14 +196,20 @@ impl Warehouse for PostgresWarehouse {
                     // Out of step with whom it collided with.
                     tokio::time::sleep(Duration::from_millis(rand::random_range(5..50) * u64::from(tries))).await;
                 }
-                // The database came back empty: bring the tables back rather than wait for an operator.
+                // A first start, or a database that came back empty: make the tables rather than wait for an operator.
                 Err(failure) if tries < LOAD_TRIES && failure.is_schema_missing() => {
                     let migrated = self.migrate().await?;
-                    tracing::warn!(
-                        schema = self.schema.name(),
-                        version = migrated.to,
-                        "tables were missing and have been created again; what they held is gone"
-                    );
+                    if migrated.from < migrated.to && self.had_tables.load(Ordering::Relaxed) {
+                        tracing::warn!(
+                            schema = self.schema.name(),
+                            version = migrated.to,
+                            "the tables were missing and have been created again: what they held is gone"
+                        );
+                    }
+                }
+                Ok(loaded) => {
+                    self.had_tables.store(true, Ordering::Relaxed);
+                    return Ok(loaded);
                 }
                 outcome => return outcome.map_err(|failure| failure.at(connections.pool.server())),
             }
@@ -217,6 +227,9 @@ impl Warehouse for PostgresWarehouse {
     async fn check(&self) -> Result<String, WarehouseError> {
         let connections = self.connections.load_full();
         let found = self.inspect(&connections).await;
+        if found.is_ok() {
+            self.had_tables.store(true, Ordering::Relaxed);
+        }
         found.map_err(|failure| failure.at(connections.pool.server()))
     }
 }

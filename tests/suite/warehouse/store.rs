@@ -86,6 +86,10 @@ impl Store for Database {
         self.sql("DROP SCHEMA orderstream CASCADE");
     }
 
+    async fn drop_table(&self, table: &str) {
+        self.sql(&format!("DROP TABLE orderstream.{table} CASCADE"));
+    }
+
     fn poison(&self) -> Vec<Sample> {
         let mut nul = order("nul", "1", 1, 0);
         nul["unknown"] = json!("secret\u{0}");
@@ -193,6 +197,10 @@ impl Store for WarehouseFile {
         for row in query(&connection, drops).rows {
             connection.execute_batch(&row[0]).unwrap();
         }
+    }
+
+    async fn drop_table(&self, table: &str) {
+        self.connection().execute_batch(&format!("DROP TABLE {table}")).unwrap();
     }
 
     fn poison(&self) -> Vec<Sample> {

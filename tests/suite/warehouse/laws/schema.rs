@@ -1,9 +1,11 @@
 //! How the tables come to be, and come back.
 
+use orderstream::class::Class;
 use orderstream::warehouse::{Migrated, WarehouseError};
+use serde_json::json;
 
 use super::super::events::{order, records};
-use super::{Store, rows};
+use super::{Store, load, rows};
 
 fn unusable(error: &WarehouseError) -> String {
     assert!(matches!(error, WarehouseError::Unusable(_)), "{error}");
@@ -51,6 +53,33 @@ pub async fn tables_that_vanished_are_made_again(store: &dyn Store) {
         assert_eq!(warehouse.load(&records(&batch)).await.unwrap().inserted, 1);
         store.drop_tables().await;
     }
+}
+
+pub async fn a_table_that_was_dropped_is_named(store: &dyn Store) {
+    load(store, &[order("e1", "1", 1, 0).into()]).await;
+    for table in ["order_refunds", "order_items", "schema_migrations"] {
+        store.drop_table(table).await;
+        let warehouse = store.open();
+        let mut refunded = order("e2", "1", 2, 1);
+        refunded["refunds"] = json!([{"refund_id": "r", "amount": 1}]);
+        let batch = [refunded.into()];
+        let failures = [
+            warehouse.load(&records(&batch)).await.map(drop),
+            warehouse.check().await.map(drop),
+            warehouse.migrate().await.map(drop),
+        ];
+        for (place, failure) in failures.into_iter().enumerate() {
+            let error = failure.unwrap_err();
+            assert!(matches!(error, WarehouseError::Incomplete { .. }), "{place}: {error}");
+            assert!(error.to_string().contains(table), "{place}: {error}");
+            assert_eq!(error.class(), Class::Transient, "the events stay in the stream");
+        }
+    }
+    assert_eq!(
+        rows(store, "SELECT count(*) FROM order_events").await,
+        "1",
+        "nothing was made anew"
+    );
 }
 
 pub async fn a_newer_schema_is_taken_as_long_as_it_says_so(store: &dyn Store) {
