@@ -118,6 +118,7 @@ fn start_public(app: &App, listener: TcpListener, appender: Appender, probes: Pr
         &metrics,
     );
     let stop = app.front.stop_token();
+    app.front.spawn("quarantine log", state.log_quarantines(stop.clone()));
     app.front.spawn("public listener", async move {
         http::serve_public(listener, state, &config, &metrics, stop).await;
     });

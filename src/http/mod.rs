@@ -36,7 +36,7 @@ use self::connection::Bounds;
 use self::problem::Problem;
 use self::transport::Clocks;
 use crate::config::{IntakeConfig, PublicConfig};
-use crate::ingest::{Admission, Appender};
+use crate::ingest::{Admission, Appender, QuarantineLog};
 use crate::live::Live;
 use crate::metrics::{Metrics, Outcomes, Route};
 use crate::nodes::Nodes;
@@ -63,6 +63,7 @@ pub struct PublicState {
     signatures: webhooks::BySecret,
     webhook_outcomes: Outcomes,
     batch_outcomes: Outcomes,
+    quarantine_log: Arc<QuarantineLog>,
 }
 
 /// Who may send; replaced as a whole when the secrets are read again. A cheap clone.
@@ -95,7 +96,13 @@ impl PublicState {
             signatures: webhooks::BySecret::new(metrics),
             webhook_outcomes: metrics.outcomes(Route::Webhook),
             batch_outcomes: metrics.outcomes(Route::Batch),
+            quarantine_log: Arc::default(),
         }
+    }
+
+    /// The role that says how many further deliveries were quarantined.
+    pub fn log_quarantines(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        Arc::clone(&self.quarantine_log).run(stop)
     }
 }
 

@@ -222,7 +222,7 @@ impl<'a> Arrival<'a> {
             // Its key holds the digest, so that there is no conflict.
             Receipt::Spooled | Receipt::Conflict => None,
         };
-        tracing::warn!(event_id, request_id = self.request_id(), reason, "quarantined");
+        state.quarantine_log.note(&event_id, self.request_id(), &reason);
         Ok(self.taken("quarantined", id, Outcome::Quarantined))
     }
 

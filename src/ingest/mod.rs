@@ -21,6 +21,7 @@ mod moment;
 mod onlooker;
 mod piece;
 pub mod quarantine;
+mod quarantine_log;
 mod spool;
 mod writer;
 
@@ -31,6 +32,7 @@ pub use self::breaker::Breaker;
 pub use self::drainer::{Drained, Drainer};
 pub use self::moment::Moment;
 pub use self::onlooker::{SpoolFile, Spooled};
+pub use self::quarantine_log::QuarantineLog;
 pub use self::spool::{Spool, SpoolReport};
 
 use std::time::Duration;
