@@ -15,6 +15,7 @@ use serde::Deserialize;
 /// # Errors
 /// Where the bytes are no JSON, no object, or a field is not as `T` needs it.
 pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
+    let json = without_mark(json);
     // A derived struct also reads an array, by position.
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err(InvalidJson {
@@ -30,6 +31,12 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
         Err(_) => serde_json::from_slice(json),
     };
     read.map_err(|_| explain::<T>(json))
+}
+
+/// The JSON behind a byte order mark, where there is one: some programs write it before all text.
+#[must_use]
+pub fn without_mark(json: &[u8]) -> &[u8] {
+    json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json)
 }
 
 /// The text of a JSON string, borrowed where it has no escapes; `None` of any other value.

@@ -212,8 +212,8 @@ pub struct Timestamp<'a> {
 }
 
 impl<'a> Timestamp<'a> {
-    /// Reads RFC 3339, also with a space for the `T`, and without an offset (taken as UTC, as Python's `isoformat()`
-    /// of a naive time is meant).
+    /// Reads RFC 3339, also with a space for the `T`, with an offset as `-0500` or `-05`, and without one (taken as UTC,
+    /// as Python's `isoformat()` of a naive time is meant).
     ///
     /// # Errors
     /// Where the text is no such time, or one out of bounds. The error never repeats the text.
@@ -233,6 +233,12 @@ impl<'a> Timestamp<'a> {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.text.as_str()
+    }
+
+    /// The text alone.
+    #[must_use]
+    pub fn into_text(self) -> Text<'a> {
+        self.text
     }
 
     /// The point in time, in the offset it was written with.
@@ -285,8 +291,16 @@ fn parse_instant(text: &str) -> Option<OffsetDateTime> {
     }
     let (date, time) = text.trim().split_once([' ', 'T'])?;
     let time = time.trim();
-    let has_offset = time.ends_with(['Z', 'z']) || time.contains(['+', '-']);
-    OffsetDateTime::parse(&format!("{date}T{time}{}", if has_offset { "" } else { "Z" }), &Rfc3339).ok()
+    let (clock, offset) = time.rfind(['+', '-']).map_or((time, ""), |at| time.split_at(at));
+    let (hours, minutes) = match offset.len() {
+        0 if time.ends_with(['Z', 'z']) => ("", ""),
+        0 => ("Z", ""),
+        3 => (offset, ":00"),
+        5 => (offset.get(..3)?, offset.get(3..)?),
+        _ => (offset, ""),
+    };
+    let colon = if offset.len() == 5 { ":" } else { "" };
+    OffsetDateTime::parse(&format!("{date}T{clock}{hours}{colon}{minutes}"), &Rfc3339).ok()
 }
 
 /// Whether every store keeps it.
@@ -384,6 +398,9 @@ mod tests {
             ("2026-01-31 21:30:02", "2026-01-31T21:30:02.000Z"),
             ("2019-01-01 00:00:00.000Z", "2019-01-01T00:00:00.000Z"),
             ("2016-05-17T04:14:36-00:00", "2016-05-17T04:14:36.000Z"),
+            ("2026-01-31T21:30:02-0500", "2026-02-01T02:30:02.000Z"),
+            ("2026-01-31 21:30:02.5+0530", "2026-01-31T16:00:02.500Z"),
+            ("2026-01-31 21:30:02+00", "2026-01-31T21:30:02.000Z"),
             ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z"),
             ("9999-12-31T23:59:59+12:00", "9999-12-31T11:59:59.000Z"),
         ] {
@@ -399,6 +416,9 @@ mod tests {
             "1767225600",
             "T",
             " ",
+            "2026-01-31T21:30:02-05000",
+            "2026-01-31T21:30:02-0é",
+            "2026-01-31T21:30:02+0é0",
             "9999-12-31T23:59:59-12:00",
             "9999-12-31T23:59:59.999999999-00:01",
             "0000-12-31T23:59:59Z",

@@ -194,7 +194,7 @@ impl<'a> Arrival<'a> {
     fn provenance(&self, send: &Span) -> Provenance<'_> {
         Provenance {
             traceparent: spans::carried(send, self.hints.traceparent),
-            ..self.hints.provenance()
+            ..self.hints.provenance(self.received_at)
         }
     }
 

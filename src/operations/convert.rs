@@ -115,12 +115,12 @@ fn anew(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Revived,
         .filter(|_| !is_reused)
         .unwrap_or_else(|| shopify::event_id(&hints, &body));
     let topic = Topic::parse(hints.topic).map_err(|error| error.to_string())?;
-    let event =
-        shopify::convert(topic, &body, &hints, event_id, received_at(letter)).map_err(|error| error.to_string())?;
+    let received_at = received_at(letter);
+    let event = shopify::convert(topic, &body, &hints, event_id, received_at).map_err(|error| error.to_string())?;
     let raw = kept(&body, keep_raw)?;
     let provenance = crate::event::Provenance {
         webhook_id: webhook_id.as_deref().map(Into::into),
-        ..hints.provenance()
+        ..hints.provenance(received_at)
     };
     let fields = codec::encode(&event, &provenance, raw).map_err(|error| error.to_string())?;
     Ok(Revived {

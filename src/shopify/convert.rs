@@ -6,10 +6,11 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::fit::Members;
 use super::order;
 use super::thin;
 use super::{DeliveryHints, Shape, Topic};
-use crate::event::{Id, InvalidEvent, InvalidJson, OrderEvent, Text, Timestamp, validate};
+use crate::event::{Id, InvalidEvent, InvalidJson, OrderEvent, Text, validate};
 
 /// Why a body becomes no event. Texts name fields, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum ConvertError {
         /// The likely reason.
         cause: &'static str,
     },
+    /// The body is not what the topic names; the topic's name.
+    #[error("the body is none of topic {0}: headers are not signed, so what the body itself shows must fit the topic")]
+    Unfit(&'static str),
     /// Amounts whose sum is out of bounds.
     #[error("{0}: the sum is not below 10^15")]
     Overflow(&'static str),
@@ -50,15 +54,33 @@ pub fn convert<'a>(
     received_at: OffsetDateTime,
 ) -> Result<OrderEvent<'a>, ConvertError> {
     let blank = blank(topic, hints, event_id, received_at);
-    let event = match topic.shape() {
-        Shape::Order => order::read(body, blank)?,
-        Shape::Deletion => thin::deletion(body, blank)?,
-        Shape::Edit => thin::edit(body, blank, hints)?,
-        Shape::Refund => thin::refund(body, blank)?,
-        Shape::Transaction => thin::transaction(body, blank, hints)?,
-        Shape::Note => thin::note(body, blank, hints)?,
+    let event = if topic.shape() == Shape::Order {
+        order::read(topic, body, blank)?
+    } else {
+        thin(topic, body, hints, blank)?
     };
     validate(&event)?;
+    Ok(event)
+}
+
+fn thin<'a>(
+    topic: Topic,
+    body: &'a [u8],
+    hints: &'a DeliveryHints<'_>,
+    blank: OrderEvent<'a>,
+) -> Result<OrderEvent<'a>, ConvertError> {
+    let members = Members::read(body)?;
+    members.must_not_contradict(topic)?;
+    let event = match topic.shape() {
+        Shape::Order | Shape::Deletion => thin::deletion(body, blank)?,
+        Shape::Edit => thin::edit(body, blank)?,
+        Shape::Refund => thin::refund(body, blank)?,
+        Shape::Transaction => thin::transaction(body, blank)?,
+        Shape::RiskAssessment => thin::risk_assessment(body, blank, hints)?,
+        Shape::Fulfillment | Shape::FulfillmentEvent | Shape::Dispute | Shape::Protection => thin::note(body, blank)?,
+    };
+    // What is missing is said first: it says more.
+    members.must_fit(topic)?;
     Ok(event)
 }
 
@@ -72,10 +94,7 @@ fn blank<'a>(
     OrderEvent {
         event_type: topic.event_type().into(),
         event_id: event_id.to_string().into(),
-        timestamp: hints
-            .triggered_at
-            .and_then(|at| Timestamp::parse(at.into()).ok())
-            .unwrap_or_else(|| received_at.into()),
+        timestamp: hints.triggered_at(received_at).unwrap_or_else(|| received_at.into()),
         order_id: Id::from(""),
         customer_id: None,
         total_amount: None,
@@ -98,7 +117,7 @@ fn blank<'a>(
         presentment_currency: None,
         presentment_total_amount: None,
         source_name: None,
-        test: hints.test.then_some(true),
+        test: None,
         refunds: None,
     }
 }

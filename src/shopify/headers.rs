@@ -4,15 +4,20 @@
 //! signed: apart from the signature itself all of it is hints, and a hint that is overlong or malformed is no hint.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::SignatureError;
-use crate::event::{Provenance, Text};
+use time::OffsetDateTime;
+
+use super::{SignatureError, Topic};
+use crate::event::{Provenance, Text, Timestamp};
 use crate::traceparent::TraceParent;
 
 /// Longest hint, in bytes.
 const MAX_HINT: usize = 255;
+/// How far ahead of its receipt a delivery may be triggered: clocks differ.
+const MAX_AHEAD: Duration = Duration::from_secs(300);
 
 /// One header's name, prefixed and plain.
 struct Spellings {
@@ -36,7 +41,6 @@ static EVENT_ID: Spellings = Spellings::new("x-shopify-event-id", "shopify-event
 static TRIGGERED_AT: Spellings = Spellings::new("x-shopify-triggered-at", "shopify-triggered-at");
 static API_VERSION: Spellings = Spellings::new("x-shopify-api-version", "shopify-api-version");
 static ORDER_ID: Spellings = Spellings::new("x-shopify-order-id", "shopify-order-id");
-static TEST: Spellings = Spellings::new("x-shopify-test", "shopify-test");
 static SIGNATURE: Spellings = Spellings::new("x-shopify-hmac-sha256", "shopify-hmac-sha256");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -73,7 +77,7 @@ pub fn shop(headers: &HeaderMap) -> Option<Cow<'_, str>> {
 /// What the headers claim about a delivery. All of it is unsigned; each is printable ASCII of at most 255 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeliveryHints<'a> {
-    /// `orders/create`.
+    /// `orders/create`, however it is written; a topic that is not known as it stands.
     pub topic: Option<&'a str>,
     /// Shop domain, lower case.
     pub shop: Option<Cow<'a, str>>,
@@ -89,8 +93,6 @@ pub struct DeliveryHints<'a> {
     pub order_id: Option<&'a str>,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
-    /// A notification sent by hand from the admin.
-    pub test: bool,
 }
 
 impl<'a> DeliveryHints<'a> {
@@ -98,7 +100,7 @@ impl<'a> DeliveryHints<'a> {
     #[must_use]
     pub fn new(headers: &'a HeaderMap) -> Self {
         Self {
-            topic: hint(headers, &TOPIC),
+            topic: hint(headers, &TOPIC).map(|name| Topic::parse(Some(name)).map_or(name, |topic| topic.name())),
             shop: shop(headers),
             webhook_id: hint(headers, &WEBHOOK_ID),
             event_id: hint(headers, &EVENT_ID),
@@ -106,20 +108,28 @@ impl<'a> DeliveryHints<'a> {
             api_version: hint(headers, &API_VERSION),
             order_id: hint(headers, &ORDER_ID).filter(|id| id.bytes().all(|b| b.is_ascii_digit())),
             traceparent: read(headers, &TRACEPARENT).filter(|text| TraceParent::parse(text).is_some()),
-            test: hint(headers, &TEST).is_some_and(|value| value.eq_ignore_ascii_case("true")),
         }
+    }
+
+    /// When the delivery was triggered. It is part of an order's version, so a time that is unreadable, or further ahead
+    /// of the receipt than clocks differ, is taken as the receipt.
+    #[must_use]
+    pub fn triggered_at(&self, received_at: OffsetDateTime) -> Option<Timestamp<'_>> {
+        let said = Timestamp::parse(self.triggered_at?.into()).ok();
+        let credible = said.filter(|at| at.instant() - received_at <= MAX_AHEAD);
+        Some(credible.unwrap_or_else(|| received_at.into()))
     }
 
     /// They as they stand beside the event in a stream entry.
     #[must_use]
-    pub fn provenance(&self) -> Provenance<'_> {
+    pub fn provenance(&self, received_at: OffsetDateTime) -> Provenance<'_> {
         Provenance {
             source: Some("shopify".into()),
             shop: self.shop.as_deref().map(Text::from),
             topic: self.topic.map(Text::from),
             webhook_id: self.webhook_id.map(Text::from),
             shopify_event_id: self.event_id.map(Text::from),
-            triggered_at: self.triggered_at.map(Text::from),
+            triggered_at: self.triggered_at(received_at).map(Timestamp::into_text),
             api_version: self.api_version.map(Text::from),
             traceparent: self.traceparent.map(Text::from),
         }
@@ -193,7 +203,6 @@ mod tests {
                 ("triggered-at", "2026-01-31T21:30:02.5Z"),
                 ("api-version", "2026-04"),
                 ("order-id", "9100000000000000123"),
-                ("test", "true"),
             ] {
                 let name = http::HeaderName::try_from(format!("{prefix}shopify-{name}")).unwrap();
                 map.insert(name, HeaderValue::from_static(value));
@@ -209,9 +218,42 @@ mod tests {
                     api_version: Some("2026-04"),
                     order_id: Some("9100000000000000123"),
                     traceparent: None,
-                    test: true,
                 }
             );
+        }
+    }
+
+    #[test]
+    fn a_trigger_counts_up_to_five_minutes_ahead_of_the_receipt() {
+        let received_at = time::macros::datetime!(2026-01-31 12:00:00 UTC);
+        for (said, counts) in [
+            (Some("2026-01-31T11:00:00Z"), Some("2026-01-31T11:00:00Z")),
+            (Some("2026-01-31T07:05:00-05:00"), Some("2026-01-31T07:05:00-05:00")),
+            (Some("2026-01-31T12:05:00.001Z"), Some("2026-01-31T12:00:00.000Z")),
+            (Some("9999-12-31T23:59:59Z"), Some("2026-01-31T12:00:00.000Z")),
+            (Some("9999-12-31T23:59:59-12:00"), Some("2026-01-31T12:00:00.000Z")),
+            (Some("soon"), Some("2026-01-31T12:00:00.000Z")),
+            (None, None),
+        ] {
+            let hints = DeliveryHints {
+                triggered_at: said,
+                ..DeliveryHints::default()
+            };
+            let at = hints.triggered_at(received_at);
+            assert_eq!(at.as_ref().map(Timestamp::as_str), counts, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_has_one_name_however_it_is_written() {
+        for (written, name) in [
+            ("orders/create", "orders/create"),
+            ("Orders/Create", "orders/create"),
+            ("ORDER_TRANSACTIONS_CREATE", "order_transactions/create"),
+            ("Products/Create", "Products/Create"),
+        ] {
+            let map = headers(&[("x-shopify-topic", written)]);
+            assert_eq!(DeliveryHints::new(&map).topic, Some(name));
         }
     }
 
@@ -224,7 +266,6 @@ mod tests {
             ("x-shopify-webhook-id", "caf\u{e9}"),
             ("x-shopify-event-id", ""),
             ("x-shopify-order-id", "12a"),
-            ("x-shopify-test", "1"),
         ]);
         assert_eq!(DeliveryHints::new(&map), DeliveryHints::default());
     }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Error, Unexpected};
+use serde::de::{Error, IgnoredAny, Unexpected};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -27,6 +27,11 @@ pub(super) fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
             &"a point in time (RFC 3339, years 1 to 9999 in UTC) or \"\"",
         )
     })
+}
+
+/// Whether the field is there, whatever it holds.
+pub(super) fn presence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 /// Text that a merchant or an app wrote. A number is its digits as they stand, and a NUL, which PostgreSQL refuses,

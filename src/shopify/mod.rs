@@ -6,6 +6,7 @@
 //! an event.
 
 mod convert;
+mod fit;
 mod headers;
 mod identity;
 mod lenient;

@@ -6,9 +6,10 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::ConvertError;
+use super::fit;
 use super::lenient::{self, LossyText};
 use super::refund::{self, RefundBody};
+use super::{ConvertError, Topic};
 use crate::event::{self, Amount, Id, Item, MAX_NAME, OrderEvent, Text, Timestamp, is_currency, json};
 
 /// Shopify's order, as far as an event needs it.
@@ -61,6 +62,13 @@ struct OrderBody<'a> {
     /// What the API, but never a webhook, wraps orders in.
     order: Option<IgnoredAny>,
     orders: Option<IgnoredAny>,
+    /// What drafts and checkouts have, which look like orders otherwise.
+    #[serde(default, deserialize_with = "lenient::presence")]
+    order_id: bool,
+    #[serde(default, deserialize_with = "lenient::presence")]
+    invoice_url: bool,
+    #[serde(default, deserialize_with = "lenient::presence")]
+    abandoned_checkout_url: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,7 +131,7 @@ pub(super) struct Money<'a> {
 
 /// Fills the event from an order's body. A refund whose money cannot be summed is left out: every later version of the
 /// order will carry it, and would be lost with it.
-pub(super) fn read<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
+pub(super) fn read<'a>(topic: Topic, body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
     let order: OrderBody<'a> = json::parse(body)?;
     let OrderBody {
         id: Some(id),
@@ -135,6 +143,9 @@ pub(super) fn read<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEve
     else {
         return Err(order.missing());
     };
+    if order.order_id || order.invoice_url || order.abandoned_checkout_url {
+        return Err(fit::unfit(topic));
+    }
     let total_shipping = order
         .total_shipping_price_set
         .and_then(|set| set.shop_money?.amount)
@@ -184,7 +195,7 @@ pub(super) fn read<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEve
         presentment_currency,
         presentment_total_amount,
         source_name: order.source_name.map(Text::from),
-        test: blank.test.or(order.test),
+        test: order.test,
         refunds,
         currency: Some(currency),
         ..blank

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::event::json;
+
 /// Fields that are left out wherever they are nested. `customer` and `user` objects go too, but for their `id`.
 pub const PERSONAL_FIELDS: [&str; 54] = [
     "account_number",
@@ -76,7 +78,7 @@ const MAX_DEPTH: usize = 32;
 /// The body without [`PERSONAL_FIELDS`]; `None` where it is not JSON, so that nothing can be told apart in it.
 #[must_use]
 pub fn redact(body: &[u8]) -> Option<Vec<u8>> {
-    let value: &RawValue = serde_json::from_slice(body).ok()?;
+    let value: &RawValue = serde_json::from_slice(json::without_mark(body)).ok()?;
     let mut out = String::with_capacity(body.len());
     copy(value.get(), MAX_DEPTH, &mut out)?;
     Some(out.into_bytes())
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_not_kept() {
-        for body in ["", "{", "secret", "{\"a\":1} {}", "\u{feff}{}"] {
+        for body in ["", "{", "secret", "{\"a\":1} {}"] {
             assert_eq!(redact(body.as_bytes()), None, "{body}");
         }
     }

@@ -47,15 +47,11 @@ pub(super) fn deletion<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<Orde
 }
 
 /// `{"order_edit": {...}}`.
-pub(super) fn edit<'a>(
-    body: &'a [u8],
-    blank: OrderEvent<'a>,
-    hints: &'a DeliveryHints<'_>,
-) -> Result<OrderEvent<'a>, ConvertError> {
+pub(super) fn edit<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
     let body: EditBody<'a> = json::parse(body)?;
     body.order_edit
         .ok_or_else(|| missing("order_edit"))?
-        .fill(blank, hints, "order_edit.order_id")
+        .fill(blank, None, "order_edit.order_id")
 }
 
 /// A refund, which is the event's only one.
@@ -72,36 +68,38 @@ pub(super) fn refund<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderE
 }
 
 /// A payment transaction: its amount says nothing about the order's total, its currency does about the order's.
-pub(super) fn transaction<'a>(
-    body: &'a [u8],
-    blank: OrderEvent<'a>,
-    hints: &'a DeliveryHints<'_>,
-) -> Result<OrderEvent<'a>, ConvertError> {
+pub(super) fn transaction<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
     let mut body: ThinBody<'a> = json::parse(body)?;
     let currency = body.currency.take().filter(|code| is_currency(code.as_str()));
     Ok(OrderEvent {
         currency,
-        ..body.fill(blank, hints, "order_id")?
+        ..body.fill(blank, None, "order_id")?
     })
 }
 
-/// Anything else with an `order_id`.
-pub(super) fn note<'a>(
+/// A risk assessment, whose `order_id` may be null: then the header's counts. It changes nothing that is known of the
+/// order, so that a header may say it.
+pub(super) fn risk_assessment<'a>(
     body: &'a [u8],
     blank: OrderEvent<'a>,
     hints: &'a DeliveryHints<'_>,
 ) -> Result<OrderEvent<'a>, ConvertError> {
     let body: ThinBody<'a> = json::parse(body)?;
-    body.fill(blank, hints, "order_id")
+    body.fill(blank, hints.order_id, "order_id")
+}
+
+/// Anything else with an `order_id`.
+pub(super) fn note<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
+    let body: ThinBody<'a> = json::parse(body)?;
+    body.fill(blank, None, "order_id")
 }
 
 impl<'a> ThinBody<'a> {
-    /// The order's global id stands in where the body has no other, and then the header's (risk assessments:
-    /// `"order_id": null`).
+    /// The order's global id stands in where the body has no other, and then the fallback.
     fn fill(
         self,
         blank: OrderEvent<'a>,
-        hints: &'a DeliveryHints<'_>,
+        fallback: Option<&'a str>,
         field: &'static str,
     ) -> Result<OrderEvent<'a>, ConvertError> {
         let global_id = self.admin_graphql_api_order_id;
@@ -109,7 +107,7 @@ impl<'a> ThinBody<'a> {
             .order_id
             .map(|id| in_global_id(id.as_str()).unwrap_or(id))
             .or_else(|| in_global_id(&global_id?.0))
-            .or_else(|| hints.order_id.map(Id::from))
+            .or_else(|| fallback.map(Id::from))
             .ok_or_else(|| missing(field))?;
         Ok(OrderEvent {
             order_id,
@@ -119,7 +117,7 @@ impl<'a> ThinBody<'a> {
                 .or(self.updated_at)
                 .or(self.created_at)
                 .unwrap_or(blank.timestamp),
-            test: blank.test.or(self.test),
+            test: self.test,
             ..blank
         })
     }

@@ -15,8 +15,16 @@ pub enum Shape {
     Refund,
     /// One payment transaction.
     Transaction,
-    /// Something else that names its order in `order_id`.
-    Note,
+    /// A fulfillment.
+    Fulfillment,
+    /// Something that happened to a fulfillment.
+    FulfillmentEvent,
+    /// A chargeback or an inquiry.
+    Dispute,
+    /// A risk assessment.
+    RiskAssessment,
+    /// Whether Shopify Protect covers the order.
+    Protection,
 }
 
 /// A known topic. Can only be had from [`Topic::parse`].
@@ -64,19 +72,27 @@ const TOPICS: [Topic; 18] = [
     topic(
         "orders/risk_assessment_changed",
         "order.risk_assessment_changed",
-        Shape::Note,
+        Shape::RiskAssessment,
     ),
     topic(
         "orders/shopify_protect_eligibility_changed",
         "order.shopify_protect_eligibility_changed",
-        Shape::Note,
+        Shape::Protection,
     ),
-    topic("fulfillments/create", "fulfillment.created", Shape::Note),
-    topic("fulfillments/update", "fulfillment.updated", Shape::Note),
-    topic("fulfillment_events/create", "fulfillment_event.created", Shape::Note),
-    topic("fulfillment_events/delete", "fulfillment_event.deleted", Shape::Note),
-    topic("disputes/create", "dispute.created", Shape::Note),
-    topic("disputes/update", "dispute.updated", Shape::Note),
+    topic("fulfillments/create", "fulfillment.created", Shape::Fulfillment),
+    topic("fulfillments/update", "fulfillment.updated", Shape::Fulfillment),
+    topic(
+        "fulfillment_events/create",
+        "fulfillment_event.created",
+        Shape::FulfillmentEvent,
+    ),
+    topic(
+        "fulfillment_events/delete",
+        "fulfillment_event.deleted",
+        Shape::FulfillmentEvent,
+    ),
+    topic("disputes/create", "dispute.created", Shape::Dispute),
+    topic("disputes/update", "dispute.updated", Shape::Dispute),
 ];
 
 const fn topic(name: &'static str, event_type: &'static str, shape: Shape) -> Topic {
@@ -87,19 +103,24 @@ const fn topic(name: &'static str, event_type: &'static str, shape: Shape) -> To
     }
 }
 
+fn is_named(topic: &str, name: &str) -> bool {
+    let written = |(topic, name): (u8, u8)| topic == name.to_ascii_lowercase() || (topic == b'/' && name == b'_');
+    topic.len() == name.len() && topic.bytes().zip(name.bytes()).all(written)
+}
+
 impl Topic {
-    /// Finds the topic that the header names.
+    /// Finds the topic that the header names, in any case, or as GraphQL writes it (`ORDERS_CREATE`).
     ///
     /// # Errors
     /// Why it becomes no event.
     pub fn parse(header: Option<&str>) -> Result<Self, TopicError> {
         let name = header.ok_or(TopicError::Missing)?;
-        if PRIVACY.contains(&name) {
+        if PRIVACY.iter().any(|topic| is_named(topic, name)) {
             return Err(TopicError::Privacy);
         }
         TOPICS
             .into_iter()
-            .find(|topic| topic.name == name)
+            .find(|topic| is_named(topic.name, name))
             .ok_or(TopicError::Unknown)
     }
 
@@ -130,14 +151,26 @@ mod tests {
     #[test]
     fn each_topic_finds_itself_and_the_rest_has_a_reason() {
         for topic in TOPICS {
-            assert_eq!(Topic::parse(Some(topic.name)), Ok(topic));
+            let in_graphql = topic.name.to_uppercase().replace('/', "_");
+            for name in [topic.name, &topic.name.to_uppercase(), &in_graphql] {
+                assert_eq!(Topic::parse(Some(name)), Ok(topic));
+            }
         }
         assert_eq!(Topic::parse(None), Err(TopicError::Missing));
-        for unknown in ["products/create", "orders/Create", "orders/", "draft_orders/create", ""] {
+        for unknown in [
+            "products/create",
+            "PRODUCTS_CREATE",
+            "orders/",
+            "orders-create",
+            "draft_orders/create",
+            "",
+        ] {
             assert_eq!(Topic::parse(Some(unknown)), Err(TopicError::Unknown), "{unknown}");
         }
         for privacy in PRIVACY {
             assert_eq!(Topic::parse(Some(privacy)), Err(TopicError::Privacy));
+            let in_graphql = privacy.to_uppercase().replace('/', "_");
+            assert_eq!(Topic::parse(Some(&in_graphql)), Err(TopicError::Privacy));
         }
     }
 

@@ -281,6 +281,8 @@ pub enum DecodeError {
 /// The entry is poison.
 pub fn decode(entry: &Entry) -> Result<EventRecord<'_>, DecodeError> {
     let payload = text(entry, "payload")?.ok_or(DecodeError::Missing("payload"))?;
+    // No warehouse's JSON begins with a byte order mark.
+    let payload = payload.strip_prefix('\u{FEFF}').unwrap_or(payload);
     let mut event: OrderEvent<'_> = json::parse(payload.as_bytes())?;
     if event.event_type.as_str().is_empty() {
         event.event_type = text(entry, "event_type")?.unwrap_or_default().into();

@@ -297,19 +297,65 @@ fn hints_stand_in_for_what_a_thin_body_lacks() {
 }
 
 #[test]
-fn a_test_notification_is_a_test_whatever_the_body_says() {
+fn a_body_counts_only_under_a_topic_that_it_fits() {
+    let (order, refund, transaction) = (
+        bodies::read("order_usd"),
+        bodies::read("refund"),
+        bodies::read("transaction"),
+    );
+    let draft = br#"{"id":1,"order_id":null,"invoice_url":"x","total_price":"1.00","currency":"EUR","line_items":[]}"#;
+    for (body, topics) in [
+        (
+            &order[..],
+            &[
+                "orders/delete",
+                "orders/edited",
+                "refunds/create",
+                "order_transactions/create",
+                "disputes/create",
+                "disputes/update",
+                "fulfillments/create",
+                "fulfillments/update",
+                "fulfillment_events/create",
+                "orders/risk_assessment_changed",
+                "orders/shopify_protect_eligibility_changed",
+            ][..],
+        ),
+        (
+            &refund,
+            &["orders/delete", "order_transactions/create", "disputes/create"],
+        ),
+        (
+            &transaction,
+            &["orders/delete", "refunds/create", "fulfillments/create"],
+        ),
+        (draft, &["orders/create", "orders/updated"]),
+        (
+            br#"{"id":1,"admin_graphql_api_id":"gid://shopify/Customer/1"}"#,
+            &["orders/delete"],
+        ),
+    ] {
+        for topic in topics {
+            let shown = convert(topic, body, &triggered()).unwrap_err();
+            assert!(
+                shown.starts_with(&format!("the body is none of topic {topic}: ")),
+                "{topic}: {shown}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_trigger_in_the_future_dates_nothing() {
     let hints = DeliveryHints {
-        test: true,
+        triggered_at: Some("9000-01-01T00:00:00Z"),
         ..DeliveryHints::default()
     };
-    assert_eq!(
-        convert("orders/create", &bodies::read("order_usd"), &hints).unwrap()["test"],
-        true
-    );
-    assert_eq!(
-        convert("orders/delete", &bodies::read("order_deleted"), &hints).unwrap()["test"],
-        true
-    );
+    let undated = br#"{"id":1,"total_price":"1.00","currency":"EUR","line_items":[]}"#;
+    for (topic, body) in [("orders/create", &undated[..]), ("orders/delete", br#"{"id":1}"#)] {
+        let event = convert(topic, body, &hints).unwrap();
+        assert_eq!(event["timestamp"], "2026-03-01T12:00:00.250Z", "{topic}");
+    }
 }
 
 #[test]

@@ -8,7 +8,11 @@ use crate::harness::ground::{Place, in_any_place};
 use crate::harness::service::{Service, TOKEN, event, order, webhook};
 use crate::harness::site::{PATIENCE, Site};
 
-in_any_place!(no_value_breaks_a_load_or_a_view);
+in_any_place!(
+    no_value_breaks_a_load_or_a_view,
+    no_header_changes_what_a_body_says,
+    what_is_written_otherwise_is_understood
+);
 
 const VIEWS: [&str; 5] = [
     "sales",
@@ -204,4 +208,120 @@ async fn another_producers_entry_out_of_bounds_is_a_dead_letter_that_names_the_f
             "{reason}: {errors:?}"
         );
     }
+}
+
+/// A body that is sent again under other headers, as whoever has seen it can.
+async fn no_header_changes_what_a_body_says(place: impl Place) {
+    let service = Service::start("run", &place.settings()).await;
+    let at = |second: u64| json!(format!("2026-01-05T10:00:0{second}-05:00"));
+    let older = with(
+        order(1),
+        &[("/updated_at", at(1)), ("/financial_status", json!("pending"))],
+    );
+    let newest = with(order(1), &[("/updated_at", at(2))]);
+    for (id, body) in [("older", &older), ("newest", &newest)] {
+        assert_eq!(deliver(&service, "orders/updated", id, body, &[]).await, "accepted");
+    }
+    let test = [("x-shopify-test", "true")];
+    assert_eq!(
+        deliver(&service, "orders/updated", "test", &newest, &test).await,
+        "accepted"
+    );
+    let future = [("x-shopify-triggered-at", "9999-01-01T00:00:00Z")];
+    assert_eq!(
+        deliver(&service, "orders/updated", "future", &older, &future).await,
+        "accepted"
+    );
+    let undated = json!({"id": 2, "total_price": "1.00", "currency": "EUR", "line_items": []});
+    assert_eq!(
+        deliver(&service, "orders/create", "undated", &undated, &future).await,
+        "accepted"
+    );
+    let other_topics = [
+        "orders/delete",
+        "orders/edited",
+        "refunds/create",
+        "order_transactions/create",
+        "disputes/create",
+        "fulfillments/create",
+        "fulfillment_events/delete",
+    ];
+    for topic in other_topics {
+        let about = [("x-shopify-order-id", "1")];
+        assert_eq!(
+            deliver(&service, topic, topic, &newest, &about).await,
+            "quarantined",
+            "{topic}"
+        );
+    }
+
+    service.settled(5).await;
+    let sales = "SELECT order_id, status FROM {}sales ORDER BY 1";
+    assert_eq!(
+        place.query(sales),
+        ["1|paid", "2|open"],
+        "neither deleted nor a test, and as new as it was"
+    );
+    let future = "SELECT count(*) FROM {}order_events WHERE triggered_at > '9000-01-01' OR occurred_at > '9000-01-01'";
+    assert_eq!(place.query(future), ["0"]);
+    let tests = "SELECT count(*) FROM {}order_events WHERE test";
+    assert_eq!(place.query(tests), ["0"]);
+    let errors = errors(&service, other_topics.len()).await;
+    for topic in other_topics {
+        let reason = format!("the body is none of topic {topic}: ");
+        assert!(
+            errors.iter().any(|error| error.starts_with(&reason)),
+            "{topic}: {errors:?}"
+        );
+    }
+}
+
+async fn what_is_written_otherwise_is_understood(place: impl Place) {
+    let service = Service::start("run", &place.settings()).await;
+    let body = with(order(1), &[("/updated_at", json!("2026-01-05T10:00:01-0500"))]);
+    let marked = format!("\u{FEFF}{body}");
+    let topics = ["ORDERS_CREATE", "Orders/Create", "orders/create"];
+    for (at, topic) in topics.into_iter().enumerate() {
+        let answer = service.deliver(topic, "w-1", marked.as_bytes()).await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        let expected = if at == 0 { "accepted" } else { "duplicate" };
+        assert_eq!(answer["status"], expected, "{topic}: the same delivery");
+    }
+    let client = reqwest::Client::new();
+    let batch = format!("\u{FEFF}{}\n{}", event(2), event(3));
+    let request = client.post(service.url("/events/batch")).bearer_auth(TOKEN).body(batch);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["counts"]["accepted"], 2, "{answer}");
+    service.settled(3).await;
+    let rows = place.query("SELECT event_type, order_id FROM {}order_events ORDER BY 2");
+    assert_eq!(rows, ["order.created|1", "order.created|2", "order.created|3"]);
+}
+
+/// A flood of bodies that are refused for one reason is a line, and a line with their count at the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refused_bodies_is_two_lines() {
+    let site = Site::new().await;
+    let mut service = Service::start("serve", &site.settings()).await;
+    for n in 0..60 {
+        let body = with(order(n), &[("/line_items/0/quantity", json!(-1))]);
+        assert_eq!(
+            deliver(&service, "orders/create", &format!("w-{n}"), &body, &[]).await,
+            "quarantined"
+        );
+    }
+    let lines = |service: &Service| {
+        let text = service.stderr();
+        text.lines()
+            .filter(|line| line.contains("WARN") && line.contains("quarantine_log"))
+            .count()
+    };
+    assert_eq!(lines(&service), 1, "{}", service.stderr());
+    service.signal(nix::sys::signal::Signal::SIGTERM);
+    service.ended(PATIENCE).await;
+    let text = service.stderr();
+    assert_eq!(lines(&service), 2, "{text}");
+    assert!(
+        text.contains("line_items[#].quantity: expected") && text.contains("count=59"),
+        "{text}"
+    );
 }

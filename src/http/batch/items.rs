@@ -6,11 +6,12 @@ use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Problem;
+use crate::event::json;
 
 /// The items' JSON, at most `limit` of them. An array is read as such as a whole or not at all; a line stands for
 /// itself, so a broken one is an item that turns out to be invalid.
 pub(super) fn split(body: &[u8], limit: usize) -> Result<Vec<&str>, Problem> {
-    let body = std::str::from_utf8(body).map_err(|_| Problem::MalformedBatch)?;
+    let body = std::str::from_utf8(json::without_mark(body)).map_err(|_| Problem::MalformedBatch)?;
     let items = match body.trim_ascii_start().as_bytes().first() {
         Some(b'[') => array(body, limit).map_err(|_| Problem::MalformedBatch)?,
         Some(b'{') => lines(body, limit),
@@ -97,6 +98,8 @@ mod tests {
         assert_eq!(outcome("{\"a\":1}"), Ok(vec!["{\"a\":1}"]));
         assert_eq!(outcome("\n{\"a\":1}\r\n\n{broken\n"), Ok(vec!["{\"a\":1}", "{broken"]));
         assert_eq!(outcome("[1,2,3]"), Ok(vec!["1", "2", "3"]));
+        assert_eq!(outcome("\u{FEFF}[1]"), Ok(vec!["1"]));
+        assert_eq!(outcome("\u{FEFF}{\"a\":1}"), Ok(vec!["{\"a\":1}"]));
     }
 
     #[test]

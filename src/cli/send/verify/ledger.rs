@@ -58,7 +58,17 @@ impl Claim {
                 }),
                 (Shape::Order, None) => Effect::Undated,
                 (Shape::Deletion, _) => Effect::Deletion,
-                (Shape::Edit | Shape::Refund | Shape::Transaction | Shape::Note, _) => return None,
+                (
+                    Shape::Edit
+                    | Shape::Refund
+                    | Shape::Transaction
+                    | Shape::Fulfillment
+                    | Shape::FulfillmentEvent
+                    | Shape::Dispute
+                    | Shape::RiskAssessment
+                    | Shape::Protection,
+                    _,
+                ) => return None,
             };
             let shop = hints.shop.as_deref().unwrap_or_default().to_owned();
             Some(((shop, glance.id.to_string()), effect))
