@@ -146,8 +146,10 @@ impl App {
         let Some(warehouse) = self.storage.warehouse.clone() else {
             return;
         };
-        let handler: Arc<dyn Handler> = Arc::new(Loader::new(warehouse));
+        let handler: Arc<dyn Handler> = Arc::new(Loader::new(Arc::clone(&warehouse)));
         let reach = self.warehouse.insert(Reach::unknown()).clone();
+        let losses = start::watch_for_losses(self.stream(), warehouse, reach.clone());
+        self.back.spawn_task("warehouse comparison", losses);
         self.back
             .spawn_task("warehouse check", start::follow_warehouse(Arc::clone(&handler), reach));
         let workers = Arc::new(Workers::new(self.stream(), handler, &self.config.worker, &self.metrics));

@@ -114,6 +114,7 @@ impl Sources {
         Loading {
             dead_lettered: Some(self.metrics.dead_letters.get()),
             warehouse: self.warehouse.as_ref().map(Reach::state),
+            warehouse_loss: self.warehouse.as_ref().and_then(Reach::lost),
             batch: workers.batch_under_way(),
             ..Loading::default()
         }

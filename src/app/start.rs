@@ -5,17 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Addresses;
 use crate::config::{Config, Purpose};
 use crate::health::Reach;
 use crate::stream::Stream;
 use crate::telemetry;
+use crate::warehouse::Warehouse;
+use crate::worker::warehouse_loss::WarehouseLoss;
 use crate::worker::{Handler, Outage};
 
 /// How often it is asked whether the warehouse answers.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked at what was found.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Bound on its answer; more than that is an outage to whoever looks.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -86,6 +90,47 @@ pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, reach: Reach) {
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Compares the warehouse with what was acked: at the start, and each time that it comes back. What is missing is said
+/// until it is loaded.
+pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn Warehouse>, reach: Reach) {
+    loop {
+        while !reach.is_reached() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let mut outage = Outage::of("comparing the warehouse with what was acked");
+        let mut loss = loop {
+            match WarehouseLoss::find(&*stream, &*warehouse).await {
+                Ok(loss) => break loss,
+                Err(error) => tokio::time::sleep(outage.failed(&error)).await,
+            }
+        };
+        outage.over();
+        match &loss {
+            Some(loss) => error!("{}", loss.text()),
+            None => info!("the warehouse has what was acked"),
+        }
+        let is_missing = loss.is_some();
+        while let Some(found) = loss {
+            reach.lacks(Some(found.text()));
+            tokio::time::sleep(ASK_EVERY).await;
+            loss = found
+                .remaining(&*stream, &*warehouse)
+                .await
+                .unwrap_or_else(|(found, error)| {
+                    outage.failed(&error);
+                    Some(found)
+                });
+        }
+        if is_missing {
+            reach.lacks(None);
+            info!("what was missing in the warehouse has been loaded again, or was replayed");
+        }
+        while reach.is_reached() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresh
         group(seen),
     ];
     checks.extend(seen.warehouse.as_ref().map(warehouse));
+    checks.extend(warehouse_loss(seen));
     checks
 }
 
@@ -170,6 +171,15 @@ pub(super) fn warehouse(reached: &Result<(), String>) -> Check {
             format!("nothing is loaded, and what comes waits in the stream: {why}"),
         ),
     }
+}
+
+/// Rows that are gone from the warehouse, as a live worker found it; there while something is missing.
+fn warehouse_loss(seen: &Observation) -> Option<Check> {
+    let nodes = seen.nodes.iter().flatten().filter(|node| !node.is_stale());
+    let lost = nodes
+        .filter_map(|node| node.record.loading.as_ref()?.warehouse_loss.clone())
+        .next()?;
+    Some(check("warehouse_loss", Status::Critical, lost))
 }
 
 fn check(name: &'static str, status: Status, detail: String) -> Check {

@@ -3,28 +3,35 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use time::OffsetDateTime;
 
 use crate::nodes::WarehouseState;
 
 /// What whoever asks it found last, and since when that is so; a cheap clone.
 #[derive(Debug, Clone)]
-pub struct Reach(Arc<ArcSwap<WarehouseState>>);
+pub struct Reach {
+    state: Arc<ArcSwap<WarehouseState>>,
+    lost: Arc<ArcSwapOption<String>>,
+}
 
 impl Reach {
     /// It was not reached yet.
     #[must_use]
     pub fn unknown() -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(WarehouseState::Away {
+        let state = WarehouseState::Away {
             since: OffsetDateTime::now_utc(),
             why: "it was not reached yet".to_owned(),
-        })))
+        };
+        Self {
+            state: Arc::new(ArcSwap::from_pointee(state)),
+            lost: Arc::default(),
+        }
     }
 
     /// It answered.
     pub fn reached(&self) {
-        if let WarehouseState::Away { .. } = **self.0.load() {
+        if let WarehouseState::Away { .. } = **self.state.load() {
             self.set(WarehouseState::Reached {
                 since: OffsetDateTime::now_utc(),
             });
@@ -33,7 +40,7 @@ impl Reach {
 
     /// It did not, and why.
     pub fn missed(&self, why: &impl fmt::Display) {
-        let since = match **self.0.load() {
+        let since = match **self.state.load() {
             WarehouseState::Away { since, .. } => since,
             WarehouseState::Reached { .. } => OffsetDateTime::now_utc(),
         };
@@ -41,10 +48,27 @@ impl Reach {
         self.set(WarehouseState::Away { since, why });
     }
 
+    /// What it lacks of what was acked, and what to do; `None` where nothing is known to be missing.
+    pub fn lacks(&self, lost: Option<String>) {
+        self.lost.store(lost.map(Arc::new));
+    }
+
+    /// What it lacks of what was acked.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        self.lost.load().as_deref().cloned()
+    }
+
+    /// Whether it answered last.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.found().is_ok()
+    }
+
     /// How it was found last.
     #[must_use]
     pub fn state(&self) -> WarehouseState {
-        WarehouseState::clone(&self.0.load())
+        WarehouseState::clone(&self.state.load())
     }
 
     /// How it was found last, else why it is not reached.
@@ -56,6 +80,6 @@ impl Reach {
     }
 
     fn set(&self, state: WarehouseState) {
-        self.0.store(Arc::new(state));
+        self.state.store(Arc::new(state));
     }
 }

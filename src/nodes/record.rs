@@ -203,6 +203,9 @@ pub struct Loading {
     /// Whether the warehouse answers it.
     #[serde(deserialize_with = "partial")]
     pub warehouse: Option<WarehouseState>,
+    /// What the warehouse lacks of what was acked, and what to do; none where nothing is known to be missing.
+    #[serde(deserialize_with = "partial")]
+    pub warehouse_loss: Option<String>,
     /// The load under way; none between two.
     #[serde(deserialize_with = "partial")]
     pub batch: Option<Batch>,

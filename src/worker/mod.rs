@@ -23,6 +23,7 @@ mod spans;
 mod trial;
 pub mod trimmer;
 mod waiting;
+pub mod warehouse_loss;
 pub mod watcher;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 mod history;
 mod letters;
 mod many;
+mod rollback;
 mod storm;
 
 use std::process::Output;
@@ -223,6 +224,11 @@ stories! { history:
 stories! { many:
     a_run_that_is_killed_goes_on_and_loads_each_event_once
     a_trace_tells_every_entry_and_says_what_it_leaves_out
+}
+
+stories! { rollback:
+    what_a_warehouse_that_was_put_back_lacks_is_said_and_replayed
+    what_need_not_be_in_the_warehouse_is_not_missing
 }
 
 stories! { storm:
