@@ -108,6 +108,8 @@ pub struct Observation {
     pub eviction_policy: Option<String>,
     /// Since any process appended to the stream, or this one did.
     pub since_accepted: Option<Duration>,
+    /// How far the newest id is ahead of this machine's clock, where that is more than an hour.
+    pub ids_ahead: Option<Duration>,
     /// For how long this process has been looking; zero for a single look.
     pub watched: Duration,
     /// Entries a second by which the stream grew lately; `None` where only one look was taken.
@@ -122,18 +124,30 @@ pub struct Observation {
     pub nodes: Option<Vec<Node>>,
 }
 
+/// Clocks of two machines may differ; more than that is somebody's own id.
+const FAR_AHEAD: Duration = Duration::from_secs(3600);
+
 /// Looks at the stream once.
 ///
 /// # Errors
 /// The stream did not answer.
 pub async fn observe(stream: &dyn Stream) -> Result<Observation, StreamError> {
     let (report, server) = tokio::try_join!(stream.report(), stream.inspect())?;
+    let (since_accepted, ids_ahead) = age_of_newest(&report);
     Ok(Observation {
-        since_accepted: age_of_newest(&report),
+        since_accepted,
+        ids_ahead,
         eviction_policy: server.eviction_policy,
         stream: report,
         ..Observation::default()
     })
+}
+
+/// What is wrong with the stream's newest id, for `check` and the start to say.
+#[must_use]
+pub fn ids_warning(report: &StreamReport) -> Option<String> {
+    let (_, ids_ahead) = age_of_newest(report);
+    checks::ids_problem(report.last_id, ids_ahead).map(|(_, problem)| format!("stream ids: {problem}"))
 }
 
 impl HealthReport {
@@ -223,10 +237,17 @@ fn seconds(age: Duration) -> f64 {
     age.as_millis() as f64 / 1000.0
 }
 
-fn age_of_newest(report: &StreamReport) -> Option<Duration> {
-    let appended = Duration::from_millis(report.last_id?.ms);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(now.saturating_sub(appended))
+/// Age of the newest entry, else how far its id is ahead of the clock: then it tells no age.
+fn age_of_newest(report: &StreamReport) -> (Option<Duration>, Option<Duration>) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+    let Some((now, newest)) = now.zip(report.last_id) else {
+        return (None, None);
+    };
+    let appended = Duration::from_millis(newest.ms);
+    match appended.checked_sub(now).filter(|ahead| *ahead > FAR_AHEAD) {
+        Some(ahead) => (None, Some(ahead)),
+        None => (Some(now.saturating_sub(appended)), None),
+    }
 }
 
 /// Before Redis 7.2 a quiet consumer's idle time grows too: only one that holds entries is idle.

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::Addresses;
 use crate::config::{Config, Purpose};
-use crate::health::Reach;
+use crate::health::{Reach, ids_warning};
 use crate::stream::Stream;
 use crate::telemetry;
 use crate::warehouse::Warehouse;
@@ -67,6 +67,10 @@ pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
         tokio::time::sleep(outage.failed(&error)).await;
     }
     outage.over();
+    // Where it fails, the roles that ask for it say so.
+    if let Some(warning) = stream.report().await.ok().as_ref().and_then(ids_warning) {
+        warn!("{warning}");
+    }
 }
 
 /// Reaches the warehouse, however long that takes; its schema is up to date afterwards. Asks on from then, and says in

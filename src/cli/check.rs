@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Exit, Failure, output};
 use crate::config::{Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
+use crate::health::ids_warning;
 use crate::metrics::Metrics;
 use crate::stream::redis::RedisStream;
 use crate::stream::{ServerReport, Stream, StreamError};
@@ -178,7 +179,7 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
                     Verdict::Misconfigured,
                     "correct user and password in REDIS_URL, or grant the user these rights",
                 ),
-                StreamError::Unusable(_) => (
+                StreamError::UnusableKey(_) | StreamError::Unusable(_) => (
                     Verdict::Misconfigured,
                     "see to it as it says: the server's settings, REDIS_URL, or the names of the streams",
                 ),
@@ -190,8 +191,9 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
 
 async fn ask(redis: &RedisConfig, stream: &StreamConfig) -> Result<ServerReport, StreamError> {
     let stream = RedisStream::new(redis, stream, Metrics::new())?;
-    let server = stream.inspect().await?;
+    let mut server = stream.inspect().await?;
     stream.confirm_writable().await?;
+    server.warnings.extend(ids_warning(&stream.report().await?));
     Ok(server)
 }
 

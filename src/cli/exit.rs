@@ -126,7 +126,7 @@ fn of_stream(error: &StreamError) -> Exit {
         | StreamError::Unconfirmed(_)
         | StreamError::Refused { .. }
         | StreamError::Full(_) => Exit::Unavailable,
-        StreamError::Denied(_) | StreamError::Unusable(_) => Exit::Config,
+        StreamError::Denied(_) | StreamError::UnusableKey(_) | StreamError::Unusable(_) => Exit::Config,
     }
 }
 

@@ -1,7 +1,10 @@
 //! The table of checks: figure → status and sentence. Pure.
 
+use std::time::Duration;
+
 use super::{Check, HealthReport, Observation, Status, Thresholds};
 use crate::config::Levels;
+use crate::stream::StreamId;
 
 pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Vec<Check> {
     let levels = &thresholds.levels;
@@ -29,6 +32,7 @@ pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresh
         eviction(seen),
         trimming(report),
         group(seen),
+        ids(seen),
     ];
     checks.extend(seen.warehouse.as_ref().map(warehouse));
     checks.extend(warehouse_loss(seen));
@@ -160,6 +164,28 @@ fn group(seen: &Observation) -> Check {
     }
 }
 
+fn ids(seen: &Observation) -> Check {
+    match ids_problem(seen.stream.last_id, seen.ids_ahead) {
+        Some((status, detail)) => check("stream_ids", status, detail),
+        None => check("stream_ids", Status::Healthy, "as the clock".to_owned()),
+    }
+}
+
+/// The store gives an entry an id after the newest one, whoever chose that.
+pub(super) fn ids_problem(newest: Option<StreamId>, ahead: Option<Duration>) -> Option<(Status, String)> {
+    if newest == Some(StreamId::MAX) {
+        let detail = "an entry had the greatest possible id, so that the stream takes none ever again; set another \
+                      ORDERSTREAM_STREAM, and run a second `orderstream work` on this one until it is empty";
+        return Some((Status::Critical, detail.to_owned()));
+    }
+    let seconds = ahead?.as_secs();
+    let detail = format!(
+        "the newest id is {seconds} s ahead of the clock, and ids of new entries follow it: a producer chose it, or a \
+         clock was wrong; until then no age of an entry is known"
+    );
+    Some((Status::Warning, detail))
+}
+
 /// Nothing is lost while it is away, since the stream keeps what comes.
 pub(super) fn warehouse(reached: &Result<(), String>) -> Check {
     const NAME: &str = "warehouse";
@@ -192,11 +218,9 @@ fn check(name: &'static str, status: Status, detail: String) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::HealthConfig;
-    use crate::stream::{ConsumerReport, GroupReport, StreamId, StreamReport};
+    use crate::stream::{ConsumerReport, GroupReport, StreamReport};
 
     fn thresholds() -> Thresholds {
         Thresholds {
@@ -377,5 +401,15 @@ mod tests {
             None,
             "growth up to what is kept on purpose is no danger"
         );
+    }
+
+    #[test]
+    fn ids_that_are_used_up_or_ahead_of_the_clock_are_told() {
+        let mut seen = observation(10, 0, Some(0), 0);
+        assert_eq!(status_of("stream_ids", &seen), Status::Healthy);
+        seen.ids_ahead = Some(Duration::from_secs(86_400));
+        assert_eq!(status_of("stream_ids", &seen), Status::Warning);
+        seen.stream.last_id = Some(StreamId::MAX);
+        assert_eq!(status_of("stream_ids", &seen), Status::Critical);
     }
 }

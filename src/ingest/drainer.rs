@@ -216,13 +216,15 @@ impl Drainer {
         let (appended, moved_on) = self.append(&piece).await;
         match appended {
             Ok(outcomes) => self.judge(piece, outcomes).await?,
-            // The dead letters have rights of their own; without them, their letters hold up nothing that has its place in
-            // the stream.
-            Err(StreamError::Denied(why)) if !piece.goes_to_the_stream() => {
-                tracing::warn!(why, "letters of the spool are refused");
+            // The dead letters have a key and rights of their own; without them, their entries hold up nothing that has its
+            // place in the stream.
+            Err(error @ (StreamError::Denied(_) | StreamError::UnusableKey(_))) if !piece.goes_to_the_stream() => {
+                if !piece.ids.iter().any(|id| self.left.waits_for_room(*id)) {
+                    tracing::warn!(%error, "dead letters stay in the spool for now");
+                }
                 let now = Instant::now();
                 for id in piece.ids {
-                    self.left.refuse(id, now);
+                    self.left.lacks_room(id, now);
                 }
             }
             Err(error) => {

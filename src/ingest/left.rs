@@ -1,7 +1,7 @@
 //! Entries that the drainer left in the spool, so that they do not hold up the others. Pure; the clock is handed in.
 //!
 //! Owns when each is tried again. Two kinds: those that the stream refused alone, tried one by one with growing delay, and
-//! those for which the dead letters have no room, tried together.
+//! those that the dead letters do not take (their cap, their key, their rights), tried together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl Left {
         times
     }
 
-    /// The dead letters have no room for it.
+    /// The dead letters do not take it.
     pub(super) fn lacks_room(&mut self, id: StreamId, now: Instant) {
         self.refused.remove(&id);
         self.without_room.insert(id);

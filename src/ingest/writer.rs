@@ -167,6 +167,7 @@ fn unconfirmed(error: &StreamError) -> AppendError {
         | StreamError::Refused { .. }
         | StreamError::Denied(_)
         | StreamError::Unconfirmed(_)
+        | StreamError::UnusableKey(_)
         | StreamError::Unusable(_) => AppendError::Unavailable(error.to_string()),
     }
 }

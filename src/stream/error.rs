@@ -40,7 +40,11 @@ pub enum StreamError {
     /// Wrong credentials or missing rights: nobody but the operator can mend it.
     #[error("the stream denies access: {0}")]
     Denied(String),
-    /// The key holds something else, the server is too old, or it answered what no version should.
+    /// The key of the log takes no entry: it holds something else, or its ids are used up. Nothing was appended, and only
+    /// the operator can mend it.
+    #[error("no entry can be appended: {0}")]
+    UnusableKey(String),
+    /// The server is too old, or it answered what no version should.
     #[error("unusable stream: {0}")]
     Unusable(String),
 }
@@ -50,7 +54,7 @@ impl StreamError {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::Full(_) | Self::Denied(_) => true,
+            Self::Refused { .. } | Self::Full(_) | Self::Denied(_) | Self::UnusableKey(_) => true,
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Unconfirmed(_) | Self::Unusable(_) => false,
         }
     }
@@ -64,7 +68,8 @@ impl StreamError {
             | Self::Unconfirmed(_)
             | Self::Refused { .. }
             | Self::Full(_)
-            | Self::Denied(_) => Class::Transient,
+            | Self::Denied(_)
+            | Self::UnusableKey(_) => Class::Transient,
             Self::Unusable(_) => Class::Bug,
         }
     }

@@ -3,6 +3,8 @@
 mod damage;
 mod draining;
 mod full;
+mod ids;
+mod letters;
 mod memory;
 mod onlookers;
 mod refusals;

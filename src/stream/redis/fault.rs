@@ -12,6 +12,10 @@ use crate::stream::StreamError;
 /// The code with which Redis refuses a call for want of memory. Nothing of such a call happened.
 pub(super) const OUT_OF_MEMORY: &str = "OOM";
 
+/// What an XADD is refused with once an entry had the greatest possible id, and the name that we give that refusal.
+const EXHAUSTED_TEXT: &str = "The stream has exhausted the last possible ID";
+const EXHAUSTED: &str = "EXHAUSTED";
+
 /// What the operator can do about an error code that refuses a command for reasons of the server's own, all of them
 /// passing or curable; `None` for every other code.
 fn remedy(code: &str) -> Option<&'static str> {
@@ -33,7 +37,7 @@ fn remedy(code: &str) -> Option<&'static str> {
 
 /// Whether an error code speaks of the server or the user as a whole, not of one entry.
 pub(super) fn is_the_servers(code: &str) -> bool {
-    remedy(code).is_some() || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "WRONGTYPE")
+    remedy(code).is_some() || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "WRONGTYPE" | EXHAUSTED)
 }
 
 /// Whether a call was refused for want of memory.
@@ -46,6 +50,9 @@ pub(super) fn code_of(line: &str) -> &str {
     // What Redis 7.0 says for NOPERM where a script's command is denied; 7.2 gives it its code.
     if line.starts_with("ERR The user executing the script") {
         return "NOPERM";
+    }
+    if line.contains(EXHAUSTED_TEXT) {
+        return EXHAUSTED;
     }
     line.split_ascii_whitespace().next().unwrap_or_default()
 }
@@ -90,6 +97,20 @@ pub(super) fn stream_error(server: &str, error: &RedisError, limit: Duration) ->
     }
 }
 
+/// What an error line means that a script passed on.
+pub(super) fn line_error(server: &str, line: &str) -> StreamError {
+    let detail = line.split_once(' ').map_or("", |(_, detail)| detail);
+    server_error(server, code_of(line), detail)
+}
+
+/// The stream has had the greatest possible id.
+pub(super) fn exhausted(server: &str) -> StreamError {
+    StreamError::UnusableKey(format!(
+        "{server}: an entry of the stream had the greatest possible id, so that it takes none ever again (set another \
+         ORDERSTREAM_STREAM, and run a second `orderstream work` on this one until it is empty: docs/OPERATIONS.md)"
+    ))
+}
+
 /// What an error line of the server means: its code, and the rest.
 pub(super) fn server_error(server: &str, code: &str, detail: &str) -> StreamError {
     match code {
@@ -99,9 +120,12 @@ pub(super) fn server_error(server: &str, code: &str, detail: &str) -> StreamErro
         "NOPERM" => StreamError::Denied(format!(
             "{server}: {detail} (grant the user this command and key, see ACL SETUSER)"
         )),
-        "WRONGTYPE" => StreamError::Unusable(format!(
-            "{server}: a key of the stream holds something else (rename it, or choose another ORDERSTREAM_STREAM)"
+        "WRONGTYPE" => StreamError::UnusableKey(format!(
+            "{server}: a key of the stream or the dead letters holds something else (rename that key, or choose another \
+             ORDERSTREAM_STREAM or ORDERSTREAM_DEAD_LETTER_STREAM)"
         )),
+        EXHAUSTED => exhausted(server),
+        "ERR" if detail.starts_with(EXHAUSTED_TEXT) => exhausted(server),
         // Both come in the place of any answer, before a command is looked at.
         "BUSYGROUP" => refused(server, code, detail),
         "ERR" if detail.starts_with("max number of clients") => refused(server, code, detail),
@@ -151,8 +175,15 @@ mod tests {
         for line in ["NOAUTH Authentication required.", "WRONGPASS invalid", "NOPERM no"] {
             assert!(matches!(fault(line), StreamError::Denied(_)), "{line}");
         }
-        for line in ["WRONGTYPE Operation against a key", "ERR unknown command 'XADD'"] {
-            assert!(matches!(fault(line), StreamError::Unusable(_)), "{line}");
+        for line in [
+            "WRONGTYPE Operation against a key",
+            "ERR The stream has exhausted the last possible ID, unable to add more items",
+        ] {
+            let error = fault(line);
+            assert!(matches!(error, StreamError::UnusableKey(_)), "{line}");
+            assert!(error.is_refused());
+            assert!(error.to_string().contains("ORDERSTREAM_STREAM"), "{error}");
         }
+        assert!(matches!(fault("ERR unknown command 'XADD'"), StreamError::Unusable(_)));
     }
 }

@@ -19,6 +19,7 @@ mod report;
 mod scripts;
 mod server;
 mod witness;
+mod writable;
 mod writer;
 
 use std::borrow::Cow;
@@ -26,12 +27,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Pipeline, RedisError, RedisResult};
+use redis::Pipeline;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
 
-use self::durability::Proof;
 use self::reader::RedisReader;
 use self::server::Server;
 use self::witness::Witness;
@@ -55,10 +55,6 @@ const TRIM_WALK: usize = 256;
 const ATTEMPTS_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Lifetime of the key that a probe writes.
 const PROBE_LIFETIME: Duration = Duration::from_secs(60);
-/// The id that no entry may have. An XADD of it meets every refusal that an append meets (rights, memory, disk), and is
-/// then refused for its id: it proves that appends are taken without leaving one.
-const NO_ID: &str = "0-0";
-
 /// A stream on a Redis server.
 pub struct RedisStream {
     server: Arc<Server>,
@@ -365,30 +361,7 @@ impl Stream for RedisStream {
     }
 
     async fn confirm_writable(&self) -> Result<(), StreamError> {
-        let mut pipeline = Pipeline::new();
-        let lifetime = u64::try_from(PROBE_LIFETIME.as_millis()).unwrap_or(u64::MAX);
-        pipeline
-            .cmd("SET")
-            .arg(&self.keys.probe)
-            .arg("")
-            .arg("PX")
-            .arg(lifetime);
-        pipeline.cmd("XLEN").arg(&self.keys.stream);
-        pipeline.cmd("XADD").arg(&self.keys.stream).arg(NO_ID).arg("").arg("");
-        pipeline.ignore_errors();
-        // Whether it is able to prove what is stored; the proof itself may take a second, and the answer here is prompt.
-        let (mut lease, _) = Proof::lease(&self.server).await?;
-        let answer = pipeline.query_async(&mut lease.connection).await;
-        let (written, length, added): (RedisResult<()>, RedisResult<u64>, RedisResult<()>) =
-            self.server.settle(lease, answer)?;
-        let error = |error: RedisError| self.server.stream_error(&error);
-        written.map_err(error)?;
-        let length = length.map_err(error)?;
-        match added {
-            Err(refused) if !refused.detail().is_some_and(|detail| detail.contains(NO_ID)) => Err(error(refused)),
-            Ok(()) | Err(_) if length >= self.keys.maxlen => Err(StreamError::Full(self.keys.maxlen)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        writable::confirm(&self.server, &self.keys).await
     }
 
     async fn inspect(&self) -> Result<ServerReport, StreamError> {

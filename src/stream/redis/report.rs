@@ -23,6 +23,7 @@ type Figures = (
     Vec<(String, u64, u64)>,
     Option<u64>,
     Option<String>,
+    u8,
 );
 type GroupFigures = (String, u64, StreamId, Option<u64>, Option<StreamId>, Option<StreamId>);
 
@@ -31,9 +32,10 @@ pub(super) async fn report(server: &Server, keys: &Keys, witness: &Witness) -> R
     let look = witness.look().await;
     script.key(&keys.dead_letters).arg(&keys.group).arg(COUNT_LAG);
     script.arg(look.newest_before().to_string()).arg(COUNT_ABOVE);
-    let (now, length, entries_added, last_id, dead_letters, groups, consumers, above, run): Figures =
+    script.arg(look.dead_letters_before());
+    let (now, length, entries_added, last_id, dead_letters, groups, consumers, above, run, are_others): Figures =
         server.run(&script).await?;
-    let age = |id: Option<StreamId>| id.map(|id| Duration::from_millis(now.saturating_sub(id.ms)));
+    let age = |id: Option<StreamId>| id.and_then(|id| age(id, now));
     let ours = groups.iter().find(|(name, ..)| *name == keys.group);
     let (oldest_pending, oldest_backlog) = ours.map_or((None, None), |&(_, _, _, _, pending, unread)| {
         (age(pending), age([pending, unread].into_iter().flatten().min()))
@@ -41,6 +43,7 @@ pub(super) async fn report(server: &Server, keys: &Keys, witness: &Witness) -> R
     let position = Position {
         run,
         dead_letters,
+        has_other_letters: are_others == 1,
         last_id: last_id.unwrap_or_default(),
         added: entries_added.unwrap_or_default(),
         backlog: ours.map_or(length, |&(_, pending, _, lag, ..)| pending + lag.unwrap_or_default()),
@@ -67,6 +70,12 @@ pub(super) async fn report(server: &Server, keys: &Keys, witness: &Witness) -> R
             .map(|group| group_report(group, &keys.group))
             .collect(),
     })
+}
+
+/// Age of an entry; `None` where a producer chose an id that is far ahead of the server's clock.
+fn age(id: StreamId, now: u64) -> Option<Duration> {
+    let is_known = id.ms <= now.saturating_add(3_600_000);
+    is_known.then(|| Duration::from_millis(now.saturating_sub(id.ms)))
 }
 
 /// How many of these are not in the stream.

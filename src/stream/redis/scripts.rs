@@ -18,6 +18,7 @@ script!(DEAD_LETTER, "dead_letter.lua");
 script!(TRIM, "trim.lua");
 script!(REMOVE_SILENT, "remove_silent.lua");
 script!(REPORT, "report.lua");
+script!(WRITABLE, "writable.lua");
 script!(MAKE_PENDING, "make_pending.lua");
 script!(HEARTBEAT, "heartbeat.lua");
 script!(ABSENT, "absent.lua");

@@ -219,7 +219,9 @@ pub(super) fn breaks_connection(error: &StreamError) -> bool {
     match error {
         StreamError::Unreachable { .. } | StreamError::Timeout { .. } | StreamError::Denied(_) => true,
         StreamError::Refused { code, .. } => code == "READONLY" || code == "MASTERDOWN",
-        StreamError::Full(_) | StreamError::Unconfirmed(_) | StreamError::Unusable(_) => false,
+        StreamError::Full(_) | StreamError::Unconfirmed(_) | StreamError::UnusableKey(_) | StreamError::Unusable(_) => {
+            false
+        }
     }
 }
 

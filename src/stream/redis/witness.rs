@@ -39,6 +39,8 @@ pub(super) struct Position {
     pub(super) added: u64,
     pub(super) backlog: u64,
     pub(super) dead_letters: u64,
+    /// The dead letters of the report before are not there any more, and nobody removed them one by one.
+    pub(super) has_other_letters: bool,
 }
 
 /// One report in the making.
@@ -81,6 +83,11 @@ impl Look<'_> {
         self.seen.before.last_id
     }
 
+    /// Dead letters of the report before.
+    pub(super) fn dead_letters_before(&self) -> u64 {
+        self.seen.before.dead_letters
+    }
+
     /// Ids to be looked for, now that the stream is there; none where all is well. `above`: where
     /// [`newest_before`](Self::newest_before) is gone, how many entries stand above it.
     pub(super) fn doubtful(&self, now: &Position, above: Option<u64>) -> &[StreamId] {
@@ -97,12 +104,19 @@ impl Look<'_> {
     /// Ends the report, with so many of the doubtful ones absent; answers all that was ever lost.
     pub(super) fn end(mut self, now: Position, above: Option<u64>, absent: u64) -> Lost {
         let gone = self.gone(&now, above);
-        if gone + absent > 0 {
+        let letters_before = self.seen.before.dead_letters;
+        // Fewer letters alone are no loss: an operator resolves them.
+        let letters = if now.has_other_letters {
+            letters_before
+        } else if gone + absent > 0 {
+            letters_before.saturating_sub(now.dead_letters)
+        } else {
+            0
+        };
+        if gone + absent + letters > 0 {
             self.seen.lost.times += 1;
             self.seen.lost.entries += gone.min(self.seen.before.backlog) + absent;
-            // Fewer letters alone are no loss: an operator resolves them.
-            let resolved_or_lost = self.seen.before.dead_letters.saturating_sub(now.dead_letters);
-            self.seen.lost.dead_letters += resolved_or_lost;
+            self.seen.lost.dead_letters += letters;
         }
         if let Some(last) = self.since.iter().max() {
             self.witness.confirmed().retain(|id| id > last);
@@ -135,6 +149,7 @@ mod tests {
             added,
             backlog,
             dead_letters: 0,
+            has_other_letters: false,
         }
     }
 

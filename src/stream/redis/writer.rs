@@ -231,9 +231,7 @@ impl RedisWriter {
     /// What a refusal means that speaks of the server or the user, not of one entry.
     fn servers_refusal(&self, outcome: &Appended) -> Option<StreamError> {
         let Appended::Refused(line) = outcome else { return None };
-        let code = fault::code_of(line);
-        let detail = line.split_once(' ').map_or("", |(_, detail)| detail);
-        fault::is_the_servers(code).then(|| fault::server_error(&self.server.address(), code, detail))
+        fault::is_the_servers(fault::code_of(line)).then(|| fault::line_error(&self.server.address(), line))
     }
 }
 

@@ -12,7 +12,7 @@ const SMOOTHED = 5;
 /** Box → the health checks that judge it. */
 const JUDGED_BY = {
   sources: ["accepted", "unauthorized"],
-  stream: ["stream", "stream_length", "eviction_policy", "trimming"],
+  stream: ["stream", "stream_length", "eviction_policy", "trimming", "stream_ids"],
   workers: ["pending", "lag", "idle_consumers", "group"],
   warehouse: ["warehouse"],
   spool: ["spool"],

@@ -233,7 +233,7 @@ async fn a_key_that_is_no_stream_is_unusable() {
         stream.report().await.unwrap_err(),
         stream.trim().await.unwrap_err(),
     ] {
-        assert!(matches!(error, StreamError::Unusable(_)), "{error:?}");
+        assert!(matches!(error, StreamError::UnusableKey(_)), "{error:?}");
         assert!(error.to_string().contains("ORDERSTREAM_STREAM"), "{error}");
     }
 }
