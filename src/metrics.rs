@@ -182,6 +182,8 @@ pub struct Metrics {
     pub reclaimed: Counter,
     /// Confirmed entries that the store lost, as this process saw it: each counts for itself.
     pub entries_lost: Counter,
+    /// Entries that a foreign command took off the group, made pending again by this process.
+    pub entries_restored: Counter,
     /// Acked entries removed.
     pub entries_trimmed: Counter,
     /// Times a broken connection or a missing group had to be made again.
@@ -221,6 +223,7 @@ impl Metrics {
             dead_letters: Counter::default(),
             reclaimed: Counter::default(),
             entries_lost: Counter::default(),
+            entries_restored: Counter::default(),
             entries_trimmed: Counter::default(),
             reconnects: Family::default(),
             stream_length: Gauge::default(),
@@ -308,6 +311,11 @@ impl Metrics {
             "entries_lost",
             "Confirmed entries that the store lost, as this process saw it; a sum over processes may overstate it",
             self.entries_lost.clone(),
+        );
+        r.register(
+            "entries_restored",
+            "Entries that a foreign command took off the group, made pending again by this process",
+            self.entries_restored.clone(),
         );
         r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
         r.register("reconnects", "Broken connections made again", self.reconnects.clone());

@@ -24,7 +24,7 @@ pub use self::error::StreamError;
 pub use self::nodes::{Heartbeat, NodeRegistry};
 pub use self::operated::{Fate, Operated, REPLAY_CONSUMER, Stage};
 pub use self::range::{Order, PAGE, Page, Range};
-pub use self::report::{ConsumerReport, GroupReport, Lost, ServerReport, StreamReport};
+pub use self::report::{ConsumerReport, GroupReport, Lost, Restored, ServerReport, StreamReport};
 
 mod error;
 mod nodes;
@@ -336,6 +336,12 @@ pub trait Stream: Operated + NodeRegistry + 'static {
 
     /// Removes consumers that were silent for `silent` and have nothing pending; answers their names.
     async fn remove_silent_consumers(&self, silent: Duration) -> Result<Vec<String>, StreamError>;
+
+    /// Makes entries pending again that a foreign command took off our group, so that nobody would have been given them any
+    /// more; to be called once a second. Only a store that others have access to has such commands.
+    async fn restore(&self) -> Result<Vec<Restored>, StreamError> {
+        Ok(Vec::new())
+    }
 
     /// A page of a log, for those who look at it without being a member of the group; changes nothing.
     async fn range(&self, range: Range) -> Result<Page, StreamError>;

@@ -42,6 +42,15 @@ pub struct Lost {
     pub dead_letters: u64,
 }
 
+/// Entries that a foreign command had taken off our group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// What happened to the group, with the name of the command.
+    pub cause: String,
+    /// How many were made pending. Some of them may have been acked within the last second.
+    pub entries: u64,
+}
+
 /// One consumer group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupReport {

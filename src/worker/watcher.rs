@@ -1,18 +1,18 @@
 //! The watcher: says and counts what the store lost of what it had confirmed, as after FLUSHALL or a failover to a replica
-//! that lagged.
+//! that lagged, and what a foreign command took off our group.
 //!
-//! Such a loss makes no call fail: what was confirmed is just not there any more. The stream notices it in its reports;
-//! invariant: it is said once, with how many events may be missing from the warehouse, and counted.
+//! Such a loss makes no call fail: what was confirmed is just not there any more, or is handed out to no one. The stream
+//! notices it; invariant: it is said once, with how many events may be missing from the warehouse, and counted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::outage::{Outage, rest};
 use crate::metrics::Metrics;
-use crate::stream::{Lost, Stream};
+use crate::stream::{Lost, Stream, StreamError};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -28,6 +28,10 @@ pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationTo
                 continue;
             }
         };
+        if let Err(error) = restore(&*stream, &metrics).await {
+            outage.failed(&error);
+            continue;
+        }
         outage.over();
         if report.lost.times > known.times {
             let may_be_missing = report.lost.entries - known.entries;
@@ -43,4 +47,16 @@ pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationTo
         }
         known = report.lost;
     }
+}
+
+async fn restore(stream: &dyn Stream, metrics: &Metrics) -> Result<(), StreamError> {
+    for restored in stream.restore().await? {
+        metrics.entries_restored.inc_by(restored.entries);
+        warn!(
+            cause = restored.cause,
+            entries = restored.entries,
+            "a foreign command took entries off the group: they are pending again, and are loaded as after a replay"
+        );
+    }
+    Ok(())
 }

@@ -4,12 +4,14 @@
 //! at all. Nothing outside this folder sees a type of the client library. Needs Redis 7.0 or Valkey.
 //!
 //! Keys: the stream, the dead letters, and beside them `<log>:dedupe:<key>` (one a window), `<stream>:attempts:<group>`
-//! (a hash: entry id → `failed unfinished`), `<stream>:audit` (what operators did), `<stream>:nodes` (a record a process) and `<stream>:probe` (what
-//! [`Stream::confirm_writable`] writes).
+//! (a hash: entry id → `failed unfinished`), `<stream>:audit` (what operators did), `<stream>:nodes` (a record a process),
+//! `<stream>:probe` (what [`Stream::confirm_writable`] writes) and `<stream>:mark:<group>:<what>` (what one process has seen
+//! to for all).
 
 mod chunk;
 mod durability;
 mod fault;
+mod group_monitor;
 mod inspect;
 mod nodes;
 mod operated;
@@ -32,6 +34,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
 
+use self::group_monitor::{GroupMonitor, MARK_LIFETIME};
 use self::reader::RedisReader;
 use self::server::Server;
 use self::witness::Witness;
@@ -40,7 +43,7 @@ use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::{
     Attempts, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, Order, Page, Range, Reader, Refreshed,
-    ServerReport, Step, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
+    Restored, ServerReport, Step, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
 };
 
 /// Entries of one page of a claim; bounds the time its script holds the server.
@@ -60,6 +63,7 @@ pub struct RedisStream {
     server: Arc<Server>,
     keys: Arc<Keys>,
     witness: Arc<Witness>,
+    group_monitor: GroupMonitor,
     /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
     trim_cursor: Mutex<String>,
 }
@@ -98,6 +102,7 @@ impl RedisStream {
                 dedupe_window: stream.dedupe_window,
             }),
             witness: Arc::default(),
+            group_monitor: GroupMonitor::new(),
             trim_cursor: Mutex::new("0-0".to_owned()),
         })
     }
@@ -109,6 +114,21 @@ impl RedisStream {
     /// As [`RedisStream::new`].
     pub fn prepare<'a>(&'a self, url: &Secret) -> Result<impl FnOnce() + use<'a>, StreamError> {
         self.server.prepare(url)
+    }
+
+    /// Removes consumers that have nothing pending: these, or all where none is named.
+    async fn remove_consumers(&self, silent: Duration, names: &[String]) -> Result<Vec<String>, StreamError> {
+        let mut script = scripts::REMOVE_SILENT.key(&self.keys.stream);
+        script
+            .arg(&self.keys.group)
+            .arg(u64::try_from(silent.as_millis()).unwrap_or(u64::MAX))
+            .arg(self.keys.marks())
+            .arg(MARK_LIFETIME.as_secs() * 1000)
+            .arg(names);
+        match self.server.run(&script).await {
+            Err(error) if lacks_group(&error) => Ok(Vec::new()),
+            removed => removed,
+        }
     }
 
     async fn claim_page(
@@ -143,6 +163,13 @@ impl RedisStream {
             deleted,
             next: last.and_then(StreamId::successor),
         })
+    }
+}
+
+impl Keys {
+    /// Beginning of the names of what the processes leave for each other about our group.
+    fn marks(&self) -> String {
+        format!("{}:mark:{}:", self.stream, self.group)
     }
 }
 
@@ -326,14 +353,11 @@ impl Stream for RedisStream {
     }
 
     async fn remove_silent_consumers(&self, silent: Duration) -> Result<Vec<String>, StreamError> {
-        let mut script = scripts::REMOVE_SILENT.key(&self.keys.stream);
-        script
-            .arg(&self.keys.group)
-            .arg(u64::try_from(silent.as_millis()).unwrap_or(u64::MAX));
-        match self.server.run(&script).await {
-            Err(error) if lacks_group(&error) => Ok(Vec::new()),
-            removed => removed,
-        }
+        self.remove_consumers(silent, &[]).await
+    }
+
+    async fn restore(&self) -> Result<Vec<Restored>, StreamError> {
+        self.group_monitor.restore(&self.server, &self.keys).await
     }
 
     async fn range(&self, range: Range) -> Result<Page, StreamError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{RedisStream, lacks_group, scripts};
+use super::{RedisStream, scripts};
 use crate::stream::{Heartbeat, NodeRegistry, StreamError};
 
 impl RedisStream {
@@ -43,11 +43,6 @@ impl NodeRegistry for RedisStream {
         if consumers.is_empty() {
             return Ok(());
         }
-        let mut script = scripts::REMOVE_SILENT.key(&self.keys.stream);
-        script.arg(&self.keys.group).arg(0).arg(consumers);
-        match self.server.run::<Vec<String>>(&script).await {
-            Err(error) if !lacks_group(&error) => Err(error),
-            Ok(_) | Err(_) => Ok(()),
-        }
+        self.remove_consumers(Duration::ZERO, consumers).await.map(drop)
     }
 }

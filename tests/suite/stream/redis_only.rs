@@ -2,6 +2,7 @@
 
 mod connections;
 mod durability;
+mod foreign_commands;
 mod refusals;
 mod survival;
 
