@@ -5,12 +5,18 @@
 //! ids keep all 64 bits, absent stays absent, and text is borrowed from the input wherever it has no escapes.
 
 mod amount;
+mod currency;
 pub mod json;
+mod line;
+mod refund;
 mod scalar;
 mod validate;
 
 pub use amount::{Amount, InvalidAmount};
+pub use currency::currency_digits;
 pub use json::InvalidJson;
+pub use line::{AddedLine, Item, OrderEdit, ShippingLine};
+pub use refund::{Refund, RefundLine};
 pub use scalar::{Id, InvalidTimestamp, Text, Timestamp};
 pub use validate::{InvalidEvent, is_currency, validate, validate_storable};
 
@@ -113,66 +119,24 @@ pub struct OrderEvent<'a> {
     /// A test order: kept, and left out of every view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<bool>,
+    /// Tips, in `currency`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_tip: Option<Amount>,
+    /// Duties as ordered, in `currency`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_duties: Option<Amount>,
+    /// Additional fees as ordered, in `currency`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_fees: Option<Amount>,
+    /// Shipping lines, removed ones included.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub shipping_lines: Option<Vec<ShippingLine<'a>>>,
     /// Refunds known to this event.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub refunds: Option<Vec<Refund<'a>>>,
-}
-
-/// One line of an order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Item<'a> {
-    /// `null` and `""` are both usual and kept apart.
-    #[serde(borrow, default)]
-    pub sku: Option<Id<'a>>,
-    /// Units ordered, at most 10^9; never negative.
-    #[serde(deserialize_with = "scalar::quantity")]
-    pub qty: i64,
-    /// Price of one unit, before discounts.
-    pub price: Amount,
-    /// The shop's id of the line.
+    /// What an `order.edited` event changed.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub line_id: Option<Id<'a>>,
-    /// Variant sold; absent for custom lines and deleted products.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub variant_id: Option<Id<'a>>,
-    /// Product sold; absent likewise.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub product_id: Option<Id<'a>>,
-    /// Product title as sold.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<Text<'a>>,
-    /// Units left after edits and returns, at most 10^9; never negative.
-    #[serde(
-        default,
-        deserialize_with = "scalar::optional_quantity",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub current_qty: Option<i64>,
-    /// Discount on the whole line, allocations included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discount: Option<Amount>,
-    /// Tax on the whole line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tax: Option<Amount>,
-}
-
-/// One refund of an order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Refund<'a> {
-    /// The shop's id of the refund.
-    #[serde(borrow)]
-    pub refund_id: Id<'a>,
-    /// When the money went back; the refund counts on this day.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub processed_at: Option<Timestamp<'a>>,
-    /// Money paid back, tax included.
-    pub amount: Amount,
-    /// Tax within `amount`, never more than it; absent where it is not known in `currency`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tax: Option<Amount>,
-    /// ISO 4217; absent where the source does not say.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub currency: Option<Text<'a>>,
+    pub edit: Option<OrderEdit<'a>>,
 }
 
 /// Event types that never carry the whole order, whatever else they hold: the only list of them.

@@ -32,11 +32,6 @@ pub enum ConvertError {
     /// Amounts whose sum is out of bounds.
     #[error("{0}: the sum is not below 10^15")]
     Overflow(&'static str),
-    /// One refund paid in several currencies.
-    #[error(
-        "the transactions of a refund are in more than one currency, and amounts of different ones are never summed"
-    )]
-    MixedCurrencies,
     /// The event that came out breaks the event's contract.
     #[error("the body makes no valid event: {0}")]
     Invalid(#[from] InvalidEvent),
@@ -118,6 +113,11 @@ fn blank<'a>(
         presentment_total_amount: None,
         source_name: None,
         test: None,
+        total_tip: None,
+        total_duties: None,
+        total_fees: None,
+        shipping_lines: None,
         refunds: None,
+        edit: None,
     }
 }

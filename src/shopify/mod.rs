@@ -10,6 +10,7 @@ mod fit;
 mod headers;
 mod identity;
 mod lenient;
+mod money;
 mod order;
 mod redact;
 mod refund;

@@ -8,9 +8,10 @@ use serde::de::IgnoredAny;
 
 use super::fit;
 use super::lenient::{self, LossyText};
+use super::money::{MoneySet, shop_amount, sum};
 use super::refund::{self, RefundBody};
 use super::{ConvertError, Topic};
-use crate::event::{self, Amount, Id, Item, MAX_NAME, OrderEvent, Text, Timestamp, is_currency, json};
+use crate::event::{self, Amount, Id, Item, MAX_NAME, OrderEvent, ShippingLine, Text, Timestamp, is_currency, json};
 
 /// Shopify's order, as far as an event needs it.
 #[derive(Debug, Deserialize)]
@@ -45,7 +46,14 @@ struct OrderBody<'a> {
     total_price_set: Option<MoneySet<'a>>,
     #[serde(borrow)]
     total_shipping_price_set: Option<MoneySet<'a>>,
-    shipping_lines: Option<Vec<Priced>>,
+    #[serde(borrow)]
+    shipping_lines: Option<Vec<ShippingBody<'a>>>,
+    #[serde(default, deserialize_with = "lenient::amount")]
+    total_tip_received: Option<Amount>,
+    #[serde(borrow)]
+    original_total_duties_set: Option<MoneySet<'a>>,
+    #[serde(borrow)]
+    original_total_additional_fees_set: Option<MoneySet<'a>>,
     #[serde(borrow)]
     financial_status: Option<Text<'a>>,
     #[serde(borrow)]
@@ -98,6 +106,7 @@ struct LineItem<'a> {
     total_discount: Option<Amount>,
     discount_allocations: Option<Vec<Allocation>>,
     tax_lines: Option<Vec<Priced>>,
+    gift_card: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,25 +121,26 @@ struct Priced {
     price: Option<Amount>,
 }
 
-/// One amount in the shop's and in the customer's currency.
 #[derive(Debug, Deserialize)]
-pub(super) struct MoneySet<'a> {
+struct ShippingBody<'a> {
     #[serde(borrow)]
-    pub(super) shop_money: Option<Money<'a>>,
+    id: Option<Id<'a>>,
     #[serde(borrow)]
-    pub(super) presentment_money: Option<Money<'a>>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Money<'a> {
+    title: Option<LossyText<'a>>,
     #[serde(default, deserialize_with = "lenient::amount")]
-    pub(super) amount: Option<Amount>,
+    price: Option<Amount>,
     #[serde(borrow)]
-    pub(super) currency_code: Option<Text<'a>>,
+    price_set: Option<MoneySet<'a>>,
+    #[serde(default, deserialize_with = "lenient::amount")]
+    discounted_price: Option<Amount>,
+    #[serde(borrow)]
+    discounted_price_set: Option<MoneySet<'a>>,
+    discount_allocations: Option<Vec<Allocation>>,
+    tax_lines: Option<Vec<Priced>>,
+    is_removed: Option<bool>,
 }
 
-/// Fills the event from an order's body. A refund whose money cannot be summed is left out: every later version of the
-/// order will carry it, and would be lost with it.
+/// Fills the event from an order's body.
 pub(super) fn read<'a>(topic: Topic, body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
     let order: OrderBody<'a> = json::parse(body)?;
     let OrderBody {
@@ -149,7 +159,8 @@ pub(super) fn read<'a>(topic: Topic, body: &'a [u8], blank: OrderEvent<'a>) -> R
     let total_shipping = order
         .total_shipping_price_set
         .and_then(|set| set.shop_money?.amount)
-        .or_else(|| sum(order.shipping_lines.as_deref()?, |line| line.price));
+        .or_else(|| sum(order.shipping_lines.as_deref()?, ShippingBody::price));
+    let set_amount = |set: Option<MoneySet<'_>>| shop_amount(None, set.as_ref());
     let presentment_currency = order.presentment_currency.filter(|code| is_currency(code.as_str()));
     // Where the two places disagree about the currency, an amount without a certain currency is worth nothing.
     let presentment_total_amount = order
@@ -157,16 +168,13 @@ pub(super) fn read<'a>(topic: Topic, body: &'a [u8], blank: OrderEvent<'a>) -> R
         .and_then(|set| set.presentment_money)
         .filter(|money| money.currency_code == presentment_currency)
         .and_then(|money| money.amount);
-    let refunds = order
-        .refunds
-        .map(|refunds| {
-            refunds
-                .into_iter()
-                .map(|refund| refund::read(refund, Some(&currency)))
-                .filter(|refund| !matches!(refund, Err(ConvertError::MixedCurrencies | ConvertError::Overflow(_))))
-                .collect::<Result<Vec<_>, _>>()
-        })
-        .transpose()?;
+    // A refund that cannot be summed is left out: every later version of the order will carry it, and would be lost.
+    let refunds = order.refunds.map(|refunds| {
+        let refunds = refunds.into_iter();
+        refunds
+            .filter_map(|refund| refund::read(refund, Some(&currency), &id).ok())
+            .collect()
+    });
     Ok(OrderEvent {
         timestamp: order
             .updated_at
@@ -196,6 +204,12 @@ pub(super) fn read<'a>(topic: Topic, body: &'a [u8], blank: OrderEvent<'a>) -> R
         presentment_total_amount,
         source_name: order.source_name.map(Text::from),
         test: order.test,
+        total_tip: order.total_tip_received,
+        total_duties: set_amount(order.original_total_duties_set),
+        total_fees: set_amount(order.original_total_additional_fees_set),
+        shipping_lines: order
+            .shipping_lines
+            .map(|lines| lines.into_iter().map(ShippingLine::from).collect()),
         refunds,
         currency: Some(currency),
         ..blank
@@ -245,11 +259,34 @@ fn item(line: LineItem<'_>) -> Item<'_> {
         current_qty: line.current_quantity,
         discount,
         tax: line.tax_lines.as_deref().and_then(|lines| sum(lines, |tax| tax.price)),
+        gift_card: line.gift_card.filter(|is_gift_card| *is_gift_card),
     }
 }
 
-/// The exact sum; `None` where an amount is missing or the sum is out of bounds.
-pub(super) fn sum<T>(list: &[T], amount: impl Fn(&T) -> Option<Amount>) -> Option<Amount> {
-    list.iter()
-        .try_fold(Amount::default(), |total, one| total.checked_add(amount(one)?))
+impl ShippingBody<'_> {
+    fn price(&self) -> Option<Amount> {
+        shop_amount(self.price, self.price_set.as_ref())
+    }
+
+    /// Bodies before 2018 have only the price and its allocations.
+    fn discounted_price(&self) -> Option<Amount> {
+        shop_amount(self.discounted_price, self.discounted_price_set.as_ref()).or_else(|| {
+            let allocated = sum(self.discount_allocations.as_deref()?, |one| one.amount)?;
+            self.price()?.0.checked_sub(allocated.0).map(Amount)
+        })
+    }
+}
+
+impl<'a> From<ShippingBody<'a>> for ShippingLine<'a> {
+    fn from(line: ShippingBody<'a>) -> Self {
+        let (price, discounted_price) = (line.price(), line.discounted_price());
+        Self {
+            line_id: line.id,
+            title: line.title.map(Text::from),
+            price,
+            discounted_price: discounted_price.filter(|discounted| Some(discounted) != price.as_ref()),
+            tax: line.tax_lines.as_deref().and_then(|lines| sum(lines, |tax| tax.price)),
+            removed: line.is_removed.filter(|is_removed| *is_removed),
+        }
+    }
 }

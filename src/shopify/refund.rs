@@ -1,19 +1,23 @@
 //! One refund, from `refunds/create` and from an order's `refunds[]` alike.
 //!
-//! Owns what a refund amounts to: the money that its transactions gave or are giving back, and the tax within it.
+//! Owns what a refund reverses (lines, shipping, duties, adjustments; with or without money) and what its transactions
+//! paid back, both in the shop's currency. Pure. A transaction may carry only what the customer paid in another
+//! currency; its worth in the shop's currency is then told by the refund's other amounts, which come in both.
 
+use rust_decimal::{Decimal, RoundingStrategy};
 use serde::Deserialize;
 
 use super::ConvertError;
 use super::lenient::{self, LossyText};
-use super::order::{MoneySet, sum};
-use crate::event::{Amount, Id, Refund, Text, Timestamp, is_currency};
+use super::money::{MoneySet, known_currency, shop_amount, sum};
+use super::thin::in_global_id;
+use crate::event::{self, Amount, Id, Refund, RefundLine, Text, Timestamp, currency_digits};
 
 /// Shopify's refund, as far as an event needs it.
 #[derive(Debug, Deserialize)]
 pub(super) struct RefundBody<'a> {
     #[serde(borrow)]
-    pub(super) id: Option<Id<'a>>,
+    id: Option<Id<'a>>,
     #[serde(borrow)]
     pub(super) order_id: Option<Id<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
@@ -23,11 +27,13 @@ pub(super) struct RefundBody<'a> {
     #[serde(borrow)]
     transactions: Option<Vec<Transaction<'a>>>,
     #[serde(borrow)]
-    refund_line_items: Option<Vec<RefundLine<'a>>>,
+    refund_line_items: Option<Vec<RefundedLine<'a>>>,
     #[serde(borrow)]
     refund_shipping_lines: Option<Vec<RefundedShipping<'a>>>,
     #[serde(borrow)]
-    order_adjustments: Option<Vec<RefundedShipping<'a>>>,
+    order_adjustments: Option<Vec<Adjustment<'a>>>,
+    #[serde(borrow)]
+    duties: Option<Vec<RefundedDuty<'a>>>,
     #[serde(borrow)]
     total_duties_set: Option<MoneySet<'a>>,
 }
@@ -35,150 +41,264 @@ pub(super) struct RefundBody<'a> {
 #[derive(Debug, Deserialize)]
 struct Transaction<'a> {
     #[serde(borrow)]
-    kind: Option<Text<'a>>,
+    kind: Option<LossyText<'a>>,
     #[serde(borrow)]
-    status: Option<Text<'a>>,
+    status: Option<LossyText<'a>>,
     amount: Option<Amount>,
     #[serde(borrow)]
-    currency: Option<Text<'a>>,
+    currency: Option<LossyText<'a>>,
     #[serde(borrow)]
     amount_set: Option<MoneySet<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct RefundLine<'a> {
+struct RefundedLine<'a> {
+    #[serde(borrow)]
+    line_item_id: Option<Id<'a>>,
+    #[serde(default, deserialize_with = "event::optional_quantity")]
+    quantity: Option<i64>,
+    #[serde(borrow)]
+    restock_type: Option<LossyText<'a>>,
+    #[serde(borrow)]
+    location_id: Option<Id<'a>>,
+    #[serde(default, deserialize_with = "lenient::amount")]
+    subtotal: Option<Amount>,
+    #[serde(borrow)]
+    subtotal_set: Option<MoneySet<'a>>,
     #[serde(default, deserialize_with = "lenient::amount")]
     total_tax: Option<Amount>,
     #[serde(borrow)]
     total_tax_set: Option<MoneySet<'a>>,
+    #[serde(borrow)]
+    line_item: Option<OrderLine<'a>>,
 }
 
-/// A shipping line, or before API version 2024-10 an adjustment of kind `shipping_refund`, with its amounts negative.
+#[derive(Debug, Deserialize)]
+struct OrderLine<'a> {
+    #[serde(borrow)]
+    id: Option<Id<'a>>,
+    gift_card: Option<bool>,
+}
+
 #[derive(Debug, Deserialize)]
 struct RefundedShipping<'a> {
     #[serde(borrow)]
+    subtotal_amount_set: Option<MoneySet<'a>>,
+    #[serde(borrow)]
+    tax_amount_set: Option<MoneySet<'a>>,
+}
+
+/// Before API version 2024-10 refunded shipping is one of these, of kind `shipping_refund`, with negative amounts.
+#[derive(Debug, Deserialize)]
+struct Adjustment<'a> {
+    #[serde(borrow)]
     kind: Option<LossyText<'a>>,
+    #[serde(default, deserialize_with = "lenient::amount")]
+    amount: Option<Amount>,
+    #[serde(borrow)]
+    amount_set: Option<MoneySet<'a>>,
     #[serde(default, deserialize_with = "lenient::amount")]
     tax_amount: Option<Amount>,
     #[serde(borrow)]
     tax_amount_set: Option<MoneySet<'a>>,
 }
 
-/// What a transaction gave back, and in which currency where it says so.
-struct Paid<'a> {
-    amount: Amount,
-    currency: Option<Text<'a>>,
-    /// Taken from `shop_money`.
-    is_shops: bool,
+#[derive(Debug, Deserialize)]
+struct RefundedDuty<'a> {
+    #[serde(borrow)]
+    amount_set: Option<MoneySet<'a>>,
 }
 
-/// What tax must be in to be part of an amount.
-struct Unit<'a> {
-    currency: Option<Text<'a>>,
-    /// Plain amounts beside a set are in the shop's currency.
-    is_shops: bool,
-}
-
-/// Makes the refund; `order_currency` is the shop's, where the body around it says so.
+/// Makes the refund. `order_currency` is the shop's, where the body around it says so; `order_id` names a refund
+/// without an id of its own.
 ///
-/// Fails where the id is missing, and where what the transactions gave back cannot be summed (several currencies, too
-/// much): a `refunds/create` then is no event, an order goes on without this refund.
-pub(super) fn read<'a>(body: RefundBody<'a>, order_currency: Option<&Text<'a>>) -> Result<Refund<'a>, ConvertError> {
-    let refund_id = body.id.ok_or(ConvertError::Missing {
-        fields: vec!["id"],
-        cause: "a refund cannot be told from another without it",
-    })?;
-    let transactions = body.transactions.into_iter().flatten();
-    let paid: Vec<_> = transactions.filter_map(Transaction::paid_back).collect();
-    let amount = sum(&paid, |paid| Some(paid.amount)).ok_or(ConvertError::Overflow("transactions[].amount"))?;
-    let mut currencies = paid.iter().filter_map(|paid| paid.currency.as_ref());
-    let paid_in = currencies.next();
-    if currencies.any(|other| Some(other) != paid_in) {
-        return Err(ConvertError::MixedCurrencies);
-    }
-    let shops = body
-        .total_duties_set
-        .and_then(|set| known_currency(set.shop_money?.currency_code))
-        .or_else(|| order_currency.cloned());
-    let unit = Unit {
-        is_shops: paid_in.is_none() || paid_in == shops.as_ref() || paid.iter().any(|paid| paid.is_shops),
-        currency: paid_in.cloned().or(shops),
-    };
-    // Without money that moved there is none for tax to be a part of: a cancelled order that was never paid.
-    let tax = body.refund_line_items.filter(|_| !paid.is_empty()).and_then(|lines| {
-        let lines = sum(&lines, |line| unit.pick(line.total_tax, line.total_tax_set.as_ref()))?;
-        let shipping = unit.shipping_tax(body.refund_shipping_lines, body.order_adjustments);
-        lines.checked_add(shipping.unwrap_or_default())
-    });
+/// # Errors
+/// A sum is out of bounds.
+pub(super) fn read<'a>(
+    body: RefundBody<'a>,
+    order_currency: Option<&Text<'a>>,
+    order_id: &Id<'a>,
+) -> Result<Refund<'a>, ConvertError> {
+    let currency = body.shop_currency().or_else(|| order_currency.cloned());
+    let transactions = body.transactions.as_deref().unwrap_or_default();
+    let currency = currency.or_else(|| transactions.iter().find_map(Transaction::currency));
+    let rate = body.exchange_rate(currency.as_ref());
+    let paid = |status| paid_back(transactions, status, currency.as_ref(), rate);
+    let (amount, pending) = (paid("success")?, paid("pending")?);
+    let lines = body.lines();
+    let (shipping, shipping_tax) = body.shipping();
+    let discrepancies = body.adjustments(|kind| kind != Some("shipping_refund"))?;
+    let old_shipping = body.adjustments(|kind| kind == Some("shipping_refund"))?;
+    let lines_tax = total(
+        lines.iter().flatten().map(|line| line.tax),
+        "refund_line_items[].total_tax",
+    )?;
+    // Both lists may tell of the same shipping: never add them.
+    let all_shipping_tax = shipping_tax.unwrap_or_else(|| minus(old_shipping.1));
+    let taxes = [lines_tax, all_shipping_tax, minus(discrepancies.1)];
+    let tax = total(taxes.map(Some).into_iter(), "order_adjustments[].tax_amount")?;
+    let processed_at = body.processed_at.clone().or_else(|| body.created_at.clone());
+    let nonzero = |amount: Amount| (!amount.0.is_zero()).then_some(amount);
     Ok(Refund {
-        refund_id,
-        processed_at: body.processed_at.or(body.created_at),
+        refund_id: body
+            .id
+            .clone()
+            .map_or_else(|| unnamed(order_id, processed_at.as_ref()), in_global_id),
+        processed_at,
         amount,
-        // Less may be given back than the lines came to.
-        tax: tax.map(|tax| tax.min(amount)),
-        currency: unit.currency,
+        pending_amount: nonzero(pending),
+        tax: (lines.is_some() || shipping.is_some() || body.order_adjustments.is_some()).then_some(tax),
+        currency,
+        lines,
+        shipping: shipping.or_else(|| nonzero(minus(old_shipping.0))),
+        shipping_tax,
+        duties: body.duties_amount()?,
+        adjustments: nonzero(discrepancies.0),
+        adjustments_tax: nonzero(discrepancies.1),
     })
 }
 
-impl Unit<'_> {
-    /// The amount in this currency, where one of the two says it.
-    fn pick(&self, plain: Option<Amount>, set: Option<&MoneySet<'_>>) -> Option<Amount> {
-        set.into_iter()
-            .flat_map(|set| [&set.shop_money, &set.presentment_money])
-            .flatten()
-            .find(|money| money.currency_code.is_some() && money.currency_code == self.currency)
-            .and_then(|money| money.amount)
-            .or_else(|| plain.filter(|_| self.is_shops))
-    }
+/// The same refund gets the same name wherever it is told.
+fn unnamed<'a>(order_id: &Id<'a>, processed_at: Option<&Timestamp<'a>>) -> Id<'a> {
+    let at = processed_at.map_or(0, |at| at.instant().unix_timestamp());
+    Id::from(format!("{}-{at}", order_id.as_str()))
+}
 
-    /// Both lists may tell of the same money: never add them.
-    fn shipping_tax(
-        &self,
-        lines: Option<Vec<RefundedShipping<'_>>>,
-        adjustments: Option<Vec<RefundedShipping<'_>>>,
-    ) -> Option<Amount> {
-        let tax = |one: &RefundedShipping<'_>| {
-            let Amount(tax) = self.pick(one.tax_amount, one.tax_amount_set.as_ref())?;
-            Some(Amount(tax.abs()))
-        };
-        let lines = lines.filter(|lines| !lines.is_empty());
-        lines.and_then(|lines| sum(&lines, tax)).or_else(|| {
-            let mut shipping = adjustments?;
-            shipping.retain(|one| one.kind.as_ref().is_some_and(|kind| kind.0 == "shipping_refund"));
-            sum(&shipping, tax)
+/// Never `-0`.
+fn minus(Amount(amount): Amount) -> Amount {
+    Amount(Decimal::ZERO - amount)
+}
+
+/// The sum of the amounts that are told.
+fn total(mut amounts: impl Iterator<Item = Option<Amount>>, field: &'static str) -> Result<Amount, ConvertError> {
+    amounts
+        .try_fold(Amount::default(), |sum, amount| {
+            sum.checked_add(amount.unwrap_or_default())
         })
-    }
+        .ok_or(ConvertError::Overflow(field))
+}
+
+/// What refund transactions of that status paid back, in the shop's currency as far as that can be told.
+fn paid_back(
+    transactions: &[Transaction<'_>],
+    status: &str,
+    currency: Option<&Text<'_>>,
+    rate: Option<Decimal>,
+) -> Result<Amount, ConvertError> {
+    let counts = |one: &&Transaction<'_>| {
+        let is = |text: &Option<LossyText<'_>>, name| text.as_ref().is_some_and(|text| text.0 == name);
+        is(&one.kind, "refund") && is(&one.status, status)
+    };
+    let paid = transactions.iter().filter(counts).map(|one| {
+        let told = shop_amount(None, one.amount_set.as_ref());
+        told.or_else(|| match (one.currency(), currency, rate) {
+            (Some(paid_in), Some(shop), Some(rate)) if paid_in != *shop => {
+                let worth = one.amount?.0.checked_mul(rate)?;
+                let digits = currency_digits(shop.as_str());
+                Some(Amount(
+                    worth.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero),
+                ))
+            }
+            (..) => one.amount,
+        })
+    });
+    total(paid, "transactions[].amount")
 }
 
 impl<'a> Transaction<'a> {
-    /// What went back to the customer, in the shop's currency where the transaction tells it.
-    fn paid_back(self) -> Option<Paid<'a>> {
-        let counts = self.kind.as_ref().is_some_and(|kind| kind.as_str() == "refund")
-            && self
-                .status
-                .as_ref()
-                .is_some_and(|status| matches!(status.as_str(), "success" | "pending"));
-        if !counts {
-            return None;
-        }
-        if let Some(shop) = self.amount_set.and_then(|set| set.shop_money)
-            && let Some(amount) = shop.amount
-        {
-            return Some(Paid {
-                amount,
-                currency: known_currency(shop.currency_code),
-                is_shops: true,
-            });
-        }
-        Some(Paid {
-            amount: self.amount?,
-            currency: known_currency(self.currency),
-            is_shops: false,
-        })
+    fn currency(&self) -> Option<Text<'a>> {
+        known_currency(self.currency.as_ref().map(|code| Text(code.0.clone())))
     }
 }
 
-/// Shopify writes `XXX` (ISO 4217: no currency) where it does not know.
-fn known_currency(code: Option<Text<'_>>) -> Option<Text<'_>> {
-    code.filter(|code| is_currency(code.as_str()) && code.as_str() != "XXX")
+impl<'a> RefundBody<'a> {
+    /// All amounts that come in both currencies.
+    fn sets(&self) -> impl Iterator<Item = &MoneySet<'a>> {
+        let lines = self.refund_line_items.iter().flatten();
+        let lines = lines.flat_map(|line| [&line.subtotal_set, &line.total_tax_set]);
+        let shipping = self.refund_shipping_lines.iter().flatten();
+        let shipping = shipping.flat_map(|line| [&line.subtotal_amount_set, &line.tax_amount_set]);
+        let adjustments = self.order_adjustments.iter().flatten();
+        let adjustments = adjustments.flat_map(|one| [&one.amount_set, &one.tax_amount_set]);
+        lines
+            .chain(shipping)
+            .chain(adjustments)
+            .chain([&self.total_duties_set])
+            .flatten()
+    }
+
+    fn shop_currency(&self) -> Option<Text<'a>> {
+        self.sets()
+            .find_map(|set| known_currency(set.shop_money.as_ref()?.currency_code.clone()))
+    }
+
+    /// Shop's money for one unit of what the customer paid in, where the refund's amounts tell it.
+    fn exchange_rate(&self, currency: Option<&Text<'a>>) -> Option<Decimal> {
+        let both = self.sets().filter_map(|set| {
+            let (shop, paid) = (set.shop_money.as_ref()?, set.presentment_money.as_ref()?);
+            (shop.currency_code.as_ref() == currency).then_some((shop.amount?.0.abs(), paid.amount?.0.abs()))
+        });
+        let (shop, paid) = both.fold((Decimal::ZERO, Decimal::ZERO), |(shop, paid), one| {
+            (shop.saturating_add(one.0), paid.saturating_add(one.1))
+        });
+        shop.checked_div(paid).filter(|rate| !rate.is_zero())
+    }
+
+    fn lines(&self) -> Option<Vec<RefundLine<'a>>> {
+        let lines = self.refund_line_items.as_ref()?.iter().map(|line| RefundLine {
+            line_id: line
+                .line_item_id
+                .clone()
+                .or_else(|| line.line_item.as_ref()?.id.clone())
+                .map(in_global_id),
+            qty: line.quantity.unwrap_or_default(),
+            subtotal: shop_amount(line.subtotal, line.subtotal_set.as_ref()),
+            tax: shop_amount(line.total_tax, line.total_tax_set.as_ref()),
+            restock_type: line.restock_type.as_ref().map(|text| Text(text.0.clone())),
+            location_id: line.location_id.clone().map(in_global_id),
+            gift_card: line
+                .line_item
+                .as_ref()
+                .and_then(|line| line.gift_card)
+                .filter(|gift| *gift),
+        });
+        Some(lines.collect())
+    }
+
+    /// Refunded shipping and the tax on it, since API version 2024-10; each where every line tells it.
+    fn shipping(&self) -> (Option<Amount>, Option<Amount>) {
+        let lines = self.refund_shipping_lines.as_deref().filter(|lines| !lines.is_empty());
+        let of = |amount: fn(&RefundedShipping<'a>) -> Option<Amount>| sum(lines?, amount);
+        (
+            of(|line| shop_amount(None, line.subtotal_amount_set.as_ref())),
+            of(|line| shop_amount(None, line.tax_amount_set.as_ref())),
+        )
+    }
+
+    /// Amount and tax of the adjustments of those kinds.
+    fn adjustments(&self, kinds: impl Fn(Option<&str>) -> bool) -> Result<(Amount, Amount), ConvertError> {
+        let all = self.order_adjustments.iter().flatten();
+        let chosen: Vec<_> = all
+            .filter(|one| kinds(one.kind.as_ref().map(|kind| &*kind.0)))
+            .collect();
+        let amounts = chosen
+            .iter()
+            .map(|one| shop_amount(one.amount, one.amount_set.as_ref()));
+        let taxes = chosen
+            .iter()
+            .map(|one| shop_amount(one.tax_amount, one.tax_amount_set.as_ref()));
+        let field = "order_adjustments";
+        Ok((total(amounts, field)?, total(taxes, field)?))
+    }
+
+    fn duties_amount(&self) -> Result<Option<Amount>, ConvertError> {
+        let duties = self.duties.as_deref().filter(|duties| !duties.is_empty());
+        match duties {
+            Some(duties) => {
+                let amounts = duties.iter().map(|duty| shop_amount(None, duty.amount_set.as_ref()));
+                total(amounts, "duties").map(Some)
+            }
+            None => Ok(shop_amount(None, self.total_duties_set.as_ref()).filter(|amount| !amount.0.is_zero())),
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::lenient::{self, LossyText};
 use super::refund::{self, RefundBody};
 use super::{ConvertError, DeliveryHints};
-use crate::event::{Id, OrderEvent, Text, Timestamp, is_currency, json};
+use crate::event::{AddedLine, Id, OrderEdit, OrderEvent, Text, Timestamp, is_currency, json};
 
 /// What these bodies have in common; each has some of it.
 #[derive(Debug, Deserialize)]
@@ -37,6 +37,37 @@ struct EditBody<'a> {
     order_edit: Option<ThinBody<'a>>,
 }
 
+/// The same body once more, for what only an edit has.
+#[derive(Debug, Deserialize)]
+struct EditChanges<'a> {
+    #[serde(borrow)]
+    order_edit: Option<Edit<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Edit<'a> {
+    #[serde(borrow)]
+    id: Option<Id<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    committed_at: Option<Timestamp<'a>>,
+    #[serde(borrow)]
+    line_items: Option<EditedLines<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EditedLines<'a> {
+    #[serde(borrow)]
+    additions: Option<Vec<EditedLine<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EditedLine<'a> {
+    #[serde(borrow)]
+    id: Option<Id<'a>>,
+    /// Units added.
+    delta: Option<i64>,
+}
+
 /// `{"id": ...}`; it happened when it was triggered.
 pub(super) fn deletion<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
     let body: ThinBody<'a> = json::parse(body)?;
@@ -48,17 +79,37 @@ pub(super) fn deletion<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<Orde
 
 /// `{"order_edit": {...}}`.
 pub(super) fn edit<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
-    let body: EditBody<'a> = json::parse(body)?;
-    body.order_edit
-        .ok_or_else(|| missing("order_edit"))?
-        .fill(blank, None, "order_edit.order_id")
+    let thin: EditBody<'a> = json::parse(body)?;
+    let thin = thin.order_edit.ok_or_else(|| missing("order_edit"))?;
+    let changes: EditChanges<'a> = json::parse(body)?;
+    Ok(OrderEvent {
+        edit: changes.order_edit.map(OrderEdit::from),
+        ..thin.fill(blank, None, "order_edit.order_id")?
+    })
+}
+
+impl<'a> From<Edit<'a>> for OrderEdit<'a> {
+    fn from(edit: Edit<'a>) -> Self {
+        let additions = edit.line_items.and_then(|lines| lines.additions).into_iter().flatten();
+        let additions = additions.filter_map(|line| {
+            Some(AddedLine {
+                line_id: line.id.map(in_global_id)?,
+                qty: line.delta.filter(|units| *units > 0)?,
+            })
+        });
+        Self {
+            edit_id: edit.id.map(in_global_id),
+            committed_at: edit.committed_at,
+            additions: additions.collect(),
+        }
+    }
 }
 
 /// A refund, which is the event's only one.
 pub(super) fn refund<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
     let mut body: RefundBody<'a> = json::parse(body)?;
     let order_id = body.order_id.take().ok_or_else(|| missing("order_id"))?;
-    let refund = refund::read(body, None)?;
+    let refund = refund::read(body, None, &order_id)?;
     Ok(OrderEvent {
         order_id,
         timestamp: refund.processed_at.clone().unwrap_or(blank.timestamp),
@@ -105,8 +156,8 @@ impl<'a> ThinBody<'a> {
         let global_id = self.admin_graphql_api_order_id;
         let order_id = self
             .order_id
-            .map(|id| in_global_id(id.as_str()).unwrap_or(id))
-            .or_else(|| in_global_id(&global_id?.0))
+            .map(|id| order_number(id.as_str()).unwrap_or(id))
+            .or_else(|| order_number(&global_id?.0))
             .or_else(|| fallback.map(Id::from))
             .ok_or_else(|| missing(field))?;
         Ok(OrderEvent {
@@ -124,10 +175,19 @@ impl<'a> ThinBody<'a> {
 }
 
 /// The number in `gid://shopify/Order/123`, by which every other body knows the order.
-fn in_global_id(id: &str) -> Option<Id<'static>> {
-    let digits = id.strip_prefix("gid://shopify/Order/")?;
-    let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    number.then(|| Id::from(digits.to_owned()))
+fn order_number(id: &str) -> Option<Id<'static>> {
+    number(id.strip_prefix("gid://shopify/Order/")?)
+}
+
+/// The number of a global id of any kind; another id as it is.
+pub(super) fn in_global_id(id: Id<'_>) -> Id<'_> {
+    let path = id.as_str().strip_prefix("gid://shopify/");
+    path.and_then(|path| number(path.split_once('/')?.1)).unwrap_or(id)
+}
+
+fn number(digits: &str) -> Option<Id<'static>> {
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| Id::from(digits.to_owned()))
 }
 
 fn missing(field: &'static str) -> ConvertError {

@@ -368,7 +368,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::{Amount, Id, Item, Refund};
+    use crate::event::{AddedLine, Amount, Id, Item, OrderEdit, Refund, RefundLine, ShippingLine};
 
     fn entry(fields: &[(&'static str, &str)]) -> Entry {
         let mut entry = Entry {
@@ -571,16 +571,46 @@ mod tests {
         fn item()(
             sku in option::of(prop_oneof![Just(Id::from("")), id()]), qty in 0..1000_i64, price in amount(),
             line_id in option::of(id()), title in option::of(text()), current_qty in option::of(0..=1_000_000_000_i64),
-            discount in option::of(amount()), tax in option::of(amount()),
+            discount in option::of(amount()), tax in option::of(amount()), gift_card in option::of(any::<bool>()),
         ) -> Item<'static> {
-            Item { sku, qty, price, line_id, variant_id: None, product_id: None, title, current_qty, discount, tax }
+            Item {
+                sku, qty, price, line_id, variant_id: None, product_id: None, title, current_qty, discount, tax, gift_card,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn refund_line()(line_id in option::of(id()), qty in 0..1000_i64, subtotal in option::of(amount()),
+                         tax in option::of(amount()), restock_type in option::of(text()),
+                         gift_card in option::of(any::<bool>())) -> RefundLine<'static> {
+            RefundLine { line_id, qty, subtotal, tax, restock_type, location_id: None, gift_card }
         }
     }
 
     prop_compose! {
         fn refund()(refund_id in id(), processed_at in option::of(timestamp()), amount in amount(),
-                    tax in option::of(amount()), currency in option::of(text())) -> Refund<'static> {
-            Refund { refund_id, processed_at, amount, tax, currency }
+                    pending_amount in option::of(amount()), tax in option::of(amount()), currency in option::of(text()),
+                    lines in option::of(prop::collection::vec(refund_line(), 0..3)), shipping in option::of(amount()),
+                    adjustments in option::of(amount())) -> Refund<'static> {
+            Refund {
+                refund_id, processed_at, amount, pending_amount, tax, currency, lines, shipping, shipping_tax: tax,
+                duties: pending_amount, adjustments, adjustments_tax: adjustments,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn shipping_line()(line_id in option::of(id()), title in option::of(text()), price in option::of(amount()),
+                           tax in option::of(amount()), removed in option::of(any::<bool>())) -> ShippingLine<'static> {
+            ShippingLine { line_id, title, price, discounted_price: price, tax, removed }
+        }
+    }
+
+    prop_compose! {
+        fn edit()(edit_id in option::of(id()), committed_at in option::of(timestamp()),
+                  additions in prop::collection::vec((id(), 1..1000_i64), 0..3)) -> OrderEdit<'static> {
+            let additions = additions.into_iter().map(|(line_id, qty)| AddedLine { line_id, qty }).collect();
+            OrderEdit { edit_id, committed_at, additions }
         }
     }
 
@@ -591,7 +621,8 @@ mod tests {
             currency in option::of(text()), items in option::of(prop::collection::vec(item(), 0..4)),
             updated_at in option::of(timestamp()), financial_status in option::of(text()),
             subtotal in option::of(amount()), test in option::of(any::<bool>()),
-            refunds in option::of(prop::collection::vec(refund(), 0..3)),
+            refunds in option::of(prop::collection::vec(refund(), 0..3)), edit in option::of(edit()),
+            shipping_lines in option::of(prop::collection::vec(shipping_line(), 0..3)),
         ) -> OrderEvent<'static> {
             OrderEvent {
                 event_type: event_type.into(), event_id: event_id.into(), timestamp, order_id, customer_id,
@@ -599,7 +630,8 @@ mod tests {
                 shop: None, name: None, created_at: None, processed_at: None, cancelled_at: None,
                 fulfillment_status: None, total_discounts: None, total_shipping: None, total_tax: None,
                 taxes_included: test, current_total_amount: total_amount, presentment_currency: None,
-                presentment_total_amount: None, source_name: None,
+                presentment_total_amount: None, source_name: None, total_tip: subtotal, total_duties: total_amount,
+                total_fees: subtotal, shipping_lines, edit,
             }
         }
     }

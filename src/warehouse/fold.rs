@@ -4,10 +4,12 @@
 //! take all; rows come out in key order, so that concurrent loads lock in the same order; and the result does not
 //! depend on the order of the events.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Date, OffsetDateTime};
 
+use super::ledger::shows_same_sales;
 use super::version::{Version, micros};
 use crate::event::{EventRecord, Refund, Timestamp};
 
@@ -23,6 +25,10 @@ pub struct Effects<'a> {
     pub deletions: Vec<(OrderKey<'a>, OffsetDateTime)>,
     /// The newest statement about each refund.
     pub refunds: Vec<RefundRow<'a>>,
+    /// Orders that an event of their own says were edited.
+    pub edited: Vec<OrderKey<'a>>,
+    /// Orders of which the batch has states with different lines.
+    pub changed: Vec<OrderKey<'a>>,
 }
 
 /// One refund, as its newest event tells it.
@@ -62,14 +68,26 @@ impl<'a> Effects<'a> {
         let mut orders: BTreeMap<OrderKey<'a>, &EventRecord<'_>> = BTreeMap::new();
         let mut deletions: BTreeMap<OrderKey<'a>, OffsetDateTime> = BTreeMap::new();
         let mut refunds: BTreeMap<(&str, &str), RefundRow<'_>> = BTreeMap::new();
+        let (mut edited, mut changed) = (BTreeSet::new(), BTreeSet::new());
         for record in records {
             let event = &record.event;
             let key = order_key(record);
             if event.is_whole() {
-                let newest = orders.entry(key).or_insert(record);
+                let newest = match orders.entry(key) {
+                    Entry::Vacant(vacant) => vacant.insert(record),
+                    Entry::Occupied(occupied) => {
+                        if !shows_same_sales(&occupied.get().event, event) {
+                            changed.insert(key);
+                        }
+                        occupied.into_mut()
+                    }
+                };
                 if Version::of(record) >= Version::of(newest) {
                     *newest = record;
                 }
+            }
+            if event.edit.is_some() {
+                edited.insert(key);
             }
             if event.is_deletion() {
                 let at = micros(event.timestamp.instant());
@@ -91,6 +109,8 @@ impl<'a> Effects<'a> {
             orders: orders.into_values().collect(),
             deletions: deletions.into_iter().collect(),
             refunds: refunds.into_values().collect(),
+            edited: edited.into_iter().collect(),
+            changed: changed.into_iter().collect(),
         }
     }
 }

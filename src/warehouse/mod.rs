@@ -7,6 +7,7 @@
 pub mod embedded;
 pub mod fold;
 pub mod history;
+mod ledger;
 pub mod loads;
 mod migration;
 mod payload;

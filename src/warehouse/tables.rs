@@ -7,9 +7,10 @@ use rust_decimal::Decimal;
 use time::{Date, OffsetDateTime};
 
 use super::fold::{OrderKey, RefundRow, local_date, order_key};
+use super::ledger::{DatedSale, LineSale, OrderSale, Reversal, line_sales};
 use super::status::status;
 use super::version::{Version, micros};
-use crate::event::{Amount, EventRecord, Item, OrderEvent, Text, Timestamp};
+use crate::event::{Amount, EventRecord, Item, OrderEvent, RefundLine, Text, Timestamp};
 
 /// One column of all rows of a statement, as a store binds it.
 pub(super) trait Column<'a>: Sized {
@@ -83,6 +84,7 @@ pub(super) fn orders<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> Vec<
         ),
     ];
     columns.extend(order_amounts(records));
+    columns.extend(order_sales(records));
     columns.extend([
         C::text("source_name", events().map(|e| text(e.source_name.as_ref()))),
         C::boolean("test", events().map(|e| Some(e.test.unwrap_or_default()))),
@@ -106,6 +108,38 @@ fn order_amounts<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8] {
             events().map(|e| text(e.presentment_currency.as_ref())),
         ),
         amount("presentment_total_amount", |e| e.presentment_total_amount),
+    ]
+}
+
+/// The order's sales, as if everything was sold on its own day.
+fn order_sales<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 9] {
+    let sales: Vec<OrderSale> = records.iter().map(|record| OrderSale::of(&record.event)).collect();
+    let amount = |name, of: fn(&OrderSale) -> Decimal| C::numeric(name, sales.iter().map(|sale| Some(of(sale))));
+    [
+        amount("sale_gross", |sale| sale.gross),
+        amount("sale_discounts", |sale| sale.discounts),
+        amount("sale_shipping", |sale| sale.shipping),
+        amount("sale_shipping_tax", |sale| sale.shipping_tax),
+        amount("sale_tax", |sale| sale.tax),
+        amount("sale_duties", |sale| sale.duties),
+        amount("sale_fees", |sale| sale.fees),
+        amount("sale_tips", |sale| sale.tips),
+        amount("sale_gift_cards", |sale| sale.gift_cards),
+    ]
+}
+
+/// Rows of `orders` that say only that an order was edited. The first two columns are the key.
+pub(super) fn edited_orders<'a, C: Column<'a>>(keys: &'a [OrderKey<'_>]) -> Vec<C> {
+    let mut columns = order_keys(keys);
+    columns.push(C::boolean("has_sale_rows", keys.iter().map(|_| Some(true))));
+    columns
+}
+
+/// Keys of `orders`.
+pub(super) fn order_keys<'a, C: Column<'a>>(keys: &'a [OrderKey<'_>]) -> Vec<C> {
+    vec![
+        C::text("shop", keys.iter().map(|(shop, _)| Some(*shop))),
+        C::text("order_id", keys.iter().map(|(_, order_id)| Some(*order_id))),
     ]
 }
 
@@ -134,11 +168,103 @@ pub(super) fn order_refunds<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> 
         ),
         C::date("local_date", each().map(|row| row.processed_at().local_date())),
         C::numeric("amount", each().map(|row| decimal(Some(row.refund.amount)))),
+        C::numeric("pending_amount", each().map(|row| decimal(row.refund.pending_amount))),
         C::numeric("tax", each().map(|row| decimal(row.refund.tax))),
         C::text("currency", each().map(RefundRow::currency)),
     ];
+    columns.extend(reversals(refunds));
     columns.extend(version_columns(records()));
     columns
+}
+
+/// What each refund reverses.
+fn reversals<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> [C; 8] {
+    let reversals: Vec<Reversal> = refunds.iter().map(|row| Reversal::of(row.refund)).collect();
+    let amount = |name, of: fn(&Reversal) -> Decimal| C::numeric(name, reversals.iter().map(|one| Some(of(one))));
+    [
+        amount("reversed_lines", |one| one.lines),
+        amount("reversed_lines_tax", |one| one.lines_tax),
+        amount("reversed_gift_cards", |one| one.gift_cards),
+        amount("reversed_shipping", |one| one.shipping),
+        amount("reversed_shipping_tax", |one| one.shipping_tax),
+        amount("reversed_duties", |one| one.duties),
+        amount("reversed_tax", |one| one.tax),
+        amount("adjustments", |one| one.adjustments),
+    ]
+}
+
+/// One row of `order_refund_items`.
+pub(super) struct RefundItem<'a> {
+    shop: &'a str,
+    refund_id: &'a str,
+    /// From 1.
+    no: i32,
+    line: &'a RefundLine<'a>,
+}
+
+/// The lines of a refund, as they were sent.
+pub(super) fn refund_items<'a>(row: &'a RefundRow<'_>) -> impl Iterator<Item = RefundItem<'a>> {
+    (1..)
+        .zip(row.refund.lines.iter().flatten())
+        .map(|(no, line)| RefundItem {
+            shop: row.record.shop(),
+            refund_id: row.refund.refund_id.as_str(),
+            no,
+            line,
+        })
+}
+
+/// Rows of `order_refund_items`. The first three columns are the key.
+pub(super) fn order_refund_items<'a, C: Column<'a>>(items: &'a [RefundItem<'_>]) -> Vec<C> {
+    let each = || items.iter();
+    let lines = || items.iter().map(|item| item.line);
+    vec![
+        C::text("shop", each().map(|item| Some(item.shop))),
+        C::text("refund_id", each().map(|item| Some(item.refund_id))),
+        C::int4("line_no", each().map(|item| item.no)),
+        C::text(
+            "line_id",
+            lines().map(|line| line.line_id.as_ref().map(|id| id.as_str())),
+        ),
+        C::int8("qty", lines().map(|line| Some(line.qty))),
+        C::numeric("subtotal", lines().map(|line| decimal(line.subtotal))),
+        C::numeric("tax", lines().map(|line| decimal(line.tax))),
+        C::boolean(
+            "gift_card",
+            lines().map(|line| Some(line.gift_card.unwrap_or_default())),
+        ),
+        C::text("restock_type", lines().map(|line| text(line.restock_type.as_ref()))),
+        C::text(
+            "location_id",
+            lines().map(|line| line.location_id.as_ref().map(|id| id.as_str())),
+        ),
+    ]
+}
+
+/// One row of `order_sale_rows`.
+pub(super) struct SaleRow<'a> {
+    pub(super) order: OrderKey<'a>,
+    pub(super) sale: &'a DatedSale,
+}
+
+/// Rows of `order_sale_rows`. The first three columns are the key.
+pub(super) fn order_sale_rows<'a, C: Column<'a>>(rows: &'a [SaleRow<'_>]) -> Vec<C> {
+    let each = || rows.iter();
+    let sales = || rows.iter().map(|row| row.sale);
+    vec![
+        C::text("shop", each().map(|row| Some(row.order.0))),
+        C::text("order_id", each().map(|row| Some(row.order.1))),
+        C::text("sale_key", sales().map(|sale| Some(sale.sale_key.as_str()))),
+        C::instant("happened_at", sales().map(|sale| Some(sale.happened_at))),
+        C::date("local_date", sales().map(|sale| sale.local_date)),
+        C::text("reason", sales().map(|sale| Some(sale.reason))),
+        C::text("line_type", sales().map(|sale| Some(sale.line_type))),
+        C::text("line_id", sales().map(|sale| sale.line_id.as_deref())),
+        C::int8("quantity", sales().map(|sale| Some(sale.quantity))),
+        C::numeric("gross", sales().map(|sale| Some(sale.gross))),
+        C::numeric("discount", sales().map(|sale| Some(sale.discount))),
+        C::numeric("tax", sales().map(|sale| Some(sale.tax))),
+    ]
 }
 
 /// Keys of `order_refunds` that are tests from now on, whatever was written of them before.
@@ -165,14 +291,17 @@ pub(super) struct Line<'a> {
     /// From 1.
     no: i32,
     item: &'a Item<'a>,
+    sale: LineSale,
 }
 
 /// The lines of an order, as they were sent.
 pub(super) fn lines<'a>(record: &'a EventRecord<'_>) -> impl Iterator<Item = Line<'a>> {
-    (1..).zip(record.event.items.iter().flatten()).map(|(no, item)| Line {
+    let items = record.event.items.iter().flatten().zip(line_sales(&record.event));
+    (1..).zip(items).map(|(no, (item, sale))| Line {
         order: order_key(record),
         no,
         item,
+        sale,
     })
 }
 
@@ -200,6 +329,10 @@ pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [Line<'_>]) -> Vec<C> {
         C::numeric("price", items().map(|i| decimal(Some(i.price)))),
         C::numeric("discount", items().map(|i| decimal(i.discount))),
         C::numeric("tax", items().map(|i| decimal(i.tax))),
+        C::boolean("gift_card", items().map(|i| Some(i.gift_card.unwrap_or_default()))),
+        C::numeric("sale_gross", each().map(|line| Some(line.sale.gross))),
+        C::numeric("sale_discount", each().map(|line| Some(line.sale.discount))),
+        C::numeric("sale_tax", each().map(|line| Some(line.sale.tax))),
     ]
 }
 

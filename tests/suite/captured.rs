@@ -63,11 +63,11 @@ type Given = (
 #[rustfmt::skip]
 const REFUNDS: [Given; 6] = [
     ("docs_2026-04_refunds_create", "890088186047892400", Some("2021-12-31T19:00:00-05:00"), "85.00", Some("0"), "USD"),
-    ("hookdeck_2023-01_refunds_create", "890088186047892400", None, "0", None, "CAD"),
-    ("go_2019_order_with_coupon_unicode", "42214031449", Some("2019-02-14T15:50:33-06:00"), "0", None, "USD"),
+    ("hookdeck_2023-01_refunds_create", "890088186047892400", None, "0", Some("0"), "CAD"),
+    ("go_2019_order_with_coupon_unicode", "42214031449", Some("2019-02-14T15:50:33-06:00"), "0", Some("0.00"), "USD"),
     ("php_2019_order_price_sets", "509562969", Some("2020-12-04T14:53:36-05:00"), "209.00", Some("7.96"), "USD"),
     ("rest_2025-01_customer_removed_partial_refund", "509562969", Some("2025-01-02T11:29:59-05:00"), "209.00", Some("7.96"), "USD"),
-    ("webhookdb_order_customer_key_absent", "18423447608", Some("2018-03-06T09:35:37-05:00"), "0", None, "USD"),
+    ("webhookdb_order_customer_key_absent", "18423447608", Some("2018-03-06T09:35:37-05:00"), "0", Some("0"), "USD"),
 ];
 
 /// (file, topic, order, time).

@@ -65,6 +65,7 @@ fn a_whole_order_is_exact_and_impersonal() {
             "subtotal": "101.47", "total_discounts": "11.28", "total_shipping": "7.00", "total_tax": "8.10",
             "taxes_included": false, "current_total_amount": "116.57", "presentment_currency": "USD",
             "presentment_total_amount": "116.57", "source_name": "web", "test": false, "refunds": [],
+            "shipping_lines": [{"line_id": "1", "price": "7.00", "title": "Standard"}],
             "items": [
                 {"sku": "TEA-EARL/GREY", "qty": "2", "price": "24.50", "line_id": "9007199254740993",
                  "variant_id": "49148385000001", "product_id": "632910392000001",
@@ -119,7 +120,8 @@ fn a_refund_counts_what_went_back_in_the_shops_currency() {
     assert_eq!(
         event["refunds"],
         json!([{"refund_id": "6200000000901", "processed_at": "2026-02-20T09:14:30-05:00",
-                "amount": "40.00", "tax": "5.0", "currency": "USD"}])
+                "amount": "30.00", "pending_amount": "10.00", "tax": "5.0", "currency": "USD",
+                "lines": [{"line_id": "6200000000101", "qty": "1", "subtotal": "45.0", "tax": "5.0"}]}])
     );
 }
 
@@ -145,7 +147,7 @@ fn refund_of(transaction: &str, rest: &str) -> Value {
 }
 
 #[test]
-fn tax_is_a_part_of_the_money_that_moved_and_in_its_currency() {
+fn a_refunds_tax_is_the_shops_whether_or_not_money_moved() {
     const SET: &str = r#"{"shop_money":{"amount":"2.00","currency_code":"USD"},"presentment_money":{"amount":"2.70","currency_code":"CAD"}}"#;
     let line = |set: &str| format!(r#""refund_line_items":[{{"total_tax":"2.00","total_tax_set":{set}}}]"#);
     let paid = |amount: &str, currency: &str| {
@@ -153,27 +155,28 @@ fn tax_is_a_part_of_the_money_that_moved_and_in_its_currency() {
     };
     let in_both = r#"{"kind":"refund","status":"success","amount":"13.70","currency":"CAD",
         "amount_set":{"shop_money":{"amount":"10.00","currency_code":"USD"}}}"#;
-    for (what, transaction, rest, tax) in [
-        ("nothing moved", String::new(), line(SET), json!(null)),
+    let void = r#"{"kind":"void","status":"success","amount":"9.00"}"#;
+    for (what, transaction, rest, amount) in [
+        ("nothing moved", String::new(), line(SET), "0"),
+        ("a void", void.into(), line(SET), "0"),
+        ("less than the tax", paid("1.50", "\"USD\""), line(SET), "1.50"),
+        ("the shop's", paid("10.00", "\"USD\""), line("null"), "10.00"),
+        ("the order's", paid("10.00", "null"), line("null"), "10.00"),
+        ("the shop's side", in_both.into(), line("null"), "10.00"),
         (
-            "a void",
-            r#"{"kind":"void","status":"success","amount":"9.00"}"#.into(),
+            "by the rate of the amounts in both",
+            paid("13.50", "\"CAD\""),
             line(SET),
-            json!(null),
-        ),
-        ("less than the tax", paid("1.50", "\"USD\""), line(SET), json!("1.50")),
-        ("the shop's", paid("10.00", "\"USD\""), line("null"), json!("2.00")),
-        ("the order's", paid("10.00", "null"), line("null"), json!("2.00")),
-        ("the shop's side", in_both.into(), line("null"), json!("2.00")),
-        ("the customer's", paid("13.70", "\"CAD\""), line(SET), json!("2.70")),
-        (
-            "the customer's, tax unknown",
-            paid("13.70", "\"CAD\""),
-            line("null"),
-            json!(null),
+            "10.00",
         ),
     ] {
-        assert_eq!(refund_of(&transaction, &rest)["tax"], tax, "{what}");
+        let refund = refund_of(&transaction, &rest);
+        assert_eq!(
+            (&refund["tax"], &refund["currency"]),
+            (&json!("2.00"), &json!("USD")),
+            "{what}"
+        );
+        assert_eq!(refund["amount"], amount, "{what}");
     }
 }
 
@@ -186,11 +189,11 @@ fn the_tax_on_refunded_shipping_counts_once() {
             r#""refund_shipping_lines":[],"order_adjustments":[]"#.to_owned(),
             "1.00",
         ),
-        (adjustments.to_owned(), "1.80"),
-        (format!(r#""refund_shipping_lines":[],{adjustments}"#), "1.80"),
-        (format!(r#""refund_shipping_lines":[{{}}],{adjustments}"#), "1.80"),
+        (adjustments.to_owned(), "8.80"),
+        (format!(r#""refund_shipping_lines":[],{adjustments}"#), "8.80"),
+        (format!(r#""refund_shipping_lines":[{{}}],{adjustments}"#), "8.80"),
         (set.to_owned(), "1.90"),
-        (format!("{set},{adjustments}"), "1.90"),
+        (format!("{set},{adjustments}"), "8.90"),
     ] {
         let rest = format!(r#""refund_line_items":[{{"total_tax":"1.00"}}],{shipping}"#);
         let transaction = r#"{"kind":"refund","status":"success","amount":"10.00","currency":"USD"}"#;
@@ -216,7 +219,7 @@ fn a_refund_that_cannot_be_summed_does_not_cost_the_order() {
     let event = convert("orders/updated", body.as_bytes(), &triggered()).unwrap();
     assert_eq!(
         event["refunds"],
-        json!([{"refund_id": "4", "amount": "1", "currency": "USD"}])
+        json!([{"refund_id": "2", "amount": "2", "currency": "USD"}, {"refund_id": "4", "amount": "1", "currency": "USD"}])
     );
 }
 
@@ -236,7 +239,8 @@ fn thin_bodies_become_thin_events() {
             "orders/edited",
             "order.edited",
             "2026-02-01T10:00:05-05:00",
-            json!({}),
+            json!({"edit": {"edit_id": "70000000000001", "committed_at": "2026-02-01T10:00:05-05:00",
+                            "additions": [{"line_id": "9007199254740999", "qty": "1"}]}}),
         ),
         (
             "refund",
@@ -244,7 +248,9 @@ fn thin_bodies_become_thin_events() {
             "refund.created",
             "2026-02-03T11:00:00-05:00",
             json!({"refunds": [{"refund_id": "7100000000000000021", "processed_at": "2026-02-03T11:00:00-05:00",
-                                "amount": "46.89", "tax": "3.14", "currency": "USD"}]}),
+                                "amount": "46.89", "tax": "3.14", "currency": "USD",
+                                "lines": [{"line_id": "9007199254740993", "qty": "1", "subtotal": "24.5", "tax": "1.76"},
+                                          {"line_id": "9007199254740995", "qty": "1", "subtotal": "19.25", "tax": "1.38"}]}]}),
         ),
         (
             "transaction",
@@ -382,7 +388,7 @@ fn what_is_only_nice_to_know_never_costs_the_order() {
         json!({
             "event_type": "order.created", "timestamp": "2026-01-31T21:30:02-05:00", "order_id": "1",
             "customer_id": null, "total_amount": "1.00", "currency": "USD", "name": "1042", "source_name": "580111",
-            "updated_at": "2026-01-31T21:30:02-05:00",
+            "updated_at": "2026-01-31T21:30:02-05:00", "shipping_lines": [{"price": "5.00"}, {}],
             "items": [{"title": "12.50", "sku": "90071992547409931234567890", "qty": "1", "price": "1.00"}],
         })
     );
@@ -420,7 +426,6 @@ fn a_body_that_is_no_event_gets_a_reason_without_its_content() {
         ("orders/create", whole(r#""updated_at":"secret""#), "updated_at: expected a point in time"),
         ("orders/create", whole(r#""name":{"secret":1}"#), "name: expected a string"),
         ("orders/create", whole(r#""test":"secret""#), "test: expected a boolean"),
-        ("orders/create", whole(r#""refunds":[{"transactions":[]}]"#), "the body lacks id"),
         ("orders/create", br#"{"id":1,"total_price":"1","currency":"secret","line_items":[]}"#.to_vec(), "currency: must be three capital letters"),
         ("orders/create", br#"{"id":1,"total_price":"1","currency":"EUR","line_items":[{"price":"1","quantity":-2}]}"#.to_vec(), "line_items[0].quantity: expected a whole number from 0 to 1000000000"),
         ("orders/create", br#"{"id":1,"total_price":"1","currency":"EUR","line_items":[{"price":"1"}]}"#.to_vec(), "line_items[0]: missing field `quantity`"),
@@ -432,11 +437,6 @@ fn a_body_that_is_no_event_gets_a_reason_without_its_content() {
         ("orders/edited", br#"{"id":1}"#.to_vec(), "lacks order_edit"),
         ("refunds/create", br#"{"id":1}"#.to_vec(), "lacks order_id"),
         ("fulfillments/create", br#"{"id":1}"#.to_vec(), "lacks order_id"),
-        (
-            "refunds/create",
-            br#"{"id":1,"order_id":2,"transactions":[{"kind":"refund","status":"success","amount":"1","currency":"EUR"},{"kind":"refund","status":"success","amount":"1","currency":"USD"}]}"#.to_vec(),
-            "more than one currency",
-        ),
         (
             "refunds/create",
             br#"{"id":1,"order_id":2,"transactions":[{"kind":"refund","status":"success","amount":999999999999999},{"kind":"refund","status":"success","amount":1}]}"#.to_vec(),

@@ -50,6 +50,7 @@ macro_rules! conformance {
             a_refund_of_a_test_order_stays_one
             daily_sales_add_up_by_currency_and_day_without_test_orders
             captured_orders_add_up
+            histories_give_shopifys_figures
             any_arrival_ends_in_the_same_state
             concurrent_loaders_of_the_same_batches_load_each_event_once
             poison_fails_its_batch_whole_and_names_no_content

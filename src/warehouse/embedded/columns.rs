@@ -6,7 +6,6 @@ use rusqlite::types::Value;
 use rust_decimal::Decimal;
 use time::{Date, OffsetDateTime, UtcOffset};
 
-use super::figures::LIMIT;
 use crate::warehouse::tables;
 
 /// Earlier than every time, and no time.
@@ -92,7 +91,7 @@ fn amount(amount: Decimal) -> Option<Value> {
     if amount.is_zero() {
         amount.set_sign_positive(true);
     }
-    (amount.abs() < LIMIT.into()).then(|| Value::Text(amount.to_string()))
+    Some(Value::Text(amount.to_string()))
 }
 
 /// UTC to the microsecond, always 27 characters.
@@ -127,15 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn amounts_keep_their_digits_as_far_as_views_can_count() {
+    fn amounts_keep_their_digits() {
         for (written, kept) in [
             ("5900", Some("5900")),
             ("0.10", Some("0.10")),
             ("-0.50", Some("-0.50")),
             ("-0.00", Some("0.00")),
             ("999999999999999999.99", Some("999999999999999999.99")),
-            ("1000000000000000000", None),
-            ("-1000000000000000000", None),
         ] {
             assert_eq!(text(amount(written.parse().unwrap())).as_deref(), kept, "{written}");
         }

@@ -16,7 +16,7 @@ use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{History, OrderKey, OrderState, Place, StoredEvent};
 use crate::warehouse::loads::{Latency, Loads};
 
-const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
+pub(super) const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload FROM order_events";
 const ORDER: &str = "SELECT shop, order_id, name, status, total_amount, currency, last_event_id, deleted_at, \
                      NULLIF(version_at, '-infinity') FROM orders";
@@ -183,7 +183,7 @@ fn known_time(row: &Row<'_>, column: usize) -> rusqlite::Result<OffsetDateTime> 
     time(row, column)?.ok_or_else(|| rusqlite::Error::InvalidColumnType(column, String::new(), Type::Null))
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     Ok(StoredEvent {
         event_id: row.get(0)?,
         event_type: row.get(1)?,

@@ -3,20 +3,20 @@
 //! Owns the statements. The effects are worked out beforehand, on the premise that every event of the batch is new, or
 //! known just as it is; whether that holds only the table can say, so a batch of which it does not hold is not written.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, TransactionBehavior};
-use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
 use super::average::average;
 use super::columns::Column;
 use super::error::Failure;
-use super::figures::LIMIT;
-use crate::event::{Amount, EventRecord};
+use super::ledger;
+use crate::event::EventRecord;
 use crate::warehouse::fold::Effects;
+use crate::warehouse::ledger::Units;
 use crate::warehouse::payload;
 use crate::warehouse::tables::{self, Column as _};
 
@@ -35,8 +35,17 @@ pub(super) struct Batch {
     /// Which of `items` belong to which order.
     lines: Vec<Range<usize>>,
     deletions: Rows,
+    edited: Rows,
     refunds: Rows,
+    /// Of all refunds, in their order.
+    refund_items: Rows,
+    /// Which of `refund_items` belong to which refund.
+    refund_lines: Vec<Range<usize>>,
     test_refunds: Rows,
+    /// Per order: the state itself, for what its sales depend on.
+    states: Vec<ledger::State>,
+    /// Orders whose sales are to be worked out whatever is stored.
+    to_date: Vec<ledger::Key>,
 }
 
 impl Batch {
@@ -55,10 +64,22 @@ impl Batch {
             items.extend(tables::lines(record));
             lines.push(from..items.len());
         }
-        if !effects.orders.iter().all(|record| lines_can_be_counted(record)) {
-            return Err(Failure::Unfit("price"));
+        let mut refund_items = Vec::new();
+        let mut refund_lines = Vec::new();
+        for row in &effects.refunds {
+            let from = refund_items.len();
+            refund_items.extend(tables::refund_items(row));
+            refund_lines.push(from..refund_items.len());
         }
+        let to_date = effects.edited.iter().chain(&effects.changed);
         Ok(Self {
+            edited: Rows::new(tables::edited_orders(&effects.edited))?,
+            refund_items: Rows::new(tables::order_refund_items(&refund_items))?,
+            refund_lines,
+            states: effects.orders.iter().map(|record| ledger::State::of(record)).collect(),
+            to_date: to_date
+                .map(|(shop, order_id)| ((*shop).to_owned(), (*order_id).to_owned()))
+                .collect(),
             events: Rows::new(events)?,
             times_of_receipt: records
                 .iter()
@@ -82,22 +103,11 @@ fn averages(records: &[&EventRecord<'_>]) -> Column {
     Column::numeric("avg_item_price", records.iter().map(average))
 }
 
-/// Whether price times quantity of every line is an amount that views can add up.
-fn lines_can_be_counted(record: &EventRecord<'_>) -> bool {
-    let limit = Decimal::from(LIMIT);
-    record.event.items.iter().flatten().all(|item| {
-        let Amount(price) = item.price;
-        price
-            .checked_mul(item.qty.into())
-            .is_some_and(|amount| amount.abs() < limit)
-    })
-}
-
 /// Rows of one table.
-struct Rows(Vec<Column>);
+pub(super) struct Rows(Vec<Column>);
 
 impl Rows {
-    fn new(columns: Vec<Column>) -> Result<Self, Failure> {
+    pub(super) fn new(columns: Vec<Column>) -> Result<Self, Failure> {
         match columns.iter().find(|column| column.unfit) {
             Some(column) => Err(Failure::Unfit(column.name)),
             None => Ok(Self(columns)),
@@ -123,11 +133,20 @@ impl Rows {
     }
 
     /// `INSERT INTO table (columns) VALUES` the parameters.
-    fn insert(&self, table: &str) -> String {
+    pub(super) fn insert(&self, table: &str) -> String {
         let names: Vec<&str> = self.0.iter().map(|column| column.name).collect();
         let places: Vec<String> = (1..=names.len()).map(|place| format!("?{place}")).collect();
         let (names, places) = (names.join(", "), places.join(", "));
         format!("INSERT INTO {table} AS t ({names}) VALUES ({places})")
+    }
+
+    /// As [`Rows::insert`], but a row of that key, the first so many columns, takes the values.
+    fn replace(&self, table: &str, keys: usize) -> String {
+        let names: Vec<&str> = self.0.iter().map(|column| column.name).collect();
+        let (key, rest) = names.split_at(keys.min(names.len()));
+        let assignments: Vec<String> = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        let (key, assignments) = (key.join(", "), assignments.join(", "));
+        format!("{} ON CONFLICT ({key}) DO UPDATE SET {assignments}", self.insert(table))
     }
 
     /// As [`Rows::insert`], but where the row is there and not newer, all columns but the first `kept` take the values.
@@ -189,9 +208,12 @@ pub(super) fn write(connection: &mut Connection, batch: &Batch) -> Result<Writte
     if !changed.is_empty() {
         return Ok(Written::Nothing { changed });
     }
-    write_orders(&transaction, batch)?;
+    let mut to_date = write_orders(&transaction, batch)?;
     write_deletions(&transaction, &batch.deletions)?;
+    write_edited(&transaction, &batch.edited)?;
     write_refunds(&transaction, batch)?;
+    to_date.extend(batch.to_date.iter().cloned());
+    ledger::date_sales(&transaction, &to_date)?;
     transaction.commit()?;
     Ok(Written::All { inserted })
 }
@@ -224,27 +246,33 @@ fn insert_events(connection: &Connection, batch: &Batch) -> Result<(u64, Changed
     Ok((inserted, changed))
 }
 
-/// Lines go with the order: they are replaced where this became its newest state.
-fn write_orders(connection: &Connection, batch: &Batch) -> Result<(), Failure> {
+/// Lines go with the order: they are replaced where this became its newest state. Answers the orders whose sales may
+/// have happened on more than one day: those that show more than they did, have such sales already, or of which an older
+/// state came late.
+fn write_orders(connection: &Connection, batch: &Batch) -> Result<BTreeSet<ledger::Key>, Failure> {
     let Batch {
         orders, items, lines, ..
     } = batch;
     let mut upsert = connection.prepare(&orders.upsert("orders", 2))?;
-    let mut delete = connection.prepare("DELETE FROM order_items WHERE shop = ?1 AND order_id = ?2")?;
+    let mut delete =
+        connection.prepare("DELETE FROM order_items WHERE shop = ?1 AND order_id = ?2 RETURNING line_id, qty")?;
     let mut insert = connection.prepare(&items.insert("order_items"))?;
-    for (row, lines) in lines.iter().enumerate() {
+    let mut to_date = BTreeSet::new();
+    for (row, (lines, state)) in lines.iter().zip(&batch.states).enumerate() {
         if orders.run(&mut upsert, row)? == 0 {
+            to_date.insert(state.key.clone());
             continue;
         }
-        for (place, key) in (1..).zip(orders.0.iter().take(2)) {
-            delete.raw_bind_parameter(place, key.values.get(row))?;
+        let replaced = delete.query_map((&state.key.0, &state.key.1), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let replaced: Vec<Units> = replaced.collect::<Result<_, _>>()?;
+        if state.may_be_dated(&replaced) || ledger::is_dated(connection, &state.key)? {
+            to_date.insert(state.key.clone());
         }
-        delete.raw_execute()?;
         for line in lines.clone() {
             items.run(&mut insert, line)?;
         }
     }
-    Ok(())
+    Ok(to_date)
 }
 
 /// Leaves version and whole-order columns alone: a deletion says nothing about what the order was.
@@ -255,14 +283,29 @@ fn write_deletions(connection: &Connection, deletions: &Rows) -> Result<(), Fail
     write_all(connection, deletions, &sql)
 }
 
+/// An order of which nothing else is known yet gets a row with only its key.
+fn write_edited(connection: &Connection, edited: &Rows) -> Result<(), Failure> {
+    let sql = edited.insert("orders") + " ON CONFLICT (shop, order_id) DO UPDATE SET has_sale_rows = 1";
+    write_all(connection, edited, &sql)
+}
+
+/// A refund's lines never become fewer, so they need not be deleted first.
 fn write_refunds(connection: &Connection, batch: &Batch) -> Result<(), Failure> {
-    let upsert = batch.refunds.upsert("order_refunds", 3);
-    write_all(connection, &batch.refunds, &upsert)?;
+    let mut upsert = connection.prepare(&batch.refunds.upsert("order_refunds", 3))?;
+    let mut upsert_item = connection.prepare(&batch.refund_items.replace("order_refund_items", 3))?;
+    for (row, lines) in batch.refund_lines.iter().enumerate() {
+        if batch.refunds.run(&mut upsert, row)? == 0 {
+            continue;
+        }
+        for line in lines.clone() {
+            batch.refund_items.run(&mut upsert_item, line)?;
+        }
+    }
     let mark = "UPDATE order_refunds SET test = 1 WHERE shop = ?1 AND refund_id = ?2";
     write_all(connection, &batch.test_refunds, mark)
 }
 
-fn write_all(connection: &Connection, rows: &Rows, sql: &str) -> Result<(), Failure> {
+pub(super) fn write_all(connection: &Connection, rows: &Rows, sql: &str) -> Result<(), Failure> {
     let mut statement = connection.prepare(sql)?;
     for row in 0..rows.count() {
         rows.run(&mut statement, row)?;

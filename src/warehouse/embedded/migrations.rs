@@ -8,16 +8,24 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::error::Failure;
-use super::figures;
+use super::microseconds;
 use crate::warehouse::Migrated;
 use crate::warehouse::migration::{self, Installed, Migration};
 
-const MIGRATIONS: [Migration; 1] = [Migration {
-    version: 1,
-    name: "tables_and_views",
-    compatible_from: 1,
-    sql: include_str!("migrations/0001_tables_and_views.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "tables",
+        compatible_from: 1,
+        sql: include_str!("migrations/0001_tables.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "ledger",
+        compatible_from: 1,
+        sql: include_str!("migrations/0002_ledger.sql"),
+    },
+];
 
 /// What this program knows.
 pub(super) const KNOWN: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
@@ -30,7 +38,7 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<Migrated, 
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another program may have been here while this one waited.
         if installed(&transaction)?.version < migration.version {
-            transaction.execute_batch(&figures::write_out(migration.sql))?;
+            transaction.execute_batch(&microseconds::write_out(migration.sql))?;
             transaction.execute(
                 "INSERT INTO schema_migrations (version, name, compatible_from, applied_at) \
                  VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%f', 'now') || '000Z')",

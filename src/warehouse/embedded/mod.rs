@@ -8,10 +8,11 @@
 mod average;
 mod columns;
 mod error;
-mod figures;
 mod file;
 mod history;
+mod ledger;
 mod load;
+mod microseconds;
 mod migrations;
 
 use std::path::Path;

@@ -15,7 +15,7 @@ use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{History, OrderKey, OrderState, Place, StoredEvent};
 use crate::warehouse::loads::{Latency, Loads};
 
-const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
+pub(super) const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload::text FROM {schema}.order_events";
 const ORDER: &str = "SELECT shop, order_id, name, status, total_amount::text, currency, last_event_id, deleted_at, \
                      NULLIF(version_at, '-infinity') FROM {schema}.orders";
@@ -219,7 +219,7 @@ fn figures(row: &Row) -> Result<Figures, tokio_postgres::Error> {
     })
 }
 
-fn event(row: &Row) -> Result<StoredEvent, tokio_postgres::Error> {
+pub(super) fn event(row: &Row) -> Result<StoredEvent, tokio_postgres::Error> {
     Ok(StoredEvent {
         event_id: row.try_get(0)?,
         event_type: row.try_get(1)?,

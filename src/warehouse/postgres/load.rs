@@ -6,15 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use futures_util::future::{try_join, try_join3};
+use futures_util::future::{try_join, try_join4};
 use tokio_postgres::{Client, Error, IsolationLevel, Transaction};
 
 use super::columns::{self, Column, assignments, insert, params};
 use super::error::Failure;
+use super::ledger::{self, Upserted};
 use super::schema::Schema;
 use crate::event::EventRecord;
 use crate::warehouse::fold::{Effects, OrderKey, RefundRow, order_key};
-use crate::warehouse::tables::{self, Column as _, Line, by_id};
+use crate::warehouse::ledger::Units;
+use crate::warehouse::tables::{self, Column as _, Line, RefundItem, by_id};
 use crate::warehouse::{Loaded, payload};
 
 /// A row gives way to a version that is not older.
@@ -56,13 +58,16 @@ pub(super) async fn load(
     let stored = compare_stored(&transaction, schema, &records, &known).await?;
     let is_unchanged = |place: &usize| stored.get(place).is_none_or(|stored| *stored == Stored::Unchanged);
     let effects = Effects::of((0..records.len()).filter(is_unchanged).map(|place| records[place]));
-    let (changed, (), ()) = try_join3(
+    let (changed, (), (), ()) = try_join4(
         upsert_orders(&transaction, schema, &effects.orders),
         mark_deleted(&transaction, schema, &effects.deletions),
+        ledger::mark_edited(&transaction, schema, &effects.edited),
         upsert_refunds(&transaction, schema, &effects.refunds),
     )
     .await?;
-    replace_items(&transaction, schema, &effects.orders, &changed).await?;
+    let replaced = replace_items(&transaction, schema, &effects.orders, &changed).await?;
+    let keys = ledger::keys_to_date(&effects, &changed, &replaced);
+    ledger::date_sales(&transaction, schema, &keys).await?;
     transaction.commit().await?;
     let inserted = new.len() as u64;
     let conflict = |(place, stored): (usize, Stored)| (stored == Stored::Conflict).then(|| order[place]);
@@ -151,23 +156,26 @@ async fn compare_stored(
     Ok(compared)
 }
 
-/// Answers the orders of which this became the newest state.
+/// Answers the orders of which this became the newest state, and whether their sales are dated one by one.
 async fn upsert_orders(
     transaction: &Transaction<'_>,
     schema: &Schema,
     records: &[&EventRecord<'_>],
-) -> Result<HashSet<(String, String)>, Error> {
+) -> Result<Upserted, Error> {
     if records.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(Upserted::new());
     }
     let columns = tables::orders(records);
     let statement = format!(
-        "{} ON CONFLICT (shop, order_id) DO UPDATE SET {} WHERE {NOT_OLDER} RETURNING shop, order_id",
+        "{} ON CONFLICT (shop, order_id) DO UPDATE SET {} WHERE {NOT_OLDER} RETURNING shop, order_id, has_sale_rows",
         insert(schema, "orders", &columns),
         assignments(&columns, 2),
     );
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    let upserted = rows
+        .iter()
+        .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
+    upserted.collect()
 }
 
 /// Leaves version and whole-order columns alone: a deletion says nothing about what the order was.
@@ -197,12 +205,41 @@ async fn upsert_refunds(
     }
     let columns = tables::order_refunds(refunds);
     let statement = format!(
-        "{} ON CONFLICT (shop, refund_id) DO UPDATE SET {} WHERE {NOT_OLDER}",
+        "{} ON CONFLICT (shop, refund_id) DO UPDATE SET {} WHERE {NOT_OLDER} RETURNING shop, refund_id",
         insert(schema, "order_refunds", &columns),
         assignments(&columns, 3),
     );
-    transaction.execute_typed(&statement, &params(&columns)).await?;
+    let rows = transaction.query_typed(&statement, &params(&columns)).await?;
+    let changed: HashSet<(String, String)> = rows
+        .iter()
+        .map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<_, _>>()?;
+    let changed = refunds.iter().filter(|row| {
+        let key = (row.record.shop().to_owned(), row.refund.refund_id.as_str().to_owned());
+        changed.contains(&key)
+    });
+    let items: Vec<_> = changed.flat_map(tables::refund_items).collect();
+    upsert_refund_items(transaction, schema, &items).await?;
     mark_test_refunds(transaction, schema, refunds).await
+}
+
+/// A refund's lines never become fewer, so they need not be deleted first.
+async fn upsert_refund_items(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    items: &[RefundItem<'_>],
+) -> Result<(), Error> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    let columns = tables::order_refund_items(items);
+    let statement = format!(
+        "{} ON CONFLICT (shop, refund_id, line_no) DO UPDATE SET {}",
+        insert(schema, "order_refund_items", &columns),
+        assignments(&columns, 3),
+    );
+    transaction.execute_typed(&statement, &params(&columns)).await?;
+    Ok(())
 }
 
 /// Whatever was written of them before; their rows are locked by the upsert.
@@ -224,39 +261,49 @@ async fn mark_test_refunds(
     Ok(())
 }
 
-/// Writes the lines of those orders whose newest state is in this batch; their rows are locked by the upsert.
+/// Writes the lines of those orders whose newest state is in this batch; their rows are locked by the upsert. Answers
+/// the lines that were there before.
 async fn replace_items(
     transaction: &Transaction<'_>,
     schema: &Schema,
     records: &[&EventRecord<'_>],
-    changed: &HashSet<(String, String)>,
-) -> Result<(), Error> {
+    changed: &Upserted,
+) -> Result<HashMap<(String, String), Vec<Units>>, Error> {
+    let mut replaced: HashMap<(String, String), Vec<Units>> = HashMap::new();
     if changed.is_empty() {
-        return Ok(());
+        return Ok(replaced);
     }
     let orders = [
-        Column::text("shop", changed.iter().map(|(shop, _)| Some(shop.as_str()))),
-        Column::text("order_id", changed.iter().map(|(_, order_id)| Some(order_id.as_str()))),
+        Column::text("shop", changed.keys().map(|(shop, _)| Some(shop.as_str()))),
+        Column::text("order_id", changed.keys().map(|(_, order_id)| Some(order_id.as_str()))),
     ];
     let delete = schema.sql(&format!(
-        "DELETE FROM {{schema}}.order_items t USING {} WHERE t.shop = v.shop AND t.order_id = v.order_id",
+        "DELETE FROM {{schema}}.order_items t USING {} WHERE t.shop = v.shop AND t.order_id = v.order_id \
+         RETURNING t.shop, t.order_id, t.line_id, t.qty",
         columns::rows(&orders)
     ));
     let lines: Vec<Line<'_>> = records
         .iter()
         .filter(|record| {
             let (shop, order_id) = order_key(record);
-            changed.contains(&(shop.to_owned(), order_id.to_owned()))
+            changed.contains_key(&(shop.to_owned(), order_id.to_owned()))
         })
         .flat_map(|record| tables::lines(record))
         .collect();
     let items = tables::order_items(&lines);
     let write = insert(schema, "order_items", &items);
     let (deleted, written) = (params(&orders), params(&items));
-    try_join(
-        transaction.execute_typed(&delete, &deleted),
+    let (rows, _) = try_join(
+        transaction.query_typed(&delete, &deleted),
         transaction.execute_typed(&write, &written),
     )
     .await?;
-    Ok(())
+    for row in &rows {
+        let key = (row.try_get(0)?, row.try_get(1)?);
+        replaced
+            .entry(key)
+            .or_default()
+            .push((row.try_get(2)?, row.try_get(3)?));
+    }
+    Ok(replaced)
 }

@@ -12,12 +12,20 @@ use super::schema::Schema;
 use crate::warehouse::Migrated;
 use crate::warehouse::migration::{self, Installed, Migration};
 
-const MIGRATIONS: [Migration; 1] = [Migration {
-    version: 1,
-    name: "tables_and_views",
-    compatible_from: 1,
-    sql: include_str!("migrations/0001_tables_and_views.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "tables",
+        compatible_from: 1,
+        sql: include_str!("migrations/0001_tables.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "ledger",
+        compatible_from: 1,
+        sql: include_str!("migrations/0002_ledger.sql"),
+    },
+];
 
 /// What this program knows.
 pub(super) const KNOWN: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
@@ -169,7 +177,10 @@ pub(super) async fn may_load(client: &Client, schema: &Schema, role: Option<&str
              CROSS JOIN (VALUES ('schema_migrations', 'SELECT'), ('order_events', 'SELECT'), ('order_events', 'INSERT'), \
                           ('orders', 'SELECT'), ('orders', 'INSERT'), ('orders', 'UPDATE'), \
                           ('order_items', 'SELECT'), ('order_items', 'INSERT'), ('order_items', 'DELETE'), \
-                          ('order_refunds', 'SELECT'), ('order_refunds', 'INSERT'), ('order_refunds', 'UPDATE') \
+                          ('order_refunds', 'SELECT'), ('order_refunds', 'INSERT'), ('order_refunds', 'UPDATE'), \
+                          ('order_refund_items', 'INSERT'), ('order_refund_items', 'UPDATE'), \
+                          ('order_sale_rows', 'SELECT'), ('order_sale_rows', 'INSERT'), \
+                          ('order_sale_rows', 'DELETE') \
                   ) AS need(relation, privilege) \
              LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1 \
              LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = need.relation",

@@ -10,6 +10,7 @@ mod check;
 mod columns;
 mod error;
 mod history;
+mod ledger;
 mod load;
 mod migrations;
 mod pool;

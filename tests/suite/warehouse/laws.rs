@@ -2,12 +2,14 @@
 
 mod arrivals;
 mod captured;
+mod histories;
 mod history;
 mod schema;
 mod tables;
 
 pub use arrivals::*;
 pub use captured::*;
+pub use histories::*;
 pub use history::*;
 pub use schema::*;
 pub use tables::*;
@@ -28,6 +30,9 @@ async fn rows(store: &dyn Store, sql: &str) -> String {
 /// Leaves the tables without rows.
 async fn empty(store: &dyn Store) {
     store
-        .change("DELETE FROM order_events; DELETE FROM orders; DELETE FROM order_items; DELETE FROM order_refunds")
+        .change(
+            "DELETE FROM order_events; DELETE FROM orders; DELETE FROM order_items; DELETE FROM order_refunds; \
+             DELETE FROM order_refund_items; DELETE FROM order_sale_rows",
+        )
         .await;
 }

@@ -205,9 +205,9 @@ impl Store for WarehouseFile {
 
     fn poison(&self) -> Vec<Sample> {
         // No event that intake takes is refused here; one handed over past its bounds still is.
-        let mut event = order("secret", "1", 1, 0);
-        event["items"] = json!([{"sku": "secret", "qty": 1_000_000_000, "price": 1_000_000_000}]);
-        vec![event.into()]
+        let mut event: Sample = order("secret", "1", 1, 0).into();
+        event.triggered_at = Some(time::macros::datetime!(-0001-01-01 00:00 UTC));
+        vec![event]
     }
 }
 

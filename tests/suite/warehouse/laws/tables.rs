@@ -343,14 +343,14 @@ pub async fn daily_sales_add_up_by_currency_and_day_without_test_orders(store: &
     assert_eq!(
         rows(
             store,
-            "SELECT shop, currency, local_date, orders, gross, discounts, refunds, net, tax, shipping \
+            "SELECT shop, currency, local_date, orders, gross, discounts, reversals, net, tax, shipping, total \
              FROM daily_sales ORDER BY currency, local_date"
         )
         .await,
-        "one.myshopify.com|CHF|2026-01-31|1|10|0|0|10|-2|0\n\
-         one.myshopify.com|EUR|2026-01-31|2|30|0|0|30|0|0\n\
-         one.myshopify.com|USD|2026-01-31|1|20|2.1|0|17.9|2.6|6\n\
-         one.myshopify.com|USD|2026-02-03|0|0|0|10|-10|-1|0"
+        "one.myshopify.com|CHF|2026-01-31|1|10|0|0|10|-2|0|8\n\
+         one.myshopify.com|EUR|2026-01-31|2|30|0|0|30|0|0|30\n\
+         one.myshopify.com|USD|2026-01-31|1|19.79|1.89|0|17.9|2.6|6|26.5\n\
+         one.myshopify.com|USD|2026-02-03|0|0|0|10|-10|-1|0|-11"
     );
     let dollars = store
         .query("SELECT net, tax, shipping FROM daily_sales WHERE currency = 'USD'")
@@ -369,10 +369,10 @@ pub async fn daily_sales_add_up_by_currency_and_day_without_test_orders(store: &
     assert_eq!(
         rows(
             store,
-            "SELECT currency, sku, orders, units, amount FROM product_sales WHERE sku = 'A' ORDER BY 1"
+            "SELECT currency, sku, orders, units, gross FROM product_sales WHERE sku = 'A' ORDER BY 1"
         )
         .await,
-        "CHF|A|1|1|10\nEUR|A|2|3|30\nUSD|A|1|2|22"
+        "CHF|A|1|1|10\nEUR|A|2|3|30\nUSD|A|1|2|19.79"
     );
     assert_eq!(
         rows(

@@ -1,0 +1,77 @@
+//! Sales of orders that were changed after they were placed, dated one by one.
+//!
+//! Owns `order_sale_rows` and the column `orders.has_sale_rows`. Such orders are few; for each, all its events are read
+//! and its sales are worked out anew, within the load's transaction.
+
+use std::collections::BTreeSet;
+
+use rusqlite::Connection;
+
+use super::error::Failure;
+use super::history;
+use super::load::{Rows, write_all};
+use crate::event::EventRecord;
+use crate::warehouse::fold::order_key;
+use crate::warehouse::history::StoredEvent;
+use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
+use crate::warehouse::tables::{self, SaleRow};
+
+/// Shop and order id.
+pub(super) type Key = (String, String);
+
+/// What of a state its sales' days depend on.
+pub(super) struct State {
+    pub(super) key: Key,
+    units: Vec<Units>,
+    removes_shipping: bool,
+}
+
+impl State {
+    pub(super) fn of(record: &EventRecord<'_>) -> Self {
+        let (shop, order_id) = order_key(record);
+        Self {
+            key: (shop.to_owned(), order_id.to_owned()),
+            units: units(&record.event),
+            removes_shipping: removes_shipping(&record.event),
+        }
+    }
+
+    /// Whether the order's sales may have happened on more than one day, given the lines it had before.
+    pub(super) fn may_be_dated(&self, older: &[Units]) -> bool {
+        self.removes_shipping || may_be_dated(older, &self.units)
+    }
+}
+
+/// Whether the order's sales are dated one by one already.
+pub(super) fn is_dated(connection: &Connection, (shop, order_id): &Key) -> Result<bool, Failure> {
+    let mut query = connection.prepare_cached("SELECT has_sale_rows FROM orders WHERE shop = ?1 AND order_id = ?2")?;
+    Ok(query.query_row((shop, order_id), |row| row.get(0))?)
+}
+
+/// Works out the sales of these orders from all their events.
+pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<Key>) -> Result<(), Failure> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "{} WHERE order_id = ?2 AND shop = ?1 AND (total_amount IS NOT NULL OR event_type = 'order.edited')",
+        history::EVENT
+    );
+    let mut events = connection.prepare(&sql)?;
+    let mut delete = connection.prepare("DELETE FROM order_sale_rows WHERE shop = ?1 AND order_id = ?2")?;
+    let mut mark = connection
+        .prepare("UPDATE orders SET has_sale_rows = ?3 WHERE shop = ?1 AND order_id = ?2 AND has_sale_rows <> ?3")?;
+    for (shop, order_id) in keys {
+        let stored = events.query_map((shop, order_id), history::event)?;
+        let stored: Vec<StoredEvent> = stored.collect::<Result<_, _>>()?;
+        let records: Vec<EventRecord<'_>> = stored.iter().filter_map(|event| event.record().ok()).collect();
+        let sales = dated_sales(&records);
+        delete.execute((shop, order_id))?;
+        let order = (shop.as_str(), order_id.as_str());
+        let rows: Vec<SaleRow<'_>> = sales.iter().map(|sale| SaleRow { order, sale }).collect();
+        let rows = Rows::new(tables::order_sale_rows(&rows))?;
+        write_all(connection, &rows, &rows.insert("order_sale_rows"))?;
+        mark.execute((shop, order_id, has_edit(&records) || !sales.is_empty()))?;
+    }
+    Ok(())
+}

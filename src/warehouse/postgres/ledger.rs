@@ -1,0 +1,145 @@
+//! Sales of orders that were changed after they were placed, dated one by one.
+//!
+//! Owns `order_sale_rows` and the column `orders.has_sale_rows`. Such orders are few; for each, all its events are read
+//! and its sales are worked out anew, within the load's transaction. The order's row is locked by then, so that of two
+//! loads which touch one order the second sees the events of the first.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tokio_postgres::{Error, Transaction};
+
+use super::columns::{self, Column, insert, params};
+use super::history;
+use super::schema::Schema;
+use crate::event::EventRecord;
+use crate::warehouse::fold::{Effects, OrderKey, order_key};
+use crate::warehouse::history::StoredEvent;
+use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
+use crate::warehouse::tables::{self, Column as _, SaleRow};
+
+/// Orders whose row was written, and whether their sales are dated one by one.
+pub(super) type Upserted = HashMap<(String, String), bool>;
+
+/// Locks the rows of edited orders and makes later states look at the edit. An order of which nothing else is known yet
+/// gets a row with only its key.
+pub(super) async fn mark_edited(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    edited: &[OrderKey<'_>],
+) -> Result<(), Error> {
+    if edited.is_empty() {
+        return Ok(());
+    }
+    let columns = tables::edited_orders(edited);
+    let statement =
+        insert(schema, "orders", &columns) + " ON CONFLICT (shop, order_id) DO UPDATE SET has_sale_rows = true";
+    transaction.execute_typed(&statement, &params(&columns)).await?;
+    Ok(())
+}
+
+/// The orders whose sales may be on more than one day, as far as this load changes that: those that were edited, have
+/// such sales already, show more than they did, or of which an older state came late.
+pub(super) fn keys_to_date<'a>(
+    effects: &'a Effects<'_>,
+    upserted: &Upserted,
+    replaced: &HashMap<(String, String), Vec<Units>>,
+) -> Vec<OrderKey<'a>> {
+    let is_dated = |record: &&&EventRecord<'_>| {
+        let (shop, order_id) = order_key(record);
+        let key = (shop.to_owned(), order_id.to_owned());
+        let older = replaced.get(&key).map(Vec::as_slice).unwrap_or_default();
+        upserted.get(&key).is_none_or(|has_rows| {
+            *has_rows || removes_shipping(&record.event) || may_be_dated(older, &units(&record.event))
+        })
+    };
+    let mut keys: BTreeSet<OrderKey<'_>> = effects
+        .orders
+        .iter()
+        .filter(is_dated)
+        .map(|record| order_key(record))
+        .collect();
+    keys.extend(&effects.edited);
+    keys.extend(&effects.changed);
+    keys.into_iter().collect()
+}
+
+/// Works out the sales of these orders from all their events.
+pub(super) async fn date_sales(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    keys: &[OrderKey<'_>],
+) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let events = events_of(transaction, schema, keys).await?;
+    let mut by_order: HashMap<OrderKey<'_>, Vec<EventRecord<'_>>> = HashMap::new();
+    for event in &events {
+        if let Ok(record) = event.record() {
+            by_order.entry((&event.shop, &event.order_id)).or_default().push(record);
+        }
+    }
+    let sales: Vec<_> = by_order
+        .iter()
+        .map(|(key, events)| (*key, dated_sales(events), has_edit(events)))
+        .collect();
+    let rows: Vec<SaleRow<'_>> = sales
+        .iter()
+        .flat_map(|(order, sales, _)| sales.iter().map(|sale| SaleRow { order: *order, sale }))
+        .collect();
+    replace_rows(transaction, schema, keys, &rows).await?;
+    let flags: Vec<Column<'_>> = vec![
+        Column::text("shop", sales.iter().map(|((shop, _), ..)| Some(*shop))),
+        Column::text("order_id", sales.iter().map(|((_, order_id), ..)| Some(*order_id))),
+        Column::boolean(
+            "flag",
+            sales
+                .iter()
+                .map(|(_, sales, edited)| Some(*edited || !sales.is_empty())),
+        ),
+    ];
+    let statement = schema.sql(&format!(
+        "UPDATE {{schema}}.orders t SET has_sale_rows = v.flag FROM {} \
+         WHERE t.shop = v.shop AND t.order_id = v.order_id AND t.has_sale_rows <> v.flag",
+        columns::rows(&flags)
+    ));
+    transaction.execute_typed(&statement, &params(&flags)).await?;
+    Ok(())
+}
+
+async fn events_of(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    keys: &[OrderKey<'_>],
+) -> Result<Vec<StoredEvent>, Error> {
+    let columns: Vec<Column<'_>> = tables::order_keys(keys);
+    let statement = schema.sql(&format!(
+        "{} WHERE (order_id, shop) IN (SELECT v.order_id, v.shop FROM {}) \
+         AND (total_amount IS NOT NULL OR event_type = 'order.edited')",
+        history::EVENT,
+        columns::rows(&columns)
+    ));
+    let rows = transaction.query_typed(&statement, &params(&columns)).await?;
+    rows.iter().map(history::event).collect()
+}
+
+async fn replace_rows(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    keys: &[OrderKey<'_>],
+    rows: &[SaleRow<'_>],
+) -> Result<(), Error> {
+    let orders: Vec<Column<'_>> = tables::order_keys(keys);
+    let delete = schema.sql(&format!(
+        "DELETE FROM {{schema}}.order_sale_rows t USING {} WHERE t.shop = v.shop AND t.order_id = v.order_id",
+        columns::rows(&orders)
+    ));
+    transaction.execute_typed(&delete, &params(&orders)).await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = tables::order_sale_rows(rows);
+    let write = insert(schema, "order_sale_rows", &columns);
+    transaction.execute_typed(&write, &params(&columns)).await?;
+    Ok(())
+}
