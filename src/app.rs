@@ -28,6 +28,7 @@ use crate::health::Reach;
 use crate::ingest::{Bypass, Drainer};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::open_files;
 use crate::shutdown::{Request, Roles, Signals};
 use crate::spans;
 use crate::stream::{Stream, StreamError};
@@ -114,9 +115,10 @@ struct App {
 impl App {
     async fn start(config: Config, purpose: Purpose) -> Result<(Self, Addresses), AppError> {
         let metrics = Metrics::new();
+        open_files::raise_limit(config.public.max_connections);
         let keys = Keys::new(&config)?;
         let mut storage = Storage::open(&config, purpose, &metrics).await?;
-        let listeners = Listeners::bind(&config, purpose).await?;
+        let listeners = Listeners::bind(&config, purpose)?;
         let addresses = listeners.addresses();
         storage.announce(addresses)?;
         let front = Roles::new();

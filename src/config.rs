@@ -189,7 +189,7 @@ pub struct PublicConfig {
     pub header_timeout: Duration,
     /// From the end of the head to the last byte of the body.
     pub body_timeout: Duration,
-    /// Connections open at once; further ones wait in the kernel's backlog.
+    /// Connections open at once; at the cap the one that has waited longest gives way to a new one.
     pub max_connections: usize,
 }
 

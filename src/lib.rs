@@ -29,6 +29,7 @@ pub mod ingest;
 pub mod live;
 pub mod metrics;
 pub mod nodes;
+pub mod open_files;
 pub mod operations;
 pub mod shopify;
 pub mod shutdown;

@@ -3,13 +3,14 @@
 //! Owns binding, and how `http` is put together with the stream and the life of the workers. Invariant: an address
 //! that is taken is known before anything runs.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{App, AppError};
 use crate::config::{Config, Purpose};
@@ -22,6 +23,9 @@ use crate::operations::{Actor, Operations};
 
 /// How often the loops of the workers are looked at.
 const LIFE_CHECK: Duration = Duration::from_secs(1);
+/// Connections that the kernel keeps until they are accepted (at most `net.core.somaxconn`). Beyond it newcomers are
+/// dropped, and try again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// Where a process really listens (port 0 is any free one).
 #[derive(Debug, Clone, Copy)]
@@ -45,11 +49,11 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) async fn bind(config: &Config, purpose: Purpose) -> Result<Self, AppError> {
+    pub(super) fn bind(config: &Config, purpose: Purpose) -> Result<Self, AppError> {
         let public = purpose.ingests().then_some(config.public.addr);
         Ok(Self {
-            public: bind(public, "ORDERSTREAM_LISTEN_ADDR").await?,
-            private: bind(config.admin.addr, "ORDERSTREAM_ADMIN_ADDR").await?,
+            public: bind(public, "ORDERSTREAM_LISTEN_ADDR")?,
+            private: bind(config.admin.addr, "ORDERSTREAM_ADMIN_ADDR")?,
         })
     }
 
@@ -173,13 +177,23 @@ fn watch_life(app: &App) -> Arc<AtomicBool> {
     alive
 }
 
-async fn bind(addr: Option<SocketAddr>, setting: &'static str) -> Result<Option<Bound>, AppError> {
+fn bind(addr: Option<SocketAddr>, setting: &'static str) -> Result<Option<Bound>, AppError> {
     let Some(addr) = addr else { return Ok(None) };
-    let bound = TcpListener::bind(addr).await.and_then(|listener| {
-        let addr = listener.local_addr()?;
-        Ok(Bound { listener, addr })
-    });
-    bound
+    listen(addr)
         .map(Some)
         .map_err(|source| AppError::Bind { addr, setting, source })
+}
+
+fn listen(addr: SocketAddr) -> io::Result<Bound> {
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // As `TcpListener::bind` does: connections of a process before do not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    let listener = socket.listen(BACKLOG)?;
+    let addr = listener.local_addr()?;
+    Ok(Bound { listener, addr })
 }

@@ -11,6 +11,7 @@ use super::{
     IntakeConfig, KeepRaw, Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, ShutdownConfig,
     StreamConfig, WorkerConfig, secrets, spans, unknown, value,
 };
+use crate::open_files;
 
 /// Why `serve` and `work` need servers.
 const ONE_PROCESS: &str = "what is kept in the data folder instead belongs to one process that does everything";
@@ -106,7 +107,10 @@ fn public(values: &Values) -> PublicConfig {
         keep_alive: values.duration(&s::KEEP_ALIVE),
         header_timeout: values.duration(&s::HEADER_TIMEOUT),
         body_timeout: values.duration(&s::BODY_TIMEOUT),
-        max_connections: values.small(&s::MAX_CONNECTIONS),
+        max_connections: values
+            .count_given(&s::MAX_CONNECTIONS)
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or_else(open_files::default_connections),
     }
 }
 

@@ -204,7 +204,7 @@ settings! {
         KEEP_ALIVE "ORDERSTREAM_KEEP_ALIVE" Kind::Duration(1000, HOUR), Text("620s"), "idle time of a kept-alive connection; above the usual load balancers' 600 s";
         HEADER_TIMEOUT "ORDERSTREAM_HEADER_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("10s"), "from the first byte of a head to its end; also for the first byte of a new connection, and for an answer that is not read";
         BODY_TIMEOUT "ORDERSTREAM_BODY_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("30s"), "from the end of the head to the last byte of the body";
-        MAX_CONNECTIONS "ORDERSTREAM_MAX_CONNECTIONS" Count(1, 1_000_000), Text("900"), "open connections of one listener; above 80 % of it (caps below 10 excepted) none is kept alive; the default stays below the usual 1024 open files";
+        MAX_CONNECTIONS "ORDERSTREAM_MAX_CONNECTIONS" Count(1, 1_000_000), Derived("hard limit of open files - 124, at most 5000"), "open connections of the public listener; at the cap the one that has waited longest for its peer gives way to a new one; above 80 % of it (caps below 10 excepted) none is kept alive";
     }
     "Security" {
         SHOPIFY_SECRETS "ORDERSTREAM_SHOPIFY_SECRETS" Secrets, Unset, "webhook secrets, newest first; each verifies";

@@ -37,8 +37,8 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
         .route_layer(middleware::from_fn_with_state(state.clone(), with_token));
     let pages = page::router()
         .merge(api)
-        .route_layer(middleware::from_fn_with_state(state.clone(), with_known_host))
-        .route_layer(middleware::map_response(page::guarded));
+        .route_layer(middleware::from_fn_with_state(state.clone(), with_known_host));
+    let pages = page::guarded(pages);
     let open = Router::new().route("/metrics", get(metrics));
     super::closed(pages.merge(open).with_state(state).merge(health::router(probes)))
 }

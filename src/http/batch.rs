@@ -21,9 +21,8 @@ pub(super) use self::answer::Answer;
 use self::answer::Verdict;
 use super::body::{self, Allowance};
 use super::problem::Problem;
-use super::request_id::RequestId;
 use super::webhooks::ANSWER_WITHIN;
-use super::{PublicState, flag, spans};
+use super::{PublicState, flag, request_id, spans};
 use crate::event::{OrderEvent, Provenance, Text, json, validate};
 use crate::ingest::{AppendError, Receipt, Share};
 use crate::metrics::Outcome;
@@ -75,6 +74,8 @@ async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> 
     state.doors.tokens.load().admit(&parts.headers)?;
     let allowance = Allowance {
         admission: &state.admission,
+        is_verified: true,
+        connection: parts.extensions.get(),
         limit: state.intake.batch_body_limit,
         timeout: state.body_timeout,
     };
@@ -100,8 +101,9 @@ async fn settle(state: &PublicState, parts: &Parts, body: &[u8], bounds: Bounds<
     } else {
         one_by_one(state, &items, bounds).await
     };
-    if let Some(request_id) = parts.extensions.get::<RequestId>() {
-        tracing::debug!(%request_id, items = items.len(), taken = answer.taken(), "batch");
+    if let Some(request_id) = request_id::of(&parts.extensions) {
+        let request_id = request_id::text(&request_id);
+        tracing::debug!(request_id, items = items.len(), taken = answer.taken(), "batch");
     }
     if answer.taken() > 0 {
         Ok(answer)

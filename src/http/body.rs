@@ -6,13 +6,26 @@ use axum::body::{Body, HttpBody as _};
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use hyper::body::Frame;
+use tokio::time::{Instant, sleep, timeout};
 
+use super::connection::Connection;
 use super::problem::Problem;
-use crate::ingest::{Admission, Admitted, Share};
+use crate::ingest::{Admission, Admitted, Share, Shed};
+
+/// A body that brings no byte for so long is given up, and with it its share.
+const STALL: Duration = Duration::from_secs(5);
+/// How long a body waits for others, which have been asked to, to give their shares up.
+const MAKE_ROOM_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What one request's body may take.
 pub(super) struct Allowance<'a> {
     pub(super) admission: &'a Admission,
+    /// Whether the head proved who sends it.
+    pub(super) is_verified: bool,
+    /// What it comes on.
+    pub(super) connection: Option<&'a Connection>,
     /// Bytes.
     pub(super) limit: usize,
     /// From now to the last byte.
@@ -34,25 +47,30 @@ pub(super) async fn read(body: Body, headers: &HeaderMap, allowance: Allowance<'
     if body.size_hint().lower() > allowance.limit as u64 {
         return Err(Problem::BodyTooLarge(allowance.limit));
     }
-    let reading = collect(body, allowance.limit, allowance.admission.open());
-    match tokio::time::timeout(allowance.timeout, reading).await {
+    match timeout(allowance.timeout, collect(body, &allowance)).await {
         Ok(read) => read,
         Err(_) => Err(Problem::RequestTimeout),
     }
 }
 
 /// A body in one piece, as most come, is not copied.
-async fn collect(mut body: Body, limit: usize, mut share: Admitted) -> Result<Whole, Problem> {
+async fn collect(mut body: Body, allowance: &Allowance<'_>) -> Result<Whole, Problem> {
+    let mut share = allowance.admission.open(allowance.is_verified);
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|_| Problem::BrokenBody)?.into_data() else {
+    while let Some(frame) = next_frame(&mut body, allowance.connection).await? {
+        let Ok(piece) = frame.into_data() else {
             continue; // trailers
         };
-        if first.len() + rest.len() + piece.len() > limit {
-            return Err(Problem::BodyTooLarge(limit));
+        if first.len() + rest.len() + piece.len() > allowance.limit {
+            return Err(Problem::BodyTooLarge(allowance.limit));
         }
-        share.grow(piece.len())?;
+        if body.is_end_stream() {
+            share.arrives_whole();
+        }
+        if share.grow(piece.len()).is_err() {
+            make_room(&mut share, piece.len(), allowance.connection).await?;
+        }
         if first.is_empty() && rest.is_empty() {
             first = piece;
             continue;
@@ -64,11 +82,49 @@ async fn collect(mut body: Body, limit: usize, mut share: Admitted) -> Result<Wh
         }
         rest.extend_from_slice(&piece);
     }
+    share.arrives_whole();
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
     Ok(Whole {
         bytes,
         share: share.into(),
     })
+}
+
+/// The next frame; `None` at the end.
+async fn next_frame(body: &mut Body, connection: Option<&Connection>) -> Result<Option<Frame<Bytes>>, Problem> {
+    let gives_up = async {
+        match connection {
+            Some(connection) => connection.state.gives_up_body().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        frame = timeout(STALL, body.frame()) => match frame {
+            Ok(frame) => frame.transpose().map_err(|_| Problem::BrokenBody),
+            Err(_) => Err(Problem::RequestTimeout),
+        },
+        () = gives_up => Err(Problem::Overloaded),
+    }
+}
+
+/// Takes the bytes once others give theirs up: while the budget is used up, the body that has waited longest for a byte
+/// gives way. Where none waits, all are on their way, and this one is shed.
+async fn make_room(share: &mut Admitted, bytes: usize, connection: Option<&Connection>) -> Result<(), Shed> {
+    let connections = &connection.ok_or(Shed)?.connections;
+    let until = Instant::now() + MAKE_ROOM_WITHIN;
+    let mut is_asked = false;
+    while Instant::now() < until {
+        is_asked |= connections.longest_stalled_body_gives_way();
+        if !is_asked {
+            return Err(Shed);
+        }
+        sleep(LOOK_AGAIN).await;
+        if share.grow(bytes).is_ok() {
+            return Ok(());
+        }
+    }
+    Err(Shed)
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {

@@ -1,20 +1,29 @@
 //! HTTP: the public listener (webhooks, batches, health) and the private one.
 //!
 //! Owns routes, extractors and answers. Must not know a store: events go to [`crate::ingest::Appender`], health comes
-//! from [`crate::health`]. Invariants: every answer carries `x-request-id`; every refusal is `application/problem+json`
-//! (made in `problem`, nowhere else); nothing a peer sends is looked at before it is authenticated.
+//! from [`crate::health`]. Invariants: every answer to a request carries `x-request-id`; every refusal of one is
+//! `application/problem+json` (made in `problem`, nowhere else), while hyper's own refusal of an unreadable head is bare;
+//! nothing a peer sends is looked at before it is authenticated.
+//!
+//! From the socket inwards: `connection.rs` accepts and runs hyper's connection, `connections.rs` bounds how many there are,
+//! `timeout_io.rs` and `connection_state.rs` hold the clocks that hyper lacks, `body_guard.rs` tells them where a request
+//! stands; `layers.rs` is what stands around every handler, and the handlers are `webhooks.rs`, `batch.rs`, `health.rs` and
+//! `admin.rs`. They get a body only through `verified.rs` (a signature) or `token.rs`, read by `body.rs`.
 
 mod admin;
 mod batch;
 mod body;
+mod body_guard;
 mod connection;
+mod connection_state;
+mod connections;
 mod health;
+mod layers;
 mod problem;
 mod request_id;
 mod spans;
-mod streamed;
+mod timeout_io;
 mod token;
-mod transport;
 mod verified;
 mod webhooks;
 
@@ -33,8 +42,8 @@ pub use self::health::Probes;
 pub use self::token::Tokens;
 
 use self::connection::Bounds;
+use self::connection_state::Timeouts;
 use self::problem::Problem;
-use self::transport::Clocks;
 use crate::config::{IntakeConfig, PublicConfig};
 use crate::ingest::{Admission, Appender, QuarantineLog};
 use crate::live::Live;
@@ -45,7 +54,7 @@ use crate::shopify::Keyring;
 
 /// Bounds of the private listener, which needs no settings for them.
 const ADMIN_CONNECTIONS: usize = 64;
-const ADMIN_CLOCKS: Clocks = Clocks {
+const ADMIN_TIMEOUTS: Timeouts = Timeouts {
     idle: Duration::from_secs(75),
     head: Duration::from_secs(10),
 };
@@ -88,7 +97,7 @@ impl PublicState {
     ) -> Self {
         Self {
             appender,
-            admission: Admission::new(intake.bytes_in_flight, metrics.body_bytes.clone()),
+            admission: Admission::new(intake.bytes_in_flight, intake.body_limit, metrics.body_bytes.clone()),
             probes,
             doors,
             intake: Arc::new(intake),
@@ -136,27 +145,27 @@ pub async fn serve_public(
     shutdown: CancellationToken,
 ) {
     let bounds = Bounds {
-        clocks: Clocks {
+        timeouts: Timeouts {
             idle: config.keep_alive,
             head: config.header_timeout,
         },
         connections: config.max_connections,
         open: metrics.connections.clone(),
     };
-    connection::serve(listener, public_router(state), bounds, shutdown).await;
+    connection::serve(listener, layers::layered(public_router(state)), bounds, shutdown).await;
 }
 
 /// Serves the private listener until `shutdown`, and then until the last request in flight is answered; who watches
 /// `/api/live` is let go at once.
 pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: CancellationToken) {
     let bounds = Bounds {
-        clocks: ADMIN_CLOCKS,
+        timeouts: ADMIN_TIMEOUTS,
         connections: ADMIN_CONNECTIONS,
         // Only the public listener's connections are a figure.
         open: Gauge::default(),
     };
     let operations = state.operations.clone();
-    let router = admin::router(state, &shutdown);
+    let router = layers::compressed(admin::router(state, &shutdown));
     connection::serve(listener, router, bounds, shutdown).await;
     operations.finish().await;
 }

@@ -11,7 +11,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::batch::Answer;
-use super::request_id::{REQUEST_ID, RequestId};
+use super::request_id::{self, REQUEST_ID};
 use crate::ingest::{AppendError, Shed};
 use crate::metrics::Outcome;
 
@@ -45,8 +45,6 @@ pub(crate) enum Problem {
     BodyTooLarge(usize),
     /// More than so many events.
     BatchTooLarge(usize),
-    /// Request line too long.
-    UriTooLong,
     /// Content-Encoding other than identity.
     UnsupportedEncoding,
     /// The `Host` header names no host that this listener answers for.
@@ -63,8 +61,6 @@ pub(crate) enum Problem {
     NoValidEvent(Arc<Answer>),
     /// An atomic batch with an invalid event: nothing of it was appended.
     AtomicRefused(Arc<Answer>),
-    /// Head too large.
-    HeadersTooLarge,
     /// A bug.
     Internal,
     /// Shed at admission.
@@ -125,16 +121,6 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// The problem that a bare status of hyper's stands for: it answers unreadable heads by itself.
-    pub(super) fn of_bare_status(status: u16) -> Self {
-        match status {
-            408 => Self::RequestTimeout,
-            414 => Self::UriTooLong,
-            431 => Self::HeadersTooLarge,
-            _ => Self::MalformedRequest,
-        }
-    }
-
     /// How it is counted.
     pub(super) fn outcome(&self) -> Outcome {
         self.facts().outcome
@@ -167,8 +153,6 @@ impl Problem {
                 "The body has more bytes than the limit."),
             Self::BatchTooLarge(_) => facts(413, "batch_too_large", TooLarge, KEEP,
                 "The batch has more events than the limit."),
-            Self::UriTooLong => facts(414, "uri_too_long", TooLarge, CLOSE,
-                "The request target is too long."),
             Self::UnsupportedEncoding => facts(415, "unsupported_encoding", Rejected, CLOSE,
                 "Send the body without Content-Encoding."),
             Self::NoWarehouse => facts(409, "no_warehouse", Rejected, KEEP,
@@ -184,8 +168,6 @@ impl Problem {
                 "No event of the batch is valid; see results."),
             Self::AtomicRefused(_) => facts(422, "atomic_batch_refused", Invalid, KEEP,
                 "An event of the atomic batch is invalid, so none was appended; see results."),
-            Self::HeadersTooLarge => facts(431, "headers_too_large", TooLarge, CLOSE,
-                "The request head is too large."),
             Self::Internal => facts(500, "internal", Rejected, CLOSE,
                 "The request met a bug; quote the request id to the operator."),
             Self::Overloaded => facts(503, "overloaded", Shed, CLOSE,
@@ -260,8 +242,8 @@ impl Problem {
 
     /// The whole response as bytes, for requests that never became one.
     pub(super) fn to_wire(&self) -> Vec<u8> {
-        let id = RequestId::fresh();
-        let body = self.document(id.as_str());
+        let id = request_id::fresh();
+        let body = self.document(request_id::text(&id));
         let status = self.status();
         let head = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n{REQUEST_ID}: {}\r\n\
@@ -269,13 +251,13 @@ impl Problem {
             status.as_u16(),
             status.canonical_reason().unwrap_or_default(),
             body.len(),
-            id.as_str(),
+            request_id::text(&id),
         );
         [head.into_bytes(), body].concat()
     }
 }
 
-/// A handler's answer is marked here and written by [`render`], which knows the request id.
+/// A handler's answer is marked here and written by [`render`], when the request id is known.
 impl IntoResponse for Problem {
     fn into_response(self) -> axum::response::Response {
         let mut response = Response::new(Body::empty());
@@ -286,16 +268,21 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Writes the problem that a handler answered with, if it did.
-pub(super) fn render(response: &mut axum::response::Response, request_id: &RequestId) {
+/// Writes the problem that a handler answered with, if it did. The answer carries its request id already.
+pub(super) fn render(mut response: axum::response::Response) -> axum::response::Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let document = problem.document(request_id.as_str());
         let headers = response.headers_mut();
+        let request_id = headers.get(REQUEST_ID).map(request_id::text).unwrap_or_default();
+        if matches!(problem, Problem::Internal) {
+            tracing::error!(request_id, "a request met a bug");
+        }
+        let document = problem.document(request_id);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         // The router has put down the length of the empty body.
         headers.insert(header::CONTENT_LENGTH, document.len().into());
         *response.body_mut() = document.into();
     }
+    response
 }
 
 impl From<AppendError> for Problem {

@@ -1,13 +1,13 @@
-//! The id that ties an answer to the operator's logs.
+//! The id that ties an answer to the operator's logs: tower-http's layers, with a maker and a check of our own.
 
-use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request};
+use tower_http::request_id::{MakeRequestId, RequestId};
 
 /// Header of every answer, and of a request where a proxy in front gave it one.
-pub(super) const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of an id that is taken over from a request.
 const LONGEST: usize = 64;
@@ -16,39 +16,46 @@ const LONGEST: usize = 64;
 static PROCESS: LazyLock<u32> = LazyLock::new(rand::random);
 static COUNT: AtomicU64 = AtomicU64::new(1);
 
-/// Visible ASCII without quotes, at most [`LONGEST`] characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RequestId(HeaderValue);
+/// Makes ids that are unique within and, for all practical purposes, between processes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted;
 
-impl RequestId {
-    /// A new one, unique within and, for all practical purposes, between processes.
-    pub(super) fn fresh() -> Self {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let text = format!("{:08x}-{count:x}", *PROCESS);
-        Self(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown")))
-    }
-
-    /// The request's own id where it is harmless, else a new one.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        match headers.get(REQUEST_ID) {
-            Some(given) if is_harmless(given.as_bytes()) => Self(given.clone()),
-            _ => Self::fresh(),
-        }
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
-
-    pub(super) fn into_header(self) -> HeaderValue {
-        self.0
+impl MakeRequestId for Counted {
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
+        Some(RequestId::new(fresh()))
     }
 }
 
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// A new id.
+pub(super) fn fresh() -> HeaderValue {
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let text = format!("{:08x}-{count:x}", *PROCESS);
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// Drops an id that the request came with, unless it is harmless: it goes into logs, and back to whoever asks.
+pub(super) fn checked<B>(mut request: Request<B>) -> Request<B> {
+    let headers = request.headers_mut();
+    if headers.contains_key(&REQUEST_ID) && !has_harmless(headers) {
+        headers.remove(&REQUEST_ID);
     }
+    request
+}
+
+/// The id of a request that came through the layers.
+pub(super) fn of(extensions: &Extensions) -> Option<HeaderValue> {
+    extensions.get().map(|id: &RequestId| id.header_value().clone())
+}
+
+/// An id as text; all are ASCII.
+pub(super) fn text(id: &HeaderValue) -> &str {
+    id.to_str().unwrap_or_default()
+}
+
+fn has_harmless(headers: &HeaderMap) -> bool {
+    let mut ids = headers.get_all(&REQUEST_ID).iter();
+    let is_single = |id: &HeaderValue| is_harmless(id.as_bytes());
+    ids.next().is_some_and(is_single) && ids.next().is_none()
 }
 
 fn is_harmless(id: &[u8]) -> bool {
@@ -61,17 +68,17 @@ mod tests {
 
     #[test]
     fn takes_over_only_harmless_ids() {
-        let of = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(
-                REQUEST_ID.parse().unwrap(),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            )]);
-            RequestId::of(&headers).as_str().to_owned()
+        let kept = |value: &str| {
+            let request = Request::builder().header(REQUEST_ID, value.as_bytes());
+            let request = checked(request.body(()).unwrap());
+            request.headers().contains_key(REQUEST_ID)
         };
-        assert_eq!(of("abc-123"), "abc-123");
-        for bad in ["", "a b", "a\"b", "é", &"x".repeat(65).leak()[..]] {
-            assert_ne!(of(bad), bad);
+        assert!(kept("abc-123"));
+        for bad in ["", "a b", "a\"b", "é", &"x".repeat(65)] {
+            assert!(!kept(bad), "{bad}");
         }
-        assert_ne!(RequestId::fresh(), RequestId::fresh());
+        let twice = Request::builder().header(REQUEST_ID, "a").header(REQUEST_ID, "a");
+        assert!(checked(twice.body(()).unwrap()).headers().is_empty());
+        assert_ne!(fresh(), fresh());
     }
 }

@@ -41,23 +41,28 @@ impl FromRequest<PublicState> for VerifiedDelivery {
 
     async fn from_request(request: Request, state: &PublicState) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let headers = parts.headers;
+        let headers = &parts.headers;
         // What the head alone rules out is refused before the body takes a share of the budget.
         let keyring = state.doors.keyring.load_full().ok_or(Problem::InvalidSignature)?;
-        let shop = shopify::shop(&headers);
-        let claim = shopify::signature(&headers)
+        let shop = shopify::shop(headers);
+        let claim = shopify::signature(headers)
             .and_then(|signature| keyring.claim(shop.as_deref(), signature))
             .map_err(refused)?;
         let allowance = Allowance {
             admission: &state.admission,
+            is_verified: false,
+            connection: parts.extensions.get(),
             limit: state.intake.body_limit,
             timeout: state.body_timeout,
         };
-        let body = body::read(body, &headers, allowance).await?;
+        let body = body::read(body, headers, allowance).await?;
         let secret = claim.verify(&body.bytes).map_err(refused)?;
         state.signatures.count(secret);
         claim.count(secret, unix_millis());
-        Ok(Self { headers, body })
+        Ok(Self {
+            headers: parts.headers,
+            body,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::PublicState;
 use super::problem::Problem;
-use super::request_id::RequestId;
+use super::request_id;
 use super::spans;
 use super::verified::VerifiedDelivery;
 use crate::config::KeepRaw;
@@ -93,7 +93,7 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
 
 async fn take(state: &PublicState, request: Request) -> Result<Taken, Problem> {
     let began = Moment::now();
-    let request_id = request.extensions().get::<RequestId>().cloned();
+    let request_id = request_id::of(request.extensions());
     let delivery = VerifiedDelivery::from_request(request, state).await?;
     let arrival = Arrival::new(&delivery, request_id, began);
     let taken = arrival.settle(state).await;
@@ -111,12 +111,12 @@ struct Arrival<'a> {
     received_at: OffsetDateTime,
     /// Whatever hangs behind, it is answered before.
     latest: Instant,
-    request_id: Option<RequestId>,
+    request_id: Option<HeaderValue>,
     span: Span,
 }
 
 impl<'a> Arrival<'a> {
-    fn new(delivery: &'a VerifiedDelivery, request_id: Option<RequestId>, began: Moment) -> Self {
+    fn new(delivery: &'a VerifiedDelivery, request_id: Option<HeaderValue>, began: Moment) -> Self {
         let body = delivery.body();
         let hints = delivery.hints();
         Self {
@@ -255,7 +255,7 @@ impl<'a> Arrival<'a> {
     }
 
     fn request_id(&self) -> Option<&str> {
-        self.request_id.as_ref().map(RequestId::as_str)
+        self.request_id.as_ref().map(request_id::text)
     }
 
     /// Ends its span.
@@ -271,10 +271,7 @@ impl<'a> Arrival<'a> {
         for (name, text) in [
             ("orderstream.shop", self.hints.shop.as_deref()),
             ("orderstream.topic", self.hints.topic),
-            (
-                "orderstream.request_id",
-                self.request_id.as_ref().map(RequestId::as_str),
-            ),
+            ("orderstream.request_id", self.request_id.as_ref().map(request_id::text)),
         ] {
             if let Some(text) = text {
                 self.span.say(name, text);

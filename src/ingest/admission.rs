@@ -2,7 +2,8 @@
 //!
 //! Owns the budget. What counts is what has arrived, not what was announced: a client that declares much and sends
 //! little occupies little. The share of a body goes on with the entries made of it, queued ones too, so what the bytes
-//! in memory come to is bounded by the budget. Invariant: every byte taken is given back when the last holder is dropped.
+//! in memory come to is bounded by the budget. Invariants: every byte taken is given back when the last holder is dropped;
+//! bodies that have not arrived whole, and so are not verified, take at most half of the budget (or the largest body).
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub struct Shed;
 #[derive(Debug, Clone)]
 pub struct Admission {
     budget: Arc<Semaphore>,
+    /// What unverified bodies may take of it.
+    unverified: Arc<Semaphore>,
     in_use: Gauge,
 }
 
@@ -26,27 +29,35 @@ pub struct Admission {
 pub struct Admitted {
     admission: Admission,
     share: Option<OwnedSemaphorePermit>,
+    /// While the sender is not known: the same number of bytes.
+    unverified: Option<OwnedSemaphorePermit>,
+    is_verified: bool,
 }
 
 /// A share that several hold: it is given back by the last of them.
 pub type Share = Arc<Admitted>;
 
 impl Admission {
-    /// A budget of `bytes`, all free. `in_use` follows what is taken.
+    /// A budget of `bytes`, all free, in which one unverified body of `largest` bytes fits. `in_use` follows what is taken.
     #[must_use]
-    pub fn new(bytes: usize, in_use: Gauge) -> Self {
+    pub fn new(bytes: usize, largest: usize, in_use: Gauge) -> Self {
+        let unverified = (bytes / 2).max(largest);
+        let semaphore = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
         Self {
-            budget: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
+            budget: semaphore(bytes),
+            unverified: semaphore(unverified),
             in_use,
         }
     }
 
-    /// A share of no bytes yet.
+    /// A share of no bytes yet; `is_verified`: its sender is known.
     #[must_use]
-    pub fn open(&self) -> Admitted {
+    pub fn open(&self, is_verified: bool) -> Admitted {
         Admitted {
             admission: self.clone(),
             share: None,
+            unverified: None,
+            is_verified,
         }
     }
 }
@@ -58,14 +69,32 @@ impl Admitted {
     /// The budget does not hold them; the share stays as it was.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Shed> {
         let permits = u32::try_from(bytes).map_err(|_| Shed)?;
-        let budget = Arc::clone(&self.admission.budget);
-        let more = budget.try_acquire_many_owned(permits).map_err(|_| Shed)?;
+        let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(permits).map_err(|_| Shed);
+        let unverified = if self.is_verified {
+            None
+        } else {
+            Some(take(&self.admission.unverified)?)
+        };
+        let more = take(&self.admission.budget)?;
         self.admission.in_use.inc_by(i64::from(permits));
-        match &mut self.share {
-            Some(share) => share.merge(more),
-            None => self.share = Some(more),
+        add(&mut self.share, more);
+        if let Some(unverified) = unverified {
+            add(&mut self.unverified, unverified);
         }
         Ok(())
+    }
+
+    /// The body is there but for what is added next: it is verified at once, and takes nothing of what unverified ones may.
+    pub fn arrives_whole(&mut self) {
+        self.unverified = None;
+        self.is_verified = true;
+    }
+}
+
+fn add(share: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+    match share {
+        Some(share) => share.merge(more),
+        None => *share = Some(more),
     }
 }
 
@@ -85,9 +114,9 @@ mod tests {
     #[test]
     fn sheds_beyond_the_budget_and_gives_back() {
         let in_use = Gauge::default();
-        let admission = Admission::new(100, in_use.clone());
-        let mut first = admission.open();
-        let mut second = admission.open();
+        let admission = Admission::new(100, 0, in_use.clone());
+        let mut first = admission.open(true);
+        let mut second = admission.open(true);
         assert_eq!(first.grow(40), Ok(()));
         assert_eq!(first.grow(20), Ok(()));
         assert_eq!(second.grow(41), Err(Shed));
@@ -97,5 +126,27 @@ mod tests {
         assert_eq!(second.grow(60), Ok(()));
         drop(second);
         assert_eq!(in_use.get(), 0);
+    }
+
+    #[test]
+    fn unverified_bodies_take_half_of_it() {
+        let admission = Admission::new(100, 10, Gauge::default());
+        let mut stranger = admission.open(false);
+        assert_eq!(stranger.grow(50), Ok(()));
+        assert_eq!(admission.open(false).grow(1), Err(Shed));
+        let mut known = admission.open(true);
+        assert_eq!(known.grow(50), Ok(()));
+        assert_eq!(known.grow(1), Err(Shed));
+        drop(known);
+        stranger.arrives_whole();
+        let mut other = admission.open(false);
+        assert_eq!(other.grow(50), Ok(()), "what is verified is counted no more");
+        drop((stranger, other));
+        assert_eq!(admission.open(false).grow(50), Ok(()));
+    }
+
+    #[test]
+    fn the_largest_body_fits_into_a_small_budget() {
+        assert_eq!(Admission::new(100, 80, Gauge::default()).open(false).grow(80), Ok(()));
     }
 }

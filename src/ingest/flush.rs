@@ -133,7 +133,7 @@ mod tests {
                 queued: Instant::now(),
                 deadline: Instant::now(),
                 answer: oneshot::channel().0,
-                _share: Arc::new(Admission::new(0, Gauge::default()).open()),
+                _share: Arc::new(Admission::new(0, 0, Gauge::default()).open(true)),
             },
         }
     }

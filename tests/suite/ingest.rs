@@ -187,21 +187,32 @@ async fn without_dedupe_an_unknown_outcome_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_cap_wait_for_their_turn() {
+async fn at_the_cap_an_idle_connection_gives_way_and_a_busy_one_does_not() {
     let redis = RedisServer::start().await;
     let mut settings = Settings::new(&redis);
     settings.public.max_connections = 1;
+    settings.appender.deadline = LONG;
+    settings.redis.response_timeout = LONG;
     let service = Service::start_with(settings).await.ready().await;
-    let mut first = Wire::connect(service.public).await;
-    first.send(&request("GET /livez", &[], b"")).await;
-    assert_eq!(first.answer().await.unwrap().status, 200);
-    let mut second = Wire::connect(service.public).await;
-    second.send(&request("GET /livez", &[], b"")).await;
-    let early = tokio::time::timeout(Duration::from_millis(300), second.answer()).await;
+    let mut idle = Wire::connect(service.public).await;
+    idle.send(&request("GET /livez", &[], b"")).await;
+    assert_eq!(idle.answer().await.unwrap().status, 200);
+    redis.stall();
+    let mut busy = Wire::connect(service.public).await;
+    busy.send(&webhook("w-1", &order(1))).await;
+    assert!(idle.rest().await.is_empty(), "the idle one is closed");
+    eventually("the request is read", LONG, async || {
+        (service.metrics.body_bytes.get() > 0).then_some(())
+    })
+    .await;
+    let mut newcomer = Wire::connect(service.public).await;
+    newcomer.send(&request("GET /livez", &[], b"")).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), newcomer.answer()).await;
     assert!(early.is_err(), "a connection beyond the cap was served");
-    drop(first);
-    assert_eq!(second.answer().await.unwrap().status, 200);
-    drop(second);
+    redis.resume();
+    assert_eq!(busy.answer().await.expect("it was cut off").status, 200);
+    assert_eq!(newcomer.answer().await.unwrap().status, 200);
+    drop((busy, newcomer));
     service.stop().await;
 }
 
@@ -431,18 +442,19 @@ async fn bodies_beyond_the_budget_are_shed() {
     let redis = RedisServer::start().await;
     let mut settings = Settings::new(&redis);
     settings.intake.bytes_in_flight = 1000;
-    settings.public.body_timeout = Duration::from_secs(30);
+    settings.appender.deadline = LONG;
+    settings.redis.response_timeout = LONG;
     let service = Service::start_with(settings).await.ready().await;
-    let large = webhook("w-1", &vec![b' '; 900]);
+    redis.stall();
     let mut holder = Wire::connect(service.public).await;
-    holder.send(&large[..large.len() - 1]).await;
+    holder.send(&webhook("w-1", &vec![b' '; 900])).await;
     eventually("the body is in memory", LONG, async || {
-        (service.metrics.body_bytes.get() >= 800).then_some(())
+        (service.metrics.body_bytes.get() >= 900).then_some(())
     })
     .await;
     let answer = service.webhook("w-2", &order(2)).await;
     assert_eq!((answer.status, &answer.json()["code"]), (503, &"overloaded".into()));
-    holder.send(b" ").await;
+    redis.resume();
     assert_eq!(holder.answer().await.unwrap().status, 200);
     assert_eq!(service.webhook("w-2", &order(2)).await.status, 200);
     service.stop().await;

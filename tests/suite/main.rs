@@ -17,6 +17,7 @@ mod config;
 mod conversion;
 mod delivered;
 mod deploy;
+mod floods;
 mod harness;
 mod http;
 mod ingest;

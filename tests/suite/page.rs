@@ -1,6 +1,7 @@
 //! The dashboard and the API reference as a browser gets them: whole, guarded, revalidated, and without a token.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 
 use crate::harness::ground::{Ground, on_any_ground};
@@ -9,7 +10,11 @@ use crate::harness::local::Local;
 use crate::harness::service::Service as Process;
 use crate::harness::wire::{Answer, ask, get, request};
 
-on_any_ground!(the_pages_are_whole_and_guarded, a_browser_that_has_a_file_is_told_so);
+on_any_ground!(
+    the_pages_are_whole_and_guarded,
+    a_browser_that_has_a_file_is_told_so,
+    what_is_asked_for_compressed_is,
+);
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/admin/page");
 
@@ -128,6 +133,28 @@ async fn a_browser_that_has_a_file_is_told_so(ground: Ground) {
         }
         let stale = ask(service.admin, &request(&line, &[("if-none-match", "\"other\"")], b"")).await;
         assert_eq!((stale.status, stale.body), (200, first.body), "{path}");
+    }
+    service.stop().await;
+}
+
+async fn what_is_asked_for_compressed_is(ground: Ground) {
+    let service = ground.ingest().await;
+    let client = reqwest::Client::new();
+    for path in ["/", "/assets/main.js", "/assets/uplot.js", "/openapi.json", "/metrics"] {
+        let url = format!("http://{}{path}", service.admin);
+        let plain = client.get(&url).send().await.unwrap();
+        assert_eq!(plain.headers().get("content-encoding"), None, "{path}");
+        let plain = plain.bytes().await.unwrap();
+        let packed = client.get(&url).header("accept-encoding", "gzip").send().await.unwrap();
+        assert_eq!(packed.headers()["content-encoding"], "gzip", "{path}");
+        let packed = packed.bytes().await.unwrap();
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        assert!(packed.len() < plain.len(), "{path}");
+        // Figures move in between.
+        assert!(path == "/metrics" || unpacked == plain, "{path}");
     }
     service.stop().await;
 }

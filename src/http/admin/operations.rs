@@ -3,13 +3,21 @@
 //! Owns paths, queries and bodies; what is done stands in [`crate::operations`]. A bearer token opens all of it, which no
 //! page of another site can send: there is nothing to forge. Personal fields stand only in the views of one entry.
 
+use std::error::Error;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
+use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
 
 use super::super::AdminState;
 use super::super::problem::Problem;
@@ -22,6 +30,8 @@ use crate::stream::StreamId;
 
 /// Bytes of a request: a thousand ids and as many orders, whose shops may have long names.
 const REQUEST_LIMIT: usize = 512 * 1024;
+/// Bound on one answer. A step of a long run takes about two seconds; stores may be slow.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 type Answer<T> = Result<Json<T>, Problem>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -42,6 +52,19 @@ pub(super) fn router() -> Router<AdminState> {
         .route("/api/landed", post(landed))
         .route("/api/replay", post(replay))
         .route("/api/rebuild", post(rebuild))
+        .route_layer(RequestBodyLimitLayer::new(REQUEST_LIMIT))
+        .route_layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
+        .route_layer(middleware::map_response(with_problem))
+}
+
+/// The layers answer with a bare status.
+async fn with_problem(response: Response) -> Response {
+    match response.status() {
+        _ if response.extensions().get::<Problem>().is_some() => response,
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::BodyTooLarge(REQUEST_LIMIT).into_response(),
+        StatusCode::SERVICE_UNAVAILABLE => Problem::StoreUnavailable.into_response(),
+        _ => response,
+    }
 }
 
 async fn entries(State(state): State<AdminState>, query: Asked<EntryQuery>) -> Answer<Entries> {
@@ -120,9 +143,21 @@ fn of(id: Of) -> Result<StreamId, Problem> {
 }
 
 async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let bytes = axum::body::to_bytes(body, REQUEST_LIMIT).await;
-    let bytes = bytes.map_err(|_| Problem::BodyTooLarge(REQUEST_LIMIT))?;
+    // The layer bounds it.
+    let bytes = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .map_err(|error| unread(&error))?;
     json::parse(&bytes).map_err(|_| Problem::MalformedQuery)
+}
+
+/// A body without a declared length is found out to be too large as it is read.
+fn unread(error: &(dyn Error + 'static)) -> Problem {
+    let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
+    if causes.any(|error| error.is::<LengthLimitError>()) {
+        Problem::BodyTooLarge(REQUEST_LIMIT)
+    } else {
+        Problem::BrokenBody
+    }
 }
 
 impl From<OperationsError> for Problem {

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rust_embed::RustEmbed;
 use sha2::{Digest as _, Sha256};
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::super::AdminState;
 use super::super::problem::Problem;
@@ -49,15 +50,18 @@ pub(super) fn router() -> Router<AdminState> {
         .route("/openapi.json", get(openapi_json))
 }
 
-/// Puts the guards on an answer, and keeps it out of caches where it does not say otherwise.
-pub(super) async fn guarded(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    for (name, value) in GUARDS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    let store = headers.entry(header::CACHE_CONTROL);
-    store.or_insert(HeaderValue::from_static("no-store"));
-    response
+/// Puts the guards on every answer of `routes`, and keeps it out of caches where it does not say otherwise.
+pub(super) fn guarded(routes: Router<AdminState>) -> Router<AdminState> {
+    let no_store = HeaderValue::from_static("no-store");
+    let caching = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, no_store);
+    GUARDS
+        .into_iter()
+        .fold(routes.route_layer(caching), |routes, (name, value)| {
+            routes.route_layer(SetResponseHeaderLayer::overriding(
+                name,
+                HeaderValue::from_static(value),
+            ))
+        })
 }
 
 async fn asset(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {

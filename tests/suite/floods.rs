@@ -1,0 +1,176 @@
+//! Floods of slow and silent connections over real sockets: whoever sends what is good is served meanwhile.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::harness::eventually;
+use crate::harness::ingest::{Service, Settings, order, signed, webhook};
+use crate::harness::redis::RedisServer;
+use crate::harness::wire::{Wire, ask, get, request};
+
+const LONG: Duration = Duration::from_secs(30);
+/// Far below the limits of head and body, which are what a newcomer would have to wait for.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// What a hostile connection does.
+#[derive(Clone, Copy)]
+enum Hostile {
+    /// Sends nothing.
+    Silent,
+    /// Sends a head, a byte at a time.
+    SlowHead,
+    /// Claims a signature and sends its body a byte at a time.
+    SlowBody,
+    /// Asks once and keeps the connection.
+    Idle,
+    /// Asks again and again and reads no answer.
+    Deaf,
+}
+
+/// Connections that do so, each opened again as soon as it is closed, until it is dropped.
+fn flood(addr: SocketAddr, connections: usize, kinds: &'static [Hostile]) -> JoinSet<()> {
+    let mut flood = JoinSet::new();
+    for number in 0..connections {
+        let kind = kinds[number % kinds.len()];
+        flood.spawn(async move {
+            loop {
+                if let Ok(mut socket) = TcpStream::connect(addr).await {
+                    // Cut off, most likely; it comes again.
+                    let _ = attack(&mut socket, kind).await;
+                }
+                // Of the machine's turns the others get some, too.
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    flood
+}
+
+async fn attack(socket: &mut TcpStream, kind: Hostile) -> std::io::Result<()> {
+    let mut bytes = [0; 1024];
+    match kind {
+        Hostile::Silent => {}
+        Hostile::Idle => socket.write_all(&request("GET /livez", &[], b"")).await?,
+        Hostile::Deaf => loop {
+            socket.write_all(&request("GET /health", &[], b"")).await?;
+        },
+        Hostile::SlowHead => {
+            for byte in b"POST /webhooks/orders HTTP/1.1\r\nhost: x\r\n".iter().cycle() {
+                socket.write_all(&[*byte]).await?;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        Hostile::SlowBody => {
+            socket.write_all(&announced(64 * 1024)).await?;
+            loop {
+                socket.write_all(b"x").await?;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+    while socket.read(&mut bytes).await? > 0 {}
+    Ok(())
+}
+
+/// The head of a webhook with a well-formed signature, of a body of so many bytes.
+fn announced(bytes: usize) -> Vec<u8> {
+    let signature = "hMTq0K2x7oyOjoBwGYeTj5oxfnaVYXzbanUG9aajpKI=";
+    format!("POST /webhooks/orders HTTP/1.1\r\nhost: x\r\nx-shopify-hmac-sha256: {signature}\r\ncontent-length: {bytes}\r\n\r\n")
+        .into_bytes()
+}
+
+/// Good webhooks, each on a connection of its own.
+async fn all_are_taken(service: &Service, count: u64) {
+    for number in 0..count {
+        let bytes = webhook(&format!("w-{number}"), &order(number));
+        let answer = tokio::time::timeout(PROMPT, ask(service.public, &bytes)).await;
+        let answer = answer.unwrap_or_else(|_| panic!("webhook {number} is not answered"));
+        assert_eq!(answer.status, 200, "webhook {number}: {answer:?}");
+    }
+}
+
+async fn served_during(kinds: &'static [Hostile]) {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.public.max_connections = 200;
+    settings.public.body_timeout = LONG;
+    settings.public.header_timeout = LONG;
+    let service = Service::start_with(settings).await.ready().await;
+    let flood = flood(service.public, 400, kinds);
+    eventually("all slots are taken", LONG, async || {
+        (service.metrics.connections.get() >= 200).then_some(())
+    })
+    .await;
+    all_are_taken(&service, 25).await;
+    assert!(service.metrics.connections.get() <= 200, "the cap does not hold");
+    drop(flood);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_and_slow_connections_keep_nobody_out() {
+    served_during(&[Hostile::Silent, Hostile::SlowHead]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_bodies_and_idle_connections_keep_nobody_out() {
+    served_during(&[Hostile::SlowBody, Hostile::Idle, Hostile::Deaf]).await;
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_delay_the_probes_of_the_private_listener() {
+    let redis = RedisServer::start().await;
+    let service = Service::start(&redis).await.ready().await;
+    let mut silent = Vec::new();
+    for _ in 0..70 {
+        silent.push(TcpStream::connect(service.admin).await.unwrap());
+    }
+    for _ in 0..5 {
+        let answer = tokio::time::timeout(PROMPT, get(service.admin, "/livez")).await;
+        assert_eq!(answer.expect("it waits for the silent ones").status, 200);
+    }
+    drop(silent);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn unsigned_bodies_that_stall_leave_room_for_good_ones() {
+    const LARGE: usize = 1024 * 1024;
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.intake.body_limit = LARGE;
+    settings.intake.bytes_in_flight = 8 * LARGE;
+    settings.public.body_timeout = LONG;
+    let service = Service::start_with(settings).await.ready().await;
+    let mut stalled = Vec::new();
+    for _ in 0..12 {
+        let mut wire = Wire::connect(service.public).await;
+        // A refusal comes before all of it is sent, where there is no room.
+        wire.send_until_refused(&[announced(LARGE), vec![b'x'; LARGE - 1]].concat())
+            .await;
+        stalled.push(wire);
+        assert!(
+            service.metrics.body_bytes.get() <= 4 * LARGE as i64 + 16 * 1024,
+            "more than half of the budget is unverified"
+        );
+    }
+    all_are_taken(&service, 10).await;
+    let large = [order(1000), vec![b' '; LARGE / 2]].concat();
+    let large = signed("orders/create", "large", &large);
+    let answer = tokio::time::timeout(PROMPT, ask(service.public, &large)).await;
+    let answer = answer.expect("it waits for the stalled");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    eventually("their shares are given back", LONG, async || {
+        (service.metrics.body_bytes.get() == 0).then_some(())
+    })
+    .await;
+    for mut wire in stalled {
+        let answer = wire.answer().await.expect("closed without an answer");
+        assert!([408, 503].contains(&answer.status), "{answer:?}");
+    }
+    service.stop().await;
+}
