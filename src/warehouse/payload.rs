@@ -15,13 +15,14 @@ use crate::event::{EventRecord, json};
 /// Deeper JSON counts as different; `serde_json` reads no deeper either.
 const DEPTH: u32 = 128;
 
-/// The field that a webhook without a usable `X-Shopify-Triggered-At` may have from its time of receipt.
+/// The field that a webhook has from its headers, or from its receipt, where its body has no time.
 const TIME: &str = "timestamp";
 
-/// Whether the event's `timestamp` may be the time of its receipt: two deliveries of one body then differ in it.
-pub(super) fn has_time_of_receipt(record: &EventRecord<'_>) -> bool {
+/// Whether the event's `timestamp` need not be its body's: two deliveries of one body may then differ in it.
+pub(super) fn has_time_beside_body(record: &EventRecord<'_>) -> bool {
     let source = record.provenance.source.as_ref();
-    record.triggered_at.is_none() && source.is_some_and(|source| source.as_str() == "shopify")
+    let is_told = |at| at == record.event.timestamp.instant();
+    source.is_some_and(|source| source.as_str() == "shopify") && record.triggered_at.is_none_or(is_told)
 }
 
 /// Whether both payloads are the same JSON; `without_time` leaves their `timestamp` out.

@@ -27,8 +27,8 @@ const NOT_OLDER: &str = "(excluded.version_at, excluded.version_triggered_at, ex
 /// Everything that events which are new or known as they are write.
 pub(super) struct Batch {
     events: Rows,
-    /// Of each event: whether its time may be that of its receipt.
-    times_of_receipt: Vec<bool>,
+    /// Of each event: whether its time need not be its body's.
+    times_beside_body: Vec<bool>,
     orders: Rows,
     /// Of all orders, in their order.
     items: Rows,
@@ -81,9 +81,9 @@ impl Batch {
                 .map(|(shop, order_id)| ((*shop).to_owned(), (*order_id).to_owned()))
                 .collect(),
             events: Rows::new(events)?,
-            times_of_receipt: records
+            times_beside_body: records
                 .iter()
-                .map(|record| payload::has_time_of_receipt(record))
+                .map(|record| payload::has_time_beside_body(record))
                 .collect(),
             orders: Rows::new(orders)?,
             items: Rows::new(tables::order_items(&items))?,
@@ -225,7 +225,7 @@ fn insert_events(connection: &Connection, batch: &Batch) -> Result<(u64, Changed
     let mut insert = connection.prepare(&sql)?;
     let mut stored = connection.prepare("SELECT payload, stream_id FROM order_events WHERE event_id = ?1")?;
     let (mut inserted, mut changed) = (0, Changed::default());
-    for (row, without_time) in batch.times_of_receipt.iter().enumerate() {
+    for (row, without_time) in batch.times_beside_body.iter().enumerate() {
         if events.run(&mut insert, row)? > 0 {
             inserted += 1;
             continue;

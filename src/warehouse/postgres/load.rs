@@ -145,7 +145,7 @@ async fn compare_stored(
         let (is_same_entry, other): (bool, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
         let record = records[place];
         let is_same =
-            other.is_none_or(|other| payload::is_same(&other, record.payload, payload::has_time_of_receipt(record)));
+            other.is_none_or(|other| payload::is_same(&other, record.payload, payload::has_time_beside_body(record)));
         let stored = match (is_same, is_same_entry) {
             (true, _) => Stored::Unchanged,
             (false, true) => Stored::Edited,

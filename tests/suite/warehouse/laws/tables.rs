@@ -3,6 +3,7 @@
 use orderstream::warehouse::Loaded;
 use rust_decimal::Decimal;
 use serde_json::json;
+use time::macros::datetime;
 
 use super::super::events::{ARRIVAL, Sample, order, records};
 use super::{Store, empty, load, rows};
@@ -224,7 +225,14 @@ pub async fn a_webhook_without_a_time_is_known_when_it_comes_again(store: &dyn S
     assert_eq!((receipts.inserted, receipts.known), (1, 1), "both times are of receipt");
     batch[1].triggered_at = Some(ARRIVAL);
     let triggered = warehouse.load(&batch).await.unwrap();
-    assert_eq!(triggered.conflicts, [1], "a time that was sent counts");
+    assert_eq!(triggered.conflicts, [1], "a time of the body's counts");
+    batch[1].triggered_at = Some(datetime!(2026-02-01 00:00:09 UTC));
+    let triggered = warehouse.load(&batch).await.unwrap();
+    assert_eq!(
+        (triggered.known, triggered.conflicts),
+        (2, Vec::new()),
+        "a header's does not"
+    );
 }
 
 pub async fn a_deletion_marks_and_nothing_clears_it(store: &dyn Store) {
