@@ -38,7 +38,9 @@ impl Loader {
         }
         let migrated = self.warehouse.migrate().await?;
         if migrated.from == migrated.to {
-            return Err(error);
+            // Another process may have been here meanwhile.
+            let is_current = matches!(error, WarehouseError::Outdated { .. });
+            return if is_current { Ok(()) } else { Err(error) };
         }
         info!(
             from = migrated.from,
