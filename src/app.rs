@@ -33,7 +33,7 @@ use crate::shutdown::{Request, Roles, Signals};
 use crate::spans;
 use crate::stream::{Stream, StreamError};
 use crate::warehouse::WarehouseError;
-use crate::worker::{Handler, Loader, Workers, trimmer, watcher};
+use crate::worker::{Handler, Loader, Workers, loss_monitor, trimmer};
 
 /// Why a process did not start, or ended by itself. Texts say what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -168,8 +168,8 @@ impl App {
             "trimmer",
             trimmer::run(self.stream(), self.metrics.clone(), self.back.stop_token()),
         );
-        let watcher = watcher::run(self.stream(), self.metrics.clone(), self.back.stop_token());
-        self.back.spawn("watcher", watcher);
+        let monitor = loss_monitor::run(self.stream(), self.metrics.clone(), self.back.stop_token());
+        self.back.spawn("loss monitor", monitor);
         self.back.spawn_task("stream check", start::meet_stream(self.stream()));
         if let Some(bypass) = self.storage.bypass.clone() {
             let drainer = Drainer::new(bypass, self.stream());
@@ -208,7 +208,7 @@ impl App {
     fn say_what_is_left(&self) {
         self.say_what_is_spooled();
         let Some(workers) = &self.workers else { return };
-        let count = workers.held();
+        let count = workers.in_flight();
         if count > 0 {
             let consumers = workers.names().collect::<Vec<_>>().join(", ");
             let (stream, group) = (&self.config.stream.name, &self.config.stream.group);

@@ -1,6 +1,6 @@
 //! How a failure is to be met.
 //!
-//! Owns the four answers; each error enum maps itself onto them with an exhaustive match, and `worker/outcome.rs`
+//! Owns the four answers; each error enum maps itself onto them with an exhaustive match, and `worker/retry_policy.rs`
 //! turns them into what happens to an entry. No error is classified anywhere else.
 
 /// What a failure says about trying again.

@@ -14,7 +14,7 @@ use crate::stream::Stream;
 use crate::telemetry;
 use crate::warehouse::Warehouse;
 use crate::worker::warehouse_loss::WarehouseLoss;
-use crate::worker::{Handler, Outage};
+use crate::worker::{Handler, OutageLog};
 
 /// How often it is asked whether the warehouse answers.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ pub(super) fn say_where(config: &Config, at: Addresses, purpose: Purpose) {
 /// Reaches the stream, however long that takes, and says what an operator should change about it. The group exists
 /// afterwards, workers or not: from then on its lag is known, and nothing it has yet to read is trimmed.
 pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
-    let mut outage = Outage::of("reaching the stream");
+    let mut outage = OutageLog::of("reaching the stream");
     let report = loop {
         match stream.inspect().await {
             Ok(report) => break report,
@@ -62,7 +62,7 @@ pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
     for warning in report.warnings {
         warn!("{warning}");
     }
-    let mut outage = Outage::of("creating the consumer group");
+    let mut outage = OutageLog::of("creating the consumer group");
     while let Err(error) = stream.ensure_group().await {
         tokio::time::sleep(outage.failed(&error)).await;
     }
@@ -76,7 +76,7 @@ pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
 /// Reaches the warehouse, however long that takes; its schema is up to date afterwards. Asks on from then, and says in
 /// `reach` what came of it.
 pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, reach: Reach) {
-    let mut outage = Outage::of("reaching the warehouse");
+    let mut outage = OutageLog::of("reaching the warehouse");
     let mut is_met = false;
     loop {
         let pause = match patiently(handler.ready(), &reach).await {
@@ -104,7 +104,7 @@ pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn
         while !reach.is_reached() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let mut outage = Outage::of("comparing the warehouse with what was acked");
+        let mut outage = OutageLog::of("comparing the warehouse with what was acked");
         let mut loss = loop {
             match WarehouseLoss::find(&*stream, &*warehouse).await {
                 Ok(loss) => break loss,

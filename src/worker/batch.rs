@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::HandlerError;
 use super::consumer::{Consumer, decode};
-use super::outage::{Outage, rest};
-use super::processor::Turn;
-use super::trial;
-use super::waiting::Suspect;
+use super::outage_log::{OutageLog, rest};
+use super::processor::Ticket;
+use super::retry_queue::Suspect;
+use super::single_retry;
 use crate::class::Class;
 use crate::event::EventRecord;
 use crate::stream::{Delivered, StreamId};
@@ -35,7 +35,7 @@ const REFUSALS: usize = 8;
 pub(super) async fn run(
     consumer: Arc<Consumer>,
     delivered: Vec<Delivered>,
-    mut turn: Turn,
+    mut ticket: Ticket,
     stop: CancellationToken,
 ) -> Vec<Suspect> {
     let mut records = Vec::with_capacity(delivered.len());
@@ -53,7 +53,7 @@ pub(super) async fn run(
             tokio::task::yield_now().await;
         }
     }
-    turn.come().await;
+    ticket.come().await;
     let began = Instant::now();
     let ids: Vec<StreamId> = places.iter().map(|&place| delivered[place].entry.id).collect();
     let unsettled = load(&consumer, &records, &ids, &stop).await;
@@ -78,12 +78,12 @@ pub(super) async fn run(
     }
     for index in unsettled.conflicts {
         if let Some(one) = suspect(places[index]) {
-            aside.extend(trial::dead_letter_conflict(&consumer, Suspect::new(one, Default::default())).await);
+            aside.extend(single_retry::dead_letter_conflict(&consumer, Suspect::new(one, Default::default())).await);
         }
     }
     for (place, fault) in faults {
         if let Some(one) = suspect(place) {
-            aside.extend(trial::count_failure(&consumer, Suspect::new(one, Default::default()), fault).await);
+            aside.extend(single_retry::count_failure(&consumer, Suspect::new(one, Default::default()), fault).await);
         }
     }
     aside
@@ -110,7 +110,7 @@ async fn load(
     stop: &CancellationToken,
 ) -> Unsettled {
     let mut unsettled = Unsettled::default();
-    let mut outage = Outage::of("loading");
+    let mut outage = OutageLog::of("loading");
     let (mut impatient, mut has_loaded) = (false, false);
     let mut ranges: Vec<_> = std::iter::once(0..records.len()).collect();
     while let Some(range) = ranges.pop() {

@@ -15,11 +15,11 @@ use futures_util::FutureExt;
 use time::OffsetDateTime;
 use tracing::error;
 
-use super::held::Held;
-use super::outage::Outage;
-use super::outcome::Limits;
+use super::in_flight::InFlight;
+use super::liveness::{self, Liveness};
+use super::outage_log::OutageLog;
 use super::page_size::PageSize;
-use super::pulse::{self, Pulse};
+use super::retry_policy::Limits;
 use super::{Handler, HandlerError, spans};
 use crate::class::Class;
 use crate::config::WorkerConfig;
@@ -43,10 +43,10 @@ pub(super) struct Consumer {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) config: WorkerConfig,
     pub(super) metrics: Metrics,
-    pub(super) held: Held,
+    pub(super) in_flight: InFlight,
     pub(super) page_size: PageSize,
-    pub(super) reading: Pulse,
-    pub(super) loading: Pulse,
+    pub(super) reading: Liveness,
+    pub(super) loading: Liveness,
     /// The load under way.
     pub(super) load: ArcSwapOption<Batch>,
     /// When a worker of this process last loaded something.
@@ -94,9 +94,9 @@ impl Consumer {
             page_size: PageSize::new(config.read_count),
             config,
             metrics,
-            held: Held::default(),
-            reading: Pulse::new(),
-            loading: Pulse::new(),
+            in_flight: InFlight::default(),
+            reading: Liveness::new(),
+            loading: Liveness::new(),
             load: ArcSwapOption::empty(),
             last_load,
         }
@@ -110,25 +110,25 @@ impl Consumer {
     }
 
     pub(super) fn is_live(&self) -> bool {
-        let bound = pulse::patience(self.config.block, self.config.claim_idle);
+        let bound = liveness::patience(self.config.block, self.config.claim_idle);
         self.reading.is_alive(bound) && self.loading.is_alive(bound)
     }
 
     /// Takes new entries in hand.
     pub(super) fn take_new(&self, entries: Vec<Delivered>) -> Vec<Delivered> {
-        self.held.take(entries, &HashSet::new())
+        self.in_flight.take(entries, &HashSet::new())
     }
 
     /// Claims a page of its own pending entries that are not in hand.
     pub(super) async fn claim_own(&self, start: StreamId) -> Result<Page, StreamError> {
-        let before = self.held.ids();
+        let before = self.in_flight.ids();
         let in_hand = Vec::from_iter(before.iter().copied());
         self.claim(Claim::Own(&in_hand), start, &before).await
     }
 
     /// Claims a page of what others left pending.
     pub(super) async fn claim_stale(&self, start: StreamId) -> Result<Page, StreamError> {
-        let before = self.held.ids();
+        let before = self.in_flight.ids();
         self.claim(Claim::Stale(self.config.claim_idle), start, &before).await
     }
 
@@ -140,7 +140,7 @@ impl Consumer {
             self.metrics.entries_lost.inc_by(deleted.len() as u64);
             error!(count = deleted.len(), %first, "entries that were pending are gone from the stream: they are lost");
         }
-        let entries = self.held.take(entries, before);
+        let entries = self.in_flight.take(entries, before);
         Ok(Page { entries, next })
     }
 
@@ -180,13 +180,13 @@ impl Consumer {
 
     /// Acks until it worked; the effects are durable, so nothing is loaded again for a failing ack.
     pub(super) async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) {
-        let mut outage = Outage::of("acking");
+        let mut outage = OutageLog::of("acking");
         while let Err(error) = self.stream.ack(ids, tried).await {
             self.loading.beat();
             tokio::time::sleep(outage.failed(&error)).await;
         }
         outage.over();
-        self.held.release(ids);
+        self.in_flight.release(ids);
     }
 }
 

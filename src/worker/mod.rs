@@ -1,30 +1,30 @@
 //! From the stream to a handler: read, decode, load, ack; and everything that goes wrong between.
 //!
-//! Owns the consumer side, one role a file: reader, processor, reclaimer, keeper, trimmer, remover, watcher. Must not know HTTP
-//! or SQL. Invariants: an entry is acked only after its handler confirmed it or it is in the dead letters; only an
-//! entry that failed alone, or whose tries alone never ended, gets there; whatever a worker holds when it dies stays
-//! pending for another.
+//! Owns the consumer side, one role a file: reader, processor, reclaimer, lease renewer, trimmer, consumer
+//! reaper, loss monitor. Must not know HTTP or SQL. Invariants: an entry is acked only after its handler
+//! confirmed it or it is in the dead letters; only an entry that failed alone, or whose tries alone never
+//! ended, gets there; whatever a worker holds when it dies stays pending for another.
 
 mod backoff;
 mod batch;
 mod consumer;
-mod held;
-mod keeper;
+mod consumer_reaper;
+mod in_flight;
+mod lease_renewer;
+mod liveness;
 mod loader;
-mod outage;
-mod outcome;
+pub mod loss_monitor;
+mod outage_log;
 mod page_size;
 mod processor;
-mod pulse;
 mod reader;
 mod reclaimer;
-mod remover;
+mod retry_policy;
+mod retry_queue;
+mod single_retry;
 mod spans;
-mod trial;
 pub mod trimmer;
-mod waiting;
 pub mod warehouse_loss;
-pub mod watcher;
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::Consumer;
 pub use self::loader::Loader;
-pub(crate) use self::outage::Outage;
+pub(crate) use self::outage_log::OutageLog;
 use crate::class::Class;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
@@ -128,22 +128,22 @@ impl Workers {
     }
 
     /// Works until `stop` fires, then finishes and acks what is in hand as far as the handler takes it. What is still
-    /// [`held`](Self::held) afterwards stays pending. The caller bounds the wait; dropping the future is safe.
+    /// [in flight](Self::in_flight) afterwards stays pending. The caller bounds the wait; dropping the future is safe.
     ///
     /// # Panics
     /// When a role does: then nothing is being worked on any more.
     pub async fn run(&self, stop: CancellationToken) {
         let mut roles = JoinSet::new();
-        // The keeper goes last: it ends when the last processor lets go of this guard.
+        // The lease renewer goes last: it ends when the last processor lets go of this guard.
         let drained = CancellationToken::new();
         let processing = Arc::new(drained.clone().drop_guard());
-        roles.spawn(keeper::run(self.consumers.clone(), drained));
+        roles.spawn(lease_renewer::run(self.consumers.clone(), drained));
         for (index, consumer) in self.consumers.iter().enumerate() {
             // Read-ahead of one: a batch waits here while another is being loaded.
             let (batches, inbox) = mpsc::channel(1);
             if index == 0 {
                 roles.spawn(reclaimer::run(Arc::clone(consumer), batches.clone(), stop.clone()));
-                roles.spawn(remover::run(Arc::clone(consumer), stop.clone()));
+                roles.spawn(consumer_reaper::run(Arc::clone(consumer), stop.clone()));
             }
             roles.spawn(reader::run(Arc::clone(consumer), batches, stop.clone()));
             let (processor, guard) = (
@@ -163,8 +163,8 @@ impl Workers {
 
     /// Entries in hand: read or claimed, not acked.
     #[must_use]
-    pub fn held(&self) -> usize {
-        self.consumers.iter().map(|consumer| consumer.held.len()).sum()
+    pub fn in_flight(&self) -> usize {
+        self.consumers.iter().map(|consumer| consumer.in_flight.len()).sum()
     }
 
     /// The oldest load under way.

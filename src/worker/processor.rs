@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::consumer::Consumer;
-use super::outcome::{Plan, plan};
-use super::waiting::{Suspect, Waiting};
-use super::{batch, resume, trial};
+use super::retry_policy::{RetryPlan, plan};
+use super::retry_queue::{RetryQueue, Suspect};
+use super::{batch, resume, single_retry};
 use crate::stream::Delivered;
 
 /// One at the handler, one being decoded.
@@ -24,37 +24,37 @@ const AT_ONCE: usize = 2;
 /// Processes until the inbox is closed and empty.
 pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<Delivered>>, stop: CancellationToken) {
     let read_count = consumer.config.read_count;
-    let mut waiting = Waiting::new(read_count.saturating_mul(4));
+    let mut retry_queue = RetryQueue::new(read_count.saturating_mul(4));
     let mut jobs: JoinSet<Vec<Suspect>> = JoinSet::new();
-    let mut last = Turn::first();
+    let mut sequencer = Sequencer::new();
     let mut tried_last = false;
     loop {
         if jobs.is_empty() {
             consumer.loading.rest();
         }
         let has_place = jobs.len() < AT_ONCE;
-        let due = waiting.next_due();
+        let due = retry_queue.next_due();
         // After the stop no suspect is tried any more, so none may keep the inbox from being emptied.
         let stopping = stop.is_cancelled();
-        let takes_more = has_place && (stopping || !waiting.is_behind(read_count));
+        let takes_more = has_place && (stopping || !retry_queue.is_behind(read_count));
         let gives_way = tried_last && takes_more && !inbox.is_empty();
         tokio::select! {
             biased;
-            Some(ended) = jobs.join_next() => set_aside(&consumer, &mut waiting, resume(ended).unwrap_or_default()),
+            Some(ended) = jobs.join_next() => set_aside(&consumer, &mut retry_queue, resume(ended).unwrap_or_default()),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if has_place && due.is_some() && !stopping && !gives_way => {
                 tried_last = true;
-                if let Some(suspect) = waiting.pop() {
-                    let turn = last.next();
-                    jobs.spawn(trial::run(Arc::clone(&consumer), suspect, turn, stop.clone()));
+                if let Some(suspect) = retry_queue.pop() {
+                    let ticket = sequencer.next();
+                    jobs.spawn(single_retry::run(Arc::clone(&consumer), suspect, ticket, stop.clone()));
                 }
             }
             delivered = inbox.recv(), if takes_more => {
                 let Some(delivered) = delivered else { break };
                 tried_last = false;
-                let together = sort_out(&consumer, &mut waiting, delivered);
+                let together = sort_out(&consumer, &mut retry_queue, delivered);
                 if !together.is_empty() {
-                    let turn = last.next();
-                    jobs.spawn(batch::run(Arc::clone(&consumer), together, turn, stop.clone()));
+                    let ticket = sequencer.next();
+                    jobs.spawn(batch::run(Arc::clone(&consumer), together, ticket, stop.clone()));
                 }
             }
         }
@@ -65,14 +65,14 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<D
 }
 
 /// Puts those that must be tried alone aside; answers the rest.
-fn sort_out(consumer: &Consumer, waiting: &mut Waiting, delivered: Vec<Delivered>) -> Vec<Delivered> {
+fn sort_out(consumer: &Consumer, retry_queue: &mut RetryQueue, delivered: Vec<Delivered>) -> Vec<Delivered> {
     let mut together = Vec::with_capacity(delivered.len());
     let mut alone = Vec::new();
     for one in delivered {
         match plan(one.deliveries, one.attempts, consumer.limits()) {
-            Plan::Together => together.push(one),
-            Plan::Alone(delay) => alone.push(Suspect::new(one, delay)),
-            Plan::DeadLetter => {
+            RetryPlan::Together => together.push(one),
+            RetryPlan::Alone(delay) => alone.push(Suspect::new(one, delay)),
+            RetryPlan::DeadLetter => {
                 let verdict = Some(format!(
                     "killed its worker: {} tries never ended",
                     one.attempts.unfinished
@@ -84,34 +84,30 @@ fn sort_out(consumer: &Consumer, waiting: &mut Waiting, delivered: Vec<Delivered
             }
         }
     }
-    set_aside(consumer, waiting, alone);
+    set_aside(consumer, retry_queue, alone);
     together
 }
 
 /// What does not fit is let go: it stays pending, and the reader's next look through the pending entries finds it.
-fn set_aside(consumer: &Consumer, waiting: &mut Waiting, suspects: Vec<Suspect>) {
+fn set_aside(consumer: &Consumer, retry_queue: &mut RetryQueue, suspects: Vec<Suspect>) {
     for suspect in suspects {
-        if let Some(gone) = waiting.add(suspect) {
+        if let Some(gone) = retry_queue.add(suspect) {
             debug!(stream_id = %gone.id(), "too many entries wait to be tried alone; this one is left pending");
-            consumer.held.release(&[gone.id()]);
+            consumer.in_flight.release(&[gone.id()]);
         }
     }
 }
 
 /// A place in the order of jobs: it comes when the job before it has ended, however it ended.
-pub(super) struct Turn {
+pub(super) struct Ticket {
     before: Option<oneshot::Receiver<()>>,
     _end: oneshot::Sender<()>,
 }
 
-/// The end of the line of jobs.
-struct Line(Option<oneshot::Receiver<()>>);
+/// Gives each job its place behind the one before.
+struct Sequencer(Option<oneshot::Receiver<()>>);
 
-impl Turn {
-    fn first() -> Line {
-        Line(None)
-    }
-
+impl Ticket {
     /// Waits for it.
     pub(super) async fn come(&mut self) {
         if let Some(before) = self.before.take() {
@@ -121,10 +117,14 @@ impl Turn {
     }
 }
 
-impl Line {
-    fn next(&mut self) -> Turn {
+impl Sequencer {
+    fn new() -> Self {
+        Self(None)
+    }
+
+    fn next(&mut self) -> Ticket {
         let (end, ended) = oneshot::channel();
-        Turn {
+        Ticket {
             before: self.0.replace(ended),
             _end: end,
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::Consumer;
-use super::outage::{Outage, rest};
+use super::outage_log::{OutageLog, rest};
 use crate::stream::{Delivered, Reader, StreamError, StreamId};
 
 /// Own pending entries are not looked through more often than this.
@@ -21,7 +21,7 @@ const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
 /// Reads until `stop` fires.
 pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Delivered>>, stop: CancellationToken) {
     let mut reader = consumer.stream.reader(&consumer.name);
-    let mut outage = Outage::of("reading");
+    let mut outage = OutageLog::of("reading");
     let mut sweep = Sweep::due_now();
     loop {
         consumer.reading.rest();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::outage::{Outage, rest};
+use super::outage_log::{OutageLog, rest};
 use crate::metrics::Metrics;
 use crate::stream::Stream;
 
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Trims until `stop` fires.
 pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationToken) {
-    let mut outage = Outage::of("trimming");
+    let mut outage = OutageLog::of("trimming");
     while rest(PAUSE, &stop).await {
         match stream.trim().await {
             Ok(trimmed) => {

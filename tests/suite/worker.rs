@@ -227,7 +227,7 @@ async fn a_handler_of_ones_own_may_panic_and_may_be_slow() {
         stop.cancel();
     };
     tokio::join!(workers.run(stop.clone()), watching);
-    assert_eq!(workers.held(), 0);
+    assert_eq!(workers.in_flight(), 0);
     assert!(workers.is_live());
     let refused = handler.refused.load(Ordering::Relaxed);
     assert_eq!(refused, 6 + 2, "patience is lost once, not for each half");

@@ -1,7 +1,7 @@
 //! Which entries one consumer has in hand: read or claimed, and not yet acked, dead-lettered or given up.
 //!
-//! Invariants: an entry is in hand once; what is in hand is kept fresh by the keeper; what was lost to another consumer
-//! is never counted against its entry.
+//! Invariants: an entry is in flight once; what is in flight is kept fresh by the lease renewer; what was
+//! lost to another consumer is never counted against its entry.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use crate::stream::{Delivered, StreamId};
 
 /// Ids in hand.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<HashSet<StreamId>>);
+pub(super) struct InFlight(Mutex<HashSet<StreamId>>);
 
-impl Held {
+impl InFlight {
     /// Takes what is not in hand yet, and was not in hand `before` the entries were asked for either: an entry that was
     /// settled while the stream was still answering must not come back.
     pub(super) fn take(&self, entries: Vec<Delivered>, before: &HashSet<StreamId>) -> Vec<Delivered> {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn takes_each_once_and_nothing_that_was_settled_meanwhile() {
-        let held = Held::default();
+        let held = InFlight::default();
         assert_eq!(held.take(vec![delivered(1), delivered(2)], &HashSet::new()).len(), 2);
         let before = held.ids();
         held.release(&[StreamId { ms: 1, seq: 0 }]);

@@ -1,5 +1,5 @@
-//! The watcher: says and counts what the store lost of what it had confirmed, as after FLUSHALL or a failover to a replica
-//! that lagged, and what a foreign command took off our group.
+//! The loss monitor: says and counts what the store lost of what it had confirmed, as after FLUSHALL or a
+//! failover to a replica that lagged, and what a foreign command took off our group.
 //!
 //! Such a loss makes no call fail: what was confirmed is just not there any more, or is handed out to no one. The stream
 //! notices it; invariant: it is said once, with how many events may be missing from the warehouse, and counted.
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::outage::{Outage, rest};
+use super::outage_log::{OutageLog, rest};
 use crate::metrics::Metrics;
 use crate::stream::{Lost, Stream, StreamError};
 
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Watches until `stop` fires.
 pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationToken) {
-    let mut outage = Outage::of("watching the stream");
+    let mut outage = OutageLog::of("watching the stream");
     let mut known = Lost::default();
     while rest(PAUSE, &stop).await {
         let report = match stream.report().await {

@@ -53,14 +53,14 @@ impl Suspect {
     }
 }
 
-/// The waiting ones, by the time they are due.
+/// The queue ones, by the time they are due.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct RetryQueue {
     by_due: BTreeMap<(Instant, u64), Suspect>,
     limit: usize,
 }
 
-impl Waiting {
+impl RetryQueue {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             by_due: BTreeMap::new(),
@@ -122,15 +122,15 @@ mod tests {
     #[test]
     fn gives_up_the_latest_when_full_and_hands_out_the_earliest() {
         let hour = Duration::from_secs(3600);
-        let mut waiting = Waiting::new(2);
-        assert!(waiting.add(suspect(1, hour)).is_none());
-        assert!(waiting.add(suspect(2, Duration::ZERO)).is_none());
-        assert!(waiting.is_behind(1));
-        assert!(!waiting.is_behind(2));
-        assert_eq!(waiting.add(suspect(3, hour * 2)).map(|s| s.id().ms), Some(3));
-        assert_eq!(waiting.pop().map(|s| s.id().ms), Some(2));
-        assert!(!waiting.is_behind(1));
-        assert_eq!(waiting.pop().map(|s| s.id().ms), Some(1));
-        assert!(waiting.next_due().is_none());
+        let mut queue = RetryQueue::new(2);
+        assert!(queue.add(suspect(1, hour)).is_none());
+        assert!(queue.add(suspect(2, Duration::ZERO)).is_none());
+        assert!(queue.is_behind(1));
+        assert!(!queue.is_behind(2));
+        assert_eq!(queue.add(suspect(3, hour * 2)).map(|s| s.id().ms), Some(3));
+        assert_eq!(queue.pop().map(|s| s.id().ms), Some(2));
+        assert!(!queue.is_behind(1));
+        assert_eq!(queue.pop().map(|s| s.id().ms), Some(1));
+        assert!(queue.next_due().is_none());
     }
 }

@@ -17,12 +17,12 @@ pub(super) fn patience(block: Duration, claim_idle: Duration) -> Duration {
 
 /// Last sign of life.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct Liveness {
     born: Instant,
     last_ms: AtomicU64,
 }
 
-impl Pulse {
+impl Liveness {
     pub(super) fn new() -> Self {
         Self {
             born: Instant::now(),
@@ -67,15 +67,15 @@ mod tests {
     #[test]
     fn only_a_loop_at_work_has_to_move() {
         let (hour, ago) = (Duration::from_secs(3600), Duration::from_secs(300));
-        let pulse = Pulse {
+        let liveness = Liveness {
             born: Instant::now().checked_sub(ago).unwrap(),
             last_ms: AtomicU64::new(0),
         };
-        assert!(pulse.is_alive(patience(Duration::ZERO, hour)));
-        assert!(!pulse.is_alive(patience(Duration::ZERO, Duration::from_secs(60))));
-        pulse.rest();
-        assert!(pulse.is_alive(Duration::ZERO));
-        pulse.beat();
-        assert!(pulse.is_alive(ago));
+        assert!(liveness.is_alive(patience(Duration::ZERO, hour)));
+        assert!(!liveness.is_alive(patience(Duration::ZERO, Duration::from_secs(60))));
+        liveness.rest();
+        assert!(liveness.is_alive(Duration::ZERO));
+        liveness.beat();
+        assert!(liveness.is_alive(ago));
     }
 }

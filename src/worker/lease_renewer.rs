@@ -1,4 +1,4 @@
-//! The keeper: keeps what is in hand from looking stale, for as long as it is being worked on.
+//! The lease renewer: keeps what is in hand from looking stale, for as long as it is being worked on.
 //!
 //! Invariants: it comes round well before the claim time; what another consumer took over (this process had stalled)
 //! is dropped from the hand and counts for nothing any more; what the stream lost stays in hand, since it is the last copy.
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::consumer::Consumer;
-use super::outage::{Outage, rest};
+use super::outage_log::{OutageLog, rest};
 use crate::stream::{Refreshed, StreamError, StreamId};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -19,7 +19,7 @@ const REFRESHED_AT_ONCE: usize = 1000;
 
 /// Refreshes what all consumers of this process hold until `drained` fires.
 pub(super) async fn run(consumers: Vec<Arc<Consumer>>, drained: CancellationToken) {
-    let mut outage = Outage::of("refreshing entries in hand");
+    let mut outage = OutageLog::of("refreshing entries in hand");
     loop {
         for consumer in &consumers {
             match refresh(consumer).await {
@@ -38,7 +38,7 @@ pub(super) async fn run(consumers: Vec<Arc<Consumer>>, drained: CancellationToke
 }
 
 async fn refresh(consumer: &Consumer) -> Result<(), StreamError> {
-    let in_hand = Vec::from_iter(consumer.held.ids());
+    let in_hand = Vec::from_iter(consumer.in_flight.ids());
     for ids in in_hand.chunks(REFRESHED_AT_ONCE) {
         let refreshed = consumer.stream.refresh(&consumer.name, ids).await?;
         settle(consumer, ids, refreshed);
@@ -56,7 +56,7 @@ fn settle(consumer: &Consumer, in_hand: &[StreamId], refreshed: Refreshed) {
     }
     let ours = HashSet::<_>::from_iter(held.into_iter().chain(gone));
     // What was settled while the stream was answering needs no letting go.
-    let is_lost = |id: &StreamId| !ours.contains(id) && consumer.held.contains(*id);
+    let is_lost = |id: &StreamId| !ours.contains(id) && consumer.in_flight.contains(*id);
     let lost = Vec::from_iter(in_hand.iter().copied().filter(is_lost));
     if !lost.is_empty() {
         let count = lost.len();
@@ -65,6 +65,6 @@ fn settle(consumer: &Consumer, in_hand: &[StreamId], refreshed: Refreshed) {
             consumer = consumer.name,
             "entries in hand are another consumer's now"
         );
-        consumer.held.release(&lost);
+        consumer.in_flight.release(&lost);
     }
 }

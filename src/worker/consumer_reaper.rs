@@ -1,4 +1,4 @@
-//! The remover: takes consumers out of the group that have been silent for long.
+//! The consumer reaper: takes consumers out of the group that have been silent for long.
 //!
 //! Invariant: never one with pending entries; the stream checks and removes in one step.
 
@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::backoff::spread;
 use super::consumer::Consumer;
-use super::outage::{Outage, rest};
+use super::outage_log::{OutageLog, rest};
 
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub(super) async fn run(consumer: Arc<Consumer>, stop: CancellationToken) {
     let silent = consumer.config.consumer_ttl;
     let pause = (silent / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-    let mut outage = Outage::of("removing silent consumers");
+    let mut outage = OutageLog::of("removing silent consumers");
     while rest(spread(pause, rand::random()), &stop).await {
         match consumer.stream.remove_silent_consumers(silent).await {
             Ok(names) => {

@@ -12,9 +12,9 @@ use tracing::{error, info, warn};
 
 use super::backoff::grown;
 use super::consumer::{Consumer, decode};
-use super::outcome::{Outcome, outcome};
-use super::processor::Turn;
-use super::waiting::Suspect;
+use super::processor::Ticket;
+use super::retry_policy::{Decision, decide};
+use super::retry_queue::Suspect;
 use super::{HandlerError, spans};
 use crate::class::Class;
 use crate::spans::Moment;
@@ -29,16 +29,16 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 pub(super) async fn run(
     consumer: Arc<Consumer>,
     mut suspect: Suspect,
-    mut turn: Turn,
+    mut ticket: Ticket,
     stop: CancellationToken,
 ) -> Vec<Suspect> {
-    turn.come().await;
+    ticket.come().await;
     consumer.loading.beat();
-    if stop.is_cancelled() || !consumer.held.contains(suspect.id()) {
+    if stop.is_cancelled() || !consumer.in_flight.contains(suspect.id()) {
         return Vec::new();
     }
     let left = match suspect.verdict.take() {
-        Some(verdict) => bury(&consumer, suspect, verdict).await,
+        Some(verdict) => dead_letter(&consumer, suspect, verdict).await,
         None => attempt(&consumer, suspect).await,
     };
     Vec::from_iter(left)
@@ -65,7 +65,7 @@ async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
         Ok(_) => return dead_letter_conflict(consumer, suspect).await,
         Err(fault) => fault,
     };
-    if judge(consumer, &suspect, fault.class) != Outcome::Retry {
+    if judge(consumer, &suspect, fault.class) != Decision::Retry {
         return count_failure(consumer, suspect, fault).await;
     }
     if fault.class == Class::Unclear && suspect.spared == 0 {
@@ -94,15 +94,15 @@ async fn begin(consumer: &Consumer, suspect: &mut Suspect) -> Result<(), StreamE
 }
 
 /// What its try leads to.
-fn judge(consumer: &Consumer, suspect: &Suspect, fault: Class) -> Outcome {
+fn judge(consumer: &Consumer, suspect: &Suspect, fault: Class) -> Decision {
     let others_load = consumer.has_loaded_since(suspect.since);
-    outcome(Some(fault), others_load, suspect.delivered.attempts, consumer.limits())
+    decide(Some(fault), others_load, suspect.delivered.attempts, consumer.limits())
 }
 
 /// Counts an attempt; answers the entry where another is to be made.
 pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fault: HandlerError) -> Option<Suspect> {
     let id = suspect.id();
-    if !consumer.held.contains(id) {
+    if !consumer.in_flight.contains(id) {
         return None;
     }
     let failed = Step::Failed(suspect.delivered.attempts.failed.saturating_add(1));
@@ -117,12 +117,12 @@ pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fau
     consumer.metrics.attempts_failed.inc();
     let attempts = suspect.delivered.attempts;
     match judge(consumer, &suspect, fault.class) {
-        Outcome::LeavePending(delay) => {
+        Decision::LeavePending(delay) => {
             warn!(error = %fault, stream_id = %id, attempts = attempts.failed, ?delay, "an entry failed alone; it is tried again");
             Some(suspect.after(delay))
         }
-        Outcome::DeadLetter => bury(consumer, suspect, fault.message).await,
-        Outcome::Ack | Outcome::Retry => Some(spare(suspect)),
+        Decision::DeadLetter => dead_letter(consumer, suspect, fault.message).await,
+        Decision::Ack | Decision::Retry => Some(spare(suspect)),
     }
 }
 
@@ -130,11 +130,11 @@ pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fau
 pub(super) async fn dead_letter_conflict(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
     let attempts = &mut suspect.delivered.attempts;
     attempts.failed = attempts.failed.max(1);
-    bury(consumer, suspect, REUSED_ID.to_owned()).await
+    dead_letter(consumer, suspect, REUSED_ID.to_owned()).await
 }
 
 /// Dead-letters; answers the entry where there was no room for it.
-async fn bury(consumer: &Consumer, mut suspect: Suspect, verdict: String) -> Option<Suspect> {
+async fn dead_letter(consumer: &Consumer, mut suspect: Suspect, verdict: String) -> Option<Suspect> {
     let (id, attempts) = (suspect.id(), suspect.delivered.attempts);
     let letter = DeadLetter {
         entry: suspect.delivered.entry.clone(),
@@ -148,7 +148,7 @@ async fn bury(consumer: &Consumer, mut suspect: Suspect, verdict: String) -> Opt
             spans::dead_lettered(began, &letter);
             error!(error = letter.error, stream_id = %id, attempts = letter.attempts, "dead-lettered");
             consumer.metrics.dead_letters.inc();
-            consumer.held.release(&[id]);
+            consumer.in_flight.release(&[id]);
             return None;
         }
         Ok(false) => warn!(stream_id = %id, "the dead letters are at their cap: the entry stays pending. Resolve some"),

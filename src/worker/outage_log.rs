@@ -16,14 +16,14 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// State of one dependency as one role sees it.
 #[derive(Debug)]
-pub(crate) struct Outage {
+pub(crate) struct OutageLog {
     what: &'static str,
     began: Option<Instant>,
     said: Option<Instant>,
     failures: u32,
 }
 
-impl Outage {
+impl OutageLog {
     /// `what` fails in that case: "loading", "acking".
     pub(crate) fn of(what: &'static str) -> Self {
         Self {

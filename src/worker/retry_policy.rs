@@ -26,7 +26,7 @@ pub(super) struct Limits {
 
 /// How an entry that has just arrived is to be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(super) enum RetryPlan {
     /// With its neighbours.
     Together,
     /// By itself, after this delay.
@@ -37,7 +37,7 @@ pub(super) enum Plan {
 
 /// What a try at one entry alone leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Decision {
     /// It is done.
     Ack,
     /// Something else was at fault: try again, nothing is counted.
@@ -49,32 +49,34 @@ pub(super) enum Outcome {
 }
 
 /// The first table: `deliveries` as the stream counts them, and what is on record of earlier tries.
-pub(super) fn plan(deliveries: u64, attempts: Attempts, limits: Limits) -> Plan {
+pub(super) fn plan(deliveries: u64, attempts: Attempts, limits: Limits) -> RetryPlan {
     let Attempts { failed, unfinished } = attempts;
     if unfinished >= limits.max_deliveries.saturating_mul(2) {
-        Plan::DeadLetter
+        RetryPlan::DeadLetter
     } else if unfinished > 0 {
         // Whoever kills workers from outside should not meet the same entry again and again.
-        Plan::Alone(delay(limits, unfinished))
+        RetryPlan::Alone(delay(limits, unfinished))
     } else if failed > 0 {
-        Plan::Alone(delay(limits, failed - 1))
+        RetryPlan::Alone(delay(limits, failed - 1))
     } else if deliveries > TRUSTED_DELIVERIES {
-        Plan::Alone(Duration::ZERO)
+        RetryPlan::Alone(Duration::ZERO)
     } else {
-        Plan::Together
+        RetryPlan::Together
     }
 }
 
 /// The second table: `fault` of the try, if any, whether other entries were loaded since the entry first failed, and the
 /// record with this try in it. A panic leaves no second try: it may have cost more than this entry.
-pub(super) fn outcome(fault: Option<Class>, others_load: bool, attempts: Attempts, limits: Limits) -> Outcome {
+pub(super) fn decide(fault: Option<Class>, others_load: bool, attempts: Attempts, limits: Limits) -> Decision {
     match fault {
-        None => Outcome::Ack,
-        Some(Class::Transient) => Outcome::Retry,
-        Some(Class::Unclear) if !others_load => Outcome::Retry,
-        Some(Class::Bug) => Outcome::DeadLetter,
-        Some(Class::Poison | Class::Unclear) if attempts.failed >= limits.max_deliveries => Outcome::DeadLetter,
-        Some(Class::Poison | Class::Unclear) => Outcome::LeavePending(delay(limits, attempts.failed.saturating_sub(1))),
+        None => Decision::Ack,
+        Some(Class::Transient) => Decision::Retry,
+        Some(Class::Unclear) if !others_load => Decision::Retry,
+        Some(Class::Bug) => Decision::DeadLetter,
+        Some(Class::Poison | Class::Unclear) if attempts.failed >= limits.max_deliveries => Decision::DeadLetter,
+        Some(Class::Poison | Class::Unclear) => {
+            Decision::LeavePending(delay(limits, attempts.failed.saturating_sub(1)))
+        }
     }
 }
 
@@ -95,15 +97,15 @@ mod tests {
         Attempts { failed, unfinished }
     }
 
-    fn alone(seconds: u64) -> Plan {
-        Plan::Alone(Duration::from_secs(seconds))
+    fn alone(seconds: u64) -> RetryPlan {
+        RetryPlan::Alone(Duration::from_secs(seconds))
     }
 
     #[test]
     fn plans() {
         let table = [
-            (1, tried(0, 0), Plan::Together),
-            (2, tried(0, 0), Plan::Together),
+            (1, tried(0, 0), RetryPlan::Together),
+            (2, tried(0, 0), RetryPlan::Together),
             (3, tried(0, 0), alone(0)),
             (900, tried(0, 0), alone(0)),
             (2, tried(1, 0), alone(1)),
@@ -113,8 +115,8 @@ mod tests {
             (3, tried(0, 1), alone(2)),
             (3, tried(2, 3), alone(8)),
             (3, tried(0, 5), alone(32)),
-            (3, tried(0, 6), Plan::DeadLetter),
-            (3, tried(0, u32::MAX), Plan::DeadLetter),
+            (3, tried(0, 6), RetryPlan::DeadLetter),
+            (3, tried(0, u32::MAX), RetryPlan::DeadLetter),
         ];
         for (deliveries, attempts, expected) in table {
             assert_eq!(
@@ -126,26 +128,26 @@ mod tests {
     }
 
     #[test]
-    fn outcomes() {
-        let pending = |seconds| Outcome::LeavePending(Duration::from_secs(seconds));
+    fn decisions() {
+        let pending = |seconds| Decision::LeavePending(Duration::from_secs(seconds));
         let table = [
-            (None, false, tried(0, 1), Outcome::Ack),
-            (None, true, tried(9, 9), Outcome::Ack),
-            (Some(Class::Transient), true, tried(0, 1), Outcome::Retry),
-            (Some(Class::Transient), false, tried(9, 9), Outcome::Retry),
+            (None, false, tried(0, 1), Decision::Ack),
+            (None, true, tried(9, 9), Decision::Ack),
+            (Some(Class::Transient), true, tried(0, 1), Decision::Retry),
+            (Some(Class::Transient), false, tried(9, 9), Decision::Retry),
             (Some(Class::Poison), false, tried(1, 0), pending(1)),
             (Some(Class::Poison), true, tried(2, 0), pending(2)),
-            (Some(Class::Poison), false, tried(3, 0), Outcome::DeadLetter),
-            (Some(Class::Poison), true, tried(4, 0), Outcome::DeadLetter),
+            (Some(Class::Poison), false, tried(3, 0), Decision::DeadLetter),
+            (Some(Class::Poison), true, tried(4, 0), Decision::DeadLetter),
             (Some(Class::Unclear), true, tried(1, 0), pending(1)),
-            (Some(Class::Unclear), true, tried(3, 0), Outcome::DeadLetter),
-            (Some(Class::Unclear), false, tried(1, 0), Outcome::Retry),
-            (Some(Class::Unclear), false, tried(9, 0), Outcome::Retry),
-            (Some(Class::Bug), false, tried(1, 0), Outcome::DeadLetter),
+            (Some(Class::Unclear), true, tried(3, 0), Decision::DeadLetter),
+            (Some(Class::Unclear), false, tried(1, 0), Decision::Retry),
+            (Some(Class::Unclear), false, tried(9, 0), Decision::Retry),
+            (Some(Class::Bug), false, tried(1, 0), Decision::DeadLetter),
         ];
         for (fault, others_load, attempts, expected) in table {
             assert_eq!(
-                outcome(fault, others_load, attempts, LIMITS),
+                decide(fault, others_load, attempts, LIMITS),
                 expected,
                 "{fault:?} {others_load} {attempts:?}"
             );
@@ -155,7 +157,7 @@ mod tests {
     #[test]
     fn no_delay_outgrows_its_bound() {
         assert_eq!(
-            outcome(
+            decide(
                 Some(Class::Poison),
                 true,
                 tried(40, 0),
@@ -164,7 +166,7 @@ mod tests {
                     ..LIMITS
                 }
             ),
-            Outcome::LeavePending(LONGEST_DELAY)
+            Decision::LeavePending(LONGEST_DELAY)
         );
     }
 }
