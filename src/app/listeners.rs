@@ -153,10 +153,8 @@ fn start_private(app: &App, listener: TcpListener, probes: Probes) {
         hosts: Arc::clone(&app.config.admin.hosts),
         keyring,
         nodes: app.nodes.clone(),
-        operations: operations.clone(),
+        operations,
     };
-    app.back
-        .spawn_task("letters", async move { operations.warm_up().await });
     let stop = app.front.stop_token();
     app.front
         .spawn("private listener", http::serve_admin(listener, state, stop));

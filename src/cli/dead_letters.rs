@@ -135,13 +135,13 @@ async fn list(desk: &Desk, args: ListArgs) -> Result<(), Failure> {
     let rows = letters.letters.iter().map(row);
     let mut lines = table(["count", "fingerprint", "first seen", "last seen", "cause"], &causes);
     lines.push(String::new());
-    let heading = ["id", "origin", "type", "shop", "event", "error"];
+    let heading = ["id", "origin", "type", "shop", "order", "event", "error"];
     lines.extend(table(heading, &Vec::from_iter(rows)));
     lines.extend(letters.next.map(|next| format!("more: --to {next}")));
     output::print_lines(lines)
 }
 
-fn row(letter: &Letter) -> [String; 6] {
+fn row(letter: &Letter) -> [String; 7] {
     let copies = match letter.copies.len() {
         0 | 1 => letter.error.clone(),
         copies => format!("{} ({copies} copies)", letter.error),
@@ -151,6 +151,7 @@ fn row(letter: &Letter) -> [String; 6] {
         format!("{:?}", letter.origin).to_lowercase(),
         cell(letter.event_type.as_deref()),
         cell(letter.shop.as_deref()),
+        cell(letter.order_id.as_deref()),
         cell(letter.event_id.as_deref()),
         copies,
     ]

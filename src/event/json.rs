@@ -3,6 +3,7 @@
 //! Owns what an error about somebody's JSON may say: the field, what was expected, the position. Never a value, since
 //! the texts of `serde_json` repeat what they met and a body holds personal data.
 
+pub(crate) mod members;
 mod reader;
 
 use std::borrow::Cow;

@@ -208,6 +208,7 @@ impl<'a> Arrival<'a> {
             received_at: self.received_at,
             provenance: &self.provenance(&send),
             raw: Raw::whole(self.body).map_err(|error| self.bug(&error))?,
+            order_id: shopify::named_order(self.hints.topic, self.body).order_id,
             error: &reason,
         });
         let letter = quarantine::letter(&event_id, self.digest, fields);

@@ -1,7 +1,5 @@
 //! One entry laid open: its event, its fields as they stand, its body. The only view with personal fields in it.
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -66,54 +64,8 @@ pub(super) fn body(entry: &Entry, limit: usize) -> Option<Vec<u8>> {
     unpacked(entry, &mut Unpacker::default(), limit)
 }
 
-/// What tells the order that an entry is about: its payload, else its body, which may be anything; without JSON's escapes.
-pub(super) fn told<'a>(entry: &'a Entry, unpacker: &mut Unpacker, limit: usize) -> Cow<'a, [u8]> {
-    match entry.fields.get("payload") {
-        Some(payload) => unescaped(Cow::Borrowed(payload)),
-        None => unescaped(unpacked(entry, unpacker, limit).unwrap_or_default().into()),
-    }
-}
-
-/// What JSON escapes as what it stands for; all else as it is, since this may be no JSON.
-fn unescaped(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
-    if !text.contains(&b'\\') {
-        return text;
-    }
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = &*text;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
-        plain.extend_from_slice(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some((c, after)) = character(rest) {
-            plain.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            rest = after;
-        } else {
-            plain.push(b'\\');
-        }
-    }
-    plain.extend_from_slice(rest);
-    plain.into()
-}
-
-/// The character that an escape stands for, the backslash being read, and what comes after it; `None` where it is none.
-fn character(escape: &[u8]) -> Option<(char, &[u8])> {
-    let (kind, after) = escape.split_first()?;
-    match kind {
-        b'"' | b'\\' | b'/' => Some((char::from(*kind), after)),
-        // None of them is part of a word.
-        b'b' | b'f' | b'n' | b'r' | b't' => Some((' ', after)),
-        b'u' => {
-            let unit = |digits: &[u8]| u16::from_str_radix(std::str::from_utf8(digits.get(..4)?).ok()?, 16).ok();
-            let (first, after) = (unit(after)?, &after[4..]);
-            let second = after.strip_prefix(b"\\u").and_then(unit);
-            let c = char::decode_utf16([first].into_iter().chain(second)).next()?.ok()?;
-            Some((c, if c.len_utf16() == 2 { &after[6..] } else { after }))
-        }
-        _ => None,
-    }
-}
-
-fn unpacked(entry: &Entry, unpacker: &mut Unpacker, limit: usize) -> Option<Vec<u8>> {
+/// As [`body`], with an unpacker that serves many.
+pub(super) fn unpacked(entry: &Entry, unpacker: &mut Unpacker, limit: usize) -> Option<Vec<u8>> {
     let encoding = std::str::from_utf8(entry.fields.get("raw_encoding")?).ok()?;
     unpacker.unpack(entry.fields.get("raw")?, encoding, limit).ok()
 }
@@ -138,27 +90,16 @@ fn shown(value: &[u8], most: usize) -> (String, bool) {
 
 /// A field as text; `None` where it is absent, empty or no text.
 pub(super) fn text(entry: &Entry, name: &str) -> Option<String> {
-    let text = std::str::from_utf8(entry.fields.get(name)?).ok()?;
-    (!text.is_empty()).then(|| text.to_owned())
+    as_text(entry.fields.get(name)?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// As [`text`], of the last field of that name.
+pub(super) fn last_text(entry: &Entry, name: &str) -> Option<String> {
+    let (_, value) = entry.fields.0.iter().rev().find(|(field, _)| field == name)?;
+    as_text(value)
+}
 
-    #[test]
-    fn what_json_escapes_is_read_as_what_it_stands_for() {
-        for (text, plain) in [
-            (r#"{"name":"EU-77\/b"}"#, r#"{"name":"EU-77/b"}"#),
-            (r"\u00e98\u0026", "é8&"),
-            (r"\ud83d\ude001", "😀1"),
-            (r"\ud83d1 \ude001 \u12", r"\ud83d1 \ude001 \u12"),
-            (r"a\n1042\\n", r"a 1042\n"),
-            (r"\x1042\", r"\x1042\"),
-            (r"\ud83d\u", r"\ud83d\u"),
-            ("none", "none"),
-        ] {
-            assert_eq!(unescaped(text.as_bytes().into()), plain.as_bytes(), "{text}");
-        }
-    }
+fn as_text(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?;
+    (!text.is_empty()).then(|| text.to_owned())
 }

@@ -16,7 +16,7 @@ use super::content::{body, text};
 use crate::config::KeepRaw;
 use crate::event::Timestamp;
 use crate::shopify::{self, DeliveryHints, REUSED_WEBHOOK_ID, Topic};
-use crate::stream::codec::{self, LETTER_FIELDS, REUSED_ID, Raw};
+use crate::stream::codec::{self, REUSED_ID, Raw};
 use crate::stream::{Entry, Fields};
 
 /// What would be appended.
@@ -44,14 +44,10 @@ pub(super) fn revive(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Re
 /// The entry as it stood before it became a letter.
 fn again(letter: &Entry) -> Result<Revived, String> {
     let is_reused = text(letter, "error").is_some_and(|error| error == REUSED_ID);
-    let mut fields = letter.fields.clone();
-    // They were put at the end; an entry may have had fields of these names before.
-    let own = fields.0.len().saturating_sub(LETTER_FIELDS.len());
-    let ends_as_letter = fields.0.iter().skip(own).map(|(name, _)| &**name).eq(LETTER_FIELDS);
-    if ends_as_letter {
-        fields.0.truncate(own);
-    }
-    let mut entry = Entry { id: letter.id, fields };
+    let mut entry = Entry {
+        id: letter.id,
+        fields: codec::entry_fields(&letter.fields),
+    };
     if is_reused {
         entry.fields = under_an_id_of_its_own(&entry)?;
     }
@@ -149,6 +145,7 @@ fn received_at(letter: &Entry) -> OffsetDateTime {
 mod tests {
     use super::*;
     use crate::stream::StreamId;
+    use crate::stream::codec::LETTER_FIELDS;
 
     const ORDER: &[u8] = br##"{"id":7,"total_price":"1.50","currency":"EUR","line_items":[],"email":"x@example.com"}"##;
 

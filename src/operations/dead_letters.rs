@@ -3,24 +3,21 @@
 //! Owns what a letter's fields mean. Invariant: a letter that was written more than once (it is written before the ack)
 //! shows once, with the ids of all its copies.
 
-mod known;
-mod words;
-
-use std::collections::HashMap;
 use std::collections::hash_map;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::known::Known;
-
-use super::content::{Content, text};
-use super::fingerprint::{FINGERPRINT_DIGITS, fingerprint, pattern};
+use super::content::{Content, last_text, text};
+use super::fingerprint::{fingerprint, pattern};
 use super::walk::{Walk, only};
 use super::{Operations, OperationsError};
 use crate::stream::{Destination, Entry, Order, Range, StreamId};
 
-/// Letters looked at in one call.
+/// Letters looked at in one call, and their bytes: bodies are most of them.
 const LOOKED_AT: usize = 20_000;
+/// See [`LOOKED_AT`].
+const LOOKED_AT_BYTES: usize = 256 << 20;
 /// Letters of one list at most.
 const LIST: usize = 200;
 /// Causes told apart; letters of further ones are only counted.
@@ -59,6 +56,8 @@ pub struct Letter {
     pub event_type: Option<String>,
     /// Id of the event.
     pub event_id: Option<String>,
+    /// Order it is about, where that can be read.
+    pub order_id: Option<String>,
     /// Shop it is about.
     pub shop: Option<String>,
     /// Topic of the webhook.
@@ -90,7 +89,9 @@ impl Letter {
             consumer: text(entry, "consumer"),
             event_type: text(entry, "event_type"),
             event_id: text(entry, "event_id"),
-            shop: text(entry, "shop"),
+            // What the letter was given stands behind the entry's own.
+            order_id: last_text(entry, "order_id"),
+            shop: last_text(entry, "shop"),
             topic: text(entry, "topic"),
             original_stream: text(entry, "original_stream"),
             original_id,
@@ -172,22 +173,6 @@ pub struct LetterView {
     pub content: Content,
 }
 
-impl Groups {
-    /// How many letters have that cause, by the beginning of its fingerprint; of every cause, where none is given.
-    ///
-    /// # Errors
-    /// The beginning fits no cause, or more than one. Where not all causes are known, one that fits none has none.
-    pub fn count(&self, prefix: Option<&str>) -> Result<u64, OperationsError> {
-        let fits = |group: &&LetterGroup| prefix.is_none_or(|prefix| group.fingerprint.starts_with(prefix));
-        let counts = Vec::from_iter(self.groups.iter().filter(fits).map(|group| group.count));
-        match (prefix, counts.len()) {
-            (Some(_), 0) if self.complete => Err(OperationsError::NoSuchCause),
-            (Some(_), 2..) => Err(OperationsError::AmbiguousCause),
-            _ => Ok(counts.iter().sum()),
-        }
-    }
-}
-
 impl Operations {
     /// A page of letters, newest first. A letter and its copies are one where they stand on the same page.
     ///
@@ -201,26 +186,9 @@ impl Operations {
             None => None,
         };
         let mut list = List::of(query, wanted.as_deref());
-        // Who asks for one cause may have to look at all letters for it.
-        if query.fingerprint.is_some() {
-            let known = self.known_letters().await?;
-            if known.is_complete() {
-                let mut letters = known.letters().skip_while(|letter| letter.id > to).peekable();
-                while let Some(letter) = letters.next() {
-                    if list.add(letter) {
-                        let next = letters.peek().and_then(|_| letter.id.predecessor());
-                        return Ok(list.end(next));
-                    }
-                }
-                return Ok(list.end(None));
-            }
-        }
-        let range = Range {
-            to,
-            // One more than is shown: the last one is known to be the last then.
-            ..Range::all(Destination::DeadLetters, Order::NewestFirst, list.count + 1)
-        };
-        let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
+        // One more than is shown: the last one is known to be the last then.
+        let count = wanted.as_ref().map_or(list.count + 1, |_| usize::MAX);
+        let mut walk = self.walk_letters(to, count);
         while let Some(page) = walk.page().await? {
             for entry in &page {
                 if list.add(&Letter::of(entry)) {
@@ -238,29 +206,20 @@ impl Operations {
     /// The stream does not answer.
     pub async fn letter_groups(&self) -> Result<Groups, OperationsError> {
         let _look = self.look().await?;
-        let known = self.known_letters().await?;
-        let mut list = Folded::default();
-        known.letters().for_each(|letter| list.add(letter));
-        let looked_at = known.letters().len() as u64;
-        let mut complete = known.is_complete();
-        drop(known);
+        let mut walk = self.walk_letters(StreamId::MAX, usize::MAX);
+        let (mut looked_at, mut complete) = (0, true);
+        let mut originals = HashSet::new();
         let mut groups: HashMap<String, LetterGroup> = HashMap::new();
-        for letter in list.letters {
-            if !groups.contains_key(&letter.fingerprint) && groups.len() >= CAUSES {
-                complete = false;
-                continue;
+        while let Some(page) = walk.page().await? {
+            looked_at += page.len() as u64;
+            for letter in page.iter().map(Letter::of) {
+                // Of a letter and its copies, the newest is counted.
+                if originals.insert(letter.original()) {
+                    complete &= add(&mut groups, letter);
+                }
             }
-            let group = groups.entry(letter.fingerprint.clone()).or_insert_with(|| LetterGroup {
-                fingerprint: letter.fingerprint.clone(),
-                pattern: pattern(&letter.error),
-                count: 0,
-                last_seen: letter.failed_at.clone(),
-                first_seen: None,
-                sample: letter.clone(),
-            });
-            group.count += 1;
-            group.first_seen = letter.failed_at;
         }
+        let complete = complete && walk.is_at_end().await?;
         let mut groups = Vec::from_iter(groups.into_values());
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.sample.id.cmp(&a.sample.id)));
         Ok(Groups {
@@ -270,39 +229,13 @@ impl Operations {
         })
     }
 
-    /// The fingerprint that begins with `prefix`, among the newest letters up to `to`. Where there are more letters than
-    /// are looked at, a whole fingerprint is taken as it is.
-    ///
-    /// # Errors
-    /// No letter has one, or letters have more than one; or the stream does not answer.
-    pub(super) async fn cause(&self, prefix: &str, to: StreamId) -> Result<String, OperationsError> {
-        if prefix.is_empty() {
-            return Err(OperationsError::NoSuchCause);
-        }
+    /// The newest letters, up to `to`, in pages of `count`.
+    pub(super) fn walk_letters(&self, to: StreamId, count: usize) -> Walk<'_> {
         let range = Range {
             to,
-            ..Range::all(Destination::DeadLetters, Order::NewestFirst, usize::MAX)
+            ..Range::all(Destination::DeadLetters, Order::NewestFirst, count)
         };
-        let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
-        let mut found: Option<String> = None;
-        while let Some(page) = walk.page().await? {
-            let errors = page.iter().map(|entry| Letter::of(entry).fingerprint);
-            for fingerprint in errors.filter(|fingerprint| fingerprint.starts_with(prefix)) {
-                if fingerprint == prefix {
-                    return Ok(fingerprint);
-                }
-                if found.as_ref().is_some_and(|found| *found != fingerprint) {
-                    return Err(OperationsError::AmbiguousCause);
-                }
-                found = Some(fingerprint);
-            }
-        }
-        let is_whole = prefix.len() == FINGERPRINT_DIGITS;
-        match found {
-            Some(found) => Ok(found),
-            None if is_whole && walk.rest().is_some() => Ok(prefix.to_owned()),
-            None => Err(OperationsError::NoSuchCause),
-        }
+        Walk::new(&*self.stream, range, LOOKED_AT).up_to_bytes(LOOKED_AT_BYTES)
     }
 
     /// One letter laid open, with the ids of its copies among the newest 20,000.
@@ -315,13 +248,28 @@ impl Operations {
         let mut letter = Letter::of(entry);
         if letter.origin == Origin::Worker {
             let _look = self.look().await?;
-            letter.copies = self.known_letters().await?.copies(&letter);
+            letter.copies = self.copies(&letter).await?;
         }
         Ok(LetterView {
             entry_stands: self.entry_stands(&letter).await?,
             letter,
             content: Content::of(entry, self.body_limit),
         })
+    }
+
+    /// Ids of that letter and of its copies among the newest ones, newest first.
+    async fn copies(&self, of: &Letter) -> Result<Vec<StreamId>, OperationsError> {
+        let mut walk = self.walk_letters(StreamId::MAX, usize::MAX);
+        let mut copies = Vec::new();
+        while let Some(page) = walk.page().await? {
+            let letters = page.iter().filter(|entry| Letter::of(entry).is_copy_of(of));
+            copies.extend(letters.map(|entry| entry.id));
+        }
+        // It may be older than all of those.
+        if !copies.contains(&of.id) {
+            copies.push(of.id);
+        }
+        Ok(copies)
     }
 
     /// A stream of another name may have an entry of the same id, of another event then.
@@ -337,6 +285,25 @@ impl Operations {
             found.iter().any(|entry| text(entry, "event_id") == letter.event_id),
         ))
     }
+}
+
+/// Counts a letter for its cause; false where there are too many causes for one more. Letters come newest first.
+fn add(groups: &mut HashMap<String, LetterGroup>, letter: Letter) -> bool {
+    if !groups.contains_key(&letter.fingerprint) && groups.len() >= CAUSES {
+        return false;
+    }
+    let failed_at = letter.failed_at.clone();
+    let group = groups.entry(letter.fingerprint.clone()).or_insert_with(|| LetterGroup {
+        fingerprint: letter.fingerprint.clone(),
+        pattern: pattern(&letter.error),
+        count: 0,
+        last_seen: letter.failed_at.clone(),
+        first_seen: None,
+        sample: letter,
+    });
+    group.count += 1;
+    group.first_seen = failed_at;
+    true
 }
 
 /// A page in the making.

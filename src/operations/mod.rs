@@ -8,6 +8,7 @@
 //! whatever the logs hold.
 
 mod audit;
+mod cause;
 mod consumers;
 mod content;
 mod convert;
@@ -27,7 +28,7 @@ mod walk;
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 pub use self::audit::{Actor, Note};
@@ -64,7 +65,6 @@ pub struct Operations {
     /// Bytes that a kept body may have.
     body_limit: usize,
     actor: Actor,
-    known_letters: Arc<Mutex<dead_letters::Known>>,
     looks: Arc<Semaphore>,
     actions: Arc<Semaphore>,
     under_way: TaskTracker,
@@ -94,7 +94,6 @@ impl Operations {
             keep_raw: intake.keep_raw,
             body_limit: intake.body_limit,
             actor,
-            known_letters: Arc::default(),
             looks: Arc::new(Semaphore::new(LOOKS)),
             actions: Arc::new(Semaphore::new(ACTIONS)),
             under_way: TaskTracker::new(),

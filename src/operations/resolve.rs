@@ -306,7 +306,7 @@ impl Operations {
                 }
             });
         }
-        self.remove_letters(&gone).await?;
+        self.stream.remove_letters(&gone).await?;
         Ok(resolutions)
     }
 
@@ -316,7 +316,7 @@ impl Operations {
             return Ok(would.collect());
         }
         let ids = Vec::from_iter(letters.iter().map(|letter| letter.id));
-        self.remove_letters(&ids).await?;
+        self.stream.remove_letters(&ids).await?;
         let gone = letters.iter().map(|letter| resolution(letter, Outcome::Discarded));
         Ok(gone.collect())
     }

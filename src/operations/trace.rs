@@ -14,11 +14,9 @@ use serde::{Deserialize, Serialize};
 pub use self::way::{Moment, What};
 
 use self::way::{Known, Standing, written};
-use super::content::told;
 use super::events::{EntryLine, FateView, may_mention, moment};
 use super::walk::{Walk, only};
 use super::{Operations, OperationsError, has_nul};
-use crate::stream::codec::Unpacker;
 use crate::stream::{Destination, Entry, Order, Range};
 use crate::warehouse::Warehouse;
 use crate::warehouse::history::{OrderState, StoredEvent};
@@ -259,16 +257,6 @@ fn is_of_any(entry: &Entry, orders: &[String]) -> Option<EntryLine> {
     orders.any(|order| line.is_of(order)).then_some(line)
 }
 
-/// Whether a letter is about one of those orders, by its payload, or by its body, which may be anything.
-fn is_about(letter: &Entry, orders: &[String], unpacker: &mut Unpacker, body_limit: usize) -> bool {
-    if letter.fields.get("payload").is_some() {
-        return is_of_any(letter, orders).is_some();
-    }
-    let body = told(letter, unpacker, body_limit);
-    let body = String::from_utf8_lossy(&body);
-    orders.iter().any(|order| mentions(&body, order))
-}
-
 /// Rows of the order, and of its events.
 async fn look_into_warehouse(
     warehouse: &dyn Warehouse,
@@ -330,7 +318,7 @@ async fn orders(
 
 /// Whether a body that nobody could read as an event names the order, by id or name: wherever that stands in it, with
 /// neither letter nor digit beside it. Another figure of the same digits is taken for it.
-pub(super) fn mentions(body: &str, order: &str) -> bool {
+fn mentions(body: &str, order: &str) -> bool {
     let is_alone = |at: usize| {
         let before = body[..at].chars().next_back();
         let after = body[at + order.len()..].chars().next();

@@ -13,6 +13,7 @@ pub(super) struct Walk<'a> {
     next: Option<Range>,
     count: usize,
     left: usize,
+    bytes_left: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -23,12 +24,21 @@ impl<'a> Walk<'a> {
             next: (range.from <= range.to).then_some(range),
             count: range.count.clamp(1, MOST),
             left: most,
+            bytes_left: usize::MAX,
+        }
+    }
+
+    /// The same, ending behind the page with which it has read so many bytes.
+    pub(super) fn up_to_bytes(self, bytes: usize) -> Self {
+        Self {
+            bytes_left: bytes,
+            ..self
         }
     }
 
     /// The next page; `None` at the end, or where enough was looked at.
     pub(super) async fn page(&mut self) -> Result<Option<Vec<Entry>>, StreamError> {
-        let Some(range) = self.next.filter(|_| self.left > 0) else {
+        let Some(range) = self.next.filter(|_| self.left > 0 && self.bytes_left > 0) else {
             return Ok(None);
         };
         let count = self.count.min(self.left);
@@ -36,12 +46,24 @@ impl<'a> Walk<'a> {
         self.next = page.next;
         self.left -= page.entries.len().min(self.left);
         let bytes: usize = page.entries.iter().map(|entry| entry.fields.bytes()).sum();
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
         self.count = if bytes > LARGE {
             (count / 4).max(1)
         } else {
             (self.count * 2).min(MOST)
         };
         Ok(Some(page.entries))
+    }
+
+    /// Whether nothing is left behind the last page, which a look at one more entry tells.
+    pub(super) async fn is_at_end(&self) -> Result<bool, StreamError> {
+        match self.next {
+            Some(range) => {
+                let page = self.stream.range(Range { count: 1, ..range }).await?;
+                Ok(page.entries.is_empty())
+            }
+            None => Ok(true),
+        }
     }
 
     /// What is left behind the last page; `None` where all was seen.

@@ -175,7 +175,7 @@ impl<'a> ThinBody<'a> {
 }
 
 /// The number in `gid://shopify/Order/123`, by which every other body knows the order.
-fn order_number(id: &str) -> Option<Id<'static>> {
+pub(super) fn order_number(id: &str) -> Option<Id<'static>> {
     number(id.strip_prefix("gid://shopify/Order/")?)
 }
 

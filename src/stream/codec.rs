@@ -7,6 +7,8 @@
 //! `raw` is a body, compressed and made text; `raw_encoding` lists what was done to it, in that order, and is
 //! `zstd+base64` or `redacted+zstd+base64`. In Python: `zstandard.decompress(base64.b64decode(fields["raw"]))`.
 
+mod dead_letter;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::{fmt, io};
@@ -17,6 +19,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use time::OffsetDateTime;
 use zstd::bulk::{Compressor, Decompressor};
+
+pub(super) use self::dead_letter::found_by;
+pub use self::dead_letter::{LETTER_FIELDS, entry_fields};
 
 use super::{Entry, Fields, StreamId};
 use crate::event::{
@@ -39,16 +44,6 @@ pub(super) const FIELDS: [&str; 14] = [
     "traceparent",
     "raw",
     "raw_encoding",
-];
-
-/// What a dead letter has after the fields of its entry.
-pub const LETTER_FIELDS: [&str; 6] = [
-    "original_stream",
-    "original_id",
-    "failed_at",
-    "error",
-    "attempts",
-    "consumer",
 ];
 
 const WHOLE: &str = "zstd+base64";
@@ -197,6 +192,8 @@ pub struct Quarantine<'a> {
     pub provenance: &'a Provenance<'a>,
     /// The body as it came.
     pub raw: Raw,
+    /// The order that the body names, where it can be read.
+    pub order_id: Option<String>,
     /// Why it cannot become an event; names no content.
     pub error: &'a str,
 }
@@ -212,7 +209,10 @@ pub fn quarantine_fields(letter: Quarantine<'_>) -> Fields {
     fields.push("timestamp", values.text(received_at.as_str()));
     push_provenance(&mut fields, &mut values, letter.provenance);
     push_raw(&mut fields, Some(letter.raw));
-    letter_fields(fields, letter.error, 0, letter.received_at)
+    if let Some(order_id) = letter.order_id {
+        fields.push("order_id", order_id);
+    }
+    ended(fields, letter.error, 0, letter.received_at)
 }
 
 /// Why an entry is dead-lettered whose key was stored before with another body. Its event id is taken.
@@ -221,6 +221,14 @@ pub const REUSED_ID: &str = "its id was used for another body";
 /// The fields of a dead letter that has these, and never was an entry of the stream: `original_*` are empty.
 #[must_use]
 pub fn letter_fields(mut fields: Fields, error: &str, attempts: u32, failed_at: OffsetDateTime) -> Fields {
+    for (name, value) in found_by(&fields) {
+        fields.push(name, value);
+    }
+    ended(fields, error, attempts, failed_at)
+}
+
+/// With what became of it.
+fn ended(mut fields: Fields, error: &str, attempts: u32, failed_at: OffsetDateTime) -> Fields {
     let mut values = Values::with_capacity(SMALL_VALUES);
     fields.push("original_stream", "");
     fields.push("original_id", "");
@@ -485,6 +493,7 @@ mod tests {
                 ..Provenance::default()
             },
             raw: Raw::whole(body).unwrap(),
+            order_id: Some("7".to_owned()),
             error: "why",
         });
         let names: Vec<_> = fields.0.iter().map(|(name, _)| name.as_ref()).collect();
@@ -497,6 +506,7 @@ mod tests {
                 "topic",
                 "raw",
                 "raw_encoding",
+                "order_id",
                 "original_stream",
                 "original_id",
                 "failed_at",

@@ -325,7 +325,8 @@ pub trait Stream: Operated + NodeRegistry + 'static {
     /// Writes a step into the record of an entry's tries and answers the record after it.
     async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError>;
 
-    /// Appends the letter to the dead letters and acks the entry, in that order.
+    /// Appends the letter, with the `order_id` and `shop` that its payload tells, to the dead letters and acks the entry,
+    /// in that order.
     /// Answers false, and changes nothing, where the dead letters are at their cap. Of an entry with more fields than the
     /// store can move (thousands), the letter keeps those that this program knows, and its error says how many it lacks.
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<bool, StreamError>;

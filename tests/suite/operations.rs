@@ -199,7 +199,8 @@ macro_rules! stories {
 
 stories! { letters:
     what_was_quarantined_is_seen_by_cause_and_discarded
-    what_is_remembered_of_letters_follows_the_log
+    lists_of_letters_follow_the_log
+    a_letter_carries_its_order_and_shop
     a_trace_finds_the_letters_about_an_order
     what_the_warehouse_refused_lands_once_it_is_mended
     a_reused_webhook_id_does_not_keep_an_order_out

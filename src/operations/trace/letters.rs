@@ -1,24 +1,73 @@
 //! Dead letters about one order.
 //!
-//! What is remembered of all letters tells which of them may be; those are looked into.
+//! A letter that carries an `order_id` is compared by it. One without (an earlier release wrote it, or its body names no
+//! order that can be read) is looked into, and each is where a name is asked for; how many are is bounded.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::way::buried;
-use super::{Trace, TraceQuery, is_about};
+use super::{Trace, TraceQuery, mentions};
+use crate::event::NamedOrder;
+use crate::operations::content::{last_text, text, unpacked};
 use crate::operations::dead_letters::Letter;
 use crate::operations::events::moment;
-use crate::operations::walk::only;
 use crate::operations::{Operations, OperationsError};
-use crate::stream::Destination;
+use crate::shopify;
 use crate::stream::codec::Unpacker;
+use crate::stream::{Entry, StreamId};
 
-/// Letters looked into however long it takes, and further ones for [`TIME`]: nearly always that is all that may be about
-/// the order.
+/// Letters looked into however long it takes, and further ones for [`TIME`].
 const AT_LEAST: usize = 100;
 /// See [`AT_LEAST`].
 const TIME: Duration = Duration::from_millis(150);
+
+/// Tells which letters are about one of some orders.
+pub(super) struct LetterFilter {
+    orders: Vec<String>,
+    /// Whether one of them is a name, which letters do not carry.
+    has_name: bool,
+    unpacker: Unpacker,
+    body_limit: usize,
+}
+
+impl LetterFilter {
+    pub(super) fn new(orders: &[String], body_limit: usize) -> Self {
+        let is_name = |order: &String| !order.bytes().all(|byte| byte.is_ascii_digit());
+        Self {
+            has_name: orders.iter().any(is_name),
+            orders: orders.to_vec(),
+            unpacker: Unpacker::default(),
+            body_limit,
+        }
+    }
+
+    /// What the letter's own `order_id` says; `None` where it has to be looked into.
+    pub(super) fn by_id(&self, letter: &Entry) -> Option<bool> {
+        let order_id = last_text(letter, "order_id")?;
+        let is_about = self.orders.contains(&order_id);
+        (is_about || !self.has_name).then_some(is_about)
+    }
+
+    /// What its payload or body says.
+    pub(super) fn by_content(&mut self, letter: &Entry) -> bool {
+        if let Some(payload) = letter.fields.get("payload") {
+            return NamedOrder::of_payload(payload).is_any_of(&self.orders);
+        }
+        let body = unpacked(letter, &mut self.unpacker, self.body_limit).unwrap_or_default();
+        let order = shopify::named_order(text(letter, "topic").as_deref(), &body);
+        if order.order_id.is_some() {
+            return order.is_any_of(&self.orders);
+        }
+        // It may be anything; a text that names the order is all that can be said of it.
+        let body = String::from_utf8_lossy(&body);
+        self.orders.iter().any(|order| mentions(&body, order))
+    }
+
+    pub(super) fn is_about(&mut self, letter: &Entry) -> bool {
+        self.by_id(letter).unwrap_or_else(|| self.by_content(letter))
+    }
+}
 
 impl Operations {
     pub(super) async fn look_through_letters(
@@ -27,38 +76,56 @@ impl Operations {
         wanted: &[String],
         trace: &mut Trace,
     ) -> Result<(), OperationsError> {
-        let known = self.known_letters().await?;
-        let naming = known.naming(wanted);
-        trace.letters_looked_at = known.letters().len() as u64;
-        trace.letters_looked_back_to = known.letters().last().and_then(|oldest| moment(oldest.id));
-        let mut complete = known.is_complete();
-        drop(known);
-        let mut unpacker = Unpacker::default();
-        let since = Instant::now();
+        let mut filter = LetterFilter::new(wanted, self.body_limit);
+        let (mut looked_into, mut left, mut spent) = (0, 0_u64, Duration::ZERO);
         let mut told = HashSet::new();
-        for (at, (newer, id)) in naming.into_iter().enumerate() {
-            if at >= AT_LEAST && since.elapsed() >= TIME {
-                trace.letters_looked_at = newer as u64;
-                trace.letters_looked_back_to = moment(id);
-                complete = false;
-                break;
-            }
-            for letter in self.stream.range(only(Destination::DeadLetters, id)).await?.entries {
-                let known = Letter::of(&letter);
-                let is_of_shop = query.shop.is_none() || query.shop == known.shop;
-                let is_of_order = is_of_shop && is_about(&letter, wanted, &mut unpacker, self.body_limit);
-                // Of a letter and its copies, the newest is told.
-                if is_of_order && told.insert(known.original()) {
-                    trace.moments.push(buried(known));
+        let mut walk = self.walk_letters(StreamId::MAX, usize::MAX);
+        while let Some(page) = walk.page().await? {
+            trace.letters_looked_at += page.len() as u64;
+            let oldest = page.last().and_then(|letter| moment(letter.id));
+            trace.letters_looked_back_to = oldest.or(trace.letters_looked_back_to.take());
+            for letter in &page {
+                let is_about = match filter.by_id(letter) {
+                    Some(is_about) => is_about,
+                    None if looked_into >= AT_LEAST && spent >= TIME => {
+                        left += 1;
+                        false
+                    }
+                    None => {
+                        let began = Instant::now();
+                        let is_about = filter.by_content(letter);
+                        (looked_into, spent) = (looked_into + 1, spent + began.elapsed());
+                        is_about
+                    }
+                };
+                let is_of_shop = || query.shop.is_none() || query.shop == shop(letter);
+                if is_about && is_of_shop() {
+                    let known = Letter::of(letter);
+                    // Of a letter and its copies, the newest is told.
+                    if told.insert(known.original()) {
+                        trace.moments.push(buried(known));
+                    }
                 }
             }
         }
-        if !complete {
-            let count = trace.letters_looked_at;
+        let count = trace.letters_looked_at;
+        if !walk.is_at_end().await? {
             trace.unknown.push(format!(
                 "Only the newest {count} dead letters were looked through; an older one may be about this order."
             ));
         }
+        if left > 0 {
+            trace.unknown.push(format!(
+                "{left} of the {count} dead letters were not looked into: their order_id is missing, or is not the name \
+                 that was asked for. Ask by the order's id, or look through `dead-letters list`."
+            ));
+        }
         Ok(())
     }
+}
+
+/// The shop of a letter, also of one that an earlier release wrote.
+fn shop(letter: &Entry) -> Option<String> {
+    let payload = || NamedOrder::of_payload(letter.fields.get("payload")?).shop;
+    last_text(letter, "shop").or_else(payload)
 }

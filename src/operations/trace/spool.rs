@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use super::letters::LetterFilter;
 use super::way::{Known, waiting};
-use super::{Trace, TraceQuery, is_about, is_of_any};
+use super::{Trace, TraceQuery, is_of_any};
 use crate::ingest::{SpoolFile, Spooled};
 use crate::operations::dead_letters::Letter;
 use crate::operations::events::{EntryLine, moment};
 use crate::operations::{Operations, OperationsError};
 use crate::stream::Destination;
-use crate::stream::codec::Unpacker;
 
 /// Events of the spool looked at, from its newest on: after a long outage there are more.
 const MOST: u64 = 20_000;
@@ -28,8 +28,7 @@ const FOUND: usize = 200;
 struct Look {
     orders: Vec<String>,
     shop: Option<String>,
-    body_limit: usize,
-    unpacker: Unpacker,
+    filter: LetterFilter,
     began: Instant,
     looked_at: u64,
     looked_back_to: Option<String>,
@@ -50,8 +49,7 @@ impl Operations {
         let look = Look {
             orders: wanted.to_vec(),
             shop: query.shop.clone(),
-            body_limit: self.body_limit,
-            unpacker: Unpacker::default(),
+            filter: LetterFilter::new(wanted, self.body_limit),
             began: Instant::now(),
             looked_at: 0,
             looked_back_to: None,
@@ -92,7 +90,7 @@ impl Look {
                 let line = is_of_any(&entry, &self.orders).filter(|line| is_of_shop(&line.shop));
                 self.entries.extend(line);
             }
-            Destination::DeadLetters if is_about(&entry, &self.orders, &mut self.unpacker, self.body_limit) => {
+            Destination::DeadLetters if self.filter.is_about(&entry) => {
                 let letter = Some(Letter::of(&entry)).filter(|letter| is_of_shop(&letter.shop));
                 self.letters.extend(letter);
             }

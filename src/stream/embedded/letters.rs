@@ -7,12 +7,16 @@ use super::append::{Limits, Logs};
 use super::calls::Session;
 use super::encoding::{Packed, row_of};
 use super::group;
+use crate::stream::codec;
 use crate::stream::{Appended, DeadLetter, Destination, Fields};
 
-/// The fields of a letter: the entry's, and what became of it.
+/// The fields of a letter: the entry's, what it is found by, and what became of it.
 pub(super) fn fields(letter: &DeadLetter, stream: &str) -> Fields {
     let failed_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
     let mut fields = letter.entry.fields.clone();
+    for (name, value) in codec::found_by(&fields) {
+        fields.push(name, value);
+    }
     fields.push("original_stream", stream.to_owned());
     fields.push("original_id", letter.entry.id.to_string());
     fields.push("failed_at", failed_at);

@@ -329,6 +329,9 @@ impl Stream for RedisStream {
         for (name, value) in fields {
             script.arg(name.as_bytes()).arg(&value[..]);
         }
+        for (name, value) in codec::found_by(&letter.entry.fields) {
+            script.arg(name).arg(value);
+        }
         script.arg("original_stream").arg(&self.keys.stream);
         script.arg("original_id").arg(&id);
         script.arg("failed_at").arg(failed_at);

@@ -411,7 +411,7 @@ pub async fn an_event_named_as_a_letter_does_not_cost_it(plant: Plant) {
     plant.has_rows(3).await;
 }
 
-pub async fn what_is_remembered_of_letters_follows_the_log(plant: Plant) {
+pub async fn lists_of_letters_follow_the_log(plant: Plant) {
     let service = with_quarantined(&plant).await;
     let groups = api(&service, "/api/dead-letters/groups").await;
     let same = &groups["groups"][0];
@@ -467,24 +467,120 @@ pub async fn a_trace_finds_the_letters_about_an_order(plant: Plant) {
     }
     plant.json(&["dead-letters", "discard", "--id", &letters[0], "--yes"]);
     assert_eq!(found("22").await, (Vec::new(), 2), "what is gone is not shown");
-    for (id, body) in [
-        ("d", r##"{"id":5,"name":"#22","line_items":"none"}"##),
-        ("e", r#"{"id":6,"name":"Extra-A","line_items":"none"}"#),
-        ("f", r#"{"id":7,"name":"\u00e98","tags":"EU-77\/b""#),
+    for (topic, id, body) in [
+        ("orders/create", "d", r##"{"id":5,"name":"#22","line_items":"none"}"##),
+        (
+            "orders/create",
+            "e",
+            r#"{"id":6,"name":"EU-77\/b","line_items":"none"}"#,
+        ),
+        ("orders/create", "f", r#"{"id":7,"name":"\u00e98","tags":"broken off""#),
+        ("refunds/create", "g", r#"{"id":1,"order_id":8,"transactions":7}"#),
+        ("products/create", "h", r#"{"id":9,"note":"as in #1042"}"#),
     ] {
-        let answer = service.deliver("orders/create", id, body.as_bytes()).await.unwrap();
+        let answer = service.deliver(topic, id, body.as_bytes()).await.unwrap();
         assert_eq!(answer.json::<Value>().await.unwrap()["status"], "quarantined");
     }
-    for order in ["22", "%2322", "Extra-A", "%C3%A98", "EU-77%2Fb", "7"] {
+    for order in ["5", "%2322", "6", "EU-77%2Fb", "7", "%C3%A98", "8", "%231042"] {
         let (letters, looked_at) = found(order).await;
-        assert_eq!((letters.len(), looked_at), (1, 5), "{order}");
+        assert_eq!((letters.len(), looked_at), (1, 7), "{order}");
     }
-    assert_eq!(
-        found("8").await,
-        (Vec::new(), 5),
-        "a letter before it is part of the name"
-    );
-    assert_eq!(found("Extra").await.0.len(), 1, "a part between punctuation");
+    assert_eq!(found("1").await.0.len(), 1, "the id of a refund is no order's");
+    let listed = plant.json(&["dead-letters", "list"]);
+    let ids = listed["letters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|letter| letter["order_id"].as_str());
+    let known = [None, Some("8"), Some("7"), Some("6"), Some("5"), None, Some("1")];
+    assert_eq!(Vec::from_iter(ids), known, "{listed:#}");
+    let (_, said) = plant.says(&["dead-letters", "list"]);
+    assert!(said.contains("  order  "), "{said}");
+}
+
+/// By a worker and at the door; what is sent through again does not have it.
+pub async fn a_letter_carries_its_order_and_shop(plant: Plant) {
+    let service = plant.run().await;
+    assert_eq!(service.deliver_order(1).await, Some(200));
+    plant.has_rows(1).await;
+    plant.refuse(7);
+    let mut event = event(7);
+    event["shop"] = "tests.myshopify.com".into();
+    assert_eq!(service.send_batch(&[event].into()).await.unwrap().status(), 200);
+    has_letters(&service, 1).await;
+    let body = br#"{"id":22,"line_items":"none"}"#;
+    assert_eq!(service.deliver("orders/create", "a", body).await.unwrap().status(), 200);
+    let fields = async |id: &str, path: &str| {
+        let view = api(&service, &format!("{path}/{id}")).await;
+        let fields = view["content"]["fields"].as_array().unwrap().clone();
+        Vec::from_iter(fields.into_iter().map(|one| {
+            let text = |name: &str| one[name].as_str().unwrap().to_owned();
+            (text("name"), text("value"))
+        }))
+    };
+    let listed = plant.json(&["dead-letters", "list"])["letters"].clone();
+    for (letter, order_id) in listed.as_array().unwrap().iter().zip(["22", "7"]) {
+        assert_eq!(
+            (&letter["order_id"], &letter["shop"]),
+            (&order_id.into(), &"tests.myshopify.com".into()),
+            "{listed:#}"
+        );
+        let fields = fields(letter["id"].as_str().unwrap(), "/api/dead-letters").await;
+        let own = Vec::from_iter(fields.iter().filter(|(name, _)| name == "order_id" || name == "shop"));
+        assert_eq!(own.len(), 2, "{fields:?}");
+    }
+    plant.accept();
+    let id = listed[1]["id"].as_str().unwrap();
+    assert_eq!(plant.json(&["dead-letters", "replay", "--id", id])["done"], 1);
+    plant.has_rows(2).await;
+    let entries = api(&service, "/api/events").await["entries"].clone();
+    let [again, first] = [0, 1].map(|at| entries[at]["id"].as_str().unwrap());
+    assert_eq!(fields(again, "/api/events").await, fields(first, "/api/events").await);
+}
+
+/// As an earlier release wrote it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_without_an_order_id_is_looked_into() {
+    let plant = Plant::servers().await;
+    let Plant::Servers(site) = &plant else { unreachable!() };
+    let service = plant.run().await;
+    let mut old = event(77);
+    old["shop"] = "tests.myshopify.com".into();
+    old["name"] = "#1077".into();
+    let payload = old.to_string();
+    let body = r#"{"id":88,"line_items":"none"}"#;
+    let raw = {
+        use base64::Engine as _;
+        let packed = zstd::bulk::compress(body.as_bytes(), 3).unwrap();
+        base64::engine::general_purpose::STANDARD.encode(packed)
+    };
+    for fields in [
+        &["payload", &payload, "error", "x", "original_id", "1-0"][..],
+        &[
+            "topic",
+            "orders/create",
+            "raw",
+            &raw,
+            "raw_encoding",
+            "zstd+base64",
+            "error",
+            "x",
+        ],
+    ] {
+        let words = [&["XADD", "dead_letters", "*"], fields].concat();
+        site.redis.command::<String>(&words).await;
+    }
+    for (asked, count) in [
+        ("77", 1),
+        ("%231077", 1),
+        ("77&shop=tests.myshopify.com", 1),
+        ("77&shop=another.myshopify.com", 0),
+        ("88", 1),
+        ("8", 0),
+    ] {
+        let trace = api(&service, &format!("/api/trace?order={asked}")).await;
+        assert_eq!(trace["moments"].as_array().unwrap().len(), count, "{asked}: {trace:#}");
+    }
 }
 
 /// It is written before the ack, so that a worker that dies in between makes for another.

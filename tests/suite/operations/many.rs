@@ -74,9 +74,9 @@ pub async fn a_trace_tells_every_entry_and_says_what_it_leaves_out(plant: Plant)
     assert!(!unknown.contains("Order 72"), "{unknown}");
 }
 
-/// As many as are remembered are all of them; of one more, it is said.
+/// As many as are looked at are all of them; of one more, it is said.
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_letters_as_are_remembered_are_all() {
+async fn as_many_letters_as_are_looked_at_are_all() {
     const ADD: &str =
         "for i = ARGV[1], ARGV[2] do redis.call('XADD', KEYS[1], i .. '-0', 'error', 'x', 'original_id', i) end";
     let plant = Plant::servers().await;
@@ -91,4 +91,43 @@ async fn as_many_letters_as_are_remembered_are_all() {
     };
     assert_eq!(add("1", "20000").await, (20_000.into(), true.into()));
     assert_eq!(add("20001", "20001").await, (20_000.into(), false.into()));
+}
+
+/// `cargo test --test suite ten_thousand_letters -- --ignored --nocapture` prints how long each look takes.
+#[allow(clippy::print_stdout, reason = "a measurement is printed")]
+#[ignore = "a measurement"]
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_letters_are_looked_through() {
+    const ADD: &str = "for i = 1, 10000 do
+        redis.call('XADD', KEYS[1], '*', 'event_type', 'order.created', 'event_id', 'e-' .. i, 'shop', 'tests.myshopify.com',
+            'topic', 'orders/create', 'raw', ARGV[1], 'raw_encoding', 'zstd+base64', 'order_id', 7000000000000 + i,
+            'original_stream', '', 'original_id', '', 'failed_at', '2026-01-05T10:00:00Z',
+            'error', 'missing field `total_price` at line 1 column ' .. i, 'attempts', 0, 'consumer', 'ingest')
+        end";
+    let plant = Plant::servers().await;
+    let Plant::Servers(site) = &plant else { unreachable!() };
+    let service = plant.run().await;
+    let raw = {
+        use base64::Engine as _;
+        let body = include_str!("../../fixtures/shopify/order_usd.json");
+        base64::engine::general_purpose::STANDARD.encode(zstd::bulk::compress(body.as_bytes(), 3).unwrap())
+    };
+    site.redis
+        .command::<()>(&["EVAL", ADD, "1", "dead_letters", &raw])
+        .await;
+    let cause = api(&service, "/api/dead-letters/groups").await["groups"][0]["fingerprint"].clone();
+    let cause = cause.as_str().unwrap();
+    for path in [
+        "/api/dead-letters/groups".to_owned(),
+        "/api/dead-letters".to_owned(),
+        format!("/api/dead-letters?fingerprint={cause}"),
+        format!("/api/dead-letters?fingerprint={}", &cause[..8]),
+        "/api/trace?order=7000000005000".to_owned(),
+        "/api/trace?order=%231042".to_owned(),
+    ] {
+        let began = std::time::Instant::now();
+        let answer = api(&service, &path).await;
+        println!("{path}: {:?}, {} bytes", began.elapsed(), answer.to_string().len());
+    }
+    println!("a letter's body: {} bytes in Redis", raw.len());
 }

@@ -143,6 +143,7 @@ function cause(fingerprint, { letters, looked_at, next }, { groups, complete, lo
           [
             ["Failed", (letter) => time(letter.failed_at), "tight"],
             ["Letter", (letter) => h("a", { class: "lead", href: `#/dead-letters/${letter.id}` }, about(letter))],
+            ["Order", (letter) => letter.order_id ?? "–"],
             ["Shop", (letter) => letter.shop ?? "–"],
             ["Reason", (letter) => letter.error],
             ["Attempts", (letter) => count(letter.attempts), "number"],
