@@ -1,5 +1,7 @@
 //! Redis that is there and takes nothing: each event is spooled at once, and moved on when it takes events again.
 
+use std::time::{Duration, Instant};
+
 use redis::Value as Reply;
 
 use super::{Place, are_spooled, deliver, deliver_as, depth_is, goes_direct};
@@ -140,6 +142,57 @@ async fn a_redis_that_loads_its_file() {
     command(&place.site.redis, &[&["CONFIG", "SET", "key-load-delay", "0"]]).await;
     depth_is(&service, 0).await;
     place.site.has_rows(usize::try_from(last).unwrap() + 10).await;
+}
+
+/// Idle connections are closed, and new ones refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_takes_no_connections() {
+    let place = Place::new().await;
+    let service = Service::start("run", &place.settings().with("ORDERSTREAM_HEALTH_AFTER", "0s")).await;
+    let first = goes_direct(&service, 0).await;
+    let client = redis::Client::open(place.site.redis.url()).unwrap();
+    let mut held = client.get_multiplexed_async_connection().await.unwrap();
+    let mut set = async |name: &str, value: &str| {
+        let mut set = redis::cmd("CONFIG");
+        let () = set
+            .arg("SET")
+            .arg(name)
+            .arg(value)
+            .query_async(&mut held)
+            .await
+            .unwrap();
+    };
+    set("timeout", "1").await;
+    set("maxclients", "1").await;
+    let began = Instant::now();
+    let mut last = 1000;
+    while began.elapsed() < Duration::from_secs(5) {
+        last += 1;
+        let (status, word) = deliver(&service, last).await;
+        assert_eq!(status, 200, "{word}");
+        // The harness's own connection stays in use.
+        set("timeout", "1").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    set("maxclients", "10000").await;
+    set("timeout", "0").await;
+    let direct = goes_direct(&service, 5000).await - 5000;
+    depth_is(&service, 0).await;
+    place
+        .site
+        .has_rows(usize::try_from(first + last - 1000 + direct).unwrap())
+        .await;
+    place.site.is_settled().await;
+    assert_eq!(place.site.dead_letters().await, 0);
+    eventually("all is healthy again", PATIENCE, async || {
+        let report = super::health(&service).await;
+        let is_well = |name: &str| {
+            let mut checks = report["checks"].as_array().unwrap().iter();
+            checks.any(|check| check["name"] == name && check["status"] == "healthy")
+        };
+        ["stream", "spool", "warehouse"].into_iter().all(is_well).then_some(())
+    })
+    .await;
 }
 
 /// Nobody's events wait for letters that are not allowed.
