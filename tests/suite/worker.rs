@@ -1,5 +1,6 @@
 //! What goes wrong between stream and warehouse, and whom it costs.
 
+mod foreign_commands;
 mod refusals;
 mod slow_link;
 mod tables;

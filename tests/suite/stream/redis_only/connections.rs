@@ -90,6 +90,14 @@ async fn use_everything(server: &RedisServer, stream: &RedisStream) {
     operate(stream, id).await;
     stream.trim().await.unwrap();
     stream.remove_silent_consumers(Duration::ZERO).await.unwrap();
+    assert_eq!(stream.restore().await.unwrap(), []);
+    stream.reader("b").read(1, Duration::ZERO, &never).await.unwrap();
+    assert_eq!(stream.restore().await.unwrap(), []);
+    let group = stream_config().group;
+    let () = server
+        .command(&["XGROUP", "SETID", "orders_stream", &group, "99999999999999-0"])
+        .await;
+    assert_eq!(stream.restore().await.unwrap().len(), 1);
     assert_eq!(stream.report().await.unwrap().length, 2);
     stream.inspect().await.unwrap();
 }
