@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::flush::{Job, Waiting};
+use super::flush::{Job, PendingAppend};
 use super::writer;
 use super::{AppendError, Appends, Bypass, Receipt, Share};
 use crate::config::AppenderConfig;
@@ -106,7 +106,7 @@ impl Appender {
         let (answer, receiver) = oneshot::channel();
         let job = Job {
             entry,
-            waiting: Waiting {
+            waiting: PendingAppend {
                 queued: Instant::now(),
                 deadline,
                 answer,

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::fill::Fill;
-use super::left::Left;
-use super::piece::{Piece, pieces};
+use super::drain_batch::{DrainBatch, batches};
+use super::retry_queue::RetryQueue;
+use super::spool_level::SpoolLevel;
 use super::{Bypass, quarantine};
 use crate::stream::codec::REUSED_ID;
 use crate::stream::{Appended, Delivered, Destination, Reader, Stream, StreamError, StreamId, Writer};
 
-/// Entries of one flush at most; its bytes are bounded too (`piece.rs`).
+/// Entries of one flush at most; its bytes are bounded too (`drain_batch.rs`).
 const FLUSH_ENTRIES: usize = 1000;
 /// Entries of one claim.
 const CLAIM: usize = 500;
@@ -58,12 +58,12 @@ pub struct Drainer {
     unclaimed: Option<StreamId>,
     /// Nothing was found since it was last looked for.
     searched: bool,
-    hand: VecDeque<Piece>,
+    hand: VecDeque<DrainBatch>,
     /// In the stream, and not yet out of the spool.
     confirmed: Vec<StreamId>,
-    left: Left,
+    retry_queue: RetryQueue,
     drained: Drained,
-    fill: Fill,
+    level: SpoolLevel,
     fails: bool,
 }
 
@@ -80,9 +80,9 @@ impl Drainer {
             searched: false,
             hand: VecDeque::new(),
             confirmed: Vec::new(),
-            left: Left::default(),
+            retry_queue: RetryQueue::default(),
             drained: Drained::default(),
-            fill: Fill::default(),
+            level: SpoolLevel::default(),
             fails: false,
         }
     }
@@ -122,7 +122,7 @@ impl Drainer {
             if self.round().await? {
                 continue;
             }
-            match self.left.next_below(MOST_REFUSALS) {
+            match self.retry_queue.next_below(MOST_REFUSALS) {
                 Some(due) if patient => tokio::time::sleep_until(due.into()).await,
                 None if self.misses_some() => return Err("some are there and cannot be read".to_owned()),
                 _ => return Ok(()),
@@ -138,7 +138,7 @@ impl Drainer {
 
     fn look(&mut self) {
         self.bypass.spool.export();
-        self.fill.look(&self.bypass.spool.report(), Instant::now());
+        self.level.look(&self.bypass.spool.report(), Instant::now());
     }
 
     fn say(&mut self, cause: Option<&String>) {
@@ -157,17 +157,17 @@ impl Drainer {
             || !self.hand.is_empty()
             || !self.confirmed.is_empty()
             || self.misses_some()
-            || self.left.next().is_some_and(|due| due <= Instant::now())
+            || self.retry_queue.next().is_some_and(|due| due <= Instant::now())
     }
 
     /// Whether the spool holds entries that are neither in hand nor left.
     fn misses_some(&self) -> bool {
-        self.bypass.spool.report().depth > self.left.len() as u64
+        self.bypass.spool.report().depth > self.retry_queue.len() as u64
     }
 
     /// Waits until there may be something to do.
     async fn work(&mut self) {
-        let next = self.left.next();
+        let next = self.retry_queue.next();
         let due = async {
             match next {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -199,13 +199,13 @@ impl Drainer {
         Ok(moved)
     }
 
-    /// Moves one piece; answers false where there is none.
+    /// Moves one batch; answers false where there is none.
     async fn round(&mut self) -> Result<bool, String> {
         if self.hand.is_empty() {
             self.settle().await?;
             self.take().await?;
         }
-        let Some(piece) = self.hand.pop_front() else {
+        let Some(batch) = self.hand.pop_front() else {
             if self.unclaimed.is_none() && self.misses_some() && !std::mem::replace(&mut self.searched, true) {
                 // Its file was damaged and replaced: what was handed out from it is to be claimed again.
                 self.unclaimed = Some(StreamId::MIN);
@@ -213,31 +213,31 @@ impl Drainer {
             return Ok(self.unclaimed.is_some());
         };
         self.searched = false;
-        let (appended, moved_on) = self.append(&piece).await;
+        let (appended, moved_on) = self.append(&batch).await;
         match appended {
-            Ok(outcomes) => self.judge(piece, outcomes).await?,
+            Ok(outcomes) => self.judge(batch, outcomes).await?,
             // The dead letters have a key and rights of their own; without them, their entries hold up nothing that has its
             // place in the stream.
-            Err(error @ (StreamError::Denied(_) | StreamError::UnusableKey(_))) if !piece.goes_to_the_stream() => {
-                if !piece.ids.iter().any(|id| self.left.waits_for_room(*id)) {
+            Err(error @ (StreamError::Denied(_) | StreamError::UnusableKey(_))) if !batch.goes_to_the_stream() => {
+                if !batch.ids.iter().any(|id| self.retry_queue.waits_for_room(*id)) {
                     tracing::warn!(%error, "dead letters stay in the spool for now");
                 }
                 let now = Instant::now();
-                for id in piece.ids {
-                    self.left.lacks_room(id, now);
+                for id in batch.ids {
+                    self.retry_queue.lacks_room(id, now);
                 }
             }
             Err(error) => {
-                self.hand.push_front(piece);
+                self.hand.push_front(batch);
                 return Err(error.to_string());
             }
         }
         moved_on.map(|()| true)
     }
 
-    /// Appends a piece. While the stream takes it, the one before leaves the spool and the next is read, in one commit.
-    async fn append(&mut self, piece: &Piece) -> (Result<Vec<Appended>, StreamError>, Result<(), String>) {
-        let is_due = self.left.next().is_some_and(|due| due <= Instant::now());
+    /// Appends a batch. While the stream takes it, the one before leaves the spool and the next is read, in one commit.
+    async fn append(&mut self, batch: &DrainBatch) -> (Result<Vec<Appended>, StreamError>, Result<(), String>) {
+        let is_due = self.retry_queue.next().is_some_and(|due| due <= Instant::now());
         let reads_on = self.hand.is_empty() && self.unclaimed.is_none() && !is_due;
         let Self { writer, reader, .. } = self;
         let next = async {
@@ -250,9 +250,9 @@ impl Drainer {
             }
         };
         let settling = self.bypass.spool.settle(&self.confirmed);
-        let (appended, settled, next) = tokio::join!(writer.append(&piece.entries), settling, next);
+        let (appended, settled, next) = tokio::join!(writer.append(&batch.entries), settling, next);
         let settled = settled.map(|()| self.confirmed.clear());
-        let read = next.map(|page| self.hand.extend(pieces(page)));
+        let read = next.map(|page| self.hand.extend(batches(page)));
         (appended, settled.and(read).map_err(|error| error.to_string()))
     }
 
@@ -273,22 +273,22 @@ impl Drainer {
             let claimed = self.bypass.spool.claim(start, CLAIM).await.map_err(error)?;
             self.unclaimed = claimed.next;
             let mut entries = claimed.entries;
-            entries.retain(|one| !self.left.holds(one.entry.id));
-            self.hand.extend(pieces(entries));
+            entries.retain(|one| !self.retry_queue.holds(one.entry.id));
+            self.hand.extend(batches(entries));
             if self.unclaimed.is_some() || !self.hand.is_empty() {
                 return Ok(());
             }
         }
-        let page = if let Some(first) = self.left.due_for_room(now) {
+        let page = if let Some(first) = self.retry_queue.due_for_room(now) {
             self.claim(first, CLAIM).await?
-        } else if let Some(id) = self.left.due(now) {
+        } else if let Some(id) = self.retry_queue.due(now) {
             self.claim(id, 1).await?
         } else {
             let now = CancellationToken::new();
             let read = self.reader.read(FLUSH_ENTRIES, Duration::ZERO, &now).await;
             read.map_err(error)?
         };
-        self.hand.extend(pieces(page));
+        self.hand.extend(batches(page));
         Ok(())
     }
 
@@ -297,18 +297,18 @@ impl Drainer {
         let claimed = self.bypass.spool.claim(first, count).await;
         let mut claimed = claimed.map_err(|error| error.to_string())?;
         let entries = &mut claimed.entries;
-        entries.retain(|one| one.entry.id == first || self.left.waits_for_room(one.entry.id));
+        entries.retain(|one| one.entry.id == first || self.retry_queue.waits_for_room(one.entry.id));
         if entries.first().is_none_or(|one| one.entry.id != first) {
-            self.left.forget(first);
+            self.retry_queue.forget(first);
         }
         Ok(claimed.entries)
     }
 
-    async fn judge(&mut self, piece: Piece, outcomes: Vec<Appended>) -> Result<(), String> {
+    async fn judge(&mut self, batch: DrainBatch, outcomes: Vec<Appended>) -> Result<(), String> {
         let now = Instant::now();
-        let (mut kept, mut letters) = (Piece::default(), Piece::default());
+        let (mut kept, mut letters) = (DrainBatch::default(), DrainBatch::default());
         let mut cause = None;
-        for ((id, entry), outcome) in piece.ids.into_iter().zip(piece.entries).zip(outcomes) {
+        for ((id, entry), outcome) in batch.ids.into_iter().zip(batch.entries).zip(outcomes) {
             match outcome {
                 Appended::Accepted(_) => {
                     self.drained.accepted += 1;
@@ -327,9 +327,9 @@ impl Drainer {
                     cause = Some(reason);
                     kept.push(id, entry);
                 }
-                Appended::Full | Appended::Unavailable(_) => self.left.lacks_room(id, now),
+                Appended::Full | Appended::Unavailable(_) => self.retry_queue.lacks_room(id, now),
                 Appended::TooLarge(reason) => {
-                    if self.left.refuse(id, now) == 1 {
+                    if self.retry_queue.refuse(id, now) == 1 {
                         tracing::warn!(
                             reason,
                             "a spooled entry finds no memory in the stream; it is tried again"
@@ -337,7 +337,7 @@ impl Drainer {
                     }
                 }
                 Appended::Refused(reason) => {
-                    let times = self.left.refuse(id, now);
+                    let times = self.retry_queue.refuse(id, now);
                     tracing::warn!(reason, times, "a spooled entry is refused by the stream");
                     if times >= MOST_REFUSALS && entry.destination == Destination::Stream {
                         letters.push(id, quarantine::of_entry(entry, &reason, times));
@@ -353,7 +353,7 @@ impl Drainer {
     }
 
     /// Writes dead letters; those that cannot be written now are left.
-    async fn bury(&mut self, letters: Piece) {
+    async fn bury(&mut self, letters: DrainBatch) {
         if letters.ids.is_empty() {
             return;
         }
@@ -376,14 +376,14 @@ impl Drainer {
                     }
                     self.confirm(id);
                 }
-                Appended::Full | Appended::Unavailable(_) => self.left.lacks_room(id, now),
-                Appended::Refused(_) | Appended::TooLarge(_) => self.left.keep(id, now),
+                Appended::Full | Appended::Unavailable(_) => self.retry_queue.lacks_room(id, now),
+                Appended::Refused(_) | Appended::TooLarge(_) => self.retry_queue.keep(id, now),
             }
         }
     }
 
     fn confirm(&mut self, id: StreamId) {
-        self.left.forget(id);
+        self.retry_queue.forget(id);
         self.confirmed.push(id);
     }
 }

@@ -17,12 +17,12 @@ pub(super) const FLUSH_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) entry: NewEntry,
-    pub(super) waiting: Waiting,
+    pub(super) waiting: PendingAppend,
 }
 
 /// Who waits for an append, and what it holds until then.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingAppend {
     pub(super) queued: Instant,
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Receipt, AppendError>>,
@@ -33,7 +33,7 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Flush {
     pub(super) entries: Vec<NewEntry>,
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<PendingAppend>,
 }
 
 impl Flush {
@@ -62,7 +62,7 @@ impl Flush {
         flush
     }
 
-    pub(super) fn push(&mut self, entry: NewEntry, waiting: Waiting) {
+    pub(super) fn push(&mut self, entry: NewEntry, waiting: PendingAppend) {
         self.entries.push(entry);
         self.waiting.push(waiting);
     }
@@ -101,7 +101,7 @@ impl Flush {
     }
 }
 
-impl Waiting {
+impl PendingAppend {
     /// Nobody listens where the client hung up or the deadline passed: the entry is stored all the same.
     pub(super) fn answer(self, answer: Result<Receipt, AppendError>) {
         let _ = self.answer.send(answer);
@@ -129,7 +129,7 @@ mod tests {
                 digest: [0; 16],
                 fields,
             },
-            waiting: Waiting {
+            waiting: PendingAppend {
                 queued: Instant::now(),
                 deadline: Instant::now(),
                 answer: oneshot::channel().0,

@@ -6,34 +6,34 @@
 //!
 //! To be read in the order of an event's way: `admission.rs` (its bytes find room), `appender.rs` (it queues), `flush.rs`
 //! (with others), `writer.rs` (to the stream, or around it), `breaker.rs` (which of the two), `spool.rs` (the disk),
-//! `drainer.rs` with `piece.rs`, `left.rs` and `fill.rs` (from there to the stream). `appends.rs` is what health sees of it,
-//! `onlooker.rs` what an operator sees of the spool.
+//! `drainer.rs` with `drain_batch.rs`, `retry_queue.rs` and `spool_level.rs` (from there to the stream). `append_stats.rs` is what health sees of it,
+//! `spool_reader.rs` what an operator sees of the spool.
 
 pub mod admission;
+mod append_stats;
 pub mod appender;
-mod appends;
 mod breaker;
+mod drain_batch;
 mod drainer;
-mod fill;
 mod flush;
-mod left;
-mod moment;
-mod onlooker;
-mod piece;
+mod last_event;
 pub mod quarantine;
 mod quarantine_log;
+mod retry_queue;
 mod spool;
+mod spool_level;
+mod spool_reader;
 mod writer;
 
 pub use self::admission::{Admission, Admitted, Share, Shed};
+pub use self::append_stats::Appends;
 pub use self::appender::Appender;
-pub use self::appends::Appends;
 pub use self::breaker::Breaker;
 pub use self::drainer::{Drained, Drainer};
-pub use self::moment::Moment;
-pub use self::onlooker::{SpoolFile, Spooled};
+pub use self::last_event::Moment;
 pub use self::quarantine_log::QuarantineLog;
 pub use self::spool::{Spool, SpoolReport};
+pub use self::spool_reader::{SpoolFile, Spooled};
 
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ pub struct Bypass {
 }
 
 impl Bypass {
-    fn for_a_task(&self, after: Duration) -> writer::Around {
-        writer::Around {
+    fn for_a_task(&self, after: Duration) -> writer::SpoolFallback {
+        writer::SpoolFallback {
             after,
             breaker: self.breaker.clone(),
             spool: self.spool.writer(),

@@ -33,7 +33,7 @@ pub(super) struct Deps {
     pub(super) jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
     pub(super) writer: Box<dyn Writer>,
     /// `None`: there is no spool.
-    pub(super) around: Option<Around>,
+    pub(super) around: Option<SpoolFallback>,
     pub(super) flush_entries: usize,
     pub(super) dedupe: bool,
     pub(super) metrics: Metrics,
@@ -41,7 +41,7 @@ pub(super) struct Deps {
 }
 
 /// The way around the stream, as one task takes it.
-pub(super) struct Around {
+pub(super) struct SpoolFallback {
     /// How long an append may wait for the stream. The spool's write is bounded too, and so the answer is there within
     /// three seconds whatever hangs.
     pub(super) after: Duration,

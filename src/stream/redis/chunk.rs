@@ -2,7 +2,7 @@
 //!
 //! Owns the size of a call. Pure.
 
-use super::fault;
+use super::error;
 use crate::stream::{Appended, Destination, NewEntry};
 
 /// Entries of one script call: about 2 ms of the server's time.
@@ -64,7 +64,7 @@ impl Chunk {
 
 fn is_refused(outcomes: &[Appended], place: usize) -> bool {
     match outcomes.get(place) {
-        Some(Appended::Refused(line)) => fault::code_of(line) == fault::OUT_OF_MEMORY,
+        Some(Appended::Refused(line)) => error::code_of(line) == error::OUT_OF_MEMORY,
         _ => false,
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Value, from_redis_value};
 
-use super::fault;
-use super::server::{Lease, Server, breaks_connection};
+use super::error;
+use super::server::{ConnectionGuard, Server, breaks_connection};
 use crate::config::Durability;
 use crate::stream::StreamError;
 
@@ -36,7 +36,7 @@ impl Proof {
     /// # Errors
     /// [`StreamError::Unusable`] where its settings or its version rule that out, [`StreamError::Refused`] where it has
     /// too few replicas at the moment: nothing is appended then.
-    pub(super) async fn lease(server: &Server) -> Result<(Lease, Self), StreamError> {
+    pub(super) async fn lease(server: &Server) -> Result<(ConnectionGuard, Self), StreamError> {
         let mut lease = server.lease().await?;
         match Self::meet(server, &mut lease).await {
             Ok(proof) => Ok((lease, proof)),
@@ -50,12 +50,12 @@ impl Proof {
     }
 
     /// As [`lease`](Self::lease), for a connection in the place of this one.
-    pub(super) async fn renew(server: &Server, lease: &mut Lease) -> Result<Self, StreamError> {
+    pub(super) async fn renew(server: &Server, lease: &mut ConnectionGuard) -> Result<Self, StreamError> {
         server.renew(lease).await?;
         Self::meet(server, lease).await
     }
 
-    async fn meet(server: &Server, lease: &mut Lease) -> Result<Self, StreamError> {
+    async fn meet(server: &Server, lease: &mut ConnectionGuard) -> Result<Self, StreamError> {
         match server.durability() {
             Durability::Received => Ok(Self::Answer),
             Durability::Fsynced => meet_file(server, lease).await,
@@ -154,7 +154,7 @@ fn syncs_each_answer(settings: &FileSettings) -> bool {
     is("appendonly", "yes") && is("appendfsync", "always")
 }
 
-async fn meet_file(server: &Server, lease: &mut Lease) -> Result<Proof, StreamError> {
+async fn meet_file(server: &Server, lease: &mut ConnectionGuard) -> Result<Proof, StreamError> {
     let unusable = |why: &str| {
         Err(StreamError::Unusable(format!(
             "ORDERSTREAM_DURABILITY is fsynced, and {} {why}",
@@ -192,7 +192,11 @@ async fn meet_file(server: &Server, lease: &mut Lease) -> Result<Proof, StreamEr
 }
 
 /// `None` where the user may not ask.
-async fn ask<T: FromRedisValue>(server: &Server, lease: &mut Lease, question: &Cmd) -> Result<Option<T>, StreamError> {
+async fn ask<T: FromRedisValue>(
+    server: &Server,
+    lease: &mut ConnectionGuard,
+    question: &Cmd,
+) -> Result<Option<T>, StreamError> {
     match question.query_async(&mut lease.connection).await {
         Ok(answer) => Ok(Some(answer)),
         Err(error) => Some(met(server, &error))
@@ -205,7 +209,7 @@ async fn ask<T: FromRedisValue>(server: &Server, lease: &mut Lease, question: &C
 fn met(server: &Server, error: &RedisError) -> StreamError {
     match error.detail() {
         Some(detail) if detail.contains("replica instances") => {
-            fault::server_error(&server.address(), "READONLY", detail)
+            error::server_error(&server.address(), "READONLY", detail)
         }
         _ => server.stream_error(error),
     }

@@ -10,9 +10,10 @@
 
 mod chunk;
 mod durability;
-mod fault;
+mod error;
 mod group_monitor;
 mod inspect;
+mod loss_detector;
 mod nodes;
 mod operated;
 mod reader;
@@ -20,7 +21,6 @@ mod reply;
 mod report;
 mod scripts;
 mod server;
-mod witness;
 mod writable;
 mod writer;
 
@@ -35,9 +35,9 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
 
 use self::group_monitor::{GroupMonitor, MARK_LIFETIME};
+use self::loss_detector::LossDetector;
 use self::reader::RedisReader;
 use self::server::Server;
-use self::witness::Witness;
 use self::writer::RedisWriter;
 use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
@@ -62,7 +62,7 @@ const PROBE_LIFETIME: Duration = Duration::from_secs(60);
 pub struct RedisStream {
     server: Arc<Server>,
     keys: Arc<Keys>,
-    witness: Arc<Witness>,
+    loss_detector: Arc<LossDetector>,
     group_monitor: GroupMonitor,
     /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
     trim_cursor: Mutex<String>,
@@ -101,7 +101,7 @@ impl RedisStream {
                 dead_letters_maxlen: stream.dead_letters_maxlen,
                 dedupe_window: stream.dedupe_window,
             }),
-            witness: Arc::default(),
+            loss_detector: Arc::default(),
             group_monitor: GroupMonitor::new(),
             trim_cursor: Mutex::new("0-0".to_owned()),
         })
@@ -221,8 +221,8 @@ async fn restore_group(server: &Server, keys: &Keys) -> Result<(), StreamError> 
 #[async_trait]
 impl Stream for RedisStream {
     fn writer(&self) -> Box<dyn Writer> {
-        let (server, keys, witness) = (self.server.clone(), self.keys.clone(), self.witness.clone());
-        Box::new(RedisWriter::new(server, keys, witness))
+        let (server, keys, loss_detector) = (self.server.clone(), self.keys.clone(), self.loss_detector.clone());
+        Box::new(RedisWriter::new(server, keys, loss_detector))
     }
 
     fn reader(&self, consumer: &str) -> Box<dyn Reader> {
@@ -384,7 +384,7 @@ impl Stream for RedisStream {
     }
 
     async fn report(&self) -> Result<StreamReport, StreamError> {
-        report::report(&self.server, &self.keys, &self.witness).await
+        report::report(&self.server, &self.keys, &self.loss_detector).await
     }
 
     async fn confirm_writable(&self) -> Result<(), StreamError> {

@@ -12,7 +12,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult};
 use tokio_util::sync::CancellationToken;
 
-use super::server::{Lease, Server};
+use super::server::{ConnectionGuard, Server};
 use super::{Keys, restore_group};
 use crate::stream::{Delivered, Entry, Reader, StreamError};
 
@@ -28,7 +28,7 @@ pub(super) struct RedisReader {
 
 /// The connection of one reader, and what the server calls it.
 struct Own {
-    lease: Lease<MultiplexedConnection>,
+    lease: ConnectionGuard<MultiplexedConnection>,
     client_id: u64,
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::loss_detector::{LossDetector, Position};
 use super::server::Server;
-use super::witness::{Position, Witness};
 use super::{IDS_A_CALL, Keys, scripts};
 use crate::stream::{ConsumerReport, GroupReport, REPLAY_CONSUMER, StreamError, StreamId, StreamReport};
 
@@ -27,9 +27,13 @@ type Figures = (
 );
 type GroupFigures = (String, u64, StreamId, Option<u64>, Option<StreamId>, Option<StreamId>);
 
-pub(super) async fn report(server: &Server, keys: &Keys, witness: &Witness) -> Result<StreamReport, StreamError> {
+pub(super) async fn report(
+    server: &Server,
+    keys: &Keys,
+    loss_detector: &LossDetector,
+) -> Result<StreamReport, StreamError> {
     let mut script = scripts::REPORT.key(&keys.stream);
-    let look = witness.look().await;
+    let look = loss_detector.look().await;
     script.key(&keys.dead_letters).arg(&keys.group).arg(COUNT_LAG);
     script.arg(look.newest_before().to_string()).arg(COUNT_ABOVE);
     script.arg(look.dead_letters_before());

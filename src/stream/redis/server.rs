@@ -18,7 +18,7 @@ use redis::{
 };
 use secrecy::ExposeSecret;
 
-use super::fault;
+use super::error;
 use crate::config::{Durability, RedisConfig, Secret};
 use crate::metrics::{Metrics, Service, ServiceLabels};
 use crate::stream::StreamError;
@@ -42,7 +42,7 @@ struct Link {
 }
 
 /// A connection, and the way it was made by.
-pub(super) struct Lease<C = Connection> {
+pub(super) struct ConnectionGuard<C = Connection> {
     /// The connection itself.
     pub(super) connection: C,
     link: Arc<Link>,
@@ -95,12 +95,12 @@ impl Server {
     }
 
     /// A connection from the pool; costs a round trip, so a caller with much to say holds it.
-    pub(super) async fn lease(&self) -> Result<Lease, StreamError> {
+    pub(super) async fn lease(&self) -> Result<ConnectionGuard, StreamError> {
         let link = self.link.load_full();
         // The pool bounds each step, not their sum: every idle connection to a stalled server is a step.
         let after = self.connect_timeout + self.response_timeout;
         match tokio::time::timeout(after, link.pool.get()).await {
-            Ok(Ok(connection)) => Ok(Lease { connection, link }),
+            Ok(Ok(connection)) => Ok(ConnectionGuard { connection, link }),
             Ok(Err(error)) => Err(self.pool_error(&link.address, error)),
             Err(_) => Err(StreamError::Timeout {
                 server: link.address.clone(),
@@ -110,18 +110,18 @@ impl Server {
     }
 
     /// Whether the lease still leads where the configuration says.
-    pub(super) fn is_current<C>(&self, lease: &Lease<C>) -> bool {
+    pub(super) fn is_current<C>(&self, lease: &ConnectionGuard<C>) -> bool {
         Arc::ptr_eq(&lease.link, &self.link.load())
     }
 
     /// A connection outside the pool, for reads that block.
-    pub(super) async fn dedicated(&self) -> Result<Lease<MultiplexedConnection>, StreamError> {
+    pub(super) async fn dedicated(&self) -> Result<ConnectionGuard<MultiplexedConnection>, StreamError> {
         let link = self.link.load_full();
         let config = connection_config(self.connect_timeout, self.response_timeout);
         let connection = link.client.get_multiplexed_async_connection_with_config(&config).await;
         match connection {
-            Ok(connection) => Ok(Lease { connection, link }),
-            Err(error) => Err(fault::stream_error(&link.address, &error, self.connect_timeout)),
+            Ok(connection) => Ok(ConnectionGuard { connection, link }),
+            Err(error) => Err(error::stream_error(&link.address, &error, self.connect_timeout)),
         }
     }
 
@@ -147,7 +147,7 @@ impl Server {
     }
 
     /// The answer, or what its error means; then the connection may be of no use any more.
-    pub(super) fn settle<T>(&self, lease: Lease, answer: Result<T, RedisError>) -> Result<T, StreamError> {
+    pub(super) fn settle<T>(&self, lease: ConnectionGuard, answer: Result<T, RedisError>) -> Result<T, StreamError> {
         answer.map_err(|error| {
             let error = self.stream_error(&error);
             if breaks_connection(&error) {
@@ -158,17 +158,17 @@ impl Server {
     }
 
     /// Another connection in the place of this one, which the server has closed by then.
-    pub(super) async fn renew(&self, lease: &mut Lease) -> Result<(), StreamError> {
+    pub(super) async fn renew(&self, lease: &mut ConnectionGuard) -> Result<(), StreamError> {
         // One that is broken needs no farewell.
         let _: Result<(), _> = redis::cmd("QUIT").query_async(&mut lease.connection).await;
-        let Lease { connection, link } = self.dedicated().await?;
+        let ConnectionGuard { connection, link } = self.dedicated().await?;
         *lease.connection = connection;
         lease.link = link;
         Ok(())
     }
 
     /// Closes a connection instead of giving it back, and with it the idle ones: they lead to the same place.
-    pub(super) fn discard(&self, lease: Lease) {
+    pub(super) fn discard(&self, lease: ConnectionGuard) {
         drop(Connection::take(lease.connection));
         lease.link.pool.retain(|_, _| false);
         self.count_reconnect();
@@ -189,7 +189,7 @@ impl Server {
 
     /// What an error of a command means.
     pub(super) fn stream_error(&self, error: &RedisError) -> StreamError {
-        fault::stream_error(&self.link.load().address, error, self.response_timeout)
+        error::stream_error(&self.link.load().address, error, self.response_timeout)
     }
 
     fn pool_error(&self, address: &str, error: PoolError) -> StreamError {
@@ -198,7 +198,7 @@ impl Server {
             message: message.to_owned(),
         };
         match error {
-            PoolError::Backend(error) => fault::stream_error(address, &error, self.connect_timeout),
+            PoolError::Backend(error) => error::stream_error(address, &error, self.connect_timeout),
             PoolError::Timeout(TimeoutType::Create) => StreamError::Timeout {
                 server: address.to_owned(),
                 after: self.connect_timeout,

@@ -6,7 +6,7 @@
 
 use super::durability::Proof;
 use super::server::{Server, breaks_connection};
-use super::{Keys, PROBE_LIFETIME, fault, scripts};
+use super::{Keys, PROBE_LIFETIME, error, scripts};
 use crate::stream::{StreamError, StreamId};
 
 /// The id of that XADD, which its refusal names.
@@ -21,8 +21,8 @@ pub(super) async fn confirm(server: &Server, keys: &Keys) -> Result<(), StreamEr
     let answer: Result<(u64, Option<StreamId>, Option<String>), StreamError> =
         answer.map_err(|error| server.stream_error(&error));
     let confirmed = answer.and_then(|(length, newest, refusal)| match refusal {
-        Some(line) if !line.contains(NO_ID) => Err(fault::line_error(&server.address(), &line)),
-        _ if newest == Some(StreamId::MAX) => Err(fault::exhausted(&server.address())),
+        Some(line) if !line.contains(NO_ID) => Err(error::line_error(&server.address(), &line)),
+        _ if newest == Some(StreamId::MAX) => Err(error::exhausted(&server.address())),
         _ if length >= keys.maxlen => Err(StreamError::Full(keys.maxlen)),
         _ => Ok(()),
     });

@@ -15,9 +15,9 @@ use scopeguard::ScopeGuard;
 
 use super::chunk::{Chunk, chunks, is_large};
 use super::durability::Proof;
-use super::server::{Lease, Server};
-use super::witness::Witness;
-use super::{Keys, fault, scripts};
+use super::loss_detector::LossDetector;
+use super::server::{ConnectionGuard, Server};
+use super::{Keys, error, scripts};
 use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
 
 /// How long the last seen length of the stream may be relied on for plain XADDs.
@@ -26,8 +26,8 @@ const ROOM_FRESH: Duration = Duration::from_millis(100);
 pub(super) struct RedisWriter {
     server: Arc<Server>,
     keys: Arc<Keys>,
-    witness: Arc<Witness>,
-    held: Option<Lease>,
+    loss_detector: Arc<LossDetector>,
+    held: Option<ConnectionGuard>,
     /// How the server behind the held connection proves what it stored, and whether it did so for the last flush.
     proof: Proof,
     proven: Result<(), StreamError>,
@@ -36,11 +36,11 @@ pub(super) struct RedisWriter {
 }
 
 impl RedisWriter {
-    pub(super) fn new(server: Arc<Server>, keys: Arc<Keys>, witness: Arc<Witness>) -> Self {
+    pub(super) fn new(server: Arc<Server>, keys: Arc<Keys>, loss_detector: Arc<LossDetector>) -> Self {
         Self {
             server,
             keys,
-            witness,
+            loss_detector,
             held: None,
             proof: Proof::default(),
             proven: Ok(()),
@@ -48,7 +48,7 @@ impl RedisWriter {
         }
     }
 
-    async fn lease(&mut self) -> Result<Lease, StreamError> {
+    async fn lease(&mut self) -> Result<ConnectionGuard, StreamError> {
         match self.held.take() {
             Some(lease) if self.server.is_current(&lease) => Ok(lease),
             _ => {
@@ -59,7 +59,7 @@ impl RedisWriter {
         }
     }
 
-    async fn flush(&mut self, lease: &mut Lease, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+    async fn flush(&mut self, lease: &mut ConnectionGuard, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
         self.proven = Ok(());
         let outcomes = if self.has_ample_room(entries) {
             self.append_plainly(lease, entries).await?
@@ -84,7 +84,11 @@ impl RedisWriter {
             })
     }
 
-    async fn append_plainly(&mut self, lease: &mut Lease, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+    async fn append_plainly(
+        &mut self,
+        lease: &mut ConnectionGuard,
+        entries: &[NewEntry],
+    ) -> Result<Vec<Appended>, StreamError> {
         let mut pipeline = Pipeline::with_capacity(entries.len() + 1);
         for entry in entries {
             pipeline.add_command(self.keys.add(entry));
@@ -110,7 +114,7 @@ impl RedisWriter {
 
     async fn append_by_script(
         &mut self,
-        lease: &mut Lease,
+        lease: &mut ConnectionGuard,
         entries: &[NewEntry],
     ) -> Result<Vec<Appended>, StreamError> {
         let mut outcomes = vec![Appended::Full; entries.len()];
@@ -122,7 +126,7 @@ impl RedisWriter {
     /// Ends: the script is loaded once, and every other call that is sent again is smaller than it was.
     async fn call_until_answered(
         &mut self,
-        lease: &mut Lease,
+        lease: &mut ConnectionGuard,
         entries: &[NewEntry],
         mut calls: Vec<Chunk>,
         outcomes: &mut [Appended],
@@ -158,7 +162,7 @@ impl RedisWriter {
 
     /// Lets go of the buffer that a large argument left with the connection. A part of the flush may be stored, so that no
     /// error from here is a refusal of it.
-    async fn renew(&mut self, lease: &mut Lease) -> Result<(), StreamError> {
+    async fn renew(&mut self, lease: &mut ConnectionGuard) -> Result<(), StreamError> {
         let renewed = Proof::renew(&self.server, lease).await;
         self.proof = renewed.map_err(|error| StreamError::Unreachable {
             server: self.server.address(),
@@ -169,7 +173,7 @@ impl RedisWriter {
 
     async fn call(
         &mut self,
-        lease: &mut Lease,
+        lease: &mut ConnectionGuard,
         entries: &[NewEntry],
         chunks: &[Chunk],
     ) -> Result<Vec<RedisResult<Value>>, StreamError> {
@@ -183,7 +187,7 @@ impl RedisWriter {
     /// One round trip; learns the room below the cap on the way, where that is of use.
     async fn send(
         &mut self,
-        lease: &mut Lease,
+        lease: &mut ConnectionGuard,
         pipeline: &mut Pipeline,
     ) -> Result<Vec<RedisResult<Value>>, StreamError> {
         let watches_room = self.keys.dedupe_window.is_none();
@@ -214,7 +218,7 @@ impl RedisWriter {
                 is_whole = false;
                 continue;
             };
-            let is_too_large = fault::is_out_of_memory(&error) && is_large(entry);
+            let is_too_large = error::is_out_of_memory(&error) && is_large(entry);
             *outcome = if is_too_large {
                 Appended::TooLarge(error.to_string())
             } else {
@@ -231,7 +235,7 @@ impl RedisWriter {
     /// What a refusal means that speaks of the server or the user, not of one entry.
     fn servers_refusal(&self, outcome: &Appended) -> Option<StreamError> {
         let Appended::Refused(line) = outcome else { return None };
-        fault::is_the_servers(fault::code_of(line)).then(|| fault::line_error(&self.server.address(), line))
+        error::is_the_servers(error::code_of(line)).then(|| error::line_error(&self.server.address(), line))
     }
 }
 
@@ -253,7 +257,7 @@ impl Writer for RedisWriter {
             _ => self.held = Some(lease),
         }
         let outcomes = flushed?;
-        self.witness.confirm(stored(entries, &outcomes));
+        self.loss_detector.confirm(stored(entries, &outcomes));
         Ok(outcomes)
     }
 }

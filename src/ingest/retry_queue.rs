@@ -15,7 +15,7 @@ const ROOM_DELAY: Duration = Duration::from_secs(5);
 
 /// The entries, by id.
 #[derive(Debug, Default)]
-pub(super) struct Left {
+pub(super) struct RetryQueue {
     refused: BTreeMap<StreamId, Refused>,
     without_room: BTreeSet<StreamId>,
     /// When those are tried again.
@@ -28,7 +28,7 @@ struct Refused {
     due: Instant,
 }
 
-impl Left {
+impl RetryQueue {
     pub(super) fn len(&self) -> usize {
         self.refused.len() + self.without_room.len()
     }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn refused_ones_wait_longer_each_time() {
         let (id, start) = (StreamId { ms: 1, seq: 0 }, Instant::now());
-        let mut left = Left::default();
+        let mut left = RetryQueue::default();
         for (nth, seconds) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)] {
             assert_eq!(left.refuse(id, start), nth);
             let delay = Duration::from_secs(seconds);
@@ -123,7 +123,7 @@ mod tests {
     fn those_without_room_wait_together() {
         let start = Instant::now();
         let ids = [1, 2, 3].map(|ms| StreamId { ms, seq: 0 });
-        let mut left = Left::default();
+        let mut left = RetryQueue::default();
         for id in ids {
             left.lacks_room(id, start);
         }

@@ -16,7 +16,7 @@ const CONFIRMED_AT_MOST: usize = 1 << 16;
 
 /// Shared by the writers and the reports of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Witness {
+pub(super) struct LossDetector {
     /// Confirmed since the last report.
     confirmed: Mutex<Vec<StreamId>>,
     /// Held over a whole report: reports are compared in the order of their making.
@@ -45,13 +45,13 @@ pub(super) struct Position {
 
 /// One report in the making.
 pub(super) struct Look<'a> {
-    witness: &'a Witness,
+    loss_detector: &'a LossDetector,
     seen: tokio::sync::MutexGuard<'a, Seen>,
     /// Confirmed since the report before.
     since: Vec<StreamId>,
 }
 
-impl Witness {
+impl LossDetector {
     /// The store confirmed these appends.
     pub(super) fn confirm(&self, ids: impl IntoIterator<Item = StreamId>) {
         let mut confirmed = self.confirmed();
@@ -65,7 +65,7 @@ impl Witness {
         let is_newer = |id: &&StreamId| **id > seen.before.last_id;
         let since = self.confirmed().iter().filter(is_newer).copied().collect();
         Look {
-            witness: self,
+            loss_detector: self,
             seen,
             since,
         }
@@ -119,7 +119,7 @@ impl Look<'_> {
             self.seen.lost.dead_letters += letters;
         }
         if let Some(last) = self.since.iter().max() {
-            self.witness.confirmed().retain(|id| id > last);
+            self.loss_detector.confirmed().retain(|id| id > last);
         }
         self.seen.before = now;
         self.seen.lost
@@ -154,17 +154,17 @@ mod tests {
     }
 
     /// A stream at 50 with 30 entries ever added, 4 of them not acked, and 3 dead letters; confirmations of 51 and 52 since.
-    async fn witness() -> Witness {
-        let witness = Witness::default();
-        witness.confirm([id(49), id(50)]);
+    async fn detector() -> LossDetector {
+        let loss_detector = LossDetector::default();
+        loss_detector.confirm([id(49), id(50)]);
         let position = Position {
             dead_letters: 3,
             ..at("a", 50, 30, 4)
         };
-        let look = witness.look().await;
+        let look = loss_detector.look().await;
         assert_eq!(look.end(position, None, 0), Lost::default());
-        witness.confirm([id(50), id(51), id(52)]);
-        witness
+        loss_detector.confirm([id(50), id(51), id(52)]);
+        loss_detector
     }
 
     #[tokio::test]
@@ -176,12 +176,12 @@ mod tests {
             (at("a", 52, 32, 0), Some(2)),
             (at("a", 52, 32, 0), Some(0)),
         ] {
-            let witness = witness().await;
-            let look = witness.look().await;
+            let loss_detector = detector().await;
+            let look = loss_detector.look().await;
             assert_eq!(look.newest_before(), id(50));
             assert_eq!(look.doubtful(&now, above), []);
             assert_eq!(look.end(now.clone(), above, 0), Lost::default(), "{now:?}");
-            assert_eq!(witness.look().await.since, []);
+            assert_eq!(loss_detector.look().await.since, []);
         }
     }
 
@@ -199,8 +199,8 @@ mod tests {
             // The same, one entry short.
             (at("a", 52, 31, 5), None, 1, 1),
         ] {
-            let witness = witness().await;
-            let look = witness.look().await;
+            let loss_detector = detector().await;
+            let look = loss_detector.look().await;
             assert_eq!(look.doubtful(&now, above), [id(51), id(52)], "{now:?}");
             let lost = if entries > 0 {
                 Lost {
@@ -212,7 +212,7 @@ mod tests {
                 Lost::default()
             };
             assert_eq!(look.end(now.clone(), above, absent), lost, "{now:?}");
-            let look = witness.look().await;
+            let look = loss_detector.look().await;
             assert_eq!(look.doubtful(&now, None), []);
             assert_eq!(look.end(now, None, 0), lost);
         }

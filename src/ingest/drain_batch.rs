@@ -9,12 +9,12 @@ use crate::stream::{Delivered, Destination, NewEntry, StreamId};
 
 /// The entries of one flush, and their places in the spool.
 #[derive(Default)]
-pub(super) struct Piece {
+pub(super) struct DrainBatch {
     pub(super) ids: Vec<StreamId>,
     pub(super) entries: Vec<NewEntry>,
 }
 
-impl Piece {
+impl DrainBatch {
     /// Whether any of it has its place in the stream.
     pub(super) fn goes_to_the_stream(&self) -> bool {
         let mut entries = self.entries.iter();
@@ -28,8 +28,8 @@ impl Piece {
 }
 
 /// Cuts what was read into flushes.
-pub(super) fn pieces(page: Vec<Delivered>) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
+pub(super) fn batches(page: Vec<Delivered>) -> Vec<DrainBatch> {
+    let mut batches: Vec<DrainBatch> = Vec::new();
     let mut bytes = usize::MAX;
     for (id, found) in page.into_iter().map(|delivered| unwrapped(delivered.entry)) {
         let entry = found.unwrap_or_else(|fields| {
@@ -43,13 +43,13 @@ pub(super) fn pieces(page: Vec<Delivered>) -> Vec<Piece> {
         });
         let size = entry.fields.bytes();
         if bytes.saturating_add(size) > FLUSH_BYTES {
-            pieces.push(Piece::default());
+            batches.push(DrainBatch::default());
             bytes = 0;
         }
         bytes += size;
-        if let Some(piece) = pieces.last_mut() {
-            piece.push(id, entry);
+        if let Some(batch) = batches.last_mut() {
+            batch.push(id, entry);
         }
     }
-    pieces
+    batches
 }

@@ -9,7 +9,7 @@ const LEVELS: [u64; 2] = [50, 90];
 
 /// One time that the spool held something, from its first entry to its last.
 #[derive(Debug, Default)]
-pub(super) struct Fill {
+pub(super) struct SpoolLevel {
     began: Option<Began>,
 }
 
@@ -22,7 +22,7 @@ struct Began {
     said: u64,
 }
 
-impl Fill {
+impl SpoolLevel {
     /// Says once when it passes a level, and when it is empty again.
     pub(super) fn look(&mut self, report: &SpoolReport, now: Instant) {
         if report.depth == 0 {

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use crate::class::Class;
 
-    fn fault(line: &str) -> StreamError {
+    fn error_of(line: &str) -> StreamError {
         let error = redis::parse_redis_value(format!("-{line}\r\n").as_bytes())
             .and_then(redis::Value::extract_error)
             .unwrap_err();
@@ -162,7 +162,7 @@ mod tests {
             "NOREPLICAS Not enough good replicas to write.",
             "ERR max number of clients reached",
         ] {
-            let error = fault(line);
+            let error = error_of(line);
             assert!(matches!(error, StreamError::Refused { .. }), "{line}: {error:?}");
             assert!(error.is_refused());
             assert_eq!(error.class(), Class::Transient);
@@ -173,17 +173,20 @@ mod tests {
     #[test]
     fn what_only_the_operator_can_mend_is_told_apart() {
         for line in ["NOAUTH Authentication required.", "WRONGPASS invalid", "NOPERM no"] {
-            assert!(matches!(fault(line), StreamError::Denied(_)), "{line}");
+            assert!(matches!(error_of(line), StreamError::Denied(_)), "{line}");
         }
         for line in [
             "WRONGTYPE Operation against a key",
             "ERR The stream has exhausted the last possible ID, unable to add more items",
         ] {
-            let error = fault(line);
+            let error = error_of(line);
             assert!(matches!(error, StreamError::UnusableKey(_)), "{line}");
             assert!(error.is_refused());
             assert!(error.to_string().contains("ORDERSTREAM_STREAM"), "{error}");
         }
-        assert!(matches!(fault("ERR unknown command 'XADD'"), StreamError::Unusable(_)));
+        assert!(matches!(
+            error_of("ERR unknown command 'XADD'"),
+            StreamError::Unusable(_)
+        ));
     }
 }
