@@ -1,9 +1,9 @@
 //! What the pipeline does right now, second by second, for whoever watches.
 //!
-//! Owns the figures of the last 15 minutes and who follows them. They are taken from stream and warehouse alone (what
-//! was ever appended, when rows were loaded), so that any node shows the whole. Must not know HTTP. Invariants: memory
-//! is bounded, whoever watches and however slowly; nobody who watches costs the stream a question, since the health
-//! collector's looks are used; what is not known is null, never 0.
+//! Owns the figures of the last 15 minutes and who follows them. They are taken from the stream (what was ever appended)
+//! and from the records of all nodes (what each loads), so that any node shows the whole. Must not know HTTP.
+//! Invariants: memory is bounded, whoever watches and however slowly; a viewer costs the stream no call, since the looks
+//! of the health collector are used; what is not known is null, never 0.
 
 mod rate;
 mod sampler;
@@ -18,9 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use self::sampler::Sampler;
 use crate::health::HealthReport;
 use crate::health::collector::Health;
+use crate::nodes::{Node, Nodes};
 use crate::operations::{GroupView, Member};
 use crate::shutdown::Roles;
-use crate::warehouse::Warehouse;
 
 /// Between two samples, as long as the stream answers at once.
 pub const INTERVAL_MS: u64 = 1000;
@@ -51,12 +51,13 @@ pub struct Now {
     report: HealthReport,
     groups: Option<Vec<GroupView>>,
     consumers: Option<Vec<Member>>,
-    node: Node,
+    nodes: Option<Vec<Node>>,
+    node: Process,
 }
 
 /// The process that tells it.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Node {
+pub struct Process {
     /// `run`, `serve` or `work`.
     pub command: &'static str,
     /// Of the program.
@@ -64,13 +65,13 @@ pub struct Node {
     /// Since when it runs.
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
-    /// Whether it can tell what was loaded.
+    /// Whether it loads the warehouse itself.
     pub has_warehouse: bool,
     /// What it stands on.
     pub storage: Stores,
 }
 
-impl Node {
+impl Process {
     /// Whether there may be other processes on the same stream: a file has one.
     #[must_use]
     pub fn has_neighbours(&self) -> bool {
@@ -108,27 +109,27 @@ impl Record {
 #[derive(Debug, Clone)]
 pub struct Live {
     record: watch::Sender<Record>,
-    node: Node,
+    node: Process,
     places: Arc<Semaphore>,
 }
 
 impl Live {
     /// Starts the sampler among `roles`, which are to be those of the collector behind `health`.
     #[must_use]
-    pub fn start(health: Health, warehouse: Option<Arc<dyn Warehouse>>, node: Node, roles: &Roles) -> Self {
+    pub fn start(health: Health, nodes: Nodes, node: Process, roles: &Roles) -> Self {
         let live = Self {
             record: watch::Sender::default(),
             node,
             places: Arc::new(Semaphore::new(VIEWERS)),
         };
-        let sampler = Sampler::new(live.clone(), health, warehouse);
+        let sampler = Sampler::new(live.clone(), health, nodes);
         roles.spawn("sampler", sampler.run(roles.stop_token()));
         live
     }
 
     /// The process that is watched.
     #[must_use]
-    pub fn node(&self) -> Node {
+    pub fn node(&self) -> Process {
         self.node
     }
 
@@ -140,10 +141,6 @@ impl Live {
             record: self.record.subscribe(),
             _place: place,
         })
-    }
-
-    fn is_watched(&self) -> bool {
-        self.places.available_permits() < VIEWERS
     }
 }
 
@@ -173,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_oldest_sample_gives_way() {
-        let node = Node {
+        let node = Process {
             command: "run",
             version: "0",
             started_at: OffsetDateTime::UNIX_EPOCH,
@@ -193,6 +190,7 @@ mod tests {
                 report: HealthReport::default(),
                 groups: None,
                 consumers: None,
+                nodes: None,
                 node,
             });
         }

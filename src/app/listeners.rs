@@ -18,7 +18,7 @@ use crate::health::Thresholds;
 use crate::health::collector::{Health, Sources};
 use crate::http::{self, AdminState, Probes, PublicState};
 use crate::ingest::{Appender, Appends, SpoolFile};
-use crate::live::{Live, Node};
+use crate::live::{Live, Process};
 use crate::operations::{Actor, Operations};
 
 /// How often the loops of the workers are looked at.
@@ -129,14 +129,14 @@ fn start_public(app: &App, listener: TcpListener, appender: Appender, probes: Pr
 }
 
 fn start_private(app: &App, listener: TcpListener, probes: Probes) {
-    let node = Node {
+    let node = Process {
         command: app.purpose.name(),
         version: env!("CARGO_PKG_VERSION"),
         started_at: OffsetDateTime::now_utc(),
         has_warehouse: app.storage.warehouse.is_some(),
         storage: app.storage.stores(),
     };
-    let (health, warehouse) = (probes.health.clone(), app.storage.warehouse.clone());
+    let warehouse = app.storage.warehouse.clone();
     let keyring = if app.purpose.ingests() {
         Arc::clone(&app.keys.doors.keyring)
     } else {
@@ -144,9 +144,9 @@ fn start_private(app: &App, listener: TcpListener, probes: Probes) {
     };
     let stream = app.stream();
     let spool = app.storage.spool_file().map(SpoolFile::at);
-    let operations = Operations::new(stream, warehouse.clone(), &app.config.intake, Actor::Api).with_spool(spool);
+    let operations = Operations::new(stream, warehouse, &app.config.intake, Actor::Api).with_spool(spool);
     let state = AdminState {
-        live: Live::start(health, warehouse, node, &app.back),
+        live: Live::start(probes.health.clone(), app.nodes.clone(), node, &app.back),
         probes,
         metrics: app.metrics.clone(),
         tokens: Arc::clone(&app.keys.admin),

@@ -1,56 +1,36 @@
 //! Role: takes a sample at each look of the health collector's.
 //!
-//! Owns how often the warehouse is asked: every five seconds, every two while somebody watches, never twice at once. A
-//! warehouse that does not answer costs its figures only. Invariant: the stream is not asked.
+//! What is accepted is told by the stream, what is loaded by the nodes that load: rates and latencies are theirs of the
+//! last 10 s, added up. Invariant: neither stream nor warehouse is asked.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::rate::Accepted;
 use super::{Live, Now, Sample};
 use crate::health::HealthReport;
 use crate::health::collector::Health;
+use crate::nodes::{Latency, Loading, Node, Nodes};
 use crate::operations::Consumers;
-use crate::warehouse::Warehouse;
-use crate::warehouse::loads::Loads;
-
-/// From one question to the warehouse to the next, and while somebody watches.
-const ASK_EVERY: Duration = Duration::from_secs(5);
-const ASK_OFTEN: Duration = Duration::from_secs(2);
-/// The span that rates and quantiles of loads are over: the longer pause, so that no load falls between.
-const LATELY: Duration = ASK_EVERY;
-/// Rows of that span that are looked at: about ten milliseconds' work.
-const MOST_ROWS: usize = 10_000;
 
 pub(super) struct Sampler {
     live: Live,
     health: Health,
-    warehouse: Option<Arc<dyn Warehouse>>,
-    /// The warehouse's last answer; `None` where it had none.
-    loads: watch::Sender<Option<Loads>>,
+    nodes: Nodes,
 }
 
 impl Sampler {
-    pub(super) fn new(live: Live, health: Health, warehouse: Option<Arc<dyn Warehouse>>) -> Self {
-        Self {
-            live,
-            health,
-            warehouse,
-            loads: watch::Sender::default(),
-        }
+    pub(super) fn new(live: Live, health: Health, nodes: Nodes) -> Self {
+        Self { live, health, nodes }
     }
 
     pub(super) async fn run(self, stop: CancellationToken) {
-        let both = async { tokio::join!(self.follow_stream(), self.follow_warehouse()) };
-        stop.run_until_cancelled(both).await;
+        stop.run_until_cancelled(self.follow()).await;
         stop.cancelled().await;
     }
 
-    async fn follow_stream(&self) {
+    async fn follow(&self) {
         let mut looks = self.health.looks();
         let mut accepted = Accepted::default();
         // The collector ends with this role.
@@ -58,7 +38,8 @@ impl Sampler {
             let look = looks.borrow_and_update().clone();
             let rate = accepted.per_second(look.at, look.stream.as_deref());
             let (_, report) = self.health.report();
-            let sample = sample(&report, rate, *self.loads.borrow());
+            let nodes = self.nodes.current();
+            let sample = sample(&report, rate, nodes.as_deref());
             let readers = look.stream.as_deref().map(Consumers::from);
             let (groups, consumers) = readers.map(|readers| (readers.groups, readers.consumers)).unzip();
             let now = Now {
@@ -66,88 +47,121 @@ impl Sampler {
                 report,
                 groups,
                 consumers,
+                nodes,
                 node: self.live.node,
             };
             self.live.record.send_modify(|record| record.add(now));
         }
     }
-
-    async fn follow_warehouse(&self) {
-        let Some(warehouse) = &self.warehouse else {
-            return;
-        };
-        loop {
-            let asked = Instant::now();
-            let answer = warehouse.loads(LATELY, MOST_ROWS).await;
-            if let Err(error) = &answer {
-                tracing::debug!(%error, "the warehouse does not tell what was loaded");
-            }
-            self.loads.send_replace(answer.ok());
-            let pause = if self.live.is_watched() { ASK_OFTEN } else { ASK_EVERY };
-            // A slow answer must not make the pause longer than what the next one tells of.
-            tokio::time::sleep_until(asked + pause).await;
-        }
-    }
 }
 
 /// Both figures of a backlog are needed: half of one is no backlog.
-fn sample(report: &HealthReport, accepted_per_second: Option<f64>, loads: Option<Loads>) -> Sample {
-    let latency = loads.and_then(|loads| loads.latency);
-    let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+fn sample(report: &HealthReport, accepted_per_second: Option<f64>, nodes: Option<&[Node]>) -> Sample {
+    let nodes = nodes.unwrap_or_default();
+    let latency = Latency::sum(loading(nodes).filter_map(|loading| loading.latency.as_ref()));
     Sample {
         at: unix_millis(),
         accepted_per_second,
-        loaded_per_second: loads.map(|loads| loads.per_second()),
+        loaded_per_second: sum(loading(nodes).map(|loading| loading.loaded_per_second)),
         backlog: report.lag.zip(report.pending_count).map(|(lag, pending)| lag + pending),
-        latency_p50_ms: latency.map(|latency| millis(latency.p50)),
-        latency_p99_ms: latency.map(|latency| millis(latency.p99)),
+        latency_p50_ms: latency.p50_ms,
+        latency_p99_ms: latency.p99_ms,
         oldest_pending_seconds: report.oldest_pending_seconds,
         dead_letters: report.dead_letters,
-        spool_depth: report.spool_depth,
+        spool_depth: spooled(nodes).or(report.spool_depth),
     }
+}
+
+/// Of the workers that are there.
+fn loading(nodes: &[Node]) -> impl Iterator<Item = &Loading> {
+    let live = nodes.iter().filter(|node| node.is_live_worker());
+    live.filter_map(|node| node.record.loading.as_ref())
+}
+
+/// Of those that tell; unknown where none does.
+fn sum(rates: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    rates.flatten().reduce(|sum, rate| sum + rate)
+}
+
+/// In the spools of all nodes that are there; `None` where none has one.
+fn spooled(nodes: &[Node]) -> Option<u64> {
+    let live = nodes.iter().filter(|node| !node.is_stale());
+    let spools = live.filter_map(|node| node.record.intake.as_ref()?.spool.as_ref()?.depth);
+    spools.reduce(u64::saturating_add)
 }
 
 fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since: Duration| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::warehouse::loads::Latency;
+    use crate::nodes::{Intake, NodeRecord, Role, SpoolFigures};
+
+    fn node(role: Role, age: u64, loaded: Option<f64>, spooled: Option<u64>) -> Node {
+        let latency = loaded.map(|_| Latency::of_counts([(40, 10)]));
+        Node {
+            record: NodeRecord {
+                role,
+                intake: Some(Intake {
+                    spool: spooled.map(|depth| SpoolFigures {
+                        depth: Some(depth),
+                        ..SpoolFigures::default()
+                    }),
+                    ..Intake::default()
+                }),
+                loading: Some(Loading {
+                    loaded_per_second: loaded,
+                    latency,
+                    ..Loading::default()
+                }),
+                ..NodeRecord::default()
+            },
+            heartbeat_age: Duration::from_secs(age),
+        }
+    }
 
     #[test]
     fn what_is_not_known_is_null() {
-        let unknown = sample(&HealthReport::default(), None, None);
-        assert_eq!(
-            unknown,
-            Sample {
+        let nobody = node(Role::Serve, 0, None, None);
+        for nodes in [None, Some(&[][..]), Some(&[nobody][..])] {
+            let unknown = sample(&HealthReport::default(), None, nodes);
+            let expected = Sample {
                 at: unknown.at,
                 ..Sample::default()
-            }
-        );
+            };
+            assert_eq!(unknown, expected);
+        }
 
         let report = HealthReport {
             lag: Some(3),
             pending_count: Some(4),
             ..HealthReport::default()
         };
-        let loads = Loads {
-            rows: 10,
-            within: Duration::from_secs(5),
-            latency: Some(Latency {
-                p50: Duration::from_millis(20),
-                p99: Duration::from_millis(30),
-            }),
-        };
-        let known = sample(&report, Some(7.5), Some(loads));
-        let rates = (known.accepted_per_second, known.loaded_per_second);
-        assert_eq!(rates, (Some(7.5), Some(2.0)));
-        assert_eq!(known.backlog, Some(7));
-        assert_eq!((known.latency_p50_ms, known.latency_p99_ms), (Some(20.0), Some(30.0)));
-
+        assert_eq!(sample(&report, Some(7.5), None).backlog, Some(7));
         let half = HealthReport { lag: None, ..report };
         assert_eq!(sample(&half, None, None).backlog, None);
+    }
+
+    #[test]
+    fn nodes_that_are_there_are_added_up() {
+        let nodes = [
+            node(Role::Work, 1, Some(2.0), None),
+            node(Role::Run, 5, Some(3.0), Some(7)),
+            node(Role::Work, 60, Some(100.0), Some(100)),
+            node(Role::Work, 1, None, None),
+            node(Role::Serve, 1, None, Some(4)),
+        ];
+        let sample = sample(&HealthReport::default(), None, Some(&nodes));
+        assert_eq!((sample.loaded_per_second, sample.spool_depth), (Some(5.0), Some(11)));
+        let single = Latency::of_counts([(40, 20)]);
+        assert_eq!(
+            (sample.latency_p50_ms, sample.latency_p99_ms),
+            (single.p50_ms, single.p99_ms)
+        );
     }
 }

@@ -277,23 +277,52 @@ async fn what_others_take_is_seen_and_a_reset_is_no_rate() {
     watcher.until("goes on", moves).await;
 }
 
-/// What the warehouse cannot tell is unknown, and everything else goes on.
+/// A node without workers shows what those elsewhere load, and nothing once there are none.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warehouse_that_hangs_costs_its_figures_only() {
+async fn what_workers_elsewhere_load_is_seen() {
     let site = Site::new().await;
-    let service = Service::start("run", &site.settings()).await;
-    let mut watcher = Watcher::of(&service).await;
+    let serve = Service::start("serve", &site.settings()).await;
+    let mut watcher = Watcher::of(&serve).await;
     watcher.history().await;
-    watcher
-        .until("loads known", |now| now["sample"]["loaded_per_second"].is_number())
+    let alone = watcher
+        .until("alone", |now| now["nodes"].as_array().is_some_and(|all| all.len() == 1))
         .await;
-    site.sql("ALTER TABLE orderstream.order_events RENAME TO elsewhere");
-    let lost = watcher
-        .until("loads unknown", |now| now["sample"]["loaded_per_second"].is_null())
-        .await;
-    assert!(lost["sample"]["accepted_per_second"].is_number(), "{lost:#}");
-    site.sql("ALTER TABLE orderstream.elsewhere RENAME TO order_events");
+    assert_eq!(alone["sample"]["loaded_per_second"], Value::Null, "{alone:#}");
+
+    // Each reads a few entries at a time, so that both get some.
+    let few = site.settings().with("ORDERSTREAM_READ_COUNT", "2");
+    let mut workers = [Service::start("work", &few).await, Service::start("work", &few).await];
+    let is_loading = |node: &&Value| is_positive(&node["loading"]["loaded_per_second"]);
+    let loading = |now: &Value| {
+        let nodes = now["nodes"].as_array().cloned().unwrap_or_default();
+        let rates = Vec::from_iter(nodes.iter().filter(is_loading));
+        let sum: f64 = rates
+            .iter()
+            .map(|node| node["loading"]["loaded_per_second"].as_f64().unwrap())
+            .sum();
+        let told = now["sample"]["loaded_per_second"].as_f64();
+        rates.len() == 2
+            && told.is_some_and(|told| (told - sum).abs() < 1e-6)
+            && is_positive(&now["sample"]["latency_p99_ms"])
+    };
+    let mut id = 0;
+    let both = async {
+        loop {
+            deliver(&serve, id..id + 40).await;
+            id += 40;
+            if loading(&watcher.now().await) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, both)
+        .await
+        .expect("both are seen to load");
+    for worker in &mut workers {
+        worker.signal(Signal::SIGTERM);
+        assert!(worker.ended(PATIENCE).await.success());
+    }
     watcher
-        .until("known again", |now| now["sample"]["loaded_per_second"].is_number())
+        .until("nothing is loaded", |now| now["sample"]["loaded_per_second"].is_null())
         .await;
 }

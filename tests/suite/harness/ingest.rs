@@ -17,7 +17,7 @@ use orderstream::health::Thresholds;
 use orderstream::health::collector::{Health, Sources};
 use orderstream::http::{self, AdminState, Doors, Probes, PublicState, Tokens};
 use orderstream::ingest::Appender;
-use orderstream::live::{Live, Node, Stores};
+use orderstream::live::{Live, Process, Stores};
 use orderstream::metrics::Metrics;
 use orderstream::nodes::Nodes;
 use orderstream::operations::{Actor, Operations};
@@ -144,8 +144,8 @@ fn keyring() -> Keyring {
 }
 
 /// As `serve` tells it.
-fn node(stream: &'static str) -> Node {
-    Node {
+fn node(stream: &'static str) -> Process {
+    Process {
         command: "serve",
         version: env!("CARGO_PKG_VERSION"),
         started_at: time::OffsetDateTime::now_utc(),
@@ -195,7 +195,7 @@ impl Service {
             nodes: nodes.clone(),
         };
         let health = Health::start(sources, thresholds, appends, None, metrics.clone(), &roles);
-        let live = Live::start(health.clone(), None, node(stream_kind), &roles);
+        let live = Live::start(health.clone(), nodes.clone(), node(stream_kind), &roles);
         let doors = Doors {
             keyring: Arc::new(ArcSwapOption::from_pointee(keyring())),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),
