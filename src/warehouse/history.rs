@@ -2,13 +2,10 @@
 //!
 //! Owns the words for that. Reads only; what a replay applies again goes through [`super::Warehouse::load`].
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::WarehouseError;
-use super::loads::Loads;
 use crate::event::{EventRecord, InvalidJson, OrderEvent, Provenance, Text, json};
 
 /// A row of `order_events`, but for what the payload says better.
@@ -158,10 +155,6 @@ pub trait History: Send + Sync {
         shop: Option<&str>,
         count: usize,
     ) -> Result<Vec<OrderState>, WarehouseError>;
-
-    /// What was loaded within the last `within`; of more rows than `most`, the newest. Cheap however many rows there are;
-    /// gives up soon, since it is asked again and again.
-    async fn loads(&self, within: Duration, most: usize) -> Result<Loads, WarehouseError>;
 
     /// The states of those orders that are known, in no order.
     async fn orders(&self, keys: &[OrderKey]) -> Result<Vec<OrderState>, WarehouseError>;

@@ -8,7 +8,6 @@ pub mod embedded;
 pub mod fold;
 pub mod history;
 mod ledger;
-pub mod loads;
 mod migration;
 mod payload;
 pub mod postgres;

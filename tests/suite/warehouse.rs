@@ -57,7 +57,6 @@ macro_rules! conformance {
             many_at_once_migrate_once_and_a_current_schema_is_left_alone
             known_events_repair_and_changed_ones_do_not
             history_is_read_page_by_page_and_gives_the_events_back
-            the_last_loads_are_counted_and_timed
             one_order_is_found_by_id_and_name
             check_says_that_tables_are_missing
             tables_that_vanished_are_made_again

@@ -1,26 +1,21 @@
 //! What operators read.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use rusqlite::types::{Type, Value};
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Row, params_from_iter};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::EmbeddedWarehouse;
 use super::columns::instant;
-use super::error::Failure;
 use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{History, OrderKey, OrderState, Place, StoredEvent};
-use crate::warehouse::loads::{Latency, Loads};
 
 pub(super) const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload FROM order_events";
 const ORDER: &str = "SELECT shop, order_id, name, status, total_amount, currency, last_event_id, deleted_at, \
                      NULLIF(version_at, '-infinity') FROM orders";
-const LOADS: &str = "SELECT received_at, loaded_at FROM order_events ORDER BY rowid DESC LIMIT ?1";
 
 impl EmbeddedWarehouse {
     /// Rows of a statement.
@@ -110,11 +105,6 @@ impl History for EmbeddedWarehouse {
         self.read(sql, params, order).await
     }
 
-    async fn loads(&self, within: Duration, most: usize) -> Result<Loads, WarehouseError> {
-        let looking = self.file.run(move |connection| newest_loads(connection, within, most));
-        looking.await.map_err(|failure| failure.at(self.path()))
-    }
-
     async fn orders(&self, keys: &[OrderKey]) -> Result<Vec<OrderState>, WarehouseError> {
         let sql = format!("{ORDER} WHERE (shop, order_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))");
         self.read(sql, vec![list(keys)], order).await
@@ -124,34 +114,6 @@ impl History for EmbeddedWarehouse {
         let sql = "SELECT event_id FROM order_events WHERE event_id IN (SELECT value FROM json_each(?1))";
         self.read(sql.to_owned(), vec![list(event_ids)], |row| row.get(0)).await
     }
-}
-
-/// One process loads, one batch after the other, so the newest rows are the last ones: no index is needed. Rows beyond
-/// now (the clock was put back) are passed over, and count among those that are looked at.
-fn newest_loads(connection: &Connection, within: Duration, most: usize) -> Result<Loads, Failure> {
-    let now = OffsetDateTime::now_utc();
-    let mut query = connection.prepare_cached(LOADS)?;
-    let mut rows = query.query([limit(most)])?;
-    let mut took = Vec::new();
-    let (mut looked_at, mut oldest) = (0, Duration::ZERO);
-    while let Some(row) = rows.next()? {
-        looked_at += 1;
-        let (received, loaded) = (known_time(row, 0)?, known_time(row, 1)?);
-        let Ok(age) = Duration::try_from(now - loaded) else {
-            continue;
-        };
-        if age >= within {
-            looked_at = 0;
-            break;
-        }
-        oldest = age;
-        took.push(Duration::try_from(loaded - received).unwrap_or_default());
-    }
-    Ok(Loads {
-        rows: took.len() as u64,
-        within: if looked_at < most { within } else { oldest },
-        latency: Latency::of(took),
-    })
 }
 
 fn text(text: &str) -> Value {

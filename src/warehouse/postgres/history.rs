@@ -1,7 +1,5 @@
 //! What operators read. Statements are unnamed and bounded as a load is.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use time::OffsetDateTime;
 use tokio::time::timeout;
@@ -13,22 +11,11 @@ use super::error::Failure;
 use super::{PostgresWarehouse, call_limit, load};
 use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{History, OrderKey, OrderState, Place, StoredEvent};
-use crate::warehouse::loads::{Latency, Loads};
 
 pub(super) const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload::text FROM {schema}.order_events";
 const ORDER: &str = "SELECT shop, order_id, name, status, total_amount::text, currency, last_event_id, deleted_at, \
                      NULLIF(version_at, '-infinity') FROM {schema}.orders";
-/// Quantiles are of nearest rank, as in [`Latency`]; an empty span has null ones.
-const LOADS: &str = "
-    SELECT count(*), extract(epoch FROM max(age))::float8,
-        extract(epoch FROM percentile_disc(0.5) WITHIN GROUP (ORDER BY took))::float8,
-        extract(epoch FROM percentile_disc(0.99) WITHIN GROUP (ORDER BY took))::float8
-    FROM (SELECT now() - loaded_at AS age, greatest(loaded_at - received_at, '0') AS took
-        FROM {schema}.order_events WHERE loaded_at > now() - make_interval(secs => $1) AND loaded_at <= now()
-        ORDER BY loaded_at DESC LIMIT $2) AS newest";
-/// Longest a look at the last loads may take: it is worth nothing later.
-const LOADS_LIMIT: Duration = Duration::from_secs(1);
 
 impl PostgresWarehouse {
     /// Rows of a statement.
@@ -38,31 +25,15 @@ impl PostgresWarehouse {
         params: &[Param<'_>],
         row: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
     ) -> Result<Vec<T>, WarehouseError> {
-        self.read_within(self.config.statement_timeout, sql, params, row).await
-    }
-
-    /// The same, with another bound on the statement.
-    async fn read_within<T>(
-        &self,
-        statement_timeout: Duration,
-        sql: &str,
-        params: &[Param<'_>],
-        row: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<Vec<T>, WarehouseError> {
         let connections = self.connections.load_full();
         let sql = self.schema.sql(sql);
-        let rows = self.try_read(&connections.pool, statement_timeout, &sql, params).await;
+        let rows = self.try_read(&connections.pool, &sql, params).await;
         let rows = rows.and_then(|rows| Ok(rows.iter().map(row).collect::<Result<_, _>>()?));
         rows.map_err(|failure| failure.at(connections.pool.server()))
     }
 
-    async fn try_read(
-        &self,
-        pool: &super::Pool,
-        statement_timeout: Duration,
-        sql: &str,
-        params: &[Param<'_>],
-    ) -> Result<Vec<Row>, Failure> {
+    async fn try_read(&self, pool: &super::Pool, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        let statement_timeout = self.config.statement_timeout;
         let limit = call_limit(statement_timeout);
         let limits = load::session_limits(statement_timeout);
         let mut connection = pool.get().await?;
@@ -165,19 +136,6 @@ impl History for PostgresWarehouse {
         self.read(&sql, params, order).await
     }
 
-    async fn loads(&self, within: Duration, most: usize) -> Result<Loads, WarehouseError> {
-        let statement_timeout = LOADS_LIMIT.min(self.config.statement_timeout);
-        let (seconds, limit) = (within.as_secs_f64(), limit(most));
-        let params: &[Param<'_>] = &[(&seconds, Type::FLOAT8), (&limit, Type::INT8)];
-        let found = self.read_within(statement_timeout, LOADS, params, figures);
-        let figures = found.await?.into_iter().next().unwrap_or_default();
-        Ok(Loads {
-            rows: figures.rows,
-            within: figures.oldest.filter(|_| figures.rows >= most as u64).unwrap_or(within),
-            latency: figures.p50.zip(figures.p99).map(|(p50, p99)| Latency { p50, p99 }),
-        })
-    }
-
     async fn orders(&self, keys: &[OrderKey]) -> Result<Vec<OrderState>, WarehouseError> {
         let sql = format!("{ORDER} WHERE (shop, order_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))");
         let shops = Vec::from_iter(keys.iter().map(|(shop, _)| shop));
@@ -195,28 +153,6 @@ impl History for PostgresWarehouse {
 
 fn limit(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Answer of [`LOADS`].
-#[derive(Default)]
-struct Figures {
-    rows: u64,
-    oldest: Option<Duration>,
-    p50: Option<Duration>,
-    p99: Option<Duration>,
-}
-
-fn figures(row: &Row) -> Result<Figures, tokio_postgres::Error> {
-    let seconds = |column| {
-        let seconds: Option<f64> = row.try_get(column)?;
-        Ok::<_, tokio_postgres::Error>(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
-    };
-    Ok(Figures {
-        rows: row.try_get::<_, i64>(0)?.unsigned_abs(),
-        oldest: seconds(1)?,
-        p50: seconds(2)?,
-        p99: seconds(3)?,
-    })
 }
 
 pub(super) fn event(row: &Row) -> Result<StoredEvent, tokio_postgres::Error> {

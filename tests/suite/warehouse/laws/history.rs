@@ -1,11 +1,7 @@
 //! What operators read, and what loading known events again does.
 
-use std::time::Duration;
-
 use orderstream::warehouse::history::Place;
-use orderstream::warehouse::loads::Latency;
-use time::OffsetDateTime;
-use time::macros::{datetime, format_description};
+use time::macros::datetime;
 
 use super::super::events::{ARRIVAL, order};
 use super::*;
@@ -125,45 +121,4 @@ pub async fn one_order_is_found_by_id_and_name(store: &dyn Store) {
         (state.last_event_id.as_deref(), state.total_amount.as_deref()),
         (Some("e2"), Some("10"))
     );
-}
-
-/// Loads an event and then says that this was so many seconds ago and had taken so long.
-async fn was_loaded(store: &dyn Store, id: &str, seconds_ago: i64, took: i64) {
-    load(store, &[order(id, id, 1, 0).into()]).await;
-    let form = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-    let loaded = OffsetDateTime::now_utc() - time::Duration::seconds(seconds_ago);
-    let received = loaded - time::Duration::seconds(took);
-    let [loaded, received] = [loaded, received].map(|at| at.format(form).unwrap());
-    store
-        .change(&format!(
-            "UPDATE order_events SET loaded_at = '{loaded}', received_at = '{received}' WHERE event_id = '{id}'"
-        ))
-        .await;
-}
-
-pub async fn the_last_loads_are_counted_and_timed(store: &dyn Store) {
-    const WITHIN: Duration = Duration::from_secs(3600);
-    let warehouse = store.open();
-    let none = warehouse.loads(WITHIN, 10).await.unwrap();
-    assert_eq!((none.rows, none.within, none.latency), (0, WITHIN, None));
-
-    was_loaded(store, "long ago", 7200, 50).await;
-    // The clocks disagree: it seems to be loaded before it was received.
-    was_loaded(store, "a", 1800, -5).await;
-    was_loaded(store, "b", 1200, 3).await;
-    was_loaded(store, "c", 600, 1).await;
-    // The clock was an hour ahead.
-    was_loaded(store, "ahead", -3600, 70).await;
-    let latency = |p50, p99| {
-        let [p50, p99] = [p50, p99].map(Duration::from_secs);
-        Some(Latency { p50, p99 })
-    };
-    let loads = warehouse.loads(WITHIN, 10).await.unwrap();
-    assert_eq!((loads.rows, loads.within, loads.latency), (3, WITHIN, latency(1, 3)));
-
-    store.change("DELETE FROM order_events WHERE event_id = 'ahead'").await;
-    let newest = warehouse.loads(WITHIN, 2).await.unwrap();
-    assert_eq!((newest.rows, newest.latency), (2, latency(1, 3)));
-    let reaches = Duration::from_secs(1200)..Duration::from_secs(1800);
-    assert!(reaches.contains(&newest.within), "{newest:?}");
 }
