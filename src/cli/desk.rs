@@ -19,6 +19,7 @@ use crate::config::{Config, Secret, local};
 use crate::folder::{self, Folder};
 use crate::ingest::SpoolFile;
 use crate::metrics::Metrics;
+use crate::nodes::NodeList;
 use crate::operations::{
     Action, Actor, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Operations, OperationsError, Rebuild,
     Replay, Replayed, Resolve, Resolved, Secrets, Trace, TraceQuery,
@@ -217,6 +218,10 @@ impl Remote {
             admin: nearby(admin),
             token,
         })
+    }
+
+    pub(super) async fn nodes(&self) -> Result<NodeList, Failure> {
+        self.get("/api/nodes", &[]).await
     }
 
     pub(super) async fn secrets(&self) -> Result<Secrets, Failure> {

@@ -13,6 +13,7 @@ mod greeting;
 mod health;
 mod instance;
 mod migrate;
+mod nodes;
 mod output;
 mod progress;
 mod replay;

@@ -1,21 +1,26 @@
 //! `status`: the health report for a person.
 //!
-//! Taken from the stream itself, which needs no running process of ours. Where a process has the data folder with the
-//! stream or the spool in it, that process is asked: it alone knows how the spool, the breaker and the retries stand.
+//! Taken from the stream itself and from what the processes on it tell of themselves there: this command is none of
+//! them, and what they do not tell is unknown. Where a process has the data folder with the stream or the spool in it,
+//! that process is asked: it alone knows how the spool, the breaker and the retries stand.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
+use super::desk::Remote;
 use super::embedded::{Access, enter};
-use super::{Failure, Output, instance, output, secrets};
+use super::nodes::UNKNOWN;
+use super::{Exit, Failure, Output, instance, output, secrets};
 use crate::config::{Config, RedisConfig};
 use crate::folder::{self, Folder};
 use crate::health::{self, HealthReport, Status, Thresholds};
 use crate::ingest::{Spool, SpoolReport};
 use crate::metrics::Metrics;
+use crate::nodes::{self, Node};
 use crate::operations::Secrets;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -28,37 +33,74 @@ struct Told {
     report: HealthReport,
     /// Null where no process tells.
     secrets: Option<Secrets>,
+    /// Null where they are not known.
+    nodes: Option<Vec<Node>>,
 }
 
-/// A report, and the consumers where they are known one by one.
-type Found = (HealthReport, Vec<ConsumerReport>);
+/// What was found.
+struct Found {
+    report: HealthReport,
+    /// Where they are known one by one.
+    consumers: Vec<ConsumerReport>,
+    nodes: Option<Vec<Node>>,
+}
 
-/// Prints the report; how well things are does not change the exit code (that is `health`'s).
+/// Prints the report.
 ///
 /// # Errors
-/// The stream does not answer.
+/// The stream does not answer, or something is critical, which the report says.
 pub(super) async fn run(format: Output, config: Config) -> Result<(), Failure> {
-    let (report, consumers) = match &config.redis {
+    let found = match &config.redis {
         Some(redis) => on_redis(redis, &config).await?,
         None => in_files(&config).await?,
     };
     let asked = secrets::ask(&config).await;
+    let exit = match found.report.status {
+        Status::Critical => Err(Failure::Reported(Exit::Unavailable)),
+        Status::Healthy | Status::Warning => Ok(()),
+    };
     if format.json {
-        let secrets = asked.and_then(Result::ok);
-        return output::print_json(&Told { report, secrets });
+        output::print_json(&Told {
+            report: found.report,
+            secrets: asked.and_then(Result::ok),
+            nodes: found.nodes,
+        })?;
+        return exit;
     }
-    let mut lines = text(&report, &consumers);
+    let mut lines = text(&found);
     if let Some(asked) = asked {
         lines.push(String::new());
         lines.extend(secrets::lines(&asked));
     }
-    output::print_lines(lines)
+    output::print_lines(lines)?;
+    exit
+}
+
+impl Found {
+    fn nothing(why: Failure) -> Self {
+        Self {
+            report: HealthReport::without_figures(why),
+            consumers: Vec::new(),
+            nodes: None,
+        }
+    }
+
+    fn with(self, more: impl FnOnce(HealthReport) -> HealthReport) -> Self {
+        Self {
+            report: more(self.report),
+            ..self
+        }
+    }
 }
 
 async fn look(stream: &dyn Stream, config: &Config) -> Result<Found, Failure> {
-    let observation = health::observe(stream).await?;
-    let report = HealthReport::judge(&observation, &Thresholds::from(config));
-    Ok((report, observation.stream.consumers))
+    let mut observation = health::observe(stream).await?;
+    observation.nodes = nodes::read(stream).await.ok();
+    Ok(Found {
+        report: HealthReport::judge(&observation, &Thresholds::from(config)),
+        consumers: observation.stream.consumers,
+        nodes: observation.nodes,
+    })
 }
 
 async fn on_redis(redis: &RedisConfig, config: &Config) -> Result<Found, Failure> {
@@ -71,17 +113,16 @@ async fn on_redis(redis: &RedisConfig, config: &Config) -> Result<Found, Failure
         return looked;
     };
     match spooled(config, limit).await {
-        Ok(Spooled::Owned(report)) => {
-            let consumers = looked.map(|(_, consumers)| consumers).unwrap_or_default();
-            Ok((*report, consumers))
-        }
+        // While Redis is away, what waits for it is worth knowing all the more.
+        Ok(Spooled::Owned(report)) => Ok(Found {
+            report: *report,
+            ..looked.unwrap_or_else(Found::nothing)
+        }),
         Ok(Spooled::Orphaned(spool)) => {
-            // While Redis is away, what waits for it is worth knowing all the more.
-            let (report, consumers) =
-                looked.unwrap_or_else(|failure| (HealthReport::without_figures(failure), Vec::new()));
-            Ok((report.with_orphaned_spool(&spool), consumers))
+            let found = looked.unwrap_or_else(Found::nothing);
+            Ok(found.with(|report| report.with_orphaned_spool(&spool)))
         }
-        Err(failure) => looked.map(|(report, consumers)| (report.with_unknown_spool(failure), consumers)),
+        Err(failure) => looked.map(|found| found.with(|report| report.with_unknown_spool(failure))),
     }
 }
 
@@ -123,11 +164,26 @@ async fn in_files(config: &Config) -> Result<Found, Failure> {
             let stream = EmbeddedStream::open(&file, &config.stream, None, Metrics::new())?;
             look(&stream, config).await
         }
-        Access::Theirs(_, admin) => Ok((instance::report(admin).await?, Vec::new())),
+        Access::Theirs(_, admin) => Ok(Found {
+            report: instance::report(admin).await?,
+            consumers: Vec::new(),
+            nodes: nodes_of(config, admin).await,
+        }),
     }
 }
 
-fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> Vec<String> {
+/// What the owner of the data folder tells; unknown where its token is.
+async fn nodes_of(config: &Config, admin: SocketAddr) -> Option<Vec<Node>> {
+    let remote = Remote::new(config, admin).ok()?;
+    remote.nodes().await.ok()?.nodes
+}
+
+fn text(found: &Found) -> Vec<String> {
+    let Found {
+        report,
+        consumers,
+        nodes,
+    } = found;
     let mut lines: Vec<String> = report
         .checks
         .iter()
@@ -151,6 +207,8 @@ fn text(report: &HealthReport, consumers: &[ConsumerReport]) -> Vec<String> {
         figure("last delivered", report.last_delivered_id.as_ref()),
     ]);
     lines.extend(spool(report));
+    lines.push(String::new());
+    lines.extend(super::nodes::lines(nodes.as_deref()));
     if !consumers.is_empty() {
         let width = consumers
             .iter()
@@ -197,7 +255,7 @@ fn mark(status: Status) -> char {
 fn figure(name: &str, value: Option<impl Display>) -> String {
     format!(
         "{name:<20} {}",
-        value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
+        value.map_or_else(|| UNKNOWN.to_owned(), |value| value.to_string())
     )
 }
 
@@ -232,6 +290,6 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_not_zero() {
-        assert_eq!(figure("lag", None::<u64>), "lag                  unknown");
+        assert_eq!(figure("lag", None::<u64>), "lag                  –");
     }
 }

@@ -226,7 +226,7 @@ async fn status_is_for_people_and_for_programs() {
     let (report, errors) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{errors}");
     assert!(
-        report.contains("stream length        0") && report.contains("lag                  unknown"),
+        report.contains("stream length        0") && report.contains("lag                  –"),
         "{report}"
     );
     let output = orderstream(&["status", "--json"], &env);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::harness::eventually;
 use crate::harness::ground::{Place, in_any_place};
-use crate::harness::service::{Service, TOKEN};
+use crate::harness::redis::RedisServer;
+use crate::harness::service::{Service, Settings, TOKEN};
 use crate::harness::site::{PATIENCE, Site};
 use crate::openapi::assert_is;
 
@@ -123,6 +124,99 @@ async fn any_node_shows_all_and_none_that_is_gone() {
     let left = members(&site).await;
     assert!(!left.contains(&"ended".to_owned()), "{left:?}");
     until(&serve, "the ended one is gone", |nodes| of(nodes, &ended).is_none()).await;
+}
+
+/// What `status` prints, and its exit code.
+fn status(settings: &Settings, args: &[&str]) -> (Option<i32>, String) {
+    let output = settings.command(&[&["status"], args].concat()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// The command is a process of its own, without workers and listeners: it shows what those that have some tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_what_all_processes_tell() {
+    let site = Site::new().await;
+    let settings = site.settings();
+    let (code, text) = status(&settings, &[]);
+    assert!(text.contains("nodes                none"), "{code:?} {text}");
+    let serve = Service::start("serve", &settings).await;
+    let mut workers = [
+        Service::start("work", &settings).await,
+        Service::start("work", &settings).await,
+    ];
+    for id in 1..31 {
+        assert_eq!(serve.deliver_order(id).await, Some(200));
+    }
+    let told = |args: &[&str]| serde_json::from_str::<Value>(&status(&settings, args).1).unwrap();
+    let seen = eventually("all are shown, one of which loaded", PATIENCE, async || {
+        let told = told(&["--json"]);
+        let nodes = told["nodes"].as_array().filter(|nodes| nodes.len() == 3)?.clone();
+        let loads = nodes
+            .iter()
+            .any(|node| is_positive(&node["loading"]["loaded_per_second"]));
+        let is_reached =
+            |worker| of(&nodes, worker).is_some_and(|node| node["loading"]["warehouse"]["state"] == "reached");
+        (loads && workers.iter().all(is_reached)).then_some(nodes)
+    })
+    .await;
+    assert_is("Nodes", &json!({ "nodes": seen }));
+    let (code, text) = status(&settings, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let line = |process: &Service| {
+        let id = of(&seen, process).unwrap()["id"].as_str().unwrap();
+        text.lines()
+            .find(|line| line.starts_with(id))
+            .unwrap_or_else(|| panic!("{id} is missing:\n{text}"))
+    };
+    assert!(
+        line(&serve).contains(" serve ") && line(&serve).ends_with("–"),
+        "{text}"
+    );
+    for worker in &workers {
+        assert!(
+            line(worker).contains(" work ") && line(worker).ends_with("reached"),
+            "{text}"
+        );
+    }
+    for worker in &mut workers {
+        worker.kill();
+    }
+    eventually("the killed ones are stale", PATIENCE, async || {
+        (status(&settings, &[]).1.matches(" stale, ").count() == 2).then_some(())
+    })
+    .await;
+}
+
+/// Something critical is an exit code, too: a store that may drop entries.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_of_something_critical_is_69() {
+    let redis = RedisServer::start().await;
+    let settings = Settings::new(&redis.url(), "postgres://unused");
+    redis
+        .command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru", "maxmemory", "100mb"])
+        .await;
+    for args in [&[][..], &["--json"]] {
+        let (code, text) = status(&settings, args);
+        assert_eq!(code, Some(69), "{text}");
+        assert!(text.contains("eviction_policy"), "{text}");
+    }
+}
+
+/// Where the store's memory is full, it is still known who is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_known_while_memory_is_full() {
+    let redis = RedisServer::start().await;
+    let settings = Settings::new(&redis.url(), "postgres://unused");
+    let first = Service::start("serve", &settings).await;
+    until(&first, "it is known", |nodes| nodes.len() == 1).await;
+    redis.command::<()>(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
+    let refused = redis.try_command::<()>(&["SET", "x", "y"]).await.unwrap_err();
+    assert_eq!(refused.code(), Some("OOM"));
+    let second = Service::start("serve", &settings).await;
+    until(&first, "another is seen", |nodes| {
+        of(nodes, &second).is_some_and(|node| node["stale"] == false)
+    })
+    .await;
 }
 
 /// While the stream is away nothing is known of others, and once it is back all is.
