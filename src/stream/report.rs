@@ -15,6 +15,10 @@ pub struct StreamReport {
     pub entries_added: Option<u64>,
     /// Entries in the dead letters.
     pub dead_letters: u64,
+    /// Dead letters ever appended, where the store counts them.
+    pub dead_letters_added: Option<u64>,
+    /// Age of the oldest dead letter.
+    pub oldest_dead_letter: Option<Duration>,
     /// Cap of the dead letters.
     pub dead_letters_maxlen: u64,
     /// All groups on the stream; ours may be missing.

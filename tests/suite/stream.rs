@@ -134,6 +134,7 @@ macro_rules! conformance {
                 a_group_that_was_moved_back_still_gets_its_entries
                 trimming_never_takes_what_a_group_needs
                 the_report_tells_lag_pending_and_ages
+                dead_letters_are_counted_as_they_come_and_go
                 a_lag_is_known_or_honestly_unknown
                 a_range_shows_any_part_from_either_end
                 the_server_introduces_itself

@@ -10,6 +10,7 @@ use super::standing::count;
 use crate::stream::{ConsumerReport, GroupReport, REPLAY_CONSUMER, StreamId, StreamReport};
 
 const LOGS: &str = "SELECT length, added, last_id FROM logs ORDER BY log";
+const FIRST_LETTER: &str = "SELECT MIN(id) FROM dead_letters";
 const GROUPS: &str = "
 SELECT name, pending, last_delivered, added - read,
     (SELECT MIN(id) FROM pending WHERE group_id = consumer_groups.id),
@@ -30,11 +31,16 @@ pub(super) fn report(
     let mut logs = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let mut next = || logs.next().unwrap_or(Err(rusqlite::Error::QueryReturnedNoRows));
     let (length, added, last): (i64, i64, i64) = next()?;
-    let (dead_letters, ..) = next()?;
+    let (dead_letters, letters_added, _) = next()?;
+    let first_letter = connection
+        .prepare_cached(FIRST_LETTER)?
+        .query_row([], |row| row.get(0))?;
     let mut report = StreamReport {
         length: count(length),
         entries_added: Some(count(added)),
         dead_letters: count(dead_letters),
+        dead_letters_added: Some(count(letters_added)),
+        oldest_dead_letter: age(first_letter),
         last_id: (last > 0).then(|| id_of(last)),
         ..StreamReport::default()
     };
@@ -53,19 +59,22 @@ pub(super) fn report(
     Ok(report)
 }
 
+/// Of an entry, by the clock that gives ids.
+fn age(row: Option<i64>) -> Option<Duration> {
+    row.map(|row| Duration::from_millis(clock::wall().saturating_sub(id_of(row).ms)))
+}
+
 fn groups(connection: &Connection, ours: &str, report: &mut StreamReport) -> rusqlite::Result<()> {
     let mut query = connection.prepare_cached(GROUPS)?;
     let mut rows = query.query([])?;
-    let wall = clock::wall();
-    let age = |row: i64| Duration::from_millis(wall.saturating_sub(id_of(row).ms));
     while let Some(row) = rows.next()? {
         let (name, last): (String, i64) = (row.get(0)?, row.get(2)?);
         let (pending, unread): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
         let after: StreamId = id_of(last + 1);
         let is_ours = name == ours;
         if is_ours {
-            report.oldest_pending = pending.map(age);
-            report.oldest_backlog = [pending, unread].into_iter().flatten().min().map(age);
+            report.oldest_pending = age(pending);
+            report.oldest_backlog = age([pending, unread].into_iter().flatten().min());
         }
         report.groups.push(GroupReport {
             name,

@@ -64,6 +64,7 @@ pub struct RedisStream {
     keys: Arc<Keys>,
     loss_detector: Arc<LossDetector>,
     group_monitor: GroupMonitor,
+    letters: report::Letters,
     /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
     trim_cursor: Mutex<String>,
 }
@@ -103,6 +104,7 @@ impl RedisStream {
             }),
             loss_detector: Arc::default(),
             group_monitor: GroupMonitor::new(),
+            letters: report::Letters::default(),
             trim_cursor: Mutex::new("0-0".to_owned()),
         })
     }
@@ -384,7 +386,7 @@ impl Stream for RedisStream {
     }
 
     async fn report(&self) -> Result<StreamReport, StreamError> {
-        report::report(&self.server, &self.keys, &self.loss_detector).await
+        report::report(&self.server, &self.keys, &self.loss_detector, &self.letters).await
     }
 
     async fn confirm_writable(&self) -> Result<(), StreamError> {

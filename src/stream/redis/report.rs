@@ -1,6 +1,7 @@
 //! What health needs to know, from one read-only script.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::loss_detector::{LossDetector, Position};
 use super::server::Server;
@@ -12,18 +13,45 @@ const COUNT_LAG: usize = 1000;
 /// Entries counted at most above one that is gone.
 const COUNT_ABOVE: usize = 10_000;
 
+/// For how long figures of the dead letters are used while their number stays the same.
+const LETTERS_VALID_FOR: Duration = Duration::from_secs(60);
+
+/// Length of the dead letters, how many were ever added, first id.
+type LetterFigures = (u64, Option<u64>, Option<StreamId>);
+
+/// What was told last of the dead letters, and when. It is told anew where their number changed.
+#[derive(Debug, Default)]
+pub(super) struct Letters(Mutex<Option<(Instant, LetterFigures)>>);
+
+impl Letters {
+    fn known(&self) -> Option<LetterFigures> {
+        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .filter(|(told, _)| told.elapsed() < LETTERS_VALID_FOR)
+            .map(|(_, figures)| figures)
+    }
+
+    /// All figures, from an answer that leaves out those that are `known`.
+    fn complete(&self, known: Option<LetterFigures>, told: LetterFigures) -> LetterFigures {
+        if let Some(known) = known.filter(|known| known.0 == told.0) {
+            return known;
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), told));
+        told
+    }
+}
+
 /// Answer of `report.lua`.
 type Figures = (
     u64,
     u64,
     Option<u64>,
     Option<StreamId>,
-    u64,
+    LetterFigures,
     Vec<GroupFigures>,
     Vec<(String, u64, u64)>,
     Option<u64>,
     Option<String>,
-    u8,
 );
 type GroupFigures = (String, u64, StreamId, Option<u64>, Option<StreamId>, Option<StreamId>);
 
@@ -31,14 +59,23 @@ pub(super) async fn report(
     server: &Server,
     keys: &Keys,
     loss_detector: &LossDetector,
+    letters: &Letters,
 ) -> Result<StreamReport, StreamError> {
     let mut script = scripts::REPORT.key(&keys.stream);
     let look = loss_detector.look().await;
     script.key(&keys.dead_letters).arg(&keys.group).arg(COUNT_LAG);
     script.arg(look.newest_before().to_string()).arg(COUNT_ABOVE);
-    script.arg(look.dead_letters_before());
-    let (now, length, entries_added, last_id, dead_letters, groups, consumers, above, run, are_others): Figures =
+    let known = letters.known();
+    match known {
+        Some((length, ..)) => script.arg(length),
+        None => script.arg(-1),
+    };
+    let (now, length, entries_added, last_id, told, groups, consumers, above, run): Figures =
         server.run(&script).await?;
+    let (dead_letters, dead_letters_added, first_letter) = letters.complete(known, told);
+    // A log that letters were removed from has had as many as before, and stays where it is when it is empty.
+    let before = look.dead_letters_before();
+    let has_other_letters = dead_letters < before && dead_letters_added.is_some_and(|added| added < before);
     let age = |id: Option<StreamId>| id.and_then(|id| age(id, now));
     let ours = groups.iter().find(|(name, ..)| *name == keys.group);
     let (oldest_pending, oldest_backlog) = ours.map_or((None, None), |&(_, _, _, _, pending, unread)| {
@@ -47,7 +84,7 @@ pub(super) async fn report(
     let position = Position {
         run,
         dead_letters,
-        has_other_letters: are_others == 1,
+        has_other_letters,
         last_id: last_id.unwrap_or_default(),
         added: entries_added.unwrap_or_default(),
         backlog: ours.map_or(length, |&(_, pending, _, lag, ..)| pending + lag.unwrap_or_default()),
@@ -60,6 +97,8 @@ pub(super) async fn report(
         maxlen: keys.maxlen,
         entries_added,
         dead_letters,
+        dead_letters_added,
+        oldest_dead_letter: age(first_letter),
         dead_letters_maxlen: keys.dead_letters_maxlen,
         oldest_backlog,
         oldest_pending,

@@ -45,6 +45,40 @@ pub async fn the_report_tells_lag_pending_and_ages(store: &dyn Store) {
     assert_eq!(stream.report().await.unwrap().oldest_backlog, None);
 }
 
+pub async fn dead_letters_are_counted_as_they_come_and_go(store: &dyn Store) {
+    let stream = store.open(&stream_config());
+    let told = async || {
+        let report = stream.report().await.unwrap();
+        (
+            report.dead_letters,
+            report.dead_letters_added,
+            report.oldest_dead_letter,
+        )
+    };
+    assert_eq!(told().await.2, None);
+    let letters = [1, 2, 3].map(|n| NewEntry {
+        destination: Destination::DeadLetters,
+        ..entry(n)
+    });
+    let outcomes = stream.writer().append(&letters).await.unwrap();
+    let ids: Vec<_> = outcomes.iter().map(accepted).collect();
+    assert_eq!((told().await.0, told().await.1), (3, Some(3)));
+    let oldest = async |limit: Duration| told().await.2.filter(|age| *age >= limit);
+    let grown = Duration::from_millis(200);
+    eventually("the oldest grows old", Duration::from_secs(10), async || {
+        oldest(grown).await
+    })
+    .await;
+    assert_eq!(stream.remove_letters(&ids[..2]).await.unwrap(), 2);
+    assert_eq!(
+        (told().await.0, told().await.1),
+        (1, Some(3)),
+        "one that is resolved was there"
+    );
+    assert_eq!(stream.remove_letters(&ids[2..]).await.unwrap(), 1);
+    assert_eq!(told().await, (0, Some(3), None));
+}
+
 pub async fn a_lag_is_known_or_honestly_unknown(store: &dyn Store) {
     let config = stream_config();
     let stream = store.open(&config);
