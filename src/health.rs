@@ -6,21 +6,26 @@
 
 mod checks;
 pub mod collector;
+mod dead_letters;
+mod gauges;
 mod reach;
 mod spool;
 mod sustained;
+mod workers;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
+pub use self::dead_letters::{NewDeadLetters, recent_ages};
 pub use self::reach::Reach;
 pub use self::sustained::Sustained;
 
 use crate::config::{Config, HealthConfig};
-use crate::nodes::Node;
+use crate::nodes::{self, Node, WarehouseState};
 use crate::stream::{Stream, StreamError, StreamReport};
 
 /// How well one thing is; worse is greater.
@@ -30,9 +35,9 @@ pub enum Status {
     /// Nothing to do.
     #[default]
     Healthy,
-    /// Somebody should look.
+    /// An operator should look, in working hours.
     Warning,
-    /// Somebody must look.
+    /// An operator must act now.
     Critical,
 }
 
@@ -45,6 +50,40 @@ pub struct Check {
     pub status: Status,
     /// What was found, as a sentence.
     pub detail: String,
+    /// Whether that could be found out at all. What is not known is a warning at least, and at once.
+    #[serde(default = "yes")]
+    pub known: bool,
+    /// For how long the status has lasted by the evidence itself, whenever this process began to look.
+    #[serde(skip)]
+    pub lasted: Duration,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Check {
+    fn new(name: &'static str, status: Status, detail: String) -> Self {
+        Self {
+            name: name.into(),
+            status,
+            detail,
+            known: true,
+            lasted: Duration::ZERO,
+        }
+    }
+
+    /// What it looks at is not known.
+    fn unknown(name: &'static str, why: String) -> Self {
+        Self {
+            known: false,
+            ..Self::new(name, Status::Warning, why)
+        }
+    }
+
+    fn lasting(self, lasted: Duration) -> Self {
+        Self { lasted, ..self }
+    }
 }
 
 /// The health of the stream and its readers at one moment. Figures are null where they are not known, never 0.
@@ -64,6 +103,9 @@ pub struct HealthReport {
     pub seconds_until_full: Option<u64>,
     pub trim_held_by: Option<String>,
     pub dead_letters: Option<u64>,
+    pub dead_letters_new: Option<u64>,
+    pub oldest_dead_letter_seconds: Option<f64>,
+    pub workers: Option<u64>,
     pub spool_depth: Option<u64>,
     pub spool_bytes: Option<u64>,
     pub spool_limit: Option<u64>,
@@ -116,12 +158,16 @@ pub struct Observation {
     pub growth: Option<f64>,
     /// Entries a second that left the spool lately; `None` where there is none.
     pub drain_rate: Option<f64>,
-    /// Whether this process reaches the warehouse it loads into, else why not; `None` where it has no workers.
-    pub warehouse: Option<Result<(), String>>,
+    /// Whether this process reaches the warehouse it loads into; `None` where it has no workers.
+    pub warehouse: Option<WarehouseState>,
     /// Share of requests answered 401 lately, 0 to 1; `None` where there were too few to tell.
     pub unauthorized: Option<f64>,
+    /// Dead letters of the last while; `None` where their number is not known.
+    pub new_dead_letters: Option<NewDeadLetters>,
     /// The processes on this stream; `None` where they are not known.
     pub nodes: Option<Vec<Node>>,
+    /// Id of this process among them.
+    pub own_node: Option<String>,
 }
 
 /// Clocks of two machines may differ; more than that is somebody's own id.
@@ -150,6 +196,25 @@ pub fn ids_warning(report: &StreamReport) -> Option<String> {
     checks::ids_problem(report.last_id, ids_ahead).map(|(_, problem)| format!("stream ids: {problem}"))
 }
 
+/// Looks once, as a process that is no node and has watched nothing: at the stream, its nodes and what became dead letters
+/// lately.
+///
+/// # Errors
+/// The stream did not answer.
+pub async fn observe_once(stream: &dyn Stream, thresholds: &Thresholds) -> Result<Observation, StreamError> {
+    let ages = recent_ages(stream, &thresholds.levels.dead_letters);
+    let (seen, nodes, ages) = tokio::join!(observe(stream), nodes::read(stream), ages);
+    let new = |ages: Vec<Duration>| NewDeadLetters {
+        count: ages.len() as u64,
+        share: None,
+    };
+    Ok(Observation {
+        nodes: nodes.ok(),
+        new_dead_letters: ages.ok().map(new),
+        ..seen?
+    })
+}
+
 impl HealthReport {
     /// Judges what was found.
     #[must_use]
@@ -169,6 +234,9 @@ impl HealthReport {
             seconds_until_full: seconds_until_full(observation, thresholds),
             trim_held_by: trim_held_by(stream, thresholds.retain_acked),
             dead_letters: Some(stream.dead_letters),
+            dead_letters_new: dead_letters::new_letters(observation),
+            oldest_dead_letter_seconds: stream.oldest_dead_letter.map(seconds),
+            workers: workers::live(observation),
             spool_drained_per_second: observation.drain_rate,
             ..Self::default()
         };
@@ -178,8 +246,10 @@ impl HealthReport {
     }
 
     /// What is known without the stream: whether the warehouse is reached, by a process that loads into one.
-    fn of_warehouse(reached: Option<&Result<(), String>>) -> Self {
-        let checks = Vec::from_iter(reached.map(checks::warehouse));
+    fn of_warehouse(observation: &Observation, thresholds: &Thresholds) -> Self {
+        let limit = thresholds.levels.warehouse_critical;
+        let judged = |_| workers::warehouse(observation, limit, OffsetDateTime::now_utc());
+        let checks = Vec::from_iter(observation.warehouse.as_ref().map(judged));
         Self {
             status: worst(&checks),
             checks,
@@ -195,11 +265,7 @@ impl HealthReport {
 
     /// Puts first, and counts in, that the last look failed, and why.
     fn with_unknown_figures(mut self, why: impl fmt::Display) -> Self {
-        let check = Check {
-            name: "figures".into(),
-            status: Status::Warning,
-            detail: format!("not known at the last look: {why}"),
-        };
+        let check = Check::unknown("figures", format!("not known at the last look: {why}"));
         self.status = self.status.max(check.status);
         self.checks.insert(0, check);
         self
@@ -210,16 +276,11 @@ impl HealthReport {
     #[must_use]
     pub fn with_refusal(mut self, refusal: Option<String>, spooled: bool) -> Self {
         let check = match refusal {
-            None => Check {
-                name: "stream".into(),
-                status: Status::Healthy,
-                detail: "it takes writes".to_owned(),
-            },
-            Some(why) => Check {
-                name: "stream".into(),
-                status: if spooled { Status::Warning } else { Status::Critical },
-                detail: format!("it takes no writes: {why}"),
-            },
+            None => Check::new("stream", Status::Healthy, "it takes writes".to_owned()),
+            Some(why) => {
+                let status = if spooled { Status::Warning } else { Status::Critical };
+                Check::new("stream", status, format!("it takes no writes: {why}"))
+            }
         };
         self.status = self.status.max(check.status);
         self.checks.insert(0, check);

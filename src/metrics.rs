@@ -4,6 +4,7 @@
 //! topic. A leaf: everyone may count; what is read back is for this node's record (`nodes.rs`) alone.
 
 mod delays;
+mod health;
 mod spool;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 pub use self::delays::{DELAY_BUCKETS, DelayCounts, Delays, upper_bound};
+pub use self::health::{CheckLabels, HealthMetrics};
 pub use self::spool::SpoolMetrics;
 
 /// Of a figure of the stream: it is not known.
@@ -200,6 +202,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Bytes of bodies in memory.
     pub body_bytes: Gauge,
+    /// The health report's.
+    pub health: HealthMetrics,
     /// The spool's.
     pub spool: SpoolMetrics,
 }
@@ -232,6 +236,7 @@ impl Metrics {
             dead_letters_length: Gauge::default(),
             connections: Gauge::default(),
             body_bytes: Gauge::default(),
+            health: HealthMetrics::default(),
             spool: SpoolMetrics::default(),
         };
         for gauge in [
@@ -320,6 +325,7 @@ impl Metrics {
         r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
         r.register("reconnects", "Broken connections made again", self.reconnects.clone());
         self.register_gauges(r);
+        self.health.register(r);
         self.spool.register(r);
     }
 

@@ -141,6 +141,12 @@ impl Nodes {
         Some(answer.nodes.iter().map(aged).collect())
     }
 
+    /// Id of this process; `None` before its first sample.
+    #[must_use]
+    pub fn own_id(&self) -> Option<String> {
+        self.0.own.load().as_ref().map(|own| own.id.clone())
+    }
+
     fn set_own(&self, record: NodeRecord) {
         self.0.own.store(Some(Arc::new(record)));
     }

@@ -17,10 +17,10 @@ use super::nodes::UNKNOWN;
 use super::{Exit, Failure, Output, instance, output, secrets};
 use crate::config::{Config, RedisConfig};
 use crate::folder::{self, Folder};
-use crate::health::{self, HealthReport, Status, Thresholds};
+use crate::health::{self, Check, HealthReport, Status, Thresholds};
 use crate::ingest::{Spool, SpoolReport};
 use crate::metrics::Metrics;
-use crate::nodes::{self, Node};
+use crate::nodes::Node;
 use crate::operations::Secrets;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -94,10 +94,10 @@ impl Found {
 }
 
 async fn look(stream: &dyn Stream, config: &Config) -> Result<Found, Failure> {
-    let mut observation = health::observe(stream).await?;
-    observation.nodes = nodes::read(stream).await.ok();
+    let thresholds = Thresholds::from(config);
+    let observation = health::observe_once(stream, &thresholds).await?;
     Ok(Found {
-        report: HealthReport::judge(&observation, &Thresholds::from(config)),
+        report: HealthReport::judge(&observation, &thresholds),
         consumers: observation.stream.consumers,
         nodes: observation.nodes,
     })
@@ -187,7 +187,7 @@ fn text(found: &Found) -> Vec<String> {
     let mut lines: Vec<String> = report
         .checks
         .iter()
-        .map(|check| format!("{} {:<18} {}", mark(check.status), check.name, check.detail))
+        .map(|check| format!("{} {:<18} {}", mark(check), check.name, check.detail))
         .collect();
     let age = |seconds: Option<f64>| seconds.map(|seconds| span(Duration::from_secs_f64(seconds.max(0.0))));
     let has_none = (report.lag, report.pending_count) == (Some(0), Some(0));
@@ -244,8 +244,9 @@ fn spool(report: &HealthReport) -> Vec<String> {
     lines
 }
 
-fn mark(status: Status) -> char {
-    match status {
+fn mark(check: &Check) -> char {
+    match check.status {
+        _ if !check.known => '–',
         Status::Healthy => '✓',
         Status::Warning => '!',
         Status::Critical => '✗',

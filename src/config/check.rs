@@ -47,10 +47,12 @@ impl Config {
             (&s::HEALTH_LENGTH_WARNING, &s::HEALTH_LENGTH_CRITICAL),
             (&s::HEALTH_LAG_WARNING, &s::HEALTH_LAG_CRITICAL),
             (&s::HEALTH_IDLE_CONSUMERS_WARNING, &s::HEALTH_IDLE_CONSUMERS_CRITICAL),
+            (&s::HEALTH_DEAD_LETTERS_WARNING, &s::HEALTH_DEAD_LETTERS_CRITICAL),
+            (&s::HEALTH_BACKLOG_AGE_WARNING, &s::HEALTH_BACKLOG_AGE_CRITICAL),
         ] {
-            if let (Some(low), Some(high)) = (values.count_given(warning), values.count_given(critical))
-                && low > high
-            {
+            let counts = values.count_given(warning).zip(values.count_given(critical));
+            let ages = values.duration_given(warning).zip(values.duration_given(critical));
+            if counts.is_some_and(|(low, high)| low > high) || ages.is_some_and(|(low, high)| low > high) {
                 values.contradict(
                     &[warning, critical],
                     "it would be critical before it warns",

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::settings as s;
 use super::values::{Inputs, Values};
 use super::{
-    AdminConfig, AppenderConfig, AuthConfig, Config, ConfigErrors, DatabaseConfig, Durability, HealthConfig,
-    IntakeConfig, KeepRaw, Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, ShutdownConfig,
-    StreamConfig, WorkerConfig, secrets, spans, unknown, value,
+    AdminConfig, Ages, AppenderConfig, AuthConfig, Config, ConfigErrors, DatabaseConfig, DeadLetterLevels, Durability,
+    HealthConfig, IntakeConfig, KeepRaw, Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig,
+    ShutdownConfig, StreamConfig, WorkerConfig, secrets, spans, unknown, value,
 };
 use crate::open_files;
 
@@ -312,7 +312,18 @@ fn health(values: &Values) -> HealthConfig {
         pending_critical: values.count_given(&s::HEALTH_PENDING_CRITICAL),
         length_percent: levels(&s::HEALTH_LENGTH_WARNING, &s::HEALTH_LENGTH_CRITICAL),
         lag: levels(&s::HEALTH_LAG_WARNING, &s::HEALTH_LAG_CRITICAL),
+        backlog_age: Ages {
+            warning: values.duration(&s::HEALTH_BACKLOG_AGE_WARNING),
+            critical: values.duration(&s::HEALTH_BACKLOG_AGE_CRITICAL),
+        },
+        warehouse_critical: values.duration(&s::HEALTH_WAREHOUSE_CRITICAL),
         idle_consumers: levels(&s::HEALTH_IDLE_CONSUMERS_WARNING, &s::HEALTH_IDLE_CONSUMERS_CRITICAL),
+        dead_letters: DeadLetterLevels {
+            window: values.duration(&s::HEALTH_DEAD_LETTERS_WINDOW),
+            new: levels(&s::HEALTH_DEAD_LETTERS_WARNING, &s::HEALTH_DEAD_LETTERS_CRITICAL),
+            share_percent: values.count(&s::HEALTH_DEAD_LETTERS_SHARE),
+            unresolved: values.duration_given(&s::HEALTH_DEAD_LETTERS_UNRESOLVED),
+        },
         silence: values.duration_given(&s::HEALTH_SILENCE),
         unauthorized_percent: values.count(&s::HEALTH_UNAUTHORIZED),
     }

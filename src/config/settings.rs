@@ -262,8 +262,16 @@ settings! {
         HEALTH_LENGTH_CRITICAL "ORDERSTREAM_HEALTH_LENGTH_CRITICAL" Percent, Text("90%"), "stream length in percent of its cap: above it is critical";
         HEALTH_LAG_WARNING "ORDERSTREAM_HEALTH_LAG_WARNING" Count(1, BILLION), Text("500"), "entries not yet read: lowest number that warns";
         HEALTH_LAG_CRITICAL "ORDERSTREAM_HEALTH_LAG_CRITICAL" Count(1, BILLION), Text("5000"), "entries not yet read: above it is critical";
+        HEALTH_BACKLOG_AGE_WARNING "ORDERSTREAM_HEALTH_BACKLOG_AGE_WARNING" Kind::Duration(1000, 30 * DAY), Text("1m"), "age of the oldest entry that is unread or pending: lowest age that warns";
+        HEALTH_BACKLOG_AGE_CRITICAL "ORDERSTREAM_HEALTH_BACKLOG_AGE_CRITICAL" Kind::Duration(1000, 30 * DAY), Text("10m"), "age of the oldest entry that is unread or pending: lowest age that is critical";
+        HEALTH_WAREHOUSE_CRITICAL "ORDERSTREAM_HEALTH_WAREHOUSE_CRITICAL" Kind::Duration(0, DAY), Text("2m"), "critical when no live worker has reached the warehouse for this long; it warns before";
         HEALTH_IDLE_CONSUMERS_WARNING "ORDERSTREAM_HEALTH_IDLE_CONSUMERS_WARNING" Count(1, 100_000), Text("1"), "idle consumers: lowest number that warns";
         HEALTH_IDLE_CONSUMERS_CRITICAL "ORDERSTREAM_HEALTH_IDLE_CONSUMERS_CRITICAL" Count(1, 100_000), Text("1"), "idle consumers: above it is critical";
+        HEALTH_DEAD_LETTERS_WINDOW "ORDERSTREAM_HEALTH_DEAD_LETTERS_WINDOW" Kind::Duration(1000, DAY), Text("15m"), "time for which a dead letter counts as new";
+        HEALTH_DEAD_LETTERS_WARNING "ORDERSTREAM_HEALTH_DEAD_LETTERS_WARNING" Count(1, BILLION), Text("1"), "new dead letters: lowest number that warns";
+        HEALTH_DEAD_LETTERS_CRITICAL "ORDERSTREAM_HEALTH_DEAD_LETTERS_CRITICAL" Count(1, BILLION), Text("100"), "new dead letters: above it is critical";
+        HEALTH_DEAD_LETTERS_SHARE "ORDERSTREAM_HEALTH_DEAD_LETTERS_SHARE" Percent, Text("1%"), "new dead letters in percent of what was accepted in that time: lowest share that is critical";
+        HEALTH_DEAD_LETTERS_UNRESOLVED "ORDERSTREAM_HEALTH_DEAD_LETTERS_UNRESOLVED" DurationOrOff(1000, 365 * DAY), Text("24h"), "warns when a dead letter is unresolved for this long, or off";
         HEALTH_SILENCE "ORDERSTREAM_HEALTH_SILENCE" DurationOrOff(1000, 365 * DAY), Text("24h"), "warns when nothing was accepted for this long, or off";
         HEALTH_UNAUTHORIZED "ORDERSTREAM_HEALTH_UNAUTHORIZED" Percent, Text("20%"), "share of requests answered 401 that warns";
     }

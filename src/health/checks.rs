@@ -2,24 +2,50 @@
 
 use std::time::Duration;
 
-use super::{Check, HealthReport, Observation, Status, Thresholds};
+use time::OffsetDateTime;
+
+use super::{Check, HealthReport, Observation, Status, Thresholds, dead_letters, workers};
 use crate::config::Levels;
 use crate::stream::StreamId;
+
+/// Requests of a minute of which the share of refused ones says something.
+const LEAST_REQUESTS: f64 = 20.0;
+
+/// Every check that a report may have.
+pub(super) const NAMES: [&str; 19] = [
+    "figures",
+    "stream",
+    "workers",
+    "backlog_age",
+    "pending",
+    "stream_length",
+    "dead_letters",
+    "lag",
+    "idle_consumers",
+    "accepted",
+    "unauthorized",
+    "eviction_policy",
+    "trimming",
+    "group",
+    "stream_ids",
+    "warehouse",
+    "warehouse_loss",
+    "spool",
+    "other_spools",
+];
 
 pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Vec<Check> {
     let levels = &thresholds.levels;
     let mut checks = vec![
+        workers::workers(report, seen),
+        workers::backlog_age(seen, levels.backlog_age),
         pending(report, thresholds),
         filled(
             "stream_length",
             (seen.stream.length, seen.stream.maxlen),
             levels.length_percent,
         ),
-        filled(
-            "dead_letters",
-            (seen.stream.dead_letters, seen.stream.dead_letters_maxlen),
-            levels.length_percent,
-        ),
+        dead_letters::check(report, seen, thresholds),
         counted("lag", report.lag, levels.lag, "entries are not yet read"),
         counted(
             "idle_consumers",
@@ -34,7 +60,9 @@ pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresh
         group(seen),
         ids(seen),
     ];
-    checks.extend(seen.warehouse.as_ref().map(warehouse));
+    let now = OffsetDateTime::now_utc();
+    checks.push(workers::warehouse(seen, levels.warehouse_critical, now));
+    checks.extend(workers::other_spools(seen));
     checks.extend(warehouse_loss(seen));
     checks
 }
@@ -58,7 +86,7 @@ fn pending(report: &HealthReport, thresholds: &Thresholds) -> Check {
 }
 
 /// How near a stream is to its cap.
-fn filled(name: &'static str, (length, maxlen): (u64, u64), levels: Levels) -> Check {
+pub(super) fn filled(name: &'static str, (length, maxlen): (u64, u64), levels: Levels) -> Check {
     let tenths = length.saturating_mul(1000) / maxlen.max(1);
     let status = if tenths > levels.critical.saturating_mul(10) {
         Status::Critical
@@ -73,11 +101,22 @@ fn filled(name: &'static str, (length, maxlen): (u64, u64), levels: Levels) -> C
 fn counted(name: &'static str, value: Option<u64>, levels: Levels, what: &str) -> Check {
     match value {
         Some(value) => check(name, level(value, levels), format!("{value} {what}")),
-        None => check(name, Status::Healthy, "not known".to_owned()),
+        None => Check::unknown(name, "not known".to_owned()),
     }
 }
 
-fn level(value: u64, levels: Levels) -> Status {
+/// A time in one unit, as a person says it.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+pub(super) fn level(value: u64, levels: Levels) -> Status {
     if value > levels.critical {
         Status::Critical
     } else if value >= levels.warning {
@@ -107,9 +146,13 @@ fn accepted(seen: &Observation, thresholds: &Thresholds) -> Check {
     }
 }
 
+/// Of this process, or of the nodes that take webhooks where this one takes none.
 fn unauthorized(seen: &Observation, limit_percent: u64) -> Check {
     const NAME: &str = "unauthorized";
-    let Some(share) = seen.unauthorized else {
+    let Some(share) = seen.unauthorized.or_else(|| unauthorized_elsewhere(seen)) else {
+        if seen.watched.is_zero() && seen.nodes.is_none() {
+            return Check::unknown(NAME, "not known: no process tells".to_owned());
+        }
         return check(NAME, Status::Healthy, "too few requests lately to tell".to_owned());
     };
     #[allow(
@@ -130,6 +173,19 @@ fn unauthorized(seen: &Observation, limit_percent: u64) -> Check {
     )
 }
 
+/// Share of requests answered 401 in the last minute, on all other nodes; `None` where they were too few to tell.
+fn unauthorized_elsewhere(seen: &Observation) -> Option<f64> {
+    let live = seen.nodes.iter().flatten().filter(|node| !node.is_stale());
+    let intakes = live.filter_map(|node| node.record.intake.as_ref());
+    let (mut refused, mut taken) = (0.0, 0.0);
+    for intake in intakes {
+        refused += intake.unauthorized_per_minute.map_or(0.0, |count| count as f64);
+        taken += intake.accepted_per_second.unwrap_or_default() * 60.0;
+    }
+    let all: f64 = refused + taken;
+    (all >= LEAST_REQUESTS).then(|| refused / all)
+}
+
 fn eviction(seen: &Observation) -> Check {
     const NAME: &str = "eviction_policy";
     match seen.eviction_policy.as_deref() {
@@ -139,7 +195,7 @@ fn eviction(seen: &Observation) -> Check {
             Status::Critical,
             format!("{policy}: the store may drop entries and dedupe keys; set maxmemory-policy noeviction"),
         ),
-        None => check(NAME, Status::Healthy, "not known".to_owned()),
+        None => Check::unknown(NAME, "not known: the server does not tell".to_owned()),
     }
 }
 
@@ -186,19 +242,6 @@ pub(super) fn ids_problem(newest: Option<StreamId>, ahead: Option<Duration>) -> 
     Some((Status::Warning, detail))
 }
 
-/// Nothing is lost while it is away, since the stream keeps what comes.
-pub(super) fn warehouse(reached: &Result<(), String>) -> Check {
-    const NAME: &str = "warehouse";
-    match reached {
-        Ok(()) => check(NAME, Status::Healthy, "it answers".to_owned()),
-        Err(why) => check(
-            NAME,
-            Status::Warning,
-            format!("nothing is loaded, and what comes waits in the stream: {why}"),
-        ),
-    }
-}
-
 /// Rows that are gone from the warehouse, as a live worker found it; there while something is missing.
 fn warehouse_loss(seen: &Observation) -> Option<Check> {
     let nodes = seen.nodes.iter().flatten().filter(|node| !node.is_stale());
@@ -209,17 +252,14 @@ fn warehouse_loss(seen: &Observation) -> Option<Check> {
 }
 
 fn check(name: &'static str, status: Status, detail: String) -> Check {
-    Check {
-        name: name.into(),
-        status,
-        detail,
-    }
+    Check::new(name, status, detail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::HealthConfig;
+    use crate::config::{Ages, DeadLetterLevels, HealthConfig};
+    use crate::health::NewDeadLetters;
     use crate::stream::{ConsumerReport, GroupReport, StreamReport};
 
     fn thresholds() -> Thresholds {
@@ -239,6 +279,20 @@ mod tests {
                 idle_consumers: Levels {
                     warning: 1,
                     critical: 1,
+                },
+                backlog_age: Ages {
+                    warning: Duration::from_secs(60),
+                    critical: Duration::from_secs(600),
+                },
+                warehouse_critical: Duration::from_secs(120),
+                dead_letters: DeadLetterLevels {
+                    window: Duration::from_secs(900),
+                    new: Levels {
+                        warning: 1,
+                        critical: 100,
+                    },
+                    share_percent: 1,
+                    unresolved: Some(Duration::from_secs(24 * 3600)),
                 },
                 silence: Some(Duration::from_secs(3600)),
                 unauthorized_percent: 50,
@@ -314,12 +368,13 @@ mod tests {
         for (letters, expected) in [(4_999, Healthy), (5_000, Warning), (9_010, Critical)] {
             let mut seen = observation(0, 0, None, 0);
             seen.stream.dead_letters = letters;
+            seen.new_dead_letters = Some(NewDeadLetters { count: 0, share: None });
             assert_eq!(status_of("dead_letters", &seen), expected, "{letters}");
         }
         for (lag, expected) in [(499, Healthy), (500, Warning), (5000, Warning), (5001, Critical)] {
             assert_eq!(status_of("lag", &observation(0, 0, Some(lag), 0)), expected, "{lag}");
         }
-        assert_eq!(status_of("lag", &observation(0, 0, None, 0)), Healthy);
+        assert_eq!(status_of("lag", &observation(0, 0, None, 0)), Warning, "not known");
         for (idle, expected) in [(0, Healthy), (1, Warning), (2, Critical)] {
             assert_eq!(
                 status_of("idle_consumers", &observation(0, 0, None, idle)),
@@ -358,15 +413,59 @@ mod tests {
     }
 
     #[test]
-    fn the_warehouse_is_judged_where_it_is_loaded_into() {
-        let mut seen = observation(0, 0, Some(0), 0);
-        let judged = |seen: &Observation| HealthReport::judge(seen, &thresholds());
-        assert!(judged(&seen).checks.iter().all(|check| check.name != "warehouse"));
-        seen.warehouse = Some(Ok(()));
-        assert_eq!(status_of("warehouse", &seen), Status::Healthy);
-        seen.warehouse = Some(Err("unreachable".to_owned()));
-        assert_eq!(status_of("warehouse", &seen), Status::Warning);
-        assert_eq!(judged(&seen).status, Status::Warning);
+    fn a_dead_letter_that_is_new_or_old_or_one_of_too_many_is_seen() {
+        use Status::{Critical, Healthy, Warning};
+        let day = 24 * 3600;
+        for (letters, new, oldest, expected) in [
+            (0, Some(0), None, Healthy),
+            (0, Some(500), None, Healthy),
+            (5, Some(0), Some(day - 1), Healthy),
+            (5, Some(0), Some(day), Warning),
+            (5, Some(1), Some(1), Warning),
+            (5, Some(500), Some(1), Warning),
+            (3020, Some(3020), Some(1), Critical),
+            (5, None, Some(1), Warning),
+            (9_010, None, Some(1), Critical),
+        ] {
+            let mut seen = observation(0, 0, Some(0), 0);
+            seen.stream.dead_letters = letters;
+            seen.stream.oldest_dead_letter = oldest.map(Duration::from_secs);
+            seen.new_dead_letters = new.map(|count| NewDeadLetters { count, share: None });
+            let report = HealthReport::judge(&seen, &thresholds());
+            let found = report.checks.iter().find(|check| check.name == "dead_letters").unwrap();
+            assert_eq!(found.status, expected, "{letters} {new:?} {oldest:?}: {}", found.detail);
+            assert_eq!(found.known, new.is_some(), "{}", found.detail);
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_healthy_and_every_check_has_its_gauge() {
+        let seen = Observation {
+            stream: StreamReport {
+                length: 1,
+                ..StreamReport::default()
+            },
+            ..Observation::default()
+        };
+        let report = HealthReport::judge(&seen, &thresholds());
+        let unknown: Vec<_> = report.checks.iter().filter(|check| !check.known).collect();
+        assert!(
+            unknown.iter().all(|check| check.status >= Status::Warning),
+            "{unknown:?}"
+        );
+        let mut names: Vec<_> = unknown.iter().map(|check| check.name.as_ref()).collect();
+        names.sort_unstable();
+        let expected = [
+            "backlog_age",
+            "eviction_policy",
+            "lag",
+            "pending",
+            "unauthorized",
+            "warehouse",
+            "workers",
+        ];
+        assert_eq!(names, expected);
+        assert!(report.checks.iter().all(|check| NAMES.contains(&check.name.as_ref())));
     }
 
     #[test]

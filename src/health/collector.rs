@@ -15,10 +15,11 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::dead_letters::Recent;
 use super::spool::{QUIET, RetryBudget};
-use super::{HealthReport, Observation, Reach, Sustained, Thresholds, observe};
+use super::{HealthReport, NewDeadLetters, Observation, Reach, Sustained, Thresholds, gauges, observe, recent_ages};
 use crate::ingest::{Appends, Bypass, Moment};
-use crate::metrics::{self, Metrics, Outcome};
+use crate::metrics::{Metrics, Outcome};
 use crate::nodes::Nodes;
 use crate::shutdown::Roles;
 use crate::stream::{Stream, StreamError, StreamReport};
@@ -120,6 +121,7 @@ impl Health {
             health: health.clone(),
             publish,
         };
+        gauges::of_report(&collector.metrics.health, &health.report().1);
         roles.spawn("health", collector.run(roles.stop_token()));
         health
     }
@@ -238,6 +240,7 @@ impl Collector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sustained = Sustained::new(self.thresholds.levels.after);
         let mut lately = Lately::default();
+        let mut recent = Recent::new(self.thresholds.levels.dead_letters.window);
         let started = Instant::now();
         loop {
             ticks.tick().await;
@@ -249,20 +252,26 @@ impl Collector {
             self.metrics.spool.retry_budget_used.set(used);
             let observed = patiently(observe(&*self.stream)).await;
             let at = Instant::now();
-            let warehouse = self.warehouse.as_ref().map(Reach::found);
-            self.export(observed.as_ref().ok().map(|seen| &seen.stream));
+            let warehouse = self.warehouse.as_ref().map(Reach::state);
+            gauges::of_stream(&self.metrics, observed.as_ref().ok().map(|seen| &seen.stream));
             let (stream, report) = match observed {
                 Ok(mut seen) => {
                     seen.watched = started.elapsed();
                     seen.warehouse = warehouse;
                     seen.nodes = self.nodes.current();
+                    seen.own_node = self.nodes.own_id();
                     lately.look(&mut seen, &self.health, at);
+                    seen.new_dead_letters = self.new_dead_letters(&mut recent, &seen.stream, at).await;
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
                     sustained.settle(&mut report, at);
                     (Some(Arc::new(seen.stream)), report)
                 }
                 Err(error) => {
-                    let mut known = HealthReport::of_warehouse(warehouse.as_ref());
+                    let seen = Observation {
+                        warehouse,
+                        ..Observation::default()
+                    };
+                    let mut known = HealthReport::of_warehouse(&seen, &self.thresholds);
                     sustained.settle(&mut known, at);
                     (None, known.with_unknown_figures(error))
                 }
@@ -274,24 +283,25 @@ impl Collector {
                 report,
             };
             self.publish.send_replace(look);
+            gauges::of_report(&self.metrics.health, &self.health.report().1);
         }
     }
 
-    /// What was seen of the stream, `None` where it did not answer: a figure of before would pass for one of now.
-    fn export(&self, stream: Option<&StreamReport>) {
-        let ours = stream.and_then(|stream| stream.groups.iter().find(|group| group.ours));
-        for (gauge, figure) in [
-            (&self.metrics.stream_length, stream.map(|stream| stream.length)),
-            (
-                &self.metrics.dead_letters_length,
-                stream.map(|stream| stream.dead_letters),
-            ),
-            (&self.metrics.pending, ours.map(|group| group.pending)),
-            (&self.metrics.lag, ours.and_then(|group| group.lag)),
-        ] {
-            let known = figure.map(|figure| i64::try_from(figure).unwrap_or(i64::MAX));
-            gauge.set(known.unwrap_or(metrics::UNKNOWN));
+    /// How many dead letters came lately. Those that came before the first look are asked for once, when it is taken.
+    async fn new_dead_letters(
+        &self,
+        recent: &mut Recent,
+        stream: &StreamReport,
+        at: Instant,
+    ) -> Option<NewDeadLetters> {
+        if recent.is_new() {
+            let levels = &self.thresholds.levels.dead_letters;
+            match patiently(recent_ages(&*self.stream, levels)).await {
+                Ok(ages) => recent.begin(ages, at),
+                Err(error) => tracing::debug!(error, "the stream does not tell of its dead letters"),
+            }
         }
+        recent.look(stream, at)
     }
 }
 

@@ -62,21 +62,13 @@ impl Reach {
     /// Whether it answered last.
     #[must_use]
     pub fn is_reached(&self) -> bool {
-        self.found().is_ok()
+        matches!(**self.state.load(), WarehouseState::Reached { .. })
     }
 
     /// How it was found last.
     #[must_use]
     pub fn state(&self) -> WarehouseState {
         WarehouseState::clone(&self.state.load())
-    }
-
-    /// How it was found last, else why it is not reached.
-    pub(super) fn found(&self) -> Result<(), String> {
-        match self.state() {
-            WarehouseState::Reached { .. } => Ok(()),
-            WarehouseState::Away { why, .. } => Err(why),
-        }
     }
 
     fn set(&self, state: WarehouseState) {

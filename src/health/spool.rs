@@ -36,10 +36,14 @@ impl HealthReport {
     /// Puts in, and counts in, that there is a spool of which nothing could be learnt, and why.
     #[must_use]
     pub fn with_unknown_spool(self, why: impl fmt::Display) -> Self {
-        self.with_check(
+        let mut report = self.with_check(
             Status::Warning,
             format!("there is one, of which nothing is known: {why}"),
-        )
+        );
+        if let Some(check) = report.checks.last_mut() {
+            check.known = false;
+        }
+        report
     }
 
     /// Puts in, and counts in, how the spool of this process is, as of now.
@@ -78,11 +82,7 @@ impl HealthReport {
 
     fn with_check(mut self, status: Status, detail: String) -> Self {
         self.status = self.status.max(status);
-        self.checks.push(Check {
-            name: "spool".into(),
-            status,
-            detail,
-        });
+        self.checks.push(Check::new("spool", status, detail));
         self
     }
 }

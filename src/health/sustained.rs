@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Check, HealthReport, Status, worst};
 
-/// Since when each check has been at least that bad. Getting better is reported at once.
+/// Since when each check has been at least that bad. Getting better is reported at once, and so is what is not known.
 #[derive(Debug)]
 pub struct Sustained {
     after: Duration,
@@ -39,7 +39,9 @@ impl Sustained {
                 continue;
             }
             let since = *self.since.entry((check.name.clone(), status)).or_insert(now);
-            if now.saturating_duration_since(since) >= self.after {
+            // A worse status comes after the better one: what lasted so long was at least that bad.
+            let lasted = now.saturating_duration_since(since).max(check.lasted);
+            if lasted >= self.after || !check.known {
                 lasting = status;
             }
         }
@@ -70,15 +72,27 @@ mod tests {
         ];
         for (second, found, reported) in table {
             let mut report = HealthReport {
-                checks: vec![Check {
-                    name: "lag".into(),
-                    status: found,
-                    detail: String::new(),
-                }],
+                checks: vec![Check::new("lag", found, String::new())],
                 ..HealthReport::default()
             };
             sustained.settle(&mut report, start + Duration::from_secs(second));
             assert_eq!(report.status, reported, "at {second} s");
         }
+    }
+
+    #[test]
+    fn what_is_known_to_have_lasted_or_not_known_at_all_is_reported_at_once() {
+        let settled = |check: Check| {
+            let mut report = HealthReport {
+                checks: vec![check],
+                ..HealthReport::default()
+            };
+            Sustained::new(Duration::from_secs(30)).settle(&mut report, Instant::now());
+            report.status
+        };
+        let critical = |seconds| Check::new("workers", Status::Critical, String::new()).lasting(seconds);
+        assert_eq!(settled(critical(Duration::from_secs(29))), Status::Healthy);
+        assert_eq!(settled(critical(Duration::from_secs(30))), Status::Critical);
+        assert_eq!(settled(Check::unknown("workers", String::new())), Status::Warning);
     }
 }

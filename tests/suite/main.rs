@@ -19,6 +19,7 @@ mod delivered;
 mod deploy;
 mod floods;
 mod harness;
+mod health;
 mod http;
 mod ingest;
 mod intake;

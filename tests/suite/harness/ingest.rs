@@ -11,7 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use orderstream::config::{
-    AppenderConfig, HealthConfig, IntakeConfig, KeepRaw, Levels, PublicConfig, RedisConfig, StreamConfig,
+    Ages, AppenderConfig, DeadLetterLevels, HealthConfig, IntakeConfig, KeepRaw, Levels, PublicConfig, RedisConfig,
+    StreamConfig,
 };
 use orderstream::health::Thresholds;
 use orderstream::health::collector::{Health, Sources};
@@ -122,6 +123,20 @@ pub fn health_config() -> HealthConfig {
         idle_consumers: Levels {
             warning: 1,
             critical: 1,
+        },
+        backlog_age: Ages {
+            warning: Duration::from_secs(60),
+            critical: Duration::from_secs(600),
+        },
+        warehouse_critical: Duration::from_secs(120),
+        dead_letters: DeadLetterLevels {
+            window: Duration::from_secs(900),
+            new: Levels {
+                warning: 1,
+                critical: 100,
+            },
+            share_percent: 1,
+            unresolved: Some(Duration::from_secs(24 * 3600)),
         },
         silence: Some(Duration::from_secs(24 * 3600)),
         unauthorized_percent: 20,

@@ -1,0 +1,37 @@
+//! The last look and its report as gauges. What is not known is [`UNKNOWN`], not the figure of before.
+
+use super::{HealthReport, checks};
+use crate::metrics::{CheckLabels, HealthMetrics, Metrics, UNKNOWN};
+use crate::stream::StreamReport;
+
+/// What was seen of the stream, `None` where it did not answer.
+pub(super) fn of_stream(metrics: &Metrics, stream: Option<&StreamReport>) {
+    let ours = stream.and_then(|stream| stream.groups.iter().find(|group| group.ours));
+    let age = |stream: &StreamReport| stream.oldest_backlog.map_or(0, |age| age.as_secs());
+    for (gauge, figure) in [
+        (&metrics.stream_length, stream.map(|stream| stream.length)),
+        (&metrics.dead_letters_length, stream.map(|stream| stream.dead_letters)),
+        (&metrics.pending, ours.map(|group| group.pending)),
+        (&metrics.lag, ours.and_then(|group| group.lag)),
+        (&metrics.health.backlog_seconds, ours.and(stream).map(age)),
+    ] {
+        gauge.set(known(figure));
+    }
+}
+
+/// Every check, also those that were not made.
+pub(super) fn of_report(metrics: &HealthMetrics, report: &HealthReport) {
+    for name in checks::NAMES {
+        let judged = report.checks.iter().find(|check| check.name == name);
+        let level = judged.map(|check| check.status as u64);
+        metrics
+            .checks
+            .get_or_create(&CheckLabels { check: name })
+            .set(known(level));
+    }
+    metrics.live_workers.set(known(report.workers));
+}
+
+fn known(figure: Option<u64>) -> i64 {
+    figure.map_or(UNKNOWN, |figure| i64::try_from(figure).unwrap_or(i64::MAX))
+}
