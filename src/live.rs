@@ -52,6 +52,8 @@ pub struct Now {
     groups: Option<Vec<GroupView>>,
     consumers: Option<Vec<Member>>,
     nodes: Option<Vec<Node>>,
+    /// Id of this process among them.
+    node_id: Option<String>,
     node: Process,
 }
 
@@ -191,6 +193,7 @@ mod tests {
                 groups: None,
                 consumers: None,
                 nodes: None,
+                node_id: None,
                 node,
             });
         }

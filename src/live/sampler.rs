@@ -48,6 +48,7 @@ impl Sampler {
                 groups,
                 consumers,
                 nodes,
+                node_id: self.nodes.own_id(),
                 node: self.live.node,
             };
             self.live.record.send_modify(|record| record.add(now));

@@ -1,4 +1,4 @@
-// An entry or a letter laid open: its event, its fields as they stand, its body.
+// An entry or a dead letter in full: its event, its fields as stored, its body.
 
 import { h } from "./dom.js";
 import { laidOut, write } from "./exact.js";
@@ -10,16 +10,16 @@ export function content({ event, undecodable, fields, body }) {
     h(
       "section",
       { "aria-labelledby": "event" },
-      h("h2", { id: "event" }, "The event"),
+      h("h2", { id: "event" }, "Event"),
       event
         ? h("pre", { tabindex: 0 }, write(event))
-        : h("p", { class: "said bad" }, "None can be read from it: ", undecodable),
+        : h("p", { class: "said bad" }, "Not decodable: ", undecodable),
     ),
     body !== null &&
       h(
         "details",
         { class: "panel" },
-        h("summary", {}, "The original body", h("span", { class: "faint" }, "personal")),
+        h("summary", {}, "Original body", h("span", { class: "faint" }, "personal")),
         h("pre", { tabindex: 0 }, laidOut(body)),
       ),
     h(
@@ -27,7 +27,7 @@ export function content({ event, undecodable, fields, body }) {
       { class: "panel" },
       h("summary", {}, "Raw fields", h("span", { class: "faint" }, counted(fields.length, "field"))),
       table(
-        "Fields as they stand in the stream",
+        "Fields as stored",
         [
           ["Field", (field) => h("code", {}, field.name)],
           [

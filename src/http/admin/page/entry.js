@@ -1,4 +1,4 @@
-// One entry of the stream: how far each group came with it, and what it holds.
+// One entry of the stream: its state in each consumer group, and its content.
 
 import { get } from "./api.js";
 import { content } from "./content.js";
@@ -7,7 +7,7 @@ import { parseView } from "./exact.js";
 import { bytes, count, known, money, seconds, time } from "./format.js";
 import { badge, facts, fill, heading } from "./parts.js";
 
-const STAGES = { settled: ["healthy", "done"], pending: ["warning", "pending"], unread: [null, "not read yet"] };
+const STAGES = { settled: ["healthy", "done"], pending: ["warning", "pending"], unread: [null, "unread"] };
 
 export function openEntry(id) {
   const place = h("div", { class: "page" });
@@ -23,12 +23,12 @@ function view({ entry, content: held, groups, loaded_at }) {
       note: [order && `Order ${order} · `, h("code", {}, entry.id)],
       actions: known(entry.order_id) && [
         h("a", { class: "button primary", href: traceOf(entry) }, "Trace this order"),
-        h("a", { class: "button", href: `#/events?order=${encodeURIComponent(entry.order_id)}` }, "Its entries"),
+        h("a", { class: "button", href: `#/events?order=${encodeURIComponent(entry.order_id)}` }, "Entries of this order"),
       ],
     }),
     facts([
       ["Received", time(entry.received_at)],
-      ["Loaded", known(loaded_at) ? time(loaded_at) : "not, as far as this process can tell"],
+      ["Loaded", known(loaded_at) ? time(loaded_at) : "not known on this node, or not yet"],
       ["Amount", money(entry.total_amount, entry.currency)],
       ["Shop", entry.shop],
       ["Source", [entry.source, entry.topic].filter(known).join(" · ") || null],
@@ -38,7 +38,7 @@ function view({ entry, content: held, groups, loaded_at }) {
     h(
       "section",
       { "aria-labelledby": "groups" },
-      h("h2", { id: "groups" }, "How far the groups are"),
+      h("h2", { id: "groups" }, "Consumer groups"),
       h("ul", { class: "lines" }, groups.map(group)),
     ),
     content(held),
@@ -50,8 +50,8 @@ function group({ group: name, ours, stage, consumer, deliveries, idle_seconds })
   const held =
     known(consumer) &&
     (known(idle_seconds)
-      ? `with ${consumer}, handed out ${count(deliveries)} times, last ${seconds(idle_seconds)} ago`
-      : "made pending again by a replay; nobody has claimed it yet");
+      ? `consumer ${consumer}, delivered ${count(deliveries)} times, last ${seconds(idle_seconds)} ago`
+      : "made pending again by a replay; not claimed yet");
   return h(
     "li",
     {},

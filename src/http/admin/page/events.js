@@ -82,7 +82,7 @@ function list({ entries, looked_at, looked_back_to, next }, filters, to) {
   const looked = h(
     "p",
     { class: "faint" },
-    `${count(looked_at)} entries looked at`,
+    `${count(looked_at)} entries searched`,
     looked_back_to && [", back to ", time(looked_back_to)],
     ".",
   );
@@ -114,15 +114,15 @@ function rows(entries) {
 }
 
 function nothing(filters, next, to) {
-  if (next) return empty("Nothing among these entries", h("p", {}, "Look through older ones."));
+  if (next) return empty("No match in these entries", h("p", {}, "Search older ones."));
   if (to) return empty("No older entry is left");
   if (Object.values(filters).some(Boolean))
     return empty(
-      "No entry of the stream is like that",
+      "No matching entry in the stream",
       h(
         "p",
         {},
-        "Entries that every group has acked leave the stream after a while. ",
+        "Entries that every group has acked are trimmed after a while. ",
         h("a", { href: "#/trace" }, "Trace"),
         " an order to see what was loaded of it.",
       ),

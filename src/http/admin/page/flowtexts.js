@@ -2,9 +2,10 @@
 // each arrow.
 
 import { count, known, rate, seconds, span, store, UNKNOWN } from "./format.js";
+import { otherSpools } from "./nodes.js";
 import { worst } from "./parts.js";
 
-/** Samples for which the last known latency still stands. */
+/** Samples for which the last known latency is shown. */
 const LATELY = 60;
 /** Samples that a rate is the mean of: a single one jumps where little comes in. */
 const SMOOTHED = 5;
@@ -13,9 +14,9 @@ const SMOOTHED = 5;
 const JUDGED_BY = {
   sources: ["accepted", "unauthorized"],
   stream: ["stream", "stream_length", "eviction_policy", "trimming", "stream_ids"],
-  workers: ["pending", "lag", "idle_consumers", "group"],
-  warehouse: ["warehouse"],
-  spool: ["spool"],
+  workers: ["workers", "backlog_age", "pending", "lag", "idle_consumers", "group"],
+  warehouse: ["warehouse", "warehouse_loss"],
+  spool: ["spool", "other_spools"],
   letters: ["dead_letters"],
 };
 
@@ -26,10 +27,8 @@ export function stateOf(box, report) {
 }
 
 /** Figure, note and whether it is off, of each box. */
-export function boxTexts({ report, samples, node }) {
-  const lately = samples.slice(-LATELY);
-  const loaded = lately.findLast((sample) => known(sample.latency_p50_ms));
-  const idle = lately.some((sample) => known(sample.loaded_per_second)) ? "nothing loaded lately" : "not known";
+export function boxTexts(now) {
+  const { report, node } = now;
   return {
     sources: [
       known(report.last_accepted_seconds)
@@ -40,30 +39,38 @@ export function boxTexts({ report, samples, node }) {
       "last accepted",
     ],
     stream: [count(report.stream_length), `entries in ${store(node?.storage.stream)}`],
-    workers: [
-      count(report.consumers),
-      `${report.consumers === 1 ? "consumer" : "consumers"}, ${count(report.pending_count)} pending`,
-    ],
-    warehouse:
-      node?.has_warehouse === false
-        ? [UNKNOWN, "not seen from this node", true]
-        : [span(loaded?.latency_p50_ms), loaded ? `p50 · p99 ${span(loaded.latency_p99_ms)}` : idle],
-    spool: spoolTexts(report, node),
-    letters: [count(report.dead_letters), lettersNote(report.dead_letters)],
+    workers: [count(report.workers), `live, ${count(report.pending_count)} pending`],
+    warehouse: warehouseTexts(now),
+    spool: spoolTexts(now),
+    letters: [count(report.dead_letters), lettersNote(report)],
   };
 }
 
-function lettersNote(letters) {
-  if (!known(letters)) return "not known";
-  return letters ? "look at them" : "none";
+/** Of all workers, wherever they run. */
+function warehouseTexts({ report, samples }) {
+  const lately = samples.slice(-LATELY);
+  const loaded = lately.findLast((sample) => known(sample.latency_p50_ms));
+  const check = report.checks.find(({ name }) => name === "warehouse");
+  if (check && check.known !== false && check.status !== "healthy") return ["away", "not reached by workers"];
+  if (loaded) return [span(loaded.latency_p50_ms), `p50 · p99 ${span(loaded.latency_p99_ms)}`];
+  return [UNKNOWN, lately.some((sample) => known(sample.loaded_per_second)) ? "nothing loaded lately" : "not known"];
 }
 
-function spoolTexts(report, node) {
+function lettersNote({ dead_letters: letters, dead_letters_new: recent }) {
+  if (!known(letters)) return "not known";
+  if (!letters) return "none";
+  return recent > 0 ? `${count(recent)} new` : "unresolved";
+}
+
+function spoolTexts(now) {
+  const { report, node } = now;
   if (known(report.spool_depth))
-    return [count(report.spool_depth), report.breaker === "open" ? "the stream is away" : "events"];
-  if (node?.storage.stream === "embedded") return ["none", "the stream is a file", true];
-  if (node?.command === "work") return ["none", "no webhooks come here", true];
-  return ["off", "no folder is set", true];
+    return [count(report.spool_depth), report.breaker === "open" ? "stream unavailable" : "events"];
+  const others = otherSpools(now);
+  if (others) return [count(others.events), "events on other nodes"];
+  if (node?.storage.stream === "embedded") return ["none", "embedded stream", true];
+  if (node?.command === "work") return ["none", "no intake on this node", true];
+  return ["off", "no data folder set", true];
 }
 
 /** Figure, word and whether anything moves, of each arrow. */

@@ -1,4 +1,4 @@
-// One dead letter laid open, with what can be done with it.
+// One dead letter in full, with replay and discard.
 
 import { get } from "./api.js";
 import { content } from "./content.js";
@@ -21,31 +21,31 @@ function view({ letter, entry_stands, content: held }) {
   };
   return [
     heading(about(letter), {
-      back: [`#/dead-letters/cause/${letter.fingerprint}`, "Letters of this cause"],
+      back: [`#/dead-letters/cause/${letter.fingerprint}`, "Dead letters of this cause"],
       note: ["Dead letter ", h("code", {}, letter.id)],
       actions: buttons(
         { ids: letter.copies },
         { count: copies, isAtLeast: false },
-        copies > 1 ? "this letter, in all its copies" : "this letter",
+        copies > 1 ? "this dead letter, in all its copies" : "this dead letter",
         leave,
       ),
     }),
     h("p", { class: "reason" }, letter.error),
     facts([
       ["Failed", time(letter.failed_at)],
-      ["Where", origin(letter)],
+      ["Origin", origin(letter)],
       ["Attempts", count(letter.attempts)],
       ["Consumer", letter.consumer],
       ["Topic", letter.topic],
       ["Event id", known(letter.event_id) ? h("code", {}, letter.event_id) : null],
-      ["Its entry", known(letter.original_id) ? original(letter.original_id, entry_stands) : null],
+      ["Entry", known(letter.original_id) ? original(letter.original_id, entry_stands) : null],
       ["Copies", copies > 1 ? count(copies) : null],
     ]),
     content(held),
   ];
 }
 
-/** The way to the entry that became the letter, where that still stands. */
+/** Link to the entry that became the dead letter, where the stream still has it. */
 function original(id, stands) {
   const name = h("code", {}, id);
   return stands ? h("a", { href: `#/events/${id}` }, name) : [name, ", no longer in the stream"];

@@ -1,4 +1,4 @@
-// Dead letters by cause, the letters of one cause, and what operators did. What is done with them is in run.js.
+// Dead letters by cause, those of one cause, and the audit log. Replaying and discarding them is in run.js.
 
 import { get } from "./api.js";
 import { h } from "./dom.js";
@@ -22,11 +22,11 @@ export function openLetters() {
       "div",
       { class: "page" },
       heading("Dead letters", {
-        note: "What could not become an event, or could not be loaded, by cause. Nothing here is lost, and nothing goes by itself.",
+        note: "Deliveries that could not be converted and entries that could not be loaded, by cause. Each is kept until it is replayed or discarded.",
         actions: all,
       }),
       list,
-      h("section", { "aria-labelledby": "audit" }, h("h2", { id: "audit" }, "What operators did"), audit),
+      h("section", { "aria-labelledby": "audit" }, h("h2", { id: "audit" }, "Audit log"), audit),
     ),
   };
 }
@@ -70,7 +70,7 @@ function causes({ groups: found, looked_at, complete }, all, reload) {
       h(
         "p",
         {},
-        "Every event so far could be read and loaded. What no retry will fix is kept here, with its reason and its body, until you replay or discard it.",
+        "Every event so far was converted and loaded. What no retry can fix is kept here with its reason and body, until you replay or discard it.",
       ),
     );
   }
@@ -84,7 +84,7 @@ function causes({ groups: found, looked_at, complete }, all, reload) {
       h(
         "p",
         { class: "faint" },
-        `That is not all: the newest ${counted(looked_at, "letter")} were looked at, and ${counted(found.length, "cause")} told apart.`,
+        `Incomplete: the newest ${counted(looked_at, "dead letter")} were searched, and ${counted(found.length, "cause")} distinguished.`,
       ),
   ];
 }
@@ -95,7 +95,7 @@ function row(group, isAtLeast, reload) {
     h(
       "div",
       { class: "cause" },
-      h("p", { class: "many" }, h("strong", {}, count(group.count)), group.count === 1 ? "letter" : "letters"),
+      h("p", { class: "many" }, h("strong", {}, count(group.count)), group.count === 1 ? "dead letter" : "dead letters"),
       h(
         "div",
         {},
@@ -107,8 +107,7 @@ function row(group, isAtLeast, reload) {
           time(group.first_seen),
           " · last ",
           time(group.last_seen),
-          " · ",
-          origin(sample),
+          ` · ${origin(sample)}`,
         ),
         h(
           "p",
@@ -134,7 +133,7 @@ function cause(fingerprint, { letters, looked_at, next }, { groups, complete, lo
   return [
     heading(group?.pattern ?? "Dead letters of one cause", {
       back: ["#/dead-letters", "Dead letters"],
-      note: many.count > 0 && `${many.isAtLeast ? "At least " : ""}${counted(many.count, "letter")} of this cause`,
+      note: many.count > 0 && `${many.isAtLeast ? "At least " : ""}${counted(many.count, "dead letter")} of this cause`,
       actions: many.count > 0 && buttons({ fingerprint }, many, "this cause", reload),
     }),
     letters.length
@@ -142,7 +141,7 @@ function cause(fingerprint, { letters, looked_at, next }, { groups, complete, lo
           "Dead letters, newest first",
           [
             ["Failed", (letter) => time(letter.failed_at), "tight"],
-            ["Letter", (letter) => h("a", { class: "lead", href: `#/dead-letters/${letter.id}` }, about(letter))],
+            ["Dead letter", (letter) => h("a", { class: "lead", href: `#/dead-letters/${letter.id}` }, about(letter))],
             ["Order", (letter) => letter.order_id ?? "–"],
             ["Shop", (letter) => letter.shop ?? "–"],
             ["Reason", (letter) => letter.error],
@@ -151,26 +150,26 @@ function cause(fingerprint, { letters, looked_at, next }, { groups, complete, lo
           letters,
         )
       : empty(
-          next ? "None of those looked at is of this cause" : "No letter of this cause is left",
-          h("p", {}, h("a", { href: "#/dead-letters" }, "See the other causes"), "."),
+          next ? "None of those searched has this cause" : "No dead letter of this cause is left",
+          h("p", {}, h("a", { href: "#/dead-letters" }, "Other causes")),
         ),
     h(
       "div",
       { class: "foot" },
-      h("p", { class: "faint" }, `${counted(looked_at ?? all, "letter")} looked at.`),
-      next && h("a", { class: "button", href: `#/dead-letters/cause/${fingerprint}?to=${next}` }, "Older letters"),
+      h("p", { class: "faint" }, `${counted(looked_at ?? all, "dead letter")} searched.`),
+      next && h("a", { class: "button", href: `#/dead-letters/cause/${fingerprint}?to=${next}` }, "Older dead letters"),
     ),
   ];
 }
 
-/** What a letter is about, in a few words. */
+/** Type and shop of a dead letter. */
 export const about = (letter) =>
   [letter.event_type ?? letter.topic ?? "a delivery", letter.shop].filter(Boolean).join(" of ");
 
-/** Where it became a letter. */
-export const origin = (letter) => (letter.origin === "door" ? "quarantined at the door" : "given up by a worker");
+/** Where it became a dead letter. */
+export const origin = (letter) => (letter.origin === "door" ? "rejected at intake" : "failed in a worker");
 
-/** What can be done with these letters. `scope` goes into the request; `many` says how many there are, `whose` names them. */
+/** Buttons to replay and discard these dead letters. `scope` goes into the request; `many` says how many there are, `whose` names them. */
 export function buttons(scope, many, whose, reload) {
   const run = (action, isDry) => () => openRun({ action, scope, ...many, whose, isDry, done: reload });
   const number = `${many.isAtLeast ? "at least " : ""}${count(many.count)}`;
@@ -183,19 +182,16 @@ export function buttons(scope, many, whose, reload) {
 
 function notes(found) {
   if (!found.length)
-    return empty(
-      "Nothing yet",
-      h("p", {}, "Every replay, discard and rebuild is written down here, whoever did it, on whichever node."),
-    );
+    return empty("No entry yet", h("p", {}, "Every replay, discard and rebuild is recorded here, from every node."));
   return table(
     "Audit log, newest first",
     [
       ["When", (note) => time(note.at), "tight"],
       ["Action", (note) => note.action],
-      ["To what", (note) => h("code", {}, note.what)],
+      ["Scope", (note) => h("code", {}, note.what)],
       ["By", (note) => (note.by === "cli" ? "command line" : "dashboard or API")],
       ["Done", (note) => count(note.done), "number"],
-      ["Left", (note) => count(note.kept), "number"],
+      ["Kept", (note) => count(note.kept), "number"],
     ],
     found,
   );

@@ -8,8 +8,12 @@ const KEPT = 900;
 const SILENCE_MS = 40_000;
 const PAUSES_MS = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
 
-/** `phase` is `connecting`, `live`, `reconnecting` or `refused`; `why` is what the service said to that; `report`, `groups`, `consumers` and `node` are null until the first message. */
-export const now = { phase: "connecting", why: null, samples: [], report: null, groups: null, consumers: null, node: null };
+/** `phase` is `connecting`, `live`, `reconnecting` or `refused`; `why` is what the service said to that; the others are null until the first message. */
+export const now = { phase: "connecting", why: null, samples: [], ...unknown() };
+
+function unknown() {
+  return { report: null, groups: null, consumers: null, node: null, nodes: null, node_id: null };
+}
 
 const listeners = new Set();
 let connection = null;
@@ -35,7 +39,7 @@ export function stop() {
 }
 
 async function run(signal) {
-  change({ phase: "connecting", why: null, samples: [], report: null, groups: null, consumers: null, node: null });
+  change({ phase: "connecting", why: null, samples: [], ...unknown() });
   for (let failures = 0; !signal.aborted; failures += 1) {
     let why = null;
     try {
@@ -90,8 +94,8 @@ function take(message) {
   const [event, content] = [field("event"), field("data")];
   if (event === "history") change({ phase: "live", why: null, samples: JSON.parse(content).samples.slice(-KEPT) });
   if (event !== "now") return;
-  const { sample, report, groups, consumers, node } = JSON.parse(content);
-  change({ phase: "live", why: null, samples: [...now.samples, sample].slice(-KEPT), report, groups, consumers, node });
+  const { sample, ...told } = JSON.parse(content);
+  change({ phase: "live", why: null, samples: [...now.samples, sample].slice(-KEPT), ...unknown(), ...told });
 }
 
 function change(what) {

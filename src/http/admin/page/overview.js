@@ -1,15 +1,16 @@
-// How the pipeline is right now: one sentence, the picture of its flow, fifteen minutes in four charts, and what to know of
-// spool, consumers and secrets. Everything here follows live.js; nothing is asked again and again.
+// The overview: the overall state, the flow, fifteen minutes in four charts, the nodes, current figures, consumers, secrets
+// and all checks. Everything here follows live.js, but for the secrets.
 
 import { openCharts } from "./charts.js";
 import { h, put, say, update } from "./dom.js";
 import { openFlow } from "./flow.js";
 import { store } from "./format.js";
 import { listen } from "./live.js";
+import { nodes } from "./nodes.js";
 import { consumers, figures, groups, lines, openChecks, openSecrets } from "./panels.js";
 import { command, empty, glyph } from "./parts.js";
 
-const TITLES = { healthy: "Everything is well", warning: "Somebody should look", critical: "Somebody must look" };
+const TITLES = { healthy: "Healthy", warning: "Warning", critical: "Action required" };
 
 export function openOverview() {
   const title = h("h1");
@@ -21,6 +22,7 @@ export function openOverview() {
   const checks = openChecks();
   const secrets = openSecrets();
   const [figuresPlace, consumersPlace] = [h("div", { class: "panel" }), h("div", { class: "results" })];
+  const nodesPlace = h("div", { class: "results" });
 
   const waiting = h("p", { class: "waiting" });
   const refusal = h("p", { class: "reason", role: "status" });
@@ -35,10 +37,11 @@ export function openOverview() {
     first,
     h("section", { class: "panel flow", "aria-label": "Flow" }, flow.element),
     h("section", { "aria-label": "The last fifteen minutes" }, charts.element),
+    h("section", { "aria-labelledby": "nodes" }, h("h2", { id: "nodes" }, "Nodes"), nodesPlace),
     h(
       "div",
       { class: "halves" },
-      h("section", { "aria-labelledby": "figures" }, h("h2", { id: "figures" }, "Right now"), figuresPlace),
+      h("section", { "aria-labelledby": "figures" }, h("h2", { id: "figures" }, "Current figures"), figuresPlace),
       h(
         "section",
         { "aria-labelledby": "consumers" },
@@ -53,7 +56,7 @@ export function openOverview() {
 
   const stop = listen((now) => {
     const { report, phase, why } = now;
-    say(waiting, why ?? "Waits for the first figures");
+    say(waiting, why ?? "Waiting for the first figures");
     if (!report) return;
     if (!root.contains(parts[0])) put(root, parts);
     update(title, glyph(report.status), TITLES[report.status]);
@@ -65,14 +68,15 @@ export function openOverview() {
       first,
       isUnused(report) &&
         empty(
-          "Nothing has come in yet",
+          "No orders received yet",
           h("p", {}, "Send a first order, from the folder that the service runs in:"),
           command("orderstream send --count 100 --rate 10"),
         ),
     );
     flow.show(now);
     charts.show(now.samples);
-    update(figuresPlace, figures(report, now.node));
+    update(nodesPlace, nodes(now));
+    update(figuresPlace, figures(now));
     update(consumersPlace, consumers(now.consumers), groups(now.groups));
     checks.show(report.checks);
     root.classList.toggle("stale", phase !== "live");

@@ -1,5 +1,5 @@
-// A replay or discard of dead letters, in a dialog: asks, naming the number; takes step after step; can be stopped between
-// any two; says at the end what came of it. A dry run only tells.
+// A replay or discard of dead letters, in a dialog: asks, naming the number; runs step by step; can be stopped between any
+// two; shows the result. A dry run changes nothing.
 
 import { post } from "./api.js";
 import { h, put } from "./dom.js";
@@ -10,7 +10,7 @@ const WORDS = {
     verb: "Replay",
     done: "replayed",
     would: "would be replayed",
-    what: "Their events go through the stream once more, judged by the code of this release. Each lands once, however often it is replayed.",
+    what: "Their events are converted by this release and appended to the stream again. Each is loaded once, however often it is replayed.",
   },
   discard: {
     verb: "Discard",
@@ -74,8 +74,8 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
 
   async function go(isDryRun) {
     const sum = { done: 0, kept: 0, reasons: new Map() };
-    const progress = h("progress", { max: Math.max(many, 1), value: isAtLeast ? null : 0, "aria-label": "Letters" });
-    const said = h("p", { role: "status" }, "Begins");
+    const progress = h("progress", { max: Math.max(many, 1), value: isAtLeast ? null : 0, "aria-label": "Dead letters" });
+    const said = h("p", { role: "status" }, "Starting");
     const stop = h(
       "button",
       {
@@ -106,7 +106,7 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
         if (!isAtLeast) progress.value = Math.min(sum.done + sum.kept, many);
         const sofar = sum.done + sum.kept;
         // Copies of a letter are one where letters are counted, and gone through one by one.
-        put(said, sofar > many ? counted(sofar, "letter") : `${count(sofar)} of ${number}`);
+        put(said, sofar > many ? counted(sofar, "dead letter") : `${count(sofar)} of ${number}`);
         next = step.next;
       } while (next && !stopped);
     } catch (error) {
@@ -119,11 +119,11 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
   function end(sum, { isDryRun, trouble, isCut }) {
     const goesOn = isDryRun && sum.done > 0 && !isCut;
     show(
-      isDryRun ? "What would come of it" : isCut ? "Stopped" : "Done",
+      isDryRun ? "Preview" : isCut ? "Stopped" : "Done",
       h(
         "p",
         {},
-        h("strong", {}, counted(sum.done, "letter")),
+        h("strong", {}, counted(sum.done, "dead letter")),
         ` ${isDryRun ? words.would : words.done}`,
         sum.kept > 0 && [", ", h("strong", {}, count(sum.kept)), isDryRun ? " would stay" : " stay"],
         ".",
@@ -132,14 +132,14 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
         h(
           "p",
           { class: "said bad", role: "alert" },
-          "It was cut off: ",
+          "Interrupted: ",
           trouble,
-          " What was done is done; begin again to go on.",
+          " Completed steps stay; start again to continue.",
         ),
       !isAtLeast &&
         sum.done + sum.kept > many &&
-        h("p", { class: "faint" }, "Some were written more than once: copies of a letter are counted each."),
-      isCut && !trouble && h("p", { class: "faint" }, "What was done is done. Begin again to go on with the rest."),
+        h("p", { class: "faint" }, "Some have copies: each copy is counted."),
+      isCut && !trouble && h("p", { class: "faint" }, "Completed steps stay. Start again to continue."),
       reasons(sum.reasons),
       h(
         "div",

@@ -1,4 +1,4 @@
-// One order from webhook to row, on one time line, with what this cannot know.
+// One order from webhook to row, as a time line, with the limits of what was searched.
 
 import { get } from "./api.js";
 import { h } from "./dom.js";
@@ -29,7 +29,7 @@ export function openTrace(_, query) {
         h(
           "p",
           {},
-          "Give its id, or the name that people call it by, such as #1042. Every way into this page that names an order leads here too.",
+          "Enter its id, or its name such as #1042. Orders on the other pages link here.",
         ),
       ),
     );
@@ -84,18 +84,18 @@ function view({ orders, moments, unknown, ...looked }) {
       moments.length
         ? line(moments)
         : empty(
-            "Nothing was found of this order",
+            "No trace of this order",
             h(
               "p",
               {},
-              "What was looked into does not know it. Is it of another shop, or written otherwise?",
+              "Not found where it was searched. Check the shop and the spelling.",
             ),
           ),
     ),
     h(
       "section",
       { class: "unknown", "aria-labelledby": "unknown" },
-      h("h2", { id: "unknown" }, "What this cannot know"),
+      h("h2", { id: "unknown" }, "Limits of this trace"),
       h(
         "ul",
         {},
@@ -104,7 +104,7 @@ function view({ orders, moments, unknown, ...looked }) {
       h(
         "p",
         { class: "faint" },
-        `Looked at ${count(looked.entries_looked_at)} entries`,
+        `Searched ${count(looked.entries_looked_at)} entries`,
         looked.looked_back_to && [", back to ", time(looked.looked_back_to)],
         `, and ${count(looked.letters_looked_at)} dead letters`,
         looked.letters_looked_back_to && [", back to ", time(looked.letters_looked_back_to)],
