@@ -189,7 +189,7 @@ fn series(expression: &str) -> Vec<(&str, &str)> {
 /// What `orderstream_requests{...outcome=~"a|b"}` and the like ask for: label and value.
 fn label_values(expression: &str) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
-    for label in ["route", "outcome", "service"] {
+    for label in ["route", "outcome", "service", "check"] {
         for part in expression.split(label).skip(1) {
             let asked = part.strip_prefix("=~\"").or_else(|| part.strip_prefix("=\""));
             let asked = asked.and_then(|part| part.split('"').next());
