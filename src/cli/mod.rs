@@ -47,7 +47,8 @@ Examples:
   orderstream check                         say what is missing for production, and how to mend it
   orderstream migrate                       make or update the warehouse schema
 
-Every setting is a variable or the flag of the same name; `orderstream --help` lists them all.
+Every setting is a variable or the flag of the same name; `orderstream --help` lists them all, `orderstream COMMAND --help`
+those that the command reads.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
 Built with the feature otel (see --version), it exports spans where OTEL_EXPORTER_OTLP_ENDPOINT is set.
 Exit codes: 0 done, 1 nothing fits what was named, or several do, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";

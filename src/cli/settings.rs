@@ -1,22 +1,88 @@
-//! Every setting as a flag: made from the table, never written by hand.
+//! Every setting as a flag: made from the table, never written by hand; and which of them a command reads.
 
 use std::collections::BTreeMap;
 
 use clap::{Arg, ArgMatches, Command};
 
-use crate::config::settings::{ALL, Fallback, Setting};
+use crate::config::settings::{self as s, ALL, Fallback, Setting};
 
-/// Adds all settings, before or after any subcommand. `--help` lists them, `-h` does not.
+/// The connection to Redis, and the names there.
+const STREAM: &[Setting] = &[
+    s::REDIS_URL,
+    s::REDIS_CA_FILE,
+    s::REDIS_POOL_SIZE,
+    s::REDIS_CONNECT_TIMEOUT,
+    s::REDIS_RESPONSE_TIMEOUT,
+    s::STREAM,
+    s::GROUP,
+    s::DEAD_LETTER_STREAM,
+];
+const WAREHOUSE: &[Setting] = &[
+    s::DATABASE_URL,
+    s::DATABASE_SCHEMA,
+    s::DATABASE_POOL_SIZE,
+    s::DATABASE_CONNECT_TIMEOUT,
+    s::STATEMENT_TIMEOUT,
+];
+/// The data folder, and the private listener of the process that has it.
+const OWNER: &[Setting] = &[s::DATA_DIR, s::ADMIN_ADDR, s::ADMIN_TOKEN];
+const CAPS: &[Setting] = &[s::STREAM_MAXLEN, s::DEAD_LETTERS_MAXLEN, s::DEDUPE_BY, s::DEDUPE_WINDOW];
+
+/// Adds all settings, before or after any subcommand. `--help` lists those that the command reads, `-h` none. The others
+/// are taken all the same: scripts give the same flags to several commands.
 pub(super) fn add_to(program: Command) -> Command {
-    ALL.iter().fold(program, |program, setting| {
+    let names = Vec::from_iter(program.get_subcommands().map(|command| command.get_name().to_owned()));
+    let program = names.iter().fold(program, |program, name| {
+        program.mut_subcommand(name, |command| with_flags(command, |setting| reads(name, setting)))
+    });
+    with_flags(program, |_| true)
+}
+
+fn with_flags(command: Command, is_shown: impl Fn(&Setting) -> bool) -> Command {
+    ALL.iter().fold(command, |command, setting| {
         let own = flag(setting.name, setting.flag())
             .help(help(setting))
-            .help_heading(setting.section);
+            .help_heading(setting.section)
+            .hide(!is_shown(setting));
         let file = setting
             .file_variable()
             .map(|name| flag(&name, format!("{}-file", setting.flag())).hide(true));
-        program.arg(own).args(file)
+        command.arg(own).args(file)
     })
+}
+
+/// Whether a command does anything else for that setting than to say that its value is wrong.
+fn reads(command: &str, setting: &Setting) -> bool {
+    let any = |lists: &[&[Setting]]| lists.concat().iter().any(|one| one.name == setting.name);
+    match command {
+        "serve" => match setting.section {
+            // How many entries may be pending, and for how long, is what health compares with.
+            "Workers" => any(&[&[s::READ_COUNT, s::CLAIM_IDLE]]),
+            _ => !any(&[WAREHOUSE, &[s::MIGRATE_DATABASE_URL]]),
+        },
+        "work" => match setting.section {
+            "Intake" => any(&[CAPS, &[s::BODY_LIMIT, s::KEEP_RAW]]),
+            "Security" => any(&[OWNER]),
+            _ => !any(&[&[s::LISTEN_ADDR, s::PORT, s::BODY_TIMEOUT, s::SPOOL_LIMIT, s::SPOOL_AFTER]]),
+        },
+        "send" => any(&[
+            STREAM,
+            WAREHOUSE,
+            OWNER,
+            &[s::LISTEN_ADDR, s::PORT, s::SHOPIFY_SECRETS, s::SHOP_SECRETS_FILE],
+        ]),
+        "migrate" => any(&[WAREHOUSE, &[s::MIGRATE_DATABASE_URL, s::DATA_DIR]]),
+        "dead-letters" => any(&[STREAM, OWNER, CAPS, &[s::KEEP_RAW, s::BODY_LIMIT]]),
+        "trace" => any(&[STREAM, WAREHOUSE, OWNER, &[s::SPOOL_LIMIT, s::BODY_LIMIT]]),
+        "replay" | "rebuild" => any(&[STREAM, WAREHOUSE, OWNER]),
+        "drain" => any(&[STREAM, CAPS, &[s::DATA_DIR, s::SPOOL_LIMIT, s::DURABILITY]]),
+        "status" => {
+            setting.section == "Health" || any(&[STREAM, OWNER, CAPS, &[s::SPOOL_LIMIT, s::READ_COUNT, s::CLAIM_IDLE]])
+        }
+        "health" => any(&[&[s::LISTEN_ADDR, s::PORT, s::ADMIN_ADDR, s::DATA_DIR]]),
+        // `run` and `check`: all.
+        _ => true,
+    }
 }
 
 /// Variable → text of the flags that were given.

@@ -375,6 +375,55 @@ async fn local_mode_needs_no_secret_and_send_picks_it_up() {
     );
 }
 
+#[test]
+fn help_is_about_the_command() {
+    let commands = [
+        "run",
+        "serve",
+        "work",
+        "send",
+        "check",
+        "migrate",
+        "dead-letters",
+        "trace",
+        "replay",
+        "rebuild",
+        "drain",
+        "status",
+        "health",
+    ];
+    for command in commands {
+        let (short, _) = texts(&orderstream(&[command, "-h"], &[]));
+        assert!(
+            !short.contains("--redis-url") && short.lines().count() <= 45,
+            "{command}: {short}"
+        );
+    }
+    for (args, shown, hidden) in [
+        (&["migrate"][..], "--database-url", "--redis-url"),
+        (&["serve"], "--shopify-secrets", "--database-url"),
+        (&["work"], "--database-url", "--shopify-secrets"),
+        (&["status"], "--health-lag-warning", "--shopify-secrets"),
+        (&["dead-letters", "list"], "--dead-letter-stream", "--database-url"),
+        (&["health"], "--admin-addr", "--redis-url"),
+        (&["run"], "--shopify-secrets", "--nothing-is-hidden"),
+    ] {
+        let (help, _) = texts(&orderstream(&[args, &["--help"]].concat(), &[]));
+        assert!(help.contains(shown) && !help.contains(hidden), "{args:?}: {help}");
+    }
+    // What a command does not read it takes all the same, before it and behind it.
+    for args in [
+        &["--redis-url", "redis://h", "migrate"][..],
+        &["migrate", "--redis-url", "redis://h"],
+    ] {
+        assert_eq!(
+            orderstream(args, &[]).status.code(),
+            Some(78),
+            "{args:?}: there is no warehouse"
+        );
+    }
+}
+
 /// Before it looks for anything that could be replayed.
 #[test]
 fn a_replay_is_told_what_and_confirmed() {

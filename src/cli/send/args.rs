@@ -31,11 +31,11 @@ const STORM: Shares = Shares {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  orderstream send                                 one order to the instance of this configuration
-  orderstream send --count 10000 --rate 200        200 a second; latency counts from the scheduled moment
+  orderstream send                                 one order to the configured instance
+  orderstream send --count 10000 --rate 200        latency counts from the scheduled moment
   orderstream send --file order.json --topic orders/paid
-  orderstream send --seed 7 --count 5              the same deliveries each time: the second time, duplicates
-  orderstream send --storm --verify                all that webhooks do, good and bad; and that each of them landed
+  orderstream send --seed 7 --count 5              the same deliveries each time
+  orderstream send --storm --verify                all that webhooks do, and that it landed
   orderstream send --topic mixed --duplicates 20% --count 5000 --verify=2m")]
 pub(in crate::cli) struct SendArgs {
     /// Where to: the base URL of the instance [default: where the owner of the data folder listens, else the configured address]
@@ -62,7 +62,7 @@ pub(in crate::cli) struct SendArgs {
     /// Shop they claim to come from
     #[arg(long, default_value = "example.myshopify.com")]
     pub(super) shop: String,
-    /// Bodies to send instead of generated orders, byte for byte, in turn
+    /// Bodies to send instead of generated orders, byte for byte
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(super) file: Vec<PathBuf>,
     /// Makes bodies, webhook ids and what is mixed in repeatable
@@ -79,8 +79,7 @@ pub(in crate::cli) struct SendArgs {
     /// Print the summary as JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Mixed topics in bursts, with 5% duplicates, 10% late, 10% by the old secret, 2% badly signed, 2% malformed;
-    /// single ones can be given beside it
+    /// Mixed topics in bursts; the shares below are 5, 10, 10, 2 and 2% then
     #[arg(long, help_heading = "Storm")]
     storm: bool,
     /// Share that repeats another delivery
@@ -89,13 +88,13 @@ pub(in crate::cli) struct SendArgs {
     /// Share that comes late, after what happened afterwards
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
     late: Option<Share>,
-    /// Share that is signed with the secret before the newest, as after a rotation; only where there are two
+    /// Share signed with the secret before the newest, as after a rotation
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
     old_secrets: Option<Share>,
-    /// Share whose signature is wrong, cut short or absent: to be answered 401
+    /// Share with a wrong, cut or absent signature; answered 401
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
     bad_signatures: Option<Share>,
-    /// Share that is signed and no event: to be answered 200 and quarantined
+    /// Share that is signed and no event; answered 200 quarantined
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
     malformed: Option<Share>,
 }
