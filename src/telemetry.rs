@@ -26,6 +26,10 @@ const QUEUED_LINES: usize = 8192;
 /// directive for this very target has the last word.
 pub const START: &str = "orderstream::start";
 
+/// Target under which the driver logs what PostgreSQL says beside its answers: whatever a trigger raises as a notice or a
+/// warning, which may quote a row. It is never written.
+const NOTICES: &str = "tokio_postgres::connection";
+
 /// Writes out what is queued when it is dropped.
 #[must_use = "logs end when this is dropped"]
 #[derive(Debug)]
@@ -49,7 +53,7 @@ pub fn start(config: &LogConfig) -> Logs {
         .lossy(true)
         .finish(io::stderr());
     let dropped = writer.error_counter();
-    let filter = EnvFilter::builder().parse_lossy(format!("{START}=info,{}", config.filter));
+    let filter = EnvFilter::builder().parse_lossy(format!("{START}=info,{},{NOTICES}=off", config.filter));
     let lines = tracing_subscriber::fmt::layer();
     let registry = tracing_subscriber::registry().with(filter);
     let _ = match config.format {

@@ -9,6 +9,7 @@ use crate::harness::local::Local;
 fn refuse(site: &Site, condition: &str) {
     site.sql(&format!(
         "CREATE FUNCTION orderstream.refuse_order() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE WARNING 'jane@example.com ordered %', NEW.order_id; \
          IF {condition} THEN RAISE EXCEPTION 'no jane@example.com: %', NEW.payload USING DETAIL = 'secret'; END IF; \
          RETURN NEW; END $$; \
          CREATE TRIGGER refusing BEFORE INSERT ON orderstream.order_events \
