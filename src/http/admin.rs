@@ -20,6 +20,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::AdminState;
+use super::failed_tokens::FailedTokens;
 use super::health;
 use super::problem::Problem;
 use crate::nodes::NodeList;
@@ -34,7 +35,10 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
         .route("/api/nodes", get(nodes))
         .merge(live::router(shutdown))
         .merge(operations::router())
-        .route_layer(middleware::from_fn_with_state(state.clone(), with_token));
+        .route_layer(middleware::from_fn_with_state(
+            (state.clone(), FailedTokens::default()),
+            with_token,
+        ));
     let pages = page::router()
         .merge(api)
         .route_layer(middleware::from_fn_with_state(state.clone(), with_known_host));
@@ -74,10 +78,18 @@ async fn metrics(State(state): State<AdminState>) -> Response {
     }
 }
 
-async fn with_token(State(state): State<AdminState>, request: Request, next: Next) -> Response {
-    match state.tokens.load().admit(request.headers()) {
+async fn with_token(
+    State((state, failed)): State<(AdminState, FailedTokens)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let admitted = state.tokens.load().admit(request.headers());
+    match admitted {
         Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            failed.count(request.extensions().get(), "/api").await;
+            problem.into_response()
+        }
     }
 }
 

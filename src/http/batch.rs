@@ -71,7 +71,11 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
 async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> {
     let began = Moment::now();
     let (parts, body) = request.into_parts();
-    state.doors.tokens.load().admit(&parts.headers)?;
+    let admitted = state.doors.tokens.load().admit(&parts.headers);
+    if let Err(problem) = admitted {
+        state.failed_tokens.count(parts.extensions.get(), "/events/batch").await;
+        return Err(problem);
+    }
     let allowance = Allowance {
         admission: &state.admission,
         is_verified: true,
@@ -177,12 +181,16 @@ async fn append(state: &PublicState, piece: &[&str], bounds: Bounds<'_>, answer:
     let mut judged = Vec::with_capacity(piece.len());
     let send = spans::send(bounds.span, Destination::Stream);
     let carried = spans::carried(&send, bounds.traceparent);
+    let bytes = piece.iter().map(|item| item.len()).sum();
+    // Where there is no room until then, there is no time for an append either, and each is answered so.
+    let converting = state.admission.conversion(bytes, bounds.latest).await;
     for item in piece {
         judged.push(entry(item, carried.as_ref()).map(|(event_id, entry)| {
             entries.push(entry);
             event_id
         }));
     }
+    drop(converting);
     let mut away = None;
     let receipts = state.appender.append_many(entries, bounds.share, bounds.latest);
     let receipts = receipts.await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::http::{HeaderMap, header};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use tokio::time::{Instant, sleep, timeout};
@@ -53,37 +53,46 @@ pub(super) async fn read(body: Body, headers: &HeaderMap, allowance: Allowance<'
     }
 }
 
-/// A body in one piece, as most come, is not copied.
+/// A body in one piece, as most come, is not copied. What is counted is the memory that it takes.
 async fn collect(mut body: Body, allowance: &Allowance<'_>) -> Result<Whole, Problem> {
     let mut share = allowance.admission.open(allowance.is_verified);
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
+    let mut counted = 0;
     while let Some(frame) = next_frame(&mut body, allowance.connection).await? {
         let Ok(piece) = frame.into_data() else {
             continue; // trailers
         };
-        if first.len() + rest.len() + piece.len() > allowance.limit {
+        let is_first = first.is_empty() && rest.is_empty();
+        let length = first.len() + rest.len() + piece.len();
+        if length > allowance.limit {
             return Err(Problem::BodyTooLarge(allowance.limit));
         }
         if body.is_end_stream() {
             share.arrives_whole();
         }
-        if share.grow(piece.len()).is_err() {
-            make_room(&mut share, piece.len(), allowance.connection).await?;
+        let capacity = if is_first || length <= counted.min(rest.capacity()) {
+            length
+        } else {
+            // Room for as much again, but not beyond the end, and never for what is only announced.
+            let end = body.size_hint().upper().and_then(|more| usize::try_from(more).ok());
+            let end = end.map_or(allowance.limit, |more| length.saturating_add(more));
+            length.saturating_mul(2).min(end.min(allowance.limit)).max(length)
+        };
+        let more = capacity.saturating_sub(counted);
+        if share.grow(more).is_err() {
+            make_room(&mut share, more, allowance.connection).await?;
         }
-        if first.is_empty() && rest.is_empty() {
+        counted += more;
+        if is_first {
             first = piece;
             continue;
         }
-        if rest.is_empty() {
-            // Most come in two pieces: room for both, and none for what is only announced.
-            rest.reserve(first.len() + piece.len());
-            rest.extend_from_slice(&std::mem::take(&mut first));
-        }
+        rest.reserve_exact(capacity.saturating_sub(rest.len()));
+        rest.extend_from_slice(&std::mem::take(&mut first));
         rest.extend_from_slice(&piece);
     }
     share.arrives_whole();
-    let bytes = if rest.is_empty() { first } else { rest.freeze() };
+    let bytes = if rest.is_empty() { first } else { rest.into() };
     Ok(Whole {
         bytes,
         share: share.into(),
@@ -127,7 +136,11 @@ async fn make_room(share: &mut Admitted, bytes: usize, connection: Option<&Conne
     Err(Shed)
 }
 
+/// `identity`, or nothing, is no encoding.
 fn is_encoded(headers: &HeaderMap) -> bool {
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    encodings.any(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut encodings = encodings
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    encodings.any(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity"))
 }

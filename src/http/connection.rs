@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use super::timeout_io::{Clock, TimeoutIo};
 /// Bytes of one head; Shopify sends about 1.5 KiB.
 const MAX_HEAD: usize = 16 * 1024;
 /// Bytes that hyper buffers of one connection.
-const MAX_BUFFER: usize = 64 * 1024;
+const MAX_BUFFER: usize = 32 * 1024;
 /// Pause after a failed accept (out of file descriptors, mostly), which fails again at once otherwise.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -48,6 +49,7 @@ pub(super) struct Bounds {
 /// The connection that a request came on, as an extension of it.
 #[derive(Clone)]
 pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
     pub(super) state: Arc<ConnectionState>,
     pub(super) connections: Arc<Connections>,
 }
@@ -58,12 +60,12 @@ pub(super) async fn serve(listener: TcpListener, service: impl Served, bounds: B
     let (graceful, tracker) = (GracefulShutdown::new(), TaskTracker::new());
     let accepting = async {
         loop {
-            let socket = accept(&listener).await;
+            let (socket, peer) = accept(&listener).await;
             let open = connections.admit().await;
             let (service, watcher) = (service.clone(), graceful.watcher());
             // hyper's connection is made in the task: one that is handed over would take its memory twice.
             tracker.spawn(async move {
-                serve_connection(socket, service, bounds.timeouts, &open, watcher).await;
+                serve_connection(socket, peer, service, bounds.timeouts, &open, watcher).await;
             });
         }
     };
@@ -74,13 +76,13 @@ pub(super) async fn serve(listener: TcpListener, service: impl Served, bounds: B
     tracker.wait().await;
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
+            Ok((socket, peer)) => {
                 // Fails only on a socket that is gone already.
                 let _ = socket.set_nodelay(true);
-                return socket;
+                return (socket, peer);
             }
             Err(error) if is_peers(&error) => {}
             Err(error) => {
@@ -102,6 +104,7 @@ fn is_peers(error: &io::Error) -> bool {
 /// Requests and answers in turn, until one side ends it, a clock runs out or another connection needs the place.
 async fn serve_connection(
     socket: TcpStream,
+    peer: SocketAddr,
     service: impl Served,
     timeouts: Timeouts,
     open: &OpenConnection,
@@ -109,6 +112,7 @@ async fn serve_connection(
 ) {
     let state = open.state();
     let origin = Connection {
+        peer,
         state: Arc::clone(state),
         connections: Arc::clone(open.connections()),
     };
@@ -155,7 +159,6 @@ async fn serve_connection(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::sync::Mutex;
 
     use axum::Router;

@@ -42,14 +42,17 @@ pub(super) enum Awaited {
     HeadEnd,
     /// A byte of a body.
     Body,
+    /// The end of a delay, in which it may go.
+    Delay,
 }
 
-const KINDS: [Awaited; 5] = [
+const KINDS: [Awaited; 6] = [
     Awaited::Nothing,
     Awaited::FirstHead,
     Awaited::NextHead,
     Awaited::HeadEnd,
     Awaited::Body,
+    Awaited::Delay,
 ];
 const KIND_BITS: u32 = 3;
 
@@ -147,7 +150,7 @@ impl ConnectionState {
     /// reader's.)
     pub(super) fn deadline(&self, timeouts: Timeouts) -> Option<Instant> {
         let (since, limit) = match (self.stalled_write.load(Relaxed), self.awaited()) {
-            (0, (Awaited::Nothing | Awaited::Body, _)) => return None,
+            (0, (Awaited::Nothing | Awaited::Body | Awaited::Delay, _)) => return None,
             (0, (Awaited::NextHead, since)) => (since, timeouts.idle),
             (0, (Awaited::FirstHead | Awaited::HeadEnd, since)) | (since, _) => (since, timeouts.head),
         };

@@ -17,6 +17,7 @@ mod body_guard;
 mod connection;
 mod connection_state;
 mod connections;
+mod failed_tokens;
 mod health;
 mod layers;
 mod problem;
@@ -43,6 +44,7 @@ pub use self::token::Tokens;
 
 use self::connection::Bounds;
 use self::connection_state::Timeouts;
+use self::failed_tokens::FailedTokens;
 use self::problem::Problem;
 use crate::config::{IntakeConfig, PublicConfig};
 use crate::ingest::{Admission, Appender, QuarantineLog};
@@ -70,6 +72,7 @@ pub struct PublicState {
     /// From the end of a head to the last byte of its body.
     body_timeout: Duration,
     signatures: webhooks::BySecret,
+    failed_tokens: FailedTokens,
     webhook_outcomes: Outcomes,
     batch_outcomes: Outcomes,
     quarantine_log: Arc<QuarantineLog>,
@@ -103,6 +106,7 @@ impl PublicState {
             intake: Arc::new(intake),
             body_timeout: public.body_timeout,
             signatures: webhooks::BySecret::new(metrics),
+            failed_tokens: FailedTokens::default(),
             webhook_outcomes: metrics.outcomes(Route::Webhook),
             batch_outcomes: metrics.outcomes(Route::Batch),
             quarantine_log: Arc::default(),

@@ -133,7 +133,10 @@ impl<'a> Arrival<'a> {
     }
 
     async fn settle(&self, state: &PublicState) -> Result<Taken, Problem> {
-        let unusable = match self.entry(state.intake.keep_raw)? {
+        let converting = state.admission.conversion(self.body.len(), self.latest).await?;
+        let entry = self.entry(state.intake.keep_raw)?;
+        drop(converting);
+        let unusable = match entry {
             Err(unusable) => unusable,
             Ok((entry, send)) => match self
                 .append(state, entry, send)

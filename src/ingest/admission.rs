@@ -2,10 +2,14 @@
 //!
 //! Owns the budget. What counts is what has arrived, not what was announced: a client that declares much and sends
 //! little occupies little. The share of a body goes on with the entries made of it, queued ones too, so what the bytes
-//! in memory come to is bounded by the budget. Invariants: every byte taken is given back when the last holder is dropped;
-//! bodies that have not arrived whole, and so are not verified, take at most half of the budget (or the largest body).
+//! in memory come to is bounded by the budget. Each entry takes a share of its own beside its body's. While a body is
+//! converted it costs about four times its bytes: the three that come on top have a pool of their own, a quarter as large as
+//! the budget, for which a conversion waits. So all in all it is 1.25 times the budget.
+//! Invariants: every byte taken is given back when the last holder is dropped; bodies that have not arrived whole, and so
+//! are not verified, take at most half of the budget (or the largest body).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +25,11 @@ pub struct Admission {
     budget: Arc<Semaphore>,
     /// What unverified bodies may take of it.
     unverified: Arc<Semaphore>,
+    /// What conversions may take beside it.
+    converting: Arc<Semaphore>,
+    /// Bytes of the whole budget.
+    size: usize,
+    converting_size: usize,
     in_use: Gauge,
 }
 
@@ -34,6 +43,13 @@ pub struct Admitted {
     is_verified: bool,
 }
 
+/// Room for a conversion.
+#[derive(Debug)]
+pub struct Converting(#[expect(dead_code, reason = "given back when it is dropped")] OwnedSemaphorePermit);
+
+/// What a body costs while it is converted, in times its bytes and beside them.
+const CONVERSION_FACTOR: usize = 3;
+
 /// A share that several hold: it is given back by the last of them.
 pub type Share = Arc<Admitted>;
 
@@ -46,8 +62,22 @@ impl Admission {
         Self {
             budget: semaphore(bytes),
             unverified: semaphore(unverified),
+            converting: semaphore(bytes / 4),
+            size: bytes,
+            converting_size: bytes / 4,
             in_use,
         }
+    }
+
+    /// What the conversion of a body of so many bytes takes beside it, to be dropped when that is done.
+    ///
+    /// # Errors
+    /// Others that are converted have not left room by then.
+    pub async fn conversion(&self, bytes: usize, until: Instant) -> Result<Converting, Shed> {
+        let permits = u32::try_from(bytes.saturating_mul(CONVERSION_FACTOR).min(self.converting_size));
+        let room = Arc::clone(&self.converting).acquire_many_owned(permits.map_err(|_| Shed)?);
+        let room = tokio::time::timeout_at(until.into(), room).await;
+        room.map_err(|_| Shed)?.map(Converting).map_err(|_| Shed)
     }
 
     /// A share of no bytes yet; `is_verified`: its sender is known.
@@ -82,6 +112,19 @@ impl Admitted {
             add(&mut self.unverified, unverified);
         }
         Ok(())
+    }
+
+    /// A share for an entry that was made of this one's body.
+    ///
+    /// # Errors
+    /// The budget does not hold it. (One that is too small for any such entry does not count it.)
+    pub fn entry(&self, bytes: usize) -> Result<Self, Shed> {
+        let mut entry = self.admission.open(true);
+        let body = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if body.saturating_add(bytes) <= self.admission.size {
+            entry.grow(bytes)?;
+        }
+        Ok(entry)
     }
 
     /// The body is there but for what is added next: it is verified at once, and takes nothing of what unverified ones may.
@@ -143,6 +186,36 @@ mod tests {
         assert_eq!(other.grow(50), Ok(()), "what is verified is counted no more");
         drop((stranger, other));
         assert_eq!(admission.open(false).grow(50), Ok(()));
+    }
+
+    #[test]
+    fn an_entry_is_counted_beside_its_body() {
+        let in_use = Gauge::default();
+        let admission = Admission::new(100, 0, in_use.clone());
+        let mut body = admission.open(true);
+        assert_eq!(body.grow(60), Ok(()));
+        let entry = body.entry(30).unwrap();
+        assert_eq!(in_use.get(), 90);
+        assert!(body.entry(30).is_err());
+        assert!(body.entry(50).is_ok(), "no budget of this size holds it");
+        drop(body);
+        assert_eq!(in_use.get(), 30);
+        drop(entry);
+        assert_eq!(in_use.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn conversions_wait_for_each_other() {
+        let admission = Admission::new(400, 0, Gauge::default());
+        let soon = || Instant::now() + std::time::Duration::from_millis(20);
+        let large = admission.conversion(1000, soon()).await.unwrap();
+        assert!(admission.conversion(1, soon()).await.is_err());
+        drop(large);
+        let small = [
+            admission.conversion(10, soon()).await,
+            admission.conversion(10, soon()).await,
+        ];
+        assert!(small.iter().all(Result::is_ok));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::flush::{Job, PendingAppend};
 use super::writer;
-use super::{AppendError, Appends, Bypass, Receipt, Share};
+use super::{AppendError, Appends, Bypass, Receipt, Share, Shed};
 use crate::config::AppenderConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Roles;
@@ -104,6 +104,9 @@ impl Appender {
 
     fn submit(&self, entry: NewEntry, share: &Share, deadline: Instant) -> Result<Submitted, AppendError> {
         let (answer, receiver) = oneshot::channel();
+        let own = share
+            .entry(entry.fields.bytes())
+            .map_err(|Shed| AppendError::Overloaded)?;
         let job = Job {
             entry,
             waiting: PendingAppend {
@@ -111,6 +114,7 @@ impl Appender {
                 deadline,
                 answer,
                 _share: Arc::clone(share),
+                _own: own,
             },
         };
         self.queue.try_send(job).map_err(|error| match error {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppendError, Receipt, Share};
+use super::{Admitted, AppendError, Receipt, Share};
 use crate::stream::{Destination, NewEntry};
 
 /// Bytes after which a flush takes no further entry: what Redis reads and one connection sends at once.
@@ -26,7 +26,9 @@ pub(super) struct PendingAppend {
     pub(super) queued: Instant,
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Receipt, AppendError>>,
+    /// Of the budget: its body's, and the entry's own.
     pub(super) _share: Share,
+    pub(super) _own: Admitted,
 }
 
 /// The entries of one flush, and who waits for them.
@@ -134,6 +136,7 @@ mod tests {
                 deadline: Instant::now(),
                 answer: oneshot::channel().0,
                 _share: Arc::new(Admission::new(0, 0, Gauge::default()).open(true)),
+                _own: Admission::new(0, 0, Gauge::default()).open(true),
             },
         }
     }

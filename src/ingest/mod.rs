@@ -25,7 +25,7 @@ mod spool_level;
 mod spool_reader;
 mod writer;
 
-pub use self::admission::{Admission, Admitted, Share, Shed};
+pub use self::admission::{Admission, Admitted, Converting, Share, Shed};
 pub use self::append_stats::Appends;
 pub use self::appender::Appender;
 pub use self::breaker::Breaker;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
 use time::OffsetDateTime;
 
@@ -44,27 +44,22 @@ static ORDER_ID: Spellings = Spellings::new("x-shopify-order-id", "shopify-order
 static SIGNATURE: Spellings = Spellings::new("x-shopify-hmac-sha256", "shopify-hmac-sha256");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The raw value of the signature header.
+/// The signature: the value of its header in both spellings, which may be repeated, also in one header (as a proxy joins
+/// them), only where all say the same.
 ///
 /// # Errors
-/// [`SignatureError::Missing`] or [`SignatureError::Doubled`]: both spellings may stand side by side only where they
-/// say the same.
+/// [`SignatureError::Missing`] or [`SignatureError::Doubled`].
 pub fn signature(headers: &HeaderMap) -> Result<&[u8], SignatureError> {
-    let prefixed = single(headers, &SIGNATURE.prefixed)?;
-    let plain = single(headers, &SIGNATURE.plain)?;
-    match (prefixed, plain) {
-        (Some(one), Some(other)) if one != other => Err(SignatureError::Doubled),
-        (Some(value), _) | (None, Some(value)) => Ok(value.as_bytes()),
-        (None, None) => Err(SignatureError::Missing),
-    }
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, SignatureError> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    match values.next() {
-        Some(_) => Err(SignatureError::Doubled),
-        None => Ok(first),
+    let names = [&SIGNATURE.prefixed, &SIGNATURE.plain];
+    let values = names.into_iter().flat_map(|name| headers.get_all(name));
+    let mut signatures = values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let first = signatures.next().ok_or(SignatureError::Missing)?;
+    if signatures.all(|other| other == first) {
+        Ok(first)
+    } else {
+        Err(SignatureError::Doubled)
     }
 }
 
@@ -161,6 +156,8 @@ fn lower_case(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -181,11 +178,11 @@ mod tests {
             (&[(PLAIN, "a")], Ok(b"a")),
             (&[(PREFIXED, "a"), (PLAIN, "a")], Ok(b"a")),
             (&[(PREFIXED, "a"), (PLAIN, "b")], Err(SignatureError::Doubled)),
-            (&[(PREFIXED, "a"), (PREFIXED, "a")], Err(SignatureError::Doubled)),
-            (
-                &[(PREFIXED, "a"), (PLAIN, "a"), (PLAIN, "a")],
-                Err(SignatureError::Doubled),
-            ),
+            (&[(PREFIXED, "a"), (PREFIXED, "b")], Err(SignatureError::Doubled)),
+            (&[(PREFIXED, "a, b")], Err(SignatureError::Doubled)),
+            (&[(PREFIXED, "a"), (PREFIXED, "a")], Ok(b"a")),
+            (&[(PREFIXED, "a, a")], Ok(b"a")),
+            (&[(PREFIXED, "a"), (PLAIN, "a"), (PLAIN, "a")], Ok(b"a")),
         ] {
             assert_eq!(signature(&headers(pairs)), expected, "{pairs:?}");
         }

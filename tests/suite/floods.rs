@@ -7,9 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::bodies::big_order;
 use crate::harness::eventually;
 use crate::harness::ingest::{Service, Settings, order, signed, webhook};
 use crate::harness::redis::RedisServer;
+use crate::harness::service::{Service as Process, Settings as Variables};
 use crate::harness::wire::{Wire, ask, get, request};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -173,4 +175,35 @@ async fn unsigned_bodies_that_stall_leave_room_for_good_ones() {
         assert!([408, 503].contains(&answer.status), "{answer:?}");
     }
     service.stop().await;
+}
+
+/// Bodies in memory, what is made of them, and what their conversion takes are bounded all together.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_keeps_to_the_budget_whatever_comes_at_once() {
+    const BUDGET: u64 = 32 << 20;
+    let redis = RedisServer::start().await;
+    let settings = Variables::new(&redis.url(), "postgres://nobody@127.0.0.1:1/none")
+        .with("ORDERSTREAM_BYTES_IN_FLIGHT", "32MiB")
+        .with("ORDERSTREAM_BATCH_BODY_LIMIT", "4MiB");
+    let service = Process::start("serve", &settings).await;
+    let body = big_order(10_000);
+    assert!(body.len() as u64 * 60 > 2 * BUDGET, "{}", body.len());
+    let deliveries = (0..60).map(|number| {
+        let (service, body) = (&service, &body);
+        async move {
+            let answer = service.deliver("orders/create", &format!("w-{number}"), body).await;
+            // Cut off while it was still sent, or answered.
+            answer.map(|answer| answer.status().as_u16())
+        }
+    });
+    let answers = futures_util::future::join_all(deliveries).await;
+    let taken = answers.iter().filter(|answer| matches!(answer, Ok(200))).count();
+    assert!(taken > 0, "{answers:?}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(
+        peak * 1024 <= BUDGET * 13 / 10 + (64 << 20),
+        "{peak} kB, with {taken} taken"
+    );
 }

@@ -1,7 +1,7 @@
 //! Bad input over real sockets: the answer that is promised, nothing lost, memory flat.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orderstream::shopify::Keyring;
 use serde_json::Value;
@@ -9,7 +9,9 @@ use serde_json::Value;
 use crate::harness::eventually;
 use crate::harness::ground::{Ground, on_any_ground};
 use crate::harness::ingest::{ADMIN_TOKEN, API_TOKEN, SECRET, Service, Settings, event, order, sign, signed, webhook};
+use crate::harness::local::Local;
 use crate::harness::redis::RedisServer;
+use crate::harness::service::Service as Process;
 use crate::harness::wire::{Answer, Wire, ask, get, request};
 
 on_any_ground!(
@@ -17,6 +19,7 @@ on_any_ground!(
     oversized_encoded_and_misaddressed_requests_are_refused,
     batches_are_judged_item_by_item,
     an_atomic_batch_is_all_or_nothing,
+    what_standards_call_equal_is_taken,
     what_is_signed_and_cannot_be_converted_is_quarantined,
     the_private_listener_guards_its_api,
 );
@@ -55,7 +58,7 @@ async fn unbelievable_webhooks_are_refused(ground: Ground) {
         ),
         (
             "doubled",
-            vec![("x-shopify-hmac-sha256", &good), ("x-shopify-hmac-sha256", &good)],
+            vec![("x-shopify-hmac-sha256", &good), ("x-shopify-hmac-sha256", "x")],
         ),
         ("listed twice", vec![("x-shopify-hmac-sha256", "a, b")]),
         (
@@ -340,6 +343,98 @@ async fn batches_are_judged_item_by_item(ground: Ground) {
     assert_eq!(twice["results"][2]["status"], "invalid");
     assert_eq!(twice["results"][2]["reason"], "event_id was used for another body");
     service.stop().await;
+}
+
+/// What RFC 9110 calls the same is taken as the same.
+async fn what_standards_call_equal_is_taken(ground: Ground) {
+    let service = ground.ingest().await;
+    let body = order(1);
+    let good = sign(&body);
+    let joined = format!("{good}, {good}");
+    let signature = ("x-shopify-hmac-sha256", good.as_str());
+    for (case, line, headers) in [
+        (
+            "identity",
+            "/webhooks/orders",
+            vec![signature, ("content-encoding", "identity")],
+        ),
+        (
+            "no encoding",
+            "/webhooks/orders",
+            vec![signature, ("content-encoding", "")],
+        ),
+        ("doubled", "/webhooks/orders", vec![signature, signature]),
+        (
+            "joined",
+            "/webhooks/orders",
+            vec![("x-shopify-hmac-sha256", joined.as_str())],
+        ),
+        (
+            "both names",
+            "/webhooks/orders",
+            vec![signature, ("shopify-hmac-sha256", &good)],
+        ),
+        ("a slash at the end", "/webhooks/orders/", vec![signature]),
+        ("before a query", "/webhooks/orders/?x=1", vec![signature]),
+    ] {
+        let answer = ask(service.public, &request(&format!("POST {line}"), &headers, &body)).await;
+        assert_eq!(answer.status, 200, "{case}: {answer:?}");
+    }
+    let batch = service
+        .batch("/events/batch/?atomic=true", event("e-1").as_bytes())
+        .await;
+    assert_eq!(batch.status, 200, "{batch:?}");
+    service.stop().await;
+}
+
+/// A chunk that is announced as larger than any body is refused when no more of it comes, or at the limit.
+#[tokio::test]
+async fn a_chunk_without_end_is_refused() {
+    let redis = RedisServer::start().await;
+    let mut settings = Settings::new(&redis);
+    settings.public.body_timeout = Duration::from_secs(300);
+    let service = Service::start_with(settings).await.ready().await;
+    let head = format!(
+        "POST /webhooks/orders HTTP/1.1\r\nhost: x\r\nx-shopify-hmac-sha256: {}\r\ntransfer-encoding: chunked\r\n\r\n\
+         1000000000000000\r\n",
+        sign(b"x")
+    );
+    for (bytes, status, code) in [(1, 408, "request_timeout"), (64 * 1024 + 1, 413, "body_too_large")] {
+        let mut wire = Wire::connect(service.public).await;
+        wire.send_until_refused(&[head.as_bytes(), &vec![b'x'; bytes]].concat())
+            .await;
+        assert_refused("2^60", &wire.answer().await.expect("an answer"), status, code);
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_token_is_logged_and_the_eleventh_delayed() {
+    let local = Local::new();
+    let settings = local.settings();
+    let service = Process::start("run", &settings).await;
+    for url in [service.url("/events/batch"), service.admin_url("/api/landed")] {
+        let client = reqwest::Client::new();
+        let refused = async || {
+            let asked = Instant::now();
+            let answer = client.post(&url).bearer_auth("nope").send().await.unwrap();
+            assert_eq!(answer.status(), 401, "{url}");
+            asked.elapsed()
+        };
+        for _ in 0..10 {
+            refused().await;
+        }
+        assert!(
+            refused().await >= Duration::from_secs(1),
+            "{url}: the eleventh is not delayed"
+        );
+    }
+    let said = service.says("path=\"/api\"").await;
+    let lines = said
+        .lines()
+        .filter(|line| line.contains("a bearer token is missing or unknown"));
+    assert_eq!(lines.count(), 4, "{said}");
+    assert!(said.contains("127.0.0.1") && !said.contains("nope"), "{said}");
 }
 
 async fn an_atomic_batch_is_all_or_nothing(ground: Ground) {
