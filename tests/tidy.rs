@@ -44,7 +44,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     (
         "",
         &["tokio_postgres::", "deadpool_postgres::"],
-        &["warehouse/postgres"],
+        // A target of the log, in the second.
+        &["warehouse/postgres", "telemetry"],
     ),
     ("", &["rusqlite::"], &["stream/embedded", "warehouse/embedded"]),
     (
