@@ -97,11 +97,11 @@ pub struct FateView {
     pub ours: bool,
     /// `unread`, `pending` or `settled`.
     pub stage: String,
-    /// Whose it is, where it is pending.
+    /// Whose it is, where it is pending; `None` where a replay made it so and nobody has claimed it yet.
     pub consumer: Option<String>,
     /// How often it was handed out, where it is pending.
     pub deliveries: Option<u64>,
-    /// Since it last was, where it is pending; `None` where a replay made it so and nobody has claimed it yet.
+    /// Since it last was, where it is pending; `None` where `consumer` is.
     pub idle_seconds: Option<f64>,
 }
 
@@ -115,16 +115,14 @@ impl From<Fate> for FateView {
                 deliveries,
                 idle,
             } => {
-                // A replay makes up an idle time, so that what it made pending is claimed at once.
+                // A replay makes up a consumer and its idle time, so that what it made pending is claimed at once.
                 let is_made_up = consumer == REPLAY_CONSUMER && deliveries == 0;
-                let idle = (!is_made_up).then_some(idle.as_secs_f64());
-                ("pending", Some((consumer, deliveries, idle)))
+                let held = (!is_made_up).then_some((consumer, idle.as_secs_f64()));
+                ("pending", Some((held, deliveries)))
             }
         };
-        let (consumer, deliveries, idle_seconds) = pending
-            .map_or((None, None, None), |(consumer, deliveries, idle)| {
-                (Some(consumer), Some(deliveries), idle)
-            });
+        let (held, deliveries) = pending.unzip();
+        let (consumer, idle_seconds) = held.flatten().unzip();
         Self {
             group: fate.group,
             ours: fate.ours,
@@ -274,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_replay_made_pending_has_no_idle_time_until_it_is_claimed() {
+    fn what_a_replay_made_pending_is_nobodys_until_it_is_claimed() {
         for (consumer, deliveries, idle_seconds) in [
             (REPLAY_CONSUMER, 0, None),
             (REPLAY_CONSUMER, 1, Some(3.0)),
@@ -290,7 +288,12 @@ mod tests {
                 ours: true,
                 stage,
             });
-            assert_eq!(fate.idle_seconds, idle_seconds, "{consumer}, {deliveries}");
+            let holder = idle_seconds.map(|_| consumer.to_owned());
+            assert_eq!(
+                (fate.consumer, fate.idle_seconds),
+                (holder, idle_seconds),
+                "{consumer}, {deliveries}"
+            );
         }
     }
 }

@@ -48,8 +48,8 @@ function view({ entry, content: held, groups, loaded_at }) {
 function group({ group: name, ours, stage, consumer, deliveries, idle_seconds }) {
   const [state, word] = STAGES[stage] ?? [null, stage];
   const held =
-    known(consumer) &&
-    (known(idle_seconds)
+    stage === "pending" &&
+    (known(consumer)
       ? `consumer ${consumer}, delivered ${count(deliveries)} times, last ${seconds(idle_seconds)} ago`
       : "made pending again by a replay; not claimed yet");
   return h(
