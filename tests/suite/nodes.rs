@@ -1,13 +1,19 @@
 //! Nodes: every process tells of itself, any of them shows all, and none is shown that is gone.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use orderstream::metrics::{DELAY_BUCKETS, Metrics, Outcome};
+use orderstream::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Nodes, Role, SecretUsage, Totals};
+use orderstream::stream::redis::RedisStream;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::eventually;
 use crate::harness::ground::{Place, in_any_place};
-use crate::harness::redis::RedisServer;
+use crate::harness::redis::{RedisServer, stream_config};
 use crate::harness::service::{Service, Settings, TOKEN};
 use crate::harness::site::{PATIENCE, Site};
 use crate::openapi::assert_is;
@@ -232,4 +238,101 @@ async fn while_the_stream_is_away_nodes_are_unknown() {
     .await;
     site.redis.restart().await;
     until(&serve, "it is known again", |nodes| nodes.len() == 1).await;
+}
+
+/// Twenty nodes with the figures of busy ones: what their heartbeats cost Redis, and the processes themselves.
+#[tokio::test]
+async fn heartbeats_of_twenty_nodes_cost_next_to_nothing() {
+    const NODES: u32 = 20;
+    const MEASURED: Duration = Duration::from_secs(10);
+    let redis = RedisServer::start().await;
+    let stop = CancellationToken::new();
+    let mut roles = JoinSet::new();
+    let last = Nodes::unknown();
+    let spent_before = own_cpu_time();
+    for node in 0..NODES {
+        let stream = RedisStream::new(&redis.config(), &stream_config(), Metrics::new()).unwrap();
+        let heartbeater = Heartbeater {
+            stream: Arc::new(stream),
+            nodes: if node == 0 { last.clone() } else { Nodes::unknown() },
+            identity: NodeRecord {
+                id: format!("a-host-of-some-length-{node}"),
+                role: Role::Run,
+                consumers: vec![format!("consumer-{node}")],
+                ..NodeRecord::default()
+            },
+            figures: Box::new(busy_figures),
+        };
+        roles.spawn(heartbeater.run(stop.clone()));
+    }
+    eventually("all are seen", PATIENCE, async || {
+        last.current().filter(|nodes| nodes.len() == NODES as usize)
+    })
+    .await;
+    let began = Instant::now();
+    let before = commands(&redis).await;
+    tokio::time::sleep(MEASURED).await;
+    let (after, took) = (commands(&redis).await, began.elapsed().as_secs_f64());
+    let spent = (own_cpu_time() - spent_before).as_secs_f64();
+    let per_second = (after.0 - before.0) / took;
+    let redis_share = (after.1 - before.1) / took;
+    let own_share = spent / took / f64::from(NODES);
+    eprintln!("{per_second:.1} commands/s, {redis_share:.5} of a core in Redis, {own_share:.5} in each process");
+    assert!(per_second < 50.0, "{per_second} commands a second");
+    assert!(
+        redis_share < 0.01 && own_share < 0.01,
+        "{redis_share} and {own_share} of a core"
+    );
+    stop.cancel();
+    roles.join_all().await;
+    let left: Vec<String> = redis.command(&["HKEYS", "orders_stream:nodes"]).await;
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Commands that Redis ever carried out, those within scripts included, and its time for them in seconds.
+async fn commands(redis: &RedisServer) -> (f64, f64) {
+    let (calls, cpu): (String, String) = (
+        redis.command(&["INFO", "commandstats"]).await,
+        redis.command(&["INFO", "cpu"]).await,
+    );
+    let number = |text: &str| text.split([',', '\r']).next().unwrap().parse::<f64>().unwrap();
+    let sum = |text: &str, field: &str| text.split(field).skip(1).map(number).sum::<f64>();
+    // These look-ups themselves are left out.
+    let calls: String = calls.lines().filter(|line| !line.starts_with("cmdstat_info")).collect();
+    (
+        sum(&calls, ":calls="),
+        sum(&cpu, "used_cpu_user:") + sum(&cpu, "used_cpu_sys:"),
+    )
+}
+
+/// Of this thread, which has a runtime of its own.
+fn own_cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+fn busy_figures() -> Figures {
+    let mut delays = [0; DELAY_BUCKETS];
+    delays[20..60].fill(1000);
+    let secret = |index| SecretUsage {
+        index,
+        deliveries: 1_000_000,
+        ..SecretUsage::default()
+    };
+    Figures {
+        intake: Some(Intake {
+            outcomes: Outcome::ALL
+                .map(|outcome| (outcome.name().to_owned(), 1_000_000))
+                .into(),
+            secrets: (0..10).map(secret).collect(),
+            ..Intake::default()
+        }),
+        loading: Some(Loading::default()),
+        totals: Totals {
+            accepted: 1,
+            unauthorized: 1,
+            loaded: 1,
+            delays,
+        },
+    }
 }
