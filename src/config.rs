@@ -4,17 +4,17 @@
 //! variants and help come; `config/load.rs` makes the structs from it. Reads files, and nothing else of the world: the
 //! environment is handed in. Invariants: a `Config` that exists is valid as a whole; a secret never prints.
 
-mod check;
 mod error;
+mod layers;
 mod load;
 pub mod local;
+mod parse;
 mod secret_strength;
 mod secrets;
 pub mod settings;
 mod spans;
-mod unknown;
-mod value;
-mod values;
+mod suggest;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::error::{ConfigErrors, Problem};
+pub use self::layers::Inputs;
+pub(crate) use self::parse::duration;
 pub use self::secrets::Reloaded;
-pub(crate) use self::value::duration;
-pub use self::values::Inputs;
 pub use secrecy::SecretString as Secret;
 
 /// Everything one process is told, valid as a whole.

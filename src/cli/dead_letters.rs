@@ -6,9 +6,9 @@ use std::num::NonZeroU32;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::desk::{Desk, Needs};
+use super::backend::{Backend, Needs};
 use super::progress::progress;
-use super::run_of_steps::{all, confirm};
+use super::stepper::{all, confirm};
 use super::table::{cell, table};
 use super::{Exit, Failure, output};
 use crate::config::Config;
@@ -97,23 +97,23 @@ struct ResolveArgs {
 /// # Errors
 /// The stream cannot be had, or letters stay that were to go.
 pub(super) async fn run(args: DeadLettersArgs, config: Config) -> Result<(), Failure> {
-    let desk = Desk::open(&config, "dead-letters", Needs::Stream).await?;
+    let backend = Backend::open(&config, "dead-letters", Needs::Stream).await?;
     match args.command {
-        LettersCommand::List(args) => list(&desk, args).await,
-        LettersCommand::Show(args) => show(&desk, args).await,
-        LettersCommand::Replay(args) => resolve(&desk, Action::Replay, args).await,
-        LettersCommand::Discard(args) => resolve(&desk, Action::Discard, args).await,
+        LettersCommand::List(args) => list(&backend, args).await,
+        LettersCommand::Show(args) => show(&backend, args).await,
+        LettersCommand::Replay(args) => resolve(&backend, Action::Replay, args).await,
+        LettersCommand::Discard(args) => resolve(&backend, Action::Discard, args).await,
     }
 }
 
-async fn list(desk: &Desk, args: ListArgs) -> Result<(), Failure> {
+async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
     let query = LetterQuery {
         fingerprint: args.fingerprint.clone(),
         to: args.to,
         count: Some(args.count.into()),
     };
-    let letters = desk.letters(&query).await?;
-    let groups = desk.letter_groups().await?;
+    let letters = backend.letters(&query).await?;
+    let groups = backend.letter_groups().await?;
     if args.json {
         return output::print_json(&serde_json::json!({
             "groups": groups.groups, "complete": groups.complete, "letters": letters.letters, "next": letters.next,
@@ -157,8 +157,8 @@ fn row(letter: &Letter) -> [String; 7] {
     ]
 }
 
-async fn show(desk: &Desk, args: ShowArgs) -> Result<(), Failure> {
-    let view = desk.letter(args.id).await?;
+async fn show(backend: &Backend, args: ShowArgs) -> Result<(), Failure> {
+    let view = backend.letter(args.id).await?;
     if args.json {
         return output::print_json(&view);
     }
@@ -222,8 +222,8 @@ struct Summary {
     reasons: BTreeMap<String, u64>,
 }
 
-async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), Failure> {
-    let (total, is_exact) = count(desk, &args).await?;
+async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result<(), Failure> {
+    let (total, is_exact) = count(backend, &args).await?;
     let verb = match action {
         Action::Replay => "replay",
         Action::Discard => "discard for good",
@@ -247,7 +247,7 @@ async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), F
     };
     let bar = progress(is_exact.then_some(total));
     let complete = all(async || {
-        let step = desk.resolve(action, &request).await?;
+        let step = backend.resolve(action, &request).await?;
         bar.inc(step.done + step.kept);
         summary.done += step.done;
         summary.kept += step.kept;
@@ -282,11 +282,11 @@ async fn resolve(desk: &Desk, action: Action, args: ResolveArgs) -> Result<(), F
 
 /// How many letters that concerns, and whether that is all of them: neither all letters nor all causes are looked at
 /// where there are very many.
-async fn count(desk: &Desk, args: &ResolveArgs) -> Result<(u64, bool), Failure> {
+async fn count(backend: &Backend, args: &ResolveArgs) -> Result<(u64, bool), Failure> {
     if !args.id.is_empty() {
         return Ok((args.id.len() as u64, true));
     }
-    let groups = desk.letter_groups().await?;
+    let groups = backend.letter_groups().await?;
     Ok((groups.count(args.fingerprint.as_deref())?, groups.complete))
 }
 

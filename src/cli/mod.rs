@@ -3,9 +3,9 @@
 //! Owns arguments, exit codes and what is printed. Results go to stdout, logs and errors to stderr. Must hold no logic
 //! of its own beyond that: a command loads its configuration, calls one thing, and prints what came of it.
 
+mod backend;
 mod check;
 mod dead_letters;
-mod desk;
 mod drain;
 mod embedded;
 mod exit;
@@ -18,11 +18,11 @@ mod output;
 mod progress;
 mod replay;
 mod run;
-mod run_of_steps;
 mod secrets;
 mod send;
 mod settings;
 mod status;
+mod stepper;
 mod table;
 mod trace;
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
 
-use super::desk::{Desk, Needs};
+use super::backend::{Backend, Needs};
 use super::progress::progress;
-use super::run_of_steps::{all, confirm};
+use super::stepper::{all, confirm};
 use super::{Exit, Failure, Output, load, output};
 use crate::config::settings::GROUP;
 use crate::config::{Config, Inputs, Purpose};
@@ -136,7 +136,7 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
     args.confirm(group.as_deref())?;
     inputs.flags = flags.into();
     let config = load(Purpose::Status, inputs)?;
-    let desk = Desk::open(&config, "replay", Needs::Both).await?;
+    let backend = Backend::open(&config, "replay", Needs::Both).await?;
     let mut request = Replay {
         from: args.from.map(|point| point.first),
         to: args.to.map(|point| point.last),
@@ -154,7 +154,7 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
     // How many entries the stream has in the range, only walking through it would tell.
     let bar = progress(None);
     let run = all(async || {
-        let step = desk.replay(&request).await?;
+        let step = backend.replay(&request).await?;
         bar.inc(step.pending + step.applied + step.left);
         summary.add(&step);
         if request.next.is_none() {
@@ -168,7 +168,7 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
     bar.finish_and_clear();
     if !summary.complete {
         request.stop = true;
-        desk.replay(&request).await?;
+        backend.replay(&request).await?;
     }
     summary.print(args.json)
 }
@@ -178,14 +178,14 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
 /// # Errors
 /// The warehouse cannot be had.
 pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failure> {
-    let desk = Desk::open(&config, "rebuild", Needs::Both).await?;
+    let backend = Backend::open(&config, "rebuild", Needs::Both).await?;
     let (mut next, mut bar) = (None, None);
     let mut summary = Summary {
         counted: true,
         ..Summary::default()
     };
     let run = all(async || {
-        let step = desk
+        let step = backend
             .rebuild(Rebuild {
                 next: next.take(),
                 stop: false,
@@ -200,7 +200,7 @@ pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failur
     summary.complete = run.await?;
     bar.inspect(|bar| bar.finish_and_clear());
     if !summary.complete {
-        desk.rebuild(Rebuild { next, stop: true }).await?;
+        backend.rebuild(Rebuild { next, stop: true }).await?;
     }
     summary.print(format.json)
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::instance::{self, Instance};
 use super::status::span;
-use super::{Failure, desk};
+use super::{Failure, backend};
 use crate::config::Config;
 use crate::operations::{SecretUse, Secrets};
 
 /// What the process on this configuration says, or why nothing; `None` where none is known that could be asked.
 pub(super) async fn ask(config: &Config) -> Option<Result<Secrets, Failure>> {
     let admin = Instance::of(config).await.admin?;
-    let remote = desk::Remote::new(config, admin).ok()?;
+    let remote = backend::Remote::new(config, admin).ok()?;
     let asked = tokio::time::timeout(instance::TIMEOUT, remote.secrets()).await;
     let silent = |_| Err(Failure::Unavailable(format!("no answer from the process at {admin}")));
     Some(asked.unwrap_or_else(silent))

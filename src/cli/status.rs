@@ -11,7 +11,7 @@ use std::time::Duration;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::desk::Remote;
+use super::backend::Remote;
 use super::embedded::{Access, enter};
 use super::nodes::UNKNOWN;
 use super::{Exit, Failure, Output, instance, output, secrets};

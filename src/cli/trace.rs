@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::desk::{Desk, Needs};
+use super::backend::{Backend, Needs};
 use super::table::{cell, table};
 use super::{Exit, Failure, output};
 use crate::config::Config;
@@ -26,12 +26,12 @@ pub(super) struct TraceArgs {
 /// # Errors
 /// Nothing is, or a store cannot be had.
 pub(super) async fn run(args: TraceArgs, config: Config) -> Result<(), Failure> {
-    let desk = Desk::open(&config, "trace", Needs::Both).await?;
+    let backend = Backend::open(&config, "trace", Needs::Both).await?;
     let query = TraceQuery {
         order: args.order,
         shop: args.shop,
     };
-    let trace = desk.trace(&query).await?;
+    let trace = backend.trace(&query).await?;
     if args.json {
         output::print_json(&trace)?;
     } else {

@@ -1,15 +1,15 @@
-//! From what was given to a `Config`; `check.rs` says whether it is valid as a whole.
+//! From what was given to a `Config`; `validate.rs` says whether it is valid as a whole.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::layers::{Inputs, Values};
 use super::settings as s;
-use super::values::{Inputs, Values};
 use super::{
     AdminConfig, Ages, AppenderConfig, AuthConfig, Config, ConfigErrors, DatabaseConfig, DeadLetterLevels, Durability,
     HealthConfig, IntakeConfig, KeepRaw, Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig,
-    ShutdownConfig, StreamConfig, WorkerConfig, secrets, spans, unknown, value,
+    ShutdownConfig, StreamConfig, WorkerConfig, parse, secrets, spans, suggest,
 };
 use crate::open_files;
 
@@ -35,7 +35,7 @@ impl Config {
             public: public(&values),
             admin: AdminConfig {
                 addr: (purpose.ingests() || values.is_given(&s::ADMIN_ADDR)).then(|| address(&values, &s::ADMIN_ADDR)),
-                hosts: value::list(values.text(&s::ADMIN_HOSTS).unwrap_or_default())
+                hosts: parse::list(values.text(&s::ADMIN_HOSTS).unwrap_or_default())
                     .map(str::to_owned)
                     .collect(),
                 token: values.secret(&s::ADMIN_TOKEN),
@@ -71,7 +71,7 @@ impl Config {
             exports_spans,
             data_dir: PathBuf::from(values.string(&s::DATA_DIR)),
             warnings: Vec::new(),
-            unknown_names: unknown::names(&inputs.env),
+            unknown_names: suggest::names(&inputs.env),
             inputs,
             purpose,
         };
@@ -91,7 +91,7 @@ fn spool_after(values: &Values, redis: Option<&RedisConfig>) -> Duration {
 fn address(values: &Values, setting: &s::Setting) -> SocketAddr {
     values
         .text(setting)
-        .and_then(value::address)
+        .and_then(parse::address)
         .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
@@ -208,7 +208,7 @@ fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
             .unwrap_or_else(|| values.duration(&s::APPEND_DEADLINE).min(Duration::from_secs(2))),
         durability: values
             .text(&s::DURABILITY)
-            .and_then(super::value::durability)
+            .and_then(super::parse::durability)
             .unwrap_or_default(),
     })
 }
@@ -222,7 +222,7 @@ fn refuse_what_needs_redis(values: &mut Values) {
             "a REDIS_URL that begins with rediss://",
         );
     }
-    let durability = values.text(&s::DURABILITY).and_then(value::durability);
+    let durability = values.text(&s::DURABILITY).and_then(parse::durability);
     if matches!(durability, Some(Durability::Replicated(_))) {
         values.contradict(
             &[&s::DURABILITY, &s::REDIS_URL],

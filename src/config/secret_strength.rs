@@ -5,8 +5,8 @@
 
 use secrecy::ExposeSecret;
 
+use super::layers::Values;
 use super::settings as s;
-use super::values::Values;
 use super::{Config, Secret};
 
 /// Characters that a secret has at least where others can reach the process. Shopify's have 32 or more.

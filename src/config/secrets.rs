@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::ConfigErrors;
-use super::values::read_file;
+use super::layers::read_file;
 use super::{AuthConfig, Config, Secret};
 
 /// Secrets and URLs as the files say now. URLs are for new connections.

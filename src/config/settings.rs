@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::value;
+use super::parse;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -84,23 +84,23 @@ impl Kind {
     pub fn accepts(&self, text: &str) -> bool {
         let within = |number: Option<u64>, low: u64, high: u64| number.is_some_and(|n| (low..=high).contains(&n));
         let millis =
-            |text| value::duration(text).and_then(|duration: Duration| u64::try_from(duration.as_millis()).ok());
+            |text| parse::duration(text).and_then(|duration: Duration| u64::try_from(duration.as_millis()).ok());
         match *self {
             Self::Text | Self::Secret | Self::File | Self::Folder => !text.chars().any(char::is_control),
-            Self::Address => value::address(text).is_some(),
-            Self::Hosts => value::list(text).next().is_some() && value::list(text).all(value::host),
-            Self::Port => within(value::whole(text), 0, u64::from(u16::MAX)),
+            Self::Address => parse::address(text).is_some(),
+            Self::Hosts => parse::list(text).next().is_some() && parse::list(text).all(parse::host),
+            Self::Port => within(parse::whole(text), 0, u64::from(u16::MAX)),
             Self::Url(schemes) => text
                 .split_once("://")
                 .is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty()),
-            Self::Secrets => value::list(text).next().is_some(),
-            Self::Schema => value::schema(text),
-            Self::Durability => value::durability(text).is_some(),
+            Self::Secrets => parse::list(text).next().is_some(),
+            Self::Schema => parse::schema(text),
+            Self::Durability => parse::durability(text).is_some(),
             Self::DurationOrOff(..) if text == "off" => true,
             Self::Duration(low, high) | Self::DurationOrOff(low, high) => within(millis(text), low, high),
-            Self::Size(low, high) => within(value::size(text), low, high),
-            Self::Count(low, high) => within(value::whole(text), low, high),
-            Self::Percent => value::percent(text).is_some(),
+            Self::Size(low, high) => within(parse::size(text), low, high),
+            Self::Count(low, high) => within(parse::whole(text), low, high),
+            Self::Percent => parse::percent(text).is_some(),
             Self::Choice(words) => words.contains(&text),
             Self::LogFilter => tracing_subscriber::EnvFilter::builder().parse(text).is_ok(),
         }
@@ -111,7 +111,7 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = |low, high| {
-            let show = |millis| value::show_duration(Duration::from_millis(millis));
+            let show = |millis| parse::show_duration(Duration::from_millis(millis));
             format!(
                 "a duration from {} to {}, written like 500ms, 2s or 6h",
                 show(low),
@@ -135,7 +135,7 @@ impl fmt::Display for Kind {
             Self::Duration(low, high) => f.write_str(&span(*low, *high)),
             Self::DurationOrOff(low, high) => write!(f, "`off` or {}", span(*low, *high)),
             Self::Size(low, high) => {
-                let (low, high) = (value::show_size(*low), value::show_size(*high));
+                let (low, high) = (parse::show_size(*low), parse::show_size(*high));
                 write!(f, "a size from {low} to {high}, written like 64KiB, 5MiB or 1GiB")
             }
             Self::Count(low, high) => write!(f, "a whole number from {low} to {high}"),

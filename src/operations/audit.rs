@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::content::text;
+use super::entry_view::text;
 use super::{Operations, OperationsError};
 use crate::stream::{Entry, Fields, StreamId};
 

@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::content::{Content, last_text, text};
+use super::entry_view::{Content, last_text, text};
 use super::fingerprint::{fingerprint, pattern};
-use super::walk::{Walk, only};
+use super::pager::{Pager, only};
 use super::{Operations, OperationsError};
 use crate::stream::{Destination, Entry, Order, Range, StreamId};
 
@@ -230,12 +230,12 @@ impl Operations {
     }
 
     /// The newest letters, up to `to`, in pages of `count`.
-    pub(super) fn walk_letters(&self, to: StreamId, count: usize) -> Walk<'_> {
+    pub(super) fn walk_letters(&self, to: StreamId, count: usize) -> Pager<'_> {
         let range = Range {
             to,
             ..Range::all(Destination::DeadLetters, Order::NewestFirst, count)
         };
-        Walk::new(&*self.stream, range, LOOKED_AT).up_to_bytes(LOOKED_AT_BYTES)
+        Pager::new(&*self.stream, range, LOOKED_AT).up_to_bytes(LOOKED_AT_BYTES)
     }
 
     /// One letter laid open, with the ids of its copies among the newest 20,000.

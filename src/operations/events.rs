@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::content::{Content, text};
-use super::walk::{Walk, only};
+use super::entry_view::{Content, text};
+use super::pager::{Pager, only};
 use super::{Operations, OperationsError, has_nul};
 use crate::event::{Amount, Id, Text, json};
 use crate::stream::{Destination, Entry, Fate, Order, REPLAY_CONSUMER, Range, Stage, StreamId};
@@ -211,7 +211,7 @@ impl Operations {
             // One more than is shown: the last one is known to be the last then.
             ..Range::all(Destination::Stream, Order::NewestFirst, count + 1)
         };
-        let mut walk = Walk::new(&*self.stream, range, LOOKED_AT);
+        let mut walk = Pager::new(&*self.stream, range, LOOKED_AT);
         let mut found = Entries {
             entries: Vec::new(),
             looked_at: 0,

@@ -13,8 +13,8 @@ use time::OffsetDateTime;
 pub use self::run::{Missing, Rebuild, Replay, Replayed, Rest, Span};
 
 use self::run::Stage;
-use super::pace::Pace;
-use super::walk::Walk;
+use super::pager::Pager;
+use super::rate_limit::RateLimit;
 use super::{Operations, OperationsError};
 use crate::event::EventRecord;
 use crate::stream::{Destination, Order, Range};
@@ -53,7 +53,7 @@ impl Operations {
             Some(rest) => (rest.clone(), Replayed::default()),
             None => self.plan(request).await?,
         };
-        let mut pace = Pace::new(request.rate);
+        let mut pace = RateLimit::new(request.rate);
         let step = pace.step(STEP);
         if let Some(span) = rest.stored.take() {
             if request.dry_run {
@@ -135,7 +135,7 @@ impl Operations {
             to: bounds.to,
             ..Range::all(Destination::Stream, Order::OldestFirst, step)
         };
-        let mut walk = Walk::new(&*self.stream, range, step);
+        let mut walk = Pager::new(&*self.stream, range, step);
         let page = walk.page().await?.unwrap_or_default();
         let ids = Vec::from_iter(page.iter().map(|entry| entry.id));
         let found = ids.len() as u64;

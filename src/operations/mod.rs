@@ -10,20 +10,20 @@
 mod audit;
 mod cause;
 mod consumers;
-mod content;
-mod convert;
 mod dead_letters;
+mod delivery_check;
+mod entry_view;
 mod error;
 mod events;
 pub mod fingerprint;
 mod history;
-mod landed;
-mod object;
-mod pace;
-mod resolve;
+mod pager;
+mod rate_limit;
+mod redrive;
+mod redrive_run;
 mod secrets;
+mod serde_ext;
 mod trace;
-mod walk;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,13 +33,13 @@ use tokio_util::task::TaskTracker;
 
 pub use self::audit::{Actor, Note};
 pub use self::consumers::{Consumers, GroupView, Member};
-pub use self::content::{Content, Field};
 pub use self::dead_letters::{Groups, Letter, LetterGroup, LetterQuery, LetterView, Letters, Origin};
+pub use self::delivery_check::{Landed, Landing};
+pub use self::entry_view::{Content, Field};
 pub use self::error::OperationsError;
 pub use self::events::{Entries, EntryLine, EntryQuery, EntryView, FateView};
 pub use self::history::{Missing, Rebuild, Replay, Replayed, Rest, Span};
-pub use self::landed::{Landed, Landing};
-pub use self::resolve::{Action, Bounds, Outcome, Resolution, Resolve, Resolved};
+pub use self::redrive_run::{Action, Bounds, Outcome, Resolution, Resolve, Resolved};
 pub use self::secrets::{SecretUse, Secrets};
 pub use self::trace::{Moment, Trace, TraceQuery, TracedOrder, What};
 

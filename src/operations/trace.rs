@@ -5,17 +5,17 @@
 
 mod letters;
 mod spool;
-mod way;
+mod timeline;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::way::{Moment, What};
+pub use self::timeline::{Moment, What};
 
-use self::way::{Known, Standing, written};
+use self::timeline::{Known, Standing, written};
 use super::events::{EntryLine, FateView, may_mention, moment};
-use super::walk::{Walk, only};
+use super::pager::{Pager, only};
 use super::{Operations, OperationsError, has_nul};
 use crate::stream::{Destination, Entry, Order, Range};
 use crate::warehouse::Warehouse;
@@ -163,7 +163,7 @@ impl Operations {
         events: &mut BTreeMap<String, Known>,
     ) -> Result<(), OperationsError> {
         let range = Range::all(Destination::Stream, Order::NewestFirst, usize::MAX);
-        let mut walk = Walk::new(&*self.stream, range, ENTRIES);
+        let mut walk = Pager::new(&*self.stream, range, ENTRIES);
         let (mut others, mut has_more) = (0, false);
         while let Some(page) = walk.page().await? {
             trace.entries_looked_at += page.len() as u64;

@@ -26,7 +26,7 @@ use self::pace::Pace;
 use self::schedule::Schedule;
 use self::summary::Tally;
 use self::verify::{Ledger, Verified, verify};
-use super::desk::{Desk, Needs};
+use super::backend::{Backend, Needs};
 use super::instance::Instance;
 use super::{Failure, output};
 use crate::config::{Config, Secret, local};
@@ -55,23 +55,23 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
         timeout: Duration::from_secs(args.timeout),
     };
     // What cannot be looked at is known before anything is sent.
-    let desk = match args.verify {
-        Some(patience) => Some((Desk::open(&config, "send", Needs::Both).await?, patience)),
+    let backend = match args.verify {
+        Some(patience) => Some((Backend::open(&config, "send", Needs::Both).await?, patience)),
         None => None,
     };
     let stop = CancellationToken::new();
     let mut tally = Tally::new(url.to_string());
-    let mut ledger = desk.as_ref().map(|_| Ledger::default());
+    let mut ledger = backend.as_ref().map(|_| Ledger::default());
     // What is under way is awaited, then the summary of what was sent is printed.
     until_interrupted(
         &stop,
         pace::send(pace, deliveries, stop.clone(), &mut tally, &mut ledger),
     )
     .await?;
-    let verified = match (desk, ledger) {
-        (Some((desk, patience)), Some(ledger)) if !tally.is_silent_after(1) => {
+    let verified = match (backend, ledger) {
+        (Some((backend, patience)), Some(ledger)) if !tally.is_silent_after(1) => {
             let stop = CancellationToken::new();
-            let verified = until_interrupted(&stop, verify(ledger, &desk, patience, &stop)).await;
+            let verified = until_interrupted(&stop, verify(ledger, &backend, patience, &stop)).await;
             if let Err(error) = verified {
                 print(&args, &tally, None)?;
                 return Err(error);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::ledger::{Claim, Ledger, Verified};
 use crate::cli::Failure;
-use crate::cli::desk::Desk;
+use crate::cli::backend::Backend;
 use crate::cli::progress::progress;
 use crate::operations::{Landing, LetterQuery};
 
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// There is nothing to look at, or it cannot be had.
 pub(super) async fn verify(
     mut ledger: Ledger,
-    desk: &Desk,
+    backend: &Backend,
     patience: Duration,
     stop: &CancellationToken,
 ) -> Result<Verified, Failure> {
@@ -38,10 +38,10 @@ pub(super) async fn verify(
     let mut missing = ledger.missing();
     let mut since = Instant::now();
     loop {
-        look_for_rows(&mut ledger, desk, &missing).await?;
+        look_for_rows(&mut ledger, backend, &missing).await?;
         let mut still = ledger.missing();
         if !still.is_empty() {
-            look_for_letters(&mut ledger, desk).await?;
+            look_for_letters(&mut ledger, backend).await?;
             still = ledger.missing();
         }
         bar.set_position(ledger.promised().saturating_sub(still.len() as u64));
@@ -60,36 +60,36 @@ pub(super) async fn verify(
     bar.finish_and_clear();
     // Once more, and now also what must not be there, or not twice.
     let all = ledger.ids();
-    look_for_rows(&mut ledger, desk, &all).await?;
-    look_for_letters(&mut ledger, desk).await?;
+    look_for_rows(&mut ledger, backend, &all).await?;
+    look_for_letters(&mut ledger, backend).await?;
     for keys in ledger.orders().chunks(ORDERS) {
         let landing = Landing {
             orders: keys.to_vec(),
             ..Landing::default()
         };
-        ledger.judge(keys, &desk.landed(&landing).await?.orders);
+        ledger.judge(keys, &backend.landed(&landing).await?.orders);
     }
     Ok(ledger.close())
 }
 
-async fn look_for_rows(ledger: &mut Ledger, desk: &Desk, ids: &[String]) -> Result<(), Failure> {
+async fn look_for_rows(ledger: &mut Ledger, backend: &Backend, ids: &[String]) -> Result<(), Failure> {
     for ids in ids.chunks(EVENTS) {
         let landing = Landing {
             events: ids.to_vec(),
             ..Landing::default()
         };
-        ledger.found(ids, &desk.landed(&landing).await?.events);
+        ledger.found(ids, &backend.landed(&landing).await?.events);
     }
     Ok(())
 }
 
-async fn look_for_letters(ledger: &mut Ledger, desk: &Desk) -> Result<(), Failure> {
+async fn look_for_letters(ledger: &mut Ledger, backend: &Backend) -> Result<(), Failure> {
     let mut query = LetterQuery {
         count: Some(LETTERS),
         ..LetterQuery::default()
     };
     loop {
-        let page = desk.letters(&query).await?;
+        let page = backend.letters(&query).await?;
         for letter in page.letters {
             if let Some(event_id) = &letter.event_id {
                 let origin = letter.original_id.unwrap_or_else(|| letter.id.to_string());

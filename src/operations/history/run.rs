@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::operations::object::or_null;
+use crate::operations::serde_ext::or_null;
 use crate::operations::{Bounds, Operations, OperationsError, has_nul};
 use crate::stream::StreamId;
 use crate::warehouse::history::Place;

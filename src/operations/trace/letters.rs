@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::way::buried;
+use super::timeline::buried;
 use super::{Trace, TraceQuery, mentions};
 use crate::event::NamedOrder;
-use crate::operations::content::{last_text, text, unpacked};
 use crate::operations::dead_letters::Letter;
+use crate::operations::entry_view::{last_text, text, unpacked};
 use crate::operations::events::moment;
 use crate::operations::{Operations, OperationsError};
 use crate::shopify;

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::letters::LetterFilter;
-use super::way::{Known, waiting};
+use super::timeline::{Known, waiting};
 use super::{Trace, TraceQuery, is_of_any};
 use crate::ingest::{SpoolFile, Spooled};
 use crate::operations::dead_letters::Letter;

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::content::{body, text};
+use super::entry_view::{body, text};
 use crate::config::KeepRaw;
 use crate::event::Timestamp;
 use crate::shopify::{self, DeliveryHints, REUSED_WEBHOOK_ID, Topic};

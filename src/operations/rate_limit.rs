@@ -11,12 +11,12 @@ pub(super) const RATE: NonZeroU32 = NonZeroU32::new(500).unwrap();
 const FASTEST: u32 = 10_000;
 
 /// Lets work through at a rate.
-pub(super) struct Pace {
+pub(super) struct RateLimit {
     rate: u32,
     due: Instant,
 }
 
-impl Pace {
+impl RateLimit {
     /// `rate` a second; 500 where it is not said, 10,000 at most.
     pub(super) fn new(rate: Option<NonZeroU32>) -> Self {
         Self {

@@ -9,10 +9,10 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::convert::revive;
 use super::dead_letters::Letter;
-use super::pace::Pace;
-use super::walk::{LARGE, Walk, only};
+use super::pager::{LARGE, Pager, only};
+use super::rate_limit::RateLimit;
+use super::redrive::revive;
 use super::{Operations, OperationsError};
 use crate::stream::{Appended, Destination, Entry, NewEntry, Order, Range, StreamId};
 
@@ -53,7 +53,7 @@ pub struct Resolve {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::object::or_null"
+        deserialize_with = "super::serde_ext::or_null"
     )]
     pub next: Option<Bounds>,
 }
@@ -145,7 +145,7 @@ impl Operations {
     }
 
     async fn resolve_now(&self, action: Action, request: &Resolve) -> Result<Resolved, OperationsError> {
-        let mut pace = Pace::new(request.rate);
+        let mut pace = RateLimit::new(request.rate);
         let step = if request.dry_run { STEP } else { pace.step(STEP) };
         let (letters, looked_at, next) = self.selected(request, step).await?;
         let mut resolved = Resolved {
@@ -207,7 +207,7 @@ impl Operations {
             ..Range::all(Destination::DeadLetters, Order::OldestFirst, step)
         };
         // One page: its bytes are all that is in memory.
-        let mut walk = Walk::new(&*self.stream, range, step);
+        let mut walk = Pager::new(&*self.stream, range, step);
         let mut letters = walk.page().await?.unwrap_or_default();
         let looked_at = letters.len() as u64;
         if let Some(wanted) = &request.fingerprint {

@@ -44,15 +44,15 @@ pub(super) enum Needs {
 }
 
 /// Carries out requests.
-pub(super) enum Desk {
+pub(super) enum Backend {
     /// Over the stores.
-    Here {
+    Local {
         operations: Operations,
         /// Ours meanwhile, where it is a matter of files.
         _folder: Option<Folder>,
     },
     /// By a running process.
-    There(Remote),
+    Remote(Remote),
 }
 
 /// A running process' admin API.
@@ -62,7 +62,7 @@ pub(super) struct Remote {
     token: Secret,
 }
 
-impl Desk {
+impl Backend {
     /// Opens what is configured, or finds who has it.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Desk {
         if stream_file || warehouse_file {
             match enter(config, command).await? {
                 Access::Ours(ours) => folder = Some(ours),
-                Access::Theirs(_, admin) => return Ok(Self::There(Remote::new(config, admin)?)),
+                Access::Theirs(_, admin) => return Ok(Self::Remote(Remote::new(config, admin)?)),
             }
         }
         let stream = stream(config, folder.as_ref())?;
@@ -91,7 +91,7 @@ impl Desk {
             Needs::Both => warehouse(config, folder.as_ref().filter(|_| warehouse_file))?,
         };
         let operations = Operations::new(stream, warehouse, &config.intake, Actor::Cli).with_spool(spool(config));
-        Ok(Self::Here {
+        Ok(Self::Local {
             operations,
             _folder: folder,
         })
@@ -99,8 +99,8 @@ impl Desk {
 
     pub(super) async fn letters(&self, query: &LetterQuery) -> Result<Letters, Failure> {
         match self {
-            Self::Here { operations, .. } => Ok(operations.letters(query).await?),
-            Self::There(remote) => {
+            Self::Local { operations, .. } => Ok(operations.letters(query).await?),
+            Self::Remote(remote) => {
                 let (to, count) = (
                     query.to.map(|id| id.to_string()),
                     query.count.map(|count| count.to_string()),
@@ -113,30 +113,30 @@ impl Desk {
 
     pub(super) async fn letter_groups(&self) -> Result<Groups, Failure> {
         match self {
-            Self::Here { operations, .. } => Ok(operations.letter_groups().await?),
-            Self::There(remote) => remote.get("/api/dead-letters/groups", &[]).await,
+            Self::Local { operations, .. } => Ok(operations.letter_groups().await?),
+            Self::Remote(remote) => remote.get("/api/dead-letters/groups", &[]).await,
         }
     }
 
     pub(super) async fn letter(&self, id: StreamId) -> Result<LetterView, Failure> {
         match self {
-            Self::Here { operations, .. } => Ok(operations.letter(id).await?),
-            Self::There(remote) => remote.get(&format!("/api/dead-letters/{id}"), &[]).await,
+            Self::Local { operations, .. } => Ok(operations.letter(id).await?),
+            Self::Remote(remote) => remote.get(&format!("/api/dead-letters/{id}"), &[]).await,
         }
     }
 
     pub(super) async fn resolve(&self, action: Action, request: &Resolve) -> Result<Resolved, Failure> {
         match (self, action) {
-            (Self::Here { operations, .. }, _) => Ok(operations.resolve(action, request).await?),
-            (Self::There(remote), Action::Replay) => remote.post("/api/dead-letters/replay", request).await,
-            (Self::There(remote), Action::Discard) => remote.post("/api/dead-letters/discard", request).await,
+            (Self::Local { operations, .. }, _) => Ok(operations.resolve(action, request).await?),
+            (Self::Remote(remote), Action::Replay) => remote.post("/api/dead-letters/replay", request).await,
+            (Self::Remote(remote), Action::Discard) => remote.post("/api/dead-letters/discard", request).await,
         }
     }
 
     pub(super) async fn trace(&self, query: &TraceQuery) -> Result<Trace, Failure> {
         match self {
-            Self::Here { operations, .. } => Ok(operations.trace(query).await?),
-            Self::There(remote) => {
+            Self::Local { operations, .. } => Ok(operations.trace(query).await?),
+            Self::Remote(remote) => {
                 let pairs = [("order", Some(query.order.clone())), ("shop", query.shop.clone())];
                 remote.get("/api/trace", &pairs).await
             }
@@ -145,22 +145,22 @@ impl Desk {
 
     pub(super) async fn landed(&self, landing: &Landing) -> Result<Landed, Failure> {
         match self {
-            Self::Here { operations, .. } => Ok(operations.landed(landing).await?),
-            Self::There(remote) => remote.post("/api/landed", landing).await,
+            Self::Local { operations, .. } => Ok(operations.landed(landing).await?),
+            Self::Remote(remote) => remote.post("/api/landed", landing).await,
         }
     }
 
     pub(super) async fn replay(&self, request: &Replay) -> Result<Replayed, Failure> {
         match self {
-            Self::Here { operations, .. } => Ok(operations.replay(request).await?),
-            Self::There(remote) => remote.post("/api/replay", request).await,
+            Self::Local { operations, .. } => Ok(operations.replay(request).await?),
+            Self::Remote(remote) => remote.post("/api/replay", request).await,
         }
     }
 
     pub(super) async fn rebuild(&self, request: Rebuild) -> Result<Replayed, Failure> {
         match self {
-            Self::Here { operations, .. } => Ok(operations.rebuild(request).await?),
-            Self::There(remote) => remote.post("/api/rebuild", &request).await,
+            Self::Local { operations, .. } => Ok(operations.rebuild(request).await?),
+            Self::Remote(remote) => remote.post("/api/rebuild", &request).await,
         }
     }
 }

@@ -8,7 +8,7 @@ const MOST: usize = 200;
 pub(super) const LARGE: usize = 4 << 20;
 
 /// Where a walk stands.
-pub(super) struct Walk<'a> {
+pub(super) struct Pager<'a> {
     stream: &'a dyn Stream,
     next: Option<Range>,
     count: usize,
@@ -16,7 +16,7 @@ pub(super) struct Walk<'a> {
     bytes_left: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Pager<'a> {
     /// Looks at `most` entries at most.
     pub(super) fn new(stream: &'a dyn Stream, range: Range, most: usize) -> Self {
         Self {

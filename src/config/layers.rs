@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::error::{ConfigErrors, Problem};
 use super::settings::{ALL, Fallback, Kind, Setting};
-use super::{Secret, value};
+use super::{Secret, parse};
 
 /// A secret file larger than this is some other file.
 const FILE_LIMIT: u64 = 64 << 10;
@@ -125,11 +125,11 @@ impl Values {
 
     /// `None` where it is `off` or nothing holds.
     pub(super) fn duration_given(&self, setting: &Setting) -> Option<Duration> {
-        self.text(setting).and_then(value::duration)
+        self.text(setting).and_then(parse::duration)
     }
 
     pub(super) fn size(&self, setting: &Setting) -> usize {
-        let bytes = self.text(setting).and_then(value::size).unwrap_or_default();
+        let bytes = self.text(setting).and_then(parse::size).unwrap_or_default();
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
@@ -138,7 +138,7 @@ impl Values {
     }
 
     pub(super) fn count_given(&self, setting: &Setting) -> Option<u64> {
-        self.text(setting).and_then(value::percent_or_whole)
+        self.text(setting).and_then(parse::percent_or_whole)
     }
 
     pub(super) fn small(&self, setting: &Setting) -> usize {
@@ -150,7 +150,7 @@ impl Values {
     }
 
     pub(super) fn secrets(&self, setting: &Setting) -> Vec<Secret> {
-        value::list(self.text(setting).unwrap_or_default())
+        parse::list(self.text(setting).unwrap_or_default())
             .map(Secret::from)
             .collect()
     }
@@ -218,7 +218,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, String> {
     };
     match read() {
         Err(error) => Err(format!("cannot be read: {error}")),
-        Ok((size, _)) if size > FILE_LIMIT => Err(format!("is larger than {}", value::show_size(FILE_LIMIT))),
+        Ok((size, _)) if size > FILE_LIMIT => Err(format!("is larger than {}", parse::show_size(FILE_LIMIT))),
         Ok((_, bytes)) => String::from_utf8(bytes)
             .map(|text| text.trim().to_owned())
             .map_err(|_| "is not UTF-8 text".to_owned()),

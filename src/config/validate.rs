@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::layers::Values;
 use super::settings as s;
-use super::values::Values;
 use super::{Config, Purpose};
 
 /// Shopify waits 5 s in all; an answer within this of the last body byte is promised.
