@@ -6,7 +6,7 @@
 use rust_decimal::Decimal;
 
 use super::scalar::MOST_UNITS;
-use super::{Amount, Id, Item, OrderEvent, Refund, Text, WHOLE};
+use super::{Amount, Id, Item, OrderEdit, OrderEvent, Refund, Text, WHOLE};
 
 /// Longest text of any field, in bytes. Shopify's own limits are far below.
 const MAX_TEXT: usize = 4096;
@@ -89,7 +89,12 @@ pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
     for (index, given_back) in event.refunds.iter().flatten().enumerate() {
         refund(given_back).map_err(|error| error.within("refunds", index))?;
     }
-    Ok(())
+    for (index, line) in event.shipping_lines.iter().flatten().enumerate() {
+        bounded_id("line_id", id(line.line_id.as_ref()))
+            .and_then(|()| bounded("title", line.title.as_ref().map(Text::as_str)))
+            .map_err(|error| error.within("shipping_lines", index))?;
+    }
+    event.edit.as_ref().map_or(Ok(()), edit)
 }
 
 /// Views multiply and add up: what one order's lines come to must stay within the bounds of one amount.
@@ -158,7 +163,22 @@ fn item(item: &Item<'_>) -> Result<(), InvalidEvent> {
 
 fn refund(refund: &Refund<'_>) -> Result<(), InvalidEvent> {
     bounded_id("refund_id", Some(refund.refund_id.as_str()))?;
-    bounded("currency", refund.currency.as_ref().map(Text::as_str))
+    bounded("currency", refund.currency.as_ref().map(Text::as_str))?;
+    for (index, line) in refund.lines.iter().flatten().enumerate() {
+        bounded_id("line_id", id(line.line_id.as_ref()))
+            .and_then(|()| bounded_id("location_id", id(line.location_id.as_ref())))
+            .and_then(|()| bounded("restock_type", line.restock_type.as_ref().map(Text::as_str)))
+            .map_err(|error| error.within("lines", index))?;
+    }
+    Ok(())
+}
+
+fn edit(edit: &OrderEdit<'_>) -> Result<(), InvalidEvent> {
+    bounded_id("edit.edit_id", id(edit.edit_id.as_ref()))?;
+    for (index, line) in edit.additions.iter().enumerate() {
+        bounded_id("line_id", Some(line.line_id.as_str())).map_err(|error| error.within("edit.additions", index))?;
+    }
+    Ok(())
 }
 
 fn id<'a>(id: Option<&'a Id<'_>>) -> Option<&'a str> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::lenient::{self, LossyText};
 use super::refund::{self, RefundBody};
 use super::{ConvertError, DeliveryHints};
-use crate::event::{AddedLine, Id, OrderEdit, OrderEvent, Text, Timestamp, is_currency, json};
+use crate::event::{self, AddedLine, Id, OrderEdit, OrderEvent, Text, Timestamp, is_currency, json};
 
 /// What these bodies have in common; each has some of it.
 #[derive(Debug, Deserialize)]
@@ -65,6 +65,7 @@ struct EditedLine<'a> {
     #[serde(borrow)]
     id: Option<Id<'a>>,
     /// Units added.
+    #[serde(default, deserialize_with = "event::optional_quantity")]
     delta: Option<i64>,
 }
 
@@ -93,12 +94,12 @@ impl<'a> From<Edit<'a>> for OrderEdit<'a> {
         let additions = edit.line_items.and_then(|lines| lines.additions).into_iter().flatten();
         let additions = additions.filter_map(|line| {
             Some(AddedLine {
-                line_id: line.id.map(in_global_id)?,
+                line_id: line.id?,
                 qty: line.delta.filter(|units| *units > 0)?,
             })
         });
         Self {
-            edit_id: edit.id.map(in_global_id),
+            edit_id: edit.id,
             committed_at: edit.committed_at,
             additions: additions.collect(),
         }
@@ -156,7 +157,6 @@ impl<'a> ThinBody<'a> {
         let global_id = self.admin_graphql_api_order_id;
         let order_id = self
             .order_id
-            .map(|id| order_number(id.as_str()).unwrap_or(id))
             .or_else(|| order_number(&global_id?.0))
             .or_else(|| fallback.map(Id::from))
             .ok_or_else(|| missing(field))?;
@@ -174,18 +174,9 @@ impl<'a> ThinBody<'a> {
     }
 }
 
-/// The number in `gid://shopify/Order/123`, by which every other body knows the order.
+/// The number in `gid://shopify/Order/123`; no global id of anything else.
 pub(super) fn order_number(id: &str) -> Option<Id<'static>> {
-    number(id.strip_prefix("gid://shopify/Order/")?)
-}
-
-/// The number of a global id of any kind; another id as it is.
-pub(super) fn in_global_id(id: Id<'_>) -> Id<'_> {
-    let path = id.as_str().strip_prefix("gid://shopify/");
-    path.and_then(|path| number(path.split_once('/')?.1)).unwrap_or(id)
-}
-
-fn number(digits: &str) -> Option<Id<'static>> {
+    let digits = id.strip_prefix("gid://shopify/Order/")?;
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| Id::from(digits.to_owned()))
 }

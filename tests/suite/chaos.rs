@@ -43,7 +43,7 @@ const RATE: u32 = 80;
 const AFTERMATH: Duration = Duration::from_secs(90);
 
 /// A whole number from the environment, as `scripts/chaos` sets it.
-fn given(name: &str, otherwise: u64) -> u64 {
+pub fn given(name: &str, otherwise: u64) -> u64 {
     let text = std::env::var(name).ok();
     text.map_or(otherwise, |text| {
         text.parse()

@@ -6,6 +6,7 @@
 mod both;
 mod embedded_only;
 mod events;
+mod fuzz;
 mod laws;
 mod postgres_only;
 mod store;
