@@ -34,6 +34,49 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
     read.map_err(|_| explain::<T>(json))
 }
 
+/// The JSON with U+FFFD for what no text can hold: an escaped NUL, which PostgreSQL refuses, and half a surrogate pair.
+/// Both stand only as escapes in strings, at any depth, and what takes their place is as long.
+#[must_use]
+pub fn mended(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut mended = Cow::Borrowed(json);
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', json.get(at..).unwrap_or_default()) {
+        at += found;
+        let Some(unit) = unit(json, at) else {
+            // The escape of one character, which may be a backslash.
+            at += 2;
+            continue;
+        };
+        let is_pair = (0xD800..0xDC00).contains(&unit)
+            && self::unit(json, at + 6).is_some_and(|second| (0xDC00..0xE000).contains(&second));
+        if is_pair {
+            at += 12;
+            continue;
+        }
+        if unit == 0 || (0xD800..0xE000).contains(&unit) {
+            let escape = at..at + REPLACEMENT.len();
+            if let Some(escape) = mended.to_mut().get_mut(escape) {
+                escape.copy_from_slice(REPLACEMENT);
+            }
+        }
+        at += 6;
+    }
+    mended
+}
+
+/// U+FFFD, as long as any escape of a UTF-16 unit.
+const REPLACEMENT: &[u8; 6] = b"\\ufffd";
+
+/// The UTF-16 unit whose escape stands there.
+fn unit(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    // Not `from_str_radix` alone, which would take a sign.
+    let digits = std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
 /// The JSON behind a byte order mark, where there is one: some programs write it before all text.
 #[must_use]
 pub fn without_mark(json: &[u8]) -> &[u8] {
@@ -144,6 +187,28 @@ mod tests {
     struct Line<'a> {
         #[serde(borrow)]
         id: Id<'a>,
+    }
+
+    #[test]
+    fn what_no_text_can_hold_becomes_a_replacement_character() {
+        for (json, expected) in [
+            (r#"{"a":"b\/\n\u00e9"}"#, r#"{"a":"b\/\n\u00e9"}"#),
+            (r#""\u0000""#, r#""\ufffd""#),
+            (
+                r#"["\ud800","\uDFFFx",{"\u0000":1}]"#,
+                r#"["\ufffd","\ufffdx",{"\ufffd":1}]"#,
+            ),
+            (r#""\ud83d\ude00\ud83d""#, r#""\ud83d\ude00\ufffd""#),
+            (r#""\ud83d\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
+            (r#""\\u0000 \\\u0000""#, r#""\\u0000 \\\ufffd""#),
+            (r#""\ud80"#, r#""\ud80"#),
+            (r#""\"#, r#""\"#),
+            (r#""\u+000""#, r#""\u+000""#),
+        ] {
+            let found = mended(json.as_bytes());
+            assert_eq!(std::str::from_utf8(&found).unwrap(), expected);
+            assert_eq!(matches!(found, Cow::Borrowed(_)), json == expected, "{json}");
+        }
     }
 
     #[test]

@@ -73,7 +73,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// An identifier: text without NUL, or a whole number of up to 64 bits, which becomes its digits.
+/// An identifier: text without NUL, or a whole number of up to 64 bits, which becomes its digits. Shopify's global form
+/// (`gid://shopify/Order/917001`) is the number at its end: one thing has one id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id<'a>(pub Cow<'a, str>);
 
@@ -107,15 +108,28 @@ impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // As it stands: an order has a dozen ids, and their digits need not be made into a number and back.
         let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let text = match json::string(raw) {
-            Some(text) if !text.contains('\0') => text,
-            None if is_whole_number(raw) => Cow::Borrowed(raw),
+        match json::string(raw) {
+            Some(text) if !text.contains('\0') => Ok(Self(without_path(text))),
+            None if is_whole_number(raw) => Ok(Self(Cow::Borrowed(raw))),
             Some(_) | None => {
                 let expected = &"a string without NUL or a whole number";
-                return Err(de::Error::invalid_value(de::Unexpected::Other("value"), expected));
+                Err(de::Error::invalid_value(de::Unexpected::Other("value"), expected))
             }
-        };
-        Ok(Self(text))
+        }
+    }
+}
+
+/// The number at the end of a global id; any other id as it is.
+fn without_path(id: Cow<'_, str>) -> Cow<'_, str> {
+    let path = id.strip_prefix("gid://shopify/").and_then(|path| path.split_once('/'));
+    let number = path.map(|(_, number)| number.len());
+    let number = number.filter(|digits| *digits > 0 && id.bytes().rev().take(*digits).all(|b| b.is_ascii_digit()));
+    let Some(at) = number.map(|digits| id.len() - digits) else {
+        return id;
+    };
+    match id {
+        Cow::Borrowed(id) => Cow::Borrowed(id.get(at..).unwrap_or(id)),
+        Cow::Owned(mut id) => Cow::Owned(id.split_off(at)),
     }
 }
 
@@ -373,6 +387,14 @@ mod tests {
             ("9007199254740993", "9007199254740993"),
             ("-1", "-1"),
             ("\"gid\\/1\"", "gid/1"),
+            ("\"gid://shopify/Order/917001\"", "917001"),
+            (
+                "\"gid:\\/\\/shopify\\/Customer\\/9007199254740993\"",
+                "9007199254740993",
+            ),
+            ("\"gid://shopify/Order/917001?x\"", "gid://shopify/Order/917001?x"),
+            ("\"gid://shopify/Order/\"", "gid://shopify/Order/"),
+            ("\"gid://other/Order/1\"", "gid://other/Order/1"),
         ] {
             assert_eq!(serde_json::from_str::<Id<'_>>(json).unwrap().as_str(), text);
         }

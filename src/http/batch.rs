@@ -99,7 +99,8 @@ async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> 
 }
 
 async fn settle(state: &PublicState, parts: &Parts, body: &[u8], bounds: Bounds<'_>) -> Result<Answer, Problem> {
-    let items = items::split(body, state.intake.batch_limit)?;
+    let body = json::mended(body);
+    let items = items::split(&body, state.intake.batch_limit)?;
     let answer = if flag(&parts.uri, "atomic")? {
         all_or_none(state, &items, bounds).await?
     } else {

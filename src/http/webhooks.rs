@@ -21,7 +21,7 @@ use super::request_id;
 use super::spans;
 use super::verified::VerifiedDelivery;
 use crate::config::KeepRaw;
-use crate::event::Provenance;
+use crate::event::{Provenance, json};
 use crate::ingest::{AppendError, Receipt, Share, quarantine};
 use crate::metrics::{Metrics, Outcome, SecretLabels};
 use crate::shopify::{self, ConvertError, DeliveryHints, REUSED_WEBHOOK_ID, Topic, TopicError};
@@ -160,12 +160,13 @@ impl<'a> Arrival<'a> {
 
     /// The entry of the event that the delivery is and the span of its append, or why it is none.
     fn entry(&self, keep_raw: KeepRaw) -> Result<Result<(NewEntry, Span), Unusable>, Problem> {
+        let body = json::mended(self.body);
         let event = Topic::parse(self.hints.topic)
             .map_err(Unusable::Topic)
             .and_then(|topic| {
                 Ok(shopify::convert(
                     topic,
-                    self.body,
+                    &body,
                     &self.hints,
                     self.event_id,
                     self.received_at,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::entry_view::{body, text};
 use crate::config::KeepRaw;
-use crate::event::Timestamp;
+use crate::event::{Timestamp, json};
 use crate::shopify::{self, DeliveryHints, REUSED_WEBHOOK_ID, Topic};
 use crate::stream::codec::{self, REUSED_ID, Raw};
 use crate::stream::{Entry, Fields};
@@ -48,6 +48,7 @@ fn again(letter: &Entry) -> Result<Revived, String> {
         id: letter.id,
         fields: codec::entry_fields(&letter.fields),
     };
+    codec::mend(&mut entry);
     if is_reused {
         entry.fields = under_an_id_of_its_own(&entry)?;
     }
@@ -91,7 +92,8 @@ fn with_event_id(payload: &str, event_id: &str) -> serde_json::Result<String> {
 
 /// The delivery, converted by the code of today.
 fn anew(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Revived, String> {
-    let body = body(letter, body_limit).ok_or("it holds neither a payload nor a body that can be unpacked")?;
+    let whole = body(letter, body_limit).ok_or("it holds neither a payload nor a body that can be unpacked")?;
+    let body = json::mended(&whole);
     let field = |name| text(letter, name);
     let (topic, webhook_id, shopify_event_id) = (field("topic"), field("webhook_id"), field("shopify_event_id"));
     let (triggered_at, api_version, traceparent) = (field("triggered_at"), field("api_version"), field("traceparent"));
@@ -109,11 +111,11 @@ fn anew(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Revived,
     let known = field("event_id").and_then(|id| Uuid::parse_str(&id).ok());
     let event_id = known
         .filter(|_| !is_reused)
-        .unwrap_or_else(|| shopify::event_id(&hints, &body));
+        .unwrap_or_else(|| shopify::event_id(&hints, &whole));
     let topic = Topic::parse(hints.topic).map_err(|error| error.to_string())?;
     let received_at = received_at(letter);
     let event = shopify::convert(topic, &body, &hints, event_id, received_at).map_err(|error| error.to_string())?;
-    let raw = kept(&body, keep_raw)?;
+    let raw = kept(&whole, keep_raw)?;
     let provenance = crate::event::Provenance {
         webhook_id: webhook_id.as_deref().map(Into::into),
         ..hints.provenance(received_at)

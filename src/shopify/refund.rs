@@ -10,7 +10,6 @@ use serde::Deserialize;
 use super::ConvertError;
 use super::lenient::{self, LossyText};
 use super::money::{MoneySet, known_currency, shop_amount, sum};
-use super::thin::in_global_id;
 use crate::event::{self, Amount, Id, Refund, RefundLine, Text, Timestamp, currency_digits};
 
 /// Shopify's refund, as far as an event needs it.
@@ -143,7 +142,7 @@ pub(super) fn read<'a>(
         refund_id: body
             .id
             .clone()
-            .map_or_else(|| unnamed(order_id, processed_at.as_ref()), in_global_id),
+            .unwrap_or_else(|| unnamed(order_id, processed_at.as_ref())),
         processed_at,
         amount,
         pending_amount: nonzero(pending),
@@ -249,13 +248,12 @@ impl<'a> RefundBody<'a> {
             line_id: line
                 .line_item_id
                 .clone()
-                .or_else(|| line.line_item.as_ref()?.id.clone())
-                .map(in_global_id),
+                .or_else(|| line.line_item.as_ref()?.id.clone()),
             qty: line.quantity.unwrap_or_default(),
             subtotal: shop_amount(line.subtotal, line.subtotal_set.as_ref()),
             tax: shop_amount(line.total_tax, line.total_tax_set.as_ref()),
             restock_type: line.restock_type.as_ref().map(|text| Text(text.0.clone())),
-            location_id: line.location_id.clone().map(in_global_id),
+            location_id: line.location_id.clone(),
             gift_card: line
                 .line_item
                 .as_ref()

@@ -283,6 +283,17 @@ pub enum DecodeError {
     Invalid(#[from] InvalidEvent),
 }
 
+/// Puts U+FFFD in the payload for what no warehouse's text can hold ([`json::mended`]); without it such an entry of
+/// another producer would be one that PostgreSQL refuses.
+pub fn mend(entry: &mut Entry) {
+    let payload = entry.fields.0.iter_mut().find(|(name, _)| name == "payload");
+    if let Some((_, payload)) = payload
+        && let Cow::Owned(mended) = json::mended(payload)
+    {
+        *payload = mended.into();
+    }
+}
+
 /// Reads an entry, ours or a plain producer's: where the payload lacks type, id or time, the entry's fields give them.
 ///
 /// # Errors

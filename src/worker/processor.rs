@@ -16,7 +16,7 @@ use super::consumer::Consumer;
 use super::retry_policy::{RetryPlan, plan};
 use super::retry_queue::{RetryQueue, Suspect};
 use super::{batch, resume, single_retry};
-use crate::stream::Delivered;
+use crate::stream::{Delivered, codec};
 
 /// One at the handler, one being decoded.
 const AT_ONCE: usize = 2;
@@ -68,7 +68,8 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<D
 fn sort_out(consumer: &Consumer, retry_queue: &mut RetryQueue, delivered: Vec<Delivered>) -> Vec<Delivered> {
     let mut together = Vec::with_capacity(delivered.len());
     let mut alone = Vec::new();
-    for one in delivered {
+    for mut one in delivered {
+        codec::mend(&mut one.entry);
         match plan(one.deliveries, one.attempts, consumer.limits()) {
             RetryPlan::Together => together.push(one),
             RetryPlan::Alone(delay) => alone.push(Suspect::new(one, delay)),

@@ -11,7 +11,8 @@ use crate::harness::site::{PATIENCE, Site};
 in_any_place!(
     no_value_breaks_a_load_or_a_view,
     no_header_changes_what_a_body_says,
-    what_is_written_otherwise_is_understood
+    what_is_written_otherwise_is_understood,
+    no_text_costs_an_order_and_one_order_has_one_id
 );
 
 const VIEWS: [&str; 5] = [
@@ -295,6 +296,61 @@ async fn what_is_written_otherwise_is_understood(place: impl Place) {
     service.settled(3).await;
     let rows = place.query("SELECT event_type, order_id FROM {}order_events ORDER BY 2");
     assert_eq!(rows, ["order.created|1", "order.created|2", "order.created|3"]);
+}
+
+async fn no_text_costs_an_order_and_one_order_has_one_id(place: impl Place) {
+    let service = Service::start("run", &place.settings()).await;
+    let body = with(
+        order(1),
+        &[
+            ("/id", json!("gid://shopify/Order/1")),
+            ("/customer", json!({"id": "gid://shopify/Customer/7"})),
+        ],
+    );
+    let body = body
+        .to_string()
+        .replace("\"#1\"", r##""#\u0000\ud83d1","note":{"a":["\udc00"]}"##);
+    let answer = service.deliver("orders/create", "w-1", body.as_bytes()).await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["status"], "accepted");
+    let item = with(
+        event(2),
+        &[
+            ("/order_id", json!("gid://shopify/Order/2")),
+            ("/items/0/sku", json!("odd")),
+        ],
+    );
+    let batch = format!(
+        "[{}]",
+        item.to_string().replace("\"odd\"", r#""a\ud800b","more":"\u0000""#)
+    );
+    let client = reqwest::Client::new();
+    let request = client.post(service.url("/events/batch")).bearer_auth(TOKEN).body(batch);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["counts"]["accepted"], 1, "{answer}");
+
+    service.settled(2).await;
+    let orders = place.query("SELECT order_id, name, customer_id FROM {}orders ORDER BY 1");
+    assert_eq!(orders, ["1|#\u{FFFD}\u{FFFD}1|7", "2||"]);
+    assert_eq!(
+        place.query("SELECT sku FROM {}order_items WHERE order_id = '2'"),
+        ["a\u{FFFD}b"]
+    );
+}
+
+/// Of another program, with what PostgreSQL's JSON cannot hold in a member that nobody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_producers_odd_text_is_a_row() {
+    let site = Site::new().await;
+    let _service = Service::start("work", &site.settings()).await;
+    let mut odd = event(1);
+    odd["more"] = json!({"a": ["here"]});
+    odd["order_id"] = json!("gid://shopify/Order/917001");
+    let payload = odd.to_string().replace("here", r"\u0000\ud800\\u0000");
+    site.produce_payload("event-1", &payload).await;
+    site.has_rows(1).await;
+    let kept = site.sql("SELECT order_id, payload -> 'more' -> 'a' ->> 0 FROM orderstream.order_events");
+    assert_eq!(kept, "917001|\u{FFFD}\u{FFFD}\\u0000");
+    assert_eq!(site.dead_letters().await, 0);
 }
 
 /// A flood of bodies that are refused for one reason is a line, and a line with their count at the end.

@@ -27,6 +27,7 @@ pub(super) async fn inspect(client: &Client, schema: &Schema, server: &str) -> R
     if read_only {
         return unusable("the server takes no writes: it is a standby or read-only; name the primary in the URL");
     }
+    refuse_encoding(client).await?;
     let name = schema.name();
     let installed = migrations::installed(client, schema).await?;
     migrations::refuse_newer(installed, schema)?;
@@ -47,6 +48,24 @@ pub(super) async fn inspect(client: &Client, schema: &Schema, server: &str) -> R
         "PostgreSQL {product} at {server}, schema {name} version {}",
         installed.version
     ))
+}
+
+/// Fails where the database cannot hold every text: most names and titles would be refused one by one.
+pub(super) async fn refuse_encoding(client: &Client) -> Result<(), Failure> {
+    let row = client
+        .query_typed_one(
+            "SELECT current_setting('server_encoding'), current_database()::text",
+            &[],
+        )
+        .await?;
+    let (encoding, database): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(Failure::Operator(format!(
+        "the encoding of database {database} is {encoding}, which cannot hold every text; UTF8 is needed: make one with \
+         CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+    )))
 }
 
 /// Succeeds where this connection's role can make the schema, or change what is there.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
+use super::check;
 use super::error::Failure;
 use super::schema::Schema;
 use crate::warehouse::Migrated;
@@ -39,6 +40,7 @@ const SESSION: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_tim
 
 /// Runs what is missing, and where `reader` is another role than ours gives it the rights that loading needs.
 pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, Failure> {
+    check::refuse_encoding(client).await?;
     let before = installed(client, schema).await?;
     refuse_incomplete(client, schema, before).await?;
     for migration in MIGRATIONS.iter().filter(|step| step.version > before.version) {

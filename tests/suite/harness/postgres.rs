@@ -339,6 +339,12 @@ impl Database {
         Self::create(cluster, "template0", if version < 150_000 { "" } else { locale })
     }
 
+    /// Empty, in another encoding than UTF-8.
+    pub async fn encoded(encoding: &str) -> Self {
+        let options = format!("ENCODING '{encoding}' LOCALE 'C'");
+        Self::create(Cluster::shared().await, "template0", &options)
+    }
+
     /// With our schema, up to date.
     pub async fn migrated() -> Self {
         static TEMPLATE: OnceCell<Database> = OnceCell::const_new();

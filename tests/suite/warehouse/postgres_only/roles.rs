@@ -57,6 +57,20 @@ async fn many_at_once_migrate_once_and_a_current_schema_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused() {
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let warehouse = Database::encoded(encoding).await.warehouse();
+        for error in [
+            warehouse.migrate().await.unwrap_err(),
+            warehouse.check().await.unwrap_err(),
+        ] {
+            let shown = unusable(&error);
+            assert!(shown.contains(encoding) && shown.contains("UTF8 is needed"), "{shown}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn check_says_what_is_missing() {
     let database = Database::empty().await;
     let (owner, mut loader) = roles(&database);
