@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::{AppendError, Moment, Receipt};
 use crate::config::StreamConfig;
 use crate::metrics::Metrics;
-use crate::stream::embedded::{EmbeddedStream, Standing};
+use crate::stream::embedded::{EmbeddedStream, Stats};
 use crate::stream::{
     Appended, Claim, Claimed, Destination, Entry, Fields, NewEntry, Reader, Stream as _, StreamError, StreamId, Writer,
 };
@@ -109,17 +109,17 @@ impl Spool {
     /// What it holds; costs nothing.
     #[must_use]
     pub fn report(&self) -> SpoolReport {
-        let standing = self.stream.standing();
-        let is_known = standing.is_known();
-        let Standing {
+        let stats = self.stream.stats();
+        let is_known = stats.is_known();
+        let Stats {
             bytes, backlog, lost, ..
-        } = standing;
+        } = stats;
         let limit = self.shared.limit;
         SpoolReport {
             depth: backlog,
             bytes,
             limit,
-            oldest: standing.oldest(),
+            oldest: stats.oldest(),
             // A last 64th does not count: a large body might not fit in.
             takes_writes: is_known && self.shared.takes_writes.load(Ordering::Relaxed) && bytes < limit - limit / 64,
             moved: self.shared.moved.load(Ordering::Relaxed),

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use rusqlite::{CachedStatement, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
-use super::calls::{Calls, Session};
 use super::clock::millis;
-use super::encoding::{Packed, id_of, row_at};
 use super::group::signed;
+use super::row::{Packed, id_of, row_at};
+use super::writer_handle::{Session, WriterHandle};
 use crate::stream::{Appended, Destination, NewEntry, StreamError, Writer};
 
 /// What a row costs beside its fields: its id, its checksum, and its key where that is remembered.
@@ -66,7 +66,7 @@ impl Row {
 }
 
 pub(super) struct EmbeddedWriter {
-    pub(super) calls: Calls,
+    pub(super) writer: WriterHandle,
     pub(super) limits: Limits,
 }
 
@@ -79,7 +79,7 @@ impl Writer for EmbeddedWriter {
         let rows: Vec<_> = entries.iter().map(Row::new).collect();
         let bytes = rows.iter().map(|row| row.packed.blob.len()).sum();
         let limits = self.limits;
-        self.calls
+        self.writer
             .call(bytes, move |session| append(session, &rows, limits))
             .await
     }
@@ -176,7 +176,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Figures of one log.
+/// CommitStats of one log.
 #[derive(Clone, Copy)]
 struct Log {
     last_id: i64,

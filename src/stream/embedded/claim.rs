@@ -2,9 +2,9 @@
 
 use rusqlite::{Row, params};
 
-use super::calls::Session;
-use super::encoding::{id_of, row_from, row_of, unpack};
 use super::group::{self, Group, PAGE_BYTES, signed};
+use super::row::{id_of, row_from, row_of, unpack};
+use super::writer_handle::Session;
 use crate::stream::{Attempts, Claimed, Delivered, Destination, StreamId};
 
 /// ?1 group, ?2 first id, ?3 most rows, ?4 the member whose they are (or null), ?5 the latest delivery (or null),

@@ -6,8 +6,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::append::ROW_BYTES;
-use super::calls::Session;
-use super::encoding::{id_of, row_of, unpack};
+use super::row::{id_of, row_of, unpack};
+use super::writer_handle::Session;
 use crate::stream::{Attempts, Delivered, Destination, Refreshed, Step, StreamId};
 
 /// Bytes of one page of entries: what is beyond comes with the next.

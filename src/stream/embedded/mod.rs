@@ -1,34 +1,34 @@
 //! The stream in a file: SQLite in the data folder, the only place in `stream/` with SQL.
 //!
 //! Owns the file, its tables and the thread that writes. Must not know what an entry means. Invariants: what is
-//! confirmed has reached the disk; appends that come in together share that (`committer.rs`); readers sleep until
+//! confirmed has reached the disk; appends that come in together share that (`writer_thread.rs`); readers sleep until
 //! something is appended, they do not poll; a damaged entry or file is noticed, counted and said, never delivered wrong.
 //!
 //! One process has the file open for writing. Others may read it, with `sqlite3` for one, while it runs.
 
+mod admin;
 mod append;
-mod calls;
+mod checkpoint;
 mod claim;
 mod clock;
-mod committer;
-mod encoding;
-mod fault;
+mod dead_letters;
+mod error;
 mod group;
-mod letters;
-mod look;
 mod nodes;
-mod operated;
 mod range;
+mod read_connection;
+mod read_only;
 mod reader;
-mod reading;
 mod recovery;
 mod report;
+mod row;
 mod salvage;
 mod schema;
-mod space;
-mod standing;
+mod stats;
 mod tally;
 mod trim;
+mod writer_handle;
+mod writer_thread;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -38,17 +38,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-pub use self::standing::Standing;
+pub use self::stats::Stats;
 
 use self::append::{EmbeddedWriter, Limits};
-use self::calls::{Calls, Session};
 use self::claim::Which;
 use self::clock::{Clock, millis};
-use self::committer::Started;
-use self::encoding::{Packed, row_of};
-use self::fault::Fault;
+use self::error::FileError;
+use self::read_connection::ReadConnection;
 use self::reader::EmbeddedReader;
-use self::reading::Reading;
+use self::row::{Packed, row_of};
+use self::writer_handle::{Session, WriterHandle};
+use self::writer_thread::Started;
 use crate::config::StreamConfig;
 use crate::metrics::{Metrics, Service, ServiceLabels};
 use crate::stream::{
@@ -73,9 +73,9 @@ pub struct EmbeddedStream {
 /// The open file.
 struct File {
     path: PathBuf,
-    calls: Calls,
-    reading: Reading,
-    standing: watch::Receiver<Standing>,
+    writer: WriterHandle,
+    read_connection: ReadConnection,
+    stats: watch::Receiver<Stats>,
     clock: Clock,
     /// When each consumer, by group and name, last asked: too often to write it down.
     asked: Mutex<HashMap<(String, String), u64>>,
@@ -95,16 +95,16 @@ impl EmbeddedStream {
     /// [`StreamError::Unusable`]: another process has it, a newer release wrote it, or it is another program's;
     /// [`StreamError::Denied`]: this one may not open it.
     pub fn open(path: &Path, config: &StreamConfig, limit: Option<u64>, metrics: Metrics) -> Result<Self, StreamError> {
-        Self::try_open(path, config, limit, metrics).map_err(|fault| fault.stream_error(path))
+        Self::try_open(path, config, limit, metrics).map_err(|error| error.stream_error(path))
     }
 
-    fn try_open(path: &Path, config: &StreamConfig, limit: Option<u64>, metrics: Metrics) -> Result<Self, Fault> {
-        let Started { calls, standing, clock } = committer::start(path, &config.group, metrics.clone())?;
+    fn try_open(path: &Path, config: &StreamConfig, limit: Option<u64>, metrics: Metrics) -> Result<Self, FileError> {
+        let Started { writer, stats, clock } = writer_thread::start(path, &config.group, metrics.clone())?;
         let file = File {
             path: path.to_owned(),
-            reading: Reading::new(path.to_owned(), calls.clone(), standing.clone()),
-            calls,
-            standing,
+            read_connection: ReadConnection::new(path.to_owned(), writer.clone(), stats.clone()),
+            writer,
+            stats,
             clock,
             asked: Mutex::default(),
             nodes: nodes::Records::default(),
@@ -130,8 +130,8 @@ impl EmbeddedStream {
 
     /// Where it stands since its last commit; costs nothing.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.file.standing.borrow().clone()
+    pub fn stats(&self) -> Stats {
+        self.file.stats.borrow().clone()
     }
 
     fn limits(&self) -> Limits {
@@ -169,7 +169,7 @@ impl File {
 
     /// Says that a group had to be made again; the first one of an empty file is no loss.
     fn group_was_missing(&self, group: &str) {
-        if self.standing.borrow().length == 0 {
+        if self.stats.borrow().length == 0 {
             tracing::info!(group, "the consumer group is created");
             return;
         }
@@ -185,7 +185,7 @@ impl File {
 impl Stream for EmbeddedStream {
     fn writer(&self) -> Box<dyn Writer> {
         Box::new(EmbeddedWriter {
-            calls: self.file.calls.clone(),
+            writer: self.file.writer.clone(),
             limits: self.limits(),
         })
     }
@@ -195,7 +195,7 @@ impl Stream for EmbeddedStream {
             file: Arc::clone(&self.file),
             group: self.group(),
             consumer: consumer.to_owned(),
-            standing: self.file.standing.clone(),
+            stats: self.file.stats.clone(),
         })
     }
 
@@ -203,7 +203,7 @@ impl Stream for EmbeddedStream {
         let group = self.group();
         let created = self
             .file
-            .calls
+            .writer
             .call(SMALL, move |session| group::ensure(session, &group))
             .await?;
         if created {
@@ -230,7 +230,7 @@ impl Stream for EmbeddedStream {
         self.file.asks(&group, &consumer);
         let (claimed, created) = self
             .file
-            .calls
+            .writer
             .call(SMALL * count, move |session| {
                 let created = group::ensure(session, &group)?;
                 Ok((claim::claim(session, &group, &consumer, &which, start, count)?, created))
@@ -247,7 +247,7 @@ impl Stream for EmbeddedStream {
         self.file.asks(&group, &consumer);
         let (refreshed, created) = self
             .file
-            .calls
+            .writer
             .call(SMALL, move |session| group::refresh(session, &group, &consumer, &ids))
             .await?;
         if created {
@@ -262,7 +262,7 @@ impl Stream for EmbeddedStream {
         }
         let (group, ids, tried) = (self.group(), ids.to_vec(), tried.to_vec());
         self.file
-            .calls
+            .writer
             .call(SMALL, move |session| group::ack(session, &group, &ids, &tried))
             .await
     }
@@ -271,18 +271,18 @@ impl Stream for EmbeddedStream {
         let group = self.group();
         let row = row_of(id).unwrap_or_default();
         self.file
-            .calls
+            .writer
             .call(SMALL, move |session| group::record(session, &group, row, step))
             .await
     }
 
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<bool, StreamError> {
-        let packed = Packed::new(&letters::fields(letter, &self.config.name));
+        let packed = Packed::new(&dead_letters::fields(letter, &self.config.name));
         let (group, id, limits) = (self.group(), letter.entry.id, self.limits());
         self.file
-            .calls
+            .writer
             .call(packed.blob.len(), move |session| {
-                letters::write(session, &group, id, &packed, limits)
+                dead_letters::write(session, &group, id, &packed, limits)
             })
             .await
     }
@@ -297,7 +297,7 @@ impl Stream for EmbeddedStream {
         };
         let (trimmed, next) = self
             .file
-            .calls
+            .writer
             .call(SMALL, move |session| trim::trim(session, &group, keep, from))
             .await?;
         *cursor = next;
@@ -312,7 +312,7 @@ impl Stream for EmbeddedStream {
         };
         let removed = self
             .file
-            .calls
+            .writer
             .call(SMALL, move |session| group::remove_silent(session, &group, is_silent))
             .await?;
         for consumer in &removed {
@@ -323,7 +323,7 @@ impl Stream for EmbeddedStream {
 
     async fn range(&self, range: Range) -> Result<Page, StreamError> {
         let look = move |connection: &_| range::range(connection, range);
-        self.file.reading.look(look).await
+        self.file.read_connection.run(look).await
     }
 
     async fn report(&self) -> Result<StreamReport, StreamError> {
@@ -335,7 +335,7 @@ impl Stream for EmbeddedStream {
         Ok(StreamReport {
             maxlen: self.config.maxlen,
             dead_letters_maxlen: self.config.dead_letters_maxlen,
-            ..self.file.reading.look(look).await?
+            ..self.file.read_connection.run(look).await?
         })
     }
 
@@ -345,13 +345,13 @@ impl Stream for EmbeddedStream {
             let mut probe = session.connection.prepare_cached(PROBE)?;
             probe.query_row([], |row| row.get::<_, i64>(0))
         };
-        self.file.calls.call(SMALL, probe).await?;
-        let standing = self.standing();
-        if standing.length >= self.config.maxlen {
+        self.file.writer.call(SMALL, probe).await?;
+        let stats = self.stats();
+        if stats.length >= self.config.maxlen {
             return Err(StreamError::Full(self.config.maxlen));
         }
         match self.file.limit {
-            Some(limit) if standing.bytes >= limit => Err(StreamError::Refused {
+            Some(limit) if stats.bytes >= limit => Err(StreamError::Refused {
                 code: "FULL".to_owned(),
                 message: format!("{} holds its limit of {limit} bytes", self.file.path.display()),
             }),

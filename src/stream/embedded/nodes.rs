@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::calls::Session;
+use super::writer_handle::Session;
 use super::{EmbeddedStream, SMALL, group};
 use crate::stream::{Heartbeat, NodeRegistry, StreamError};
 
@@ -54,7 +54,7 @@ impl NodeRegistry for EmbeddedStream {
         let (group, consumers) = (self.group(), consumers.to_vec());
         let is_ours = move |consumer: &str, _| consumers.iter().any(|ours| ours == consumer);
         let remove = move |session: &Session<'_>| group::remove_silent(session, &group, is_ours);
-        for consumer in self.file.calls.call(SMALL, remove).await? {
+        for consumer in self.file.writer.call(SMALL, remove).await? {
             self.file.forget(&self.config.group, &consumer);
         }
         Ok(())

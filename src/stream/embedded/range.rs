@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, params};
 
-use super::encoding::{id_of, row_from, row_up_to, unpack};
 use super::group::PAGE_BYTES;
+use super::row::{id_of, row_from, row_up_to, unpack};
 use crate::stream::{Destination, Order, Page, Range};
 
 const ENTRIES: &str = "SELECT id, checksum, fields FROM entries WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::standing::Standing;
+use super::stats::Stats;
 use super::{File, SMALL, group};
 use crate::stream::{Delivered, Reader, StreamError};
 
@@ -19,12 +19,12 @@ pub(super) struct EmbeddedReader {
     pub(super) file: Arc<File>,
     pub(super) group: String,
     pub(super) consumer: String,
-    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) stats: watch::Receiver<Stats>,
 }
 
 /// What changes when there is something new to read.
-fn newest(standing: &Standing) -> (u64, i64) {
-    (standing.file, standing.last_id)
+fn newest(stats: &Stats) -> (u64, i64) {
+    (stats.file, stats.last_id)
 }
 
 impl EmbeddedReader {
@@ -34,7 +34,7 @@ impl EmbeddedReader {
         let (group, consumer) = (self.group.clone(), self.consumer.clone());
         let read = self
             .file
-            .calls
+            .writer
             .call(SMALL, move |session| group::read(session, &group, &consumer, count))
             .await?;
         if read.created {
@@ -56,7 +56,7 @@ impl Reader for EmbeddedReader {
         let deadline = Instant::now() + block;
         while !cancel.is_cancelled() {
             // Before the look, so that what is appended meanwhile wakes.
-            let seen = newest(&self.standing.borrow_and_update());
+            let seen = newest(&self.stats.borrow_and_update());
             // Awaited whatever the token says: what is handed out must have somebody to take it.
             if let Some(delivered) = self.read_now(count).await? {
                 return Ok(delivered);
@@ -68,7 +68,7 @@ impl Reader for EmbeddedReader {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = tokio::time::sleep_until(until) => {}
-                arrived = self.standing.wait_for(|standing| newest(standing) != seen) => drop(arrived),
+                arrived = self.stats.wait_for(|stats| newest(stats) != seen) => drop(arrived),
             }
         }
         Ok(Vec::new())

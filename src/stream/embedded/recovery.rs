@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, params};
 
 use super::clock;
-use super::fault::Fault;
+use super::error::FileError;
 use super::salvage::{self, Salvaged};
 use super::schema;
-use super::standing::Figures;
+use super::stats::CommitStats;
 use super::tally::{Tally, beside};
 
 /// Owner of what was pending in a file that was set aside; whoever claims stale entries gets them.
@@ -47,7 +47,7 @@ pub(super) struct Opened {
 }
 
 /// Opens the file; a damaged one is replaced, as is one that is known to be by `is_damaged`.
-pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: bool) -> Result<Opened, Fault> {
+pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: bool) -> Result<Opened, FileError> {
     let fresh = beside(path, NEW);
     if !exists(path)? && exists(&fresh)? {
         // The process ended between the names that a replacement changes. The log of the damaged file, where it is still
@@ -72,17 +72,17 @@ pub(super) fn open(path: &Path, group: &str, tally: Option<&Tally>, is_damaged: 
 }
 
 /// A file that is as old as its tally holds what that says; else a row of our group, or of the figures, is damaged.
-fn check(connection: &Connection, group: &str, tally: Option<&Tally>) -> Result<(), Fault> {
-    let figures = Figures::read(connection, group)?;
+fn check(connection: &Connection, group: &str, tally: Option<&Tally>) -> Result<(), FileError> {
+    let figures = CommitStats::read(connection, group)?;
     match tally.filter(|tally| tally.commit == figures.commit) {
-        Some(tally) if Tally::read(connection, group, &figures, None)? != *tally => Err(Fault::Figures),
+        Some(tally) if Tally::read(connection, group, &figures, None)? != *tally => Err(FileError::CommitStats),
         _ => Ok(()),
     }
 }
 
 /// A file that is older than its tally is a new one, was put in the place of another, or has lost commits that had been
 /// confirmed: what is owed and not there is lost.
-fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result<Opened, Fault> {
+fn compare(connection: Connection, path: &Path, tally: Option<&Tally>) -> Result<Opened, FileError> {
     let commit = commit(&connection)?;
     let Some(tally) = tally.filter(|tally| tally.commit > commit) else {
         return Ok(Opened { connection, lost: 0 });
@@ -104,7 +104,7 @@ pub(super) fn commit(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Puts a new file in the place of a damaged one. Its commit number is 0, so that it is compared with the tally.
-fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Result<(), Fault> {
+fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Result<(), FileError> {
     tracing::error!(file = %path.display(), damage, "the file is damaged: what can be read of it moves to a new one");
     let fresh = beside(path, NEW);
     for suffix in ["", "-wal", "-shm"] {
@@ -127,7 +127,7 @@ fn replace(path: &Path, group: &str, tally: Option<&Tally>, damage: &str) -> Res
     Ok(())
 }
 
-/// Figures and groups of a new file. Without a tally our group is created at 0, as others are: they get everything again.
+/// CommitStats and groups of a new file. Without a tally our group is created at 0, as others are: they get everything again.
 fn restore(
     connection: &mut Connection,
     group: &str,
@@ -154,7 +154,7 @@ fn restore(
 }
 
 /// Gives a damaged file and its log, or what is there of them, another name.
-fn set_aside(path: &Path) -> Result<PathBuf, Fault> {
+fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
     let mut at = clock::wall() / 1000;
     let aside = loop {
         let aside = beside(path, &format!(".damaged-{at}"));
@@ -173,18 +173,18 @@ fn set_aside(path: &Path) -> Result<PathBuf, Fault> {
 }
 
 /// Whether there is a file; an error where that cannot be told.
-pub(super) fn exists(path: &Path) -> Result<bool, Fault> {
+pub(super) fn exists(path: &Path) -> Result<bool, FileError> {
     path.try_exists().map_err(io(path))
 }
 
-fn remove(path: &Path) -> Result<(), Fault> {
+fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path)(error)),
         _ => Ok(()),
     }
 }
 
-pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Fault {
+pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
     let file = path.to_owned();
-    move |source| Fault::Io { file, source }
+    move |source| FileError::Io { file, source }
 }

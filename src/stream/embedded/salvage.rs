@@ -1,4 +1,4 @@
-//! Reading what can be read of a damaged file.
+//! ReadConnection what can be read of a damaged file.
 //!
 //! Invariants: the damaged file is not changed; only a row whose checksum holds is moved; what cannot be read for a
 //! reason that passes is not taken for damage.
@@ -10,9 +10,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::append::ROW_BYTES;
-use super::encoding::unpack;
-use super::fault::{self, Fault};
+use super::error::{self, FileError};
 use super::recovery;
+use super::row::unpack;
 use crate::stream::Destination;
 
 /// Places that may turn out unreadable before the rest is given up: while they are looked at, callers wait.
@@ -77,13 +77,13 @@ pub(super) struct Salvaged {
 ///
 /// # Errors
 /// The new file cannot be written, or the damaged one not be read for now; what can never be read is no error.
-pub(super) fn move_rows(damaged: &Path, fresh: &mut Connection) -> Result<Salvaged, Fault> {
+pub(super) fn move_rows(damaged: &Path, fresh: &mut Connection) -> Result<Salvaged, FileError> {
     let mut salvaged = Salvaged::default();
     if !recovery::exists(damaged)? {
         return Ok(salvaged);
     }
     let source = match connect(damaged) {
-        Err(error) if fault::is_damage(&error) => return Ok(salvaged),
+        Err(error) if error::is_damage(&error) => return Ok(salvaged),
         connected => connected?,
     };
     let is_entry_of = |log: Destination| {
@@ -181,7 +181,7 @@ fn read_page(source: &Connection, sql: &str, first: i64, last: i64) -> rusqlite:
         Ok(true)
     });
     let end = match read {
-        Err(error) if fault::is_passing(&error) => return Err(error),
+        Err(error) if error::is_passing(&error) => return Err(error),
         Err(_) | Ok(false) => End::Damaged,
         Ok(true) if (page.len() as i64) < PAGE => End::Done,
         Ok(true) => End::Open,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::fault::Fault;
+use super::error::FileError;
 use super::recovery;
 use crate::folder;
 
@@ -75,7 +75,7 @@ PRAGMA cell_size_check = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEM
 
 /// The connection that writes; the file is made where there is none, or an empty one. It is its user's alone, as what
 /// SQLite puts beside it is then.
-pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
+pub(super) fn connect(path: &Path) -> Result<Connection, FileError> {
     // Only then: to close a file that SQLite has open would end its locks.
     if !recovery::exists(path)? {
         folder::open_file(path).map_err(recovery::io(path))?;
@@ -91,7 +91,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
     // A query, since it answers the mode that is in force.
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(Fault::NoWal(mode));
+        return Err(FileError::NoWal(mode));
     }
     connection.execute_batch(WRITING)?;
     if is_new {
@@ -105,16 +105,16 @@ pub(super) fn connect(path: &Path) -> Result<Connection, Fault> {
 }
 
 /// Whether the file is new, and else one that this release can use.
-pub(super) fn recognize(connection: &Connection) -> Result<bool, Fault> {
+pub(super) fn recognize(connection: &Connection) -> Result<bool, FileError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let is_new = tables == 0;
     if !is_new && application != APPLICATION {
-        return Err(Fault::Foreign);
+        return Err(FileError::Foreign);
     }
     if version > VERSION {
-        return Err(Fault::Newer(version));
+        return Err(FileError::Newer(version));
     }
     if !is_new {
         check_tables(connection)?;
@@ -124,7 +124,7 @@ pub(super) fn recognize(connection: &Connection) -> Result<bool, Fault> {
 
 /// What `sqlite_schema` says of our tables is damaged like anything else: what it then leads to must not be taken for a
 /// mistake of ours.
-fn check_tables(connection: &Connection) -> Result<(), Fault> {
+fn check_tables(connection: &Connection) -> Result<(), FileError> {
     const TABLE: &str = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
     const IS_THERE: &str = "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2 AND sql = ?3";
     let model = Connection::open_in_memory()?;
@@ -135,7 +135,7 @@ fn check_tables(connection: &Connection) -> Result<(), Fault> {
     while let Some(row) = tables.next()? {
         let table: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
         if !is_there.exists(table)? {
-            return Err(Fault::Tables);
+            return Err(FileError::Tables);
         }
     }
     Ok(())

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::fault::Fault;
-use super::standing::{Figures, count};
+use super::error::FileError;
+use super::stats::{CommitStats, count};
 use crate::folder;
 
 /// The lock of a process that was killed, or of a stream that was just dropped, is let go within moments.
@@ -52,7 +52,7 @@ impl Tally {
     pub(super) fn read(
         connection: &Connection,
         group: &str,
-        figures: &Figures,
+        figures: &CommitStats,
         before: Option<&Self>,
     ) -> rusqlite::Result<Self> {
         let is_same = |before: &&Self| {
@@ -150,7 +150,7 @@ pub(super) struct TallyFiles {
 
 impl TallyFiles {
     /// Opens them beside the file, and answers the newest tally with them. Waits a second for the lock.
-    pub(super) fn open(path: &Path) -> Result<(Self, Option<Tally>), Fault> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Option<Tally>), FileError> {
         let [a, b] = ["-tally-a", "-tally-b"].map(|suffix| beside(path, suffix));
         let open = |path: &Path| folder::open_file(path).map_err(fault(path));
         let (mut a, mut b) = (open(&a)?, open(&b)?);
@@ -186,7 +186,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn read(file: &mut File, path: &Path) -> Result<Option<Tally>, Fault> {
+fn read(file: &mut File, path: &Path) -> Result<Option<Tally>, FileError> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(fault(path))?;
     Ok(Tally::decode(&bytes))
@@ -196,7 +196,7 @@ fn read(file: &mut File, path: &Path) -> Result<Option<Tally>, Fault> {
     clippy::disallowed_methods,
     reason = "opening a stream blocks its thread and says so"
 )]
-fn lock(file: &File, path: &Path) -> Result<(), Fault> {
+fn lock(file: &File, path: &Path) -> Result<(), FileError> {
     for _ in 0..TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(()),
@@ -204,12 +204,12 @@ fn lock(file: &File, path: &Path) -> Result<(), Fault> {
             Err(TryLockError::Error(error)) => return Err(fault(path)(error)),
         }
     }
-    Err(Fault::Owned)
+    Err(FileError::Owned)
 }
 
-fn fault(path: &Path) -> impl Fn(io::Error) -> Fault {
+fn fault(path: &Path) -> impl Fn(io::Error) -> FileError {
     let file = path.to_owned();
-    move |source| Fault::Io {
+    move |source| FileError::Io {
         file: file.clone(),
         source,
     }

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 use super::append::ROW_BYTES;
-use super::calls::Session;
+use super::writer_handle::Session;
 use crate::stream::Trimmed;
 
 /// Entries removed in one call from the old end; bounds how long it holds up appends.

@@ -78,7 +78,7 @@ async fn check(path: &Path, what: &str) -> u64 {
         }
     };
     let (mut got, mut lost) = drain(&stream, BYTES).await;
-    lost += stream.standing().lost;
+    lost += stream.stats().lost;
     let owed: BTreeSet<_> = (100..ENTRIES).collect();
     let missing = owed.difference(&got).count() as u64;
     assert_eq!(missing, lost, "{what}: {missing} are missing, {lost} are counted");
@@ -92,7 +92,7 @@ async fn check(path: &Path, what: &str) -> u64 {
     }
     drop(stream);
     stream = open(path);
-    assert_eq!(stream.standing().lost, 0, "{what}: counted once");
+    assert_eq!(stream.stats().lost, 0, "{what}: counted once");
     assert!(drain(&stream, BYTES).await.0.contains(&ENTRIES), "{what}");
     lost
 }
@@ -236,7 +236,7 @@ async fn a_row_out_of_its_order_does_not_stop_the_salvage() {
     let what = tokio::time::timeout(
         std::time::Duration::from_secs(60),
         tokio::task::spawn_blocking(move || {
-            let lost = try_open(&path, &stream_config()).unwrap().standing().lost;
+            let lost = try_open(&path, &stream_config()).unwrap().stats().lost;
             (lost, damaged_files(&path))
         }),
     );
@@ -261,7 +261,7 @@ async fn a_salvage_that_finds_no_room_loses_nothing() {
         connection.close().unwrap();
         let room = free(disk.folder.path());
         fs::write(&filler, vec![0; room.saturating_sub(kib << 10)]).unwrap();
-        refusals += u32::from(!open(&path).standing().is_known());
+        refusals += u32::from(!open(&path).stats().is_known());
         fs::remove_file(&filler).unwrap();
         assert_eq!(check(&path, &format!("{kib} KiB free")).await, 0, "{kib} KiB free");
     }
@@ -405,7 +405,7 @@ async fn damage_under_a_running_stream_is_mended() {
     raw.write_all_at(&[0xAA; 50_000], raw.metadata().unwrap().len() / 2)
         .unwrap();
     let (got, gone) = drain(&stream, BYTES).await;
-    let lost = stream.standing().lost + gone;
+    let lost = stream.stats().lost + gone;
     assert_eq!(got.len() as u64 + lost, u64::from(count));
     assert!((1..2000).contains(&lost), "{lost} are lost");
     assert_eq!(damaged_files(&file.path()), 1);

@@ -72,7 +72,7 @@ async fn a_disk_that_is_full_at_the_start_is_waited_for() {
     .await;
     drop(std::fs::write(&filler, vec![0; 4 << 20]));
     let stream = open(&path);
-    assert!(!stream.standing().is_known());
+    assert!(!stream.stats().is_known());
     let refusal = stream.writer().append(&[entry(10, 100)]).await.unwrap_err();
     assert!(
         refusal.is_refused() && refusal.to_string().contains("stream.db"),
@@ -84,8 +84,8 @@ async fn a_disk_that_is_full_at_the_start_is_waited_for() {
         stream.writer().append(&[entry(10, 100)]).await.ok()
     })
     .await;
-    assert!(stream.standing().is_known());
-    assert_eq!(stream.standing().length, 11);
+    assert!(stream.stats().is_known());
+    assert_eq!(stream.stats().length, 11);
 }
 
 #[tokio::test]
@@ -208,9 +208,9 @@ async fn the_limit_in_bytes_holds_and_space_is_given_back() {
             break;
         }
     }
-    let standing = stream.standing();
-    assert!(standing.bytes <= limit && standing.bytes > limit - 4000, "{standing:?}");
-    assert_eq!((standing.length, standing.backlog), (stored as u64, stored as u64));
+    let stats = stream.stats();
+    assert!(stats.bytes <= limit && stats.bytes > limit - 4000, "{stats:?}");
+    assert_eq!((stats.length, stats.backlog), (stored as u64, stored as u64));
     let size = || std::fs::metadata(file.path()).unwrap().len();
     let never = CancellationToken::new();
     let mut reader = stream.reader("drainer");
@@ -223,9 +223,9 @@ async fn the_limit_in_bytes_holds_and_space_is_given_back() {
         stream.ack(&ids, &[]).await.unwrap();
         while stream.trim().await.unwrap().prefix > 0 {}
     }
-    let standing = stream.standing();
-    assert_eq!((standing.length, standing.bytes, standing.backlog), (0, 0, 0));
-    assert_eq!(standing.oldest(), None);
+    let stats = stream.stats();
+    assert_eq!((stats.length, stats.bytes, stats.backlog), (0, 0, 0));
+    assert_eq!(stats.oldest(), None);
     eventually("the file shrinks", Duration::from_secs(60), async || {
         stream.confirm_writable().await.unwrap();
         (size() < limit / 2).then_some(())

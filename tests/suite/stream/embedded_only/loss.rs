@@ -54,11 +54,7 @@ async fn what_cannot_be_opened_for_now_is_not_taken_for_empty() {
             stream.writer().append(&flush).await.ok()
         })
         .await;
-        assert_eq!(
-            (stream.standing().lost, damaged_files(&file.path())),
-            (0, 1),
-            "{obstacle}"
-        );
+        assert_eq!((stream.stats().lost, damaged_files(&file.path())), (0, 1), "{obstacle}");
         assert_eq!(drain(&stream, BYTES).await.0.len(), 51);
     }
 }
@@ -83,7 +79,7 @@ async fn what_was_lost_is_taken_when_it_is_sent_again() {
     file.tamper(&[&lose(2), &lose(4), LOST_ROW].map(|sql| sql.to_string()).join(";"));
     let flush: Vec<_> = (0..6).map(|n| entry(n, BYTES)).collect();
     assert!(stream.writer().append(&flush).await.unwrap_err().is_refused());
-    assert_eq!(stream.standing().lost, 2);
+    assert_eq!(stream.stats().lost, 2);
     let outcomes = stream.writer().append(&flush).await.unwrap();
     let taken = outcomes.iter().map(|one| matches!(one, Appended::Accepted(_)));
     assert_eq!(taken.collect::<Vec<_>>(), [true, true, true, false, true, false]);
@@ -105,7 +101,7 @@ async fn no_id_of_a_lost_letter_is_given_again() {
     let lost = accepted(&stream.writer().append(&[letter]).await.unwrap()[0]);
     file.tamper(&format!("DELETE FROM dead_letters; {LOST_ROW}"));
     assert!(stream.confirm_writable().await.is_err());
-    assert_eq!(stream.standing().lost, 1);
+    assert_eq!(stream.stats().lost, 1);
     assert!(append(&stream, 2..3, BYTES).await[0] > lost);
 }
 
@@ -134,5 +130,5 @@ async fn the_tally_follows_a_replay() {
         row(appended[0])
     ));
     assert!(stream.confirm_writable().await.is_err());
-    assert_eq!(stream.standing().lost, 1, "what was made pending again is owed");
+    assert_eq!(stream.stats().lost, 1, "what was made pending again is owed");
 }

@@ -69,7 +69,7 @@ async fn what_was_confirmed_survives_sigkill() {
         .collect();
     let missing: Vec<_> = confirmed.difference(&there).collect();
     assert_eq!(missing, Vec::<&StreamId>::new(), "of {} confirmed", confirmed.len());
-    assert_eq!(stream.standing().lost, 0);
+    assert_eq!(stream.stats().lost, 0);
 }
 
 #[tokio::test]
@@ -89,9 +89,9 @@ async fn a_restart_keeps_groups_attempts_and_idle_times() {
     drop(stream);
 
     let stream = open(&file.path());
-    let standing = stream.standing();
-    assert_eq!((standing.length, standing.backlog), (10, 8));
-    assert_eq!(standing.oldest_ms, Some(appended[2].ms));
+    let stats = stream.stats();
+    assert_eq!((stats.length, stats.backlog), (10, 8));
+    assert_eq!(stats.oldest_ms, Some(appended[2].ms));
     let own = stream.claim("a", Claim::Own(&[]), StreamId::MIN, 10).await.unwrap();
     let found: Vec<_> = own.entries.iter().map(|one| (one.entry.id, one.deliveries)).collect();
     assert_eq!(found, [2, 3, 4, 5].map(|n| (appended[n], 2)));
@@ -205,7 +205,7 @@ async fn a_file_has_one_owner_and_many_onlookers() {
     assert_eq!(count(), 10);
 
     drop(stream);
-    assert_eq!(open(&file.path()).standing().length, 10);
+    assert_eq!(open(&file.path()).stats().length, 10);
 }
 
 #[tokio::test]

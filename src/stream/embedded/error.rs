@@ -11,7 +11,7 @@ use crate::stream::StreamError;
 
 /// Why the file cannot be used right now.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum FileError {
     #[error(transparent)]
     Sql(#[from] rusqlite::Error),
     #[error("the file is of a newer release (schema {0}): run that release, or choose another data folder")]
@@ -27,19 +27,19 @@ pub(super) enum Fault {
     #[error("commits that were confirmed are missing from the file")]
     Behind,
     #[error("the file does not say of the group what was confirmed")]
-    Figures,
+    CommitStats,
     #[error("it cannot be used and is tried again within {within:?}: {why}")]
     Resting { why: String, within: Duration },
     #[error("{file}: {source}", file = .file.display())]
     Io { file: PathBuf, source: std::io::Error },
 }
 
-impl Fault {
+impl FileError {
     /// Whether the file itself is broken, which neither waiting nor an operator mends.
     pub(super) fn is_damage(&self) -> bool {
         match self {
             Self::Sql(error) => is_damage(error),
-            Self::Tables | Self::Behind | Self::Figures => true,
+            Self::Tables | Self::Behind | Self::CommitStats => true,
             Self::Newer(_) | Self::Foreign | Self::NoWal(_) | Self::Owned | Self::Resting { .. } | Self::Io { .. } => {
                 false
             }
@@ -56,7 +56,7 @@ impl Fault {
             | Self::Owned
             | Self::Tables
             | Self::Behind
-            | Self::Figures => StreamError::Unusable(format!("{}: {self}", path.display())),
+            | Self::CommitStats => StreamError::Unusable(format!("{}: {self}", path.display())),
             Self::Resting { .. } => StreamError::Refused {
                 code: "RESTING".to_owned(),
                 message: format!("{}: {self}", path.display()),

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use super::calls::Calls;
-use super::standing::Standing;
-use super::{fault, schema};
+use super::stats::Stats;
+use super::writer_handle::WriterHandle;
+use super::{error, schema};
 use crate::stream::StreamError;
 
 /// A connection of its own, made at first use and again when the file was replaced.
 #[derive(Clone)]
-pub(super) struct Reading {
+pub(super) struct ReadConnection {
     path: Arc<PathBuf>,
     open: Arc<Mutex<Option<Open>>>,
-    calls: Calls,
-    standing: watch::Receiver<Standing>,
+    writer: WriterHandle,
+    stats: watch::Receiver<Stats>,
 }
 
 struct Open {
@@ -26,31 +26,31 @@ struct Open {
     file: u64,
 }
 
-impl Reading {
-    pub(super) fn new(path: PathBuf, calls: Calls, standing: watch::Receiver<Standing>) -> Self {
+impl ReadConnection {
+    pub(super) fn new(path: PathBuf, writer: WriterHandle, stats: watch::Receiver<Stats>) -> Self {
         Self {
             path: Arc::new(path),
             open: Arc::default(),
-            calls,
-            standing,
+            writer,
+            stats,
         }
     }
 
-    /// Runs `look` in one snapshot, off the runtime's threads.
-    pub(super) async fn look<T: Send + 'static>(
+    /// Runs `read` in one snapshot, off the runtime's threads.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StreamError> {
-        let reading = self.clone();
-        let file = self.standing.borrow().file;
-        let looked = tokio::task::spawn_blocking(move || reading.look_now(look)).await;
-        match looked {
+        let connection = self.clone();
+        let file = self.stats.borrow().file;
+        let outcome = tokio::task::spawn_blocking(move || connection.run_now(read)).await;
+        match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                let failed = Err(fault::stream_error(&self.path, &error));
-                if fault::is_damage(&error) && self.standing.borrow().file == file {
+                let failed = Err(error::stream_error(&self.path, &error));
+                if error::is_damage(&error) && self.stats.borrow().file == file {
                     // For the thread that writes to find, which replaces the file.
-                    let _ = self.calls.call::<()>(0, |_| Err(error)).await;
+                    let _ = self.writer.call::<()>(0, |_| Err(error)).await;
                 }
                 failed
             }
@@ -61,20 +61,20 @@ impl Reading {
         }
     }
 
-    fn look_now<T>(&self, look: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    fn run_now<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = self.standing.borrow().file;
+        let file = self.stats.borrow().file;
         let connection = match open.take().filter(|open| open.file == file) {
             Some(open) => open.connection,
             None => schema::connect_reading(&self.path)?,
         };
         connection.execute_batch("BEGIN")?;
-        let looked = look(&connection);
+        let outcome = read(&connection);
         // A connection that failed is closed.
         connection.execute_batch("COMMIT")?;
-        if looked.is_ok() {
+        if outcome.is_ok() {
             *open = Some(Open { connection, file });
         }
-        looked
+        outcome
     }
 }

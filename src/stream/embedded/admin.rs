@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::append::ROW_BYTES;
-use super::calls::Session;
-use super::encoding::{Packed, id_of, row_at, row_of, unpack};
 use super::group::{self, Group};
+use super::row::{Packed, id_of, row_at, row_of, unpack};
+use super::writer_handle::Session;
 use super::{EmbeddedStream, SMALL};
 use crate::stream::operated::{LONG_IDLE, NOTES, REPLAY_CONSUMER};
 use crate::stream::{Destination, Entry, Fate, Fields, Operated, PAGE, Stage, StreamError, StreamId};
@@ -33,26 +33,26 @@ impl Operated for EmbeddedStream {
     async fn remove_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
         let ids = ids.to_vec();
         let remove = move |session: &Session<'_>| remove(session, &ids);
-        self.file.calls.call(SMALL, remove).await
+        self.file.writer.call(SMALL, remove).await
     }
 
     async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
         let (group, ids) = (group.to_owned(), ids.to_vec());
         let make = move |session: &Session<'_>| make_pending(session, &group, &ids);
-        self.file.calls.call(SMALL, make).await
+        self.file.writer.call(SMALL, make).await
     }
 
     async fn settled(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
         let (group, ids) = (group.to_owned(), ids.to_vec());
         let look = move |connection: &Connection| settled(connection, &group, &ids);
-        self.file.reading.look(look).await
+        self.file.read_connection.run(look).await
     }
 
     async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError> {
         let (clock, ours) = (self.file.clock.clone(), self.group());
         let since = move |reading| clock.since(reading);
         let look = move |connection: &_| fates(connection, id, &ours, since);
-        self.file.reading.look(look).await
+        self.file.read_connection.run(look).await
     }
 
     async fn note(&self, note: &Fields) -> Result<(), StreamError> {
@@ -64,7 +64,7 @@ impl Operated for EmbeddedStream {
             session.execute(NOTE, params![id, checksum, packed.blob])?;
             session.execute(FORGET, [i64::try_from(NOTES).unwrap_or(i64::MAX)])
         };
-        self.file.calls.call(SMALL, write).await.map(drop)
+        self.file.writer.call(SMALL, write).await.map(drop)
     }
 
     async fn notes(&self, count: usize) -> Result<Vec<Entry>, StreamError> {
@@ -78,7 +78,7 @@ impl Operated for EmbeddedStream {
             // What is damaged is left out.
             notes.filter_map(Result::transpose).collect()
         };
-        self.file.reading.look(look).await
+        self.file.read_connection.run(look).await
     }
 }
 

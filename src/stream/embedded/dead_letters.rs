@@ -4,9 +4,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::append::{Limits, Logs};
-use super::calls::Session;
-use super::encoding::{Packed, row_of};
 use super::group;
+use super::row::{Packed, row_of};
+use super::writer_handle::Session;
 use crate::stream::codec;
 use crate::stream::{Appended, DeadLetter, Destination, Fields};
 

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::fault::Fault;
+use super::error::FileError;
 use super::tally::TallyFiles;
 use super::{EmbeddedStream, range, recovery, schema};
 use crate::stream::{Destination, Entry, Order, Range, StreamError};
@@ -21,13 +21,13 @@ impl EmbeddedStream {
     /// # Errors
     /// What is wrong with it, and what will become of it.
     pub fn look_over(path: &Path) -> Result<(), StreamError> {
-        look_over(path).map_err(|fault| match fault {
+        look_over(path).map_err(|error| match error {
             damage if damage.is_damage() => StreamError::Unusable(format!(
                 "{} is damaged ({damage}): `orderstream run` sets it aside, goes on with what can be read of it, and says \
                  how much is lost",
                 path.display()
             )),
-            fault => fault.stream_error(path),
+            error => error.stream_error(path),
         })
     }
 
@@ -37,11 +37,11 @@ impl EmbeddedStream {
     /// # Errors
     /// The file cannot be read, or is not one that this release knows.
     pub fn look_through(path: &Path, visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), StreamError> {
-        look_through(path, visit).map_err(|fault| fault.stream_error(path))
+        look_through(path, visit).map_err(|error| error.stream_error(path))
     }
 }
 
-fn look_through(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), Fault> {
+fn look_through(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), FileError> {
     let connection = schema::connect_reading(path)?;
     // The file may be replaced, but not between two pages of it.
     connection.execute_batch("BEGIN")?;
@@ -57,17 +57,17 @@ fn look_through(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) ->
     Ok(())
 }
 
-fn look_over(path: &Path) -> Result<(), Fault> {
+fn look_over(path: &Path) -> Result<(), FileError> {
     let (_lock, tally) = TallyFiles::open(path)?;
     let connection = schema::connect_reading(path)?;
     let is_new = schema::recognize(&connection)?;
     let verdict: String = connection.query_row(QUICK_CHECK, [], |row| row.get(0))?;
     if verdict != "ok" {
-        return Err(Fault::Tables);
+        return Err(FileError::Tables);
     }
     let confirmed = tally.map_or(0, |tally| tally.commit);
     if confirmed > if is_new { 0 } else { recovery::commit(&connection)? } {
-        return Err(Fault::Behind);
+        return Err(FileError::Behind);
     }
     Ok(())
 }

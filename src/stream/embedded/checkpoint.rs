@@ -23,13 +23,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// The file's room.
-pub(super) struct Space {
+pub(super) struct Checkpointer {
     log: PathBuf,
     /// When it was in vain last to restart the log.
     vain: Option<Instant>,
 }
 
-impl Space {
+impl Checkpointer {
     pub(super) fn new(path: &Path) -> Self {
         Self {
             log: beside(path, "-wal"),

@@ -5,11 +5,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::clock;
-use super::encoding::id_of;
+use super::row::id_of;
 
 /// Where a stream stands, as of its last commit; the backlog is that of the group it was opened with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Stats {
     /// Entries in the stream.
     pub length: u64,
     /// Bytes of both logs, with what each row costs beside its fields.
@@ -26,7 +26,7 @@ pub struct Standing {
     pub(super) file: u64,
 }
 
-impl Standing {
+impl Stats {
     /// Whether the file was opened at all; before, the other figures mean nothing.
     #[must_use]
     pub fn is_known(&self) -> bool {
@@ -41,7 +41,7 @@ impl Standing {
     }
 
     /// As it was, but for what a commit changes.
-    pub(super) fn after(&self, figures: &Figures) -> Self {
+    pub(super) fn after(&self, figures: &CommitStats) -> Self {
         Self {
             length: count(figures.length),
             bytes: count(figures.bytes),
@@ -63,7 +63,7 @@ const FIRST_UNREAD: &str = "SELECT MIN(id) FROM entries WHERE id > ?1";
 
 /// What a commit leaves behind, as far as our group is concerned. A missing group has read nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Figures {
+pub(super) struct CommitStats {
     pub(super) commit: i64,
     pub(super) last_id: i64,
     /// The newest id of either log.
@@ -80,7 +80,7 @@ pub(super) struct Figures {
     pub(super) oldest: Option<i64>,
 }
 
-impl Figures {
+impl CommitStats {
     pub(super) fn read(connection: &Connection, group: &str) -> rusqlite::Result<Self> {
         let mut query = connection.prepare_cached(LOGS)?;
         let logs = query.query_row([], |row| {

@@ -85,12 +85,12 @@ where
 
 /// The way to the thread; it ends with the last of these.
 #[derive(Clone)]
-pub(super) struct Calls {
+pub(super) struct WriterHandle {
     pub(super) queue: mpsc::Sender<Box<dyn Job>>,
     pub(super) path: Arc<Path>,
 }
 
-impl Calls {
+impl WriterHandle {
     /// Runs `act` in a transaction and answers when that is on the disk. `bytes` is about what it writes.
     ///
     /// # Errors

@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
 
-use super::calls::{Calls, Job, Session};
+use super::checkpoint::{self, Checkpointer};
 use super::clock::{self, Clock};
-use super::fault::{self, Fault};
+use super::error::{self, FileError};
 use super::recovery;
-use super::space::{self, Space};
-use super::standing::{Figures, Standing};
+use super::stats::{CommitStats, Stats};
 use super::tally::{Tally, TallyFiles};
+use super::writer_handle::{Job, Session, WriterHandle};
 use crate::metrics::Metrics;
 use crate::stream::{StreamError, StreamId};
 
-/// Calls that wait; beyond them callers wait to get in.
+/// WriterHandle that wait; beyond them callers wait to get in.
 const QUEUE: usize = 1024;
-/// Calls of one transaction.
+/// WriterHandle of one transaction.
 const MOST_CALLS: usize = 256;
 /// Bytes of one transaction.
 const MOST_BYTES: usize = 16 << 20;
@@ -34,7 +34,7 @@ const SHORTEST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(15);
 
 /// The thread's own.
-struct Committer {
+struct WriterThread {
     path: PathBuf,
     /// Our group.
     group: String,
@@ -47,8 +47,8 @@ struct Committer {
     clock: Clock,
     tally: Option<Tally>,
     tallies: TallyFiles,
-    space: Space,
-    standing: watch::Sender<Standing>,
+    checkpointer: Checkpointer,
+    stats: watch::Sender<Stats>,
     metrics: Metrics,
 }
 
@@ -71,24 +71,24 @@ impl Rest {
 
 /// What a transaction leaves behind.
 struct Change {
-    figures: Figures,
+    figures: CommitStats,
     tally: Tally,
     damaged: Vec<StreamId>,
 }
 
 /// What the thread is known by.
 pub(super) struct Started {
-    pub(super) calls: Calls,
-    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) writer: WriterHandle,
+    pub(super) stats: watch::Receiver<Stats>,
     pub(super) clock: Clock,
 }
 
 /// Opens the file and starts the thread. Where the disk does not let it for now, calls are refused until it does: a full
 /// disk must not keep a process from starting that could take events elsewhere, or wait.
-pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Started, Fault> {
+pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Started, FileError> {
     let (tallies, tally) = TallyFiles::open(path)?;
-    let (standing, receiver) = watch::channel(Standing::default());
-    let mut committer = Committer {
+    let (stats, receiver) = watch::channel(Stats::default());
+    let mut writer = WriterThread {
         path: path.to_owned(),
         group: group.to_owned(),
         connection: None,
@@ -98,30 +98,32 @@ pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<Starte
         // Another group's says nothing of what ours is owed.
         tally: tally.filter(|tally| tally.is_of(group)),
         tallies,
-        space: Space::new(path),
-        standing,
+        checkpointer: Checkpointer::new(path),
+        stats,
         metrics,
     };
-    match committer.open() {
-        Ok(connection) => committer.connection = Some(connection),
-        Err(fault) if matches!(fault.stream_error(path), StreamError::Refused { .. }) => {
-            committer.put_off(&fault, SHORTEST_REST)
+    match writer.open() {
+        Ok(connection) => writer.connection = Some(connection),
+        Err(error) if matches!(error.stream_error(path), StreamError::Refused { .. }) => {
+            writer.put_off(&error, SHORTEST_REST)
         }
-        Err(fault) => return Err(fault),
+        Err(error) => return Err(error),
     }
-    let clock = committer.clock.clone();
+    let clock = writer.clock.clone();
     let (sender, queue) = mpsc::channel(QUEUE);
     let thread = std::thread::Builder::new().name("embedded stream".to_owned());
-    thread.spawn(move || committer.run(queue)).map_err(|source| Fault::Io {
-        file: path.to_owned(),
-        source,
-    })?;
+    thread
+        .spawn(move || writer.run(queue))
+        .map_err(|source| FileError::Io {
+            file: path.to_owned(),
+            source,
+        })?;
     Ok(Started {
-        calls: Calls {
+        writer: WriterHandle {
             queue: sender,
             path: path.into(),
         },
-        standing: receiver,
+        stats: receiver,
         clock,
     })
 }
@@ -137,7 +139,7 @@ fn latest_reading(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(u64::try_from(latest).unwrap_or_default())
 }
 
-impl Committer {
+impl WriterThread {
     fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>) {
         while let Some(first) = queue.blocking_recv() {
             let mut bytes = first.bytes();
@@ -156,16 +158,16 @@ impl Committer {
 
     fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         let failed = self.transact(&mut jobs).err();
-        if let Some(fault) = &failed {
-            self.mend(fault);
+        if let Some(error) = &failed {
+            self.mend(error);
         }
         for job in jobs {
-            job.answer(failed.as_ref().map(|fault| fault.stream_error(&self.path)));
+            job.answer(failed.as_ref().map(|error| error.stream_error(&self.path)));
         }
     }
 
     /// One transaction. An error is that of all jobs: nothing of it happened.
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Fault> {
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), FileError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.reopen("it is closed")?,
@@ -180,15 +182,15 @@ impl Committer {
         }
         let connection = self.connection.insert(connection);
         let change = ran?;
-        self.space.bound_log(connection);
+        self.checkpointer.bound_log(connection);
         self.rest = None;
         if let Some(change) = change {
             self.tallies.write(&change.tally);
             self.tally = Some(change.tally);
             self.count_damaged(&change.damaged);
-            self.standing.send_modify(|standing| {
-                *standing = standing.after(&change.figures);
-                standing.lost += change.damaged.len() as u64;
+            self.stats.send_modify(|stats| {
+                *stats = stats.after(&change.figures);
+                stats.lost += change.damaged.len() as u64;
             });
         }
         Ok(())
@@ -218,10 +220,10 @@ impl Committer {
             session.execute("SAVEPOINT call", [])?;
             if let Err(error) = job.run(&session) {
                 // Where SQLite itself rolled back, or the file is broken, the neighbours' work is gone too.
-                if connection.is_autocommit() || fault::is_damage(&error) {
+                if connection.is_autocommit() || error::is_damage(&error) {
                     return Err(error);
                 }
-                job.fail(fault::stream_error(&self.path, &error));
+                job.fail(error::stream_error(&self.path, &error));
                 session.execute("ROLLBACK TO call", [])?;
             }
             session.execute("RELEASE call", [])?;
@@ -230,7 +232,7 @@ impl Committer {
             return Ok(None);
         }
         session.execute("UPDATE commits SET number = number + 1", [])?;
-        let figures = Figures::read(connection, &self.group)?;
+        let figures = CommitStats::read(connection, &self.group)?;
         let before = self.tally.as_ref().filter(|_| !session.replayed.get());
         let tally = Tally::read(connection, &self.group, &figures, before)?;
         Ok(Some(Change {
@@ -241,11 +243,11 @@ impl Committer {
     }
 
     /// Opens the file again, or does not yet, the longer the more often it was of no use.
-    fn reopen(&mut self, why: &str) -> Result<Connection, Fault> {
+    fn reopen(&mut self, why: &str) -> Result<Connection, FileError> {
         let now = Instant::now();
         let length = match &self.rest {
             Some(rest) if now < rest.until => {
-                return Err(Fault::Resting {
+                return Err(FileError::Resting {
                     why: rest.why.clone(),
                     within: rest.length,
                 });
@@ -256,20 +258,20 @@ impl Committer {
         let opened = self.open();
         match &opened {
             Ok(_) => self.rest = Some(Rest::new(length, why.to_owned())),
-            Err(fault) => self.put_off(fault, length),
+            Err(error) => self.put_off(error, length),
         }
         opened
     }
 
-    fn put_off(&mut self, fault: &Fault, length: Duration) {
-        tracing::error!(why = %fault, rest = ?length, file = %self.path.display(), "the file cannot be used for now");
-        self.rest = Some(Rest::new(length, fault.to_string()));
+    fn put_off(&mut self, error: &FileError, length: Duration) {
+        tracing::error!(why = %error, rest = ?length, file = %self.path.display(), "the file cannot be used for now");
+        self.rest = Some(Rest::new(length, error.to_string()));
     }
 
     /// Opens the file; a damaged one is replaced.
-    fn open(&mut self) -> Result<Connection, Fault> {
+    fn open(&mut self) -> Result<Connection, FileError> {
         match self.try_open() {
-            Err(fault) if fault.is_damage() && !self.is_damaged => {
+            Err(error) if error.is_damage() && !self.is_damaged => {
                 self.is_damaged = true;
                 self.try_open()
             }
@@ -277,34 +279,34 @@ impl Committer {
         }
     }
 
-    fn try_open(&mut self) -> Result<Connection, Fault> {
+    fn try_open(&mut self) -> Result<Connection, FileError> {
         let opened = recovery::open(&self.path, &self.group, self.tally.as_ref(), self.is_damaged)?;
         self.is_damaged = false;
         self.metrics.entries_lost.inc_by(opened.lost);
         self.clock.advance(latest_reading(&opened.connection)?);
-        let figures = Figures::read(&opened.connection, &self.group)?;
+        let figures = CommitStats::read(&opened.connection, &self.group)?;
         let tally = Tally::read(&opened.connection, &self.group, &figures, None)?;
         // Both, so that neither is of the file before.
         self.tallies.write(&tally);
         self.tallies.write(&tally);
         self.tally = Some(tally);
-        self.standing.send_modify(|standing| {
-            *standing = standing.after(&figures);
-            standing.lost += opened.lost;
-            standing.file += 1;
+        self.stats.send_modify(|stats| {
+            *stats = stats.after(&figures);
+            stats.lost += opened.lost;
+            stats.file += 1;
         });
         Ok(opened.connection)
     }
 
     /// Does what can be done about a failed transaction, so that the next one may succeed.
-    fn mend(&mut self, fault: &Fault) {
-        if fault.is_damage() {
+    fn mend(&mut self, error: &FileError) {
+        if error.is_damage() {
             self.is_damaged = true;
             self.connection = None;
-            self.connection = self.reopen(&fault.to_string()).ok();
+            self.connection = self.reopen(&error.to_string()).ok();
         } else if let Some(connection) = &self.connection {
-            let folded = space::fold(connection);
-            tracing::debug!(%fault, ?folded, "a transaction failed");
+            let folded = checkpoint::fold(connection);
+            tracing::debug!(%error, ?folded, "a transaction failed");
         }
     }
 
@@ -312,7 +314,7 @@ impl Committer {
     fn give_back(&mut self) {
         let Some(connection) = &self.connection else { return };
         // Not needed to go on; what is really wrong shows in the next call.
-        if let Err(error) = space::give_back(connection) {
+        if let Err(error) = checkpoint::give_back(connection) {
             tracing::debug!(%error, "free pages cannot be given back");
         }
     }
