@@ -173,6 +173,15 @@ pub struct Observation {
 /// Clocks of two machines may differ; more than that is somebody's own id.
 const FAR_AHEAD: Duration = Duration::from_secs(3600);
 
+/// What this process saw its stores lose since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Confirmed entries.
+    pub entries: u64,
+    /// Losses whose number of entries is not known, or only bounded by what is counted in `entries`.
+    pub unknown: u64,
+}
+
 /// Looks at the stream once.
 ///
 /// # Errors
@@ -255,6 +264,16 @@ impl HealthReport {
             checks,
             ..Self::default()
         }
+    }
+
+    /// Puts in, and counts in, what the stores lost. That is said at once and until the process ends: what is lost comes
+    /// back only where it is sent again.
+    #[must_use]
+    pub fn with_losses(mut self, losses: Losses) -> Self {
+        let check = checks::losses(losses);
+        self.status = self.status.max(check.status);
+        self.checks.push(check);
+        self
     }
 
     /// The report where the last look failed, and why. It says nothing of writes: the stream may take them all the same.

@@ -34,6 +34,7 @@ pub mod operations;
 pub mod shopify;
 pub mod shutdown;
 pub mod spans;
+mod sqlite;
 pub mod stream;
 pub mod telemetry;
 mod terminal;

@@ -186,6 +186,8 @@ pub struct Metrics {
     pub entries_lost: Counter,
     /// Entries that a foreign command took off the group, made pending again by this process.
     pub entries_restored: Counter,
+    /// Losses whose number of entries is not known, or only bounded: they count for more than `entries_lost` says.
+    pub losses_unknown: Counter,
     /// Acked entries removed.
     pub entries_trimmed: Counter,
     /// Times a broken connection or a missing group had to be made again.
@@ -228,6 +230,7 @@ impl Metrics {
             reclaimed: Counter::default(),
             entries_lost: Counter::default(),
             entries_restored: Counter::default(),
+            losses_unknown: Counter::default(),
             entries_trimmed: Counter::default(),
             reconnects: Family::default(),
             stream_length: Gauge::default(),
@@ -321,6 +324,11 @@ impl Metrics {
             "entries_restored",
             "Entries that a foreign command took off the group, made pending again by this process",
             self.entries_restored.clone(),
+        );
+        r.register(
+            "losses_unknown",
+            "Losses whose number of entries is not known, or only bounded",
+            self.losses_unknown.clone(),
         );
         r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
         r.register("reconnects", "Broken connections made again", self.reconnects.clone());

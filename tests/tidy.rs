@@ -47,7 +47,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         // A target of the log, in the second.
         &["warehouse/postgres", "telemetry"],
     ),
-    ("", &["rusqlite::"], &["stream/embedded", "warehouse/embedded"]),
+    (
+        "",
+        &["rusqlite::"],
+        &["sqlite", "stream/embedded", "warehouse/embedded"],
+    ),
     (
         "",
         &[
@@ -58,7 +62,18 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "\"CREATE TABLE",
             "\"CREATE SCHEMA",
         ],
-        &["warehouse/", "stream/embedded"],
+        &["warehouse/", "sqlite", "stream/embedded"],
+    ),
+    (
+        "sqlite",
+        &[
+            "crate::config",
+            "crate::ingest",
+            "crate::metrics",
+            "crate::stream",
+            "crate::warehouse",
+        ],
+        &[],
     ),
     (
         "",

@@ -129,7 +129,7 @@ fn spool(bypass: &Bypass) -> SpoolFigures {
         bytes: Some(report.bytes),
         limit: Some(report.limit),
         oldest_seconds: report.oldest.map(|age| age.as_secs_f64()),
-        lost: Some(report.lost),
+        lost: report.lost,
         takes_writes: Some(report.takes_writes),
         breaker: Some(breaker.to_owned()),
     }

@@ -64,7 +64,7 @@ impl Storage {
             None => {
                 let file = taken(&mut folder, config, purpose).await?.file(folder::WAREHOUSE)?;
                 info!(file = %file.display(), "DATABASE_URL is not set: the warehouse is a file");
-                Some(Arc::new(EmbeddedWarehouse::open(&file)))
+                Some(Arc::new(EmbeddedWarehouse::open(&file).counted(metrics)))
             }
         };
         let bypass = match config.spool_limit {

@@ -37,8 +37,8 @@ struct Summary {
     drained: Drained,
     /// Events that are still in the spool.
     left: u64,
-    /// Events that damage of the file took.
-    lost: u64,
+    /// Events that damage of the file took; null where their number is not known.
+    lost: Option<u64>,
 }
 
 /// Moves everything into the stream and prints what came of it.
@@ -133,8 +133,10 @@ impl std::fmt::Display for Summary {
             quarantined + dead_lettered,
             self.left
         )?;
-        if self.lost > 0 {
-            write!(f, "; {} were lost to damage of its file", self.lost)?;
+        match self.lost {
+            Some(0) => {}
+            Some(lost) => write!(f, "; {lost} were lost to damage of its file")?,
+            None => f.write_str("; an unknown number was lost to damage of its file")?,
         }
         Ok(())
     }

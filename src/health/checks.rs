@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Check, HealthReport, Observation, Status, Thresholds, dead_letters, workers};
+use super::{Check, HealthReport, Losses, Observation, Status, Thresholds, dead_letters, workers};
 use crate::config::Levels;
 use crate::stream::StreamId;
 
@@ -12,7 +12,7 @@ use crate::stream::StreamId;
 const LEAST_REQUESTS: f64 = 20.0;
 
 /// Every check that a report may have.
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 20] = [
     "figures",
     "stream",
     "workers",
@@ -251,6 +251,18 @@ fn warehouse_loss(seen: &Observation) -> Option<Check> {
     Some(check("warehouse_loss", Status::Critical, lost))
 }
 
+pub(super) fn losses(Losses { entries, unknown }: Losses) -> Check {
+    const NAME: &str = "losses";
+    let size = match (entries, unknown) {
+        (0, 0) => return check(NAME, Status::Healthy, "nothing was lost since the start".to_owned()),
+        (entries, 0) => format!("{entries} entries"),
+        (0, _) => "an unknown number of entries".to_owned(),
+        (entries, _) => format!("{entries} entries, and an unknown number"),
+    };
+    let detail = format!("since the start the stores lost {size} that they had confirmed; see the log");
+    check(NAME, Status::Warning, detail)
+}
+
 fn check(name: &'static str, status: Status, detail: String) -> Check {
     Check::new(name, status, detail)
 }
@@ -328,6 +340,20 @@ mod tests {
             },
             eviction_policy: Some("noeviction".to_owned()),
             ..Observation::default()
+        }
+    }
+
+    #[test]
+    fn a_loss_of_unknown_size_is_no_loss_of_none() {
+        for (entries, unknown, status, text) in [
+            (0, 0, Status::Healthy, "nothing was lost"),
+            (7, 0, Status::Warning, "lost 7 entries that"),
+            (0, 1, Status::Warning, "an unknown number"),
+            (7, 1, Status::Warning, "7 entries, and an unknown number"),
+        ] {
+            let found = losses(Losses { entries, unknown });
+            assert_eq!(found.status, status);
+            assert!(found.detail.contains(text), "{}", found.detail);
         }
     }
 

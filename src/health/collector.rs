@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dead_letters::Recent;
 use super::spool::{QUIET, RetryBudget};
-use super::{HealthReport, NewDeadLetters, Observation, Reach, Sustained, Thresholds, gauges, observe, recent_ages};
+use super::{HealthReport, Losses, NewDeadLetters, Observation, Reach, Sustained, Thresholds, gauges, observe, recent_ages};
 use crate::ingest::{Appends, Bypass, Moment};
 use crate::metrics::{Metrics, Outcome};
 use crate::nodes::Nodes;
@@ -276,11 +276,15 @@ impl Collector {
                     (None, known.with_unknown_figures(error))
                 }
             };
+            let losses = Losses {
+                entries: self.metrics.entries_lost.get(),
+                unknown: self.metrics.losses_unknown.get(),
+            };
             let look = Look {
                 began,
                 at,
                 stream,
-                report,
+                report: report.with_losses(losses),
             };
             self.publish.send_replace(look);
             gauges::of_report(&self.metrics.health, &self.health.report().1);

@@ -60,8 +60,11 @@ impl HealthReport {
             let way = if breaker_is_open { "to it" } else { "to the stream" };
             let detail = format!("it holds {} events; new ones go {way}", spool.depth);
             (Status::Warning, detail)
-        } else if spool.lost > 0 {
-            let detail = format!("{} events were lost to damage of its file; see the log", spool.lost);
+        } else if spool.lost != Some(0) {
+            let lost = spool
+                .lost
+                .map_or_else(|| "an unknown number of".to_owned(), |lost| lost.to_string());
+            let detail = format!("{lost} events were lost to damage of its file; see the log");
             (Status::Warning, detail)
         } else {
             (Status::Healthy, "empty".to_owned())
@@ -75,7 +78,7 @@ impl HealthReport {
             spool_bytes: Some(spool.bytes),
             spool_limit: Some(spool.limit),
             spool_oldest_seconds: spool.oldest.map(seconds),
-            spool_lost: Some(spool.lost),
+            spool_lost: spool.lost,
             ..self
         }
     }
@@ -144,7 +147,7 @@ mod tests {
             oldest: None,
             takes_writes: true,
             moved: 0,
-            lost: 0,
+            lost: Some(0),
         };
         change(&mut spool);
         HealthReport::default().with_spool(&spool, breaker_is_open).status
@@ -159,6 +162,11 @@ mod tests {
         assert_eq!(filled(899), Status::Warning);
         assert_eq!(filled(900), Status::Critical);
         assert_eq!(judged(|spool| spool.takes_writes = false, false), Status::Critical);
+        assert_eq!(
+            judged(|spool| spool.lost = None, false),
+            Status::Warning,
+            "not known is not none"
+        );
     }
 
     #[test]

@@ -70,8 +70,8 @@ pub struct SpoolReport {
     pub takes_writes: bool,
     /// Entries that were moved on, since the start.
     pub moved: u64,
-    /// Entries that were lost to damage, likewise.
-    pub lost: u64,
+    /// Entries that were lost to damage, likewise; `None` where their number is not known.
+    pub lost: Option<u64>,
 }
 
 impl Spool {
@@ -112,7 +112,11 @@ impl Spool {
         let stats = self.stream.stats();
         let is_known = stats.is_known();
         let Stats {
-            bytes, backlog, lost, ..
+            bytes,
+            backlog,
+            lost,
+            losses_unknown,
+            ..
         } = stats;
         let limit = self.shared.limit;
         SpoolReport {
@@ -123,7 +127,7 @@ impl Spool {
             // A last 64th does not count: a large body might not fit in.
             takes_writes: is_known && self.shared.takes_writes.load(Ordering::Relaxed) && bytes < limit - limit / 64,
             moved: self.shared.moved.load(Ordering::Relaxed),
-            lost: lost + self.shared.lost.load(Ordering::Relaxed),
+            lost: (losses_unknown == 0).then_some(lost + self.shared.lost.load(Ordering::Relaxed)),
         }
     }
 
@@ -155,22 +159,15 @@ impl Spool {
         self.shared.arrival.notified().await;
     }
 
-    /// Entries that were read and not settled, from `start` on. What a damaged file had is there too: it stands under
-    /// another name.
+    /// Entries that were read and not settled, from `start` on.
     pub(super) async fn claim(&self, start: StreamId, count: usize) -> Result<Claimed, StreamError> {
-        let taken_over = self
-            .stream
-            .claim(DRAINER, Claim::Stale(Duration::ZERO), start, count)
-            .await?;
-        let mut claimed = self.stream.claim(DRAINER, Claim::Own(&[]), start, count).await?;
-        claimed.deleted.extend(taken_over.deleted);
+        let claimed = self.stream.claim(DRAINER, Claim::Own(&[]), start, count).await?;
         if let Some(first) = claimed.deleted.first() {
             let count = claimed.deleted.len() as u64;
             self.shared.lost.fetch_add(count, Ordering::Relaxed);
             self.shared.metrics.entries_lost.inc_by(count);
             tracing::error!(count, %first, "entries of the spool were damaged on disk: they are lost");
         }
-        claimed.next = claimed.next.or(taken_over.next);
         Ok(claimed)
     }
 

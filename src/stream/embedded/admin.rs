@@ -109,7 +109,6 @@ fn make_pending(session: &Session<'_>, name: &str, ids: &[StreamId]) -> rusqlite
         }
     }
     session.execute(COUNT, [group.id, i64::try_from(made).unwrap_or_default()])?;
-    session.replayed.set(true);
     Ok(Some(made as u64))
 }
 

@@ -176,7 +176,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// CommitStats of one log.
+/// Figures of one log.
 #[derive(Clone, Copy)]
 struct Log {
     last_id: i64,

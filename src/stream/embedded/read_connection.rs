@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::stats::Stats;
 use super::writer_handle::WriterHandle;
 use super::{error, schema};
+use crate::sqlite::{self, Cause, cause};
 use crate::stream::StreamError;
 
 /// A connection of its own, made at first use and again when the file was replaced.
@@ -48,7 +49,7 @@ impl ReadConnection {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 let failed = Err(error::stream_error(&self.path, &error));
-                if error::is_damage(&error) && self.stats.borrow().file == file {
+                if cause(&error) == Cause::Damaged && self.stats.borrow().file == file {
                     // For the thread that writes to find, which replaces the file.
                     let _ = self.writer.call::<()>(0, |_| Err(error)).await;
                 }
@@ -66,7 +67,7 @@ impl ReadConnection {
         let file = self.stats.borrow().file;
         let connection = match open.take().filter(|open| open.file == file) {
             Some(open) => open.connection,
-            None => schema::connect_reading(&self.path)?,
+            None => sqlite::open_read_only(&self.path, schema::BUSY)?,
         };
         connection.execute_batch("BEGIN")?;
         let outcome = read(&connection);

@@ -1,17 +1,16 @@
-//! A look at a file by whoever is not going to run on it.
+//! Reads of a file by whoever does not run on it: commands, and a trace that looks into a spool.
 //!
-//! Invariant: nothing of the stream is changed, and its owner is not held up. A damaged file is set aside by the process
-//! that runs on it, which counts and says what is lost; a command that did so on its way would take the news with it.
+//! Invariant: nothing is changed, and the file's owner is not held up. A damaged file is set aside by the process that
+//! runs on it, which counts and says what is lost; a command that did so on its way would take the news with it.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::error::FileError;
-use super::tally::TallyFiles;
-use super::{EmbeddedStream, range, recovery, schema};
+use super::error::EmbeddedError;
+use super::{EmbeddedStream, range, schema};
+use crate::sqlite;
 use crate::stream::{Destination, Entry, Order, Range, StreamError};
 
-const QUICK_CHECK: &str = "PRAGMA quick_check(1)";
 /// Entries that are in memory at once.
 const AT_ONCE: usize = 200;
 
@@ -23,8 +22,8 @@ impl EmbeddedStream {
     pub fn look_over(path: &Path) -> Result<(), StreamError> {
         look_over(path).map_err(|error| match error {
             damage if damage.is_damage() => StreamError::Unusable(format!(
-                "{} is damaged ({damage}): `orderstream run` sets it aside, goes on with what can be read of it, and says \
-                 how much is lost",
+                "{} is damaged ({damage}): `orderstream run` sets it aside, goes on with a new one, and says how much is \
+                 lost",
                 path.display()
             )),
             error => error.stream_error(path),
@@ -41,8 +40,15 @@ impl EmbeddedStream {
     }
 }
 
-fn look_through(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), FileError> {
-    let connection = schema::connect_reading(path)?;
+fn look_over(path: &Path) -> Result<(), EmbeddedError> {
+    let _lock = sqlite::lock(path)?;
+    let connection = sqlite::inspect(path, schema::BUSY)?;
+    schema::recognize(&connection)?;
+    Ok(())
+}
+
+fn look_through(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), EmbeddedError> {
+    let connection = sqlite::open_read_only(path, schema::BUSY)?;
     // The file may be replaced, but not between two pages of it.
     connection.execute_batch("BEGIN")?;
     let is_new = schema::recognize(&connection)?;
@@ -53,21 +59,6 @@ fn look_through(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) ->
             break;
         }
         next = page.next;
-    }
-    Ok(())
-}
-
-fn look_over(path: &Path) -> Result<(), FileError> {
-    let (_lock, tally) = TallyFiles::open(path)?;
-    let connection = schema::connect_reading(path)?;
-    let is_new = schema::recognize(&connection)?;
-    let verdict: String = connection.query_row(QUICK_CHECK, [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(FileError::Tables);
-    }
-    let confirmed = tally.map_or(0, |tally| tally.commit);
-    if confirmed > if is_new { 0 } else { recovery::commit(&connection)? } {
-        return Err(FileError::Behind);
     }
     Ok(())
 }

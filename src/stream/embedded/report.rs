@@ -5,15 +5,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::clock;
-<<<<<<< HEAD
-use super::encoding::id_of;
-use super::standing::count;
-use crate::stream::{ConsumerReport, GroupReport, REPLAY_CONSUMER, StreamId, StreamReport};
-=======
 use super::row::id_of;
 use super::stats::count;
-use crate::stream::{ConsumerReport, GroupReport, StreamId, StreamReport};
->>>>>>> e2b80cb (stream/embedded: Files and types have the field's names)
+use crate::stream::{ConsumerReport, GroupReport, REPLAY_CONSUMER, StreamId, StreamReport};
 
 const LOGS: &str = "SELECT length, added, last_id FROM logs ORDER BY log";
 const FIRST_LETTER: &str = "SELECT MIN(id) FROM dead_letters";
@@ -26,7 +20,7 @@ const CONSUMERS: &str = "
 SELECT consumers.name, seen, (SELECT COUNT(*) FROM pending WHERE group_id = consumer_groups.id AND consumer = consumers.id)
 FROM consumers, consumer_groups WHERE group_id = consumer_groups.id AND consumer_groups.name = ?1 ORDER BY consumers.name";
 
-/// CommitStats of one moment; caps are for the caller to fill in. `idle` tells how long a consumer has been silent that was
+/// Figures of one moment; caps are for the caller to fill in. `idle` tells how long a consumer has been silent that was
 /// last seen at that reading of the clock.
 pub(super) fn report(
     connection: &Connection,

@@ -1,18 +1,16 @@
-//! The file: its tables, its settings, its version.
+//! The file: its tables and its version.
 //!
-//! Owns how a connection to it is made. Invariants: a commit has reached the disk when it returns (WAL,
-//! `synchronous=FULL`); a file that is another program's, or of a newer release, is left as it is.
+//! Invariant: a file that is another program's, or of a newer release, is left as it is.
 
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::error::FileError;
-use super::recovery;
-use crate::folder;
+use super::error::EmbeddedError;
+use crate::sqlite::{FileError, Opened, Opening, Options};
 
-/// What `user_version` says. A release that changes a table adds a step to [`connect`] and counts this up.
+/// What `user_version` says. A release that changes a table adds a step to [`open`] and counts this up.
 const VERSION: i64 = 1;
 /// What `application_id` says: "ordr".
 const APPLICATION: i64 = 0x6F72_6472;
@@ -20,11 +18,8 @@ const APPLICATION: i64 = 0x6F72_6472;
 /// How long a foreign process that writes to the file may hold us up.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
 
-/// Bytes of the write-ahead log, which stays well below that unless readers overlap without a gap.
-pub(super) const LOG_LIMIT: u64 = 64 << 20;
-
 /// `logs` has the figures of the two logs (0 is the stream, 1 the dead letters): the newest id, entries ever appended,
-/// entries and bytes that are there. `commits` counts transactions, so that a file that lost some is recognized.
+/// entries and bytes that are there. `commits` counts transactions, for whoever wonders how appends share them.
 /// `read` of a group counts what it was handed out or can never get: its lag is `added - read`.
 /// `dedupe` has a row for each entry whose key is remembered, longer or shorter than the entry itself. Its age is told
 /// by `remembered_at`: the id is of a wall clock, which may have been ahead.
@@ -62,59 +57,39 @@ CREATE TABLE attempts (
 CREATE TABLE audit (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT;
 ";
 
-/// Settings that a new file keeps; of no effect on one that has tables.
-const NEW_FILE: &str = "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;";
+/// How the file is opened.
+const OPTIONS: Options = Options {
+    busy: BUSY,
+    new_file: "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;",
+    connection: "PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384;",
+};
 
-/// Settings of a writing connection. `journal_size_limit` ([`LOG_LIMIT`]) gives back what an unusually long log took;
-/// `fullfsync` is what macOS needs to reach the disk.
-const WRITING: &str = "
-PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
-PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
-PRAGMA cell_size_check = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;
-";
-
-/// The connection that writes; the file is made where there is none, or an empty one. It is its user's alone, as what
-/// SQLite puts beside it is then.
-pub(super) fn connect(path: &Path) -> Result<Connection, FileError> {
-    // Only then: to close a file that SQLite has open would end its locks.
-    if !recovery::exists(path)? {
-        folder::open_file(path).map_err(recovery::io(path))?;
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    let is_new = recognize(&connection)?;
+/// The connection that writes; the file is made where there is none, or an empty one.
+pub(super) fn open(path: &Path, is_first: bool) -> Result<Opened, EmbeddedError> {
+    let opening = Opening::begin(path, &OPTIONS, is_first)?;
+    let is_new = recognize(&opening.connection).map_err(|error| error.beyond_count(opening.log_was_cut))?;
+    let mut opened = opening.finish()?;
     if is_new {
-        connection.execute_batch(NEW_FILE)?;
-    }
-    // A query, since it answers the mode that is in force.
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(FileError::NoWal(mode));
-    }
-    connection.execute_batch(WRITING)?;
-    if is_new {
-        let transaction = connection.transaction()?;
+        let transaction = opened.connection.transaction()?;
         transaction.execute_batch(TABLES)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
-    Ok(connection)
+    Ok(opened)
 }
 
 /// Whether the file is new, and else one that this release can use.
-pub(super) fn recognize(connection: &Connection) -> Result<bool, FileError> {
+pub(super) fn recognize(connection: &Connection) -> Result<bool, EmbeddedError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let is_new = tables == 0;
     if !is_new && application != APPLICATION {
-        return Err(FileError::Foreign);
+        return Err(EmbeddedError::Foreign);
     }
     if version > VERSION {
-        return Err(FileError::Newer(version));
+        return Err(EmbeddedError::Newer(version));
     }
     if !is_new {
         check_tables(connection)?;
@@ -124,7 +99,7 @@ pub(super) fn recognize(connection: &Connection) -> Result<bool, FileError> {
 
 /// What `sqlite_schema` says of our tables is damaged like anything else: what it then leads to must not be taken for a
 /// mistake of ours.
-fn check_tables(connection: &Connection) -> Result<(), FileError> {
+fn check_tables(connection: &Connection) -> Result<(), EmbeddedError> {
     const TABLE: &str = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
     const IS_THERE: &str = "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2 AND sql = ?3";
     let model = Connection::open_in_memory()?;
@@ -135,17 +110,9 @@ fn check_tables(connection: &Connection) -> Result<(), FileError> {
     while let Some(row) = tables.next()? {
         let table: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
         if !is_there.exists(table)? {
-            return Err(FileError::Tables);
+            let what = "its tables are not what they were made as";
+            return Err(FileError::Damaged(what.to_owned()).into());
         }
     }
     Ok(())
-}
-
-/// A connection that only reads; never holds up the writer.
-pub(super) fn connect_reading(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA query_only = ON;")?;
-    Ok(connection)
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: an answer comes in bounded time; a caller that is cancelled cancels nothing.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,6 @@ pub(super) struct Session<'a> {
     pub(super) wall: u64,
     /// Entries that turned out unreadable and that no caller is told of.
     pub(super) damaged: RefCell<Vec<StreamId>>,
-    /// Entries became pending that a group had been handed out before.
-    pub(super) replayed: Cell<bool>,
 }
 
 impl Session<'_> {

@@ -1,20 +1,23 @@
-//! What SQLite's errors mean.
+//! What the failure of a call means: from its cause to [`WarehouseError`].
 //!
-//! Owns the table from result code to [`WarehouseError`]. SQLite's texts name tables and columns, never values, but for
-//! what a trigger or a function raises, which is left out.
+//! SQLite's texts name tables and columns, never values, but for what a trigger or a function raises, which is left
+//! out.
 
 use std::path::Path;
 
-use rusqlite::{Error, ErrorCode, ffi};
+use rusqlite::{Error, ffi};
 
 use super::migrations::KNOWN;
+use crate::sqlite::{Cause, FileError, cause};
 use crate::warehouse::WarehouseError;
 
 /// Why a call failed, before it is said for the outside.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// SQLite, or the crate around it.
-    Sqlite(Error),
+    /// SQLite, the system, or the crate around them.
+    File(FileError),
+    /// The file is damaged, and the next load sets it aside.
+    Damaged(String),
     /// A value that cannot be kept exactly; names the column.
     Unfit(&'static str),
     /// The file is at this version, below what we know.
@@ -29,33 +32,48 @@ pub(super) enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Sqlite(error)
+        Self::File(error.into())
     }
 }
 
 impl Failure {
     /// Our tables are not there.
     pub(super) fn is_schema_missing(&self) -> bool {
-        matches!(self, Self::Sqlite(error) if error.to_string().contains("no such table"))
+        matches!(self, Self::File(FileError::Sql(error)) if error.to_string().contains("no such table"))
+    }
+
+    /// The file is to be set aside.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_))
     }
 
     /// Whether the connection may serve the next call. Where the disk or the file is at fault, only a new one sees
     /// that it is well again.
     pub(super) fn leaves_connection_sound(&self) -> bool {
         match self {
-            Self::Sqlite(error) => matches!(
-                error.sqlite_error_code(),
-                Some(ErrorCode::DatabaseBusy | ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::Unknown)
-            ),
+            Self::File(FileError::Sql(error)) => {
+                matches!(cause(error), Cause::Busy | Cause::Rejected | Cause::Statement)
+            }
             Self::Unfit(_) | Self::Outdated(_) | Self::Incomplete(_) | Self::Operator(_) => true,
-            Self::Stopping => false,
+            Self::File(_) | Self::Damaged(_) | Self::Stopping => false,
         }
     }
 
     /// As the outside hears it.
     pub(super) fn at(self, path: &Path) -> WarehouseError {
+        let file = path.display();
         match self {
-            Self::Sqlite(error) => of_sqlite(&error, path),
+            Self::File(FileError::Sql(error)) => of_sqlite(&error, path),
+            Self::File(FileError::NoWal(_)) => WarehouseError::Unusable(format!(
+                "{file}: this file system cannot share memory between programs, which SQLite's WAL needs (a network \
+                 drive?): put ORDERSTREAM_DATA_DIR on a local disk"
+            )),
+            Self::File(error @ (FileError::Owned | FileError::Io { .. })) => WarehouseError::Unreachable {
+                server: file.to_string(),
+                message: error.to_string(),
+            },
+            Self::File(error @ (FileError::Damaged(_) | FileError::Lost(_))) => damaged(path, &error.to_string()),
+            Self::Damaged(what) => damaged(path, &what),
             Self::Unfit(column) => WarehouseError::Rejected {
                 code: "out of range".to_owned(),
                 message: format!(
@@ -64,17 +82,17 @@ impl Failure {
                 ),
             },
             Self::Outdated(version) => WarehouseError::Outdated {
-                place: path.display().to_string(),
+                place: file.to_string(),
                 version,
                 known: KNOWN,
             },
             Self::Incomplete(tables) => WarehouseError::Incomplete {
-                place: path.display().to_string(),
+                place: file.to_string(),
                 tables,
             },
             Self::Operator(text) => WarehouseError::Unusable(text),
             Self::Stopping => WarehouseError::Unreachable {
-                server: path.display().to_string(),
+                server: file.to_string(),
                 message: "the process is stopping; whether a commit took effect is unknown".to_owned(),
             },
         }
@@ -88,66 +106,45 @@ fn of_sqlite(error: &Error, path: &Path) -> WarehouseError {
         code: code.to_owned(),
         message: message.clone(),
     };
-    let rejected = |code: &str| WarehouseError::Rejected {
-        code: code.to_owned(),
-        message: message.clone(),
-    };
     let operator = |remedy: &str| WarehouseError::Unusable(format!("{file}: {message}; {remedy}"));
-    let Some(code) = error.sqlite_error_code() else {
-        return unavailable("rusqlite");
-    };
-    match code {
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-            unavailable("SQLITE_BUSY: another program holds a write lock on the file")
+    match cause(error) {
+        Cause::Busy => unavailable("SQLITE_BUSY: another program holds a write lock on the file"),
+        Cause::Full => unavailable("SQLITE_FULL"),
+        Cause::Disk | Cause::Unsynced => unavailable("SQLITE_IOERR"),
+        Cause::Memory => unavailable("SQLITE_NOMEM"),
+        Cause::Interrupted => unavailable("SQLITE_ABORT"),
+        Cause::Rejected if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_TRIGGER) => {
+            WarehouseError::Rejected {
+                code: "SQLITE_CONSTRAINT_TRIGGER".to_owned(),
+                message: "a trigger refuses it".to_owned(),
+            }
         }
-        ErrorCode::DiskFull => unavailable("SQLITE_FULL"),
-        ErrorCode::SystemIoFailure => unavailable("SQLITE_IOERR"),
-        ErrorCode::OutOfMemory => unavailable("SQLITE_NOMEM"),
-        ErrorCode::FileLockingProtocolFailed => unavailable("SQLITE_PROTOCOL"),
-        ErrorCode::SchemaChanged => unavailable("SQLITE_SCHEMA"),
-        ErrorCode::OperationAborted | ErrorCode::OperationInterrupted => unavailable("SQLITE_ABORT"),
-        ErrorCode::ConstraintViolation if is_trigger(error) => WarehouseError::Rejected {
-            code: "SQLITE_CONSTRAINT_TRIGGER".to_owned(),
-            message: "a trigger refuses it".to_owned(),
+        Cause::Rejected => WarehouseError::Rejected {
+            code: "SQLITE_CONSTRAINT".to_owned(),
+            message,
         },
-        ErrorCode::ConstraintViolation => rejected("SQLITE_CONSTRAINT"),
-        ErrorCode::TooBig => rejected("SQLITE_TOOBIG"),
-        ErrorCode::TypeMismatch | ErrorCode::ParameterOutOfRange => rejected("SQLITE_MISMATCH"),
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => WarehouseError::Unusable(damaged(path, &message)),
-        ErrorCode::CannotOpen => WarehouseError::Unreachable {
+        Cause::Damaged => damaged(path, &message),
+        Cause::CannotOpen => WarehouseError::Unreachable {
             server: file.to_string(),
             message,
         },
-        ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {
-            operator("make the file and its folder writable for the user that orderstream runs as")
-        }
-        ErrorCode::NoLargeFileSupport => operator("the file has grown beyond what this system can open"),
-        ErrorCode::Unknown if message.contains("no such ") || message.contains("has no column") => {
+        Cause::ReadOnly => operator("make the file and its folder writable for the user that orderstream runs as"),
+        Cause::Statement if message.contains("no such ") || message.contains("has no column") => {
             operator("the tables are missing or older than this program: run `orderstream migrate`")
         }
-        ErrorCode::Unknown => WarehouseError::Refused {
+        Cause::Statement => WarehouseError::Refused {
             code: "SQLITE_ERROR".to_owned(),
             message: "a trigger or a function fails".to_owned(),
         },
-        // Bugs of ours or SQLite's, and codes of a later SQLite: no entry's fault.
-        ErrorCode::InternalMalfunction | ErrorCode::NotFound | ErrorCode::ApiMisuse | _ => {
-            unavailable("SQLITE_INTERNAL")
-        }
+        // A bug of ours or SQLite's: no entry's fault.
+        Cause::Internal => unavailable("SQLITE_INTERNAL"),
     }
 }
 
-fn is_trigger(error: &Error) -> bool {
-    error
-        .sqlite_error()
-        .is_some_and(|error| error.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER)
-}
-
-/// What an operator does about a file that is not well.
-pub(super) fn damaged(path: &Path, what: &str) -> String {
-    let file = path.display();
-    format!(
-        "the warehouse file {file} is damaged ({what}), and nothing is loaded: stop orderstream, move the file and \
-         its -wal and -shm aside, then put a backup in its place, or what `sqlite3 {file} .recover` saves, or nothing \
-         to begin anew; events that were not loaded yet are still in the stream"
-    )
+fn damaged(path: &Path, what: &str) -> WarehouseError {
+    WarehouseError::Unusable(format!(
+        "the warehouse file {} is damaged ({what}): `orderstream run` sets it aside when it loads next, goes on with a \
+         new one, and says how much is lost",
+        path.display()
+    ))
 }

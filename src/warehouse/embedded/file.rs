@@ -1,37 +1,51 @@
 //! The file: opened when it is needed, one connection, one job at a time on a thread that may block.
 //!
 //! Invariants: what was committed is on disk (`synchronous=FULL`); a file that was replaced or removed under us is
-//! noticed before the next job; waits for other programs' locks end; the write-ahead log is brought back to nothing as
-//! soon as no reader needs it.
+//! noticed before the next job; waits for other programs' locks end; a damaged file is left as it is until a load
+//! sets it aside.
 
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Mutex;
+use rusqlite::Connection;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::error::{Failure, damaged};
-use crate::folder;
+use super::error::Failure;
+use crate::metrics::Metrics;
+use crate::sqlite::{self, Cause, Count, FileError, LogBound, Opened, Opening, Options, cause};
 use crate::telemetry::PanicPlace;
 
 /// Longest wait for another program's write lock; after it the entries stay pending, and the load is tried again.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
-/// Bytes of write-ahead log from which it is emptied with some force; ordinary checkpoints keep it at 4 MiB.
-const WAL_LIMIT: u64 = 64 << 20;
-const WAL_PATIENCE: Duration = Duration::from_millis(200);
-const WAL_AGAIN: Duration = Duration::from_secs(30);
+const OPTIONS: Options = Options {
+    busy: BUSY_LIMIT,
+    new_file: "",
+    connection: "PRAGMA journal_size_limit = 4194304; PRAGMA cache_size = -32768;",
+};
 
-/// Largest file that is looked through at each opening: about a second's work.
-const LOOK_THROUGH: u64 = 256 << 20;
+const EVENTS: &str = "SELECT COUNT(*) FROM order_events";
+/// Rows are only ever appended, so that the last one's number is that of all.
+const LAST_ROW: &str = "SELECT MAX(rowid) FROM order_events";
 
 /// A file, and its connection as soon as there is one.
 pub(super) struct File {
     path: PathBuf,
-    slot: Arc<Mutex<Option<Open>>>,
+    slot: Arc<Mutex<Slot>>,
+    metrics: Option<Metrics>,
+}
+
+/// What is known of the file.
+#[derive(Default)]
+struct Slot {
+    open: Option<Open>,
+    /// It was open before.
+    was_open: bool,
+    /// What was found, where it is damaged and has not been set aside.
+    damage: Option<FileError>,
 }
 
 impl File {
@@ -40,6 +54,15 @@ impl File {
         Self {
             path: path.to_owned(),
             slot: Arc::default(),
+            metrics: None,
+        }
+    }
+
+    /// Counts there what a damaged file loses.
+    pub(super) fn counted(self, metrics: &Metrics) -> Self {
+        Self {
+            metrics: Some(metrics.clone()),
+            ..self
         }
     }
 
@@ -52,21 +75,23 @@ impl File {
         &self,
         job: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let mut slot = Arc::clone(&self.slot).lock_owned().await;
-        let path = self.path.clone();
-        let running = tokio::task::spawn_blocking(move || -> Result<Result<T, Failure>, PanicPlace> {
-            let kept = slot.take().filter(|open| open.is_at(&path));
-            let mut open = match kept.map_or_else(|| Open::new(&path), Ok) {
-                Ok(open) => open,
-                Err(failure) => return Ok(Err(failure)),
-            };
-            let ended = catch_unwind(AssertUnwindSafe(|| job(&mut open.connection)));
-            let outcome = ended.map_err(|panic| PanicPlace::of(&*panic))?;
-            if outcome.as_ref().err().is_none_or(Failure::leaves_connection_sound) {
-                open.bound_log(&path);
-                *slot = Some(open);
-            }
-            Ok(outcome)
+        let (path, metrics) = (self.path.clone(), self.metrics.clone());
+        self.blocking(move |slot| slot.run(&path, metrics.as_ref(), job)).await
+    }
+
+    /// Gives a damaged file another name: the next job makes a new one. Says and counts what it held.
+    pub(super) async fn set_aside(&self) -> Result<(), Failure> {
+        let (path, metrics) = (self.path.clone(), self.metrics.clone());
+        self.blocking(move |slot| slot.set_aside(&path, metrics.as_ref())).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Slot) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let mut slot: OwnedMutexGuard<Slot> = Arc::clone(&self.slot).lock_owned().await;
+        let running = tokio::task::spawn_blocking(move || {
+            catch_unwind(AssertUnwindSafe(|| job(&mut slot))).map_err(|panic| PanicPlace::of(&*panic))
         });
         match running.await {
             Ok(Ok(outcome)) => outcome,
@@ -77,78 +102,125 @@ impl File {
     }
 }
 
+impl Slot {
+    fn run<T>(
+        &mut self,
+        path: &Path,
+        metrics: Option<&Metrics>,
+        job: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if let Some(damage) = &self.damage {
+            return Err(Failure::Damaged(damage.to_string()));
+        }
+        let kept = self.open.take().filter(|open| open.is_at(path));
+        let opened = kept.map_or_else(|| Open::new(path, !self.was_open, metrics), Ok);
+        let mut open = match opened {
+            Err(error) if error.is_damage() => return Err(self.found(error)),
+            opened => opened.map_err(Failure::File)?,
+        };
+        self.was_open = true;
+        let outcome = job(&mut open.connection);
+        match outcome {
+            Err(Failure::File(error)) if error.is_damage() => Err(self.found(error)),
+            outcome => {
+                if outcome.as_ref().err().is_none_or(Failure::leaves_connection_sound) {
+                    open.log.enforce(&open.connection);
+                    self.open = Some(open);
+                }
+                outcome
+            }
+        }
+    }
+
+    fn found(&mut self, damage: FileError) -> Failure {
+        let failure = Failure::Damaged(damage.to_string());
+        self.damage = Some(damage);
+        failure
+    }
+
+    fn set_aside(&mut self, path: &Path, metrics: Option<&Metrics>) -> Result<(), Failure> {
+        let Some(damage) = &self.damage else { return Ok(()) };
+        let lost = match damage {
+            FileError::Lost(_) => Count::Unknown,
+            FileError::Sql(_)
+            | FileError::Damaged(_)
+            | FileError::Owned
+            | FileError::NoWal(_)
+            | FileError::Io { .. } => held(path)?,
+        };
+        tracing::error!(
+            file = %path.display(), %damage, %lost,
+            "the warehouse file is damaged: it is set aside and a new one is begun; the events that were loaded are lost \
+             from here, and `orderstream replay` loads again what the stream still has"
+        );
+        let aside = sqlite::set_aside(path).map_err(Failure::File)?;
+        tracing::error!(
+            file = %path.display(), set_aside = %aside.display(),
+            "a damaged file was set aside: `sqlite3 FILE .recover` shows what it holds (OPERATIONS.md)"
+        );
+        count(metrics, lost);
+        self.damage = None;
+        Ok(())
+    }
+}
+
+/// How many events a damaged file has.
+fn held(path: &Path) -> Result<Count, Failure> {
+    let number = |connection: &Connection, sql: &str| {
+        let read = connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
+        match read {
+            Ok(number) => Ok(Some(number.unwrap_or_default().unsigned_abs())),
+            Err(error) if matches!(cause(&error), Cause::Damaged | Cause::Statement) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let connection = sqlite::open_damaged(path)?;
+    if let Some(events) = number(&connection, EVENTS)? {
+        return Ok(Count::Exactly(events));
+    }
+    Ok(number(&connection, LAST_ROW)?.map_or(Count::Unknown, Count::AtMost))
+}
+
+fn count(metrics: Option<&Metrics>, lost: Count) {
+    if let Some(metrics) = metrics {
+        metrics.entries_lost.inc_by(lost.entries());
+        metrics.losses_unknown.inc_by(lost.is_unknown().into());
+    }
+}
+
 /// An open file.
 struct Open {
     connection: Connection,
     /// Device and inode.
     identity: (u64, u64),
-    log_forced: Option<Instant>,
+    log: LogBound,
 }
 
 impl Open {
-    fn new(path: &Path) -> Result<Self, Failure> {
-        // What is wrong with it, SQLite finds too. Only where there is none: closing one that it has open ends its locks.
-        if !path.exists() {
-            let _ = folder::open_file(path);
+    fn new(path: &Path, is_first: bool, metrics: Option<&Metrics>) -> Result<Self, FileError> {
+        let Opened {
+            connection,
+            log_was_cut,
+        } = Opening::begin(path, &OPTIONS, is_first)?.finish()?;
+        if log_was_cut {
+            let lost = Count::Unknown;
+            tracing::error!(
+                file = %path.display(), %lost,
+                "the warehouse's write-ahead log has lost its end: the newest loads are lost; `orderstream replay` \
+                 loads again what the stream still has"
+            );
+            count(metrics, lost);
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_LIMIT)?;
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
-        if mode != "wal" {
-            return Err(Failure::Operator(format!(
-                "{}: this file system cannot share memory between programs, which SQLite's WAL needs (a network \
-                 drive?): put ORDERSTREAM_DATA_DIR on a local disk",
-                path.display()
-            )));
-        }
-        connection.execute_batch(
-            "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; PRAGMA journal_size_limit = 4194304; \
-             PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY",
-        )?;
-        let metadata =
-            std::fs::metadata(path).map_err(|error| Failure::Operator(format!("{}: {error}", path.display())))?;
-        if metadata.len() <= LOOK_THROUGH {
-            let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
-            if found != "ok" {
-                return Err(Failure::Operator(damaged(path, &found)));
-            }
-        }
+        let metadata = std::fs::metadata(path).map_err(sqlite::io(path))?;
         Ok(Self {
             connection,
             identity: (metadata.dev(), metadata.ino()),
-            log_forced: None,
+            log: LogBound::new(path, BUSY_LIMIT),
         })
     }
 
     /// Whether the path still leads to this file: what is written into a removed one is lost.
     fn is_at(&self, path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
-    }
-
-    /// Empties a log that has grown behind other programs' long reads. Ordinary checkpoints never restart it while
-    /// reads overlap without a gap.
-    fn bound_log(&mut self, path: &Path) {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        let size = std::fs::metadata(log).map_or(0, |metadata| metadata.len());
-        if size < WAL_LIMIT || self.log_forced.is_some_and(|at| at.elapsed() < WAL_AGAIN) {
-            return;
-        }
-        self.log_forced = Some(Instant::now());
-        let empty = || {
-            self.connection.busy_timeout(WAL_PATIENCE)?;
-            let busy: bool = self
-                .connection
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
-            self.connection.busy_timeout(BUSY_LIMIT)?;
-            Ok::<bool, rusqlite::Error>(!busy)
-        };
-        if !matches!(empty(), Ok(true)) {
-            tracing::warn!(
-                bytes = size,
-                "the warehouse's write-ahead log grows: a program has had the file open in one transaction for long"
-            );
-        }
     }
 }

@@ -26,6 +26,7 @@ use self::file::File;
 use super::tables::by_id;
 use super::{Loaded, Migrated, Warehouse, WarehouseError};
 use crate::event::EventRecord;
+use crate::metrics::Metrics;
 
 /// Tables in a SQLite file.
 pub struct EmbeddedWarehouse {
@@ -42,6 +43,15 @@ impl EmbeddedWarehouse {
         Self {
             file: File::new(path),
             had_tables: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts there what a damaged file loses.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        Self {
+            file: self.file.counted(metrics),
+            ..self
         }
     }
 
@@ -93,7 +103,12 @@ impl EmbeddedWarehouse {
 impl Warehouse for EmbeddedWarehouse {
     async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError> {
         let outcome = match self.try_load(events).await {
-            // A first start, or the file was removed: go on in a new one rather than wait for an operator.
+            // Go on in a new file rather than wait for an operator.
+            Err(failure) if failure.is_damage() => {
+                self.migrate().await?;
+                self.try_load(events).await
+            }
+            // A first start, or the file was removed.
             Err(failure) if failure.is_schema_missing() => {
                 let migrated = self.migrate().await?;
                 if migrated.from < migrated.to && self.had_tables.load(Ordering::Relaxed) {
@@ -114,7 +129,14 @@ impl Warehouse for EmbeddedWarehouse {
     }
 
     async fn migrate(&self) -> Result<Migrated, WarehouseError> {
-        self.try_migrate().await.map_err(|failure| failure.at(self.path()))
+        let outcome = match self.try_migrate().await {
+            Err(failure) if failure.is_damage() => match self.file.set_aside().await {
+                Ok(()) => self.try_migrate().await,
+                Err(failure) => Err(failure),
+            },
+            outcome => outcome,
+        };
+        outcome.map_err(|failure| failure.at(self.path()))
     }
 
     async fn check(&self) -> Result<String, WarehouseError> {

@@ -1,4 +1,5 @@
-//! What the store itself loses is a class of its own: the service cannot bring it back, and must say how much it is.
+//! What the store itself loses is a class of its own: the service cannot bring it back, and must say how much it is, or
+//! that nobody knows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::harness::service::Settings;
 use crate::harness::site::{PATIENCE, Site, Store};
 
 const LOST: &str = "orderstream_entries_lost_total";
+const UNKNOWN: &str = "orderstream_losses_unknown_total";
 
 /// FLUSHALL takes a backlog that nobody has in hand, and the quarantine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,6 +109,18 @@ impl Damage {
         std::fs::write(victim, bytes).unwrap();
         eprintln!("{self:?}: {} of {end} bytes", victim.display());
     }
+
+    /// Whether what is left tells how much is lost; `None` where that depends on the bits that were hit.
+    fn is_told(self, in_log: bool) -> Option<bool> {
+        match self {
+            // A log that has lost its end does not say how long it was, and its counts are older than what is lost.
+            Self::Truncated | Self::Overwritten if in_log => Some(false),
+            // The counts stand at the start of the file.
+            Self::Truncated => Some(true),
+            Self::Overwritten => Some(false),
+            Self::Flipped => None,
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,6 +174,10 @@ async fn stream_is_where(damage: Damage, in_log: bool) {
         letters: sqlite::letters(&stream),
         ..sqlite::warehouse(&files.join("warehouse.db"))
     };
+    let unknown = run.figure(UNKNOWN).await;
+    if let Some(told) = damage.is_told(in_log) {
+        assert_eq!(unknown, u64::from(!told), "{damage:?}, in the log: {in_log}");
+    }
     Outcome {
         title: "A damaged stream",
         seed,
@@ -170,7 +188,7 @@ async fn stream_is_where(damage: Damage, in_log: bool) {
         reported: run.figure(LOST).await,
         signs: Vec::new(),
     }
-    .conclude();
+    .conclude_with(unknown);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,6 +249,10 @@ async fn spool_is_where(damage: Damage, in_log: bool) {
     let stories = journal::read(&book);
     let mut ends = ends::of_postgres(&site.database().session("SELECT 1").await).await;
     ends.letters = site.letters().await.iter().map(ends::letter).collect();
+    let unknown = serve.figure(UNKNOWN).await;
+    if let Some(told) = damage.is_told(in_log) {
+        assert_eq!(unknown, u64::from(!told), "{damage:?}, in the log: {in_log}");
+    }
     Outcome {
         title: "A damaged spool",
         seed,
@@ -241,7 +263,7 @@ async fn spool_is_where(damage: Damage, in_log: bool) {
         reported: serve.figure(LOST).await,
         signs: Vec::new(),
     }
-    .conclude();
+    .conclude_with(unknown);
 }
 
 /// A few seconds of the usual mixture.

@@ -92,6 +92,32 @@ impl Outcome {
         assert!(self.stories.values().any(Story::is_taken), "nothing was ever taken");
     }
 
+    /// As [`Outcome::conclude`], where `unknown` losses were reported whose number nobody can tell.
+    ///
+    /// # Panics
+    /// As there; but with an unknown loss the number that is reported is only a bound, where there is one at all.
+    pub fn conclude_with(self, unknown: u64) {
+        if unknown == 0 {
+            return self.conclude();
+        }
+        eprintln!("{}", self.table());
+        let Verdict { lost, differences } = &self.verdict;
+        assert!(
+            differences.is_empty(),
+            "seed {}:\n{}",
+            self.seed,
+            differences.join("\n")
+        );
+        let count = u64::try_from(lost.len()).unwrap();
+        assert!(
+            self.reported == 0 || count <= self.reported,
+            "seed {}. Reported as lost: at most {}.\nLost: {lost:?}",
+            self.seed,
+            self.reported
+        );
+        assert!(self.stories.values().any(Story::is_taken), "nothing was ever taken");
+    }
+
     /// In Markdown: what was done, what was answered, what came of it.
     fn table(&self) -> String {
         let taken = self.stories.values().filter(|story| story.is_taken()).count();

@@ -5,10 +5,19 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::{Place, are_spooled, deliver, depth_is, figure, health};
+use crate::harness::eventually;
 use crate::harness::service::Service;
+use crate::harness::site::PATIENCE;
 
-/// Ends with what was spooled either in the warehouse or counted as lost.
-async fn through(harm: impl Fn(&Path)) {
+/// What the process says of the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Exactly(u64),
+    Unknown,
+}
+
+/// Ends with what was spooled either in the warehouse or said to be lost.
+async fn through(harm: impl Fn(&Path), expected: Said) {
     let mut place = Place::new().await;
     let settings = place.settings();
     let mut service = Service::start("serve", &settings).await;
@@ -21,20 +30,44 @@ async fn through(harm: impl Fn(&Path)) {
     let said = service.says("ERROR").await;
     assert!(said.contains("spool.db"), "{said}");
     let report = health(&service).await;
-    let number = |name: &str| report[name].as_u64().unwrap();
-    let (lost, depth) = (number("spool_lost"), number("spool_depth"));
-    assert!(lost > 0, "{report}");
-    assert_eq!(lost + depth, 20, "{report}");
-    assert_eq!(
-        format!("{:.0}", figure(&service, "orderstream_entries_lost_total").await),
-        lost.to_string()
+    let depth = report["spool_depth"].as_u64().unwrap();
+    let metrics = async |name: &str| figure(&service, name).await as u64;
+    let counted = (
+        metrics("orderstream_entries_lost_total").await,
+        metrics("orderstream_losses_unknown_total").await,
     );
+    match expected {
+        Said::Exactly(lost) => {
+            assert_eq!(
+                (report["spool_lost"].as_u64(), lost + depth),
+                (Some(lost), 20),
+                "{report}"
+            );
+            assert_eq!(counted, (lost, 0));
+        }
+        Said::Unknown => {
+            assert_eq!(report["spool_lost"], serde_json::Value::Null, "{report}");
+            assert!(depth < 20, "{report}");
+            assert_eq!(counted, (0, 1));
+        }
+    }
     assert_eq!(deliver(&service, 21).await, (200, "spooled".to_owned()));
     place.site.redis.restart().await;
     depth_is(&service, 0).await;
     place.site.has_rows(usize::try_from(depth).unwrap() + 1).await;
     place.site.is_settled().await;
     assert_eq!(place.site.rows() as u64, depth + 1);
+    // Nothing waits any more, and it is no less lost.
+    let warnings = async || {
+        let report = health(&service).await;
+        let checks = report["checks"].as_array().unwrap().clone();
+        let spool = checks.into_iter().find(|check| check["name"] == "spool").unwrap();
+        spool["detail"].as_str().unwrap().contains("were lost").then_some(spool)
+    };
+    let check = eventually("health says it", PATIENCE, warnings).await;
+    assert_eq!(check["status"], "warning");
+    let is_unknown = check["detail"].as_str().unwrap().contains("an unknown number");
+    assert_eq!(is_unknown, expected == Said::Unknown, "{check}");
 }
 
 fn set_aside(file: &Path) -> usize {
@@ -47,19 +80,19 @@ fn set_aside(file: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overwritten() {
-    through(|file| {
+    let harm = |file: &Path| {
         // Its log would mend it.
         fs::remove_file(file.with_file_name("spool.db-wal")).unwrap();
         let open = OpenOptions::new().write(true).open(file).unwrap();
         open.write_all_at(b"no database, ", 0).unwrap();
         assert_eq!(set_aside(file), 0);
-    })
-    .await;
+    };
+    through(harm, Said::Unknown).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_off() {
-    through(|file| {
+    let harm = |file: &Path| {
         let log = file.with_file_name("spool.db-wal");
         let length = fs::metadata(&log).unwrap().len();
         OpenOptions::new()
@@ -68,19 +101,33 @@ async fn cut_off() {
             .unwrap()
             .set_len(length / 2)
             .unwrap();
-    })
-    .await;
+    };
+    through(harm, Said::Unknown).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flipped() {
-    through(|file| {
+    let harm = |file: &Path| {
         let log = file.with_file_name("spool.db-wal");
         let open = OpenOptions::new().read(true).write(true).open(&log).unwrap();
         let place = fs::metadata(&log).unwrap().len() / 2;
         let mut byte = [0];
         open.read_exact_at(&mut byte, place).unwrap();
         open.write_all_at(&[byte[0] ^ 0x40], place).unwrap();
-    })
-    .await;
+    };
+    through(harm, Said::Unknown).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_behind_its_counts() {
+    let harm = |file: &Path| {
+        let connection = rusqlite::Connection::open(file).unwrap();
+        let fold = "PRAGMA wal_checkpoint(TRUNCATE)";
+        connection.query_row(fold, [], |_| Ok(())).unwrap();
+        drop(connection);
+        let length = fs::metadata(file).unwrap().len();
+        let open = OpenOptions::new().write(true).open(file).unwrap();
+        open.set_len(length - 8192).unwrap();
+    };
+    through(harm, Said::Exactly(20)).await;
 }

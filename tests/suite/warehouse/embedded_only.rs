@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use orderstream::class::Class;
+use orderstream::metrics::Metrics;
 use orderstream::warehouse::embedded::EmbeddedWarehouse;
 use orderstream::warehouse::{Warehouse, WarehouseError};
 use serde_json::json;
@@ -119,8 +120,24 @@ async fn two_processes_migrate_one_file_once() {
     );
 }
 
+/// The figures of what was lost, exactly and not.
+fn lost(metrics: &Metrics) -> (u64, u64) {
+    (metrics.entries_lost.get(), metrics.losses_unknown.get())
+}
+
+/// The files that were set aside.
+fn set_aside(file: &WarehouseFile) -> Vec<std::path::PathBuf> {
+    let names = std::fs::read_dir(file.path().parent().unwrap()).unwrap();
+    let paths = names.map(|one| one.unwrap().path());
+    let is_aside = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.contains(".damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+    };
+    paths.filter(is_aside).collect()
+}
+
 #[tokio::test]
-async fn a_damaged_file_is_said_loudly_and_a_new_one_taken() {
+async fn a_damaged_file_is_set_aside_by_the_next_load_and_said() {
     let whole = WarehouseFile::migrated().await;
     whole.open().load(&records(&orders(0..200, 2_000))).await.unwrap();
     // Everything is in the file itself afterwards.
@@ -134,21 +151,20 @@ async fn a_damaged_file_is_said_loudly_and_a_new_one_taken() {
         bytes[from..from + length].fill(0xA5);
         bytes
     };
-    for (what, damaged) in [
-        ("header", overwritten(0, 100)),
-        ("first page", overwritten(100, 3_000)),
-        ("in the middle", overwritten(bytes.len() / 2, 50_000)),
-        ("cut off", bytes[..bytes.len() / 2].to_vec()),
-        ("another file", b"no database at all\n".repeat(500)),
+    for (what, damaged, expected) in [
+        ("header", overwritten(0, 100), (0, 1)),
+        ("first page", overwritten(100, 3_000), (0, 1)),
+        ("in the middle", overwritten(bytes.len() / 2, 50_000), (200, 0)),
+        ("cut off", bytes[..bytes.len() / 2].to_vec(), (0, 1)),
+        ("another file", b"no database at all\n".repeat(500), (0, 1)),
     ] {
         let file = WarehouseFile::missing();
-        std::fs::write(file.path(), damaged).unwrap();
+        std::fs::write(file.path(), &damaged).unwrap();
+        let metrics = Metrics::new();
+        let warehouse = EmbeddedWarehouse::open(&file.path()).counted(&metrics);
         let batch = orders(0..1, 0);
-        for error in [
-            file.open().check().await.unwrap_err(),
-            file.open().migrate().await.unwrap_err(),
-            file.open().load(&records(&batch)).await.unwrap_err(),
-        ] {
+        for _ in 0..2 {
+            let error = warehouse.check().await.unwrap_err();
             assert!(matches!(error, WarehouseError::Unusable(_)), "{what}: {error}");
             assert_eq!(error.class(), Class::Transient, "the events stay in the stream");
             let text = error.to_string();
@@ -158,15 +174,29 @@ async fn a_damaged_file_is_said_loudly_and_a_new_one_taken() {
                 "{what}: {text}"
             );
         }
-        std::fs::remove_file(file.path()).unwrap();
-        assert_eq!(file.open().load(&records(&batch)).await.unwrap().inserted, 1, "{what}");
+        assert_eq!(set_aside(&file).len(), 0, "{what}: to look changes nothing");
+        assert_eq!(lost(&metrics), (0, 0));
+        assert_eq!(warehouse.load(&records(&batch)).await.unwrap().inserted, 1, "{what}");
+        assert_eq!(set_aside(&file).len(), 1, "{what}");
+        assert_eq!(
+            std::fs::metadata(&set_aside(&file)[0]).unwrap().len(),
+            damaged.len() as u64,
+            "{what}"
+        );
+        let (known, unknown) = lost(&metrics);
+        assert!(
+            (known, unknown) == expected || (known >= 200, unknown) == (true, 1),
+            "{what}: {known}, {unknown}"
+        );
+        warehouse.check().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn damage_under_an_open_file_fails_the_load() {
+async fn damage_under_an_open_file_is_met_by_a_load() {
     let file = WarehouseFile::migrated().await;
-    let warehouse = file.open();
+    let metrics = Metrics::new();
+    let warehouse = EmbeddedWarehouse::open(&file.path()).counted(&metrics);
     warehouse.load(&records(&orders(0..200, 2_000))).await.unwrap();
     file.connection()
         .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -176,9 +206,38 @@ async fn damage_under_an_open_file_fails_the_load() {
     raw.seek(SeekFrom::Start(4096)).unwrap();
     raw.write_all(&vec![0xA5; usize::try_from(length).unwrap() - 4096])
         .unwrap();
-    let reopened = EmbeddedWarehouse::open(&file.path());
-    let error = reopened.load(&records(&orders(0..1, 0))).await.unwrap_err();
-    assert!(error.to_string().contains("damaged"), "{error}");
+    let reopened = EmbeddedWarehouse::open(&file.path()).counted(&metrics);
+    assert_eq!(reopened.load(&records(&orders(0..1, 0))).await.unwrap().inserted, 1);
+    assert_eq!(lost(&metrics), (0, 1), "nothing of it can be read");
+    assert_eq!(count(&file.connection()), "1");
+}
+
+#[tokio::test]
+async fn a_log_that_is_lost_over_a_crash_is_said() {
+    let file = WarehouseFile::migrated().await;
+    let warehouse = file.open();
+    warehouse.load(&records(&orders(0..10, 0))).await.unwrap();
+    file.connection()
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    warehouse.load(&records(&orders(10..90, 0))).await.unwrap();
+    // As a killed process leaves it, but for its log.
+    for (with_log, expected, rows) in [(true, (0, 0), "90"), (false, (0, 1), "10")] {
+        let copy = WarehouseFile::missing();
+        for name in ["warehouse.db", "warehouse.db-shm", "warehouse.db-wal"] {
+            if with_log || name != "warehouse.db-wal" {
+                std::fs::copy(file.path().with_file_name(name), copy.path().with_file_name(name)).unwrap();
+            }
+        }
+        let metrics = Metrics::new();
+        EmbeddedWarehouse::open(&copy.path())
+            .counted(&metrics)
+            .check()
+            .await
+            .unwrap();
+        assert_eq!(lost(&metrics), expected);
+        assert_eq!(count(&copy.connection()), rows, "what is left is used");
+    }
 }
 
 #[tokio::test]

@@ -1,18 +1,15 @@
-//! What a loss leaves behind: nothing is taken for lost that is only out of reach, and what is lost is owed no longer.
+//! What a loss leaves behind: nothing is taken for lost that is only out of reach, and what is lost is taken again.
 
 use std::fs;
 use std::time::Duration;
 
-use orderstream::stream::Operated as _;
-
 use super::damage::{BYTES, LOST_ROW, damaged_files};
 use super::*;
 use crate::harness::embedded::{EmbeddedFile, row};
-use crate::harness::eventually;
 
 #[tokio::test]
-async fn what_cannot_be_opened_for_now_is_not_taken_for_empty() {
-    // A name that leads to itself, and a folder, which no closing connection removes.
+async fn what_cannot_be_opened_for_now_is_not_taken_for_damaged() {
+    // A name that leads to itself, and a folder in the place of the log.
     type Act = fn(&Path) -> std::io::Result<()>;
     let obstacles: [(&str, Act, Act); 2] = [
         (
@@ -28,34 +25,33 @@ async fn what_cannot_be_opened_for_now_is_not_taken_for_empty() {
     ];
     for (obstacle, put, remove) in obstacles {
         let file = EmbeddedFile::new();
-        let stream = open(&file.path());
-        stream.ensure_group().await.unwrap();
-        append(&stream, 0..50, BYTES).await;
-        file.tamper(LOST_ROW);
-        let connection = rusqlite::Connection::open(file.path()).unwrap();
-        let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
-        connection.query_row(truncate, [], |_| Ok(())).unwrap();
-        drop(connection);
-        let path = file.path().with_file_name(obstacle);
-        let away = path.with_extension("away");
-        fs::rename(&path, &away).unwrap();
-        put(&path).unwrap();
-        let flush = [entry(50, BYTES)];
-        let mut rests = 0;
-        for _ in 0..20 {
-            let error = stream.writer().append(&flush).await.unwrap_err();
-            assert!(error.is_refused(), "{error}");
-            rests += u32::from(error.to_string().contains("is tried again within"));
+        // As a killed process leaves it.
+        let live = open(&file.path());
+        live.ensure_group().await.unwrap();
+        append(&live, 0..50, BYTES).await;
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["stream.db", "stream.db-wal", "stream.db-shm"] {
+            fs::copy(file.path().with_file_name(name), folder.path().join(name)).unwrap();
         }
-        assert!(rests > 10, "it is tried again at {} of 20 calls", 20 - rests);
-        remove(&path).unwrap();
-        fs::rename(&away, &path).unwrap();
-        eventually("it is used again", Duration::from_secs(60), async || {
-            stream.writer().append(&flush).await.ok()
-        })
-        .await;
-        assert_eq!((stream.stats().lost, damaged_files(&file.path())), (0, 1), "{obstacle}");
-        assert_eq!(drain(&stream, BYTES).await.0.len(), 51);
+        let path = folder.path().join("stream.db");
+        let (hidden, away) = (folder.path().join(obstacle), folder.path().join("away"));
+        fs::rename(&hidden, &away).unwrap();
+        put(&hidden).unwrap();
+        for _ in 0..3 {
+            let error = try_open(&path, &stream_config()).err().unwrap();
+            assert!(error.is_refused(), "{error}");
+            assert!(error.to_string().contains("stream.db"), "{error}");
+        }
+        remove(&hidden).unwrap();
+        fs::rename(&away, &hidden).unwrap();
+        let stream = open(&path);
+        let stats = stream.stats();
+        assert_eq!(
+            (stats.lost, stats.losses_unknown, damaged_files(&path)),
+            (0, 0, 0),
+            "{obstacle}"
+        );
+        assert_eq!(drain(&stream, BYTES).await.0.len(), 50);
     }
 }
 
@@ -69,20 +65,26 @@ async fn what_was_lost_is_taken_when_it_is_sent_again() {
     let mut reader = stream.reader("a");
     reader.read(4, Duration::ZERO, &never).await.unwrap();
     let lose = |n: usize| format!("DELETE FROM entries WHERE id = {}", row(appended[n]));
-    // Told by a claim, by a refresh, and by the tally: pending, then unread.
+    // Told by a claim and by a refresh.
     file.tamper(&lose(0));
     let own = stream.claim("a", Claim::Own(&[]), StreamId::MIN, 1).await.unwrap();
     assert_eq!(own.deleted, [appended[0]]);
     file.tamper(&lose(1));
     let refreshed = stream.refresh("a", &appended[..2]).await.unwrap();
     assert_eq!(refreshed.gone, [appended[1]]);
-    file.tamper(&[&lose(2), &lose(4), LOST_ROW].map(|sql| sql.to_string()).join(";"));
     let flush: Vec<_> = (0..6).map(|n| entry(n, BYTES)).collect();
-    assert!(stream.writer().append(&flush).await.unwrap_err().is_refused());
-    assert_eq!(stream.stats().lost, 2);
+    let taken = |outcomes: &[Appended]| -> Vec<bool> {
+        let taken = outcomes.iter().map(|one| matches!(one, Appended::Accepted(_)));
+        taken.collect()
+    };
     let outcomes = stream.writer().append(&flush).await.unwrap();
-    let taken = outcomes.iter().map(|one| matches!(one, Appended::Accepted(_)));
-    assert_eq!(taken.collect::<Vec<_>>(), [true, true, true, false, true, false]);
+    assert_eq!(taken(&outcomes), [true, true, false, false, false, false]);
+    // With the whole file.
+    file.tamper(LOST_ROW);
+    assert!(stream.writer().append(&flush).await.unwrap_err().is_refused());
+    assert_eq!(stream.stats().lost, 6);
+    let outcomes = stream.writer().append(&flush).await.unwrap();
+    assert_eq!(taken(&outcomes), [true; 6]);
 }
 
 #[tokio::test]
@@ -99,36 +101,9 @@ async fn no_id_of_a_lost_letter_is_given_again() {
         ..entry(1, BYTES)
     };
     let lost = accepted(&stream.writer().append(&[letter]).await.unwrap()[0]);
-    file.tamper(&format!("DELETE FROM dead_letters; {LOST_ROW}"));
-    assert!(stream.confirm_writable().await.is_err());
-    assert_eq!(stream.stats().lost, 1);
+    file.tamper(LOST_ROW);
+    assert!(stream.writer().append(&[entry(2, BYTES)]).await.is_err());
+    let stats = stream.stats();
+    assert_eq!((stats.lost, stats.losses_unknown), (2, 0), "an entry and a letter");
     assert!(append(&stream, 2..3, BYTES).await[0] > lost);
-}
-
-#[tokio::test]
-async fn the_tally_follows_a_replay() {
-    let file = EmbeddedFile::new();
-    let stream = open(&file.path());
-    stream.ensure_group().await.unwrap();
-    let appended = append(&stream, 0..2, BYTES).await;
-    let never = CancellationToken::new();
-    stream.reader("a").read(2, Duration::ZERO, &never).await.unwrap();
-    stream.ack(&appended[..1], &[]).await.unwrap();
-    // In one commit, as long as somebody else writes: as many are pending as before, but others.
-    let group = stream_config().group;
-    let other = rusqlite::Connection::open(file.path()).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let (_, acked, made, ()) = tokio::join!(
-        stream.confirm_writable(),
-        stream.ack(&appended[1..], &[]),
-        stream.make_pending(&group, &appended[..1]),
-        async { other.execute_batch("ROLLBACK").unwrap() }
-    );
-    assert_eq!((acked.unwrap(), made.unwrap()), (1, Some(1)));
-    file.tamper(&format!(
-        "DELETE FROM entries WHERE id = {}; {LOST_ROW}",
-        row(appended[0])
-    ));
-    assert!(stream.confirm_writable().await.is_err());
-    assert_eq!(stream.stats().lost, 1, "what was made pending again is owed");
 }

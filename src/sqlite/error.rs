@@ -1,0 +1,139 @@
+//! What an error of SQLite means: one table from its result codes to causes.
+//!
+//! SQLite's own texts name tables and columns, never values.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Error, ErrorCode, ffi};
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error(transparent)]
+    Sql(#[from] Error),
+    /// What a check found.
+    #[error("{0}")]
+    Damaged(String),
+    /// What is left is older than what was confirmed, or nothing: it does not tell how much is lost.
+    #[error("{0}")]
+    Lost(String),
+    #[error("the file is in use by another process")]
+    Owned,
+    #[error("the file system cannot hold a write-ahead log (journal mode is {0}): choose a local disk")]
+    NoWal(String),
+    #[error("{file}: {source}", file = .file.display())]
+    Io { file: PathBuf, source: io::Error },
+}
+
+impl FileError {
+    /// Whether the file itself is damaged, which neither waiting nor an operator's change of rights mends.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Sql(error) => cause(error) == Cause::Damaged,
+            Self::Damaged(_) | Self::Lost(_) => true,
+            Self::Owned | Self::NoWal(_) | Self::Io { .. } => false,
+        }
+    }
+}
+
+/// Puts the path to an error of the system.
+pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let file = path.to_owned();
+    move |source| FileError::Io { file, source }
+}
+
+/// Why SQLite failed, by what can be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The file is damaged: to SQLite, or because a row that is always there is missing or of another type.
+    Damaged,
+    /// No space on the disk.
+    Full,
+    /// The disk failed, or is over its quota.
+    Disk,
+    /// A commit was written, and the disk did not confirm it: whether it happened is unknown.
+    Unsynced,
+    /// The file or its folder cannot be written to.
+    ReadOnly,
+    /// The file cannot be opened: rights, descriptors, or a missing folder.
+    CannotOpen,
+    /// No memory.
+    Memory,
+    /// Another program holds a lock.
+    Busy,
+    /// The values were refused: a constraint, their size or their type.
+    Rejected,
+    /// A table or column is missing, or the statement is wrong.
+    Statement,
+    /// The statement was interrupted, or the schema changed under it.
+    Interrupted,
+    /// A mistake of this program or of SQLite.
+    Internal,
+}
+
+/// The cause of an error.
+pub(crate) fn cause(error: &Error) -> Cause {
+    let Some(code) = error.sqlite_error_code() else {
+        let is_damage = matches!(
+            error,
+            Error::QueryReturnedNoRows
+                | Error::InvalidColumnType(..)
+                | Error::FromSqlConversionFailure(..)
+                | Error::IntegralValueOutOfRange(..)
+                | Error::Utf8Error(..)
+        );
+        return if is_damage { Cause::Damaged } else { Cause::Internal };
+    };
+    match code {
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Cause::Damaged,
+        ErrorCode::SystemIoFailure => match error.sqlite_extended_error_code() {
+            Some(ffi::SQLITE_IOERR_FSYNC) => Cause::Unsynced,
+            Some(ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS) => Cause::Damaged,
+            _ => Cause::Disk,
+        },
+        ErrorCode::DiskFull => Cause::Full,
+        ErrorCode::ReadOnly => Cause::ReadOnly,
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied => Cause::CannotOpen,
+        ErrorCode::OutOfMemory => Cause::Memory,
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => Cause::Busy,
+        ErrorCode::ConstraintViolation
+        | ErrorCode::TooBig
+        | ErrorCode::TypeMismatch
+        | ErrorCode::ParameterOutOfRange => Cause::Rejected,
+        ErrorCode::Unknown => Cause::Statement,
+        ErrorCode::OperationAborted | ErrorCode::OperationInterrupted | ErrorCode::SchemaChanged => Cause::Interrupted,
+        ErrorCode::InternalMalfunction
+        | ErrorCode::NotFound
+        | ErrorCode::ApiMisuse
+        | ErrorCode::NoLargeFileSupport
+        | ErrorCode::AuthorizationForStatementDenied
+        | _ => Cause::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_no_damage() {
+        let of = |code| cause(&Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_PERM,
+        ] {
+            assert_ne!(of(code), Cause::Damaged, "{code}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_IOERR_SHORT_READ] {
+            assert_eq!(of(code), Cause::Damaged, "{code}");
+        }
+        assert_eq!(cause(&Error::QueryReturnedNoRows), Cause::Damaged);
+    }
+}
