@@ -315,6 +315,15 @@ impl Metrics {
             "Pending entries taken over",
             self.reclaimed.clone(),
         );
+        self.register_losses(r);
+        r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
+        r.register("reconnects", "Broken connections made again", self.reconnects.clone());
+        self.register_gauges(r);
+        self.health.register(r);
+        self.spool.register(r);
+    }
+
+    fn register_losses(&self, r: &mut Registry) {
         r.register(
             "entries_lost",
             "Confirmed entries that the store lost, as this process saw it; a sum over processes may overstate it",
@@ -330,11 +339,6 @@ impl Metrics {
             "Losses whose number of entries is not known, or only bounded",
             self.losses_unknown.clone(),
         );
-        r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
-        r.register("reconnects", "Broken connections made again", self.reconnects.clone());
-        self.register_gauges(r);
-        self.health.register(r);
-        self.spool.register(r);
     }
 
     fn register_gauges(&self, r: &mut Registry) {

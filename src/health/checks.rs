@@ -30,6 +30,7 @@ pub(super) const NAMES: [&str; 20] = [
     "stream_ids",
     "warehouse",
     "warehouse_loss",
+    "losses",
     "spool",
     "other_spools",
 ];

@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::dead_letters::Recent;
 use super::spool::{QUIET, RetryBudget};
-use super::{HealthReport, Losses, NewDeadLetters, Observation, Reach, Sustained, Thresholds, gauges, observe, recent_ages};
+use super::{
+    HealthReport, Losses, NewDeadLetters, Observation, Reach, Sustained, Thresholds, gauges, observe, recent_ages,
+};
 use crate::ingest::{Appends, Bypass, Moment};
 use crate::metrics::{Metrics, Outcome};
 use crate::nodes::Nodes;

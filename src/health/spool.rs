@@ -51,7 +51,11 @@ impl HealthReport {
     pub fn with_spool(mut self, spool: &SpoolReport, breaker_is_open: bool) -> Self {
         self.breaker = Some(if breaker_is_open { "open" } else { "closed" }.into());
         let percent = spool.bytes.saturating_mul(100) / spool.limit.max(1);
-        let (status, detail) = if !spool.takes_writes {
+        let (status, detail) = if spool.is_removed {
+            let why = "it takes no writes: its file was removed or replaced while it is in use; put it back, or save what it \
+                       holds and restart (see the log, and OPERATIONS.md)";
+            (Status::Critical, why.to_owned())
+        } else if !spool.takes_writes {
             let why = "it takes no writes: it is full, or its disk is; see the log";
             (Status::Critical, why.to_owned())
         } else if percent >= NEARLY_FULL {
@@ -146,6 +150,7 @@ mod tests {
             limit: 1000,
             oldest: None,
             takes_writes: true,
+            is_removed: false,
             moved: 0,
             lost: Some(0),
         };

@@ -68,6 +68,8 @@ pub struct SpoolReport {
     pub oldest: Option<Duration>,
     /// Whether it has room and took its last write.
     pub takes_writes: bool,
+    /// Whether its file was removed or replaced while it is open.
+    pub is_removed: bool,
     /// Entries that were moved on, since the start.
     pub moved: u64,
     /// Entries that were lost to damage, likewise; `None` where their number is not known.
@@ -110,7 +112,7 @@ impl Spool {
     #[must_use]
     pub fn report(&self) -> SpoolReport {
         let stats = self.stream.stats();
-        let is_known = stats.is_known();
+        let (is_known, is_removed) = (stats.is_known(), stats.is_moved());
         let Stats {
             bytes,
             backlog,
@@ -125,7 +127,11 @@ impl Spool {
             limit,
             oldest: stats.oldest(),
             // A last 64th does not count: a large body might not fit in.
-            takes_writes: is_known && self.shared.takes_writes.load(Ordering::Relaxed) && bytes < limit - limit / 64,
+            takes_writes: is_known
+                && !is_removed
+                && self.shared.takes_writes.load(Ordering::Relaxed)
+                && bytes < limit - limit / 64,
+            is_removed,
             moved: self.shared.moved.load(Ordering::Relaxed),
             lost: (losses_unknown == 0).then_some(lost + self.shared.lost.load(Ordering::Relaxed)),
         }

@@ -63,8 +63,18 @@ impl LogBound {
 
 /// Answers whether it could.
 fn restart(connection: &Connection, busy: Duration) -> rusqlite::Result<bool> {
+    patiently(connection, busy, "PRAGMA wal_checkpoint(RESTART)")
+}
+
+/// Moves all that is in the log into the file, so that nothing is lost with the log. Answers whether it could: not as long
+/// as somebody reads.
+pub(crate) fn empty_log(connection: &Connection, busy: Duration) -> rusqlite::Result<bool> {
+    patiently(connection, busy, "PRAGMA wal_checkpoint(TRUNCATE)")
+}
+
+fn patiently(connection: &Connection, busy: Duration, checkpoint: &str) -> rusqlite::Result<bool> {
     connection.busy_timeout(PATIENCE)?;
-    let is_busy = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
+    let is_busy = connection.query_row(checkpoint, [], |row| row.get::<_, bool>(0));
     connection.busy_timeout(busy)?;
     Ok(!is_busy?)
 }

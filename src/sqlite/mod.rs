@@ -20,10 +20,12 @@
 mod checkpoint;
 mod damage;
 mod error;
+mod identity;
 mod log_index;
 mod open;
 
-pub(crate) use self::checkpoint::{LogBound, checkpoint};
+pub(crate) use self::checkpoint::{LogBound, checkpoint, empty_log};
 pub(crate) use self::damage::{Count, open_damaged, set_aside};
 pub(crate) use self::error::{Cause, FileError, cause, io};
+pub(crate) use self::identity::{Moved, OpenFile};
 pub(crate) use self::open::{Opened, Opening, Options, inspect, lock, open_read_only};

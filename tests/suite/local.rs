@@ -2,6 +2,7 @@
 
 mod commands;
 mod killed;
+mod removed;
 
 use nix::sys::signal::Signal;
 

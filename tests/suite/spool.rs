@@ -8,6 +8,7 @@ mod letters;
 mod memory;
 mod onlookers;
 mod refusals;
+mod removed;
 mod standing;
 mod survival;
 

@@ -39,7 +39,7 @@ impl Operated for EmbeddedStream {
     async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
         let (group, ids) = (group.to_owned(), ids.to_vec());
         let make = move |session: &Session<'_>| make_pending(session, &group, &ids);
-        self.file.writer.call(SMALL, make).await
+        self.file.writer.store(SMALL, make).await
     }
 
     async fn settled(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
@@ -64,7 +64,7 @@ impl Operated for EmbeddedStream {
             session.execute(NOTE, params![id, checksum, packed.blob])?;
             session.execute(FORGET, [i64::try_from(NOTES).unwrap_or(i64::MAX)])
         };
-        self.file.writer.call(SMALL, write).await.map(drop)
+        self.file.writer.store(SMALL, write).await.map(drop)
     }
 
     async fn notes(&self, count: usize) -> Result<Vec<Entry>, StreamError> {

@@ -80,7 +80,7 @@ impl Writer for EmbeddedWriter {
         let bytes = rows.iter().map(|row| row.packed.blob.len()).sum();
         let limits = self.limits;
         self.writer
-            .call(bytes, move |session| append(session, &rows, limits))
+            .store(bytes, move |session| append(session, &rows, limits))
             .await
     }
 }

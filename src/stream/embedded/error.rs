@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sqlite::{Cause, FileError, cause};
+use crate::sqlite::{Cause, FileError, Moved, cause};
 use crate::stream::StreamError;
 
 /// Why the file cannot be used right now.
@@ -17,6 +17,11 @@ pub(super) enum EmbeddedError {
     Newer(i64),
     #[error("the file is another program's database: choose another data folder")]
     Foreign,
+    #[error(
+        "{0}, and nothing more is taken: put it back, or save what it holds and restart orderstream (OPERATIONS.md, \
+         \"A file was removed\")"
+    )]
+    Moved(Moved),
     #[error("it cannot be used and is tried again within {within:?}: {why}")]
     Resting { why: String, within: Duration },
 }
@@ -32,7 +37,7 @@ impl EmbeddedError {
     pub(super) fn is_damage(&self) -> bool {
         match self {
             Self::File(error) => error.is_damage(),
-            Self::Newer(_) | Self::Foreign | Self::Resting { .. } => false,
+            Self::Newer(_) | Self::Foreign | Self::Moved(_) | Self::Resting { .. } => false,
         }
     }
 
@@ -64,6 +69,7 @@ impl EmbeddedError {
             Self::File(FileError::Owned | FileError::NoWal(_)) | Self::Newer(_) | Self::Foreign => {
                 StreamError::Unusable(text())
             }
+            Self::Moved(_) => refused("MOVED"),
             Self::Resting { .. } => refused("RESTING"),
         }
     }

@@ -24,6 +24,7 @@ mod row;
 mod schema;
 mod stats;
 mod trim;
+mod writer_file;
 mod writer_handle;
 mod writer_thread;
 
@@ -283,7 +284,7 @@ impl Stream for EmbeddedStream {
         let (group, id, limits) = (self.group(), letter.entry.id, self.limits());
         self.file
             .writer
-            .call(packed.blob.len(), move |session| {
+            .store(packed.blob.len(), move |session| {
                 dead_letters::write(session, &group, id, &packed, limits)
             })
             .await
@@ -346,7 +347,7 @@ impl Stream for EmbeddedStream {
         const PROBE: &str = "INSERT INTO commits VALUES (1, 0, 1) ON CONFLICT (one) DO UPDATE SET probes = probes + 1";
         self.file
             .writer
-            .call(SMALL, |session| session.execute(PROBE, []))
+            .store(SMALL, |session| session.execute(PROBE, []))
             .await?;
         let stats = self.stats();
         if stats.length >= self.config.maxlen {

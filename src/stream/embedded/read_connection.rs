@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use super::error::EmbeddedError;
+use super::schema;
 use super::stats::Stats;
 use super::writer_handle::WriterHandle;
-use super::{error, schema};
-use crate::sqlite::{self, Cause, cause};
+use crate::sqlite::{self, Cause, FileError, cause};
 use crate::stream::StreamError;
 
 /// A connection of its own, made at first use and again when the file was replaced.
@@ -48,8 +49,11 @@ impl ReadConnection {
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                let failed = Err(error::stream_error(&self.path, &error));
-                if cause(&error) == Cause::Damaged && self.stats.borrow().file == file {
+                let failed = Err(error.stream_error(&self.path));
+                if let EmbeddedError::File(FileError::Sql(error)) = error
+                    && cause(&error) == Cause::Damaged
+                    && self.stats.borrow().file == file
+                {
                     // For the thread that writes to find, which replaces the file.
                     let _ = self.writer.call::<()>(0, |_| Err(error)).await;
                 }
@@ -62,12 +66,16 @@ impl ReadConnection {
         }
     }
 
-    fn run_now<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    fn run_now<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, EmbeddedError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.stats.borrow().file;
         let connection = match open.take().filter(|open| open.file == file) {
             Some(open) => open.connection,
-            None => sqlite::open_read_only(&self.path, schema::BUSY)?,
+            None => match self.stats.borrow().moved {
+                // The name leads to another file, if to any.
+                Some(moved) => return Err(EmbeddedError::Moved(moved)),
+                None => sqlite::open_read_only(&self.path, schema::BUSY)?,
+            },
         };
         connection.execute_batch("BEGIN")?;
         let outcome = read(&connection);
@@ -76,6 +84,6 @@ impl ReadConnection {
         if outcome.is_ok() {
             *open = Some(Open { connection, file });
         }
-        outcome
+        Ok(outcome?)
     }
 }

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::clock;
 use super::row::id_of;
+use crate::sqlite::Moved;
 
 /// The figures of a stream as of its last commit; the backlog is that of the group it was opened with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Stats {
     pub lost: u64,
     /// Losses since then whose number is not known, or only known to be at most what `lost` counts of them.
     pub losses_unknown: u64,
+    /// The file's name no longer leads to it: it takes nothing.
+    pub(super) moved: Option<Moved>,
     /// Entries in the dead letters.
     pub(super) dead_letters: u64,
     /// The newest id of either log.
@@ -37,6 +40,12 @@ impl Stats {
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.file > 0
+    }
+
+    /// Whether the file, or its log, was removed or replaced while it is open: it takes nothing then.
+    #[must_use]
+    pub fn is_moved(&self) -> bool {
+        self.moved.is_some()
     }
 
     /// Age of the oldest entry that the group has not acked.

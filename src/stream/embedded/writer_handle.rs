@@ -37,6 +37,8 @@ impl Session<'_> {
 /// Something to be done in a transaction.
 pub(super) trait Job: Send {
     fn bytes(&self) -> usize;
+    /// Whether somebody relies on it that what it writes is found again.
+    fn stores(&self) -> bool;
     fn run(&mut self, session: &Session<'_>) -> rusqlite::Result<()>;
     /// It alone failed.
     fn fail(&mut self, error: StreamError);
@@ -46,6 +48,7 @@ pub(super) trait Job: Send {
 
 struct Call<T, F> {
     bytes: usize,
+    stores: bool,
     act: Option<F>,
     value: Option<Result<T, StreamError>>,
     answer: oneshot::Sender<Result<T, StreamError>>,
@@ -58,6 +61,10 @@ where
 {
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn stores(&self) -> bool {
+        self.stores
     }
 
     fn run(&mut self, session: &Session<'_>) -> rusqlite::Result<()> {
@@ -98,9 +105,32 @@ impl WriterHandle {
         bytes: usize,
         act: impl FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StreamError> {
+        self.enqueue(bytes, false, act).await
+    }
+
+    /// As [`Self::call`], for what must be found again: it is refused while the file's name does not lead to the file. All
+    /// else goes on then, so that what the file holds is still worked off.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) async fn store<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        act: impl FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StreamError> {
+        self.enqueue(bytes, true, act).await
+    }
+
+    async fn enqueue<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        stores: bool,
+        act: impl FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StreamError> {
         let (answer, receiver) = oneshot::channel();
         let call = Call {
             bytes,
+            stores,
             act: Some(act),
             value: None,
             answer,

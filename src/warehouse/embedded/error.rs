@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::{Error, ffi};
 
 use super::migrations::KNOWN;
-use crate::sqlite::{Cause, FileError, cause};
+use crate::sqlite::{Cause, FileError, Moved, cause};
 use crate::warehouse::WarehouseError;
 
 /// Why a call failed, before it is said for the outside.
@@ -18,6 +18,8 @@ pub(super) enum Failure {
     File(FileError),
     /// The file is damaged, and the next load sets it aside.
     Damaged(String),
+    /// The name does not lead to the file that is open.
+    Moved(Moved),
     /// A value that cannot be kept exactly; names the column.
     Unfit(&'static str),
     /// The file is at this version, below what we know.
@@ -54,7 +56,7 @@ impl Failure {
             Self::File(FileError::Sql(error)) => {
                 matches!(cause(error), Cause::Busy | Cause::Rejected | Cause::Statement)
             }
-            Self::Unfit(_) | Self::Outdated(_) | Self::Incomplete(_) | Self::Operator(_) => true,
+            Self::Moved(_) | Self::Unfit(_) | Self::Outdated(_) | Self::Incomplete(_) | Self::Operator(_) => true,
             Self::File(_) | Self::Damaged(_) | Self::Stopping => false,
         }
     }
@@ -74,6 +76,13 @@ impl Failure {
             },
             Self::File(error @ (FileError::Damaged(_) | FileError::Lost(_))) => damaged(path, &error.to_string()),
             Self::Damaged(what) => damaged(path, &what),
+            Self::Moved(moved) => WarehouseError::Unreachable {
+                server: file.to_string(),
+                message: format!(
+                    "{moved}, and nothing more is loaded: put it back, or save what it holds and restart orderstream \
+                     (OPERATIONS.md, \"A file was removed\")"
+                ),
+            },
             Self::Unfit(column) => WarehouseError::Rejected {
                 code: "out of range".to_owned(),
                 message: format!(

@@ -1,10 +1,8 @@
 //! The file: opened when it is needed, one connection, one job at a time on a thread that may block.
 //!
-//! Invariants: what was committed is on disk (`synchronous=FULL`); a file that was replaced or removed under us is
-//! noticed before the next job; waits for other programs' locks end; a damaged file is left as it is until a load
+//! Invariants: what was committed is on disk (`synchronous=FULL`), in a file that its name led to at that time; waits for other programs' locks end; a damaged file is left as it is until a load
 //! sets it aside.
 
-use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +13,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::error::Failure;
 use crate::metrics::Metrics;
-use crate::sqlite::{self, Cause, Count, FileError, LogBound, Opened, Opening, Options, cause};
+use crate::sqlite::{self, Cause, Count, FileError, LogBound, Moved, OpenFile, Opened, Opening, Options, cause};
 use crate::telemetry::PanicPlace;
 
 /// Longest wait for another program's write lock; after it the entries stay pending, and the load is tried again.
@@ -112,7 +110,8 @@ impl Slot {
         if let Some(damage) = &self.damage {
             return Err(Failure::Damaged(damage.to_string()));
         }
-        let kept = self.open.take().filter(|open| open.is_at(path));
+        self.watch()?;
+        let kept = self.open.take();
         let opened = kept.map_or_else(|| Open::new(path, !self.was_open, metrics), Ok);
         let mut open = match opened {
             Err(error) if error.is_damage() => return Err(self.found(error)),
@@ -127,8 +126,25 @@ impl Slot {
                     open.log.enforce(&open.connection);
                     self.open = Some(open);
                 }
+                // What is confirmed is in a file that can be found.
+                self.watch()?;
                 outcome
             }
+        }
+    }
+
+    /// Sees whether the names still lead to the files that are open. Where they do not, nothing is loaded: what is written
+    /// into a removed file is lost. It stays open, so that what it holds can be saved.
+    fn watch(&mut self) -> Result<(), Failure> {
+        let Some(open) = &self.open else { return Ok(()) };
+        match open.files.moved() {
+            None => Ok(()),
+            Some(Moved::LogRemoved) if sqlite::empty_log(&open.connection, BUSY_LIMIT)? => {
+                tracing::warn!("the warehouse's write-ahead log was removed: what was in it is in the file");
+                self.open = None;
+                Ok(())
+            }
+            Some(moved) => Err(Failure::Moved(moved)),
         }
     }
 
@@ -191,8 +207,7 @@ fn count(metrics: Option<&Metrics>, lost: Count) {
 /// An open file.
 struct Open {
     connection: Connection,
-    /// Device and inode.
-    identity: (u64, u64),
+    files: OpenFile,
     log: LogBound,
 }
 
@@ -211,16 +226,10 @@ impl Open {
             );
             count(metrics, lost);
         }
-        let metadata = std::fs::metadata(path).map_err(sqlite::io(path))?;
         Ok(Self {
             connection,
-            identity: (metadata.dev(), metadata.ino()),
+            files: OpenFile::at(path).map_err(sqlite::io(path))?,
             log: LogBound::new(path, BUSY_LIMIT),
         })
-    }
-
-    /// Whether the path still leads to this file: what is written into a removed one is lost.
-    fn is_at(&self, path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
     }
 }

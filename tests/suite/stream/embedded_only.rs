@@ -3,6 +3,7 @@
 mod damage;
 mod disk;
 mod loss;
+mod moved;
 mod survival;
 
 use std::collections::BTreeSet;

@@ -241,15 +241,43 @@ async fn a_log_that_is_lost_over_a_crash_is_said() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_removed_or_replaced_is_left() {
+async fn a_file_that_was_removed_or_replaced_takes_nothing_more() {
     let file = WarehouseFile::migrated().await;
-    let warehouse = file.open();
+    let warehouse = EmbeddedWarehouse::open(&file.path());
     warehouse.load(&records(&orders(0..10, 0))).await.unwrap();
+    let away = file.path().with_file_name("away.db");
+    std::fs::rename(file.path(), &away).unwrap();
+    for text in ["removed or renamed", "replaced by another"] {
+        let error = warehouse.load(&records(&orders(5..12, 0))).await.unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+        assert_eq!(error.class(), Class::Transient, "the events stay in the stream");
+        assert!(warehouse.check().await.is_err());
+        if text.starts_with("removed") {
+            assert!(!file.path().exists(), "none is made under its name");
+            std::fs::write(file.path(), "").unwrap();
+        }
+    }
+    std::fs::rename(&away, file.path()).unwrap();
+    assert_eq!(
+        warehouse.load(&records(&orders(5..12, 0))).await.unwrap().inserted,
+        2,
+        "it is put back"
+    );
+    // A log alone: what is in it goes into the file before a new one is begun.
+    std::fs::remove_file(file.path().with_extension("db-wal")).unwrap();
+    assert_eq!(warehouse.load(&records(&orders(12..13, 0))).await.unwrap().inserted, 1);
+    let copy = WarehouseFile::missing();
+    for name in ["warehouse.db", "warehouse.db-wal"] {
+        std::fs::copy(file.path().with_file_name(name), copy.path().with_file_name(name)).unwrap();
+    }
+    assert_eq!(count(&copy.connection()), "13", "as it would be found after a crash");
+
     for name in ["warehouse.db", "warehouse.db-wal", "warehouse.db-shm"] {
         std::fs::remove_file(file.path().with_file_name(name)).unwrap();
     }
-    assert_eq!(warehouse.load(&records(&orders(5..7, 0))).await.unwrap().inserted, 2);
-    assert_eq!(count(&file.connection()), "2", "it is in the file that is there");
+    assert!(warehouse.load(&records(&orders(5..7, 0))).await.is_err());
+    let restarted = EmbeddedWarehouse::open(&file.path());
+    assert_eq!(restarted.load(&records(&orders(5..7, 0))).await.unwrap().inserted, 2);
     let mode = |name| std::fs::metadata(file.path().with_file_name(name)).unwrap().mode() & 0o777;
     assert_eq!((mode("warehouse.db"), mode("warehouse.db-wal")), (0o600, 0o600));
 }
