@@ -7,10 +7,12 @@ use super::{Place, are_spooled, goes_direct};
 use crate::harness::service::{Service, Settings};
 use crate::harness::site::PATIENCE;
 
+/// An order waits and no worker lives, which is critical: the exit code says so.
 fn status(settings: &Settings, args: &[&str]) -> String {
     let output = settings.command(&[&["status"], args].concat()).output().unwrap();
     let [said, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    assert_eq!((output.status.code(), &*errors), (Some(0), ""), "{said}");
+    assert_eq!(errors, "", "{said}");
+    assert!(matches!(output.status.code(), Some(0 | 69)), "{said}");
     said
 }
 
