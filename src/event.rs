@@ -177,6 +177,12 @@ impl OrderEvent<'_> {
             && !THIN.contains(&self.event_type.as_str())
     }
 
+    /// Whether the event says what an edit added to the order.
+    #[must_use]
+    pub fn is_edit(&self) -> bool {
+        self.edit.is_some() && self.event_type.as_str() == "order.edited"
+    }
+
     /// Whether the event says that the order was deleted.
     #[must_use]
     pub fn is_deletion(&self) -> bool {

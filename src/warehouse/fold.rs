@@ -86,7 +86,7 @@ impl<'a> Effects<'a> {
                     *newest = record;
                 }
             }
-            if event.edit.is_some() {
+            if event.is_edit() {
                 edited.insert(key);
             }
             if event.is_deletion() {

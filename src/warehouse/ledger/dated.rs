@@ -69,7 +69,7 @@ struct Known<'a> {
 pub(in crate::warehouse) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<DatedSale> {
     let mut states: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.is_whole()).collect();
     states.sort_by(|one, other| Version::of(one).cmp(&Version::of(other)));
-    let mut edits: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.edit.is_some()).collect();
+    let mut edits: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.is_edit()).collect();
     edits.sort_by_key(|record| (edited_at(record).instant(), record.event.event_id.as_str()));
     edits.dedup_by(|later, earlier| is_same_edit(later, earlier));
     let Some(newest) = states.last().copied() else {
@@ -355,5 +355,5 @@ pub(in crate::warehouse) fn shows_same_sales(one: &OrderEvent<'_>, other: &Order
 
 /// Whether any of an order's events is an edit: each later state then is to be looked at.
 pub(in crate::warehouse) fn has_edit(events: &[EventRecord<'_>]) -> bool {
-    events.iter().any(|record| record.event.edit.is_some())
+    events.iter().any(|record| record.event.is_edit())
 }

@@ -73,7 +73,7 @@ pub(super) async fn date_sales(
         return Ok(());
     }
     let events = events_of(transaction, schema, keys).await?;
-    let mut by_order: HashMap<OrderKey<'_>, Vec<EventRecord<'_>>> = HashMap::new();
+    let mut by_order: HashMap<OrderKey<'_>, Vec<EventRecord<'_>>> = keys.iter().map(|key| (*key, Vec::new())).collect();
     for event in &events {
         if let Ok(record) = event.record() {
             by_order.entry((&event.shop, &event.order_id)).or_default().push(record);
