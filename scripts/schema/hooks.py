@@ -51,6 +51,15 @@ def plain(value):
     return value
 
 
+def small(event):
+    """Lines whose units and amounts stay within the bounds of the whole order, which a schema cannot add up."""
+    for item in event.get("items") or []:
+        item["qty"] = int(item["qty"]) % 1000
+        if abs(float(item["price"])) >= 1e9:
+            item["price"] = "1.50"
+    return event
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     if case.path == "/webhooks/orders":
@@ -65,7 +74,7 @@ def before_call(context, case, kwargs):
         case.body = plain(case.body)
         if case.path == "/events/batch":
             # An id that comes back with other content is rightly refused.
-            case.body = [event | {"event_id": f"event-{next(numbers)}"} for event in case.body]
+            case.body = [small(event) | {"event_id": f"event-{next(numbers)}"} for event in case.body]
     elif case.path == "/events/batch" and case.query.get("atomic") in (None, True, False, "true", "false"):
         # A bad event among good ones refuses the batch only where it is all or none.
         case.query["atomic"] = "true"
