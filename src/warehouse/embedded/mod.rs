@@ -102,6 +102,8 @@ impl EmbeddedWarehouse {
 #[async_trait]
 impl Warehouse for EmbeddedWarehouse {
     async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError> {
+        // Read before the load: a check that runs beside a first load may find the new tables meanwhile.
+        let had_tables = self.had_tables.load(Ordering::Relaxed);
         let outcome = match self.try_load(events).await {
             // Go on in a new file rather than wait for an operator.
             Err(failure) if failure.is_damage() => {
@@ -111,7 +113,7 @@ impl Warehouse for EmbeddedWarehouse {
             // A first start, or the file was removed.
             Err(failure) if failure.is_schema_missing() => {
                 let migrated = self.migrate().await?;
-                if migrated.from < migrated.to && self.had_tables.load(Ordering::Relaxed) {
+                if migrated.from < migrated.to && had_tables {
                     tracing::warn!(
                         file = %self.path().display(),
                         version = migrated.to,

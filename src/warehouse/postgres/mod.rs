@@ -189,6 +189,8 @@ impl Warehouse for PostgresWarehouse {
             return Ok(Loaded::default());
         }
         let connections = self.connections.load_full();
+        // Read before the load: a check that runs beside a first load may find the new tables meanwhile.
+        let had_tables = self.had_tables.load(Ordering::Relaxed);
         let mut tries = 1;
         loop {
             match self.try_load(&connections.pool, events).await {
@@ -200,7 +202,7 @@ impl Warehouse for PostgresWarehouse {
                 // A first start, or a database that came back empty: make the tables rather than wait for an operator.
                 Err(failure) if tries < LOAD_TRIES && failure.is_schema_missing() => {
                     let migrated = self.migrate().await?;
-                    if migrated.from < migrated.to && self.had_tables.load(Ordering::Relaxed) {
+                    if migrated.from < migrated.to && had_tables {
                         tracing::warn!(
                             schema = self.schema.name(),
                             version = migrated.to,
