@@ -19,7 +19,7 @@ use super::{Operations, OperationsError};
 use crate::event::EventRecord;
 use crate::stream::{Destination, Order, Range};
 use crate::warehouse::Warehouse;
-use crate::warehouse::history::Place;
+use crate::warehouse::history::EventPosition;
 
 /// Entries or events of one step.
 const STEP: usize = 200;
@@ -174,8 +174,8 @@ impl Operations {
         let last = events
             .last()
             .filter(|_| events.len() >= step)
-            .map(|event| event.place());
-        Ok(last.map(|Place { received_at, event_id }| Span {
+            .map(|event| event.position());
+        Ok(last.map(|EventPosition { received_at, event_id }| Span {
             after: received_at,
             event_id,
             ..span

@@ -14,7 +14,7 @@ use super::version::{Version, micros};
 use crate::event::{EventRecord, Refund, Timestamp};
 
 /// The key of an order: shop and order id.
-pub type OrderKey<'a> = (&'a str, &'a str);
+pub type OrderRef<'a> = (&'a str, &'a str);
 
 /// Changes to the state tables.
 #[derive(Debug, Default)]
@@ -22,13 +22,13 @@ pub struct Effects<'a> {
     /// The newest whole state of each order.
     pub orders: Vec<&'a EventRecord<'a>>,
     /// The earliest deletion of each order.
-    pub deletions: Vec<(OrderKey<'a>, OffsetDateTime)>,
+    pub deletions: Vec<(OrderRef<'a>, OffsetDateTime)>,
     /// The newest statement about each refund.
     pub refunds: Vec<RefundRow<'a>>,
     /// Orders that an event of their own says were edited.
-    pub edited: Vec<OrderKey<'a>>,
+    pub edited: Vec<OrderRef<'a>>,
     /// Orders of which the batch has states with different lines.
-    pub changed: Vec<OrderKey<'a>>,
+    pub changed: Vec<OrderRef<'a>>,
 }
 
 /// One refund, as its newest event tells it.
@@ -65,8 +65,8 @@ impl<'a> Effects<'a> {
     /// Folds events that are new, or known with the payload they have here. One that is there twice counts once.
     #[must_use]
     pub fn of(records: impl IntoIterator<Item = &'a EventRecord<'a>>) -> Self {
-        let mut orders: BTreeMap<OrderKey<'a>, &EventRecord<'_>> = BTreeMap::new();
-        let mut deletions: BTreeMap<OrderKey<'a>, OffsetDateTime> = BTreeMap::new();
+        let mut orders: BTreeMap<OrderRef<'a>, &EventRecord<'_>> = BTreeMap::new();
+        let mut deletions: BTreeMap<OrderRef<'a>, OffsetDateTime> = BTreeMap::new();
         let mut refunds: BTreeMap<(&str, &str), RefundRow<'_>> = BTreeMap::new();
         let (mut edited, mut changed) = (BTreeSet::new(), BTreeSet::new());
         for record in records {
@@ -117,7 +117,7 @@ impl<'a> Effects<'a> {
 
 /// The key of the order that an event is about.
 #[must_use]
-pub fn order_key<'a>(record: &'a EventRecord<'_>) -> OrderKey<'a> {
+pub fn order_key<'a>(record: &'a EventRecord<'_>) -> OrderRef<'a> {
     (record.shop(), record.event.order_id.as_str())
 }
 

@@ -69,8 +69,8 @@ impl StoredEvent {
 
     /// Its place among all events.
     #[must_use]
-    pub fn place(&self) -> Place {
-        Place {
+    pub fn position(&self) -> EventPosition {
+        EventPosition {
             received_at: self.received_at,
             event_id: self.event_id.clone(),
         }
@@ -79,7 +79,7 @@ impl StoredEvent {
 
 /// A place in the order of arrival.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct EventPosition {
     /// When the stream took it, to the microsecond.
     pub received_at: OffsetDateTime,
     /// Tells apart what came at the same time; empty is before all of that time.
@@ -118,7 +118,7 @@ pub trait History: Send + Sync {
     /// Events received after a place and before a time, in the order of arrival, at most `count`.
     async fn events(
         &self,
-        after: &Place,
+        after: &EventPosition,
         before: OffsetDateTime,
         count: usize,
     ) -> Result<Vec<StoredEvent>, WarehouseError>;
@@ -135,7 +135,7 @@ pub trait History: Send + Sync {
 
     /// How many events were received after a place and before a time. Reads the whole of the index there, which may take
     /// longer than a statement may.
-    async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError>;
+    async fn count(&self, after: &EventPosition, before: OffsetDateTime) -> Result<u64, WarehouseError>;
 
     /// The event of that id.
     async fn event(&self, event_id: &str) -> Result<Option<StoredEvent>, WarehouseError>;

@@ -1,6 +1,6 @@
 //! The seam to the warehouse: tables that an analyst reads, whatever stores them.
 //!
-//! Owns what loading promises; `postgres/` and `embedded/` implement it, `tables.rs` knows the columns of both. Invariants that every implementation keeps: an event has
+//! Owns what loading promises; `postgres/` and `embedded/` implement it, `rows.rs` knows the columns of both. Invariants that every implementation keeps: an event has
 //! one row, in the same transaction as its effects, and these are the same however often they are applied; the state of an order is the newest one it ever had
 //! whatever the order of arrival; nothing here knows streams or HTTP.
 
@@ -11,8 +11,8 @@ mod ledger;
 mod migration;
 mod payload;
 pub mod postgres;
+mod rows;
 pub mod status;
-mod tables;
 pub mod version;
 
 use async_trait::async_trait;

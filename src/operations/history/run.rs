@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::operations::serde_ext::or_null;
 use crate::operations::{Bounds, Operations, OperationsError, has_nul};
 use crate::stream::StreamId;
-use crate::warehouse::history::Place;
+use crate::warehouse::history::EventPosition;
 
 /// Which part of history, and how.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -99,11 +99,11 @@ pub struct Span {
 }
 
 impl Span {
-    pub(super) fn place(&self) -> Result<Place, OperationsError> {
+    pub(super) fn place(&self) -> Result<EventPosition, OperationsError> {
         if has_nul(&self.event_id) {
             return Err(OperationsError::Invalid("`next` is not as a step answered it"));
         }
-        Ok(Place {
+        Ok(EventPosition {
             received_at: self.after,
             event_id: self.event_id.clone(),
         })

@@ -6,13 +6,13 @@ use rusqlite::types::Value;
 use rust_decimal::Decimal;
 use time::{Date, OffsetDateTime, UtcOffset};
 
-use crate::warehouse::tables;
+use crate::warehouse::rows;
 
 /// Earlier than every time, and no time.
 const EARLIEST: &str = "-infinity";
 
 /// One column of all rows.
-pub(super) struct Column {
+pub(super) struct ValueColumn {
     /// Its name.
     pub(super) name: &'static str,
     /// A value a row.
@@ -21,7 +21,7 @@ pub(super) struct Column {
     pub(super) unfit: bool,
 }
 
-impl Column {
+impl ValueColumn {
     /// `None` out of `write` is a value that does not fit.
     fn new<T>(name: &'static str, values: impl Iterator<Item = Option<T>>, write: impl Fn(T) -> Option<Value>) -> Self {
         let mut unfit = false;
@@ -40,7 +40,7 @@ impl Column {
     }
 }
 
-impl<'a> tables::Column<'a> for Column {
+impl<'a> rows::Column<'a> for ValueColumn {
     fn text(name: &'static str, values: impl Iterator<Item = Option<&'a str>>) -> Self {
         Self::new(name, values, |text| Some(Value::Text(text.to_owned())))
     }

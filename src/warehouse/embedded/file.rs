@@ -30,7 +30,7 @@ const EVENTS: &str = "SELECT COUNT(*) FROM order_events";
 const LAST_ROW: &str = "SELECT MAX(rowid) FROM order_events";
 
 /// A file, and its connection as soon as there is one.
-pub(super) struct File {
+pub(super) struct DatabaseFile {
     path: PathBuf,
     slot: Arc<Mutex<Slot>>,
     metrics: Option<Metrics>,
@@ -39,14 +39,14 @@ pub(super) struct File {
 /// What is known of the file.
 #[derive(Default)]
 struct Slot {
-    open: Option<Open>,
+    open: Option<OpenDatabase>,
     /// It was open before.
     was_open: bool,
     /// What was found, where it is damaged and has not been set aside.
     damage: Option<FileError>,
 }
 
-impl File {
+impl DatabaseFile {
     /// Touches nothing yet.
     pub(super) fn new(path: &Path) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl Slot {
         }
         self.watch()?;
         let kept = self.open.take();
-        let opened = kept.map_or_else(|| Open::new(path, !self.was_open, metrics), Ok);
+        let opened = kept.map_or_else(|| OpenDatabase::new(path, !self.was_open, metrics), Ok);
         let mut open = match opened {
             Err(error) if error.is_damage() => return Err(self.found(error)),
             opened => opened.map_err(Failure::File)?,
@@ -205,13 +205,13 @@ fn count(metrics: Option<&Metrics>, lost: Count) {
 }
 
 /// An open file.
-struct Open {
+struct OpenDatabase {
     connection: Connection,
     files: OpenFile,
     log: LogBound,
 }
 
-impl Open {
+impl OpenDatabase {
     fn new(path: &Path, is_first: bool, metrics: Option<&Metrics>) -> Result<Self, FileError> {
         let Opened {
             connection,

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::EmbeddedWarehouse;
 use super::columns::instant;
 use crate::warehouse::WarehouseError;
-use crate::warehouse::history::{History, OrderKey, OrderState, Place, StoredEvent};
+use crate::warehouse::history::{EventPosition, History, OrderKey, OrderState, StoredEvent};
 
 pub(super) const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload FROM order_events";
@@ -38,7 +38,7 @@ impl EmbeddedWarehouse {
 impl History for EmbeddedWarehouse {
     async fn events(
         &self,
-        after: &Place,
+        after: &EventPosition,
         before: OffsetDateTime,
         count: usize,
     ) -> Result<Vec<StoredEvent>, WarehouseError> {
@@ -67,7 +67,7 @@ impl History for EmbeddedWarehouse {
         Ok(found.into_iter().next().flatten())
     }
 
-    async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError> {
+    async fn count(&self, after: &EventPosition, before: OffsetDateTime) -> Result<u64, WarehouseError> {
         let sql = "SELECT count(*) FROM order_events WHERE received_at < ?3 AND (received_at, event_id) > (?1, ?2)";
         let params = vec![at(after.received_at), text(&after.event_id), at(before)];
         let counted = self.read(sql.to_owned(), params, |row| row.get::<_, i64>(0)).await?;

@@ -14,7 +14,7 @@ use crate::event::EventRecord;
 use crate::warehouse::fold::order_key;
 use crate::warehouse::history::StoredEvent;
 use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
-use crate::warehouse::tables::{self, SaleRow};
+use crate::warehouse::rows::{self, SaleRow};
 
 /// Shop and order id.
 pub(super) type Key = (String, String);
@@ -69,7 +69,7 @@ pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<Key>) -> Resul
         delete.execute((shop, order_id))?;
         let order = (shop.as_str(), order_id.as_str());
         let rows: Vec<SaleRow<'_>> = sales.iter().map(|sale| SaleRow { order, sale }).collect();
-        let rows = Rows::new(tables::order_sale_rows(&rows))?;
+        let rows = Rows::new(rows::order_sale_rows(&rows))?;
         write_all(connection, &rows, &rows.insert("order_sale_rows"))?;
         mark.execute((shop, order_id, has_edit(&records) || !sales.is_empty()))?;
     }

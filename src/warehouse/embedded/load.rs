@@ -11,21 +11,21 @@ use rusqlite::{Connection, Statement, TransactionBehavior};
 use time::OffsetDateTime;
 
 use super::average::average;
-use super::columns::Column;
+use super::columns::ValueColumn;
 use super::error::Failure;
 use super::ledger;
 use crate::event::EventRecord;
 use crate::warehouse::fold::Effects;
 use crate::warehouse::ledger::Units;
 use crate::warehouse::payload;
-use crate::warehouse::tables::{self, Column as _};
+use crate::warehouse::rows::{self, Column as _};
 
 /// A row gives way to a version that is not older.
 const NOT_OLDER: &str = "(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
                          >= (t.version_at, t.version_triggered_at, COALESCE(t.last_event_id, ''))";
 
 /// Everything that events which are new or known as they are write.
-pub(super) struct Batch {
+pub(super) struct LoadBatch {
     events: Rows,
     /// Of each event: whether its time need not be its body's.
     times_beside_body: Vec<bool>,
@@ -48,33 +48,33 @@ pub(super) struct Batch {
     to_date: Vec<ledger::Key>,
 }
 
-impl Batch {
+impl LoadBatch {
     /// Works out the effects, and refuses what cannot be kept or counted exactly.
     pub(super) fn of(records: &[&EventRecord<'_>], now: OffsetDateTime) -> Result<Self, Failure> {
         let effects = Effects::of(records.iter().copied());
-        let mut events: Vec<Column> = tables::order_events(records);
+        let mut events: Vec<ValueColumn> = rows::order_events(records);
         events.push(averages(records));
-        events.push(Column::instant("loaded_at", records.iter().map(|_| Some(now))));
-        let mut orders: Vec<Column> = tables::orders(&effects.orders);
+        events.push(ValueColumn::instant("loaded_at", records.iter().map(|_| Some(now))));
+        let mut orders: Vec<ValueColumn> = rows::orders(&effects.orders);
         orders.push(averages(&effects.orders));
         let mut items = Vec::new();
         let mut lines = Vec::new();
         for record in &effects.orders {
             let from = items.len();
-            items.extend(tables::lines(record));
+            items.extend(rows::lines(record));
             lines.push(from..items.len());
         }
         let mut refund_items = Vec::new();
         let mut refund_lines = Vec::new();
         for row in &effects.refunds {
             let from = refund_items.len();
-            refund_items.extend(tables::refund_items(row));
+            refund_items.extend(rows::refund_items(row));
             refund_lines.push(from..refund_items.len());
         }
         let to_date = effects.edited.iter().chain(&effects.changed);
         Ok(Self {
-            edited: Rows::new(tables::edited_orders(&effects.edited))?,
-            refund_items: Rows::new(tables::order_refund_items(&refund_items))?,
+            edited: Rows::new(rows::edited_orders(&effects.edited))?,
+            refund_items: Rows::new(rows::order_refund_items(&refund_items))?,
             refund_lines,
             states: effects.orders.iter().map(|record| ledger::State::of(record)).collect(),
             to_date: to_date
@@ -86,28 +86,28 @@ impl Batch {
                 .map(|record| payload::has_time_beside_body(record))
                 .collect(),
             orders: Rows::new(orders)?,
-            items: Rows::new(tables::order_items(&items))?,
+            items: Rows::new(rows::order_items(&items))?,
             lines,
-            deletions: Rows::new(tables::deletions(&effects.deletions))?,
-            refunds: Rows::new(tables::order_refunds(&effects.refunds))?,
-            test_refunds: Rows::new(tables::test_refunds(&effects.refunds))?,
+            deletions: Rows::new(rows::deletions(&effects.deletions))?,
+            refunds: Rows::new(rows::order_refunds(&effects.refunds))?,
+            test_refunds: Rows::new(rows::test_refunds(&effects.refunds))?,
         })
     }
 }
 
-fn averages(records: &[&EventRecord<'_>]) -> Column {
+fn averages(records: &[&EventRecord<'_>]) -> ValueColumn {
     let average = |record: &&EventRecord<'_>| {
         let event = &record.event;
         average(event.total_amount?.0, event.item_count())
     };
-    Column::numeric("avg_item_price", records.iter().map(average))
+    ValueColumn::numeric("avg_item_price", records.iter().map(average))
 }
 
 /// Rows of one table.
-pub(super) struct Rows(Vec<Column>);
+pub(super) struct Rows(Vec<ValueColumn>);
 
 impl Rows {
-    pub(super) fn new(columns: Vec<Column>) -> Result<Self, Failure> {
+    pub(super) fn new(columns: Vec<ValueColumn>) -> Result<Self, Failure> {
         match columns.iter().find(|column| column.unfit) {
             Some(column) => Err(Failure::Unfit(column.name)),
             None => Ok(Self(columns)),
@@ -202,7 +202,7 @@ impl Changed {
 }
 
 /// Writes the whole batch and commits it, or nothing.
-pub(super) fn write(connection: &mut Connection, batch: &Batch) -> Result<Written, Failure> {
+pub(super) fn write(connection: &mut Connection, batch: &LoadBatch) -> Result<Written, Failure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (inserted, changed) = insert_events(&transaction, batch)?;
     if !changed.is_empty() {
@@ -219,7 +219,7 @@ pub(super) fn write(connection: &mut Connection, batch: &Batch) -> Result<Writte
 }
 
 /// Answers how many were new, and which are known with another payload.
-fn insert_events(connection: &Connection, batch: &Batch) -> Result<(u64, Changed), Failure> {
+fn insert_events(connection: &Connection, batch: &LoadBatch) -> Result<(u64, Changed), Failure> {
     let events = &batch.events;
     let sql = events.insert("order_events") + " ON CONFLICT (event_id) DO NOTHING";
     let mut insert = connection.prepare(&sql)?;
@@ -249,8 +249,8 @@ fn insert_events(connection: &Connection, batch: &Batch) -> Result<(u64, Changed
 /// Lines go with the order: they are replaced where this became its newest state. Answers the orders whose sales may
 /// have happened on more than one day: those that show more than they did, have such sales already, or of which an older
 /// state came late.
-fn write_orders(connection: &Connection, batch: &Batch) -> Result<BTreeSet<ledger::Key>, Failure> {
-    let Batch {
+fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<ledger::Key>, Failure> {
+    let LoadBatch {
         orders, items, lines, ..
     } = batch;
     let mut upsert = connection.prepare(&orders.upsert("orders", 2))?;
@@ -290,7 +290,7 @@ fn write_edited(connection: &Connection, edited: &Rows) -> Result<(), Failure> {
 }
 
 /// A refund's lines never become fewer, so they need not be deleted first.
-fn write_refunds(connection: &Connection, batch: &Batch) -> Result<(), Failure> {
+fn write_refunds(connection: &Connection, batch: &LoadBatch) -> Result<(), Failure> {
     let mut upsert = connection.prepare(&batch.refunds.upsert("order_refunds", 3))?;
     let mut upsert_item = connection.prepare(&batch.refund_items.replace("order_refund_items", 3))?;
     for (row, lines) in batch.refund_lines.iter().enumerate() {

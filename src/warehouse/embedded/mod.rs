@@ -22,15 +22,15 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use self::error::Failure;
-use self::file::File;
-use super::tables::by_id;
+use self::file::DatabaseFile;
+use super::rows::by_id;
 use super::{Loaded, Migrated, Warehouse, WarehouseError};
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
 
 /// Tables in a SQLite file.
 pub struct EmbeddedWarehouse {
-    file: File,
+    file: DatabaseFile,
     /// The tables were there at some time: where they are missing later, they are lost.
     had_tables: AtomicBool,
 }
@@ -41,7 +41,7 @@ impl EmbeddedWarehouse {
     #[must_use]
     pub fn open(path: &Path) -> Self {
         Self {
-            file: File::new(path),
+            file: DatabaseFile::new(path),
             had_tables: AtomicBool::new(false),
         }
     }
@@ -68,7 +68,7 @@ impl EmbeddedWarehouse {
         // Each turn finds fewer of them changed.
         while !rest.is_empty() {
             let records: Vec<&EventRecord<'_>> = rest.iter().map(|&index| &events[index]).collect();
-            let batch = load::Batch::of(&records, OffsetDateTime::now_utc())?;
+            let batch = load::LoadBatch::of(&records, OffsetDateTime::now_utc())?;
             let written = self.file.run(move |connection| load::write(connection, &batch)).await?;
             match written {
                 load::Written::All { inserted: new } => {

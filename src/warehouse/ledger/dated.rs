@@ -34,13 +34,13 @@ pub(in crate::warehouse) struct DatedSale {
 
 /// When something was sold, and why then.
 #[derive(Clone, Copy)]
-struct Moment {
+struct SaleDate {
     at: OffsetDateTime,
     day: Date,
     reason: &'static str,
 }
 
-impl Moment {
+impl SaleDate {
     fn edit(at: &Timestamp<'_>) -> Self {
         Self {
             at: micros(at.instant()),
@@ -53,15 +53,15 @@ impl Moment {
 /// Units of a line that were sold together.
 struct Portion {
     key: String,
-    when: Moment,
+    when: SaleDate,
     units: i64,
 }
 
 /// All that is known of one order, oldest state first.
-struct Known<'a> {
+struct OrderHistory<'a> {
     states: Vec<&'a EventRecord<'a>>,
     edits: Vec<&'a EventRecord<'a>>,
-    ordered: Moment,
+    ordered: SaleDate,
 }
 
 /// The sales of one order out of all its events; empty where everything was sold on the order's own day, so that the
@@ -81,18 +81,18 @@ pub(in crate::warehouse) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<Dated
         .as_ref()
         .or(event.created_at.as_ref())
         .unwrap_or(&event.timestamp);
-    let ordered = Moment {
+    let ordered = SaleDate {
         at: micros(written.instant()),
         day: local_date(newest),
         reason: "order",
     };
-    let known = Known { states, edits, ordered };
-    let mut sales = known.lines(event);
-    sales.extend(known.shipping(event));
+    let history = OrderHistory { states, edits, ordered };
+    let mut sales = history.lines(event);
+    sales.extend(history.shipping(event));
     if sales.iter().all(|sale| sale.local_date == ordered.day) {
         return Vec::new();
     }
-    sales.extend(known.extras(event));
+    sales.extend(history.extras(event));
     // Two lines of one id would share their keys.
     let mut keys = HashSet::new();
     for (place, sale) in sales.iter_mut().enumerate() {
@@ -122,7 +122,7 @@ fn is_same_edit(one: &EventRecord<'_>, other: &EventRecord<'_>) -> bool {
     id(one).is_some() && id(one) == id(other)
 }
 
-impl Known<'_> {
+impl OrderHistory<'_> {
     fn lines(&self, event: &OrderEvent<'_>) -> Vec<DatedSale> {
         let mut sales = Vec::new();
         let digits = digits(event);
@@ -195,7 +195,7 @@ impl Known<'_> {
     fn edited_units(&self, line_id: &str, key: &str) -> Vec<Portion> {
         let mut added = Vec::new();
         for record in &self.edits {
-            let when = Moment::edit(edited_at(record));
+            let when = SaleDate::edit(edited_at(record));
             let Some(edit) = &record.event.edit else { continue };
             let edit_id = edit
                 .edit_id
@@ -232,7 +232,7 @@ impl Known<'_> {
         for state in self.states.iter().skip(1) {
             let units = units_in(state);
             if units > shown {
-                let when = Moment::edit(&state.event.timestamp);
+                let when = SaleDate::edit(&state.event.timestamp);
                 let at = when.at.unix_timestamp();
                 added.push(Portion {
                     key: format!("{key}:{at}"),
@@ -249,7 +249,7 @@ impl Known<'_> {
     /// reverses it.
     fn shipping(&self, event: &OrderEvent<'_>) -> Vec<DatedSale> {
         let (amount, tax) = shipping(event);
-        let sale = |key: &str, when: Moment, gross: Decimal, tax: Decimal| DatedSale {
+        let sale = |key: &str, when: SaleDate, gross: Decimal, tax: Decimal| DatedSale {
             sale_key: key.to_owned(),
             happened_at: when.at,
             local_date: when.day,
@@ -282,7 +282,7 @@ impl Known<'_> {
             if !(gone.is_zero() && gone_tax.is_zero()) {
                 sales.push(sale(
                     "shipping:removed",
-                    Moment::edit(&shown.event.timestamp),
+                    SaleDate::edit(&shown.event.timestamp),
                     -gone,
                     -gone_tax,
                 ));

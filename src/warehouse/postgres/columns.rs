@@ -8,10 +8,10 @@ use time::{Date, OffsetDateTime};
 use tokio_postgres::types::{Timestamp, ToSql, Type};
 
 use super::schema::Schema;
-use crate::warehouse::tables;
+use crate::warehouse::rows;
 
 /// One column of all rows.
-pub(super) struct Column<'a> {
+pub(super) struct ArrayColumn<'a> {
     name: &'static str,
     array: Type,
     /// Applied to the value in the statement.
@@ -25,7 +25,7 @@ pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 macro_rules! array {
     ($function:ident, $value:ty, $array:ident) => {
         fn $function(name: &'static str, values: impl Iterator<Item = $value>) -> Self {
-            Column {
+            ArrayColumn {
                 name,
                 array: Type::$array,
                 cast: "",
@@ -35,7 +35,7 @@ macro_rules! array {
     };
 }
 
-impl<'a> tables::Column<'a> for Column<'a> {
+impl<'a> rows::Column<'a> for ArrayColumn<'a> {
     array!(text, Option<&'a str>, TEXT_ARRAY);
     array!(bytes, Option<&'a [u8]>, BYTEA_ARRAY);
     array!(numeric, Option<Decimal>, NUMERIC_ARRAY);
@@ -46,7 +46,7 @@ impl<'a> tables::Column<'a> for Column<'a> {
     array!(instant, Option<OffsetDateTime>, TIMESTAMPTZ_ARRAY);
 
     fn json(name: &'static str, values: impl Iterator<Item = Option<&'a str>>) -> Self {
-        Column {
+        ArrayColumn {
             cast: "::jsonb",
             ..Self::text(name, values)
         }
@@ -54,7 +54,7 @@ impl<'a> tables::Column<'a> for Column<'a> {
 
     fn version(name: &'static str, values: impl Iterator<Item = Option<OffsetDateTime>>) -> Self {
         let values = values.map(|at| at.map_or(Timestamp::NegInfinity, Timestamp::Value));
-        Column {
+        ArrayColumn {
             name,
             array: Type::TIMESTAMPTZ_ARRAY,
             cast: "",
@@ -64,7 +64,7 @@ impl<'a> tables::Column<'a> for Column<'a> {
 }
 
 /// The parameters, in order.
-pub(super) fn params<'a>(columns: &'a [Column<'_>]) -> Vec<Param<'a>> {
+pub(super) fn params<'a>(columns: &'a [ArrayColumn<'_>]) -> Vec<Param<'a>> {
     columns
         .iter()
         .map(|column| (&*column.values as &(dyn ToSql + Sync), column.array.clone()))
@@ -72,7 +72,7 @@ pub(super) fn params<'a>(columns: &'a [Column<'_>]) -> Vec<Param<'a>> {
 }
 
 /// `INSERT INTO table (columns) SELECT columns FROM` the parameters.
-pub(super) fn insert(schema: &Schema, table: &str, columns: &[Column<'_>]) -> String {
+pub(super) fn insert(schema: &Schema, table: &str, columns: &[ArrayColumn<'_>]) -> String {
     let names = names(columns);
     let selected = list(columns, |_, column| format!("{}{}", column.name, column.cast));
     let rows = rows(columns);
@@ -82,23 +82,23 @@ pub(super) fn insert(schema: &Schema, table: &str, columns: &[Column<'_>]) -> St
 }
 
 /// `column = excluded.column` for all but the first `keys`.
-pub(super) fn assignments(columns: &[Column<'_>], keys: usize) -> String {
+pub(super) fn assignments(columns: &[ArrayColumn<'_>], keys: usize) -> String {
     list(columns.get(keys..).unwrap_or_default(), |_, column| {
         format!("{0} = excluded.{0}", column.name)
     })
 }
 
 /// The parameters as a table `v`.
-pub(super) fn rows(columns: &[Column<'_>]) -> String {
+pub(super) fn rows(columns: &[ArrayColumn<'_>]) -> String {
     let places = list(columns, |n, _| format!("${n}"));
     format!("unnest({places}) AS v({})", names(columns))
 }
 
-fn names(columns: &[Column<'_>]) -> String {
+fn names(columns: &[ArrayColumn<'_>]) -> String {
     list(columns, |_, column| column.name.to_owned())
 }
 
-fn list(columns: &[Column<'_>], write: impl Fn(usize, &Column<'_>) -> String) -> String {
+fn list(columns: &[ArrayColumn<'_>], write: impl Fn(usize, &ArrayColumn<'_>) -> String) -> String {
     let parts: Vec<String> = columns.iter().enumerate().map(|(n, c)| write(n + 1, c)).collect();
     parts.join(", ")
 }

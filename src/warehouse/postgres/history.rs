@@ -10,7 +10,7 @@ use super::columns::Param;
 use super::error::Failure;
 use super::{PostgresWarehouse, call_limit, load};
 use crate::warehouse::WarehouseError;
-use crate::warehouse::history::{History, OrderKey, OrderState, Place, StoredEvent};
+use crate::warehouse::history::{EventPosition, History, OrderKey, OrderState, StoredEvent};
 
 pub(super) const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, received_at, \
                      loaded_at, stream_id, payload::text FROM {schema}.order_events";
@@ -53,7 +53,7 @@ impl PostgresWarehouse {
 impl History for PostgresWarehouse {
     async fn events(
         &self,
-        after: &Place,
+        after: &EventPosition,
         before: OffsetDateTime,
         count: usize,
     ) -> Result<Vec<StoredEvent>, WarehouseError> {
@@ -90,7 +90,7 @@ impl History for PostgresWarehouse {
         Ok(found.into_iter().next().flatten())
     }
 
-    async fn count(&self, after: &Place, before: OffsetDateTime) -> Result<u64, WarehouseError> {
+    async fn count(&self, after: &EventPosition, before: OffsetDateTime) -> Result<u64, WarehouseError> {
         let sql = "SELECT count(*) FROM {schema}.order_events \
                    WHERE received_at < $3 AND (received_at, event_id) > ($1, $2)";
         let params: &[Param<'_>] = &[

@@ -8,14 +8,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio_postgres::{Error, Transaction};
 
-use super::columns::{self, Column, insert, params};
+use super::columns::{self, ArrayColumn, insert, params};
 use super::history;
 use super::schema::Schema;
 use crate::event::EventRecord;
-use crate::warehouse::fold::{Effects, OrderKey, order_key};
+use crate::warehouse::fold::{Effects, OrderRef, order_key};
 use crate::warehouse::history::StoredEvent;
 use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
-use crate::warehouse::tables::{self, Column as _, SaleRow};
+use crate::warehouse::rows::{self, Column as _, SaleRow};
 
 /// Orders whose row was written, and whether their sales are dated one by one.
 pub(super) type Upserted = HashMap<(String, String), bool>;
@@ -25,12 +25,12 @@ pub(super) type Upserted = HashMap<(String, String), bool>;
 pub(super) async fn mark_edited(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    edited: &[OrderKey<'_>],
+    edited: &[OrderRef<'_>],
 ) -> Result<(), Error> {
     if edited.is_empty() {
         return Ok(());
     }
-    let columns = tables::edited_orders(edited);
+    let columns = rows::edited_orders(edited);
     let statement =
         insert(schema, "orders", &columns) + " ON CONFLICT (shop, order_id) DO UPDATE SET has_sale_rows = true";
     transaction.execute_typed(&statement, &params(&columns)).await?;
@@ -43,7 +43,7 @@ pub(super) fn keys_to_date<'a>(
     effects: &'a Effects<'_>,
     upserted: &Upserted,
     replaced: &HashMap<(String, String), Vec<Units>>,
-) -> Vec<OrderKey<'a>> {
+) -> Vec<OrderRef<'a>> {
     let is_dated = |record: &&&EventRecord<'_>| {
         let (shop, order_id) = order_key(record);
         let key = (shop.to_owned(), order_id.to_owned());
@@ -52,7 +52,7 @@ pub(super) fn keys_to_date<'a>(
             *has_rows || removes_shipping(&record.event) || may_be_dated(older, &units(&record.event))
         })
     };
-    let mut keys: BTreeSet<OrderKey<'_>> = effects
+    let mut keys: BTreeSet<OrderRef<'_>> = effects
         .orders
         .iter()
         .filter(is_dated)
@@ -67,13 +67,13 @@ pub(super) fn keys_to_date<'a>(
 pub(super) async fn date_sales(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    keys: &[OrderKey<'_>],
+    keys: &[OrderRef<'_>],
 ) -> Result<(), Error> {
     if keys.is_empty() {
         return Ok(());
     }
     let events = events_of(transaction, schema, keys).await?;
-    let mut by_order: HashMap<OrderKey<'_>, Vec<EventRecord<'_>>> = keys.iter().map(|key| (*key, Vec::new())).collect();
+    let mut by_order: HashMap<OrderRef<'_>, Vec<EventRecord<'_>>> = keys.iter().map(|key| (*key, Vec::new())).collect();
     for event in &events {
         if let Ok(record) = event.record() {
             by_order.entry((&event.shop, &event.order_id)).or_default().push(record);
@@ -88,10 +88,10 @@ pub(super) async fn date_sales(
         .flat_map(|(order, sales, _)| sales.iter().map(|sale| SaleRow { order: *order, sale }))
         .collect();
     replace_rows(transaction, schema, keys, &rows).await?;
-    let flags: Vec<Column<'_>> = vec![
-        Column::text("shop", sales.iter().map(|((shop, _), ..)| Some(*shop))),
-        Column::text("order_id", sales.iter().map(|((_, order_id), ..)| Some(*order_id))),
-        Column::boolean(
+    let flags: Vec<ArrayColumn<'_>> = vec![
+        ArrayColumn::text("shop", sales.iter().map(|((shop, _), ..)| Some(*shop))),
+        ArrayColumn::text("order_id", sales.iter().map(|((_, order_id), ..)| Some(*order_id))),
+        ArrayColumn::boolean(
             "flag",
             sales
                 .iter()
@@ -110,9 +110,9 @@ pub(super) async fn date_sales(
 async fn events_of(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    keys: &[OrderKey<'_>],
+    keys: &[OrderRef<'_>],
 ) -> Result<Vec<StoredEvent>, Error> {
-    let columns: Vec<Column<'_>> = tables::order_keys(keys);
+    let columns: Vec<ArrayColumn<'_>> = rows::order_keys(keys);
     let statement = schema.sql(&format!(
         "{} WHERE (order_id, shop) IN (SELECT v.order_id, v.shop FROM {}) \
          AND (total_amount IS NOT NULL OR event_type = 'order.edited')",
@@ -126,10 +126,10 @@ async fn events_of(
 async fn replace_rows(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    keys: &[OrderKey<'_>],
+    keys: &[OrderRef<'_>],
     rows: &[SaleRow<'_>],
 ) -> Result<(), Error> {
-    let orders: Vec<Column<'_>> = tables::order_keys(keys);
+    let orders: Vec<ArrayColumn<'_>> = rows::order_keys(keys);
     let delete = schema.sql(&format!(
         "DELETE FROM {{schema}}.order_sale_rows t USING {} WHERE t.shop = v.shop AND t.order_id = v.order_id",
         columns::rows(&orders)
@@ -138,7 +138,7 @@ async fn replace_rows(
     if rows.is_empty() {
         return Ok(());
     }
-    let columns = tables::order_sale_rows(rows);
+    let columns = rows::order_sale_rows(rows);
     let write = insert(schema, "order_sale_rows", &columns);
     transaction.execute_typed(&write, &params(&columns)).await?;
     Ok(())

@@ -9,14 +9,14 @@ use std::time::Duration;
 use futures_util::future::{try_join, try_join4};
 use tokio_postgres::{Client, Error, IsolationLevel, Transaction};
 
-use super::columns::{self, Column, assignments, insert, params};
+use super::columns::{self, ArrayColumn, assignments, insert, params};
 use super::error::Failure;
 use super::ledger::{self, Upserted};
 use super::schema::Schema;
 use crate::event::EventRecord;
-use crate::warehouse::fold::{Effects, OrderKey, RefundRow, order_key};
+use crate::warehouse::fold::{Effects, OrderRef, RefundRow, order_key};
 use crate::warehouse::ledger::Units;
-use crate::warehouse::tables::{self, Column as _, Line, RefundItem, by_id};
+use crate::warehouse::rows::{self, Column as _, ItemRow, RefundItemRow, by_id};
 use crate::warehouse::{Loaded, payload};
 
 /// A row gives way to a version that is not older.
@@ -56,7 +56,7 @@ pub(super) async fn load(
     .await?;
     let known = Vec::from_iter((0..records.len()).filter(|&place| !is_new(&records, place, &new)));
     let stored = compare_stored(&transaction, schema, &records, &known).await?;
-    let is_unchanged = |place: &usize| stored.get(place).is_none_or(|stored| *stored == Stored::Unchanged);
+    let is_unchanged = |place: &usize| stored.get(place).is_none_or(|stored| *stored == Comparison::Unchanged);
     let effects = Effects::of((0..records.len()).filter(is_unchanged).map(|place| records[place]));
     let (changed, (), (), ()) = try_join4(
         upsert_orders(&transaction, schema, &effects.orders),
@@ -70,7 +70,7 @@ pub(super) async fn load(
     ledger::date_sales(&transaction, schema, &keys).await?;
     transaction.commit().await?;
     let inserted = new.len() as u64;
-    let conflict = |(place, stored): (usize, Stored)| (stored == Stored::Conflict).then(|| order[place]);
+    let conflict = |(place, stored): (usize, Comparison)| (stored == Comparison::Conflict).then(|| order[place]);
     let mut conflicts: Vec<usize> = stored.into_iter().filter_map(conflict).collect();
     conflicts.sort_unstable();
     Ok(Loaded {
@@ -91,7 +91,7 @@ fn is_new(records: &[&EventRecord<'_>], place: usize, new: &HashSet<String>) -> 
 
 /// How a known event compares with its row.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stored {
+enum Comparison {
     /// It has the same payload.
     Unchanged,
     /// It came from the same entry and was edited, or removed, since.
@@ -106,7 +106,7 @@ async fn insert_events(
     schema: &Schema,
     records: &[&EventRecord<'_>],
 ) -> Result<HashSet<String>, Error> {
-    let columns = tables::order_events(records);
+    let columns = rows::order_events(records);
     let statement = insert(schema, "order_events", &columns) + " ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
@@ -118,16 +118,16 @@ async fn compare_stored(
     schema: &Schema,
     records: &[&EventRecord<'_>],
     known: &[usize],
-) -> Result<HashMap<usize, Stored>, Error> {
+) -> Result<HashMap<usize, Comparison>, Error> {
     if known.is_empty() {
         return Ok(HashMap::new());
     }
     let each = || known.iter().map(|&place| records[place]);
     let columns = [
-        Column::text("event_id", each().map(|record| Some(record.event.event_id.as_str()))),
-        Column::json("payload", each().map(|record| Some(record.payload))),
-        Column::text("stream_id", each().map(|record| Some(record.stream_id.as_str()))),
-        Column::int4("row", (0..).take(known.len())),
+        ArrayColumn::text("event_id", each().map(|record| Some(record.event.event_id.as_str()))),
+        ArrayColumn::json("payload", each().map(|record| Some(record.payload))),
+        ArrayColumn::text("stream_id", each().map(|record| Some(record.stream_id.as_str()))),
+        ArrayColumn::int4("row", (0..).take(known.len())),
     ];
     let statement = schema.sql(&format!(
         "SELECT v.row, t.stream_id = v.stream_id, \
@@ -136,7 +136,7 @@ async fn compare_stored(
         columns::rows(&columns)
     ));
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
-    let mut compared: HashMap<usize, Stored> = known.iter().map(|&place| (place, Stored::Edited)).collect();
+    let mut compared: HashMap<usize, Comparison> = known.iter().map(|&place| (place, Comparison::Edited)).collect();
     for row in rows {
         let place = usize::try_from(row.try_get::<_, i32>(0)?).ok();
         let Some(&place) = place.and_then(|row| known.get(row)) else {
@@ -147,9 +147,9 @@ async fn compare_stored(
         let is_same =
             other.is_none_or(|other| payload::is_same(&other, record.payload, payload::has_time_beside_body(record)));
         let stored = match (is_same, is_same_entry) {
-            (true, _) => Stored::Unchanged,
-            (false, true) => Stored::Edited,
-            (false, false) => Stored::Conflict,
+            (true, _) => Comparison::Unchanged,
+            (false, true) => Comparison::Edited,
+            (false, false) => Comparison::Conflict,
         };
         compared.insert(place, stored);
     }
@@ -165,7 +165,7 @@ async fn upsert_orders(
     if records.is_empty() {
         return Ok(Upserted::new());
     }
-    let columns = tables::orders(records);
+    let columns = rows::orders(records);
     let statement = format!(
         "{} ON CONFLICT (shop, order_id) DO UPDATE SET {} WHERE {NOT_OLDER} RETURNING shop, order_id, has_sale_rows",
         insert(schema, "orders", &columns),
@@ -182,12 +182,12 @@ async fn upsert_orders(
 async fn mark_deleted(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    deletions: &[(OrderKey<'_>, time::OffsetDateTime)],
+    deletions: &[(OrderRef<'_>, time::OffsetDateTime)],
 ) -> Result<(), Error> {
     if deletions.is_empty() {
         return Ok(());
     }
-    let columns = tables::deletions(deletions);
+    let columns = rows::deletions(deletions);
     let statement = insert(schema, "orders", &columns)
         + " ON CONFLICT (shop, order_id) DO UPDATE SET deleted_at = excluded.deleted_at \
            WHERE t.deleted_at IS NULL OR excluded.deleted_at < t.deleted_at";
@@ -203,7 +203,7 @@ async fn upsert_refunds(
     if refunds.is_empty() {
         return Ok(());
     }
-    let columns = tables::order_refunds(refunds);
+    let columns = rows::order_refunds(refunds);
     let statement = format!(
         "{} ON CONFLICT (shop, refund_id) DO UPDATE SET {} WHERE {NOT_OLDER} RETURNING shop, refund_id",
         insert(schema, "order_refunds", &columns),
@@ -218,7 +218,7 @@ async fn upsert_refunds(
         let key = (row.record.shop().to_owned(), row.refund.refund_id.as_str().to_owned());
         changed.contains(&key)
     });
-    let items: Vec<_> = changed.flat_map(tables::refund_items).collect();
+    let items: Vec<_> = changed.flat_map(rows::refund_items).collect();
     upsert_refund_items(transaction, schema, &items).await?;
     mark_test_refunds(transaction, schema, refunds).await
 }
@@ -227,12 +227,12 @@ async fn upsert_refunds(
 async fn upsert_refund_items(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    items: &[RefundItem<'_>],
+    items: &[RefundItemRow<'_>],
 ) -> Result<(), Error> {
     if items.is_empty() {
         return Ok(());
     }
-    let columns = tables::order_refund_items(items);
+    let columns = rows::order_refund_items(items);
     let statement = format!(
         "{} ON CONFLICT (shop, refund_id, line_no) DO UPDATE SET {}",
         insert(schema, "order_refund_items", &columns),
@@ -251,7 +251,7 @@ async fn mark_test_refunds(
     if !refunds.iter().any(|row| row.test) {
         return Ok(());
     }
-    let columns: Vec<Column<'_>> = tables::test_refunds(refunds);
+    let columns: Vec<ArrayColumn<'_>> = rows::test_refunds(refunds);
     let statement = schema.sql(&format!(
         "UPDATE {{schema}}.order_refunds t SET test = true FROM {} \
          WHERE t.shop = v.shop AND t.refund_id = v.refund_id AND NOT t.test",
@@ -274,23 +274,23 @@ async fn replace_items(
         return Ok(replaced);
     }
     let orders = [
-        Column::text("shop", changed.keys().map(|(shop, _)| Some(shop.as_str()))),
-        Column::text("order_id", changed.keys().map(|(_, order_id)| Some(order_id.as_str()))),
+        ArrayColumn::text("shop", changed.keys().map(|(shop, _)| Some(shop.as_str()))),
+        ArrayColumn::text("order_id", changed.keys().map(|(_, order_id)| Some(order_id.as_str()))),
     ];
     let delete = schema.sql(&format!(
         "DELETE FROM {{schema}}.order_items t USING {} WHERE t.shop = v.shop AND t.order_id = v.order_id \
          RETURNING t.shop, t.order_id, t.line_id, t.qty",
         columns::rows(&orders)
     ));
-    let lines: Vec<Line<'_>> = records
+    let lines: Vec<ItemRow<'_>> = records
         .iter()
         .filter(|record| {
             let (shop, order_id) = order_key(record);
             changed.contains_key(&(shop.to_owned(), order_id.to_owned()))
         })
-        .flat_map(|record| tables::lines(record))
+        .flat_map(|record| rows::lines(record))
         .collect();
-    let items = tables::order_items(&lines);
+    let items = rows::order_items(&lines);
     let write = insert(schema, "order_items", &items);
     let (deleted, written) = (params(&orders), params(&items));
     let (rows, _) = try_join(

@@ -43,17 +43,17 @@ const LOAD_TRIES: u32 = 4;
 
 /// Tables in a PostgreSQL schema.
 pub struct PostgresWarehouse {
-    connections: ArcSwap<Connections>,
+    connections: ArcSwap<Pools>,
     schema: Schema,
     config: DatabaseConfig,
-    /// Connections that broke in use, each of which is made again when it is needed.
+    /// Pools that broke in use, each of which is made again when it is needed.
     reconnects: Counter,
     /// The tables were there at some time: where they are missing later, they are lost.
     had_tables: AtomicBool,
 }
 
 /// What a new URL replaces.
-struct Connections {
+struct Pools {
     pool: Pool,
     /// As the role that owns the schema, where it is another one.
     owner: Option<Pool>,
@@ -61,7 +61,7 @@ struct Connections {
     reader: Option<String>,
 }
 
-impl Connections {
+impl Pools {
     fn new(url: &Secret, migrate_url: Option<&Secret>, config: &DatabaseConfig) -> Result<Self, WarehouseError> {
         let pool_of = |target: &Target, size| Pool::new(target, size, config.connect_timeout);
         let target = Target::parse(url.expose_secret(), config.connect_timeout)?;
@@ -81,7 +81,7 @@ impl PostgresWarehouse {
     /// [`WarehouseError::Unusable`] for a URL, CA file or schema name that cannot work; the text has no secret.
     pub fn new(config: &DatabaseConfig) -> Result<Self, WarehouseError> {
         Ok(Self {
-            connections: ArcSwap::from_pointee(Connections::new(&config.url, config.migrate_url.as_ref(), config)?),
+            connections: ArcSwap::from_pointee(Pools::new(&config.url, config.migrate_url.as_ref(), config)?),
             schema: Schema::new(&config.schema)?,
             config: config.clone(),
             reconnects: Counter::default(),
@@ -107,7 +107,7 @@ impl PostgresWarehouse {
         url: &Secret,
         migrate_url: Option<&Secret>,
     ) -> Result<impl FnOnce() + use<'a>, WarehouseError> {
-        let connections = Connections::new(url, migrate_url, &self.config)?;
+        let connections = Pools::new(url, migrate_url, &self.config)?;
         Ok(move || self.connections.store(connections.into()))
     }
 
@@ -148,7 +148,7 @@ impl PostgresWarehouse {
         self.settle(connection, limit, outcome)
     }
 
-    async fn migrate_as_owner(&self, connections: &Connections) -> Result<Migrated, Failure> {
+    async fn migrate_as_owner(&self, connections: &Pools) -> Result<Migrated, Failure> {
         let reader = connections.owner.as_ref().and(connections.reader.as_deref());
         let mut connection = connections.owner.as_ref().unwrap_or(&connections.pool).get().await?;
         let outcome = timeout(
@@ -160,7 +160,7 @@ impl PostgresWarehouse {
     }
 
     /// Tells tables that we can bring up to date from those that only the operator can.
-    async fn inspect(&self, connections: &Connections) -> Result<String, Failure> {
+    async fn inspect(&self, connections: &Pools) -> Result<String, Failure> {
         let (limit, pool) = (self.call_limit(), &connections.pool);
         let connection = pool.get().await?;
         let outcome = timeout(limit, check::inspect(&connection, &self.schema, pool.server())).await;

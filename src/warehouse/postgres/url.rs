@@ -75,7 +75,7 @@ pub(super) struct Target {
 impl Target {
     /// Reads the URL, and the CA file that it names.
     pub(super) fn parse(url: &str, connect_timeout: Duration) -> Result<Self, WarehouseError> {
-        let mut parts = Parts::split(url.trim()).map_err(unusable)?;
+        let mut parts = UrlParts::split(url.trim()).map_err(unusable)?;
         let mode = parts.take("sslmode").map(|mode| SslMode::parse(&mode)).transpose();
         let roots = parts.take("sslrootcert").map(Roots::parse);
         let mut config = parts.driver_config().map_err(unusable)?;
@@ -133,13 +133,13 @@ fn unusable(text: String) -> WarehouseError {
 }
 
 /// A URL in its parts, each still percent-encoded.
-struct Parts<'a> {
+struct UrlParts<'a> {
     /// Scheme to path.
     base: &'a str,
     parameters: Vec<(&'a str, &'a str)>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> UrlParts<'a> {
     fn split(url: &'a str) -> Result<Self, String> {
         let rest = url
             .strip_prefix("postgres://")

@@ -1,6 +1,6 @@
 //! What operators read, and what loading known events again does.
 
-use orderstream::warehouse::history::Place;
+use orderstream::warehouse::history::EventPosition;
 use time::macros::datetime;
 
 use super::super::events::{ARRIVAL, order};
@@ -43,7 +43,7 @@ pub async fn history_is_read_page_by_page_and_gives_the_events_back(store: &dyn 
     let warehouse = store.open();
     assert_eq!(warehouse.first(BEGIN, END).await.unwrap(), Some(ARRIVAL));
     assert_eq!(warehouse.first(END, END).await.unwrap(), None);
-    let mut place = Place {
+    let mut place = EventPosition {
         received_at: BEGIN,
         event_id: String::new(),
     };
@@ -52,7 +52,7 @@ pub async fn history_is_read_page_by_page_and_gives_the_events_back(store: &dyn 
     loop {
         let page = warehouse.events(&place, END, 3).await.unwrap();
         let Some(last) = page.last() else { break };
-        place = last.place();
+        place = last.position();
         found.extend(page);
     }
     assert_eq!(

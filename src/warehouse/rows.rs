@@ -6,7 +6,7 @@
 use rust_decimal::Decimal;
 use time::{Date, OffsetDateTime};
 
-use super::fold::{OrderKey, RefundRow, local_date, order_key};
+use super::fold::{OrderRef, RefundRow, local_date, order_key};
 use super::ledger::{DatedSale, LineSale, OrderSale, Reversal, line_sales};
 use super::status::status;
 use super::version::{Version, micros};
@@ -129,14 +129,14 @@ fn order_sales<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 9] {
 }
 
 /// Rows of `orders` that say only that an order was edited. The first two columns are the key.
-pub(super) fn edited_orders<'a, C: Column<'a>>(keys: &'a [OrderKey<'_>]) -> Vec<C> {
+pub(super) fn edited_orders<'a, C: Column<'a>>(keys: &'a [OrderRef<'_>]) -> Vec<C> {
     let mut columns = order_keys(keys);
     columns.push(C::boolean("has_sale_rows", keys.iter().map(|_| Some(true))));
     columns
 }
 
 /// Keys of `orders`.
-pub(super) fn order_keys<'a, C: Column<'a>>(keys: &'a [OrderKey<'_>]) -> Vec<C> {
+pub(super) fn order_keys<'a, C: Column<'a>>(keys: &'a [OrderRef<'_>]) -> Vec<C> {
     vec![
         C::text("shop", keys.iter().map(|(shop, _)| Some(*shop))),
         C::text("order_id", keys.iter().map(|(_, order_id)| Some(*order_id))),
@@ -144,7 +144,7 @@ pub(super) fn order_keys<'a, C: Column<'a>>(keys: &'a [OrderKey<'_>]) -> Vec<C> 
 }
 
 /// Rows of `orders` that say only that an order was deleted. The first two columns are the key.
-pub(super) fn deletions<'a, C: Column<'a>>(deletions: &'a [(OrderKey<'_>, OffsetDateTime)]) -> Vec<C> {
+pub(super) fn deletions<'a, C: Column<'a>>(deletions: &'a [(OrderRef<'_>, OffsetDateTime)]) -> Vec<C> {
     vec![
         C::text("shop", deletions.iter().map(|((shop, _), _)| Some(*shop))),
         C::text("order_id", deletions.iter().map(|((_, order_id), _)| Some(*order_id))),
@@ -194,7 +194,7 @@ fn reversals<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> [C; 8] {
 }
 
 /// One row of `order_refund_items`.
-pub(super) struct RefundItem<'a> {
+pub(super) struct RefundItemRow<'a> {
     shop: &'a str,
     refund_id: &'a str,
     /// From 1.
@@ -203,10 +203,10 @@ pub(super) struct RefundItem<'a> {
 }
 
 /// The lines of a refund, as they were sent.
-pub(super) fn refund_items<'a>(row: &'a RefundRow<'_>) -> impl Iterator<Item = RefundItem<'a>> {
+pub(super) fn refund_items<'a>(row: &'a RefundRow<'_>) -> impl Iterator<Item = RefundItemRow<'a>> {
     (1..)
         .zip(row.refund.lines.iter().flatten())
-        .map(|(no, line)| RefundItem {
+        .map(|(no, line)| RefundItemRow {
             shop: row.record.shop(),
             refund_id: row.refund.refund_id.as_str(),
             no,
@@ -215,7 +215,7 @@ pub(super) fn refund_items<'a>(row: &'a RefundRow<'_>) -> impl Iterator<Item = R
 }
 
 /// Rows of `order_refund_items`. The first three columns are the key.
-pub(super) fn order_refund_items<'a, C: Column<'a>>(items: &'a [RefundItem<'_>]) -> Vec<C> {
+pub(super) fn order_refund_items<'a, C: Column<'a>>(items: &'a [RefundItemRow<'_>]) -> Vec<C> {
     let each = || items.iter();
     let lines = || items.iter().map(|item| item.line);
     vec![
@@ -243,7 +243,7 @@ pub(super) fn order_refund_items<'a, C: Column<'a>>(items: &'a [RefundItem<'_>])
 
 /// One row of `order_sale_rows`.
 pub(super) struct SaleRow<'a> {
-    pub(super) order: OrderKey<'a>,
+    pub(super) order: OrderRef<'a>,
     pub(super) sale: &'a DatedSale,
 }
 
@@ -286,8 +286,8 @@ fn version_columns<'a, C: Column<'a>>(records: impl Iterator<Item = &'a EventRec
 }
 
 /// One row of `order_items`.
-pub(super) struct Line<'a> {
-    order: OrderKey<'a>,
+pub(super) struct ItemRow<'a> {
+    order: OrderRef<'a>,
     /// From 1.
     no: i32,
     item: &'a Item<'a>,
@@ -295,9 +295,9 @@ pub(super) struct Line<'a> {
 }
 
 /// The lines of an order, as they were sent.
-pub(super) fn lines<'a>(record: &'a EventRecord<'_>) -> impl Iterator<Item = Line<'a>> {
+pub(super) fn lines<'a>(record: &'a EventRecord<'_>) -> impl Iterator<Item = ItemRow<'a>> {
     let items = record.event.items.iter().flatten().zip(line_sales(&record.event));
-    (1..).zip(items).map(|(no, (item, sale))| Line {
+    (1..).zip(items).map(|(no, (item, sale))| ItemRow {
         order: order_key(record),
         no,
         item,
@@ -306,7 +306,7 @@ pub(super) fn lines<'a>(record: &'a EventRecord<'_>) -> impl Iterator<Item = Lin
 }
 
 /// Rows of `order_items`.
-pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [Line<'_>]) -> Vec<C> {
+pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [ItemRow<'_>]) -> Vec<C> {
     let each = || lines.iter();
     let items = || lines.iter().map(|line| line.item);
     vec![
