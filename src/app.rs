@@ -4,9 +4,9 @@
 //! away at start is waited for, a wrong configuration is not; on the way out requests and batches are finished before
 //! what they stand on ends, and what is left is said with its place.
 
-mod doors;
-mod figures;
+mod credentials;
 mod listeners;
+mod node_record;
 mod reload;
 mod start;
 mod storage;
@@ -18,14 +18,14 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::doors::Keys;
+use self::credentials::Credentials;
 pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 use self::storage::Storage;
 use crate::config::{Config, Purpose};
 use crate::folder::FolderError;
 use crate::health::Reach;
-use crate::ingest::{Bypass, Drainer};
+use crate::ingest::{Drainer, SpoolFallback};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::open_files;
@@ -96,7 +96,7 @@ struct App {
     workers: Option<Arc<Workers>>,
     /// Whether they reach the warehouse.
     warehouse: Option<Reach>,
-    keys: Keys,
+    credentials: Credentials,
     metrics: Metrics,
     /// The processes on the stream, this one included.
     nodes: Nodes,
@@ -116,7 +116,7 @@ impl App {
     async fn start(config: Config, purpose: Purpose) -> Result<(Self, Addresses), AppError> {
         let metrics = Metrics::new();
         open_files::raise_limit(config.public.max_connections);
-        let keys = Keys::new(&config)?;
+        let credentials = Credentials::new(&config)?;
         let mut storage = Storage::open(&config, purpose, &metrics).await?;
         let listeners = Listeners::bind(&config, purpose)?;
         let addresses = listeners.addresses();
@@ -133,7 +133,7 @@ impl App {
             config,
             purpose,
             storage,
-            keys,
+            credentials,
             metrics,
             front,
         };
@@ -171,8 +171,8 @@ impl App {
         let monitor = loss_monitor::run(self.stream(), self.metrics.clone(), self.back.stop_token());
         self.back.spawn("loss monitor", monitor);
         self.back.spawn_task("stream check", start::meet_stream(self.stream()));
-        if let Some(bypass) = self.storage.bypass.clone() {
-            let drainer = Drainer::new(bypass, self.stream());
+        if let Some(fallback) = self.storage.fallback.clone() {
+            let drainer = Drainer::new(fallback, self.stream());
             self.drainer.spawn("drainer", drainer.run(self.drainer.stop_token()));
         }
     }
@@ -220,8 +220,8 @@ impl App {
     }
 
     fn say_what_is_spooled(&self) {
-        let depth = |bypass: &Bypass| bypass.spool.report().depth;
-        let count = self.storage.bypass.as_ref().map_or(0, depth);
+        let depth = |fallback: &SpoolFallback| fallback.spool.report().depth;
+        let count = self.storage.fallback.as_ref().map_or(0, depth);
         if let Some(file) = self.storage.spool_file().filter(|_| count > 0) {
             warn!(
                 count,

@@ -2,7 +2,7 @@
 //!
 //! Owns the report (public contract: `GET /health`, `status --json`) and how figures are judged. Judging is pure;
 //! [`observe`] alone asks the stream for figures. Must not know HTTP. A slow reader is a warning here and never decides
-//! whether this process may take webhooks: that is [`crate::ingest::Appends`]'s, see `collector`.
+//! whether this process may take webhooks: that is [`crate::ingest::AppendStats`]'s, see `collector`.
 
 mod checks;
 pub mod collector;

@@ -76,9 +76,9 @@ pub fn names() -> Option<&'static Names> {
 
 /// A point in time where a span may begin; nothing where there are no spans.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment(Option<SystemTime>);
+pub struct SpanStart(Option<SystemTime>);
 
-impl Moment {
+impl SpanStart {
     /// Now.
     #[must_use]
     pub fn now() -> Self {
@@ -99,12 +99,14 @@ impl Span {
 
     /// One that began before. Without a parent it is the first of a trace, if the sampler wants one.
     pub fn since(
-        began: Moment,
+        began: SpanStart,
         name: impl FnOnce() -> Cow<'static, str>,
         role: Role,
         parent: Option<TraceParent>,
     ) -> Self {
-        let Moment(Some(began)) = began else { return Self(None) };
+        let SpanStart(Some(began)) = began else {
+            return Self(None);
+        };
         Self(exporter::Recording::start(name(), role, parent, true, began))
     }
 
@@ -123,23 +125,23 @@ impl Span {
     }
 
     /// Adds an attribute. Names nothing personal and no secret.
-    pub fn say(&mut self, name: &'static str, what: impl Display) {
+    pub fn set_attribute(&mut self, name: &'static str, what: impl Display) {
         if let Some(recording) = &mut self.0 {
-            recording.say(name, what.to_string());
+            recording.set_attribute(name, what.to_string());
         }
     }
 
     /// Adds a number.
-    pub fn count(&mut self, name: &'static str, number: u64) {
+    pub fn set_number(&mut self, name: &'static str, number: u64) {
         if let Some(recording) = &mut self.0 {
-            recording.count(name, number);
+            recording.set_number(name, number);
         }
     }
 
     /// It did not go well. The reason names no content.
-    pub fn fail(&mut self, reason: impl Display) {
+    pub fn set_error(&mut self, reason: impl Display) {
         if let Some(recording) = &mut self.0 {
-            recording.fail(reason.to_string());
+            recording.set_error(reason.to_string());
         }
     }
 }

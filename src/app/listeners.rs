@@ -17,7 +17,7 @@ use crate::config::{Config, Purpose};
 use crate::health::Thresholds;
 use crate::health::collector::{Health, Sources};
 use crate::http::{self, AdminState, Probes, PublicState};
-use crate::ingest::{Appender, Appends, SpoolFile};
+use crate::ingest::{AppendStats, Appender, SpoolReader};
 use crate::live::{Live, Process};
 use crate::operations::{Actor, Operations};
 
@@ -74,16 +74,16 @@ impl Listeners {
             let dedupe = app.config.stream.dedupe_window.is_some();
             Appender::start(
                 &*app.storage.stream,
-                app.storage.bypass.as_ref(),
+                app.storage.fallback.as_ref(),
                 &app.config.appender,
                 dedupe,
                 &app.metrics,
                 &app.back,
             )
         });
-        let appends = appender
+        let append_stats = appender
             .as_ref()
-            .map_or_else(Appends::none, |appender| appender.appends().clone());
+            .map_or_else(AppendStats::none, |appender| appender.append_stats().clone());
         let sources = Sources {
             stream: app.stream(),
             warehouse: app.warehouse.clone(),
@@ -92,8 +92,8 @@ impl Listeners {
         let health = Health::start(
             sources,
             Thresholds::from(&app.config),
-            appends,
-            app.storage.bypass.clone(),
+            append_stats,
+            app.storage.fallback.clone(),
             app.metrics.clone(),
             &app.back,
         );
@@ -116,7 +116,7 @@ fn start_public(app: &App, listener: TcpListener, appender: Appender, probes: Pr
     let state = PublicState::new(
         appender,
         probes,
-        app.keys.doors.clone(),
+        app.credentials.public.clone(),
         app.config.intake.clone(),
         &config,
         &metrics,
@@ -138,18 +138,18 @@ fn start_private(app: &App, listener: TcpListener, probes: Probes) {
     };
     let warehouse = app.storage.warehouse.clone();
     let keyring = if app.purpose.ingests() {
-        Arc::clone(&app.keys.doors.keyring)
+        Arc::clone(&app.credentials.public.keyring)
     } else {
         Arc::default()
     };
     let stream = app.stream();
-    let spool = app.storage.spool_file().map(SpoolFile::at);
+    let spool = app.storage.spool_file().map(SpoolReader::at);
     let operations = Operations::new(stream, warehouse, &app.config.intake, Actor::Api).with_spool(spool);
     let state = AdminState {
         live: Live::start(probes.health.clone(), app.nodes.clone(), node, &app.back),
         probes,
         metrics: app.metrics.clone(),
-        tokens: Arc::clone(&app.keys.admin),
+        tokens: Arc::clone(&app.credentials.admin),
         hosts: Arc::clone(&app.config.admin.hosts),
         keyring,
         nodes: app.nodes.clone(),

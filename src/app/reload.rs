@@ -24,7 +24,9 @@ impl App {
 
     fn prepare(&self) -> Result<Vec<Swap<'_>>, String> {
         let fresh = self.config.reload().map_err(|error| error.to_string())?;
-        let mut swaps: Vec<Swap<'_>> = vec![Box::new(self.keys.prepare(&fresh.auth, fresh.admin_token.as_ref())?)];
+        let mut swaps: Vec<Swap<'_>> = vec![Box::new(
+            self.credentials.prepare(&fresh.auth, fresh.admin_token.as_ref())?,
+        )];
         if let (Some(redis), Some(url)) = (&self.storage.redis, &fresh.redis_url) {
             let swap = redis.prepare(url).map_err(|error| error.to_string())?;
             swaps.push(Box::new(swap));

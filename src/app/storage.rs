@@ -11,7 +11,7 @@ use tracing::info;
 use super::{Addresses, AppError};
 use crate::config::{Config, Durability, Purpose, RedisConfig};
 use crate::folder::{self, Folder, FolderError};
-use crate::ingest::{Breaker, Bypass, Spool};
+use crate::ingest::{Breaker, Spool, SpoolFallback};
 use crate::live::Stores;
 use crate::metrics::Metrics;
 use crate::stream::embedded::EmbeddedStream;
@@ -31,7 +31,7 @@ pub(super) struct Storage {
     /// The warehouse once more, likewise.
     pub(super) postgres: Option<Arc<PostgresWarehouse>>,
     /// The spool, where there is one.
-    pub(super) bypass: Option<Bypass>,
+    pub(super) fallback: Option<SpoolFallback>,
     /// Last of all, since it is given back after what stands in it is closed.
     pub(super) folder: Option<Folder>,
 }
@@ -67,7 +67,7 @@ impl Storage {
                 Some(Arc::new(EmbeddedWarehouse::open(&file).counted(metrics)))
             }
         };
-        let bypass = match config.spool_limit {
+        let fallback = match config.spool_limit {
             Some(limit) if purpose.ingests() => {
                 let folder = taken(&mut folder, config, purpose).await?;
                 Some(spool(folder, limit, config, metrics)?)
@@ -87,7 +87,7 @@ impl Storage {
             warehouse,
             redis,
             postgres,
-            bypass,
+            fallback,
             folder,
         })
     }
@@ -104,7 +104,7 @@ impl Storage {
 
     /// The file of the spool, where there is one.
     pub(super) fn spool_file(&self) -> Option<PathBuf> {
-        let folder = self.folder.as_ref().filter(|_| self.bypass.is_some());
+        let folder = self.folder.as_ref().filter(|_| self.fallback.is_some());
         folder.map(|folder| folder.path().join(folder::SPOOL))
     }
 
@@ -117,13 +117,13 @@ impl Storage {
     }
 }
 
-fn spool(folder: &Folder, limit: u64, config: &Config, metrics: &Metrics) -> Result<Bypass, AppError> {
+fn spool(folder: &Folder, limit: u64, config: &Config, metrics: &Metrics) -> Result<SpoolFallback, AppError> {
     let file = folder.file(folder::SPOOL)?;
     let dedupe = config.stream.dedupe_window.is_some();
     let spool = Spool::open(&file, limit, dedupe, metrics.clone())?;
     let events = spool.report().depth;
     info!(file = %file.display(), limit, events, "while Redis is away, events go to the spool");
-    Ok(Bypass {
+    Ok(SpoolFallback {
         breaker: Breaker::closed(metrics.clone()),
         spool,
     })

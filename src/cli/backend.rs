@@ -17,7 +17,7 @@ use super::embedded::{Access, enter};
 use super::instance::nearby;
 use crate::config::{Config, Secret, local};
 use crate::folder::{self, Folder};
-use crate::ingest::SpoolFile;
+use crate::ingest::SpoolReader;
 use crate::metrics::Metrics;
 use crate::nodes::NodeList;
 use crate::operations::{
@@ -183,10 +183,10 @@ fn stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn Stream>, F
 }
 
 /// Beside a server, the data folder's, whoever has that: it is only looked at.
-fn spool(config: &Config) -> Option<SpoolFile> {
+fn spool(config: &Config) -> Option<SpoolReader> {
     config.spool_limit?;
     let file = config.data_dir.join(folder::SPOOL);
-    file.exists().then(|| SpoolFile::at(file))
+    file.exists().then(|| SpoolReader::at(file))
 }
 
 /// `folder` where the warehouse is a file in it.

@@ -10,7 +10,7 @@ use super::progress::progress;
 use super::{Failure, output};
 use crate::config::{Config, StreamConfig};
 use crate::folder::{self, Folder};
-use crate::ingest::{Breaker, Bypass, Drained, Drainer, Spool};
+use crate::ingest::{Breaker, Drained, Drainer, Spool, SpoolFallback};
 use crate::metrics::Metrics;
 use crate::stream::redis::RedisStream;
 
@@ -68,11 +68,11 @@ pub(super) async fn run(args: DrainArgs, config: Config) -> Result<(), Failure> 
         dedupe_window.is_some(),
         metrics.clone(),
     )?;
-    let bypass = Bypass {
+    let fallback = SpoolFallback {
         breaker: Breaker::closed(metrics),
         spool: spool.clone(),
     };
-    let mut drainer = Drainer::new(bypass, stream);
+    let mut drainer = Drainer::new(fallback, stream);
     let emptied = empty(&mut drainer, &spool).await;
 
     let (drained, report) = (drainer.drained(), spool.report());

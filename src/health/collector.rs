@@ -20,7 +20,7 @@ use super::spool::{QUIET, RetryBudget};
 use super::{
     HealthReport, Losses, NewDeadLetters, Observation, Reach, Sustained, Thresholds, gauges, observe, recent_ages,
 };
-use crate::ingest::{Appends, Bypass, Moment};
+use crate::ingest::{AppendStats, AtomicInstant, SpoolFallback};
 use crate::metrics::{Metrics, Outcome};
 use crate::nodes::Nodes;
 use crate::shutdown::Roles;
@@ -57,11 +57,11 @@ pub struct Look {
 #[derive(Debug, Clone)]
 pub struct Health {
     look: watch::Receiver<Look>,
-    confirmed: Moment,
+    confirmed: AtomicInstant,
     /// What the last question for a write was answered with, where it was no.
     refusal: Arc<ArcSwapOption<String>>,
-    appends: Appends,
-    bypass: Option<Bypass>,
+    append_stats: AppendStats,
+    fallback: Option<SpoolFallback>,
     traffic: Arc<Traffic>,
     budget: RetryBudget,
 }
@@ -84,13 +84,13 @@ pub struct Sources {
 }
 
 impl Health {
-    /// Starts the collector among `roles`. `appends` is the appender's, and so is the `bypass`.
+    /// Starts the collector among `roles`. `append_stats` is the appender's, and so is the `fallback`.
     #[must_use]
     pub fn start(
         sources: Sources,
         thresholds: Thresholds,
-        appends: Appends,
-        bypass: Option<Bypass>,
+        append_stats: AppendStats,
+        fallback: Option<SpoolFallback>,
         metrics: Metrics,
         roles: &Roles,
     ) -> Self {
@@ -102,10 +102,10 @@ impl Health {
         });
         let health = Self {
             look,
-            confirmed: Moment::never(),
+            confirmed: AtomicInstant::never(),
             refusal: Arc::default(),
-            appends,
-            bypass,
+            append_stats,
+            fallback,
             traffic: Arc::default(),
             budget: RetryBudget::unused(),
         };
@@ -146,8 +146,8 @@ impl Health {
         let report = self.look.borrow().report.clone();
         let mut report = report.with_refusal((!takes_writes).then(refusal), can_spool);
         report.retry_budget_used = Some(self.budget.used());
-        if let Some(bypass) = &self.bypass {
-            report = report.with_spool(&bypass.spool.report(), bypass.breaker.is_open());
+        if let Some(fallback) = &self.fallback {
+            report = report.with_spool(&fallback.spool.report(), fallback.breaker.is_open());
         }
         (takes_writes || can_spool, report)
     }
@@ -168,15 +168,15 @@ impl Health {
     }
 
     fn can_spool(&self) -> bool {
-        let takes_writes = |bypass: &Bypass| bypass.spool.report().takes_writes;
-        self.bypass.as_ref().is_some_and(takes_writes)
+        let takes_writes = |fallback: &SpoolFallback| fallback.spool.report().takes_writes;
+        self.fallback.as_ref().is_some_and(takes_writes)
     }
 
     /// Whether the stream took a write within the last second: an append of this process, or a write of the collector's,
     /// which proves less: the store may take it and refuse appends. So a failed append outweighs it for a while.
     fn stream_takes_writes(&self) -> bool {
-        let proven = is_within(self.appends.last_accepted(), FRESH) || is_within(&self.confirmed, FRESH);
-        proven && !self.appends.are_failing(DISTRUST)
+        let proven = is_within(self.append_stats.last_accepted(), FRESH) || is_within(&self.confirmed, FRESH);
+        proven && !self.append_stats.are_failing(DISTRUST)
     }
 
     /// Counts one answer to a webhook, for what an outage has used of Shopify's retries.
@@ -193,8 +193,8 @@ impl Health {
     }
 }
 
-fn is_within(moment: &Moment, limit: Duration) -> bool {
-    moment.elapsed().is_some_and(|elapsed| elapsed < limit)
+fn is_within(instant: &AtomicInstant, limit: Duration) -> bool {
+    instant.elapsed().is_some_and(|elapsed| elapsed < limit)
 }
 
 struct Collector {
@@ -218,7 +218,7 @@ impl Collector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if is_within(self.health.appends.last_accepted(), CONFIRM_EVERY) {
+            if is_within(self.health.append_stats.last_accepted(), CONFIRM_EVERY) {
                 continue;
             }
             match patiently(self.stream.confirm_writable()).await {
@@ -229,8 +229,8 @@ impl Collector {
                 Err(error) => {
                     tracing::debug!(error, "the stream takes no writes");
                     self.health.refusal.store(Some(Arc::new(error)));
-                    if let Some(bypass) = &self.health.bypass {
-                        bypass.spool.probe().await;
+                    if let Some(fallback) = &self.health.fallback {
+                        fallback.spool.probe().await;
                     }
                 }
             }
@@ -337,8 +337,8 @@ impl Lately {
     /// Adds this look and tells what changed since the oldest one.
     #[allow(clippy::cast_precision_loss, reason = "counts of one minute are far below 2^52")]
     fn look(&mut self, seen: &mut Observation, health: &Health, now: Instant) {
-        let spool = health.bypass.as_ref().map(|bypass| &bypass.spool);
-        let own = health.appends.last_accepted().elapsed();
+        let spool = health.fallback.as_ref().map(|fallback| &fallback.spool);
+        let own = health.append_stats.last_accepted().elapsed();
         let spooled = spool.and_then(|spool| spool.last_stored().elapsed());
         seen.since_accepted = seen.since_accepted.into_iter().chain(own).chain(spooled).min();
         let new = Sample {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Check, HealthReport, Status, seconds};
-use crate::ingest::{Moment, SpoolReport};
+use crate::ingest::{AtomicInstant, SpoolReport};
 use crate::metrics::Outcome;
 
 /// How long Shopify goes on sending a delivery that fails: "retried a total of 8 times over 4 hours using an exponential
@@ -98,16 +98,16 @@ impl HealthReport {
 #[derive(Debug, Clone)]
 pub(super) struct RetryBudget {
     /// The first refusal of the present outage.
-    first: Moment,
+    first: AtomicInstant,
     /// The last one ever.
-    last: Moment,
+    last: AtomicInstant,
 }
 
 impl RetryBudget {
     pub(super) fn unused() -> Self {
         Self {
-            first: Moment::never(),
-            last: Moment::never(),
+            first: AtomicInstant::never(),
+            last: AtomicInstant::never(),
         }
     }
 

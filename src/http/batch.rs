@@ -24,10 +24,10 @@ use super::problem::Problem;
 use super::webhooks::ANSWER_WITHIN;
 use super::{PublicState, flag, request_id, spans};
 use crate::event::{OrderEvent, Provenance, Text, json, validate};
-use crate::ingest::{AppendError, Receipt, Share};
+use crate::ingest::{AppendError, Receipt, SharedPermit};
 use crate::metrics::Outcome;
 use crate::shopify::digest;
-use crate::spans::{Moment, Span};
+use crate::spans::{Span, SpanStart};
 use crate::stream::{Destination, NewEntry, codec};
 
 /// Items appended at once.
@@ -39,7 +39,7 @@ const PIECE_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Clone, Copy)]
 struct Bounds<'a> {
     /// The body's share of the budget.
-    share: &'a Share,
+    share: &'a SharedPermit,
     /// When the last answer must be there.
     latest: Instant,
     /// The request's.
@@ -69,9 +69,9 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
 }
 
 async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> {
-    let began = Moment::now();
+    let began = SpanStart::now();
     let (parts, body) = request.into_parts();
-    let admitted = state.doors.tokens.load().admit(&parts.headers);
+    let admitted = state.credentials.tokens.load().admit(&parts.headers);
     if let Err(problem) = admitted {
         state.failed_tokens.count(parts.extensions.get(), "/events/batch").await;
         return Err(problem);

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Connection;
 use super::problem::Problem;
-use crate::ingest::{Admission, Admitted, Share, Shed};
+use crate::ingest::{Admission, MemoryPermit, SharedPermit, Shed};
 
 /// A body that brings no byte for so long is given up, and with it its share.
 const STALL: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub(super) struct Allowance<'a> {
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
-    pub(super) share: Share,
+    pub(super) share: SharedPermit,
 }
 
 /// Reads the body. One that is announced as too large is refused before its first byte.
@@ -119,7 +119,7 @@ async fn next_frame(body: &mut Body, connection: Option<&Connection>) -> Result<
 
 /// Takes the bytes once others give theirs up: while the budget is used up, the body that has waited longest for a byte
 /// gives way. Where none waits, all are on their way, and this one is shed.
-async fn make_room(share: &mut Admitted, bytes: usize, connection: Option<&Connection>) -> Result<(), Shed> {
+async fn make_room(share: &mut MemoryPermit, bytes: usize, connection: Option<&Connection>) -> Result<(), Shed> {
     let connections = &connection.ok_or(Shed)?.connections;
     let until = Instant::now() + MAKE_ROOM_WITHIN;
     let mut is_asked = false;

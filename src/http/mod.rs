@@ -67,7 +67,7 @@ pub struct PublicState {
     appender: Appender,
     admission: Admission,
     probes: Probes,
-    doors: Doors,
+    credentials: PublicCredentials,
     intake: Arc<IntakeConfig>,
     /// From the end of a head to the last byte of its body.
     body_timeout: Duration,
@@ -80,7 +80,7 @@ pub struct PublicState {
 
 /// Who may send; replaced as a whole when the secrets are read again. A cheap clone.
 #[derive(Debug, Clone, Default)]
-pub struct Doors {
+pub struct PublicCredentials {
     /// Verifies webhooks; `None` refuses every one.
     pub keyring: Arc<ArcSwapOption<Keyring>>,
     /// Opens `/events/batch`.
@@ -93,7 +93,7 @@ impl PublicState {
     pub fn new(
         appender: Appender,
         probes: Probes,
-        doors: Doors,
+        credentials: PublicCredentials,
         intake: IntakeConfig,
         public: &PublicConfig,
         metrics: &Metrics,
@@ -102,7 +102,7 @@ impl PublicState {
             appender,
             admission: Admission::new(intake.bytes_in_flight, intake.body_limit, metrics.body_bytes.clone()),
             probes,
-            doors,
+            credentials,
             intake: Arc::new(intake),
             body_timeout: public.body_timeout,
             signatures: webhooks::BySecret::new(metrics),

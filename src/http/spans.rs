@@ -8,18 +8,18 @@ use axum::http::{HeaderMap, StatusCode};
 
 use crate::event::Text;
 use crate::ingest::{AppendError, Receipt};
-use crate::spans::{self, Moment, Role, Span};
+use crate::spans::{self, Role, Span, SpanStart};
 use crate::stream::Destination;
 use crate::traceparent::TraceParent;
 
 /// The span of an authenticated request.
-pub(super) fn request(route: &'static str, began: Moment, traceparent: Option<&str>) -> Span {
+pub(super) fn request(route: &'static str, began: SpanStart, traceparent: Option<&str>) -> Span {
     let parent = traceparent.and_then(TraceParent::parse);
     let mut span = Span::since(began, || format!("POST {route}").into(), Role::Server, parent);
-    span.say("http.request.method", "POST");
-    span.say("http.route", route);
-    span.say("url.path", route);
-    span.say("url.scheme", "http");
+    span.set_attribute("http.request.method", "POST");
+    span.set_attribute("http.route", route);
+    span.set_attribute("url.path", route);
+    span.set_attribute("url.scheme", "http");
     span
 }
 
@@ -31,10 +31,10 @@ pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
 
 /// Ends it with the status of the answer.
 pub(super) fn answered(mut span: Span, status: StatusCode) {
-    span.count("http.response.status_code", status.as_u16().into());
+    span.set_number("http.response.status_code", status.as_u16().into());
     if status.is_server_error() {
-        span.say("error.type", status.as_u16());
-        span.fail("");
+        span.set_attribute("error.type", status.as_u16());
+        span.set_error("");
     }
 }
 
@@ -48,10 +48,10 @@ pub(super) fn send(request: &Span, to: Destination) -> Span {
         Destination::DeadLetters => &names.dead_letters,
     };
     let mut span = request.below(|| format!("send {name}").into(), Role::Producer);
-    span.say("messaging.system", names.system);
-    span.say("messaging.destination.name", name);
-    span.say("messaging.operation.name", "send");
-    span.say("messaging.operation.type", "send");
+    span.set_attribute("messaging.system", names.system);
+    span.set_attribute("messaging.destination.name", name);
+    span.set_attribute("messaging.operation.name", "send");
+    span.set_attribute("messaging.operation.type", "send");
     span
 }
 
@@ -71,20 +71,20 @@ pub(super) fn sent(mut span: Span, receipt: &Result<Receipt, AppendError>) {
         Ok(Receipt::Spooled) => ("spooled", None),
         Ok(Receipt::Conflict) => ("conflict", None),
         Err(error) => {
-            span.fail(error);
+            span.set_error(error);
             return;
         }
     };
-    span.say("orderstream.outcome", outcome);
+    span.set_attribute("orderstream.outcome", outcome);
     if let Some(id) = id {
-        span.say("messaging.message.id", id);
+        span.set_attribute("messaging.message.id", id);
     }
 }
 
 /// Ends the span of a piece of a batch.
 pub(super) fn sent_many(mut span: Span, receipts: &[Result<Receipt, AppendError>]) {
-    span.count("messaging.batch.message_count", receipts.len() as u64);
+    span.set_number("messaging.batch.message_count", receipts.len() as u64);
     if let Some(error) = receipts.iter().find_map(|receipt| receipt.as_ref().err()) {
-        span.fail(error);
+        span.set_error(error);
     }
 }

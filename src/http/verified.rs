@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::PublicState;
 use super::body::{self, Allowance, Whole};
 use super::problem::Problem;
-use crate::ingest::Share;
+use crate::ingest::SharedPermit;
 use crate::shopify::{self, DeliveryHints};
 
 /// A webhook whose body is Shopify's. It cannot be made but by extraction, so no handler meets an unverified body.
@@ -26,7 +26,7 @@ impl VerifiedDelivery {
     }
 
     /// The body's share of the budget.
-    pub(super) fn share(&self) -> &Share {
+    pub(super) fn share(&self) -> &SharedPermit {
         &self.body.share
     }
 
@@ -43,7 +43,7 @@ impl FromRequest<PublicState> for VerifiedDelivery {
         let (parts, body) = request.into_parts();
         let headers = &parts.headers;
         // What the head alone rules out is refused before the body takes a share of the budget.
-        let keyring = state.doors.keyring.load_full().ok_or(Problem::InvalidSignature)?;
+        let keyring = state.credentials.keyring.load_full().ok_or(Problem::InvalidSignature)?;
         let shop = shopify::shop(headers);
         let claim = shopify::signature(headers)
             .and_then(|signature| keyring.claim(shop.as_deref(), signature))

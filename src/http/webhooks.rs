@@ -22,10 +22,10 @@ use super::spans;
 use super::verified::VerifiedDelivery;
 use crate::config::KeepRaw;
 use crate::event::{Provenance, json};
-use crate::ingest::{AppendError, Receipt, Share, quarantine};
+use crate::ingest::{AppendError, Receipt, SharedPermit, quarantine};
 use crate::metrics::{Metrics, Outcome, SecretLabels};
 use crate::shopify::{self, ConvertError, DeliveryHints, REUSED_WEBHOOK_ID, Topic, TopicError};
-use crate::spans::{Moment, Span};
+use crate::spans::{Span, SpanStart};
 use crate::stream::codec::{self, Quarantine, Raw};
 use crate::stream::{Destination, NewEntry, StreamId};
 
@@ -92,7 +92,7 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
 }
 
 async fn take(state: &PublicState, request: Request) -> Result<Taken, Problem> {
-    let began = Moment::now();
+    let began = SpanStart::now();
     let request_id = request_id::of(request.extensions());
     let delivery = VerifiedDelivery::from_request(request, state).await?;
     let arrival = Arrival::new(&delivery, request_id, began);
@@ -104,7 +104,7 @@ async fn take(state: &PublicState, request: Request) -> Result<Taken, Problem> {
 /// A verified delivery with everything that identifies it.
 struct Arrival<'a> {
     body: &'a [u8],
-    share: &'a Share,
+    share: &'a SharedPermit,
     hints: DeliveryHints<'a>,
     digest: [u8; 16],
     event_id: Uuid,
@@ -116,7 +116,7 @@ struct Arrival<'a> {
 }
 
 impl<'a> Arrival<'a> {
-    fn new(delivery: &'a VerifiedDelivery, request_id: Option<HeaderValue>, began: Moment) -> Self {
+    fn new(delivery: &'a VerifiedDelivery, request_id: Option<HeaderValue>, began: SpanStart) -> Self {
         let body = delivery.body();
         let hints = delivery.hints();
         Self {
@@ -267,19 +267,19 @@ impl<'a> Arrival<'a> {
     fn end(mut self, taken: &Result<Taken, Problem>) {
         let status = match taken {
             Ok(taken) => {
-                self.span.say("orderstream.outcome", taken.status);
+                self.span.set_attribute("orderstream.outcome", taken.status);
                 StatusCode::OK
             }
             Err(problem) => problem.status(),
         };
-        self.span.say("orderstream.event_id", self.event_id);
+        self.span.set_attribute("orderstream.event_id", self.event_id);
         for (name, text) in [
             ("orderstream.shop", self.hints.shop.as_deref()),
             ("orderstream.topic", self.hints.topic),
             ("orderstream.request_id", self.request_id.as_ref().map(request_id::text)),
         ] {
             if let Some(text) = text {
-                self.span.say(name, text);
+                self.span.set_attribute(name, text);
             }
         }
         spans::answered(self.span, status);

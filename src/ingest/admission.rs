@@ -35,7 +35,7 @@ pub struct Admission {
 
 /// One request's share of the budget.
 #[derive(Debug)]
-pub struct Admitted {
+pub struct MemoryPermit {
     admission: Admission,
     share: Option<OwnedSemaphorePermit>,
     /// While the sender is not known: the same number of bytes.
@@ -45,7 +45,7 @@ pub struct Admitted {
 
 /// Room for a conversion.
 #[derive(Debug)]
-pub struct Converting(#[expect(dead_code, reason = "given back when it is dropped")] OwnedSemaphorePermit);
+pub struct ConversionPermit(#[expect(dead_code, reason = "given back when it is dropped")] OwnedSemaphorePermit);
 
 /// What a body costs while it is converted, in times its bytes and beside them.
 const CONVERSION_FACTOR: usize = 3;
@@ -53,7 +53,7 @@ const CONVERSION_FACTOR: usize = 3;
 const CONVERSIONS: usize = 6;
 
 /// A share that several hold: it is given back by the last of them.
-pub type Share = Arc<Admitted>;
+pub type SharedPermit = Arc<MemoryPermit>;
 
 impl Admission {
     /// A budget of `bytes`, all free, in which one unverified body of `largest` bytes fits. `in_use` follows what is taken.
@@ -75,17 +75,17 @@ impl Admission {
     ///
     /// # Errors
     /// Others that are converted have not left room by then.
-    pub async fn conversion(&self, bytes: usize, until: Instant) -> Result<Converting, Shed> {
+    pub async fn conversion(&self, bytes: usize, until: Instant) -> Result<ConversionPermit, Shed> {
         let permits = u32::try_from(bytes.saturating_mul(CONVERSION_FACTOR).min(self.converting_size));
         let room = Arc::clone(&self.converting).acquire_many_owned(permits.map_err(|_| Shed)?);
         let room = tokio::time::timeout_at(until.into(), room).await;
-        room.map_err(|_| Shed)?.map(Converting).map_err(|_| Shed)
+        room.map_err(|_| Shed)?.map(ConversionPermit).map_err(|_| Shed)
     }
 
     /// A share of no bytes yet; `is_verified`: its sender is known.
     #[must_use]
-    pub fn open(&self, is_verified: bool) -> Admitted {
-        Admitted {
+    pub fn open(&self, is_verified: bool) -> MemoryPermit {
+        MemoryPermit {
             admission: self.clone(),
             share: None,
             unverified: None,
@@ -94,7 +94,7 @@ impl Admission {
     }
 }
 
-impl Admitted {
+impl MemoryPermit {
     /// Adds `bytes` to the share, without waiting.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ fn add(share: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
     }
 }
 
-impl Drop for Admitted {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         if let Some(share) = &self.share {
             let bytes = i64::try_from(share.num_permits()).unwrap_or(i64::MAX);

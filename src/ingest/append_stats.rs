@@ -5,22 +5,22 @@
 
 use std::time::Duration;
 
-use super::Moment;
+use super::AtomicInstant;
 
 /// The last success, and the failure since, if any; a cheap clone.
 #[derive(Debug, Clone)]
-pub struct Appends {
-    accepted: Moment,
-    failed: Moment,
+pub struct AppendStats {
+    accepted: AtomicInstant,
+    failed: AtomicInstant,
 }
 
-impl Appends {
+impl AppendStats {
     /// None has been tried yet.
     #[must_use]
     pub fn none() -> Self {
         Self {
-            accepted: Moment::never(),
-            failed: Moment::never(),
+            accepted: AtomicInstant::never(),
+            failed: AtomicInstant::never(),
         }
     }
 
@@ -37,7 +37,7 @@ impl Appends {
 
     /// When the stream last took an entry from this process.
     #[must_use]
-    pub fn last_accepted(&self) -> &Moment {
+    pub fn last_accepted(&self) -> &AtomicInstant {
         &self.accepted
     }
 
@@ -54,13 +54,13 @@ mod tests {
 
     #[test]
     fn a_failure_counts_until_the_next_success_or_for_a_while() {
-        let appends = Appends::none();
+        let append_stats = AppendStats::none();
         let limit = Duration::from_secs(600);
-        assert!(!appends.are_failing(limit));
-        appends.fail();
-        assert!(appends.are_failing(limit));
-        assert!(!appends.are_failing(Duration::ZERO));
-        appends.succeed();
-        assert!(!appends.are_failing(limit));
+        assert!(!append_stats.are_failing(limit));
+        append_stats.fail();
+        assert!(append_stats.are_failing(limit));
+        assert!(!append_stats.are_failing(Duration::ZERO));
+        append_stats.succeed();
+        assert!(!append_stats.are_failing(limit));
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::flush::{Job, PendingAppend};
 use super::writer;
-use super::{AppendError, Appends, Bypass, Receipt, Share, Shed};
+use super::{AppendError, AppendStats, Receipt, SharedPermit, Shed, SpoolFallback};
 use crate::config::AppenderConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Roles;
@@ -23,17 +23,17 @@ use crate::stream::{NewEntry, Stream};
 pub struct Appender {
     queue: mpsc::Sender<Job>,
     deadline: Duration,
-    appends: Appends,
+    append_stats: AppendStats,
 }
 
 impl Appender {
     /// Starts the writers among `roles`. `dedupe` tells whether the stream recognizes a repeated append, which makes
-    /// an unknown outcome safe to resend. What the stream does not take goes to the `bypass`, where there is one.
+    /// an unknown outcome safe to resend. What the stream does not take goes to the `fallback`, where there is one.
     /// Once the roles are stopped, appends are refused; what is queued is still finished.
     #[must_use]
     pub fn start(
         stream: &dyn Stream,
-        bypass: Option<&Bypass>,
+        fallback: Option<&SpoolFallback>,
         config: &AppenderConfig,
         dedupe: bool,
         metrics: &Metrics,
@@ -41,23 +41,23 @@ impl Appender {
     ) -> Self {
         let (queue, jobs) = mpsc::channel(config.queue.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
-        let appends = Appends::none();
+        let append_stats = AppendStats::none();
         for _ in 0..config.writers.max(1) {
             let deps = writer::Deps {
                 jobs: Arc::clone(&jobs),
                 writer: stream.writer(),
-                around: bypass.map(|bypass| bypass.for_a_task(config.spool_after)),
+                fallback: fallback.map(|fallback| fallback.for_task(config.spool_after)),
                 flush_entries: config.flush_entries.max(1),
                 dedupe,
                 metrics: metrics.clone(),
-                appends: appends.clone(),
+                append_stats: append_stats.clone(),
             };
             roles.spawn("writer", writer::run(deps, roles.stop_token()));
         }
         Self {
             queue,
             deadline: config.deadline,
-            appends,
+            append_stats,
         }
     }
 
@@ -66,7 +66,7 @@ impl Appender {
     ///
     /// # Errors
     /// Not confirmed in time, or refused before. It may still be stored later where it was sent.
-    pub async fn append(&self, entry: NewEntry, share: &Share, latest: Instant) -> Result<Receipt, AppendError> {
+    pub async fn append(&self, entry: NewEntry, share: &SharedPermit, latest: Instant) -> Result<Receipt, AppendError> {
         self.submit(entry, share, self.deadline(latest))?.answer().await
     }
 
@@ -74,7 +74,7 @@ impl Appender {
     pub async fn append_many(
         &self,
         entries: impl IntoIterator<Item = NewEntry>,
-        share: &Share,
+        share: &SharedPermit,
         latest: Instant,
     ) -> Vec<Result<Receipt, AppendError>> {
         let deadline = self.deadline(latest);
@@ -94,15 +94,15 @@ impl Appender {
 
     /// How the appends go.
     #[must_use]
-    pub fn appends(&self) -> &Appends {
-        &self.appends
+    pub fn append_stats(&self) -> &AppendStats {
+        &self.append_stats
     }
 
     fn deadline(&self, latest: Instant) -> Instant {
         latest.min(Instant::now() + self.deadline)
     }
 
-    fn submit(&self, entry: NewEntry, share: &Share, deadline: Instant) -> Result<Submitted, AppendError> {
+    fn submit(&self, entry: NewEntry, share: &SharedPermit, deadline: Instant) -> Result<Submitted, AppendError> {
         let (answer, receiver) = oneshot::channel();
         let own = share
             .entry(entry.fields.bytes())
@@ -113,8 +113,8 @@ impl Appender {
                 queued: Instant::now(),
                 deadline,
                 answer,
-                _share: Arc::clone(share),
-                _own: own,
+                _body_permit: Arc::clone(share),
+                _entry_permit: own,
             },
         };
         self.queue.try_send(job).map_err(|error| match error {

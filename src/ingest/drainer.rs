@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::drain_batch::{DrainBatch, batches};
 use super::retry_queue::RetryQueue;
 use super::spool_level::SpoolLevel;
-use super::{Bypass, quarantine};
+use super::{SpoolFallback, quarantine};
 use crate::stream::codec::REUSED_ID;
 use crate::stream::{Appended, Delivered, Destination, Reader, Stream, StreamError, StreamId, Writer};
 
@@ -50,7 +50,7 @@ pub struct Drained {
 
 /// The one reader of the spool.
 pub struct Drainer {
-    bypass: Bypass,
+    fallback: SpoolFallback,
     stream: Arc<dyn Stream>,
     writer: Box<dyn Writer>,
     reader: Box<dyn Reader>,
@@ -70,12 +70,12 @@ pub struct Drainer {
 impl Drainer {
     /// From that spool into that stream.
     #[must_use]
-    pub fn new(bypass: Bypass, stream: Arc<dyn Stream>) -> Self {
+    pub fn new(fallback: SpoolFallback, stream: Arc<dyn Stream>) -> Self {
         Self {
             writer: stream.writer(),
-            reader: bypass.spool.reader(),
+            reader: fallback.spool.reader(),
             stream,
-            bypass,
+            fallback,
             unclaimed: Some(StreamId::MIN),
             searched: false,
             hand: VecDeque::new(),
@@ -137,8 +137,8 @@ impl Drainer {
     }
 
     fn look(&mut self) {
-        self.bypass.spool.export();
-        self.level.look(&self.bypass.spool.report(), Instant::now());
+        self.fallback.spool.export();
+        self.level.look(&self.fallback.spool.report(), Instant::now());
     }
 
     fn say(&mut self, cause: Option<&String>) {
@@ -152,7 +152,7 @@ impl Drainer {
     }
 
     fn has_work(&self) -> bool {
-        self.bypass.breaker.is_open()
+        self.fallback.breaker.is_open()
             || self.unclaimed.is_some()
             || !self.hand.is_empty()
             || !self.confirmed.is_empty()
@@ -162,7 +162,7 @@ impl Drainer {
 
     /// Whether the spool holds entries that are neither in hand nor left.
     fn misses_some(&self) -> bool {
-        self.bypass.spool.report().depth > self.retry_queue.len() as u64
+        self.fallback.spool.report().depth > self.retry_queue.len() as u64
     }
 
     /// Waits until there may be something to do.
@@ -175,15 +175,15 @@ impl Drainer {
             }
         };
         tokio::select! {
-            () = self.bypass.breaker.opened() => {}
-            () = self.bypass.spool.arrival() => {}
+            () = self.fallback.breaker.opened() => {}
+            () = self.fallback.spool.arrival() => {}
             () = due => {}
         }
     }
 
     /// One flush; with the breaker open only after the stream said that it takes writes, and as the proof of that.
     async fn step(&mut self) -> Result<bool, String> {
-        if !self.bypass.breaker.is_open() {
+        if !self.fallback.breaker.is_open() {
             return self.round().await;
         }
         let asked = Instant::now();
@@ -194,7 +194,7 @@ impl Drainer {
         let is_prompt = asked.elapsed() < PROMPT;
         let moved = self.round().await?;
         if is_prompt {
-            self.bypass.breaker.close();
+            self.fallback.breaker.close();
         }
         Ok(moved)
     }
@@ -249,7 +249,7 @@ impl Drainer {
                 Ok(Vec::new())
             }
         };
-        let settling = self.bypass.spool.settle(&self.confirmed);
+        let settling = self.fallback.spool.settle(&self.confirmed);
         let (appended, settled, next) = tokio::join!(writer.append(&batch.entries), settling, next);
         let settled = settled.map(|()| self.confirmed.clear());
         let read = next.map(|page| self.hand.extend(batches(page)));
@@ -258,7 +258,7 @@ impl Drainer {
 
     async fn settle(&mut self) -> Result<(), String> {
         if !self.confirmed.is_empty() {
-            let settled = self.bypass.spool.settle(&self.confirmed).await;
+            let settled = self.fallback.spool.settle(&self.confirmed).await;
             settled.map_err(|error| error.to_string())?;
             self.confirmed.clear();
         }
@@ -270,7 +270,7 @@ impl Drainer {
         let now = Instant::now();
         let error = |error: StreamError| error.to_string();
         if let Some(start) = self.unclaimed {
-            let claimed = self.bypass.spool.claim(start, CLAIM).await.map_err(error)?;
+            let claimed = self.fallback.spool.claim(start, CLAIM).await.map_err(error)?;
             self.unclaimed = claimed.next;
             let mut entries = claimed.entries;
             entries.retain(|one| !self.retry_queue.holds(one.entry.id));
@@ -294,7 +294,7 @@ impl Drainer {
 
     /// Takes entries that were left: this one, and with it others that wait for room as it does.
     async fn claim(&mut self, first: StreamId, count: usize) -> Result<Vec<Delivered>, String> {
-        let claimed = self.bypass.spool.claim(first, count).await;
+        let claimed = self.fallback.spool.claim(first, count).await;
         let mut claimed = claimed.map_err(|error| error.to_string())?;
         let entries = &mut claimed.entries;
         entries.retain(|one| one.entry.id == first || self.retry_queue.waits_for_room(one.entry.id));
@@ -348,7 +348,7 @@ impl Drainer {
         self.bury(letters).await;
         let Some(cause) = cause else { return Ok(()) };
         self.hand.push_front(kept);
-        self.bypass.breaker.open(&cause);
+        self.fallback.breaker.open(&cause);
         Err(cause)
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Admitted, AppendError, Receipt, Share};
+use super::{AppendError, MemoryPermit, Receipt, SharedPermit};
 use crate::stream::{Destination, NewEntry};
 
 /// Bytes after which a flush takes no further entry: what Redis reads and one connection sends at once.
@@ -27,8 +27,8 @@ pub(super) struct PendingAppend {
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Receipt, AppendError>>,
     /// Of the budget: its body's, and the entry's own.
-    pub(super) _share: Share,
-    pub(super) _own: Admitted,
+    pub(super) _body_permit: SharedPermit,
+    pub(super) _entry_permit: MemoryPermit,
 }
 
 /// The entries of one flush, and who waits for them.
@@ -135,8 +135,8 @@ mod tests {
                 queued: Instant::now(),
                 deadline: Instant::now(),
                 answer: oneshot::channel().0,
-                _share: Arc::new(Admission::new(0, 0, Gauge::default()).open(true)),
-                _own: Admission::new(0, 0, Gauge::default()).open(true),
+                _body_permit: Arc::new(Admission::new(0, 0, Gauge::default()).open(true)),
+                _entry_permit: Admission::new(0, 0, Gauge::default()).open(true),
             },
         }
     }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 /// The last time of one kind of event, to the millisecond; a cheap clone, without a lock.
 #[derive(Debug, Clone)]
-pub struct Moment {
+pub struct AtomicInstant {
     base: Instant,
     /// Milliseconds after `base`, plus one; 0 is never.
     millis: Arc<AtomicU64>,
 }
 
-impl Moment {
+impl AtomicInstant {
     /// It has not happened yet.
     #[must_use]
     pub fn never() -> Self {
@@ -47,12 +47,12 @@ mod tests {
 
     #[test]
     fn clones_share_what_happened() {
-        let moment = Moment::never();
-        let clone = moment.clone();
+        let instant = AtomicInstant::never();
+        let clone = instant.clone();
         assert_eq!(clone.elapsed(), None);
-        moment.mark();
+        instant.mark();
         assert!(clone.elapsed().is_some());
         clone.forget();
-        assert_eq!(moment.elapsed(), None);
+        assert_eq!(instant.elapsed(), None);
     }
 }

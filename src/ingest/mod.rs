@@ -25,15 +25,15 @@ mod spool_level;
 mod spool_reader;
 mod writer;
 
-pub use self::admission::{Admission, Admitted, Converting, Share, Shed};
-pub use self::append_stats::Appends;
+pub use self::admission::{Admission, ConversionPermit, MemoryPermit, SharedPermit, Shed};
+pub use self::append_stats::AppendStats;
 pub use self::appender::Appender;
 pub use self::breaker::Breaker;
 pub use self::drainer::{Drained, Drainer};
-pub use self::last_event::Moment;
+pub use self::last_event::AtomicInstant;
 pub use self::quarantine_log::QuarantineLog;
 pub use self::spool::{Spool, SpoolReport};
-pub use self::spool_reader::{SpoolFile, Spooled};
+pub use self::spool_reader::{SpoolReader, SpooledEntry};
 
 use std::time::Duration;
 
@@ -41,16 +41,16 @@ use crate::stream::StreamId;
 
 /// The way around the stream; a cheap clone.
 #[derive(Debug, Clone)]
-pub struct Bypass {
+pub struct SpoolFallback {
     /// Whether it is taken.
     pub breaker: Breaker,
     /// Where it leads.
     pub spool: Spool,
 }
 
-impl Bypass {
-    fn for_a_task(&self, after: Duration) -> writer::SpoolFallback {
-        writer::SpoolFallback {
+impl SpoolFallback {
+    fn for_task(&self, after: Duration) -> writer::TaskFallback {
+        writer::TaskFallback {
             after,
             breaker: self.breaker.clone(),
             spool: self.spool.writer(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{AppendError, Moment, Receipt};
+use super::{AppendError, AtomicInstant, Receipt};
 use crate::config::StreamConfig;
 use crate::metrics::Metrics;
 use crate::stream::embedded::{EmbeddedStream, Stats};
@@ -47,7 +47,7 @@ struct Shared {
     takes_writes: AtomicBool,
     /// Something new is here.
     arrival: Notify,
-    stored: Moment,
+    stored: AtomicInstant,
     /// Entries that were moved on, since the start.
     moved: AtomicU64,
     /// Entries that were read and then found damaged, likewise.
@@ -98,7 +98,7 @@ impl Spool {
                 limit,
                 takes_writes: AtomicBool::new(true),
                 arrival: Notify::new(),
-                stored: Moment::never(),
+                stored: AtomicInstant::never(),
                 moved: AtomicU64::new(0),
                 lost: AtomicU64::new(0),
                 metrics,
@@ -145,7 +145,7 @@ impl Spool {
 
     /// When it last took an entry.
     #[must_use]
-    pub fn last_stored(&self) -> &Moment {
+    pub fn last_stored(&self) -> &AtomicInstant {
         &self.shared.stored
     }
 

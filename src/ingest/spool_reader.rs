@@ -13,18 +13,18 @@ use crate::stream::{Destination, Entry, StreamError};
 
 /// The file of a spool; a cheap clone.
 #[derive(Debug, Clone)]
-pub struct SpoolFile(Arc<Path>);
+pub struct SpoolReader(Arc<Path>);
 
 /// An event that waits in a spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spooled {
+pub struct SpooledEntry {
     /// Where it goes.
     pub destination: Destination,
     /// What goes there. Its id is its place in the spool, which tells when it was taken.
     pub entry: Entry,
 }
 
-impl SpoolFile {
+impl SpoolReader {
     /// The one there.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
@@ -36,10 +36,10 @@ impl SpoolFile {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn look_through<T: Send + 'static>(
+    pub async fn scan<T: Send + 'static>(
         &self,
         mut seen: T,
-        mut look: impl FnMut(&mut T, Spooled) -> ControlFlow<()> + Send + 'static,
+        mut look: impl FnMut(&mut T, SpooledEntry) -> ControlFlow<()> + Send + 'static,
     ) -> Result<T, StreamError> {
         let file = self.clone();
         let looked = tokio::task::spawn_blocking(move || {
@@ -52,13 +52,13 @@ impl SpoolFile {
 }
 
 /// What this release cannot read goes to the dead letters, as the drainer has it.
-fn spooled(entry: Entry) -> Spooled {
+fn spooled(entry: Entry) -> SpooledEntry {
     let (id, found) = unwrapped(entry);
     let (destination, fields) = match found {
         Ok(entry) => (entry.destination, entry.fields),
         Err(fields) => (Destination::DeadLetters, fields),
     };
-    Spooled {
+    SpooledEntry {
         destination,
         entry: Entry { id, fields },
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::flush::{Flush, Job};
 use super::spool::SpoolWriter;
-use super::{AppendError, Appends, Breaker, Receipt};
+use super::{AppendError, AppendStats, Breaker, Receipt};
 use crate::metrics::Metrics;
 use crate::stream::{Appended, Destination, StreamError, Writer};
 
@@ -33,15 +33,15 @@ pub(super) struct Deps {
     pub(super) jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
     pub(super) writer: Box<dyn Writer>,
     /// `None`: there is no spool.
-    pub(super) around: Option<SpoolFallback>,
+    pub(super) fallback: Option<TaskFallback>,
     pub(super) flush_entries: usize,
     pub(super) dedupe: bool,
     pub(super) metrics: Metrics,
-    pub(super) appends: Appends,
+    pub(super) append_stats: AppendStats,
 }
 
 /// The way around the stream, as one task takes it.
-pub(super) struct SpoolFallback {
+pub(super) struct TaskFallback {
     /// How long an append may wait for the stream. The spool's write is bounded too, and so the answer is there within
     /// three seconds whatever hangs.
     pub(super) after: Duration,
@@ -63,13 +63,16 @@ pub(super) async fn run(mut deps: Deps, stop: CancellationToken) {
 
 impl Deps {
     async fn flush(&mut self, mut flush: Flush, failing: &mut bool) {
-        let is_open = self.around.as_ref().is_some_and(|around| around.breaker.is_open());
+        let is_open = self
+            .fallback
+            .as_ref()
+            .is_some_and(|fallback| fallback.breaker.is_open());
         if !is_open {
             flush = self.send(flush, failing).await;
         }
         flush.drop_expired(Instant::now());
-        if let Some(around) = self.around.as_mut().filter(|_| !flush.is_empty()) {
-            let answers = around.spool.store(&flush.entries).await;
+        if let Some(fallback) = self.fallback.as_mut().filter(|_| !flush.is_empty()) {
+            let answers = fallback.spool.store(&flush.entries).await;
             for (waiting, answer) in flush.waiting.into_iter().zip(answers) {
                 self.metrics
                     .append_seconds
@@ -86,17 +89,17 @@ impl Deps {
         loop {
             flush.drop_expired(Instant::now());
             let Some(oldest) = flush.oldest() else { return flush };
-            let after = self.around.as_ref().map_or(Duration::ZERO, |around| around.after);
+            let after = self.fallback.as_ref().map_or(Duration::ZERO, |fallback| fallback.after);
             let limit = (oldest + after).max(Instant::now() + LEAST_TRY);
             #[allow(clippy::cast_precision_loss, reason = "a flush is far smaller than 2^52 entries")]
             self.metrics.flush_entries.observe(flush.entries.len() as f64);
-            let sent = match &self.around {
+            let sent = match &self.fallback {
                 None => Ok(self.writer.append(&flush.entries).await),
                 Some(_) => tokio::time::timeout_at(limit.into(), self.writer.append(&flush.entries)).await,
             };
             let error = match sent {
                 Ok(Ok(outcomes)) => {
-                    if std::mem::take(failing) && self.around.is_none() {
+                    if std::mem::take(failing) && self.fallback.is_none() {
                         tracing::info!("the stream takes appends again");
                     }
                     return self.settle(flush, outcomes);
@@ -105,15 +108,17 @@ impl Deps {
                 Err(_) => None,
             };
             if flush.goes_to_the_stream() {
-                self.appends.fail();
+                self.append_stats.fail();
             }
             let may_resend = error.as_ref().is_some_and(|error| self.dedupe || error.is_refused());
-            if let Some(around) = &self.around {
+            if let Some(fallback) = &self.fallback {
                 let is_refused = error.as_ref().is_some_and(StreamError::is_refused);
                 if is_refused || !may_resend || Instant::now() + pause >= limit {
                     if flush.goes_to_the_stream() || !is_refused {
                         let late = || format!("no confirmation within {after:?}");
-                        around.breaker.open(&error.map_or_else(late, |error| error.to_string()));
+                        fallback
+                            .breaker
+                            .open(&error.map_or_else(late, |error| error.to_string()));
                     }
                     return flush;
                 }
@@ -141,9 +146,9 @@ impl Deps {
             let to_stream = entry.destination == Destination::Stream;
             is_taken |= to_stream && matches!(outcome, Appended::Accepted(_));
             let answer = receipt(outcome);
-            if let (Some(around), Err(error)) = (&self.around, &answer) {
+            if let (Some(fallback), Err(error)) = (&self.fallback, &answer) {
                 if *error == AppendError::Full && to_stream {
-                    around.breaker.open("the stream is at its cap");
+                    fallback.breaker.open("the stream is at its cap");
                 }
                 left.push(entry, waiting);
                 continue;
@@ -153,7 +158,7 @@ impl Deps {
             waiting.answer(answer);
         }
         if is_taken {
-            self.appends.succeed();
+            self.append_stats.succeed();
         }
         left
     }

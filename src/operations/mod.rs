@@ -44,7 +44,7 @@ pub use self::secrets::{SecretUse, Secrets};
 pub use self::trace::{Moment, Trace, TraceQuery, TracedOrder, What};
 
 use crate::config::{IntakeConfig, KeepRaw};
-use crate::ingest::SpoolFile;
+use crate::ingest::SpoolReader;
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
 
@@ -60,7 +60,7 @@ pub struct Operations {
     /// `None` where this process has none, or does not open it.
     warehouse: Option<Arc<dyn Warehouse>>,
     /// `None` where this node has none.
-    spool: Option<SpoolFile>,
+    spool: Option<SpoolReader>,
     keep_raw: KeepRaw,
     /// Bytes that a kept body may have.
     body_limit: usize,
@@ -102,7 +102,7 @@ impl Operations {
 
     /// The same, with a spool to look into.
     #[must_use]
-    pub fn with_spool(self, spool: Option<SpoolFile>) -> Self {
+    pub fn with_spool(self, spool: Option<SpoolReader>) -> Self {
         Self { spool, ..self }
     }
 

@@ -27,15 +27,15 @@ impl Recording {
         match *self {}
     }
 
-    pub(super) fn say(&mut self, _: &'static str, _: String) {
+    pub(super) fn set_attribute(&mut self, _: &'static str, _: String) {
         match *self {}
     }
 
-    pub(super) fn count(&mut self, _: &'static str, _: u64) {
+    pub(super) fn set_number(&mut self, _: &'static str, _: u64) {
         match *self {}
     }
 
-    pub(super) fn fail(&mut self, _: String) {
+    pub(super) fn set_error(&mut self, _: String) {
         match *self {}
     }
 }

@@ -130,16 +130,16 @@ impl Recording {
         }
     }
 
-    pub(super) fn say(&mut self, name: &'static str, what: String) {
+    pub(super) fn set_attribute(&mut self, name: &'static str, what: String) {
         self.0.set_attribute(KeyValue::new(name, what));
     }
 
-    pub(super) fn count(&mut self, name: &'static str, number: u64) {
+    pub(super) fn set_number(&mut self, name: &'static str, number: u64) {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         self.0.set_attribute(KeyValue::new(name, number));
     }
 
-    pub(super) fn fail(&mut self, reason: String) {
+    pub(super) fn set_error(&mut self, reason: String) {
         self.0.set_status(Status::error(reason));
     }
 }

@@ -26,7 +26,7 @@ use crate::config::WorkerConfig;
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
 use crate::nodes::Batch;
-use crate::spans::Moment;
+use crate::spans::SpanStart;
 use crate::stream::{Claim, Claimed, Delivered, Entry, Stream, StreamError, StreamId, codec};
 use crate::telemetry::PanicPlace;
 
@@ -147,7 +147,7 @@ impl Consumer {
     /// Hands the events to the handler; answers the indexes of those that it did not take, since their id is another
     /// event's. A panic in it is a bug, not the end.
     pub(super) async fn handle(&self, records: &[EventRecord<'_>]) -> Result<Vec<usize>, HandlerError> {
-        let (began, moment) = (Instant::now(), Moment::now());
+        let (began, moment) = (Instant::now(), SpanStart::now());
         self.loading.beat();
         self.load.store(Some(Arc::new(Batch {
             entries: records.len() as u64,

@@ -17,7 +17,7 @@ use super::retry_policy::{Decision, decide};
 use super::retry_queue::Suspect;
 use super::{HandlerError, spans};
 use crate::class::Class;
-use crate::spans::Moment;
+use crate::spans::SpanStart;
 use crate::stream::codec::REUSED_ID;
 use crate::stream::{DeadLetter, Step, StreamError};
 
@@ -142,7 +142,7 @@ async fn dead_letter(consumer: &Consumer, mut suspect: Suspect, verdict: String)
         attempts: attempts.failed.max(attempts.unfinished),
         consumer: consumer.name.clone(),
     };
-    let began = Moment::now();
+    let began = SpanStart::now();
     match consumer.stream.dead_letter(&letter).await {
         Ok(true) => {
             spans::dead_lettered(began, &letter);

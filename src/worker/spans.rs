@@ -11,7 +11,7 @@ use std::fmt::Display;
 use super::HandlerError;
 use crate::class::Class;
 use crate::event::EventRecord;
-use crate::spans::{self, Moment, Role, Span};
+use crate::spans::{self, Role, Span, SpanStart};
 use crate::stream::DeadLetter;
 use crate::traceparent::TraceParent;
 
@@ -22,7 +22,12 @@ struct Share<'a> {
 }
 
 /// A load ended: with all events taken, or with the only one at fault.
-pub(super) fn loaded(began: Moment, consumer: &str, records: &[EventRecord<'_>], handled: Result<(), &HandlerError>) {
+pub(super) fn loaded(
+    began: SpanStart,
+    consumer: &str,
+    records: &[EventRecord<'_>],
+    handled: Result<(), &HandlerError>,
+) {
     let fault = match handled {
         Ok(()) => None,
         Err(fault) if records.len() == 1 && fault.class != Class::Transient => Some(fault),
@@ -44,29 +49,29 @@ pub(super) fn loaded(began: Moment, consumer: &str, records: &[EventRecord<'_>],
     }
     for (context, share) in traces {
         let mut span = consume("process", began, consumer, context);
-        span.count("messaging.batch.message_count", records.len() as u64);
+        span.set_number("messaging.batch.message_count", records.len() as u64);
         if share.entries == 1 {
-            span.say("messaging.message.id", &share.first.stream_id);
-            span.say("orderstream.event_type", &share.first.event.event_type);
-            span.say("orderstream.event_id", &share.first.event.event_id);
+            span.set_attribute("messaging.message.id", &share.first.stream_id);
+            span.set_attribute("orderstream.event_type", &share.first.event.event_type);
+            span.set_attribute("orderstream.event_id", &share.first.event.event_id);
         } else {
-            span.count("orderstream.entries", share.entries);
+            span.set_number("orderstream.entries", share.entries);
         }
         if let Some(fault) = fault {
-            fail(&mut span, fault.class.name(), fault);
+            set_error(&mut span, fault.class.name(), fault);
         }
     }
 }
 
 /// An entry went to the dead letters.
-pub(super) fn dead_lettered(began: Moment, letter: &DeadLetter) {
+pub(super) fn dead_lettered(began: SpanStart, letter: &DeadLetter) {
     let field = letter.entry.fields.get("traceparent");
     let text = field.and_then(|bytes| std::str::from_utf8(bytes).ok());
     let Some(context) = text.and_then(recorded) else { return };
     let mut span = consume("settle", began, &letter.consumer, context);
-    span.say("messaging.message.id", letter.entry.id);
-    span.count("orderstream.attempts", letter.attempts.into());
-    fail(&mut span, "dead_letter", &letter.error);
+    span.set_attribute("messaging.message.id", letter.entry.id);
+    span.set_number("orderstream.attempts", letter.attempts.into());
+    set_error(&mut span, "dead_letter", &letter.error);
 }
 
 /// A context whose trace is recorded so far.
@@ -74,22 +79,22 @@ fn recorded(traceparent: &str) -> Option<TraceParent> {
     TraceParent::parse(traceparent).filter(|context| context.sampled)
 }
 
-fn consume(operation: &'static str, began: Moment, consumer: &str, parent: TraceParent) -> Span {
+fn consume(operation: &'static str, began: SpanStart, consumer: &str, parent: TraceParent) -> Span {
     let Some(names) = spans::names() else {
         return Span::none();
     };
     let name = || format!("{operation} {}", names.stream).into();
     let mut span = Span::since(began, name, Role::Consumer, Some(parent));
-    span.say("messaging.system", names.system);
-    span.say("messaging.destination.name", &names.stream);
-    span.say("messaging.operation.name", operation);
-    span.say("messaging.operation.type", operation);
-    span.say("messaging.consumer.group.name", &names.group);
-    span.say("messaging.client.id", consumer);
+    span.set_attribute("messaging.system", names.system);
+    span.set_attribute("messaging.destination.name", &names.stream);
+    span.set_attribute("messaging.operation.name", operation);
+    span.set_attribute("messaging.operation.type", operation);
+    span.set_attribute("messaging.consumer.group.name", &names.group);
+    span.set_attribute("messaging.client.id", consumer);
     span
 }
 
-fn fail(span: &mut Span, kind: &str, reason: impl Display) {
-    span.say("error.type", kind);
-    span.fail(reason);
+fn set_error(span: &mut Span, kind: &str, reason: impl Display) {
+    span.set_attribute("error.type", kind);
+    span.set_error(reason);
 }

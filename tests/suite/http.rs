@@ -95,9 +95,9 @@ async fn what_the_head_rules_out_is_refused_before_a_body_comes() {
     let malformed = request("POST /webhooks/orders", &[("x-shopify-hmac-sha256", "x")], &body);
     heads_only("malformed", &malformed).await;
     let keyring = Keyring::by_shop([("other.myshopify.com", &[SECRET.into()][..])]).unwrap();
-    service.doors.keyring.store(Some(Arc::new(keyring)));
+    service.credentials.keyring.store(Some(Arc::new(keyring)));
     heads_only("a shop without a secret", &webhook("w-1", &body)).await;
-    service.doors.keyring.store(None);
+    service.credentials.keyring.store(None);
     heads_only("no secret at all", &webhook("w-1", &body)).await;
     service.stop().await;
 }
@@ -107,8 +107,8 @@ async fn replaced_secrets_and_tokens_count_from_the_next_request() {
     let redis = RedisServer::start().await;
     let service = Service::start(&redis).await.ready().await;
     assert_eq!(service.webhook("w-1", &order(1)).await.status, 200);
-    service.doors.keyring.store(None);
-    service.doors.tokens.store(Arc::default());
+    service.credentials.keyring.store(None);
+    service.credentials.tokens.store(Arc::default());
     let answer = service.webhook("w-1", &order(1)).await;
     assert_refused("without a keyring", &answer, 401, "invalid_signature");
     let answer = service.batch("/events/batch", event("e-1").as_bytes()).await;

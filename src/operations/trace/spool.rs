@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::letters::LetterFilter;
 use super::timeline::{Known, waiting};
 use super::{Trace, TraceQuery, is_of_any};
-use crate::ingest::{SpoolFile, Spooled};
+use crate::ingest::{SpoolReader, SpooledEntry};
 use crate::operations::dead_letters::Letter;
 use crate::operations::events::{EntryLine, moment};
 use crate::operations::{Operations, OperationsError};
@@ -40,7 +40,7 @@ struct Look {
 impl Operations {
     pub(super) async fn look_through_spool(
         &self,
-        spool: &SpoolFile,
+        spool: &SpoolReader,
         query: &TraceQuery,
         wanted: &[String],
         trace: &mut Trace,
@@ -57,7 +57,7 @@ impl Operations {
             letters: Vec::new(),
             is_cut_short: false,
         };
-        let look = spool.look_through(look, Look::at).await?;
+        let look = spool.scan(look, Look::at).await?;
         trace.spooled_looked_at = Some(look.looked_at);
         trace.spooled_looked_back_to = look.looked_back_to;
         for line in look.entries {
@@ -76,7 +76,7 @@ impl Operations {
 }
 
 impl Look {
-    fn at(&mut self, Spooled { destination, entry }: Spooled) -> ControlFlow<()> {
+    fn at(&mut self, SpooledEntry { destination, entry }: SpooledEntry) -> ControlFlow<()> {
         let took_its_time = self.looked_at >= AT_LEAST && self.began.elapsed() >= TIME;
         if took_its_time || self.looked_at >= MOST || self.entries.len() + self.letters.len() >= FOUND {
             self.is_cut_short = true;

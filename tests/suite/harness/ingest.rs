@@ -16,7 +16,7 @@ use orderstream::config::{
 };
 use orderstream::health::Thresholds;
 use orderstream::health::collector::{Health, Sources};
-use orderstream::http::{self, AdminState, Doors, Probes, PublicState, Tokens};
+use orderstream::http::{self, AdminState, Probes, PublicCredentials, PublicState, Tokens};
 use orderstream::ingest::Appender;
 use orderstream::live::{Live, Process, Stores};
 use orderstream::metrics::Metrics;
@@ -178,7 +178,7 @@ pub struct Service {
     pub admin: SocketAddr,
     pub metrics: Metrics,
     pub stream: Arc<dyn Stream>,
-    pub doors: Doors,
+    pub credentials: PublicCredentials,
     pub draining: CancellationToken,
     roles: Roles,
     listeners: CancellationToken,
@@ -201,7 +201,7 @@ impl Service {
         let dedupe = settings.stream.dedupe_window.is_some();
         let appender = Appender::start(&*stream, None, &settings.appender, dedupe, &metrics, &roles);
         let thresholds = thresholds(settings.health, settings.stream.retain_acked);
-        let appends = appender.appends().clone();
+        let append_stats = appender.append_stats().clone();
         let operations = Operations::new(Arc::clone(&stream), None, &settings.intake, Actor::Api);
         let nodes = Nodes::unknown();
         let sources = Sources {
@@ -209,9 +209,9 @@ impl Service {
             warehouse: None,
             nodes: nodes.clone(),
         };
-        let health = Health::start(sources, thresholds, appends, None, metrics.clone(), &roles);
+        let health = Health::start(sources, thresholds, append_stats, None, metrics.clone(), &roles);
         let live = Live::start(health.clone(), nodes.clone(), node(stream_kind), &roles);
-        let doors = Doors {
+        let credentials = PublicCredentials {
             keyring: Arc::new(ArcSwapOption::from_pointee(keyring())),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),
         };
@@ -223,7 +223,7 @@ impl Service {
             admin: admin.local_addr().unwrap(),
             metrics: metrics.clone(),
             stream,
-            doors: doors.clone(),
+            credentials: credentials.clone(),
             draining: draining.clone(),
             roles,
             listeners: listeners.clone(),
@@ -234,11 +234,11 @@ impl Service {
             draining,
             alive: Arc::new(AtomicBool::new(true)),
         };
-        let keyring = Arc::clone(&doors.keyring);
+        let keyring = Arc::clone(&credentials.keyring);
         let state = PublicState::new(
             appender,
             probes.clone(),
-            doors,
+            credentials,
             settings.intake,
             &settings.public,
             &metrics,

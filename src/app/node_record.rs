@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::{Addresses, App};
 use crate::health::Reach;
-use crate::ingest::Bypass;
+use crate::ingest::SpoolFallback;
 use crate::metrics::{Metrics, Outcome, Outcomes, Route};
 use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Role, SecretUsage, SpoolFigures, Totals};
 use crate::shopify::Keyring;
@@ -24,8 +24,8 @@ impl App {
             webhooks: self.metrics.outcomes(Route::Webhook),
             batches: self.metrics.outcomes(Route::Batch),
             metrics: self.metrics.clone(),
-            keyring: Arc::clone(&self.keys.doors.keyring),
-            bypass: self.storage.bypass.clone(),
+            keyring: Arc::clone(&self.credentials.public.keyring),
+            fallback: self.storage.fallback.clone(),
             ingests: self.purpose.ingests(),
             workers: self.workers.clone(),
             warehouse: self.warehouse.clone(),
@@ -65,7 +65,7 @@ struct Sources {
     webhooks: Outcomes,
     batches: Outcomes,
     keyring: Arc<ArcSwapOption<Keyring>>,
-    bypass: Option<Bypass>,
+    fallback: Option<SpoolFallback>,
     ingests: bool,
     workers: Option<Arc<Workers>>,
     warehouse: Option<Reach>,
@@ -105,7 +105,7 @@ impl Sources {
             outcomes: Outcome::ALL.into_iter().map(outcome).collect(),
             secrets: secrets.iter().take(SECRETS_LISTED).map(usage).collect(),
             secrets_omitted: secrets.len().saturating_sub(SECRETS_LISTED) as u64,
-            spool: self.bypass.as_ref().map(spool),
+            spool: self.fallback.as_ref().map(spool),
             ..Intake::default()
         }
     }
@@ -121,9 +121,9 @@ impl Sources {
     }
 }
 
-fn spool(bypass: &Bypass) -> SpoolFigures {
-    let report = bypass.spool.report();
-    let breaker = if bypass.breaker.is_open() { "open" } else { "closed" };
+fn spool(fallback: &SpoolFallback) -> SpoolFigures {
+    let report = fallback.spool.report();
+    let breaker = if fallback.breaker.is_open() { "open" } else { "closed" };
     SpoolFigures {
         depth: Some(report.depth),
         bytes: Some(report.bytes),

@@ -7,24 +7,24 @@ use time::OffsetDateTime;
 
 use super::AppError;
 use crate::config::{AuthConfig, Config, Secret};
-use crate::http::{Doors, Tokens};
+use crate::http::{PublicCredentials, Tokens};
 use crate::shopify::Keyring;
 
 /// Everything that opens something.
-pub(super) struct Keys {
-    pub(super) doors: Doors,
+pub(super) struct Credentials {
+    pub(super) public: PublicCredentials,
     pub(super) admin: Arc<ArcSwap<Tokens>>,
 }
 
-impl Keys {
+impl Credentials {
     pub(super) fn new(config: &Config) -> Result<Self, AppError> {
-        let keys = Self {
-            doors: Doors::default(),
+        let credentials = Self {
+            public: PublicCredentials::default(),
             admin: Arc::default(),
         };
-        let swap = keys.prepare(&config.auth, config.admin.token.as_ref());
+        let swap = credentials.prepare(&config.auth, config.admin.token.as_ref());
         swap.map_err(AppError::Config)?();
-        Ok(keys)
+        Ok(credentials)
     }
 
     /// Nothing is replaced before the answer is called.
@@ -33,14 +33,14 @@ impl Keys {
         auth: &AuthConfig,
         admin: Option<&Secret>,
     ) -> Result<impl FnOnce() + use<'a>, String> {
-        let old = self.doors.keyring.load_full();
+        let old = self.public.keyring.load_full();
         let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
         let now = u64::try_from(now).unwrap_or_default();
         let keyring = keyring(auth)?.map(|keyring| Arc::new(keyring.succeed(old.as_deref(), now)));
         let (tokens, admin) = (Arc::new(Tokens::new(&auth.api_tokens)), Arc::new(Tokens::new(admin)));
         Ok(move || {
-            self.doors.keyring.store(keyring);
-            self.doors.tokens.store(tokens);
+            self.public.keyring.store(keyring);
+            self.public.tokens.store(tokens);
             self.admin.store(admin);
         })
     }
