@@ -21,8 +21,8 @@ use crate::ingest::SpoolReader;
 use crate::metrics::Metrics;
 use crate::nodes::NodeList;
 use crate::operations::{
-    Action, Actor, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Operations, OperationsError, Rebuild,
-    Replay, Replayed, Resolve, Resolved, Secrets, Trace, TraceQuery,
+    Action, Actor, DeadLetterPage, DeadLetterQuery, DeadLetterView, Groups, Landed, Landing, Operations,
+    OperationsError, Rebuild, Replay, Replayed, Resolve, Resolved, Secrets, Trace, TraceQuery,
 };
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -97,7 +97,7 @@ impl Backend {
         })
     }
 
-    pub(super) async fn letters(&self, query: &LetterQuery) -> Result<Letters, Failure> {
+    pub(super) async fn letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Failure> {
         match self {
             Self::Local { operations, .. } => Ok(operations.letters(query).await?),
             Self::Remote(remote) => {
@@ -118,7 +118,7 @@ impl Backend {
         }
     }
 
-    pub(super) async fn letter(&self, id: StreamId) -> Result<LetterView, Failure> {
+    pub(super) async fn letter(&self, id: StreamId) -> Result<DeadLetterView, Failure> {
         match self {
             Self::Local { operations, .. } => Ok(operations.letter(id).await?),
             Self::Remote(remote) => remote.get(&format!("/api/dead-letters/{id}"), &[]).await,
@@ -170,7 +170,7 @@ fn stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn Stream>, F
         (Some(redis), _) => Ok(Arc::new(RedisStream::new(redis, &config.stream, Metrics::new())?)),
         (None, Some(folder)) => {
             let file = folder.file(folder::STREAM)?;
-            EmbeddedStream::look_over(&file)?;
+            EmbeddedStream::check_file(&file)?;
             Ok(Arc::new(EmbeddedStream::open(
                 &file,
                 &config.stream,

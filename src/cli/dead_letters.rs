@@ -13,7 +13,7 @@ use super::table::{cell, table};
 use super::{Exit, Failure, output};
 use crate::config::Config;
 use crate::operations::fingerprint::pattern;
-use crate::operations::{Action, Bounds, Letter, LetterQuery, LetterView, Outcome, Resolve};
+use crate::operations::{Action, Bounds, DeadLetterQuery, DeadLetterSummary, DeadLetterView, Outcome, Resolve};
 use crate::stream::StreamId;
 
 /// Arguments of `dead-letters`.
@@ -107,7 +107,7 @@ pub(super) async fn run(args: DeadLettersArgs, config: Config) -> Result<(), Fai
 }
 
 async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
-    let query = LetterQuery {
+    let query = DeadLetterQuery {
         fingerprint: args.fingerprint.clone(),
         to: args.to,
         count: Some(args.count.into()),
@@ -141,7 +141,7 @@ async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
     output::print_lines(lines)
 }
 
-fn row(letter: &Letter) -> [String; 7] {
+fn row(letter: &DeadLetterSummary) -> [String; 7] {
     let copies = match letter.copies.len() {
         0 | 1 => letter.error.clone(),
         copies => format!("{} ({copies} copies)", letter.error),
@@ -165,8 +165,8 @@ async fn show(backend: &Backend, args: ShowArgs) -> Result<(), Failure> {
     output::print_lines(laid_open(&view))
 }
 
-fn laid_open(view: &LetterView) -> Vec<String> {
-    let LetterView {
+fn laid_open(view: &DeadLetterView) -> Vec<String> {
+    let DeadLetterView {
         letter,
         entry_stands,
         content,

@@ -144,7 +144,7 @@ async fn spooled(config: &Config, limit: u64) -> Result<Spooled, Failure> {
 /// A damaged file is left to the process that will run on it.
 fn orphan(folder: &Folder, limit: u64, config: &Config) -> Result<SpoolReport, Failure> {
     let file = folder.file(folder::SPOOL)?;
-    EmbeddedStream::look_over(&file)?;
+    EmbeddedStream::check_file(&file)?;
     let dedupe = config.stream.dedupe_window.is_some();
     Ok(Spool::open(&file, limit, dedupe, Metrics::new())?.report())
 }
@@ -160,7 +160,7 @@ async fn in_files(config: &Config) -> Result<Found, Failure> {
     match enter(config, "status").await? {
         Access::Ours(folder) => {
             let file = folder.file(folder::STREAM)?;
-            EmbeddedStream::look_over(&file)?;
+            EmbeddedStream::check_file(&file)?;
             let stream = EmbeddedStream::open(&file, &config.stream, None, Metrics::new())?;
             look(&stream, config).await
         }

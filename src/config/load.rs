@@ -76,7 +76,7 @@ impl Config {
             purpose,
         };
         config.check(&mut values);
-        let warnings = config.look_over().into_iter().chain(no_spans).collect();
+        let warnings = config.check_file().into_iter().chain(no_spans).collect();
         values.finish().map(|()| Self { warnings, ..config })
     }
 }

@@ -182,7 +182,7 @@ impl Config {
     }
 
     /// What should be looked at and does not keep it from starting.
-    pub(super) fn look_over(&self) -> Vec<String> {
+    pub(super) fn check_file(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.purpose.ingests() {
             return warnings;

@@ -21,6 +21,6 @@ pub fn letter(event_id: &str, digest: [u8; 16], fields: Fields) -> NewEntry {
 /// The letter of an entry that could have been appended, but for that error; it keeps all of its fields.
 #[must_use]
 pub fn of_entry(entry: NewEntry, error: &str, attempts: u32) -> NewEntry {
-    let fields = codec::letter_fields(entry.fields, error, attempts, OffsetDateTime::now_utc());
+    let fields = codec::dead_letter_fields(entry.fields, error, attempts, OffsetDateTime::now_utc());
     letter(&entry.dedupe_key, entry.digest, fields)
 }

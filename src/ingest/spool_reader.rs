@@ -43,7 +43,7 @@ impl SpoolReader {
     ) -> Result<T, StreamError> {
         let file = self.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            EmbeddedStream::look_through(&file.0, |entry| look(&mut seen, spooled(entry)))?;
+            EmbeddedStream::scan_file(&file.0, |entry| look(&mut seen, spooled(entry)))?;
             Ok(seen)
         });
         let panicked = |_| StreamError::Unusable(format!("{}: reading panicked", self.0.display()));

@@ -1,7 +1,7 @@
 //! A cause of dead letters, named by the beginning of its fingerprint. Invariant: what is done to a cause is done only where
 //! the beginning fits no other.
 
-use super::dead_letters::{Groups, Letter, LetterGroup};
+use super::dead_letters::{DeadLetterGroup, DeadLetterSummary, Groups};
 use super::fingerprint::FINGERPRINT_DIGITS;
 use super::{Operations, OperationsError};
 use crate::stream::StreamId;
@@ -12,7 +12,7 @@ impl Groups {
     /// # Errors
     /// The beginning fits no cause, or more than one. Where not all causes are known, one that fits none has none.
     pub fn count(&self, prefix: Option<&str>) -> Result<u64, OperationsError> {
-        let fits = |group: &&LetterGroup| prefix.is_none_or(|prefix| group.fingerprint.starts_with(prefix));
+        let fits = |group: &&DeadLetterGroup| prefix.is_none_or(|prefix| group.fingerprint.starts_with(prefix));
         let counts = Vec::from_iter(self.groups.iter().filter(fits).map(|group| group.count));
         match (prefix, counts.len()) {
             (Some(_), 0) if self.complete => Err(OperationsError::NoSuchCause),
@@ -35,7 +35,7 @@ impl Operations {
         let mut walk = self.walk_letters(to, usize::MAX);
         let mut found: Option<String> = None;
         while let Some(page) = walk.page().await? {
-            let errors = page.iter().map(|entry| Letter::of(entry).fingerprint);
+            let errors = page.iter().map(|entry| DeadLetterSummary::of(entry).fingerprint);
             for fingerprint in errors.filter(|fingerprint| fingerprint.starts_with(prefix)) {
                 if fingerprint == prefix {
                     return Ok(fingerprint);

@@ -35,7 +35,7 @@ pub enum Origin {
 
 /// A letter without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
+pub struct DeadLetterSummary {
     /// Its id; of several copies in a list, the newest one's.
     pub id: StreamId,
     /// Ids of all copies that were seen, newest first.
@@ -68,7 +68,7 @@ pub struct Letter {
     pub original_id: Option<String>,
 }
 
-impl Letter {
+impl DeadLetterSummary {
     pub(super) fn of(entry: &Entry) -> Self {
         let error = text(entry, "error").unwrap_or_else(|| "no reason is given".to_owned());
         let original_id = text(entry, "original_id");
@@ -114,7 +114,7 @@ impl Letter {
 
 /// What a list is to hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct LetterQuery {
+pub struct DeadLetterQuery {
     /// Only letters of the one cause whose fingerprint begins so.
     pub fingerprint: Option<String>,
     /// Only letters up to this id: the `next` of the page before.
@@ -125,9 +125,9 @@ pub struct LetterQuery {
 
 /// A page of letters, newest first.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Letters {
+pub struct DeadLetterPage {
     /// The letters.
-    pub letters: Vec<Letter>,
+    pub letters: Vec<DeadLetterSummary>,
     /// Letters looked at for this page.
     pub looked_at: u64,
     /// Where the next page starts; null after the last.
@@ -136,7 +136,7 @@ pub struct Letters {
 
 /// Letters of the same cause.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LetterGroup {
+pub struct DeadLetterGroup {
     /// Stands for the cause.
     pub fingerprint: String,
     /// The error without what varies.
@@ -144,7 +144,7 @@ pub struct LetterGroup {
     /// How many.
     pub count: u64,
     /// The newest one.
-    pub sample: Letter,
+    pub sample: DeadLetterSummary,
     /// `failed_at` of the oldest.
     pub first_seen: Option<String>,
     /// `failed_at` of the newest.
@@ -155,7 +155,7 @@ pub struct LetterGroup {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Groups {
     /// The causes.
-    pub groups: Vec<LetterGroup>,
+    pub groups: Vec<DeadLetterGroup>,
     /// Letters looked at, newest first.
     pub looked_at: u64,
     /// Whether that was all of them, and all their causes are here.
@@ -164,9 +164,9 @@ pub struct Groups {
 
 /// One letter laid open.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct LetterView {
+pub struct DeadLetterView {
     /// What is known of it.
-    pub letter: Letter,
+    pub letter: DeadLetterSummary,
     /// Whether its entry still stands in the stream; null where it was none.
     pub entry_stands: Option<bool>,
     /// What it holds.
@@ -178,7 +178,7 @@ impl Operations {
     ///
     /// # Errors
     /// The fingerprint fits no cause or more than one, or the stream does not answer.
-    pub async fn letters(&self, query: &LetterQuery) -> Result<Letters, OperationsError> {
+    pub async fn letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, OperationsError> {
         let _look = self.look().await?;
         let to = query.to.unwrap_or(StreamId::MAX);
         let wanted = match &query.fingerprint {
@@ -191,7 +191,7 @@ impl Operations {
         let mut walk = self.walk_letters(to, count);
         while let Some(page) = walk.page().await? {
             for entry in &page {
-                if list.add(&Letter::of(entry)) {
+                if list.add(&DeadLetterSummary::of(entry)) {
                     let is_last = walk.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
                     return Ok(list.end(entry.id.predecessor().filter(|_| !is_last)));
                 }
@@ -209,10 +209,10 @@ impl Operations {
         let mut walk = self.walk_letters(StreamId::MAX, usize::MAX);
         let (mut looked_at, mut complete) = (0, true);
         let mut originals = HashSet::new();
-        let mut groups: HashMap<String, LetterGroup> = HashMap::new();
+        let mut groups: HashMap<String, DeadLetterGroup> = HashMap::new();
         while let Some(page) = walk.page().await? {
             looked_at += page.len() as u64;
-            for letter in page.iter().map(Letter::of) {
+            for letter in page.iter().map(DeadLetterSummary::of) {
                 // Of a letter and its copies, the newest is counted.
                 if originals.insert(letter.original()) {
                     complete &= add(&mut groups, letter);
@@ -242,15 +242,15 @@ impl Operations {
     ///
     /// # Errors
     /// There is none of that id, or the stream does not answer.
-    pub async fn letter(&self, id: StreamId) -> Result<LetterView, OperationsError> {
+    pub async fn letter(&self, id: StreamId) -> Result<DeadLetterView, OperationsError> {
         let page = self.stream.range(only(Destination::DeadLetters, id)).await?;
         let entry = page.entries.first().ok_or(OperationsError::NotFound("dead letter"))?;
-        let mut letter = Letter::of(entry);
+        let mut letter = DeadLetterSummary::of(entry);
         if letter.origin == Origin::Worker {
             let _look = self.look().await?;
             letter.copies = self.copies(&letter).await?;
         }
-        Ok(LetterView {
+        Ok(DeadLetterView {
             entry_stands: self.entry_stands(&letter).await?,
             letter,
             content: Content::of(entry, self.body_limit),
@@ -258,11 +258,11 @@ impl Operations {
     }
 
     /// Ids of that letter and of its copies among the newest ones, newest first.
-    async fn copies(&self, of: &Letter) -> Result<Vec<StreamId>, OperationsError> {
+    async fn copies(&self, of: &DeadLetterSummary) -> Result<Vec<StreamId>, OperationsError> {
         let mut walk = self.walk_letters(StreamId::MAX, usize::MAX);
         let mut copies = Vec::new();
         while let Some(page) = walk.page().await? {
-            let letters = page.iter().filter(|entry| Letter::of(entry).is_copy_of(of));
+            let letters = page.iter().filter(|entry| DeadLetterSummary::of(entry).is_copy_of(of));
             copies.extend(letters.map(|entry| entry.id));
         }
         // It may be older than all of those.
@@ -273,7 +273,7 @@ impl Operations {
     }
 
     /// A stream of another name may have an entry of the same id, of another event then.
-    async fn entry_stands(&self, letter: &Letter) -> Result<Option<bool>, OperationsError> {
+    async fn entry_stands(&self, letter: &DeadLetterSummary) -> Result<Option<bool>, OperationsError> {
         let Some(id) = &letter.original_id else {
             return Ok(None);
         };
@@ -288,19 +288,21 @@ impl Operations {
 }
 
 /// Counts a letter for its cause; false where there are too many causes for one more. Letters come newest first.
-fn add(groups: &mut HashMap<String, LetterGroup>, letter: Letter) -> bool {
+fn add(groups: &mut HashMap<String, DeadLetterGroup>, letter: DeadLetterSummary) -> bool {
     if !groups.contains_key(&letter.fingerprint) && groups.len() >= CAUSES {
         return false;
     }
     let failed_at = letter.failed_at.clone();
-    let group = groups.entry(letter.fingerprint.clone()).or_insert_with(|| LetterGroup {
-        fingerprint: letter.fingerprint.clone(),
-        pattern: pattern(&letter.error),
-        count: 0,
-        last_seen: letter.failed_at.clone(),
-        first_seen: None,
-        sample: letter,
-    });
+    let group = groups
+        .entry(letter.fingerprint.clone())
+        .or_insert_with(|| DeadLetterGroup {
+            fingerprint: letter.fingerprint.clone(),
+            pattern: pattern(&letter.error),
+            count: 0,
+            last_seen: letter.failed_at.clone(),
+            first_seen: None,
+            sample: letter,
+        });
     group.count += 1;
     group.first_seen = failed_at;
     true
@@ -315,7 +317,7 @@ struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    fn of(query: &LetterQuery, wanted: Option<&'a str>) -> Self {
+    fn of(query: &DeadLetterQuery, wanted: Option<&'a str>) -> Self {
         Self {
             wanted,
             count: query.count.unwrap_or(50).clamp(1, LIST),
@@ -325,7 +327,7 @@ impl<'a> List<'a> {
     }
 
     /// Answers whether the page is full.
-    fn add(&mut self, letter: &Letter) -> bool {
+    fn add(&mut self, letter: &DeadLetterSummary) -> bool {
         self.looked_at += 1;
         if self.wanted.is_none_or(|wanted| wanted == letter.fingerprint) {
             self.found.add(letter);
@@ -333,8 +335,8 @@ impl<'a> List<'a> {
         self.found.letters.len() >= self.count
     }
 
-    fn end(self, next: Option<StreamId>) -> Letters {
-        Letters {
+    fn end(self, next: Option<StreamId>) -> DeadLetterPage {
+        DeadLetterPage {
             letters: self.found.letters,
             looked_at: self.looked_at,
             next,
@@ -345,12 +347,12 @@ impl<'a> List<'a> {
 /// Letters, of which copies of the same are one.
 #[derive(Default)]
 struct Folded {
-    letters: Vec<Letter>,
+    letters: Vec<DeadLetterSummary>,
     places: HashMap<(String, String), usize>,
 }
 
 impl Folded {
-    fn add(&mut self, letter: &Letter) {
+    fn add(&mut self, letter: &DeadLetterSummary) {
         match self.places.entry(letter.original()) {
             hash_map::Entry::Occupied(place) => self.letters[*place.get()].copies.push(letter.id),
             hash_map::Entry::Vacant(place) => {
@@ -366,12 +368,12 @@ mod tests {
     use super::*;
     use crate::stream::Fields;
 
-    fn letter(ms: u64, original: &'static str) -> Letter {
+    fn letter(ms: u64, original: &'static str) -> DeadLetterSummary {
         let mut fields = Fields::default();
         fields.push("original_stream", "orders_stream");
         fields.push("original_id", original);
         fields.push("attempts", "3");
-        Letter::of(&Entry {
+        DeadLetterSummary::of(&Entry {
             id: StreamId { ms, seq: 0 },
             fields,
         })

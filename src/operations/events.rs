@@ -10,7 +10,7 @@ use super::entry_view::{Content, text};
 use super::pager::{Pager, only};
 use super::{Operations, OperationsError, has_nul};
 use crate::event::{Amount, Id, Text, json};
-use crate::stream::{Destination, Entry, Fate, Order, REPLAY_CONSUMER, Range, Stage, StreamId};
+use crate::stream::{Destination, Entry, EntryState, Order, REPLAY_CONSUMER, Range, Stage, StreamId};
 
 /// Entries looked at in one call.
 const LOOKED_AT: usize = 5_000;
@@ -82,7 +82,7 @@ pub struct EntryView {
     /// What it holds.
     pub content: Content,
     /// How far each group came with it.
-    pub groups: Vec<FateView>,
+    pub groups: Vec<EntryStateView>,
     /// When the event was loaded, RFC 3339; null where it was not, as far as this process can tell: it may have no
     /// warehouse, or one that does not answer.
     pub loaded_at: Option<String>,
@@ -90,7 +90,7 @@ pub struct EntryView {
 
 /// How far a group came with an entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FateView {
+pub struct EntryStateView {
     /// The group.
     pub group: String,
     /// Whether it is the configured one.
@@ -105,8 +105,8 @@ pub struct FateView {
     pub idle_seconds: Option<f64>,
 }
 
-impl From<Fate> for FateView {
-    fn from(fate: Fate) -> Self {
+impl From<EntryState> for EntryStateView {
+    fn from(fate: EntryState) -> Self {
         let (stage, pending) = match fate.stage {
             Stage::Unread => ("unread", None),
             Stage::Settled => ("settled", None),
@@ -247,13 +247,13 @@ impl Operations {
     pub async fn entry(&self, id: StreamId) -> Result<EntryView, OperationsError> {
         let page = self.stream.range(only(Destination::Stream, id)).await?;
         let entry = page.entries.first().ok_or(OperationsError::NotFound("entry"))?;
-        let fates = self.stream.fates(id).await?;
+        let fates = self.stream.entry_states(id).await?;
         let line = EntryLine::of(entry);
         Ok(EntryView {
             loaded_at: self.loaded_at(line.event_id.as_deref()).await,
             entry: line,
             content: Content::of(entry, self.body_limit),
-            groups: fates.into_iter().map(FateView::from).collect(),
+            groups: fates.into_iter().map(EntryStateView::from).collect(),
         })
     }
 
@@ -283,7 +283,7 @@ mod tests {
                 deliveries,
                 idle: Duration::from_secs(3),
             };
-            let fate = FateView::from(Fate {
+            let fate = EntryStateView::from(EntryState {
                 group: "g".to_owned(),
                 ours: true,
                 stage,

@@ -33,11 +33,13 @@ use tokio_util::task::TaskTracker;
 
 pub use self::audit::{Actor, Note};
 pub use self::consumers::{Consumers, GroupView, Member};
-pub use self::dead_letters::{Groups, Letter, LetterGroup, LetterQuery, LetterView, Letters, Origin};
+pub use self::dead_letters::{
+    DeadLetterGroup, DeadLetterPage, DeadLetterQuery, DeadLetterSummary, DeadLetterView, Groups, Origin,
+};
 pub use self::delivery_check::{Landed, Landing};
 pub use self::entry_view::{Content, Field};
 pub use self::error::OperationsError;
-pub use self::events::{Entries, EntryLine, EntryQuery, EntryView, FateView};
+pub use self::events::{Entries, EntryLine, EntryQuery, EntryStateView, EntryView};
 pub use self::history::{Missing, Rebuild, Replay, Replayed, Rest, Span};
 pub use self::redrive_run::{Action, Bounds, Outcome, Resolution, Resolve, Resolved};
 pub use self::secrets::{SecretUse, Secrets};

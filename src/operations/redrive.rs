@@ -147,7 +147,7 @@ fn received_at(letter: &Entry) -> OffsetDateTime {
 mod tests {
     use super::*;
     use crate::stream::StreamId;
-    use crate::stream::codec::LETTER_FIELDS;
+    use crate::stream::codec::DEAD_LETTER_TRAILER;
 
     const ORDER: &[u8] = br##"{"id":7,"total_price":"1.50","currency":"EUR","line_items":[],"email":"x@example.com"}"##;
 
@@ -193,7 +193,7 @@ mod tests {
         let payload =
             r#"{"event_type":"order.deleted","event_id":"e","timestamp":"2026-01-31T09:30:00Z","order_id":1}"#;
         let own = [("event_id", "e"), ("error", "its own"), ("payload", payload)];
-        let of_letter = LETTER_FIELDS.map(|name| (name, "x"));
+        let of_letter = DEAD_LETTER_TRAILER.map(|name| (name, "x"));
         let revived = revive(&letter(&[&own[..], &of_letter].concat()), KeepRaw::Off, 100).unwrap();
         assert_eq!(revived.fields, letter(&own).fields);
         assert_eq!(revived.event_type, "order.deleted");
@@ -236,7 +236,7 @@ mod tests {
         let payload =
             r#"{"event_type":"order.deleted","event_id":"e","timestamp":"2026-01-31T09:30:00Z","order_id":1,"x":1.50}"#;
         let own = [("event_id", "e"), ("payload", payload), ("shop", "a.myshopify.com")];
-        let of_letter = LETTER_FIELDS.map(|name| (name, if name == "error" { REUSED_ID } else { "x" }));
+        let of_letter = DEAD_LETTER_TRAILER.map(|name| (name, if name == "error" { REUSED_ID } else { "x" }));
         let webhook = [("topic", "orders/delete"), ("webhook_id", "w-1")];
         let revive = |fields: &[&[(&'static str, &str)]]| revive(&letter(&fields.concat()), KeepRaw::Off, 1000);
         let revived = revive(&[&own, &webhook, &of_letter]).unwrap();

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::dead_letters::Letter;
+use super::dead_letters::DeadLetterSummary;
 use super::pager::{LARGE, Pager, only};
 use super::rate_limit::RateLimit;
 use super::redrive::revive;
@@ -211,7 +211,7 @@ impl Operations {
         let mut letters = walk.page().await?.unwrap_or_default();
         let looked_at = letters.len() as u64;
         if let Some(wanted) = &request.fingerprint {
-            letters.retain(|letter| Letter::of(letter).fingerprint.starts_with(wanted));
+            letters.retain(|letter| DeadLetterSummary::of(letter).fingerprint.starts_with(wanted));
         }
         let next = walk.rest().map(|rest| Bounds {
             from: rest.from,
@@ -306,7 +306,7 @@ impl Operations {
                 }
             });
         }
-        self.stream.remove_letters(&gone).await?;
+        self.stream.remove_dead_letters(&gone).await?;
         Ok(resolutions)
     }
 
@@ -316,7 +316,7 @@ impl Operations {
             return Ok(would.collect());
         }
         let ids = Vec::from_iter(letters.iter().map(|letter| letter.id));
-        self.stream.remove_letters(&ids).await?;
+        self.stream.remove_dead_letters(&ids).await?;
         let gone = letters.iter().map(|letter| resolution(letter, Outcome::Discarded));
         Ok(gone.collect())
     }
@@ -350,12 +350,12 @@ fn dedupe_key(letter: StreamId) -> String {
 }
 
 fn resolution(letter: &Entry, outcome: Outcome) -> Resolution {
-    let Letter {
+    let DeadLetterSummary {
         id,
         event_id,
         event_type,
         ..
-    } = Letter::of(letter);
+    } = DeadLetterSummary::of(letter);
     Resolution {
         id,
         event_id,

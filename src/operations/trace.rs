@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::timeline::{Moment, What};
 
 use self::timeline::{Known, Standing, written};
-use super::events::{EntryLine, FateView, may_mention, moment};
+use super::events::{EntryLine, EntryStateView, may_mention, moment};
 use super::pager::{Pager, only};
 use super::{Operations, OperationsError, has_nul};
 use crate::stream::{Destination, Entry, Order, Range};
@@ -214,8 +214,8 @@ impl Operations {
                 known.entries.extend(found.map(Standing::from));
             }
             for Standing { line, fates } in &mut known.entries {
-                let found = self.stream.fates(line.id).await?;
-                *fates = found.into_iter().map(FateView::from).collect();
+                let found = self.stream.entry_states(line.id).await?;
+                *fates = found.into_iter().map(EntryStateView::from).collect();
             }
         }
         Ok(())

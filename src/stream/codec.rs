@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use zstd::bulk::{Compressor, Decompressor};
 
 pub(super) use self::dead_letter::found_by;
-pub use self::dead_letter::{LETTER_FIELDS, entry_fields};
+pub use self::dead_letter::{DEAD_LETTER_TRAILER, entry_fields};
 
 use super::{Entry, Fields, StreamId};
 use crate::event::{
@@ -220,7 +220,7 @@ pub const REUSED_ID: &str = "its id was used for another body";
 
 /// The fields of a dead letter that has these, and never was an entry of the stream: `original_*` are empty.
 #[must_use]
-pub fn letter_fields(mut fields: Fields, error: &str, attempts: u32, failed_at: OffsetDateTime) -> Fields {
+pub fn dead_letter_fields(mut fields: Fields, error: &str, attempts: u32, failed_at: OffsetDateTime) -> Fields {
     for (name, value) in found_by(&fields) {
         fields.push(name, value);
     }

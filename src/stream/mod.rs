@@ -20,15 +20,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio_util::sync::CancellationToken;
 
+pub use self::admin::{EntryState, REPLAY_CONSUMER, Stage, StreamAdmin};
 pub use self::error::StreamError;
 pub use self::nodes::{Heartbeat, NodeRegistry};
-pub use self::operated::{Fate, Operated, REPLAY_CONSUMER, Stage};
 pub use self::range::{Order, PAGE, Page, Range};
 pub use self::report::{ConsumerReport, GroupReport, Lost, Restored, ServerReport, StreamReport};
 
+mod admin;
 mod error;
 mod nodes;
-mod operated;
 mod range;
 mod report;
 
@@ -296,7 +296,7 @@ pub trait Reader: Send {
 
 /// A stream with one consumer group of ours. All calls are safe to repeat.
 #[async_trait]
-pub trait Stream: Operated + NodeRegistry + 'static {
+pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// A writer with a connection of its own.
     fn writer(&self) -> Box<dyn Writer>;
 

@@ -37,7 +37,7 @@ fn stream(folder: &Folder) -> Result<String, Failure> {
     let Some(file) = folder.existing(folder::STREAM) else {
         return Ok(made_later(folder::STREAM));
     };
-    EmbeddedStream::look_over(&file)?;
+    EmbeddedStream::check_file(&file)?;
     Ok(format!("{} is sound", file.display()))
 }
 

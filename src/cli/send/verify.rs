@@ -13,7 +13,7 @@ pub(super) use self::ledger::{Claim, Ledger, Verified};
 use crate::cli::Failure;
 use crate::cli::backend::Backend;
 use crate::cli::progress::progress;
-use crate::operations::{Landing, LetterQuery};
+use crate::operations::{DeadLetterQuery, Landing};
 
 /// Events of one question.
 const EVENTS: usize = 1000;
@@ -84,9 +84,9 @@ async fn look_for_rows(ledger: &mut Ledger, backend: &Backend, ids: &[String]) -
 }
 
 async fn look_for_letters(ledger: &mut Ledger, backend: &Backend) -> Result<(), Failure> {
-    let mut query = LetterQuery {
+    let mut query = DeadLetterQuery {
         count: Some(LETTERS),
-        ..LetterQuery::default()
+        ..DeadLetterQuery::default()
     };
     loop {
         let page = backend.letters(&query).await?;

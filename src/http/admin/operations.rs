@@ -23,8 +23,8 @@ use super::super::AdminState;
 use super::super::problem::Problem;
 use crate::event::json;
 use crate::operations::{
-    Action, Consumers, Entries, EntryQuery, EntryView, Groups, Landed, Landing, LetterQuery, LetterView, Letters, Note,
-    OperationsError, Rebuild, Replay, Replayed, Resolve, Resolved, Trace, TraceQuery,
+    Action, Consumers, DeadLetterPage, DeadLetterQuery, DeadLetterView, Entries, EntryQuery, EntryView, Groups, Landed,
+    Landing, Note, OperationsError, Rebuild, Replay, Replayed, Resolve, Resolved, Trace, TraceQuery,
 };
 use crate::stream::StreamId;
 
@@ -75,7 +75,7 @@ async fn entry(State(state): State<AdminState>, id: Of) -> Answer<EntryView> {
     Ok(Json(state.operations.entry(of(id)?).await?))
 }
 
-async fn letters(State(state): State<AdminState>, query: Asked<LetterQuery>) -> Answer<Letters> {
+async fn letters(State(state): State<AdminState>, query: Asked<DeadLetterQuery>) -> Answer<DeadLetterPage> {
     Ok(Json(state.operations.letters(&asked(query)?).await?))
 }
 
@@ -83,7 +83,7 @@ async fn letter_groups(State(state): State<AdminState>) -> Answer<Groups> {
     Ok(Json(state.operations.letter_groups().await?))
 }
 
-async fn letter(State(state): State<AdminState>, id: Of) -> Answer<LetterView> {
+async fn letter(State(state): State<AdminState>, id: Of) -> Answer<DeadLetterView> {
     Ok(Json(state.operations.letter(of(id)?).await?))
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::timeline::buried;
 use super::{Trace, TraceQuery, mentions};
 use crate::event::NamedOrder;
-use crate::operations::dead_letters::Letter;
+use crate::operations::dead_letters::DeadLetterSummary;
 use crate::operations::entry_view::{last_text, text, unpacked};
 use crate::operations::events::moment;
 use crate::operations::{Operations, OperationsError};
@@ -23,7 +23,7 @@ const AT_LEAST: usize = 100;
 const TIME: Duration = Duration::from_millis(150);
 
 /// Tells which letters are about one of some orders.
-pub(super) struct LetterFilter {
+pub(super) struct DeadLetterFilter {
     orders: Vec<String>,
     /// Whether one of them is a name, which letters do not carry.
     has_name: bool,
@@ -31,7 +31,7 @@ pub(super) struct LetterFilter {
     body_limit: usize,
 }
 
-impl LetterFilter {
+impl DeadLetterFilter {
     pub(super) fn new(orders: &[String], body_limit: usize) -> Self {
         let is_name = |order: &String| !order.bytes().all(|byte| byte.is_ascii_digit());
         Self {
@@ -76,7 +76,7 @@ impl Operations {
         wanted: &[String],
         trace: &mut Trace,
     ) -> Result<(), OperationsError> {
-        let mut filter = LetterFilter::new(wanted, self.body_limit);
+        let mut filter = DeadLetterFilter::new(wanted, self.body_limit);
         let (mut looked_into, mut left, mut spent) = (0, 0_u64, Duration::ZERO);
         let mut told = HashSet::new();
         let mut walk = self.walk_letters(StreamId::MAX, usize::MAX);
@@ -100,7 +100,7 @@ impl Operations {
                 };
                 let is_of_shop = || query.shop.is_none() || query.shop == shop(letter);
                 if is_about && is_of_shop() {
-                    let known = Letter::of(letter);
+                    let known = DeadLetterSummary::of(letter);
                     // Of a letter and its copies, the newest is told.
                     if told.insert(known.original()) {
                         trace.moments.push(buried(known));

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::letters::LetterFilter;
+use super::letters::DeadLetterFilter;
 use super::timeline::{Known, waiting};
 use super::{Trace, TraceQuery, is_of_any};
 use crate::ingest::{SpoolReader, SpooledEntry};
-use crate::operations::dead_letters::Letter;
+use crate::operations::dead_letters::DeadLetterSummary;
 use crate::operations::events::{EntryLine, moment};
 use crate::operations::{Operations, OperationsError};
 use crate::stream::Destination;
@@ -28,12 +28,12 @@ const FOUND: usize = 200;
 struct Look {
     orders: Vec<String>,
     shop: Option<String>,
-    filter: LetterFilter,
+    filter: DeadLetterFilter,
     began: Instant,
     looked_at: u64,
     looked_back_to: Option<String>,
     entries: Vec<EntryLine>,
-    letters: Vec<Letter>,
+    letters: Vec<DeadLetterSummary>,
     is_cut_short: bool,
 }
 
@@ -49,7 +49,7 @@ impl Operations {
         let look = Look {
             orders: wanted.to_vec(),
             shop: query.shop.clone(),
-            filter: LetterFilter::new(wanted, self.body_limit),
+            filter: DeadLetterFilter::new(wanted, self.body_limit),
             began: Instant::now(),
             looked_at: 0,
             looked_back_to: None,
@@ -91,7 +91,7 @@ impl Look {
                 self.entries.extend(line);
             }
             Destination::DeadLetters if self.filter.is_about(&entry) => {
-                let letter = Some(Letter::of(&entry)).filter(|letter| is_of_shop(&letter.shop));
+                let letter = Some(DeadLetterSummary::of(&entry)).filter(|letter| is_of_shop(&letter.shop));
                 self.letters.extend(letter);
             }
             Destination::DeadLetters => {}

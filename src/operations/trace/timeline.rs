@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::TracedOrder;
-use crate::operations::dead_letters::Letter;
-use crate::operations::events::{EntryLine, FateView, moment};
+use crate::operations::dead_letters::DeadLetterSummary;
+use crate::operations::events::{EntryLine, EntryStateView, moment};
 use crate::stream::StreamId;
 use crate::warehouse::history::StoredEvent;
 
@@ -73,7 +73,7 @@ pub(super) struct Known {
 /// An entry that is in the stream, and how far the groups came with it.
 pub(super) struct Standing {
     pub(super) line: EntryLine,
-    pub(super) fates: Vec<FateView>,
+    pub(super) fates: Vec<EntryStateView>,
 }
 
 impl From<EntryLine> for Standing {
@@ -202,7 +202,7 @@ impl Known {
 }
 
 /// How far a group came, as a moment.
-fn station(fate: &FateView) -> (Option<String>, What, String) {
+fn station(fate: &EntryStateView) -> (Option<String>, What, String) {
     let group = &fate.group;
     match (fate.stage.as_str(), &fate.consumer, fate.idle_seconds) {
         ("pending", _, None) => (
@@ -243,7 +243,7 @@ fn outcome(event: &StoredEvent, orders: &[TracedOrder]) -> &'static str {
 }
 
 /// A dead letter.
-pub(super) fn buried(letter: Letter) -> Moment {
+pub(super) fn buried(letter: DeadLetterSummary) -> Moment {
     Moment {
         at: letter.failed_at,
         what: What::DeadLettered,
@@ -263,7 +263,7 @@ pub(super) fn buried(letter: Letter) -> Moment {
 }
 
 /// A dead letter that is still in the spool.
-pub(super) fn waiting(letter: Letter) -> Moment {
+pub(super) fn waiting(letter: DeadLetterSummary) -> Moment {
     Moment {
         at: moment(letter.id),
         what: What::Spooled,

@@ -4,7 +4,7 @@ use crate::event::NamedOrder;
 use crate::stream::Fields;
 
 /// What a dead letter has after the fields of its entry.
-pub const LETTER_FIELDS: [&str; 6] = [
+pub const DEAD_LETTER_TRAILER: [&str; 6] = [
     "original_stream",
     "original_id",
     "failed_at",
@@ -41,8 +41,14 @@ pub(in crate::stream) fn found_by(entry: &Fields) -> Vec<(&'static str, String)>
 #[must_use]
 pub fn entry_fields(letter: &Fields) -> Fields {
     let mut fields = letter.clone();
-    let own = fields.0.len().saturating_sub(LETTER_FIELDS.len());
-    if !fields.0.iter().skip(own).map(|(name, _)| &**name).eq(LETTER_FIELDS) {
+    let own = fields.0.len().saturating_sub(DEAD_LETTER_TRAILER.len());
+    if !fields
+        .0
+        .iter()
+        .skip(own)
+        .map(|(name, _)| &**name)
+        .eq(DEAD_LETTER_TRAILER)
+    {
         return fields;
     }
     fields.0.truncate(own);
@@ -93,7 +99,7 @@ mod tests {
             let found = found_by(&own);
             assert_eq!(Vec::from_iter(found.iter().map(|(name, _)| *name)), added);
             let mut letter = own.clone();
-            let ended = LETTER_FIELDS.map(|name| (name, "x".to_owned()));
+            let ended = DEAD_LETTER_TRAILER.map(|name| (name, "x".to_owned()));
             for (name, value) in found.into_iter().chain(ended) {
                 letter.push(name, value);
             }

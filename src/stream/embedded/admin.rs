@@ -10,8 +10,8 @@ use super::group::{self, Group};
 use super::row::{Packed, id_of, row_at, row_of, unpack};
 use super::writer_handle::Session;
 use super::{EmbeddedStream, SMALL};
-use crate::stream::operated::{LONG_IDLE, NOTES, REPLAY_CONSUMER};
-use crate::stream::{Destination, Entry, Fate, Fields, Operated, PAGE, Stage, StreamError, StreamId};
+use crate::stream::admin::{LONG_IDLE, NOTES, REPLAY_CONSUMER};
+use crate::stream::{Destination, Entry, EntryState, Fields, PAGE, Stage, StreamAdmin, StreamError, StreamId};
 
 const REMOVE: &str = "DELETE FROM dead_letters WHERE id = ?1 RETURNING LENGTH(fields)";
 const REMOVED: &str = "UPDATE logs SET length = length - ?1, bytes = MAX(0, bytes - ?2) WHERE log = 1";
@@ -29,8 +29,8 @@ const FORGET: &str = "DELETE FROM audit WHERE id <= (SELECT id FROM audit ORDER 
 const NEWEST_NOTES: &str = "SELECT id, checksum, fields FROM audit ORDER BY id DESC LIMIT ?1";
 
 #[async_trait]
-impl Operated for EmbeddedStream {
-    async fn remove_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
+impl StreamAdmin for EmbeddedStream {
+    async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
         let ids = ids.to_vec();
         let remove = move |session: &Session<'_>| remove(session, &ids);
         self.file.writer.call(SMALL, remove).await
@@ -48,10 +48,10 @@ impl Operated for EmbeddedStream {
         self.file.read_connection.run(look).await
     }
 
-    async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError> {
+    async fn entry_states(&self, id: StreamId) -> Result<Vec<EntryState>, StreamError> {
         let (clock, ours) = (self.file.clock.clone(), self.group());
         let since = move |reading| clock.since(reading);
-        let look = move |connection: &_| fates(connection, id, &ours, since);
+        let look = move |connection: &_| entry_states(connection, id, &ours, since);
         self.file.read_connection.run(look).await
     }
 
@@ -126,12 +126,12 @@ fn settled(connection: &Connection, name: &str, ids: &[StreamId]) -> rusqlite::R
     Ok(Some(settled))
 }
 
-fn fates(
+fn entry_states(
     connection: &Connection,
     id: StreamId,
     ours: &str,
     since: impl Fn(u64) -> Duration,
-) -> rusqlite::Result<Vec<Fate>> {
+) -> rusqlite::Result<Vec<EntryState>> {
     let mut query = connection.prepare_cached(FATES)?;
     let fates = query.query_map([row_of(id)], |row| {
         let (group, last): (String, i64) = (row.get(0)?, row.get(1)?);
@@ -148,7 +148,7 @@ fn fates(
             None if id > id_of(last) => Stage::Unread,
             None => Stage::Settled,
         };
-        Ok(Fate {
+        Ok(EntryState {
             ours: group == ours,
             group,
             stage,

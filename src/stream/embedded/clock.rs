@@ -9,13 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// It starts at the wall clock's time, or at the latest reading on record where that is later: what was idle when the
 /// process ended was so while it was away, as far as anybody can tell.
 #[derive(Debug, Clone)]
-pub(super) struct Clock {
+pub(super) struct SteadyClock {
     /// What it read when it was started.
     base: Arc<AtomicU64>,
     started: Instant,
 }
 
-impl Clock {
+impl SteadyClock {
     pub(super) fn start() -> Self {
         Self {
             base: Arc::new(AtomicU64::new(wall())),

@@ -10,10 +10,10 @@ mod admin;
 mod append;
 mod claim;
 mod clock;
-mod damage;
 mod dead_letters;
 mod error;
 mod group;
+mod loss;
 mod nodes;
 mod range;
 mod read_connection;
@@ -40,7 +40,7 @@ pub use self::stats::Stats;
 
 use self::append::{EmbeddedWriter, Limits};
 use self::claim::Which;
-use self::clock::{Clock, millis};
+use self::clock::{SteadyClock, millis};
 use self::error::EmbeddedError;
 use self::read_connection::ReadConnection;
 use self::reader::EmbeddedReader;
@@ -74,7 +74,7 @@ struct File {
     writer: WriterHandle,
     read_connection: ReadConnection,
     stats: watch::Receiver<Stats>,
-    clock: Clock,
+    clock: SteadyClock,
     /// When each consumer, by group and name, last asked: too often to write it down.
     asked: Mutex<HashMap<(String, String), u64>>,
     /// Records of processes: this one's.

@@ -19,8 +19,8 @@ impl EmbeddedStream {
     ///
     /// # Errors
     /// What is wrong with it, and what will become of it.
-    pub fn look_over(path: &Path) -> Result<(), StreamError> {
-        look_over(path).map_err(|error| match error {
+    pub fn check_file(path: &Path) -> Result<(), StreamError> {
+        check_file(path).map_err(|error| match error {
             damage if damage.is_damage() => StreamError::Unusable(format!(
                 "{} is damaged ({damage}): `orderstream run` sets it aside, goes on with a new one, and says how much is \
                  lost",
@@ -35,19 +35,19 @@ impl EmbeddedStream {
     ///
     /// # Errors
     /// The file cannot be read, or is not one that this release knows.
-    pub fn look_through(path: &Path, visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), StreamError> {
-        look_through(path, visit).map_err(|error| error.stream_error(path))
+    pub fn scan_file(path: &Path, visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), StreamError> {
+        scan_file(path, visit).map_err(|error| error.stream_error(path))
     }
 }
 
-fn look_over(path: &Path) -> Result<(), EmbeddedError> {
+fn check_file(path: &Path) -> Result<(), EmbeddedError> {
     let _lock = sqlite::lock(path)?;
     let connection = sqlite::inspect(path, schema::BUSY)?;
     schema::recognize(&connection)?;
     Ok(())
 }
 
-fn look_through(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), EmbeddedError> {
+fn scan_file(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), EmbeddedError> {
     let connection = sqlite::open_read_only(path, schema::BUSY)?;
     // The file may be replaced, but not between two pages of it.
     connection.execute_batch("BEGIN")?;

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use super::clock::Clock;
-use super::damage::Loss;
+use super::clock::SteadyClock;
 use super::error::EmbeddedError;
+use super::loss::FileLoss;
 use super::schema;
 use super::stats::{CommitStats, Stats};
 use crate::metrics::Metrics;
@@ -47,7 +47,7 @@ pub(super) struct WriterFile {
     damage: Option<Damage>,
     /// The newest id of a file that was set aside.
     newest: i64,
-    pub(super) clock: Clock,
+    pub(super) clock: SteadyClock,
     log: LogBound,
     stats: watch::Sender<Stats>,
     metrics: Metrics,
@@ -105,7 +105,7 @@ impl WriterFile {
             rest: None,
             damage: None,
             newest: 0,
-            clock: Clock::start(),
+            clock: SteadyClock::start(),
             log: LogBound::new(path, schema::BUSY),
             stats,
             metrics,
@@ -319,14 +319,14 @@ impl WriterFile {
     fn set_aside(&mut self, damage: &Damage) -> Result<(), EmbeddedError> {
         let known = {
             let stats = self.stats.borrow();
-            stats.is_known().then(|| Loss {
+            stats.is_known().then(|| FileLoss {
                 count: Count::Exactly(stats.backlog + stats.dead_letters),
                 newest: stats.newest,
             })
         };
         let mut loss = match known {
             Some(loss) => loss,
-            None => Loss::read(&self.path, &self.group)?,
+            None => FileLoss::read(&self.path, &self.group)?,
         };
         if damage.is_beyond_count {
             loss.count = Count::Unknown;

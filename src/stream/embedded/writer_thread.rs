@@ -10,7 +10,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
 
-use super::clock::{self, Clock};
+use super::clock::{self, SteadyClock};
 use super::error::{self, EmbeddedError};
 use super::stats::{CommitStats, Stats};
 use super::writer_file::WriterFile;
@@ -40,7 +40,7 @@ struct Change {
 pub(super) struct Started {
     pub(super) writer: WriterHandle,
     pub(super) stats: watch::Receiver<Stats>,
-    pub(super) clock: Clock,
+    pub(super) clock: SteadyClock,
 }
 
 /// Opens the file and starts the thread. Where the disk does not let it for now, calls are refused until it does: a full

@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 
 use super::server::Server;
 use super::{Keys, lacks_group, scripts};
-use crate::stream::operated::{LONG_IDLE, REPLAY_CONSUMER};
+use crate::stream::admin::{LONG_IDLE, REPLAY_CONSUMER};
 use crate::stream::{Restored, StreamError, StreamId};
 
 /// Entries of one script call: a few milliseconds of the server's time.

@@ -8,6 +8,7 @@
 //! `<stream>:probe` (what [`Stream::confirm_writable`] writes) and `<stream>:mark:<group>:<what>` (what one process has seen
 //! to for all).
 
+mod admin;
 mod chunk;
 mod durability;
 mod error;
@@ -15,7 +16,6 @@ mod group_monitor;
 mod inspect;
 mod loss_detector;
 mod nodes;
-mod operated;
 mod reader;
 mod reply;
 mod report;
@@ -51,7 +51,7 @@ const CLAIM_PAGE: usize = 500;
 /// Ids of one refresh or ack.
 const IDS_A_CALL: usize = 500;
 /// Fields of an entry that its letter keeps: twice as many arguments would overflow the stack of Lua's unpack.
-const LETTER_FIELDS: usize = 1900;
+const DEAD_LETTER_FIELDS: usize = 1900;
 /// Entries a trim looks at one by one in one call.
 const TRIM_WALK: usize = 256;
 /// A record of tries is dropped when nobody has tried anything for so long.
@@ -64,7 +64,7 @@ pub struct RedisStream {
     keys: Arc<Keys>,
     loss_detector: Arc<LossDetector>,
     group_monitor: GroupMonitor,
-    letters: report::Letters,
+    letters: report::DeadLetterCache,
     /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
     trim_cursor: Mutex<String>,
 }
@@ -104,7 +104,7 @@ impl RedisStream {
             }),
             loss_detector: Arc::default(),
             group_monitor: GroupMonitor::new(),
-            letters: report::Letters::default(),
+            letters: report::DeadLetterCache::default(),
             trim_cursor: Mutex::new("0-0".to_owned()),
         })
     }
@@ -322,10 +322,10 @@ impl Stream for RedisStream {
         script.arg(&self.keys.group).arg(&id).arg(self.keys.dead_letters_maxlen);
         let mut fields: Vec<_> = letter.entry.fields.0.iter().collect();
         let mut error = Cow::from(&letter.error);
-        let left_out = fields.len().saturating_sub(LETTER_FIELDS);
+        let left_out = fields.len().saturating_sub(DEAD_LETTER_FIELDS);
         if left_out > 0 {
             fields.sort_by_key(|(name, _)| !codec::FIELDS.contains(&&**name));
-            fields.truncate(LETTER_FIELDS);
+            fields.truncate(DEAD_LETTER_FIELDS);
             error = format!("{error} ({left_out} fields of the entry are left out here)").into();
         }
         for (name, value) in fields {

@@ -17,14 +17,14 @@ const COUNT_ABOVE: usize = 10_000;
 const LETTERS_VALID_FOR: Duration = Duration::from_secs(60);
 
 /// Length of the dead letters, how many were ever added, first id.
-type LetterFigures = (u64, Option<u64>, Option<StreamId>);
+type DeadLetterStats = (u64, Option<u64>, Option<StreamId>);
 
 /// What was told last of the dead letters, and when. It is told anew where their number changed.
 #[derive(Debug, Default)]
-pub(super) struct Letters(Mutex<Option<(Instant, LetterFigures)>>);
+pub(super) struct DeadLetterCache(Mutex<Option<(Instant, DeadLetterStats)>>);
 
-impl Letters {
-    fn known(&self) -> Option<LetterFigures> {
+impl DeadLetterCache {
+    fn known(&self) -> Option<DeadLetterStats> {
         let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .filter(|(told, _)| told.elapsed() < LETTERS_VALID_FOR)
@@ -32,7 +32,7 @@ impl Letters {
     }
 
     /// All figures, from an answer that leaves out those that are `known`.
-    fn complete(&self, known: Option<LetterFigures>, told: LetterFigures) -> LetterFigures {
+    fn complete(&self, known: Option<DeadLetterStats>, told: DeadLetterStats) -> DeadLetterStats {
         if let Some(known) = known.filter(|known| known.0 == told.0) {
             return known;
         }
@@ -47,7 +47,7 @@ type Figures = (
     u64,
     Option<u64>,
     Option<StreamId>,
-    LetterFigures,
+    DeadLetterStats,
     Vec<GroupFigures>,
     Vec<(String, u64, u64)>,
     Option<u64>,
@@ -59,7 +59,7 @@ pub(super) async fn report(
     server: &Server,
     keys: &Keys,
     loss_detector: &LossDetector,
-    letters: &Letters,
+    letters: &DeadLetterCache,
 ) -> Result<StreamReport, StreamError> {
     let mut script = scripts::REPORT.key(&keys.stream);
     let look = loss_detector.look().await;

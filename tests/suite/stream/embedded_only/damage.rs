@@ -242,13 +242,13 @@ async fn looking_at_a_file_that_has_lost_its_log_takes_no_news_away() {
     let (_folder, path) = image.copy();
     cut(&path.with_file_name("stream.db-wal"), image.size("stream.db-wal") / 2);
     for _ in 0..2 {
-        let error = EmbeddedStream::look_over(&path).unwrap_err().to_string();
+        let error = EmbeddedStream::check_file(&path).unwrap_err().to_string();
         assert!(error.contains("`orderstream run` sets it aside"), "{error}");
     }
     assert_eq!(check(&path, "looked at").await, Said::Unknown(0));
 
     let (_folder, path) = image.copy();
-    EmbeddedStream::look_over(&path).unwrap();
+    EmbeddedStream::check_file(&path).unwrap();
     assert_eq!(check(&path, "sound").await, Said::Exactly(0));
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use orderstream::stream::{DeadLetter, Operated as _};
+use orderstream::stream::{DeadLetter, StreamAdmin as _};
 
 use super::*;
 use crate::harness::embedded::EmbeddedFile;

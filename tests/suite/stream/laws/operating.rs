@@ -21,12 +21,16 @@ pub async fn resolved_letters_go_and_make_room(store: &dyn Store) {
         .unwrap();
     assert_eq!(outcomes[2], Appended::Full);
     let ids = [accepted(&outcomes[0]), StreamId { ms: 1, seq: 1 }];
-    assert_eq!(stream.remove_letters(&ids).await.unwrap(), 1);
-    assert_eq!(stream.remove_letters(&ids).await.unwrap(), 0, "a repeat is harmless");
+    assert_eq!(stream.remove_dead_letters(&ids).await.unwrap(), 1);
+    assert_eq!(
+        stream.remove_dead_letters(&ids).await.unwrap(),
+        0,
+        "a repeat is harmless"
+    );
     assert_eq!(stream.report().await.unwrap().dead_letters, 1);
     let again = stream.writer().append(&[letter(3)]).await.unwrap();
     accepted(&again[0]);
-    assert_eq!(stream.remove_letters(&[]).await.unwrap(), 0);
+    assert_eq!(stream.remove_dead_letters(&[]).await.unwrap(), 0);
 }
 
 pub async fn read_entries_become_pending_again_and_are_claimed_as_stale(store: &dyn Store) {
@@ -65,7 +69,7 @@ pub async fn each_group_tells_how_far_it_came_with_an_entry(store: &dyn Store) {
         ..config.clone()
     };
     let (stream, others) = (store.open(&config), store.open(&other));
-    assert_eq!(stream.fates(START).await.unwrap(), []);
+    assert_eq!(stream.entry_states(START).await.unwrap(), []);
     stream.ensure_group().await.unwrap();
     others.ensure_group().await.unwrap();
     let appended = append(&*stream, 0..2).await;
@@ -73,7 +77,7 @@ pub async fn each_group_tells_how_far_it_came_with_an_entry(store: &dyn Store) {
     read(&*others, "x", 1).await;
     others.ack(&appended[..1], &[]).await.unwrap();
     let stages = async |id| {
-        let fates = stream.fates(id).await.unwrap();
+        let fates = stream.entry_states(id).await.unwrap();
         let mut stages = Vec::from_iter(fates.into_iter().map(|fate| (fate.ours, fate.stage)));
         stages.sort_by_key(|(ours, _)| *ours);
         stages

@@ -1,7 +1,7 @@
 //! TLS with a private CA, TCP, ACL users, changed credentials, unusable URLs.
 
 use orderstream::config::Durability;
-use orderstream::stream::{Claim, DeadLetter, Operated as _, Order, Range, Step, Stream};
+use orderstream::stream::{Claim, DeadLetter, Order, Range, Step, Stream, StreamAdmin as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -109,10 +109,10 @@ async fn operate(stream: &RedisStream, id: StreamId) {
         let letters = stream.range(letters).await.unwrap().entries;
         assert_eq!(letters.len(), 1);
     }
-    assert_eq!(stream.remove_letters(&[id]).await.unwrap(), 0);
+    assert_eq!(stream.remove_dead_letters(&[id]).await.unwrap(), 0);
     let group = stream_config().group;
     assert_eq!(stream.make_pending(&group, &[id]).await.unwrap(), Some(1));
-    assert_eq!(stream.fates(id).await.unwrap().len(), 1);
+    assert_eq!(stream.entry_states(id).await.unwrap().len(), 1);
     stream.ack(&[id], &[id]).await.unwrap();
     stream.note(&entry(9).fields).await.unwrap();
     assert_eq!(stream.notes(10).await.unwrap().len(), 1);

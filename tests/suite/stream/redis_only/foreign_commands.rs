@@ -1,6 +1,6 @@
 //! A foreign command takes entries off the group: they are found, and made pending again.
 
-use orderstream::stream::{Claim, Operated as _, Restored, Stream as _};
+use orderstream::stream::{Claim, Restored, Stream as _, StreamAdmin as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;

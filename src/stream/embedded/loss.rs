@@ -20,13 +20,13 @@ const LARGEST_LEAD: u64 = 86_400_000;
 
 /// What is lost, and what the next file needs to know of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Loss {
+pub(super) struct FileLoss {
     pub(super) count: Count,
     /// The newest id of either log, 0 where it is not known: no id is given twice.
     pub(super) newest: i64,
 }
 
-impl Loss {
+impl FileLoss {
     const UNKNOWN: Self = Self {
         count: Count::Unknown,
         newest: 0,
@@ -60,7 +60,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// What the rows say that have the counts.
-fn told(connection: &Connection, group: &str) -> rusqlite::Result<Loss> {
+fn told(connection: &Connection, group: &str) -> rusqlite::Result<FileLoss> {
     let mut query = connection.prepare(LOGS)?;
     let logs = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let logs: Vec<(i64, i64, i64)> = logs.collect::<Result<_, _>>()?;
@@ -74,7 +74,7 @@ fn told(connection: &Connection, group: &str) -> rusqlite::Result<Loss> {
     let is_sound = length >= 0 && dead_letters >= 0 && unread >= 0 && pending >= 0 && unread + pending <= length;
     let latest = row_at(clock::wall().saturating_add(LARGEST_LEAD));
     let newest = last_id.max(last_letter);
-    Ok(Loss {
+    Ok(FileLoss {
         count: if is_sound {
             Count::Exactly((unread + pending + dead_letters).unsigned_abs())
         } else {

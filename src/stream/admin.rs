@@ -17,7 +17,7 @@ pub(super) const NOTES: u64 = 10_000;
 
 /// Where an entry stands with one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fate {
+pub struct EntryState {
     /// The group.
     pub group: String,
     /// Whether it is the configured one.
@@ -46,9 +46,9 @@ pub enum Stage {
 
 /// A stream as an operator sees it. All calls are safe to repeat.
 #[async_trait]
-pub trait Operated: Send + Sync {
+pub trait StreamAdmin: Send + Sync {
     /// Removes dead letters that are resolved; answers how many were there.
-    async fn remove_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError>;
+    async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError>;
 
     /// Makes entries pending again for a group (any of the stream's) that was given them before, as if a consumer had
     /// fallen silent with them: the group's reclaimer takes them over. What is pending, unread or gone is left as it is.
@@ -60,7 +60,7 @@ pub trait Operated: Send + Sync {
     async fn settled(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError>;
 
     /// Where an entry stands with each group; whether it is in the stream at all, [`range`](super::Stream::range) tells.
-    async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError>;
+    async fn entry_states(&self, id: StreamId) -> Result<Vec<EntryState>, StreamError>;
 
     /// Writes down what an operator did, beside the stream, for every node to show. The newest 10,000 are kept.
     async fn note(&self, note: &Fields) -> Result<(), StreamError>;

@@ -7,8 +7,8 @@ use redis::streams::StreamInfoGroupsReply;
 use std::time::Duration;
 
 use super::{IDS_A_CALL, RedisStream, scripts};
-use crate::stream::operated::{LONG_IDLE, NOTES, REPLAY_CONSUMER};
-use crate::stream::{Entry, Fate, Fields, Operated, PAGE, Stage, StreamError, StreamId};
+use crate::stream::admin::{LONG_IDLE, NOTES, REPLAY_CONSUMER};
+use crate::stream::{Entry, EntryState, Fields, PAGE, Stage, StreamAdmin, StreamError, StreamId};
 
 /// One line of an extended XPENDING.
 type PendingLine = (StreamId, String, u64, u64);
@@ -58,8 +58,8 @@ impl RedisStream {
 }
 
 #[async_trait]
-impl Operated for RedisStream {
-    async fn remove_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
+impl StreamAdmin for RedisStream {
+    async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
         let mut removed = 0;
         for ids in ids.chunks(IDS_A_CALL) {
             let mut delete = redis::cmd("XDEL");
@@ -101,13 +101,13 @@ impl Operated for RedisStream {
         Ok(Some(settled))
     }
 
-    async fn fates(&self, id: StreamId) -> Result<Vec<Fate>, StreamError> {
+    async fn entry_states(&self, id: StreamId) -> Result<Vec<EntryState>, StreamError> {
         let groups = self.groups().await?;
         if groups.is_empty() {
             return Ok(Vec::new());
         }
         let lines = self.pending_of(groups.iter().map(|(group, _)| (&**group, id))).await?;
-        let fate = |((group, last), line): ((String, StreamId), Option<PendingLine>)| Fate {
+        let fate = |((group, last), line): ((String, StreamId), Option<PendingLine>)| EntryState {
             ours: group == self.keys.group,
             group,
             stage: match line {
