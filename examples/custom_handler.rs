@@ -9,10 +9,10 @@ use std::io::Write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use orderstream::class::Class;
 use orderstream::config::{Config, Inputs, Purpose};
 use orderstream::event::EventRecord;
 use orderstream::metrics::Metrics;
+use orderstream::retryability::Retryability;
 use orderstream::stream::redis::RedisStream;
 use orderstream::worker::{Handled, Handler, HandlerError, Workers};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ impl Handler for Print {
         let mut out = std::io::stdout().lock();
         for record in events {
             // A full disk is no event's fault: they are kept and tried again.
-            writeln!(out, "{}", record.payload).map_err(|error| HandlerError::new(Class::Transient, error))?;
+            writeln!(out, "{}", record.payload).map_err(|error| HandlerError::new(Retryability::Transient, error))?;
         }
         Ok(Handled {
             new: events.len() as u64,

@@ -24,7 +24,7 @@ use self::listeners::Listeners;
 use self::storage::Storage;
 use crate::config::{Config, Purpose};
 use crate::folder::FolderError;
-use crate::health::Reach;
+use crate::health::WarehouseProbe;
 use crate::ingest::{Drainer, SpoolFallback};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -95,7 +95,7 @@ struct App {
     storage: Storage,
     workers: Option<Arc<Workers>>,
     /// Whether they reach the warehouse.
-    warehouse: Option<Reach>,
+    warehouse: Option<WarehouseProbe>,
     credentials: Credentials,
     metrics: Metrics,
     /// The processes on the stream, this one included.
@@ -149,11 +149,11 @@ impl App {
             return;
         };
         let handler: Arc<dyn Handler> = Arc::new(Loader::new(Arc::clone(&warehouse)));
-        let reach = self.warehouse.insert(Reach::unknown()).clone();
-        let losses = start::watch_for_losses(self.stream(), warehouse, reach.clone());
+        let probe = self.warehouse.insert(WarehouseProbe::unknown()).clone();
+        let losses = start::watch_for_losses(self.stream(), warehouse, probe.clone());
         self.back.spawn_task("warehouse comparison", losses);
         self.back
-            .spawn_task("warehouse check", start::follow_warehouse(Arc::clone(&handler), reach));
+            .spawn_task("warehouse check", start::follow_warehouse(Arc::clone(&handler), probe));
         let workers = Arc::new(Workers::new(self.stream(), handler, &self.config.worker, &self.metrics));
         self.workers = Some(Arc::clone(&workers));
         let stop = self.front.stop_token();

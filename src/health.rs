@@ -7,10 +7,10 @@
 mod checks;
 pub mod collector;
 mod dead_letters;
+mod debounce;
 mod gauges;
-mod reach;
+mod probe;
 mod spool;
-mod sustained;
 mod workers;
 
 use std::borrow::Cow;
@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 pub use self::dead_letters::{NewDeadLetters, recent_ages};
-pub use self::reach::Reach;
-pub use self::sustained::Sustained;
+pub use self::debounce::Debounce;
+pub use self::probe::WarehouseProbe;
 
 use crate::config::{Config, HealthConfig};
 use crate::nodes::{self, Node, WarehouseState};

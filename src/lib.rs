@@ -18,7 +18,6 @@
 )]
 
 pub mod app;
-pub mod class;
 pub mod cli;
 pub mod config;
 pub mod event;
@@ -31,6 +30,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod open_files;
 pub mod operations;
+pub mod retryability;
 pub mod shopify;
 pub mod shutdown;
 pub mod spans;

@@ -180,7 +180,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &[],
     ),
     ("event", &["crate::"], &["event"]),
-    ("class", &["crate::"], &[]),
+    ("retryability", &["crate::"], &[]),
     ("folder", &["crate::"], &[]),
     ("metrics", &["crate::"], &[]),
     ("shutdown", &["crate::"], &[]),

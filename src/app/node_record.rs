@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 use time::OffsetDateTime;
 
 use super::{Addresses, App};
-use crate::health::Reach;
+use crate::health::WarehouseProbe;
 use crate::ingest::SpoolFallback;
 use crate::metrics::{Metrics, Outcome, Outcomes, Route};
 use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Role, SecretUsage, SpoolFigures, Totals};
@@ -68,7 +68,7 @@ struct Sources {
     fallback: Option<SpoolFallback>,
     ingests: bool,
     workers: Option<Arc<Workers>>,
-    warehouse: Option<Reach>,
+    warehouse: Option<WarehouseProbe>,
 }
 
 impl Sources {
@@ -113,8 +113,8 @@ impl Sources {
     fn loading(&self, workers: &Workers) -> Loading {
         Loading {
             dead_lettered: Some(self.metrics.dead_letters.get()),
-            warehouse: self.warehouse.as_ref().map(Reach::state),
-            warehouse_loss: self.warehouse.as_ref().and_then(Reach::lost),
+            warehouse: self.warehouse.as_ref().map(WarehouseProbe::state),
+            warehouse_loss: self.warehouse.as_ref().and_then(WarehouseProbe::lost),
             batch: workers.batch_under_way(),
             ..Loading::default()
         }

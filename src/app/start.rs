@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::Addresses;
 use crate::config::{Config, Purpose};
-use crate::health::{Reach, ids_warning};
+use crate::health::{WarehouseProbe, ids_warning};
 use crate::stream::Stream;
 use crate::telemetry;
 use crate::warehouse::Warehouse;
@@ -74,14 +74,14 @@ pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
 }
 
 /// Reaches the warehouse, however long that takes; its schema is up to date afterwards. Asks on from then, and says in
-/// `reach` what came of it.
-pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, reach: Reach) {
+/// `probe` what came of it.
+pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, probe: WarehouseProbe) {
     let mut outage = OutageLog::of("reaching the warehouse");
     let mut is_met = false;
     loop {
-        let pause = match patiently(handler.ready(), &reach).await {
+        let pause = match patiently(handler.ready(), &probe).await {
             Ok(()) => {
-                reach.reached();
+                probe.reached();
                 outage.over();
                 if !std::mem::replace(&mut is_met, true) {
                     info!("the warehouse is there");
@@ -89,7 +89,7 @@ pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, reach: Reach) {
                 ASK_EVERY
             }
             Err(error) => {
-                reach.missed(&error);
+                probe.missed(&error);
                 outage.failed(&error)
             }
         };
@@ -99,9 +99,9 @@ pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, reach: Reach) {
 
 /// Compares the warehouse with what was acked: at the start, and each time that it comes back. What is missing is said
 /// until it is loaded.
-pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn Warehouse>, reach: Reach) {
+pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn Warehouse>, probe: WarehouseProbe) {
     loop {
-        while !reach.is_reached() {
+        while !probe.is_reached() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let mut outage = OutageLog::of("comparing the warehouse with what was acked");
@@ -118,7 +118,7 @@ pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn
         }
         let is_missing = loss.is_some();
         while let Some(found) = loss {
-            reach.lacks(Some(found.text()));
+            probe.lacks(Some(found.text()));
             tokio::time::sleep(ASK_EVERY).await;
             loss = found
                 .remaining(&*stream, &*warehouse)
@@ -129,22 +129,22 @@ pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn
                 });
         }
         if is_missing {
-            reach.lacks(None);
+            probe.lacks(None);
             info!("what was missing in the warehouse has been loaded again, or was replayed");
         }
-        while reach.is_reached() {
+        while probe.is_reached() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }
 
 /// A warehouse that hangs is said to before it is given up.
-async fn patiently<T>(asking: impl Future<Output = T>, reach: &Reach) -> T {
+async fn patiently<T>(asking: impl Future<Output = T>, probe: &WarehouseProbe) -> T {
     let mut asking = std::pin::pin!(asking);
     match tokio::time::timeout(PATIENCE, &mut asking).await {
         Ok(answer) => answer,
         Err(_) => {
-            reach.missed(&format_args!("no answer within {PATIENCE:?}"));
+            probe.missed(&format_args!("no answer within {PATIENCE:?}"));
             asking.await
         }
     }

@@ -75,8 +75,8 @@ impl Config {
             inputs,
             purpose,
         };
-        config.check(&mut values);
-        let warnings = config.check_file().into_iter().chain(no_spans).collect();
+        config.validate(&mut values);
+        let warnings = config.collect_warnings().into_iter().chain(no_spans).collect();
         values.finish().map(|()| Self { warnings, ..config })
     }
 }

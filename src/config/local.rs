@@ -57,7 +57,7 @@ impl Config {
     /// Whether this process works with local secrets: none configured, and every address on loopback.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.purpose.ingests() && self.auth_is_unset() && self.first_open_address().is_none()
+        self.purpose.ingests() && self.auth_is_unset() && self.first_exposed_address().is_none()
     }
 
     /// Takes local secrets where local mode holds; answers them for the greeting.

@@ -81,9 +81,9 @@ const PLACEHOLDER_WORDS: &[&str] = &[
 
 impl Config {
     /// Reports each secret that is a placeholder, and each that is too short where an address is off loopback.
-    pub(super) fn check_secrets(&self, values: &mut Values) {
+    pub(super) fn validate_secrets(&self, values: &mut Values) {
         let opens = self.purpose.ingests() || self.purpose.works();
-        let is_reachable = opens && self.first_open_address().is_some();
+        let is_reachable = opens && self.first_exposed_address().is_some();
         let weakness = |secret: &Secret| {
             let text = secret.expose_secret();
             let chars = text.chars().count();

@@ -12,15 +12,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 impl Config {
     /// Reports every contradiction.
-    pub(super) fn check(&self, values: &mut Values) {
-        self.check_sizes(values);
-        self.check_times(values);
-        self.check_pools(values);
-        self.check_doors(values);
-        self.check_secrets(values);
+    pub(super) fn validate(&self, values: &mut Values) {
+        self.validate_sizes(values);
+        self.validate_times(values);
+        self.validate_pools(values);
+        self.validate_exposure(values);
+        self.validate_secrets(values);
     }
 
-    fn check_sizes(&self, values: &mut Values) {
+    fn validate_sizes(&self, values: &mut Values) {
         if self.stream.retain_acked >= self.stream.maxlen {
             values.contradict(
                 &[&s::RETAIN_ACKED, &s::STREAM_MAXLEN],
@@ -62,7 +62,7 @@ impl Config {
         }
     }
 
-    fn check_times(&self, values: &mut Values) {
+    fn validate_times(&self, values: &mut Values) {
         if self.appender.deadline > ANSWER_WITHIN {
             values.contradict(
                 &[&s::APPEND_DEADLINE],
@@ -111,7 +111,7 @@ impl Config {
         }
     }
 
-    fn check_pools(&self, values: &mut Values) {
+    fn validate_pools(&self, values: &mut Values) {
         if self
             .redis
             .as_ref()
@@ -137,14 +137,14 @@ impl Config {
     }
 
     /// Fails closed: whatever is reachable from outside has its secrets and tokens.
-    fn check_doors(&self, values: &mut Values) {
-        let admin_open = self.admin.addr.is_some_and(is_open);
-        let public_open = self.purpose.ingests() && is_open(self.public.addr);
+    fn validate_exposure(&self, values: &mut Values) {
+        let admin_is_exposed = self.admin.addr.is_some_and(is_exposed);
+        let public_is_exposed = self.purpose.ingests() && is_exposed(self.public.addr);
         if !self.purpose.ingests() && !self.purpose.works() {
             return;
         }
         let why = "an address off loopback is open to others";
-        if public_open && self.auth.shopify_secrets.is_empty() && self.auth.shop_secrets.is_none() {
+        if public_is_exposed && self.auth.shopify_secrets.is_empty() && self.auth.shop_secrets.is_none() {
             values.contradict(
                 &[&s::SHOPIFY_SECRETS, &s::SHOP_SECRETS_FILE],
                 format!(
@@ -154,14 +154,18 @@ impl Config {
                 "one of the two, or a loopback ORDERSTREAM_LISTEN_ADDR",
             );
         }
-        if public_open && self.auth.api_tokens.is_empty() {
+        if public_is_exposed && self.auth.api_tokens.is_empty() {
             values.contradict(
                 &[&s::API_TOKENS],
                 format!("{why} ({}), and there is no token for /events/batch", self.public.addr),
                 "at least one token, or a loopback ORDERSTREAM_LISTEN_ADDR",
             );
         }
-        if let Some(addr) = self.admin.addr.filter(|_| admin_open && self.admin.token.is_none()) {
+        if let Some(addr) = self
+            .admin
+            .addr
+            .filter(|_| admin_is_exposed && self.admin.token.is_none())
+        {
             values.contradict(
                 &[&s::ADMIN_TOKEN],
                 format!("{why} ({addr}), and there is no token for the admin API"),
@@ -182,12 +186,12 @@ impl Config {
     }
 
     /// What should be looked at and does not keep it from starting.
-    pub(super) fn check_file(&self) -> Vec<String> {
+    pub(super) fn collect_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.purpose.ingests() {
             return warnings;
         }
-        if self.purpose == Purpose::Run && self.first_open_address().is_some() {
+        if self.purpose == Purpose::Run && self.first_exposed_address().is_some() {
             let stream = self.redis.is_none().then_some((&s::REDIS_URL, "stream"));
             let warehouse = self.database.is_none().then_some((&s::DATABASE_URL, "warehouse"));
             let folder = self.data_dir.display();
@@ -214,15 +218,15 @@ impl Config {
     }
 
     /// An address that others can reach, if there is one.
-    pub(super) fn first_open_address(&self) -> Option<SocketAddr> {
+    pub(super) fn first_exposed_address(&self) -> Option<SocketAddr> {
         [Some(self.public.addr), self.admin.addr]
             .into_iter()
             .flatten()
-            .find(|addr| is_open(*addr))
+            .find(|addr| is_exposed(*addr))
     }
 }
 
-fn is_open(addr: SocketAddr) -> bool {
+fn is_exposed(addr: SocketAddr) -> bool {
     !addr.ip().to_canonical().is_loopback()
 }
 

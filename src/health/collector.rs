@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::dead_letters::Recent;
 use super::spool::{QUIET, RetryBudget};
 use super::{
-    HealthReport, Losses, NewDeadLetters, Observation, Reach, Sustained, Thresholds, gauges, observe, recent_ages,
+    Debounce, HealthReport, Losses, NewDeadLetters, Observation, Thresholds, WarehouseProbe, gauges, observe,
+    recent_ages,
 };
 use crate::ingest::{AppendStats, AtomicInstant, SpoolFallback};
 use crate::metrics::{Metrics, Outcome};
@@ -32,7 +33,7 @@ const CONFIRM_EVERY: Duration = Duration::from_millis(500);
 const FRESH: Duration = Duration::from_millis(1500);
 /// How long a failed append counts where none is tried since: nobody sends any more to a node that is not ready.
 const DISTRUST: Duration = Duration::from_secs(5);
-/// How long somebody who asks for the next look waits for it: for its turn, and for the stream.
+/// How long somebody who asks for the next snapshot waits for it: for its turn, and for the stream.
 const NEXT_LOOK: Duration = Duration::from_millis(2500);
 /// Bound on one question to the stream.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -44,7 +45,7 @@ const LEAST_REQUESTS: u64 = 20;
 
 /// The stream as it was found at one moment.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct Snapshot {
     began: Instant,
     /// When it answered, or was given up.
     pub at: Instant,
@@ -56,7 +57,7 @@ pub struct Look {
 /// What is known of the health right now; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Health {
-    look: watch::Receiver<Look>,
+    snapshot: watch::Receiver<Snapshot>,
     confirmed: AtomicInstant,
     /// What the last question for a write was answered with, where it was no.
     refusal: Arc<ArcSwapOption<String>>,
@@ -78,7 +79,7 @@ pub struct Sources {
     /// Asked once a second.
     pub stream: Arc<dyn Stream>,
     /// Written to by the part that loads into it; `None` in a process without workers.
-    pub warehouse: Option<Reach>,
+    pub warehouse: Option<WarehouseProbe>,
     /// The processes on the stream.
     pub nodes: Nodes,
 }
@@ -94,14 +95,14 @@ impl Health {
         metrics: Metrics,
         roles: &Roles,
     ) -> Self {
-        let (publish, look) = watch::channel(Look {
+        let (publish, snapshot) = watch::channel(Snapshot {
             began: Instant::now(),
             at: Instant::now(),
             stream: None,
             report: HealthReport::without_figures("there was none yet"),
         });
         let health = Self {
-            look,
+            snapshot,
             confirmed: AtomicInstant::never(),
             refusal: Arc::default(),
             append_stats,
@@ -130,8 +131,8 @@ impl Health {
 
     /// Follows the looks at the stream, about one a second: who wants the stream's figures need not ask it too.
     #[must_use]
-    pub fn looks(&self) -> watch::Receiver<Look> {
-        self.look.clone()
+    pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.clone()
     }
 
     /// The last report, and whether this process can durably accept. The report says that too, as of the same moment, so
@@ -143,7 +144,7 @@ impl Health {
             Some(why) => why.to_string(),
             None => "none was confirmed lately, or appends fail: see the log".to_owned(),
         };
-        let report = self.look.borrow().report.clone();
+        let report = self.snapshot.borrow().report.clone();
         let mut report = report.with_refusal((!takes_writes).then(refusal), can_spool);
         report.retry_budget_used = Some(self.budget.used());
         if let Some(fallback) = &self.fallback {
@@ -152,12 +153,12 @@ impl Health {
         (takes_writes || can_spool, report)
     }
 
-    /// As [`Self::report`], of a look that begins after this call: within about a second, since nobody makes one begin
+    /// As [`Self::report`], of a snapshot that begins after this call: within about a second, since nobody makes one begin
     /// sooner. Of the last one, where none ends in time.
     pub async fn next_report(&self) -> (bool, HealthReport) {
         let asked = Instant::now();
-        let mut look = self.looks();
-        let _ = tokio::time::timeout(NEXT_LOOK, look.wait_for(|look| look.began > asked)).await;
+        let mut snapshot = self.snapshots();
+        let _ = tokio::time::timeout(NEXT_LOOK, snapshot.wait_for(|snapshot| snapshot.began > asked)).await;
         self.report()
     }
 
@@ -199,12 +200,12 @@ fn is_within(instant: &AtomicInstant, limit: Duration) -> bool {
 
 struct Collector {
     stream: Arc<dyn Stream>,
-    warehouse: Option<Reach>,
+    warehouse: Option<WarehouseProbe>,
     nodes: Nodes,
     thresholds: Thresholds,
     metrics: Metrics,
     health: Health,
-    publish: watch::Sender<Look>,
+    publish: watch::Sender<Snapshot>,
 }
 
 impl Collector {
@@ -240,7 +241,7 @@ impl Collector {
     async fn collect(&self) {
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sustained = Sustained::new(self.thresholds.levels.after);
+        let mut debounce = Debounce::new(self.thresholds.levels.after);
         let mut lately = Lately::default();
         let mut recent = Recent::new(self.thresholds.levels.dead_letters.window);
         let started = Instant::now();
@@ -254,7 +255,7 @@ impl Collector {
             self.metrics.spool.retry_budget_used.set(used);
             let observed = patiently(observe(&*self.stream)).await;
             let at = Instant::now();
-            let warehouse = self.warehouse.as_ref().map(Reach::state);
+            let warehouse = self.warehouse.as_ref().map(WarehouseProbe::state);
             gauges::of_stream(&self.metrics, observed.as_ref().ok().map(|seen| &seen.stream));
             let (stream, report) = match observed {
                 Ok(mut seen) => {
@@ -265,7 +266,7 @@ impl Collector {
                     lately.look(&mut seen, &self.health, at);
                     seen.new_dead_letters = self.new_dead_letters(&mut recent, &seen.stream, at).await;
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
-                    sustained.settle(&mut report, at);
+                    debounce.settle(&mut report, at);
                     (Some(Arc::new(seen.stream)), report)
                 }
                 Err(error) => {
@@ -274,7 +275,7 @@ impl Collector {
                         ..Observation::default()
                     };
                     let mut known = HealthReport::of_warehouse(&seen, &self.thresholds);
-                    sustained.settle(&mut known, at);
+                    debounce.settle(&mut known, at);
                     (None, known.with_unknown_figures(error))
                 }
             };
@@ -282,18 +283,18 @@ impl Collector {
                 entries: self.metrics.entries_lost.get(),
                 unknown: self.metrics.losses_unknown.get(),
             };
-            let look = Look {
+            let snapshot = Snapshot {
                 began,
                 at,
                 stream,
                 report: report.with_losses(losses),
             };
-            self.publish.send_replace(look);
+            self.publish.send_replace(snapshot);
             gauges::of_report(&self.metrics.health, &self.health.report().1);
         }
     }
 
-    /// How many dead letters came lately. Those that came before the first look are asked for once, when it is taken.
+    /// How many dead letters came lately. Those that came before the first snapshot are asked for once, when it is taken.
     async fn new_dead_letters(
         &self,
         recent: &mut Recent,
@@ -319,7 +320,7 @@ async fn patiently<T>(asking: impl Future<Output = Result<T, StreamError>>) -> R
     }
 }
 
-/// One look, kept for a minute.
+/// One snapshot, kept for a minute.
 struct Sample {
     at: Instant,
     length: u64,
@@ -334,7 +335,7 @@ struct Sample {
 struct Lately(VecDeque<Sample>);
 
 impl Lately {
-    /// Adds this look and tells what changed since the oldest one.
+    /// Adds this snapshot and tells what changed since the oldest one.
     #[allow(clippy::cast_precision_loss, reason = "counts of one minute are far below 2^52")]
     fn look(&mut self, seen: &mut Observation, health: &Health, now: Instant) {
         let spool = health.fallback.as_ref().map(|fallback| &fallback.spool);

@@ -31,11 +31,11 @@ impl Sampler {
     }
 
     async fn follow(&self) {
-        let mut looks = self.health.looks();
+        let mut snapshots = self.health.snapshots();
         let mut accepted = Accepted::default();
         // The collector ends with this role.
-        while looks.changed().await.is_ok() {
-            let look = looks.borrow_and_update().clone();
+        while snapshots.changed().await.is_ok() {
+            let look = snapshots.borrow_and_update().clone();
             let rate = accepted.per_second(look.at, look.stream.as_deref());
             let (_, report) = self.health.report();
             let nodes = self.nodes.current();

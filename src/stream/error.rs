@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::class::Class;
+use crate::retryability::Retryability;
 
 /// A failed call to the stream. Texts name server, command and remedy, never content.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ impl StreamError {
 
     /// How it is to be met. Nothing a stream says is ever an entry's fault.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub fn retryability(&self) -> Retryability {
         match self {
             Self::Unreachable { .. }
             | Self::Timeout { .. }
@@ -69,8 +69,8 @@ impl StreamError {
             | Self::Refused { .. }
             | Self::Full(_)
             | Self::Denied(_)
-            | Self::UnusableKey(_) => Class::Transient,
-            Self::Unusable(_) => Class::Bug,
+            | Self::UnusableKey(_) => Retryability::Transient,
+            Self::Unusable(_) => Retryability::Bug,
         }
     }
 }

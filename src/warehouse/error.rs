@@ -1,6 +1,6 @@
 //! What can go wrong with the warehouse, and whose fault it is.
 
-use crate::class::Class;
+use crate::retryability::Retryability;
 
 /// A failed call to the warehouse. Texts name code and constraint, never content (PostgreSQL's DETAIL repeats rows).
 #[derive(Debug, thiserror::Error)]
@@ -71,15 +71,15 @@ pub enum WarehouseError {
 impl WarehouseError {
     /// How it is to be met. What only the operator can mend is waited for: the entries stay pending.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub fn retryability(&self) -> Retryability {
         match self {
             Self::Unreachable { .. }
             | Self::Unavailable { .. }
             | Self::Outdated { .. }
             | Self::Incomplete { .. }
-            | Self::Unusable(_) => Class::Transient,
-            Self::Rejected { .. } => Class::Poison,
-            Self::Refused { .. } => Class::Unclear,
+            | Self::Unusable(_) => Retryability::Transient,
+            Self::Rejected { .. } => Retryability::Poison,
+            Self::Refused { .. } => Retryability::Unclear,
         }
     }
 }

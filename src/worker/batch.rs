@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::HandlerError;
 use super::consumer::{Consumer, decode};
-use super::outage_log::{OutageLog, rest};
+use super::outage_log::{OutageLog, sleep_or_stop};
 use super::processor::Ticket;
 use super::retry_queue::Suspect;
 use super::single_retry;
-use crate::class::Class;
 use crate::event::EventRecord;
+use crate::retryability::Retryability;
 use crate::stream::{Delivered, StreamId};
 
 /// Entries decoded before other tasks of the thread get their turn.
@@ -53,7 +53,7 @@ pub(super) async fn run(
             tokio::task::yield_now().await;
         }
     }
-    ticket.come().await;
+    ticket.wait().await;
     let began = Instant::now();
     let ids: Vec<StreamId> = places.iter().map(|&place| delivered[place].entry.id).collect();
     let unsettled = load(&consumer, &records, &ids, &stop).await;
@@ -132,21 +132,23 @@ async fn load(
             }
             Err(error) => error,
         };
-        match error.class {
-            Class::Poison | Class::Bug if range.len() == 1 => unsettled.at_fault.push((range.start, error)),
-            Class::Unclear if range.len() == 1 => {
+        match error.retryability {
+            Retryability::Poison | Retryability::Bug if range.len() == 1 => {
+                unsettled.at_fault.push((range.start, error))
+            }
+            Retryability::Unclear if range.len() == 1 => {
                 unsettled.unclear.push(range.start);
                 if !has_loaded && unsettled.unclear.len() >= REFUSALS {
-                    if !rest(outage.failed(&error), stop).await {
+                    if !sleep_or_stop(outage.failed(&error), stop).await {
                         return unsettled;
                     }
                     // The others first: one of them may show that others load.
                     ranges.splice(0..0, unsettled.unclear.drain(..).map(|index| index..index + 1));
                 }
             }
-            Class::Poison | Class::Unclear | Class::Bug => ranges.extend(halves(range)),
-            Class::Transient => {
-                if !rest(outage.failed(&error), stop).await {
+            Retryability::Poison | Retryability::Unclear | Retryability::Bug => ranges.extend(halves(range)),
+            Retryability::Transient => {
+                if !sleep_or_stop(outage.failed(&error), stop).await {
                     return unsettled;
                 }
                 impatient |= outage.failures() > PATIENCE;

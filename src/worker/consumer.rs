@@ -21,11 +21,11 @@ use super::outage_log::OutageLog;
 use super::page_size::PageSize;
 use super::retry_policy::Limits;
 use super::{Handler, HandlerError, spans};
-use crate::class::Class;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
 use crate::nodes::Batch;
+use crate::retryability::Retryability;
 use crate::spans::SpanStart;
 use crate::stream::{Claim, Claimed, Delivered, Entry, Stream, StreamError, StreamId, codec};
 use crate::telemetry::PanicPlace;
@@ -194,7 +194,7 @@ impl Consumer {
 pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {
     match catch_unwind(AssertUnwindSafe(|| codec::decode(entry))) {
         Ok(Ok(record)) => Ok(record),
-        Ok(Err(error)) => Err(HandlerError::new(Class::Poison, error)),
+        Ok(Err(error)) => Err(HandlerError::new(Retryability::Poison, error)),
         Err(panic) => Err(bug("the decoder", &*panic)),
     }
 }
@@ -202,7 +202,7 @@ pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {
 /// Names the place of the panic; its message may repeat content.
 fn bug(what: &str, panic: &(dyn Any + Send)) -> HandlerError {
     match PanicPlace::of(panic).text() {
-        Some(place) => HandlerError::new(Class::Bug, format_args!("{what} panicked at {place}")),
-        None => HandlerError::new(Class::Bug, format_args!("{what} panicked")),
+        Some(place) => HandlerError::new(Retryability::Bug, format_args!("{what} panicked at {place}")),
+        None => HandlerError::new(Retryability::Bug, format_args!("{what} panicked")),
     }
 }

@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::backoff::spread;
 use super::consumer::Consumer;
-use super::outage_log::{OutageLog, rest};
+use super::outage_log::{OutageLog, sleep_or_stop};
 
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -20,7 +20,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, stop: CancellationToken) {
     let silent = consumer.config.consumer_ttl;
     let pause = (silent / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let mut outage = OutageLog::of("removing silent consumers");
-    while rest(spread(pause, rand::random()), &stop).await {
+    while sleep_or_stop(spread(pause, rand::random()), &stop).await {
         match consumer.stream.remove_silent_consumers(silent).await {
             Ok(names) => {
                 outage.over();

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::consumer::Consumer;
-use super::outage_log::{OutageLog, rest};
+use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::stream::{Refreshed, StreamError, StreamId};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -42,7 +42,7 @@ pub(super) async fn run(consumers: Vec<Arc<Consumer>>, drained: CancellationToke
         if is_whole {
             fresh_since = began;
         }
-        if !rest(pause, &drained).await {
+        if !sleep_or_stop(pause, &drained).await {
             return;
         }
     }

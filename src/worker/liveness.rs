@@ -36,7 +36,7 @@ impl Liveness {
     }
 
     /// The loop waits for work, for as long as that takes.
-    pub(super) fn rest(&self) {
+    pub(super) fn idle(&self) {
         self.last_ms.store(AT_REST, Ordering::Relaxed);
     }
 
@@ -73,7 +73,7 @@ mod tests {
         };
         assert!(liveness.is_alive(patience(Duration::ZERO, hour)));
         assert!(!liveness.is_alive(patience(Duration::ZERO, Duration::from_secs(60))));
-        liveness.rest();
+        liveness.idle();
         assert!(liveness.is_alive(Duration::ZERO));
         liveness.beat();
         assert!(liveness.is_alive(ago));

@@ -80,6 +80,6 @@ impl Handler for Loader {
 
 impl From<WarehouseError> for HandlerError {
     fn from(error: WarehouseError) -> Self {
-        Self::new(error.class(), error)
+        Self::new(error.retryability(), error)
     }
 }

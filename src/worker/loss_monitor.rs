@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::outage_log::{OutageLog, rest};
+use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::metrics::Metrics;
 use crate::stream::{Lost, Stream, StreamError};
 
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationToken) {
     let mut outage = OutageLog::of("watching the stream");
     let mut known = Lost::default();
-    while rest(PAUSE, &stop).await {
+    while sleep_or_stop(PAUSE, &stop).await {
         let report = match stream.report().await {
             Ok(report) => report,
             Err(error) => {

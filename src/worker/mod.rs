@@ -36,11 +36,11 @@ use tokio_util::sync::CancellationToken;
 use self::consumer::Consumer;
 pub use self::loader::Loader;
 pub(crate) use self::outage_log::OutageLog;
-use crate::class::Class;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
 use crate::nodes::Batch;
+use crate::retryability::Retryability;
 use crate::stream::Stream;
 
 /// What is done with events. The warehouse is one; a Rust user can put their own in its place.
@@ -80,7 +80,7 @@ pub struct Handled {
 #[error("{message}")]
 pub struct HandlerError {
     /// Whose fault it was.
-    pub class: Class,
+    pub retryability: Retryability,
     /// For the operator; names no content.
     pub message: String,
 }
@@ -88,9 +88,9 @@ pub struct HandlerError {
 impl HandlerError {
     /// `message` is for the operator and must name no content.
     #[must_use]
-    pub fn new(class: Class, message: impl std::fmt::Display) -> Self {
+    pub fn new(retryability: Retryability, message: impl std::fmt::Display) -> Self {
         Self {
-            class,
+            retryability,
             message: message.to_string(),
         }
     }
@@ -157,7 +157,7 @@ impl Workers {
         }
         drop(processing);
         while let Some(ended) = roles.join_next().await {
-            resume(ended);
+            take_output(ended);
         }
     }
 
@@ -187,7 +187,7 @@ impl Workers {
 }
 
 /// Passes a task's panic on to whoever joins it.
-fn resume<T>(ended: Result<T, tokio::task::JoinError>) -> Option<T> {
+fn take_output<T>(ended: Result<T, tokio::task::JoinError>) -> Option<T> {
     match ended {
         Ok(value) => Some(value),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

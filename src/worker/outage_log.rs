@@ -62,7 +62,7 @@ impl OutageLog {
 }
 
 /// Sleeps; answers false at once when `stop` fires.
-pub(super) async fn rest(delay: Duration, stop: &CancellationToken) -> bool {
+pub(super) async fn sleep_or_stop(delay: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = tokio::time::sleep(delay) => true,

@@ -15,7 +15,7 @@ use tracing::debug;
 use super::consumer::Consumer;
 use super::retry_policy::{RetryPlan, plan};
 use super::retry_queue::{RetryQueue, Suspect};
-use super::{batch, resume, single_retry};
+use super::{batch, single_retry, take_output};
 use crate::stream::{Delivered, codec};
 
 /// One at the handler, one being decoded.
@@ -30,7 +30,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<D
     let mut tried_last = false;
     loop {
         if jobs.is_empty() {
-            consumer.loading.rest();
+            consumer.loading.idle();
         }
         let has_place = jobs.len() < AT_ONCE;
         let due = retry_queue.next_due();
@@ -40,7 +40,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<D
         let gives_way = tried_last && takes_more && !inbox.is_empty();
         tokio::select! {
             biased;
-            Some(ended) = jobs.join_next() => set_aside(&consumer, &mut retry_queue, resume(ended).unwrap_or_default()),
+            Some(ended) = jobs.join_next() => set_aside(&consumer, &mut retry_queue, take_output(ended).unwrap_or_default()),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if has_place && due.is_some() && !stopping && !gives_way => {
                 tried_last = true;
                 if let Some(suspect) = retry_queue.pop() {
@@ -51,7 +51,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<D
             delivered = inbox.recv(), if takes_more => {
                 let Some(delivered) = delivered else { break };
                 tried_last = false;
-                let together = sort_out(&consumer, &mut retry_queue, delivered);
+                let together = triage(&consumer, &mut retry_queue, delivered);
                 if !together.is_empty() {
                     let ticket = sequencer.next();
                     jobs.spawn(batch::run(Arc::clone(&consumer), together, ticket, stop.clone()));
@@ -60,12 +60,12 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<D
         }
     }
     while let Some(ended) = jobs.join_next().await {
-        resume(ended);
+        take_output(ended);
     }
 }
 
 /// Puts those that must be tried alone aside; answers the rest.
-fn sort_out(consumer: &Consumer, retry_queue: &mut RetryQueue, delivered: Vec<Delivered>) -> Vec<Delivered> {
+fn triage(consumer: &Consumer, retry_queue: &mut RetryQueue, delivered: Vec<Delivered>) -> Vec<Delivered> {
     let mut together = Vec::with_capacity(delivered.len());
     let mut alone = Vec::new();
     for mut one in delivered {
@@ -110,7 +110,7 @@ struct Sequencer(Option<oneshot::Receiver<()>>);
 
 impl Ticket {
     /// Waits for it.
-    pub(super) async fn come(&mut self) {
+    pub(super) async fn wait(&mut self) {
         if let Some(before) = self.before.take() {
             // Nothing is ever sent: the job before drops its end.
             let _ = before.await;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::Consumer;
-use super::outage_log::{OutageLog, rest};
+use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::stream::{Delivered, Reader, StreamError, StreamId};
 
 /// Own pending entries are not looked through more often than this.
@@ -24,7 +24,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Deliv
     let mut outage = OutageLog::of("reading");
     let mut sweep = Sweep::due_now();
     loop {
-        consumer.reading.rest();
+        consumer.reading.idle();
         let permit = tokio::select! {
             () = stop.cancelled() => return,
             permit = batches.reserve() => permit,
@@ -41,7 +41,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Deliv
             Err(error) => {
                 sweep = Sweep::due_now();
                 drop(permit);
-                if !rest(outage.failed(&error), &stop).await {
+                if !sleep_or_stop(outage.failed(&error), &stop).await {
                     return;
                 }
             }

@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::backoff::spread;
 use super::consumer::Consumer;
-use super::outage_log::{OutageLog, rest};
+use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::stream::{Delivered, StreamError, StreamId};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Delivered>>, stop: CancellationToken) {
     let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let mut outage = OutageLog::of("reclaiming");
-    while rest(spread(pause, rand::random()), &stop).await {
+    while sleep_or_stop(spread(pause, rand::random()), &stop).await {
         match stop.run_until_cancelled(consumer.handler.ready()).await {
             None => return,
             Some(Err(_)) => continue,

@@ -1,11 +1,11 @@
 //! What is to happen to an entry: two pure tables.
 //!
-//! Owns the only place where a [`Class`] turns into a fate. Invariants: nothing but failures of the entry alone, and
+//! Owns the only place where a [`Retryability`] turns into a fate. Invariants: nothing but failures of the entry alone, and
 //! tries alone that never ended, lead to the dead letters; a fault of the surroundings leads back to another try.
 
 use std::time::Duration;
 
-use crate::class::Class;
+use crate::retryability::Retryability;
 use crate::stream::Attempts;
 use crate::worker::backoff::grown;
 
@@ -67,14 +67,16 @@ pub(super) fn plan(deliveries: u64, attempts: Attempts, limits: Limits) -> Retry
 
 /// The second table: `fault` of the try, if any, whether other entries were loaded since the entry first failed, and the
 /// record with this try in it. A panic leaves no second try: it may have cost more than this entry.
-pub(super) fn decide(fault: Option<Class>, others_load: bool, attempts: Attempts, limits: Limits) -> Decision {
+pub(super) fn decide(fault: Option<Retryability>, others_load: bool, attempts: Attempts, limits: Limits) -> Decision {
     match fault {
         None => Decision::Ack,
-        Some(Class::Transient) => Decision::Retry,
-        Some(Class::Unclear) if !others_load => Decision::Retry,
-        Some(Class::Bug) => Decision::DeadLetter,
-        Some(Class::Poison | Class::Unclear) if attempts.failed >= limits.max_deliveries => Decision::DeadLetter,
-        Some(Class::Poison | Class::Unclear) => {
+        Some(Retryability::Transient) => Decision::Retry,
+        Some(Retryability::Unclear) if !others_load => Decision::Retry,
+        Some(Retryability::Bug) => Decision::DeadLetter,
+        Some(Retryability::Poison | Retryability::Unclear) if attempts.failed >= limits.max_deliveries => {
+            Decision::DeadLetter
+        }
+        Some(Retryability::Poison | Retryability::Unclear) => {
             Decision::LeavePending(delay(limits, attempts.failed.saturating_sub(1)))
         }
     }
@@ -133,17 +135,17 @@ mod tests {
         let table = [
             (None, false, tried(0, 1), Decision::Ack),
             (None, true, tried(9, 9), Decision::Ack),
-            (Some(Class::Transient), true, tried(0, 1), Decision::Retry),
-            (Some(Class::Transient), false, tried(9, 9), Decision::Retry),
-            (Some(Class::Poison), false, tried(1, 0), pending(1)),
-            (Some(Class::Poison), true, tried(2, 0), pending(2)),
-            (Some(Class::Poison), false, tried(3, 0), Decision::DeadLetter),
-            (Some(Class::Poison), true, tried(4, 0), Decision::DeadLetter),
-            (Some(Class::Unclear), true, tried(1, 0), pending(1)),
-            (Some(Class::Unclear), true, tried(3, 0), Decision::DeadLetter),
-            (Some(Class::Unclear), false, tried(1, 0), Decision::Retry),
-            (Some(Class::Unclear), false, tried(9, 0), Decision::Retry),
-            (Some(Class::Bug), false, tried(1, 0), Decision::DeadLetter),
+            (Some(Retryability::Transient), true, tried(0, 1), Decision::Retry),
+            (Some(Retryability::Transient), false, tried(9, 9), Decision::Retry),
+            (Some(Retryability::Poison), false, tried(1, 0), pending(1)),
+            (Some(Retryability::Poison), true, tried(2, 0), pending(2)),
+            (Some(Retryability::Poison), false, tried(3, 0), Decision::DeadLetter),
+            (Some(Retryability::Poison), true, tried(4, 0), Decision::DeadLetter),
+            (Some(Retryability::Unclear), true, tried(1, 0), pending(1)),
+            (Some(Retryability::Unclear), true, tried(3, 0), Decision::DeadLetter),
+            (Some(Retryability::Unclear), false, tried(1, 0), Decision::Retry),
+            (Some(Retryability::Unclear), false, tried(9, 0), Decision::Retry),
+            (Some(Retryability::Bug), false, tried(1, 0), Decision::DeadLetter),
         ];
         for (fault, others_load, attempts, expected) in table {
             assert_eq!(
@@ -158,7 +160,7 @@ mod tests {
     fn no_delay_outgrows_its_bound() {
         assert_eq!(
             decide(
-                Some(Class::Poison),
+                Some(Retryability::Poison),
                 true,
                 tried(40, 0),
                 Limits {

@@ -20,7 +20,7 @@ pub(super) struct Suspect {
     /// Since when it is one: what is loaded from then on shows that others load.
     pub(super) since: Instant,
     /// Tries that something else ended.
-    pub(super) spared: u32,
+    pub(super) postponed: u32,
     /// Its last try ended, but that is not on record yet.
     pub(super) owes_end: bool,
     /// Why no try is left to make, where it only waits for room in the dead letters.
@@ -34,7 +34,7 @@ impl Suspect {
             delivered,
             due: now + delay,
             since: now,
-            spared: 0,
+            postponed: 0,
             owes_end: false,
             verdict: None,
         }

@@ -16,7 +16,7 @@ use super::processor::Ticket;
 use super::retry_policy::{Decision, decide};
 use super::retry_queue::Suspect;
 use super::{HandlerError, spans};
-use crate::class::Class;
+use crate::retryability::Retryability;
 use crate::spans::SpanStart;
 use crate::stream::codec::REUSED_ID;
 use crate::stream::{DeadLetter, Step, StreamError};
@@ -32,7 +32,7 @@ pub(super) async fn run(
     mut ticket: Ticket,
     stop: CancellationToken,
 ) -> Vec<Suspect> {
-    ticket.come().await;
+    ticket.wait().await;
     consumer.loading.beat();
     if stop.is_cancelled() || !consumer.in_flight.contains(suspect.id()) {
         return Vec::new();
@@ -46,12 +46,12 @@ pub(super) async fn run(
 
 async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
     if consumer.handler.ready().await.is_err() {
-        return Some(spare(suspect));
+        return Some(postpone(suspect));
     }
     let id = suspect.id();
     if let Err(error) = begin(consumer, &mut suspect).await {
         warn!(%error, stream_id = %id, "cannot record that a try begins; it waits");
-        return Some(spare(suspect));
+        return Some(postpone(suspect));
     }
     let tried = match decode(&suspect.delivered.entry) {
         Ok(record) => consumer.handle(std::slice::from_ref(&record)).await,
@@ -65,10 +65,10 @@ async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
         Ok(_) => return dead_letter_conflict(consumer, suspect).await,
         Err(fault) => fault,
     };
-    if judge(consumer, &suspect, fault.class) != Decision::Retry {
+    if judge(consumer, &suspect, fault.retryability) != Decision::Retry {
         return count_failure(consumer, suspect, fault).await;
     }
-    if fault.class == Class::Unclear && suspect.spared == 0 {
+    if fault.retryability == Retryability::Unclear && suspect.postponed == 0 {
         warn!(error = %fault, stream_id = %id, "an entry is refused alone, but nothing else was loaded since: it waits");
     }
     match consumer.stream.record(id, Step::Spared).await {
@@ -78,7 +78,7 @@ async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
             warn!(%error, stream_id = %id, "cannot record that a try ended; it is done before the next one");
         }
     }
-    Some(spare(suspect))
+    Some(postpone(suspect))
 }
 
 /// Puts on record that a try begins, and before it that the last one ended where that could not be said at the time.
@@ -94,7 +94,7 @@ async fn begin(consumer: &Consumer, suspect: &mut Suspect) -> Result<(), StreamE
 }
 
 /// What its try leads to.
-fn judge(consumer: &Consumer, suspect: &Suspect, fault: Class) -> Decision {
+fn judge(consumer: &Consumer, suspect: &Suspect, fault: Retryability) -> Decision {
     let others_load = consumer.has_loaded_since(suspect.since);
     decide(Some(fault), others_load, suspect.delivered.attempts, consumer.limits())
 }
@@ -111,18 +111,18 @@ pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fau
         Err(error) => {
             suspect.owes_end = true;
             warn!(%error, stream_id = %id, "cannot record a failed attempt; the entry is tried again");
-            return Some(spare(suspect));
+            return Some(postpone(suspect));
         }
     }
     consumer.metrics.attempts_failed.inc();
     let attempts = suspect.delivered.attempts;
-    match judge(consumer, &suspect, fault.class) {
+    match judge(consumer, &suspect, fault.retryability) {
         Decision::LeavePending(delay) => {
             warn!(error = %fault, stream_id = %id, attempts = attempts.failed, ?delay, "an entry failed alone; it is tried again");
             Some(suspect.after(delay))
         }
         Decision::DeadLetter => dead_letter(consumer, suspect, fault.message).await,
-        Decision::Ack | Decision::Retry => Some(spare(suspect)),
+        Decision::Ack | Decision::Retry => Some(postpone(suspect)),
     }
 }
 
@@ -155,12 +155,12 @@ async fn dead_letter(consumer: &Consumer, mut suspect: Suspect, verdict: String)
         Err(error) => info!(%error, stream_id = %id, "cannot dead-letter now; the entry stays pending"),
     }
     suspect.verdict = Some(letter.error);
-    Some(spare(suspect))
+    Some(postpone(suspect))
 }
 
 /// The same entry later; nothing is counted.
-fn spare(mut suspect: Suspect) -> Suspect {
-    let delay = grown(FIRST_DELAY, suspect.spared, LONGEST_DELAY);
-    suspect.spared = suspect.spared.saturating_add(1);
+fn postpone(mut suspect: Suspect) -> Suspect {
+    let delay = grown(FIRST_DELAY, suspect.postponed, LONGEST_DELAY);
+    suspect.postponed = suspect.postponed.saturating_add(1);
     suspect.after(delay)
 }

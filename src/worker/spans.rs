@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::fmt::Display;
 
 use super::HandlerError;
-use crate::class::Class;
 use crate::event::EventRecord;
+use crate::retryability::Retryability;
 use crate::spans::{self, Role, Span, SpanStart};
 use crate::stream::DeadLetter;
 use crate::traceparent::TraceParent;
@@ -30,7 +30,7 @@ pub(super) fn loaded(
 ) {
     let fault = match handled {
         Ok(()) => None,
-        Err(fault) if records.len() == 1 && fault.class != Class::Transient => Some(fault),
+        Err(fault) if records.len() == 1 && fault.retryability != Retryability::Transient => Some(fault),
         Err(_) => return,
     };
     if spans::names().is_none() {
@@ -58,7 +58,7 @@ pub(super) fn loaded(
             span.set_number("orderstream.entries", share.entries);
         }
         if let Some(fault) = fault {
-            set_error(&mut span, fault.class.name(), fault);
+            set_error(&mut span, fault.retryability.name(), fault);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::outage_log::{OutageLog, rest};
+use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::metrics::Metrics;
 use crate::stream::Stream;
 
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Trims until `stop` fires.
 pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationToken) {
     let mut outage = OutageLog::of("trimming");
-    while rest(PAUSE, &stop).await {
+    while sleep_or_stop(PAUSE, &stop).await {
         match stream.trim().await {
             Ok(trimmed) => {
                 outage.over();

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use orderstream::class::Class;
 use orderstream::config::{Config, Inputs, Purpose, RedisConfig, WorkerConfig};
 use orderstream::event::EventRecord;
 use orderstream::metrics::Metrics;
+use orderstream::retryability::Retryability;
 use orderstream::stream::redis::RedisStream;
 use orderstream::stream::{Claim, Stream, StreamId};
 use orderstream::warehouse::postgres::PostgresWarehouse;
@@ -190,7 +190,7 @@ impl Handler for Moody {
         if ids.len() > self.at_most {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(HandlerError {
-                class: Class::Transient,
+                retryability: Retryability::Transient,
                 message: "took too long".to_owned(),
             });
         }
@@ -268,7 +268,7 @@ impl Handler for Rejecting {
         if self.calls_left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.stop.cancel();
         }
-        Err(HandlerError::new(Class::Poison, "no"))
+        Err(HandlerError::new(Retryability::Poison, "no"))
     }
 }
 

@@ -105,7 +105,7 @@ mod tests {
     use rusqlite::ffi;
 
     use super::*;
-    use crate::class::Class;
+    use crate::retryability::Retryability;
 
     fn error(code: i32) -> StreamError {
         stream_error(
@@ -128,7 +128,7 @@ mod tests {
         ] {
             let error = error(code);
             assert!(error.is_refused(), "{error:?}");
-            assert_eq!(error.class(), Class::Transient);
+            assert_eq!(error.retryability(), Retryability::Transient);
             assert!(error.to_string().contains("stream.db"), "{error}");
         }
     }
@@ -137,11 +137,11 @@ mod tests {
     fn a_failed_fsync_is_an_unknown_outcome() {
         let error = error(ffi::SQLITE_IOERR_FSYNC);
         assert!(!error.is_refused(), "{error:?}");
-        assert_eq!(error.class(), Class::Transient);
+        assert_eq!(error.retryability(), Retryability::Transient);
     }
 
     #[test]
     fn a_mistake_of_ours_is_a_bug() {
-        assert_eq!(error(ffi::SQLITE_MISUSE).class(), Class::Bug);
+        assert_eq!(error(ffi::SQLITE_MISUSE).retryability(), Retryability::Bug);
     }
 }

@@ -36,31 +36,31 @@ impl Proof {
     /// # Errors
     /// [`StreamError::Unusable`] where its settings or its version rule that out, [`StreamError::Refused`] where it has
     /// too few replicas at the moment: nothing is appended then.
-    pub(super) async fn lease(server: &Server) -> Result<(ConnectionGuard, Self), StreamError> {
-        let mut lease = server.lease().await?;
-        match Self::meet(server, &mut lease).await {
-            Ok(proof) => Ok((lease, proof)),
+    pub(super) async fn acquire(server: &Server) -> Result<(ConnectionGuard, Self), StreamError> {
+        let mut guard = server.acquire().await?;
+        match Self::meet(server, &mut guard).await {
+            Ok(proof) => Ok((guard, proof)),
             Err(error) => {
                 if breaks_connection(&error) {
-                    server.discard(lease);
+                    server.discard(guard);
                 }
                 Err(error)
             }
         }
     }
 
-    /// As [`lease`](Self::lease), for a connection in the place of this one.
-    pub(super) async fn renew(server: &Server, lease: &mut ConnectionGuard) -> Result<Self, StreamError> {
-        server.renew(lease).await?;
-        Self::meet(server, lease).await
+    /// As [`guard`](Self::guard), for a connection in the place of this one.
+    pub(super) async fn renew(server: &Server, guard: &mut ConnectionGuard) -> Result<Self, StreamError> {
+        server.renew(guard).await?;
+        Self::meet(server, guard).await
     }
 
-    async fn meet(server: &Server, lease: &mut ConnectionGuard) -> Result<Self, StreamError> {
+    async fn meet(server: &Server, guard: &mut ConnectionGuard) -> Result<Self, StreamError> {
         match server.durability() {
             Durability::Received => Ok(Self::Answer),
-            Durability::Fsynced => meet_file(server, lease).await,
+            Durability::Fsynced => meet_file(server, guard).await,
             Durability::Replicated(replicas) => {
-                let info = ask::<InfoDict>(server, lease, redis::cmd("INFO").arg("replication")).await?;
+                let info = ask::<InfoDict>(server, guard, redis::cmd("INFO").arg("replication")).await?;
                 let connected = info.and_then(|info| info.get::<u32>("connected_slaves"));
                 match connected.filter(|connected| *connected < replicas) {
                     None => Ok(Self::Replicas(replicas)),
@@ -154,14 +154,14 @@ fn syncs_each_answer(settings: &FileSettings) -> bool {
     is("appendonly", "yes") && is("appendfsync", "always")
 }
 
-async fn meet_file(server: &Server, lease: &mut ConnectionGuard) -> Result<Proof, StreamError> {
+async fn meet_file(server: &Server, guard: &mut ConnectionGuard) -> Result<Proof, StreamError> {
     let unusable = |why: &str| {
         Err(StreamError::Unusable(format!(
             "ORDERSTREAM_DURABILITY is fsynced, and {} {why}",
             server.address()
         )))
     };
-    let settings: FileSettings = ask(server, lease, &file_settings()).await?.unwrap_or_default();
+    let settings: FileSettings = ask(server, guard, &file_settings()).await?.unwrap_or_default();
     let setting = |name: &str| settings.get(name).map(String::as_str);
     if setting("appendonly") == Some("no") {
         return unusable("keeps no append-only file: set appendonly to yes");
@@ -171,7 +171,7 @@ async fn meet_file(server: &Server, lease: &mut ConnectionGuard) -> Result<Proof
     }
     let mut wait = redis::cmd("WAITAOF");
     wait.arg(1).arg(0).arg(1);
-    let waited: RedisResult<Value> = wait.query_async(&mut lease.connection).await;
+    let waited: RedisResult<Value> = wait.query_async(&mut guard.connection).await;
     let Err(error) = waited else {
         return Ok(Proof::Fsync);
     };
@@ -194,10 +194,10 @@ async fn meet_file(server: &Server, lease: &mut ConnectionGuard) -> Result<Proof
 /// `None` where the user may not ask.
 async fn ask<T: FromRedisValue>(
     server: &Server,
-    lease: &mut ConnectionGuard,
+    guard: &mut ConnectionGuard,
     question: &Cmd,
 ) -> Result<Option<T>, StreamError> {
-    match question.query_async(&mut lease.connection).await {
+    match question.query_async(&mut guard.connection).await {
         Ok(answer) => Ok(Some(answer)),
         Err(error) => Some(met(server, &error))
             .filter(|error| !matches!(error, StreamError::Denied(_)))

@@ -137,7 +137,7 @@ pub(super) fn server_error(server: &str, code: &str, detail: &str) -> StreamErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::class::Class;
+    use crate::retryability::Retryability;
 
     fn error_of(line: &str) -> StreamError {
         let error = redis::parse_redis_value(format!("-{line}\r\n").as_bytes())
@@ -165,7 +165,7 @@ mod tests {
             let error = error_of(line);
             assert!(matches!(error, StreamError::Refused { .. }), "{line}: {error:?}");
             assert!(error.is_refused());
-            assert_eq!(error.class(), Class::Transient);
+            assert_eq!(error.retryability(), Retryability::Transient);
             assert!(error.to_string().contains("redis:6379"));
         }
     }

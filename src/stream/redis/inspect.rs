@@ -35,7 +35,7 @@ pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError
     let config: Option<HashMap<String, String>> = unless_denied(server, &config).await?;
     let product = product(server, info.as_ref())?;
     let settings = settings(info.as_ref(), &config.unwrap_or_default());
-    Proof::lease(server).await?;
+    Proof::acquire(server).await?;
     Ok(ServerReport {
         product,
         address: server.address(),

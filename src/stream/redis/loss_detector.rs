@@ -44,7 +44,7 @@ pub(super) struct Position {
 }
 
 /// One report in the making.
-pub(super) struct Look<'a> {
+pub(super) struct Comparison<'a> {
     loss_detector: &'a LossDetector,
     seen: tokio::sync::MutexGuard<'a, Seen>,
     /// Confirmed since the report before.
@@ -60,11 +60,11 @@ impl LossDetector {
     }
 
     /// Begins a report.
-    pub(super) async fn look(&self) -> Look<'_> {
+    pub(super) async fn compare(&self) -> Comparison<'_> {
         let seen = self.seen.lock().await;
         let is_newer = |id: &&StreamId| **id > seen.before.last_id;
         let since = self.confirmed().iter().filter(is_newer).copied().collect();
-        Look {
+        Comparison {
             loss_detector: self,
             seen,
             since,
@@ -77,7 +77,7 @@ impl LossDetector {
     }
 }
 
-impl Look<'_> {
+impl Comparison<'_> {
     /// The newest entry of the report before; the least id where there was none.
     pub(super) fn newest_before(&self) -> StreamId {
         self.seen.before.last_id
@@ -161,8 +161,8 @@ mod tests {
             dead_letters: 3,
             ..at("a", 50, 30, 4)
         };
-        let look = loss_detector.look().await;
-        assert_eq!(look.end(position, None, 0), Lost::default());
+        let comparison = loss_detector.compare().await;
+        assert_eq!(comparison.end(position, None, 0), Lost::default());
         loss_detector.confirm([id(50), id(51), id(52)]);
         loss_detector
     }
@@ -177,11 +177,11 @@ mod tests {
             (at("a", 52, 32, 0), Some(0)),
         ] {
             let loss_detector = detector().await;
-            let look = loss_detector.look().await;
-            assert_eq!(look.newest_before(), id(50));
-            assert_eq!(look.doubtful(&now, above), []);
-            assert_eq!(look.end(now.clone(), above, 0), Lost::default(), "{now:?}");
-            assert_eq!(loss_detector.look().await.since, []);
+            let comparison = loss_detector.compare().await;
+            assert_eq!(comparison.newest_before(), id(50));
+            assert_eq!(comparison.doubtful(&now, above), []);
+            assert_eq!(comparison.end(now.clone(), above, 0), Lost::default(), "{now:?}");
+            assert_eq!(loss_detector.compare().await.since, []);
         }
     }
 
@@ -200,8 +200,8 @@ mod tests {
             (at("a", 52, 31, 5), None, 1, 1),
         ] {
             let loss_detector = detector().await;
-            let look = loss_detector.look().await;
-            assert_eq!(look.doubtful(&now, above), [id(51), id(52)], "{now:?}");
+            let comparison = loss_detector.compare().await;
+            assert_eq!(comparison.doubtful(&now, above), [id(51), id(52)], "{now:?}");
             let lost = if entries > 0 {
                 Lost {
                     times: 1,
@@ -211,10 +211,10 @@ mod tests {
             } else {
                 Lost::default()
             };
-            assert_eq!(look.end(now.clone(), above, absent), lost, "{now:?}");
-            let look = loss_detector.look().await;
-            assert_eq!(look.doubtful(&now, None), []);
-            assert_eq!(look.end(now, None, 0), lost);
+            assert_eq!(comparison.end(now.clone(), above, absent), lost, "{now:?}");
+            let comparison = loss_detector.compare().await;
+            assert_eq!(comparison.doubtful(&now, None), []);
+            assert_eq!(comparison.end(now, None, 0), lost);
         }
     }
 }

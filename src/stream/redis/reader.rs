@@ -28,7 +28,7 @@ pub(super) struct RedisReader {
 
 /// The connection of one reader, and what the server calls it.
 struct Own {
-    lease: ConnectionGuard<MultiplexedConnection>,
+    guard: ConnectionGuard<MultiplexedConnection>,
     client_id: u64,
 }
 
@@ -48,13 +48,13 @@ impl RedisReader {
     /// Takes the connection, or makes one: whatever ends a read early must not leave a connection behind that still owes
     /// a reply.
     async fn connect(&mut self) -> Result<Own, StreamError> {
-        if let Some(own) = self.own.take().filter(|own| self.server.is_current(&own.lease)) {
+        if let Some(own) = self.own.take().filter(|own| self.server.is_current(&own.guard)) {
             return Ok(own);
         }
-        let mut lease = self.server.dedicated().await?;
-        let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut lease.connection).await;
+        let mut guard = self.server.dedicated().await?;
+        let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut guard.connection).await;
         let client_id = client_id.map_err(|error| self.server.stream_error(&error))?;
-        Ok(Own { lease, client_id })
+        Ok(Own { guard, client_id })
     }
 
     fn command(&self, count: usize, block: Duration) -> Cmd {
@@ -111,10 +111,10 @@ impl Reader for RedisReader {
         }
         let mut own = self.connect().await?;
         let command = self.command(count, block);
-        own.lease
+        own.guard
             .connection
             .set_response_timeout(block + self.server.response_timeout());
-        let read = command.query_async(&mut own.lease.connection);
+        let read = command.query_async(&mut own.guard.connection);
         let reply = {
             tokio::pin!(read);
             tokio::select! {

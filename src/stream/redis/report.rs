@@ -62,9 +62,9 @@ pub(super) async fn report(
     letters: &DeadLetterCache,
 ) -> Result<StreamReport, StreamError> {
     let mut script = scripts::REPORT.key(&keys.stream);
-    let look = loss_detector.look().await;
+    let comparison = loss_detector.compare().await;
     script.key(&keys.dead_letters).arg(&keys.group).arg(COUNT_LAG);
-    script.arg(look.newest_before().to_string()).arg(COUNT_ABOVE);
+    script.arg(comparison.newest_before().to_string()).arg(COUNT_ABOVE);
     let known = letters.known();
     match known {
         Some((length, ..)) => script.arg(length),
@@ -74,7 +74,7 @@ pub(super) async fn report(
         server.run(&script).await?;
     let (dead_letters, dead_letters_added, first_letter) = letters.complete(known, told);
     // A log that letters were removed from has had as many as before, and stays where it is when it is empty.
-    let before = look.dead_letters_before();
+    let before = comparison.dead_letters_before();
     let has_other_letters = dead_letters < before && dead_letters_added.is_some_and(|added| added < before);
     let age = |id: Option<StreamId>| id.and_then(|id| age(id, now));
     let ours = groups.iter().find(|(name, ..)| *name == keys.group);
@@ -89,8 +89,8 @@ pub(super) async fn report(
         added: entries_added.unwrap_or_default(),
         backlog: ours.map_or(length, |&(_, pending, _, lag, ..)| pending + lag.unwrap_or_default()),
     };
-    let absent = absent(server, keys, look.doubtful(&position, above)).await?;
-    let lost = look.end(position, above, absent);
+    let absent = absent(server, keys, comparison.doubtful(&position, above)).await?;
+    let lost = comparison.end(position, above, absent);
     Ok(StreamReport {
         lost,
         length,

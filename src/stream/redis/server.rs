@@ -25,7 +25,7 @@ use crate::stream::StreamError;
 
 /// The server and the way to it, which [`Server::prepare`] may change at any time.
 pub(super) struct Server {
-    link: ArcSwap<Link>,
+    endpoint: ArcSwap<Endpoint>,
     ca_file: Option<PathBuf>,
     pool_size: usize,
     connect_timeout: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Server {
 }
 
 /// One configured way to the server.
-struct Link {
+struct Endpoint {
     pool: Pool,
     client: Client,
     address: String,
@@ -45,15 +45,15 @@ struct Link {
 pub(super) struct ConnectionGuard<C = Connection> {
     /// The connection itself.
     pub(super) connection: C,
-    link: Arc<Link>,
+    endpoint: Arc<Endpoint>,
 }
 
 impl Server {
     /// Reads the URL; connects to nothing yet.
     pub(super) fn new(config: &RedisConfig, metrics: Metrics) -> Result<Self, StreamError> {
-        let link = Link::new(config, &config.url)?;
+        let endpoint = Endpoint::new(config, &config.url)?;
         Ok(Self {
-            link: ArcSwap::from_pointee(link),
+            endpoint: ArcSwap::from_pointee(endpoint),
             ca_file: config.ca_file.clone(),
             pool_size: config.pool_size,
             connect_timeout: config.connect_timeout,
@@ -65,7 +65,7 @@ impl Server {
 
     /// Once the answer is called, uses that URL for every connection; held ones are let go at their next use.
     pub(super) fn prepare<'a>(&'a self, url: &Secret) -> Result<impl FnOnce() + use<'a>, StreamError> {
-        let link = Link::new(
+        let endpoint = Endpoint::new(
             &RedisConfig {
                 url: url.clone(),
                 ca_file: self.ca_file.clone(),
@@ -76,12 +76,12 @@ impl Server {
             },
             url,
         )?;
-        Ok(move || self.link.swap(Arc::new(link)).pool.close())
+        Ok(move || self.endpoint.swap(Arc::new(endpoint)).pool.close())
     }
 
     /// Host and port or socket path, without credentials.
     pub(super) fn address(&self) -> String {
-        self.link.load().address.clone()
+        self.endpoint.load().address.clone()
     }
 
     /// Bound on one answer.
@@ -95,82 +95,85 @@ impl Server {
     }
 
     /// A connection from the pool; costs a round trip, so a caller with much to say holds it.
-    pub(super) async fn lease(&self) -> Result<ConnectionGuard, StreamError> {
-        let link = self.link.load_full();
+    pub(super) async fn acquire(&self) -> Result<ConnectionGuard, StreamError> {
+        let endpoint = self.endpoint.load_full();
         // The pool bounds each step, not their sum: every idle connection to a stalled server is a step.
         let after = self.connect_timeout + self.response_timeout;
-        match tokio::time::timeout(after, link.pool.get()).await {
-            Ok(Ok(connection)) => Ok(ConnectionGuard { connection, link }),
-            Ok(Err(error)) => Err(self.pool_error(&link.address, error)),
+        match tokio::time::timeout(after, endpoint.pool.get()).await {
+            Ok(Ok(connection)) => Ok(ConnectionGuard { connection, endpoint }),
+            Ok(Err(error)) => Err(self.pool_error(&endpoint.address, error)),
             Err(_) => Err(StreamError::Timeout {
-                server: link.address.clone(),
+                server: endpoint.address.clone(),
                 after,
             }),
         }
     }
 
-    /// Whether the lease still leads where the configuration says.
-    pub(super) fn is_current<C>(&self, lease: &ConnectionGuard<C>) -> bool {
-        Arc::ptr_eq(&lease.link, &self.link.load())
+    /// Whether the guard still leads where the configuration says.
+    pub(super) fn is_current<C>(&self, guard: &ConnectionGuard<C>) -> bool {
+        Arc::ptr_eq(&guard.endpoint, &self.endpoint.load())
     }
 
     /// A connection outside the pool, for reads that block.
     pub(super) async fn dedicated(&self) -> Result<ConnectionGuard<MultiplexedConnection>, StreamError> {
-        let link = self.link.load_full();
+        let endpoint = self.endpoint.load_full();
         let config = connection_config(self.connect_timeout, self.response_timeout);
-        let connection = link.client.get_multiplexed_async_connection_with_config(&config).await;
+        let connection = endpoint
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await;
         match connection {
-            Ok(connection) => Ok(ConnectionGuard { connection, link }),
-            Err(error) => Err(error::stream_error(&link.address, &error, self.connect_timeout)),
+            Ok(connection) => Ok(ConnectionGuard { connection, endpoint }),
+            Err(error) => Err(error::stream_error(&endpoint.address, &error, self.connect_timeout)),
         }
     }
 
     /// Sends a script over a pooled connection, loading it where the server does not know it.
     pub(super) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, StreamError> {
-        let mut lease = self.lease().await?;
-        let answer = script.invoke_async(&mut lease.connection).await;
-        self.settle(lease, answer)
+        let mut guard = self.acquire().await?;
+        let answer = script.invoke_async(&mut guard.connection).await;
+        self.settle(guard, answer)
     }
 
     /// Sends a command over a pooled connection.
     pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StreamError> {
-        let mut lease = self.lease().await?;
-        let answer = command.query_async(&mut lease.connection).await;
-        self.settle(lease, answer)
+        let mut guard = self.acquire().await?;
+        let answer = command.query_async(&mut guard.connection).await;
+        self.settle(guard, answer)
     }
 
     /// Sends a pipeline over a pooled connection.
     pub(super) async fn query_all<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StreamError> {
-        let mut lease = self.lease().await?;
-        let answer = pipeline.query_async(&mut lease.connection).await;
-        self.settle(lease, answer)
+        let mut guard = self.acquire().await?;
+        let answer = pipeline.query_async(&mut guard.connection).await;
+        self.settle(guard, answer)
     }
 
     /// The answer, or what its error means; then the connection may be of no use any more.
-    pub(super) fn settle<T>(&self, lease: ConnectionGuard, answer: Result<T, RedisError>) -> Result<T, StreamError> {
+    pub(super) fn settle<T>(&self, guard: ConnectionGuard, answer: Result<T, RedisError>) -> Result<T, StreamError> {
         answer.map_err(|error| {
             let error = self.stream_error(&error);
             if breaks_connection(&error) {
-                self.discard(lease);
+                self.discard(guard);
             }
             error
         })
     }
 
     /// Another connection in the place of this one, which the server has closed by then.
-    pub(super) async fn renew(&self, lease: &mut ConnectionGuard) -> Result<(), StreamError> {
+    pub(super) async fn renew(&self, guard: &mut ConnectionGuard) -> Result<(), StreamError> {
         // One that is broken needs no farewell.
-        let _: Result<(), _> = redis::cmd("QUIT").query_async(&mut lease.connection).await;
-        let ConnectionGuard { connection, link } = self.dedicated().await?;
-        *lease.connection = connection;
-        lease.link = link;
+        let _: Result<(), _> = redis::cmd("QUIT").query_async(&mut guard.connection).await;
+        let ConnectionGuard { connection, endpoint } = self.dedicated().await?;
+        *guard.connection = connection;
+        guard.endpoint = endpoint;
         Ok(())
     }
 
     /// Closes a connection instead of giving it back, and with it the idle ones: they lead to the same place.
-    pub(super) fn discard(&self, lease: ConnectionGuard) {
-        drop(Connection::take(lease.connection));
-        lease.link.pool.retain(|_, _| false);
+    pub(super) fn discard(&self, guard: ConnectionGuard) {
+        drop(Connection::take(guard.connection));
+        guard.endpoint.pool.retain(|_, _| false);
         self.count_reconnect();
     }
 
@@ -189,7 +192,7 @@ impl Server {
 
     /// What an error of a command means.
     pub(super) fn stream_error(&self, error: &RedisError) -> StreamError {
-        error::stream_error(&self.link.load().address, error, self.response_timeout)
+        error::stream_error(&self.endpoint.load().address, error, self.response_timeout)
     }
 
     fn pool_error(&self, address: &str, error: PoolError) -> StreamError {
@@ -225,7 +228,7 @@ pub(super) fn breaks_connection(error: &StreamError) -> bool {
     }
 }
 
-impl Link {
+impl Endpoint {
     fn new(config: &RedisConfig, url: &Secret) -> Result<Self, StreamError> {
         let info = connection_info(url.expose_secret(), config.ca_file.as_deref())?;
         let address = info.addr().to_string();

@@ -14,10 +14,10 @@ const NO_ID: &str = "0-0";
 
 pub(super) async fn confirm(server: &Server, keys: &Keys) -> Result<(), StreamError> {
     // Whether it is able to prove what is stored; the proof itself may take a second, and the answer here is prompt.
-    let (mut lease, _) = Proof::lease(server).await?;
+    let (mut guard, _) = Proof::acquire(server).await?;
     let mut script = scripts::WRITABLE.key(&keys.probe);
     script.key(&keys.stream).arg(PROBE_LIFETIME.as_secs() * 1000).arg(NO_ID);
-    let answer = script.invoke_async(&mut lease.connection).await;
+    let answer = script.invoke_async(&mut guard.connection).await;
     let answer: Result<(u64, Option<StreamId>, Option<String>), StreamError> =
         answer.map_err(|error| server.stream_error(&error));
     let confirmed = answer.and_then(|(length, newest, refusal)| match refusal {
@@ -27,7 +27,7 @@ pub(super) async fn confirm(server: &Server, keys: &Keys) -> Result<(), StreamEr
         _ => Ok(()),
     });
     if confirmed.as_ref().is_err_and(breaks_connection) {
-        server.discard(lease);
+        server.discard(guard);
     }
     confirmed
 }

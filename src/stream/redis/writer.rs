@@ -48,23 +48,23 @@ impl RedisWriter {
         }
     }
 
-    async fn lease(&mut self) -> Result<ConnectionGuard, StreamError> {
+    async fn acquire(&mut self) -> Result<ConnectionGuard, StreamError> {
         match self.held.take() {
-            Some(lease) if self.server.is_current(&lease) => Ok(lease),
+            Some(guard) if self.server.is_current(&guard) => Ok(guard),
             _ => {
-                let (lease, proof) = Proof::lease(&self.server).await?;
+                let (guard, proof) = Proof::acquire(&self.server).await?;
                 self.proof = proof;
-                Ok(lease)
+                Ok(guard)
             }
         }
     }
 
-    async fn flush(&mut self, lease: &mut ConnectionGuard, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+    async fn flush(&mut self, guard: &mut ConnectionGuard, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
         self.proven = Ok(());
         let outcomes = if self.has_ample_room(entries) {
-            self.append_plainly(lease, entries).await?
+            self.append_plainly(guard, entries).await?
         } else {
-            self.append_by_script(lease, entries).await?
+            self.append_by_script(guard, entries).await?
         };
         let outcomes = self.judge(entries, outcomes)?;
         let proven = std::mem::replace(&mut self.proven, Ok(()));
@@ -86,14 +86,14 @@ impl RedisWriter {
 
     async fn append_plainly(
         &mut self,
-        lease: &mut ConnectionGuard,
+        guard: &mut ConnectionGuard,
         entries: &[NewEntry],
     ) -> Result<Vec<Appended>, StreamError> {
         let mut pipeline = Pipeline::with_capacity(entries.len() + 1);
         for entry in entries {
             pipeline.add_command(self.keys.add(entry));
         }
-        let replies = self.send(lease, &mut pipeline).await?;
+        let replies = self.send(guard, &mut pipeline).await?;
         let mut outcomes =
             Vec::from_iter(
                 replies
@@ -105,20 +105,20 @@ impl RedisWriter {
             );
         let whole = Chunk::of_all(entries);
         if whole.lacks_memory(&outcomes) {
-            self.renew(lease).await?;
+            self.renew(guard).await?;
             let calls = whole.halves(entries, &outcomes);
-            self.call_until_answered(lease, entries, calls, &mut outcomes).await?;
+            self.call_until_answered(guard, entries, calls, &mut outcomes).await?;
         }
         Ok(outcomes)
     }
 
     async fn append_by_script(
         &mut self,
-        lease: &mut ConnectionGuard,
+        guard: &mut ConnectionGuard,
         entries: &[NewEntry],
     ) -> Result<Vec<Appended>, StreamError> {
         let mut outcomes = vec![Appended::Full; entries.len()];
-        self.call_until_answered(lease, entries, chunks(entries), &mut outcomes)
+        self.call_until_answered(guard, entries, chunks(entries), &mut outcomes)
             .await?;
         Ok(outcomes)
     }
@@ -126,14 +126,14 @@ impl RedisWriter {
     /// Ends: the script is loaded once, and every other call that is sent again is smaller than it was.
     async fn call_until_answered(
         &mut self,
-        lease: &mut ConnectionGuard,
+        guard: &mut ConnectionGuard,
         entries: &[NewEntry],
         mut calls: Vec<Chunk>,
         outcomes: &mut [Appended],
     ) -> Result<(), StreamError> {
         let mut is_loaded = false;
         while !calls.is_empty() {
-            let replies = self.call(lease, entries, &calls).await?;
+            let replies = self.call(guard, entries, &calls).await?;
             let (mut unknown, mut again, mut has_buffer) = (Vec::new(), Vec::new(), false);
             for (chunk, reply) in calls.into_iter().zip(replies) {
                 if !is_loaded && is_unknown_script(&reply) {
@@ -145,12 +145,12 @@ impl RedisWriter {
                 }
             }
             if has_buffer {
-                self.renew(lease).await?;
+                self.renew(guard).await?;
                 // Each leaves another one behind.
                 again.sort_by_key(|chunk| chunk.is_large);
             }
             if !unknown.is_empty() {
-                let loaded = scripts::APPEND.load_async(&mut lease.connection).await;
+                let loaded = scripts::APPEND.load_async(&mut guard.connection).await;
                 loaded.map_err(|error| self.server.stream_error(&error))?;
                 is_loaded = true;
                 again.append(&mut unknown);
@@ -162,8 +162,8 @@ impl RedisWriter {
 
     /// Lets go of the buffer that a large argument left with the connection. A part of the flush may be stored, so that no
     /// error from here is a refusal of it.
-    async fn renew(&mut self, lease: &mut ConnectionGuard) -> Result<(), StreamError> {
-        let renewed = Proof::renew(&self.server, lease).await;
+    async fn renew(&mut self, guard: &mut ConnectionGuard) -> Result<(), StreamError> {
+        let renewed = Proof::renew(&self.server, guard).await;
         self.proof = renewed.map_err(|error| StreamError::Unreachable {
             server: self.server.address(),
             message: error.to_string(),
@@ -173,7 +173,7 @@ impl RedisWriter {
 
     async fn call(
         &mut self,
-        lease: &mut ConnectionGuard,
+        guard: &mut ConnectionGuard,
         entries: &[NewEntry],
         chunks: &[Chunk],
     ) -> Result<Vec<RedisResult<Value>>, StreamError> {
@@ -181,13 +181,13 @@ impl RedisWriter {
         for chunk in chunks {
             pipeline.add_command(self.keys.append_call(chunk, entries));
         }
-        self.send(lease, &mut pipeline).await
+        self.send(guard, &mut pipeline).await
     }
 
     /// One round trip; learns the room below the cap on the way, where that is of use.
     async fn send(
         &mut self,
-        lease: &mut ConnectionGuard,
+        guard: &mut ConnectionGuard,
         pipeline: &mut Pipeline,
     ) -> Result<Vec<RedisResult<Value>>, StreamError> {
         let watches_room = self.keys.dedupe_window.is_none();
@@ -196,7 +196,7 @@ impl RedisWriter {
         }
         self.proof
             .ask(pipeline, &self.keys.probe, self.server.response_timeout() * 3 / 4);
-        let sent = pipeline.ignore_errors().query_async(&mut lease.connection).await;
+        let sent = pipeline.ignore_errors().query_async(&mut guard.connection).await;
         let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| self.server.stream_error(&error))?;
         let proven = self.proof.verify(&self.server, &mut replies);
         self.proven = std::mem::replace(&mut self.proven, Ok(())).and(proven);
@@ -247,14 +247,14 @@ impl Writer for RedisWriter {
         }
         let server = Arc::clone(&self.server);
         // A flush that is given up midway leaves its answer on the way: nobody else is to meet that, or to wait for it.
-        let mut lease = scopeguard::guard(self.lease().await?, |lease| server.discard(lease));
-        let flushed = self.flush(&mut lease, entries).await;
-        let lease = ScopeGuard::into_inner(lease);
+        let mut guard = scopeguard::guard(self.acquire().await?, |guard| server.discard(guard));
+        let flushed = self.flush(&mut guard, entries).await;
+        let guard = ScopeGuard::into_inner(guard);
         match &flushed {
-            Err(error) if super::server::breaks_connection(error) => self.server.discard(lease),
+            Err(error) if super::server::breaks_connection(error) => self.server.discard(guard),
             // Back to the pool: before the next flush the server is asked again what it is able to prove.
             Err(StreamError::Unconfirmed(_)) => {}
-            _ => self.held = Some(lease),
+            _ => self.held = Some(guard),
         }
         let outcomes = flushed?;
         self.loss_detector.confirm(stored(entries, &outcomes));

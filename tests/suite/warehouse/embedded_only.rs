@@ -4,8 +4,8 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use orderstream::class::Class;
 use orderstream::metrics::Metrics;
+use orderstream::retryability::Retryability;
 use orderstream::warehouse::embedded::EmbeddedWarehouse;
 use orderstream::warehouse::{Warehouse, WarehouseError};
 use serde_json::json;
@@ -71,7 +71,7 @@ async fn a_write_lock_of_another_program_is_waited_for_and_then_its_fault() {
         matches!(&error, WarehouseError::Unavailable { code, .. } if code.contains("SQLITE_BUSY")),
         "{error}"
     );
-    assert_eq!(error.class(), Class::Transient);
+    assert_eq!(error.retryability(), Retryability::Transient);
     warehouse.check().await.expect("who only reads is not held up");
     let loading = async { warehouse.load(&records(&batch)).await.unwrap() };
     let release = async {
@@ -166,7 +166,11 @@ async fn a_damaged_file_is_set_aside_by_the_next_load_and_said() {
         for _ in 0..2 {
             let error = warehouse.check().await.unwrap_err();
             assert!(matches!(error, WarehouseError::Unusable(_)), "{what}: {error}");
-            assert_eq!(error.class(), Class::Transient, "the events stay in the stream");
+            assert_eq!(
+                error.retryability(),
+                Retryability::Transient,
+                "the events stay in the stream"
+            );
             let text = error.to_string();
             let path = file.path().display().to_string();
             assert!(
@@ -250,7 +254,11 @@ async fn a_file_that_was_removed_or_replaced_takes_nothing_more() {
     for text in ["removed or renamed", "replaced by another"] {
         let error = warehouse.load(&records(&orders(5..12, 0))).await.unwrap_err();
         assert!(error.to_string().contains(text), "{error}");
-        assert_eq!(error.class(), Class::Transient, "the events stay in the stream");
+        assert_eq!(
+            error.retryability(),
+            Retryability::Transient,
+            "the events stay in the stream"
+        );
         assert!(warehouse.check().await.is_err());
         if text.starts_with("removed") {
             assert!(!file.path().exists(), "none is made under its name");

@@ -28,7 +28,7 @@ impl Handler for Spared {
             self.stop.cancel();
         }
         self.limit_memory("1").await;
-        Err(HandlerError::new(Class::Transient, "not now"))
+        Err(HandlerError::new(Retryability::Transient, "not now"))
     }
 
     async fn ready(&self) -> Result<(), HandlerError> {

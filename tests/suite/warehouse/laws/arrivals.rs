@@ -1,6 +1,6 @@
 //! What must hold whatever comes, in whatever order, from however many loaders.
 
-use orderstream::class::Class;
+use orderstream::retryability::Retryability;
 use orderstream::warehouse::WarehouseError;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -148,7 +148,7 @@ pub async fn poison_fails_its_batch_whole_and_names_no_content(store: &dyn Store
         let batch = [order("good", "2", 1, 0).into(), poison];
         let error = store.open().load(&records(&batch)).await.unwrap_err();
         assert!(matches!(error, WarehouseError::Rejected { .. }), "{error}");
-        assert_eq!(error.class(), Class::Poison);
+        assert_eq!(error.retryability(), Retryability::Poison);
         assert!(!error.to_string().contains("secret"), "{error}");
         assert_eq!(rows(store, "SELECT count(*) FROM order_events").await, "0", "{error}");
     }

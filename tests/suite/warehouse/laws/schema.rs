@@ -1,6 +1,6 @@
 //! How the tables come to be, and come back.
 
-use orderstream::class::Class;
+use orderstream::retryability::Retryability;
 use orderstream::warehouse::{Migrated, WarehouseError};
 use serde_json::json;
 
@@ -72,7 +72,11 @@ pub async fn a_table_that_was_dropped_is_named(store: &dyn Store) {
             let error = failure.unwrap_err();
             assert!(matches!(error, WarehouseError::Incomplete { .. }), "{place}: {error}");
             assert!(error.to_string().contains(table), "{place}: {error}");
-            assert_eq!(error.class(), Class::Transient, "the events stay in the stream");
+            assert_eq!(
+                error.retryability(),
+                Retryability::Transient,
+                "the events stay in the stream"
+            );
         }
     }
     assert_eq!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use orderstream::class::Class;
+use orderstream::retryability::Retryability;
 use orderstream::warehouse::postgres::PostgresWarehouse;
 use orderstream::warehouse::{Warehouse, WarehouseError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -75,7 +75,7 @@ async fn tls_is_verified_as_sslmode_says() {
         };
         assert_eq!(answer.is_ok(), works, "{parameters}: {answer:?}");
         if let Err(error) = answer {
-            assert_eq!(error.class(), Class::Transient, "{parameters}: {error}");
+            assert_eq!(error.retryability(), Retryability::Transient, "{parameters}: {error}");
             assert!(!error.to_string().contains("ss/w"), "{error}");
         }
     }

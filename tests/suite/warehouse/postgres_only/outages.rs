@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use orderstream::class::Class;
 use orderstream::metrics::{Metrics, Service, ServiceLabels};
+use orderstream::retryability::Retryability;
 use orderstream::warehouse::postgres::PostgresWarehouse;
 use orderstream::warehouse::{Warehouse, WarehouseError};
 
@@ -24,7 +24,7 @@ async fn a_locked_table_is_the_warehouses_fault_and_is_waited_for_only_so_long()
         matches!(&error, WarehouseError::Unavailable { code, .. } if code == "SQLSTATE 55P03"),
         "{error}"
     );
-    assert_eq!(error.class(), Class::Transient);
+    assert_eq!(error.retryability(), Retryability::Transient);
     drop(session);
     eventually("the lock is gone", Duration::from_secs(30), || async {
         warehouse.load(&records(&batch)).await.ok()
@@ -48,7 +48,7 @@ async fn what_was_confirmed_outlives_a_crash_and_the_pool_comes_back() {
             cluster.kill()
         }
         let error = warehouse.load(&records(&batch)).await.unwrap_err();
-        assert_eq!(error.class(), Class::Transient, "{error}");
+        assert_eq!(error.retryability(), Retryability::Transient, "{error}");
         cluster.restart().await;
         let again = eventually("loads again", Duration::from_secs(30), || async {
             warehouse.load(&records(&batch)).await.ok()

@@ -8,12 +8,12 @@ use super::{Check, HealthReport, Status, worst};
 
 /// Since when each check has been at least that bad. Getting better is reported at once, and so is what is not known.
 #[derive(Debug)]
-pub struct Sustained {
+pub struct Debounce {
     after: Duration,
     since: HashMap<(Cow<'static, str>, Status), Instant>,
 }
 
-impl Sustained {
+impl Debounce {
     /// A state is reported once it has lasted for `after`.
     #[must_use]
     pub fn new(after: Duration) -> Self {
@@ -57,7 +57,7 @@ mod tests {
     fn worse_must_last_and_better_counts_at_once() {
         use Status::{Critical, Healthy, Warning};
         let start = Instant::now();
-        let mut sustained = Sustained::new(Duration::from_secs(30));
+        let mut debounce = Debounce::new(Duration::from_secs(30));
         let table = [
             (0, Warning, Healthy),
             (29, Warning, Healthy),
@@ -75,7 +75,7 @@ mod tests {
                 checks: vec![Check::new("lag", found, String::new())],
                 ..HealthReport::default()
             };
-            sustained.settle(&mut report, start + Duration::from_secs(second));
+            debounce.settle(&mut report, start + Duration::from_secs(second));
             assert_eq!(report.status, reported, "at {second} s");
         }
     }
@@ -87,7 +87,7 @@ mod tests {
                 checks: vec![check],
                 ..HealthReport::default()
             };
-            Sustained::new(Duration::from_secs(30)).settle(&mut report, Instant::now());
+            Debounce::new(Duration::from_secs(30)).settle(&mut report, Instant::now());
             report.status
         };
         let critical = |seconds| Check::new("workers", Status::Critical, String::new()).lasting(seconds);

@@ -5,7 +5,7 @@
 
 /// What a failure says about trying again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
+pub enum Retryability {
     /// The surroundings are at fault (connection, timeout, deadlock, full disk): the same call may succeed later.
     Transient,
     /// The entry itself is at fault: no retry without a change will help.
@@ -16,7 +16,7 @@ pub enum Class {
     Bug,
 }
 
-impl Class {
+impl Retryability {
     /// The word for it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -10,12 +10,12 @@ use crate::nodes::WarehouseState;
 
 /// What whoever asks it found last, and since when that is so; a cheap clone.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct WarehouseProbe {
     state: Arc<ArcSwap<WarehouseState>>,
     lost: Arc<ArcSwapOption<String>>,
 }
 
-impl Reach {
+impl WarehouseProbe {
     /// It was not reached yet.
     #[must_use]
     pub fn unknown() -> Self {
