@@ -19,7 +19,7 @@ use self::sampler::Sampler;
 use crate::health::HealthReport;
 use crate::health::collector::Health;
 use crate::nodes::{Node, Nodes};
-use crate::operations::{GroupView, Member};
+use crate::operations::{GroupConsumer, GroupView};
 use crate::shutdown::Roles;
 
 /// Between two samples, as long as the stream answers at once.
@@ -50,7 +50,7 @@ pub struct Now {
     sample: Sample,
     report: HealthReport,
     groups: Option<Vec<GroupView>>,
-    consumers: Option<Vec<Member>>,
+    consumers: Option<Vec<GroupConsumer>>,
     nodes: Option<Vec<Node>>,
     /// Id of this process among them.
     node_id: Option<String>,

@@ -21,8 +21,9 @@ use crate::ingest::SpoolReader;
 use crate::metrics::Metrics;
 use crate::nodes::NodeList;
 use crate::operations::{
-    Action, Actor, DeadLetterPage, DeadLetterQuery, DeadLetterView, Groups, Landed, Landing, Operations,
-    OperationsError, Rebuild, Replay, Replayed, Resolve, Resolved, Secrets, Trace, TraceQuery,
+    Action, Actor, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterView, DeliveryQuery, DeliveryReport,
+    HistoryStep, Operations, OperationsError, RebuildRequest, ReplayRequest, ResolveRequest, ResolveStep,
+    SecretUsageReport, Trace, TraceQuery,
 };
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
@@ -97,9 +98,9 @@ impl Backend {
         })
     }
 
-    pub(super) async fn letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Failure> {
+    pub(super) async fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Failure> {
         match self {
-            Self::Local { operations, .. } => Ok(operations.letters(query).await?),
+            Self::Local { operations, .. } => Ok(operations.dead_letters(query).await?),
             Self::Remote(remote) => {
                 let (to, count) = (
                     query.to.map(|id| id.to_string()),
@@ -111,21 +112,21 @@ impl Backend {
         }
     }
 
-    pub(super) async fn letter_groups(&self) -> Result<Groups, Failure> {
+    pub(super) async fn dead_letter_groups(&self) -> Result<DeadLetterGroups, Failure> {
         match self {
-            Self::Local { operations, .. } => Ok(operations.letter_groups().await?),
+            Self::Local { operations, .. } => Ok(operations.dead_letter_groups().await?),
             Self::Remote(remote) => remote.get("/api/dead-letters/groups", &[]).await,
         }
     }
 
-    pub(super) async fn letter(&self, id: StreamId) -> Result<DeadLetterView, Failure> {
+    pub(super) async fn dead_letter(&self, id: StreamId) -> Result<DeadLetterView, Failure> {
         match self {
-            Self::Local { operations, .. } => Ok(operations.letter(id).await?),
+            Self::Local { operations, .. } => Ok(operations.dead_letter(id).await?),
             Self::Remote(remote) => remote.get(&format!("/api/dead-letters/{id}"), &[]).await,
         }
     }
 
-    pub(super) async fn resolve(&self, action: Action, request: &Resolve) -> Result<Resolved, Failure> {
+    pub(super) async fn resolve(&self, action: Action, request: &ResolveRequest) -> Result<ResolveStep, Failure> {
         match (self, action) {
             (Self::Local { operations, .. }, _) => Ok(operations.resolve(action, request).await?),
             (Self::Remote(remote), Action::Replay) => remote.post("/api/dead-letters/replay", request).await,
@@ -143,21 +144,21 @@ impl Backend {
         }
     }
 
-    pub(super) async fn landed(&self, landing: &Landing) -> Result<Landed, Failure> {
+    pub(super) async fn landed(&self, landing: &DeliveryQuery) -> Result<DeliveryReport, Failure> {
         match self {
             Self::Local { operations, .. } => Ok(operations.landed(landing).await?),
             Self::Remote(remote) => remote.post("/api/landed", landing).await,
         }
     }
 
-    pub(super) async fn replay(&self, request: &Replay) -> Result<Replayed, Failure> {
+    pub(super) async fn replay(&self, request: &ReplayRequest) -> Result<HistoryStep, Failure> {
         match self {
             Self::Local { operations, .. } => Ok(operations.replay(request).await?),
             Self::Remote(remote) => remote.post("/api/replay", request).await,
         }
     }
 
-    pub(super) async fn rebuild(&self, request: Rebuild) -> Result<Replayed, Failure> {
+    pub(super) async fn rebuild(&self, request: RebuildRequest) -> Result<HistoryStep, Failure> {
         match self {
             Self::Local { operations, .. } => Ok(operations.rebuild(request).await?),
             Self::Remote(remote) => remote.post("/api/rebuild", &request).await,
@@ -224,7 +225,7 @@ impl Remote {
         self.get("/api/nodes", &[]).await
     }
 
-    pub(super) async fn secrets(&self) -> Result<Secrets, Failure> {
+    pub(super) async fn secrets(&self) -> Result<SecretUsageReport, Failure> {
         self.get("/api/secrets", &[]).await
     }
 

@@ -13,7 +13,7 @@ use super::table::{cell, table};
 use super::{Exit, Failure, output};
 use crate::config::Config;
 use crate::operations::fingerprint::pattern;
-use crate::operations::{Action, Bounds, DeadLetterQuery, DeadLetterSummary, DeadLetterView, Outcome, Resolve};
+use crate::operations::{Action, Bounds, DeadLetter, DeadLetterQuery, DeadLetterView, Outcome, ResolveRequest};
 use crate::stream::StreamId;
 
 /// Arguments of `dead-letters`.
@@ -26,14 +26,14 @@ Examples:
   orderstream dead-letters discard --id 1767225600000-0")]
 pub(super) struct DeadLettersArgs {
     #[command(subcommand)]
-    command: LettersCommand,
+    command: DeadLettersCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum LettersCommand {
-    /// Letters by cause, and the newest of them
+enum DeadLettersCommand {
+    /// Dead letters by cause, and the newest of them
     List(ListArgs),
-    /// One letter laid open, personal fields included
+    /// One dead letter laid open, personal fields included
     Show(ShowArgs),
     /// Send their events through again
     Replay(ResolveArgs),
@@ -43,13 +43,13 @@ enum LettersCommand {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Only letters of this cause: its fingerprint, or the beginning of it
+    /// Only dead letters of this cause: its fingerprint, or the beginning of it
     #[arg(long)]
     fingerprint: Option<String>,
-    /// Letters at most
+    /// Dead letters at most
     #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
     count: u16,
-    /// The newest letter to show: the `next` of the page before
+    /// The newest dead letter to show: the `next` of the page before
     #[arg(long)]
     to: Option<StreamId>,
     /// Print JSON
@@ -69,19 +69,19 @@ struct ShowArgs {
 #[derive(Debug, Clone, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
 struct ResolveArgs {
-    /// This letter; may be given more than once
+    /// This dead letter; may be given more than once
     #[arg(long, group = "which", value_name = "ID")]
     id: Vec<StreamId>,
-    /// All letters of this cause: its fingerprint, or the beginning of it
+    /// All dead letters of this cause: its fingerprint, or the beginning of it
     #[arg(long, group = "which")]
     fingerprint: Option<String>,
-    /// All letters
+    /// All dead letters
     #[arg(long, group = "which")]
     all: bool,
     /// Change nothing; say what would come of it
     #[arg(long)]
     dry_run: bool,
-    /// Letters a second [default: 500]
+    /// Dead letters a second [default: 500]
     #[arg(long)]
     rate: Option<NonZeroU32>,
     /// Do not ask
@@ -95,14 +95,14 @@ struct ResolveArgs {
 /// Looks, or resolves.
 ///
 /// # Errors
-/// The stream cannot be had, or letters stay that were to go.
+/// The stream cannot be had, or dead letters stay that were to go.
 pub(super) async fn run(args: DeadLettersArgs, config: Config) -> Result<(), Failure> {
     let backend = Backend::open(&config, "dead-letters", Needs::Stream).await?;
     match args.command {
-        LettersCommand::List(args) => list(&backend, args).await,
-        LettersCommand::Show(args) => show(&backend, args).await,
-        LettersCommand::Replay(args) => resolve(&backend, Action::Replay, args).await,
-        LettersCommand::Discard(args) => resolve(&backend, Action::Discard, args).await,
+        DeadLettersCommand::List(args) => list(&backend, args).await,
+        DeadLettersCommand::Show(args) => show(&backend, args).await,
+        DeadLettersCommand::Replay(args) => resolve(&backend, Action::Replay, args).await,
+        DeadLettersCommand::Discard(args) => resolve(&backend, Action::Discard, args).await,
     }
 }
 
@@ -112,14 +112,14 @@ async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
         to: args.to,
         count: Some(args.count.into()),
     };
-    let letters = backend.letters(&query).await?;
-    let groups = backend.letter_groups().await?;
+    let dead_letters = backend.dead_letters(&query).await?;
+    let groups = backend.dead_letter_groups().await?;
     if args.json {
         return output::print_json(&serde_json::json!({
-            "groups": groups.groups, "complete": groups.complete, "letters": letters.letters, "next": letters.next,
+            "groups": groups.groups, "complete": groups.complete, "letters": dead_letters.dead_letters, "next": dead_letters.next,
         }));
     }
-    if letters.letters.is_empty() {
+    if dead_letters.dead_letters.is_empty() {
         return output::print("no dead letters");
     }
     let causes = groups.groups.iter().map(|group| {
@@ -132,42 +132,42 @@ async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
         ]
     });
     let causes = Vec::from_iter(causes);
-    let rows = letters.letters.iter().map(row);
+    let rows = dead_letters.dead_letters.iter().map(row);
     let mut lines = table(["count", "fingerprint", "first seen", "last seen", "cause"], &causes);
     lines.push(String::new());
     let heading = ["id", "origin", "type", "shop", "order", "event", "error"];
     lines.extend(table(heading, &Vec::from_iter(rows)));
-    lines.extend(letters.next.map(|next| format!("more: --to {next}")));
+    lines.extend(dead_letters.next.map(|next| format!("more: --to {next}")));
     output::print_lines(lines)
 }
 
-fn row(letter: &DeadLetterSummary) -> [String; 7] {
-    let copies = match letter.copies.len() {
-        0 | 1 => letter.error.clone(),
-        copies => format!("{} ({copies} copies)", letter.error),
+fn row(dead_letter: &DeadLetter) -> [String; 7] {
+    let copies = match dead_letter.copies.len() {
+        0 | 1 => dead_letter.error.clone(),
+        copies => format!("{} ({copies} copies)", dead_letter.error),
     };
     [
-        letter.id.to_string(),
-        format!("{:?}", letter.origin).to_lowercase(),
-        cell(letter.event_type.as_deref()),
-        cell(letter.shop.as_deref()),
-        cell(letter.order_id.as_deref()),
-        cell(letter.event_id.as_deref()),
+        dead_letter.id.to_string(),
+        format!("{:?}", dead_letter.origin).to_lowercase(),
+        cell(dead_letter.event_type.as_deref()),
+        cell(dead_letter.shop.as_deref()),
+        cell(dead_letter.order_id.as_deref()),
+        cell(dead_letter.event_id.as_deref()),
         copies,
     ]
 }
 
 async fn show(backend: &Backend, args: ShowArgs) -> Result<(), Failure> {
-    let view = backend.letter(args.id).await?;
+    let view = backend.dead_letter(args.id).await?;
     if args.json {
         return output::print_json(&view);
     }
-    output::print_lines(laid_open(&view))
+    output::print_lines(details(&view))
 }
 
-fn laid_open(view: &DeadLetterView) -> Vec<String> {
+fn details(view: &DeadLetterView) -> Vec<String> {
     let DeadLetterView {
-        letter,
+        dead_letter,
         entry_stands,
         content,
     } = view;
@@ -176,17 +176,17 @@ fn laid_open(view: &DeadLetterView) -> Vec<String> {
         Some(true) | None => "",
     };
     let mut lines = vec![
-        format!("error        {}", letter.error),
-        format!("fingerprint  {}", letter.fingerprint),
+        format!("error        {}", dead_letter.error),
+        format!("fingerprint  {}", dead_letter.fingerprint),
         format!(
             "attempts     {}, last by {}",
-            letter.attempts,
-            cell(letter.consumer.as_deref())
+            dead_letter.attempts,
+            cell(dead_letter.consumer.as_deref())
         ),
-        format!("original     {}{stands}", cell(letter.original_id.as_deref())),
+        format!("original     {}{stands}", cell(dead_letter.original_id.as_deref())),
     ];
-    if letter.copies.len() > 1 {
-        let copies = Vec::from_iter(letter.copies.iter().map(StreamId::to_string));
+    if dead_letter.copies.len() > 1 {
+        let copies = Vec::from_iter(dead_letter.copies.iter().map(StreamId::to_string));
         lines.push(format!("copies       {}", copies.join(" ")));
     }
     lines.push(String::new());
@@ -218,7 +218,7 @@ struct Summary {
     complete: bool,
     /// Types that the events have, or would have.
     event_types: BTreeMap<String, u64>,
-    /// Why letters stay.
+    /// Why dead letters stay.
     reasons: BTreeMap<String, u64>,
 }
 
@@ -233,7 +233,7 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
         let at_least = if is_exact { "" } else { "at least " };
         confirm(&format!("About to {verb} {at_least}{total} dead letters."), args.yes)?;
     }
-    let mut request = Resolve {
+    let mut request = ResolveRequest {
         ids: args.id.clone(),
         fingerprint: args.fingerprint.clone(),
         all: args.all,
@@ -251,8 +251,8 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
         bar.inc(step.done + step.kept);
         summary.done += step.done;
         summary.kept += step.kept;
-        for letter in step.letters {
-            match (letter.outcome, letter.reason, letter.event_type) {
+        for dead_letter in step.dead_letters {
+            match (dead_letter.outcome, dead_letter.reason, dead_letter.event_type) {
                 (Outcome::Kept, reason, _) => {
                     *summary.reasons.entry(pattern(&reason.unwrap_or_default())).or_default() += 1;
                 }
@@ -280,13 +280,13 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
     Ok(())
 }
 
-/// How many letters that concerns, and whether that is all of them: neither all letters nor all causes are looked at
+/// How many dead letters that concerns, and whether that is all of them: neither all dead letters nor all causes are looked at
 /// where there are very many.
 async fn count(backend: &Backend, args: &ResolveArgs) -> Result<(u64, bool), Failure> {
     if !args.id.is_empty() {
         return Ok((args.id.len() as u64, true));
     }
-    let groups = backend.letter_groups().await?;
+    let groups = backend.dead_letter_groups().await?;
     Ok((groups.count(args.fingerprint.as_deref())?, groups.complete))
 }
 

@@ -13,7 +13,7 @@ use super::stepper::{all, confirm};
 use super::{Exit, Failure, Output, load, output};
 use crate::config::settings::GROUP;
 use crate::config::{Config, Inputs, Purpose};
-use crate::operations::{Missing, Rebuild, Replay};
+use crate::operations::{MissingRange, RebuildRequest, ReplayRequest};
 use crate::stream::StreamId;
 
 /// Arguments of `replay`.
@@ -120,7 +120,7 @@ struct Summary {
     left: u64,
     dry_run: bool,
     complete: bool,
-    missing: Option<Missing>,
+    missing: Option<MissingRange>,
     /// Whether `applied` is known: a dry run has it from a count, which may take longer than a statement may.
     counted: bool,
 }
@@ -137,7 +137,7 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
     inputs.flags = flags.into();
     let config = load(Purpose::Status, inputs)?;
     let backend = Backend::open(&config, "replay", Needs::Both).await?;
-    let mut request = Replay {
+    let mut request = ReplayRequest {
         from: args.from.map(|point| point.first),
         to: args.to.map(|point| point.last),
         group,
@@ -186,7 +186,7 @@ pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failur
     };
     let run = all(async || {
         let step = backend
-            .rebuild(Rebuild {
+            .rebuild(RebuildRequest {
                 next: next.take(),
                 stop: false,
             })
@@ -200,13 +200,13 @@ pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failur
     summary.complete = run.await?;
     bar.inspect(|bar| bar.finish_and_clear());
     if !summary.complete {
-        backend.rebuild(Rebuild { next, stop: true }).await?;
+        backend.rebuild(RebuildRequest { next, stop: true }).await?;
     }
     summary.print(format.json)
 }
 
 impl Summary {
-    fn add(&mut self, step: &crate::operations::Replayed) {
+    fn add(&mut self, step: &crate::operations::HistoryStep) {
         self.pending += step.pending;
         self.applied += step.applied;
         self.left += step.left;
@@ -218,7 +218,7 @@ impl Summary {
         } else {
             output::print_lines(self.text())?;
         }
-        if self.missing.as_ref().is_some_and(Missing::is_long) || !self.complete {
+        if self.missing.as_ref().is_some_and(MissingRange::is_long) || !self.complete {
             return Err(Failure::Reported(Exit::Unavailable));
         }
         Ok(())

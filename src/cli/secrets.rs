@@ -6,10 +6,10 @@ use super::instance::{self, Instance};
 use super::status::span;
 use super::{Failure, backend};
 use crate::config::Config;
-use crate::operations::{SecretUse, Secrets};
+use crate::operations::{SecretUsage, SecretUsageReport};
 
 /// What the process on this configuration says, or why nothing; `None` where none is known that could be asked.
-pub(super) async fn ask(config: &Config) -> Option<Result<Secrets, Failure>> {
+pub(super) async fn ask(config: &Config) -> Option<Result<SecretUsageReport, Failure>> {
     let admin = Instance::of(config).await.admin?;
     let remote = backend::Remote::new(config, admin).ok()?;
     let asked = tokio::time::timeout(instance::TIMEOUT, remote.secrets()).await;
@@ -17,20 +17,20 @@ pub(super) async fn ask(config: &Config) -> Option<Result<Secrets, Failure>> {
     Some(asked.unwrap_or_else(silent))
 }
 
-pub(super) fn lines(asked: &Result<Secrets, Failure>) -> Vec<String> {
+pub(super) fn lines(asked: &Result<SecretUsageReport, Failure>) -> Vec<String> {
     match asked {
         Ok(secrets) => text(secrets),
         Err(why) => vec![format!("secrets              unknown: {why}")],
     }
 }
 
-fn text(secrets: &Secrets) -> Vec<String> {
+fn text(secrets: &SecretUsageReport) -> Vec<String> {
     let mut lines: Vec<_> = secrets.secrets.iter().map(line).collect();
     lines.extend(secrets.note.iter().map(|note| format!("  {note}")));
     lines
 }
 
-fn line(secret: &SecretUse) -> String {
+fn line(secret: &SecretUsage) -> String {
     let age = match secret.index {
         0 => "newest",
         1 => "previous",
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn an_old_secret_says_when_it_can_go() {
-        let secret = |index, deliveries, unused_seconds, removable| SecretUse {
+        let secret = |index, deliveries, unused_seconds, removable| SecretUsage {
             shop: (index == 2).then(|| "a.example".to_owned()),
             index,
             deliveries,
@@ -66,7 +66,7 @@ mod tests {
             unused_seconds,
             removable,
         };
-        let secrets = Secrets {
+        let secrets = SecretUsageReport {
             since: OffsetDateTime::UNIX_EPOCH,
             secrets: vec![
                 secret(0, 12, 3, false),

@@ -21,7 +21,7 @@ use crate::health::{self, Check, HealthReport, Status, Thresholds};
 use crate::ingest::{Spool, SpoolReport};
 use crate::metrics::Metrics;
 use crate::nodes::Node;
-use crate::operations::Secrets;
+use crate::operations::SecretUsageReport;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
 use crate::stream::{ConsumerReport, Stream};
@@ -32,7 +32,7 @@ struct Told {
     #[serde(flatten)]
     report: HealthReport,
     /// Null where no process tells.
-    secrets: Option<Secrets>,
+    secrets: Option<SecretUsageReport>,
     /// Null where they are not known.
     nodes: Option<Vec<Node>>,
 }

@@ -6,7 +6,7 @@ use super::backend::{Backend, Needs};
 use super::table::{cell, table};
 use super::{Exit, Failure, output};
 use crate::config::Config;
-use crate::operations::{Moment, Trace, TraceQuery, TracedOrder};
+use crate::operations::{TimelineEvent, Trace, TraceQuery, TracedOrder};
 
 /// Arguments of `trace`.
 #[derive(Debug, Args)]
@@ -86,7 +86,7 @@ fn order(order: &TracedOrder) -> String {
     line
 }
 
-fn row(moment: &Moment) -> [String; 4] {
+fn row(moment: &TimelineEvent) -> [String; 4] {
     [
         cell(moment.at.as_deref()),
         cell(moment.event_id.as_deref()),

@@ -24,7 +24,7 @@ use super::failed_tokens::FailedTokens;
 use super::health;
 use super::problem::Problem;
 use crate::nodes::NodeList;
-use crate::operations::Secrets;
+use crate::operations::SecretUsageReport;
 
 /// `shutdown` ends what would go on by itself.
 pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router {
@@ -63,7 +63,7 @@ async fn secrets(State(state): State<AdminState>) -> Response {
     let keyring = state.keyring.load_full();
     let node = state.live.node();
     let now = OffsetDateTime::now_utc();
-    let secrets = Secrets::of(keyring.as_deref(), node.started_at, !node.has_neighbours(), now);
+    let secrets = SecretUsageReport::of(keyring.as_deref(), node.started_at, !node.has_neighbours(), now);
     Json(secrets).into_response()
 }
 

@@ -32,7 +32,7 @@ impl Actor {
 
 /// One thing that was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
+pub struct AuditEntry {
     /// Its place among all notes.
     pub id: StreamId,
     /// When, UTC.
@@ -54,13 +54,13 @@ impl Operations {
     ///
     /// # Errors
     /// The stream does not answer.
-    pub async fn audit(&self, count: usize) -> Result<Vec<Note>, OperationsError> {
+    pub async fn audit(&self, count: usize) -> Result<Vec<AuditEntry>, OperationsError> {
         let notes = self.stream.notes(count).await?;
         Ok(notes.iter().map(read).collect())
     }
 
     /// Writes down what was done. It is done all the same where that fails; then only the log has it.
-    pub(super) async fn write_down(&self, action: &'static str, what: &str, done: u64, kept: u64) {
+    pub(super) async fn record(&self, action: &'static str, what: &str, done: u64, kept: u64) {
         let by = self.actor.name();
         tracing::info!(target: TARGET, action, what, done, kept, by, "an operator acted");
         let mut note = Fields::default();
@@ -76,9 +76,9 @@ impl Operations {
     }
 }
 
-fn read(note: &Entry) -> Note {
+fn read(note: &Entry) -> AuditEntry {
     let field = |name| text(note, name).unwrap_or_default();
-    Note {
+    AuditEntry {
         id: note.id,
         at: field("at"),
         by: field("by"),

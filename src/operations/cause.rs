@@ -1,13 +1,13 @@
 //! A cause of dead letters, named by the beginning of its fingerprint. Invariant: what is done to a cause is done only where
 //! the beginning fits no other.
 
-use super::dead_letters::{DeadLetterGroup, DeadLetterSummary, Groups};
+use super::dead_letters::{DeadLetter, DeadLetterGroup, DeadLetterGroups};
 use super::fingerprint::FINGERPRINT_DIGITS;
 use super::{Operations, OperationsError};
 use crate::stream::StreamId;
 
-impl Groups {
-    /// How many letters have that cause, by the beginning of its fingerprint; of every cause, where none is given.
+impl DeadLetterGroups {
+    /// How many dead letters have that cause, by the beginning of its fingerprint; of every cause, where none is given.
     ///
     /// # Errors
     /// The beginning fits no cause, or more than one. Where not all causes are known, one that fits none has none.
@@ -23,19 +23,19 @@ impl Groups {
 }
 
 impl Operations {
-    /// The fingerprint that begins with `prefix`, among the newest letters up to `to`. Where there are more letters than
+    /// The fingerprint that begins with `prefix`, among the newest dead letters up to `to`. Where there are more dead letters than
     /// are looked at, a whole fingerprint is taken as it is.
     ///
     /// # Errors
-    /// No letter has one, or letters have more than one; or the stream does not answer.
+    /// No dead letter has one, or dead letters have more than one; or the stream does not answer.
     pub(super) async fn cause(&self, prefix: &str, to: StreamId) -> Result<String, OperationsError> {
         if prefix.is_empty() {
             return Err(OperationsError::NoSuchCause);
         }
-        let mut walk = self.walk_letters(to, usize::MAX);
+        let mut pager = self.page_dead_letters(to, usize::MAX);
         let mut found: Option<String> = None;
-        while let Some(page) = walk.page().await? {
-            let errors = page.iter().map(|entry| DeadLetterSummary::of(entry).fingerprint);
+        while let Some(page) = pager.page().await? {
+            let errors = page.iter().map(|entry| DeadLetter::of(entry).fingerprint);
             for fingerprint in errors.filter(|fingerprint| fingerprint.starts_with(prefix)) {
                 if fingerprint == prefix {
                     return Ok(fingerprint);
@@ -49,7 +49,7 @@ impl Operations {
         let is_whole = prefix.len() == FINGERPRINT_DIGITS;
         match found {
             Some(found) => Ok(found),
-            None if is_whole && !walk.is_at_end().await? => Ok(prefix.to_owned()),
+            None if is_whole && !pager.is_at_end().await? => Ok(prefix.to_owned()),
             None => Err(OperationsError::NoSuchCause),
         }
     }

@@ -11,7 +11,7 @@ pub struct Consumers {
     /// Groups of the stream.
     pub groups: Vec<GroupView>,
     /// Members of our group.
-    pub consumers: Vec<Member>,
+    pub consumers: Vec<GroupConsumer>,
 }
 
 /// One group.
@@ -33,7 +33,7 @@ pub struct GroupView {
 
 /// One member.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Member {
+pub struct GroupConsumer {
     /// Its name.
     pub name: String,
     /// Read by it and not acked.
@@ -56,7 +56,7 @@ impl From<&StreamReport> for Consumers {
     fn from(report: &StreamReport) -> Self {
         Self {
             groups: report.groups.iter().map(GroupView::from).collect(),
-            consumers: report.consumers.iter().map(Member::from).collect(),
+            consumers: report.consumers.iter().map(GroupConsumer::from).collect(),
         }
     }
 }
@@ -74,7 +74,7 @@ impl From<&GroupReport> for GroupView {
     }
 }
 
-impl From<&ConsumerReport> for Member {
+impl From<&ConsumerReport> for GroupConsumer {
     fn from(consumer: &ConsumerReport) -> Self {
         Self {
             name: consumer.name.clone(),

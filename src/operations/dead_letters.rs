@@ -1,6 +1,6 @@
 //! Dead letters to look at: a list, groups of the same cause, one laid open.
 //!
-//! Owns what a letter's fields mean. Invariant: a letter that was written more than once (it is written before the ack)
+//! Owns what a dead letter's fields mean. Invariant: a dead letter that was written more than once (it is written before the ack)
 //! shows once, with the ids of all its copies.
 
 use std::collections::hash_map;
@@ -8,22 +8,22 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::entry_view::{Content, last_text, text};
+use super::entry_view::{EntryContent, last_text, text};
 use super::fingerprint::{fingerprint, pattern};
 use super::pager::{Pager, only};
 use super::{Operations, OperationsError};
 use crate::stream::{Destination, Entry, Order, Range, StreamId};
 
-/// Letters looked at in one call, and their bytes: bodies are most of them.
+/// Dead letters looked at in one call, and their bytes: bodies are most of them.
 const LOOKED_AT: usize = 20_000;
 /// See [`LOOKED_AT`].
 const LOOKED_AT_BYTES: usize = 256 << 20;
-/// Letters of one list at most.
+/// Dead letters of one list at most.
 const LIST: usize = 200;
-/// Causes told apart; letters of further ones are only counted.
+/// Causes told apart; dead letters of further ones are only counted.
 const CAUSES: usize = 500;
 
-/// Where a letter was written.
+/// Where a dead letter was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
@@ -33,9 +33,9 @@ pub enum Origin {
     Worker,
 }
 
-/// A letter without its content.
+/// A dead letter without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterSummary {
+pub struct DeadLetter {
     /// Its id; of several copies in a list, the newest one's.
     pub id: StreamId,
     /// Ids of all copies that were seen, newest first.
@@ -44,7 +44,7 @@ pub struct DeadLetterSummary {
     pub origin: Origin,
     /// Why.
     pub error: String,
-    /// Stands for the cause; equal for letters with the same one.
+    /// Stands for the cause; equal for dead letters with the same one.
     pub fingerprint: String,
     /// When it failed, RFC 3339.
     pub failed_at: Option<String>,
@@ -68,7 +68,7 @@ pub struct DeadLetterSummary {
     pub original_id: Option<String>,
 }
 
-impl DeadLetterSummary {
+impl DeadLetter {
     pub(super) fn of(entry: &Entry) -> Self {
         let error = text(entry, "error").unwrap_or_else(|| "no reason is given".to_owned());
         let original_id = text(entry, "original_id");
@@ -89,7 +89,7 @@ impl DeadLetterSummary {
             consumer: text(entry, "consumer"),
             event_type: text(entry, "event_type"),
             event_id: text(entry, "event_id"),
-            // What the letter was given stands behind the entry's own.
+            // What the dead letter was given stands behind the entry's own.
             order_id: last_text(entry, "order_id"),
             shop: last_text(entry, "shop"),
             topic: text(entry, "topic"),
@@ -115,26 +115,27 @@ impl DeadLetterSummary {
 /// What a list is to hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DeadLetterQuery {
-    /// Only letters of the one cause whose fingerprint begins so.
+    /// Only dead letters of the one cause whose fingerprint begins so.
     pub fingerprint: Option<String>,
-    /// Only letters up to this id: the `next` of the page before.
+    /// Only dead letters up to this id: the `next` of the page before.
     pub to: Option<StreamId>,
-    /// Letters of one page, 1 to 200; 50 where it is not said.
+    /// Dead letters of one page, 1 to 200; 50 where it is not said.
     pub count: Option<usize>,
 }
 
-/// A page of letters, newest first.
+/// A page of dead letters, newest first.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DeadLetterPage {
-    /// The letters.
-    pub letters: Vec<DeadLetterSummary>,
-    /// Letters looked at for this page.
+    /// The dead letters.
+    #[serde(rename = "letters")]
+    pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters looked at for this page.
     pub looked_at: u64,
     /// Where the next page starts; null after the last.
     pub next: Option<StreamId>,
 }
 
-/// Letters of the same cause.
+/// Dead letters of the same cause.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeadLetterGroup {
     /// Stands for the cause.
@@ -144,7 +145,7 @@ pub struct DeadLetterGroup {
     /// How many.
     pub count: u64,
     /// The newest one.
-    pub sample: DeadLetterSummary,
+    pub sample: DeadLetter,
     /// `failed_at` of the oldest.
     pub first_seen: Option<String>,
     /// `failed_at` of the newest.
@@ -153,32 +154,33 @@ pub struct DeadLetterGroup {
 
 /// All causes, the most frequent first.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Groups {
+pub struct DeadLetterGroups {
     /// The causes.
     pub groups: Vec<DeadLetterGroup>,
-    /// Letters looked at, newest first.
+    /// Dead letters looked at, newest first.
     pub looked_at: u64,
     /// Whether that was all of them, and all their causes are here.
     pub complete: bool,
 }
 
-/// One letter laid open.
+/// One dead letter laid open.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DeadLetterView {
     /// What is known of it.
-    pub letter: DeadLetterSummary,
+    #[serde(rename = "letter")]
+    pub dead_letter: DeadLetter,
     /// Whether its entry still stands in the stream; null where it was none.
     pub entry_stands: Option<bool>,
     /// What it holds.
-    pub content: Content,
+    pub content: EntryContent,
 }
 
 impl Operations {
-    /// A page of letters, newest first. A letter and its copies are one where they stand on the same page.
+    /// A page of dead letters, newest first. A dead letter and its copies are one where they stand on the same page.
     ///
     /// # Errors
     /// The fingerprint fits no cause or more than one, or the stream does not answer.
-    pub async fn letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, OperationsError> {
+    pub async fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, OperationsError> {
         let _look = self.look().await?;
         let to = query.to.unwrap_or(StreamId::MAX);
         let wanted = match &query.fingerprint {
@@ -188,49 +190,49 @@ impl Operations {
         let mut list = List::of(query, wanted.as_deref());
         // One more than is shown: the last one is known to be the last then.
         let count = wanted.as_ref().map_or(list.count + 1, |_| usize::MAX);
-        let mut walk = self.walk_letters(to, count);
-        while let Some(page) = walk.page().await? {
+        let mut pager = self.page_dead_letters(to, count);
+        while let Some(page) = pager.page().await? {
             for entry in &page {
-                if list.add(&DeadLetterSummary::of(entry)) {
-                    let is_last = walk.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
+                if list.add(&DeadLetter::of(entry)) {
+                    let is_last = pager.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
                     return Ok(list.end(entry.id.predecessor().filter(|_| !is_last)));
                 }
             }
         }
-        Ok(list.end(walk.rest().map(|rest| rest.to)))
+        Ok(list.end(pager.rest().map(|rest| rest.to)))
     }
 
-    /// Letters by cause.
+    /// Dead letters by cause.
     ///
     /// # Errors
     /// The stream does not answer.
-    pub async fn letter_groups(&self) -> Result<Groups, OperationsError> {
+    pub async fn dead_letter_groups(&self) -> Result<DeadLetterGroups, OperationsError> {
         let _look = self.look().await?;
-        let mut walk = self.walk_letters(StreamId::MAX, usize::MAX);
+        let mut pager = self.page_dead_letters(StreamId::MAX, usize::MAX);
         let (mut looked_at, mut complete) = (0, true);
         let mut originals = HashSet::new();
         let mut groups: HashMap<String, DeadLetterGroup> = HashMap::new();
-        while let Some(page) = walk.page().await? {
+        while let Some(page) = pager.page().await? {
             looked_at += page.len() as u64;
-            for letter in page.iter().map(DeadLetterSummary::of) {
-                // Of a letter and its copies, the newest is counted.
-                if originals.insert(letter.original()) {
-                    complete &= add(&mut groups, letter);
+            for dead_letter in page.iter().map(DeadLetter::of) {
+                // Of a dead letter and its copies, the newest is counted.
+                if originals.insert(dead_letter.original()) {
+                    complete &= add(&mut groups, dead_letter);
                 }
             }
         }
-        let complete = complete && walk.is_at_end().await?;
+        let complete = complete && pager.is_at_end().await?;
         let mut groups = Vec::from_iter(groups.into_values());
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.sample.id.cmp(&a.sample.id)));
-        Ok(Groups {
+        Ok(DeadLetterGroups {
             groups,
             looked_at,
             complete,
         })
     }
 
-    /// The newest letters, up to `to`, in pages of `count`.
-    pub(super) fn walk_letters(&self, to: StreamId, count: usize) -> Pager<'_> {
+    /// The newest dead letters, up to `to`, in pages of `count`.
+    pub(super) fn page_dead_letters(&self, to: StreamId, count: usize) -> Pager<'_> {
         let range = Range {
             to,
             ..Range::all(Destination::DeadLetters, Order::NewestFirst, count)
@@ -238,32 +240,32 @@ impl Operations {
         Pager::new(&*self.stream, range, LOOKED_AT).up_to_bytes(LOOKED_AT_BYTES)
     }
 
-    /// One letter laid open, with the ids of its copies among the newest 20,000.
+    /// One dead letter laid open, with the ids of its copies among the newest 20,000.
     ///
     /// # Errors
     /// There is none of that id, or the stream does not answer.
-    pub async fn letter(&self, id: StreamId) -> Result<DeadLetterView, OperationsError> {
+    pub async fn dead_letter(&self, id: StreamId) -> Result<DeadLetterView, OperationsError> {
         let page = self.stream.range(only(Destination::DeadLetters, id)).await?;
         let entry = page.entries.first().ok_or(OperationsError::NotFound("dead letter"))?;
-        let mut letter = DeadLetterSummary::of(entry);
-        if letter.origin == Origin::Worker {
+        let mut dead_letter = DeadLetter::of(entry);
+        if dead_letter.origin == Origin::Worker {
             let _look = self.look().await?;
-            letter.copies = self.copies(&letter).await?;
+            dead_letter.copies = self.copies(&dead_letter).await?;
         }
         Ok(DeadLetterView {
-            entry_stands: self.entry_stands(&letter).await?,
-            letter,
-            content: Content::of(entry, self.body_limit),
+            entry_stands: self.entry_stands(&dead_letter).await?,
+            dead_letter,
+            content: EntryContent::of(entry, self.body_limit),
         })
     }
 
-    /// Ids of that letter and of its copies among the newest ones, newest first.
-    async fn copies(&self, of: &DeadLetterSummary) -> Result<Vec<StreamId>, OperationsError> {
-        let mut walk = self.walk_letters(StreamId::MAX, usize::MAX);
+    /// Ids of that dead letter and of its copies among the newest ones, newest first.
+    async fn copies(&self, of: &DeadLetter) -> Result<Vec<StreamId>, OperationsError> {
+        let mut pager = self.page_dead_letters(StreamId::MAX, usize::MAX);
         let mut copies = Vec::new();
-        while let Some(page) = walk.page().await? {
-            let letters = page.iter().filter(|entry| DeadLetterSummary::of(entry).is_copy_of(of));
-            copies.extend(letters.map(|entry| entry.id));
+        while let Some(page) = pager.page().await? {
+            let dead_letters = page.iter().filter(|entry| DeadLetter::of(entry).is_copy_of(of));
+            copies.extend(dead_letters.map(|entry| entry.id));
         }
         // It may be older than all of those.
         if !copies.contains(&of.id) {
@@ -273,8 +275,8 @@ impl Operations {
     }
 
     /// A stream of another name may have an entry of the same id, of another event then.
-    async fn entry_stands(&self, letter: &DeadLetterSummary) -> Result<Option<bool>, OperationsError> {
-        let Some(id) = &letter.original_id else {
+    async fn entry_stands(&self, dead_letter: &DeadLetter) -> Result<Option<bool>, OperationsError> {
+        let Some(id) = &dead_letter.original_id else {
             return Ok(None);
         };
         let Ok(id) = id.parse() else {
@@ -282,26 +284,28 @@ impl Operations {
         };
         let found = self.stream.range(only(Destination::Stream, id)).await?.entries;
         Ok(Some(
-            found.iter().any(|entry| text(entry, "event_id") == letter.event_id),
+            found
+                .iter()
+                .any(|entry| text(entry, "event_id") == dead_letter.event_id),
         ))
     }
 }
 
-/// Counts a letter for its cause; false where there are too many causes for one more. Letters come newest first.
-fn add(groups: &mut HashMap<String, DeadLetterGroup>, letter: DeadLetterSummary) -> bool {
-    if !groups.contains_key(&letter.fingerprint) && groups.len() >= CAUSES {
+/// Counts a dead letter for its cause; false where there are too many causes for one more. Dead letters come newest first.
+fn add(groups: &mut HashMap<String, DeadLetterGroup>, dead_letter: DeadLetter) -> bool {
+    if !groups.contains_key(&dead_letter.fingerprint) && groups.len() >= CAUSES {
         return false;
     }
-    let failed_at = letter.failed_at.clone();
+    let failed_at = dead_letter.failed_at.clone();
     let group = groups
-        .entry(letter.fingerprint.clone())
+        .entry(dead_letter.fingerprint.clone())
         .or_insert_with(|| DeadLetterGroup {
-            fingerprint: letter.fingerprint.clone(),
-            pattern: pattern(&letter.error),
+            fingerprint: dead_letter.fingerprint.clone(),
+            pattern: pattern(&dead_letter.error),
             count: 0,
-            last_seen: letter.failed_at.clone(),
+            last_seen: dead_letter.failed_at.clone(),
             first_seen: None,
-            sample: letter,
+            sample: dead_letter,
         });
     group.count += 1;
     group.first_seen = failed_at;
@@ -327,37 +331,37 @@ impl<'a> List<'a> {
     }
 
     /// Answers whether the page is full.
-    fn add(&mut self, letter: &DeadLetterSummary) -> bool {
+    fn add(&mut self, dead_letter: &DeadLetter) -> bool {
         self.looked_at += 1;
-        if self.wanted.is_none_or(|wanted| wanted == letter.fingerprint) {
-            self.found.add(letter);
+        if self.wanted.is_none_or(|wanted| wanted == dead_letter.fingerprint) {
+            self.found.add(dead_letter);
         }
-        self.found.letters.len() >= self.count
+        self.found.dead_letters.len() >= self.count
     }
 
     fn end(self, next: Option<StreamId>) -> DeadLetterPage {
         DeadLetterPage {
-            letters: self.found.letters,
+            dead_letters: self.found.dead_letters,
             looked_at: self.looked_at,
             next,
         }
     }
 }
 
-/// Letters, of which copies of the same are one.
+/// Dead letters, of which copies of the same are one.
 #[derive(Default)]
 struct Folded {
-    letters: Vec<DeadLetterSummary>,
+    dead_letters: Vec<DeadLetter>,
     places: HashMap<(String, String), usize>,
 }
 
 impl Folded {
-    fn add(&mut self, letter: &DeadLetterSummary) {
-        match self.places.entry(letter.original()) {
-            hash_map::Entry::Occupied(place) => self.letters[*place.get()].copies.push(letter.id),
+    fn add(&mut self, dead_letter: &DeadLetter) {
+        match self.places.entry(dead_letter.original()) {
+            hash_map::Entry::Occupied(place) => self.dead_letters[*place.get()].copies.push(dead_letter.id),
             hash_map::Entry::Vacant(place) => {
-                place.insert(self.letters.len());
-                self.letters.push(letter.clone());
+                place.insert(self.dead_letters.len());
+                self.dead_letters.push(dead_letter.clone());
             }
         }
     }
@@ -368,12 +372,12 @@ mod tests {
     use super::*;
     use crate::stream::Fields;
 
-    fn letter(ms: u64, original: &'static str) -> DeadLetterSummary {
+    fn dead_letter(ms: u64, original: &'static str) -> DeadLetter {
         let mut fields = Fields::default();
         fields.push("original_stream", "orders_stream");
         fields.push("original_id", original);
         fields.push("attempts", "3");
-        DeadLetterSummary::of(&Entry {
+        DeadLetter::of(&Entry {
             id: StreamId { ms, seq: 0 },
             fields,
         })
@@ -382,19 +386,19 @@ mod tests {
     #[test]
     fn copies_of_a_letter_are_one() {
         let mut list = Folded::default();
-        for letter in [
-            letter(9, "1-0"),
-            letter(8, "2-0"),
-            letter(7, "1-0"),
-            letter(6, ""),
-            letter(5, ""),
+        for dead_letter in [
+            dead_letter(9, "1-0"),
+            dead_letter(8, "2-0"),
+            dead_letter(7, "1-0"),
+            dead_letter(6, ""),
+            dead_letter(5, ""),
         ] {
-            list.add(&letter);
+            list.add(&dead_letter);
         }
         let folded = list
-            .letters
+            .dead_letters
             .iter()
-            .map(|letter| (letter.id.ms, letter.copies.len(), letter.origin));
+            .map(|dead_letter| (dead_letter.id.ms, dead_letter.copies.len(), dead_letter.origin));
         assert_eq!(
             Vec::from_iter(folded),
             [
@@ -405,7 +409,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            (list.letters[0].attempts, &*list.letters[0].error),
+            (list.dead_letters[0].attempts, &*list.dead_letters[0].error),
             (3, "no reason is given")
         );
     }

@@ -1,6 +1,6 @@
 //! What became of events that a sender knows by their ids: `send --verify` asks.
 //!
-//! Reads only the warehouse; what did not get there may be among the dead letters, which [`Operations::letters`] lists.
+//! Reads only the warehouse; what did not get there may be among the dead letters, which [`Operations::dead_letters`] lists.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ const MOST: usize = 1_000;
 /// Which events, and which orders.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Landing {
+pub struct DeliveryQuery {
     /// Ids of events, at most 1,000.
     pub events: Vec<String>,
     /// Shop and id of orders, at most 1,000.
@@ -22,7 +22,7 @@ pub struct Landing {
 
 /// What is there of that.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Landed {
+pub struct DeliveryReport {
     /// Those events that are loaded, in no order; twice where there are two rows, which no warehouse of ours lets in.
     pub events: Vec<String>,
     /// Those orders that are known, in no order.
@@ -34,7 +34,7 @@ impl Operations {
     ///
     /// # Errors
     /// More is asked for than may be at once, or what no store can hold; there is no warehouse here; or it does not answer.
-    pub async fn landed(&self, landing: &Landing) -> Result<Landed, OperationsError> {
+    pub async fn landed(&self, landing: &DeliveryQuery) -> Result<DeliveryReport, OperationsError> {
         if landing.events.len() > MOST || landing.orders.len() > MOST {
             return Err(OperationsError::Invalid(
                 "ask for at most 1,000 events and 1,000 orders at once",
@@ -57,7 +57,7 @@ impl Operations {
             [] => Vec::new(),
             ids => warehouse.loaded(ids).await?,
         };
-        Ok(Landed {
+        Ok(DeliveryReport {
             events,
             orders: orders.into_iter().map(TracedOrder::from).collect(),
         })

@@ -15,7 +15,7 @@ const SHOWN_BODY: usize = 1 << 20;
 
 /// What an entry holds.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Content {
+pub struct EntryContent {
     /// The event, digits as they were sent; `None` where it cannot be read.
     pub event: Option<Box<RawValue>>,
     /// Why it cannot be read.
@@ -39,7 +39,7 @@ pub struct Field {
     pub bytes: usize,
 }
 
-impl Content {
+impl EntryContent {
     /// `body_limit`: bytes that a body may have.
     pub(super) fn of(entry: &Entry, body_limit: usize) -> Self {
         let decoded = codec::decode(entry)

@@ -6,7 +6,7 @@ use crate::warehouse::WarehouseError;
 /// A failed request. Texts name no content.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationsError {
-    /// There is no such entry, letter, order or group (any more).
+    /// There is no such entry, dead letter, order or group (any more).
     #[error("there is no such {0}")]
     NotFound(&'static str),
     /// No dead letter has that cause (any more).

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::entry_view::{Content, text};
+use super::entry_view::{EntryContent, text};
 use super::pager::{Pager, only};
 use super::{Operations, OperationsError, has_nul};
 use crate::event::{Amount, Id, Text, json};
@@ -34,9 +34,9 @@ pub struct EntryQuery {
 
 /// A page of entries, newest first.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Entries {
+pub struct EntryPage {
     /// The entries.
-    pub entries: Vec<EntryLine>,
+    pub entries: Vec<EntrySummary>,
     /// Entries looked at for this page.
     pub looked_at: u64,
     /// When the oldest of those was appended, RFC 3339.
@@ -47,7 +47,7 @@ pub struct Entries {
 
 /// An entry without what is personal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryLine {
+pub struct EntrySummary {
     /// Its id.
     pub id: StreamId,
     /// When it was appended, RFC 3339.
@@ -78,11 +78,11 @@ pub struct EntryLine {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EntryView {
     /// What is known of it.
-    pub entry: EntryLine,
+    pub entry: EntrySummary,
     /// What it holds.
-    pub content: Content,
+    pub content: EntryContent,
     /// How far each group came with it.
-    pub groups: Vec<EntryStateView>,
+    pub groups: Vec<GroupProgress>,
     /// When the event was loaded, RFC 3339; null where it was not, as far as this process can tell: it may have no
     /// warehouse, or one that does not answer.
     pub loaded_at: Option<String>,
@@ -90,7 +90,7 @@ pub struct EntryView {
 
 /// How far a group came with an entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EntryStateView {
+pub struct GroupProgress {
     /// The group.
     pub group: String,
     /// Whether it is the configured one.
@@ -105,8 +105,8 @@ pub struct EntryStateView {
     pub idle_seconds: Option<f64>,
 }
 
-impl From<EntryState> for EntryStateView {
-    fn from(fate: EntryState) -> Self {
+impl From<Fate> for GroupProgress {
+    fn from(fate: Fate) -> Self {
         let (stage, pending) = match fate.stage {
             Stage::Unread => ("unread", None),
             Stage::Settled => ("settled", None),
@@ -149,14 +149,14 @@ struct Glance<'a> {
     currency: Option<Text<'a>>,
 }
 
-impl EntryLine {
+impl EntrySummary {
     pub(super) fn of(entry: &Entry) -> Self {
         let payload = entry.fields.get("payload").map_or(&[][..], |payload| payload);
         let glance: Glance<'_> = json::parse(payload).unwrap_or_default();
         let own = |text: Option<Text<'_>>| text.map(|text| text.to_string());
         Self {
             id: entry.id,
-            received_at: moment(entry.id),
+            received_at: appended_at(entry.id),
             event_type: text(entry, "event_type"),
             event_id: text(entry, "event_id"),
             source: text(entry, "source"),
@@ -193,7 +193,7 @@ pub(super) fn may_mention(entry: &Entry, order: &str) -> bool {
 }
 
 /// When the entry of that id was appended, RFC 3339; `None` for ids that are no time.
-pub(super) fn moment(id: StreamId) -> Option<String> {
+pub(super) fn appended_at(id: StreamId) -> Option<String> {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(id.ms) * 1_000_000).ok()?;
     at.format(&Rfc3339).ok()
 }
@@ -203,7 +203,7 @@ impl Operations {
     ///
     /// # Errors
     /// The stream does not answer.
-    pub async fn entries(&self, query: &EntryQuery) -> Result<Entries, OperationsError> {
+    pub async fn entries(&self, query: &EntryQuery) -> Result<EntryPage, OperationsError> {
         let _look = self.look().await?;
         let count = query.count.unwrap_or(50).clamp(1, LIST);
         let range = Range {
@@ -211,32 +211,32 @@ impl Operations {
             // One more than is shown: the last one is known to be the last then.
             ..Range::all(Destination::Stream, Order::NewestFirst, count + 1)
         };
-        let mut walk = Pager::new(&*self.stream, range, LOOKED_AT);
-        let mut found = Entries {
+        let mut pager = Pager::new(&*self.stream, range, LOOKED_AT);
+        let mut found = EntryPage {
             entries: Vec::new(),
             looked_at: 0,
             looked_back_to: None,
             next: None,
         };
-        while let Some(page) = walk.page().await? {
+        while let Some(page) = pager.page().await? {
             for entry in &page {
                 found.looked_at += 1;
-                found.looked_back_to = moment(entry.id);
+                found.looked_back_to = appended_at(entry.id);
                 if query.order.as_ref().is_some_and(|order| !may_mention(entry, order)) {
                     continue;
                 }
-                let line = EntryLine::of(entry);
+                let line = EntrySummary::of(entry);
                 if line.is_asked_for(query) {
                     found.entries.push(line);
                 }
                 if found.entries.len() >= count {
-                    let is_last = walk.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
+                    let is_last = pager.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
                     found.next = entry.id.predecessor().filter(|_| !is_last);
                     return Ok(found);
                 }
             }
         }
-        found.next = walk.rest().map(|rest| rest.to);
+        found.next = pager.rest().map(|rest| rest.to);
         Ok(found)
     }
 
@@ -247,13 +247,13 @@ impl Operations {
     pub async fn entry(&self, id: StreamId) -> Result<EntryView, OperationsError> {
         let page = self.stream.range(only(Destination::Stream, id)).await?;
         let entry = page.entries.first().ok_or(OperationsError::NotFound("entry"))?;
-        let fates = self.stream.entry_states(id).await?;
-        let line = EntryLine::of(entry);
+        let fates = self.stream.fates(id).await?;
+        let line = EntrySummary::of(entry);
         Ok(EntryView {
             loaded_at: self.loaded_at(line.event_id.as_deref()).await,
             entry: line,
-            content: Content::of(entry, self.body_limit),
-            groups: fates.into_iter().map(EntryStateView::from).collect(),
+            content: EntryContent::of(entry, self.body_limit),
+            groups: fates.into_iter().map(GroupProgress::from).collect(),
         })
     }
 
@@ -283,7 +283,7 @@ mod tests {
                 deliveries,
                 idle: Duration::from_secs(3),
             };
-            let fate = EntryStateView::from(EntryState {
+            let fate = GroupProgress::from(Fate {
                 group: "g".to_owned(),
                 ours: true,
                 stage,

@@ -10,7 +10,7 @@ mod run;
 
 use time::OffsetDateTime;
 
-pub use self::run::{Missing, Rebuild, Replay, Replayed, Rest, Span};
+pub use self::run::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, Span};
 
 use self::run::Stage;
 use super::pager::Pager;
@@ -31,30 +31,31 @@ impl Operations {
     ///
     /// # Errors
     /// There is no such group; or stream or warehouse do not do it: the step may be repeated.
-    pub async fn replay(&self, request: &Replay) -> Result<Replayed, OperationsError> {
+    pub async fn replay(&self, request: &ReplayRequest) -> Result<HistoryStep, OperationsError> {
         let (this, request) = (self.clone(), request.clone());
         self.act(async move {
             let outcome = if request.stop {
-                Ok(Replayed::default())
+                Ok(HistoryStep::default())
             } else {
                 this.replay_now(&request).await
             };
             let is_interrupted = (request.stop || outcome.is_err()) && !request.dry_run;
             if let Some(run) = request.next.as_ref().filter(|_| is_interrupted) {
-                this.note_run("replay", &request.what(), Stage::Interrupted, run).await;
+                this.record_run("replay", &request.what(), Stage::Interrupted, run)
+                    .await;
             }
             outcome
         })
         .await
     }
 
-    async fn replay_now(&self, request: &Replay) -> Result<Replayed, OperationsError> {
+    async fn replay_now(&self, request: &ReplayRequest) -> Result<HistoryStep, OperationsError> {
         let (mut rest, mut replayed) = match &request.next {
-            Some(rest) => (rest.clone(), Replayed::default()),
+            Some(rest) => (rest.clone(), HistoryStep::default()),
             None => self.plan(request).await?,
         };
-        let mut pace = RateLimit::new(request.rate);
-        let step = pace.step(STEP);
+        let mut rate_limit = RateLimit::new(request.rate);
+        let step = rate_limit.step(STEP);
         if let Some(span) = rest.stored.take() {
             if request.dry_run {
                 // Counted already where the run begins; that it could not be is no reason to fail.
@@ -70,9 +71,9 @@ impl Operations {
         }
         rest.add(&replayed);
         if !request.dry_run {
-            pace.pay(replayed.found()).await;
+            rate_limit.pay(replayed.found()).await;
             if let Some(stage) = stage(request.next.is_none(), &rest) {
-                self.note_run("replay", &request.what(), stage, &rest).await;
+                self.record_run("replay", &request.what(), stage, &rest).await;
             }
         }
         replayed.next = Some(rest).filter(|rest| !rest.is_none());
@@ -84,26 +85,26 @@ impl Operations {
     ///
     /// # Errors
     /// This process has no warehouse, or it does not do it: the step may be repeated.
-    pub async fn rebuild(&self, request: Rebuild) -> Result<Replayed, OperationsError> {
+    pub async fn rebuild(&self, request: RebuildRequest) -> Result<HistoryStep, OperationsError> {
         let this = self.clone();
         self.act(async move {
             let outcome = if request.stop {
-                Ok(Replayed::default())
+                Ok(HistoryStep::default())
             } else {
                 this.rebuild_now(request.next.clone()).await
             };
             if let Some(run) = request.next.filter(|_| request.stop || outcome.is_err()) {
-                this.note_run("rebuild", TABLE, Stage::Interrupted, &run).await;
+                this.record_run("rebuild", TABLE, Stage::Interrupted, &run).await;
             }
             outcome
         })
         .await
     }
 
-    async fn rebuild_now(&self, next: Option<Rest>) -> Result<Replayed, OperationsError> {
+    async fn rebuild_now(&self, next: Option<Remaining>) -> Result<HistoryStep, OperationsError> {
         let mut rest = next.unwrap_or_default();
         rest.stream = None;
-        let mut replayed = Replayed::default();
+        let mut replayed = HistoryStep::default();
         let begins = rest.stored.is_none();
         let span = rest.stored.take().unwrap_or_else(|| Span {
             after: OffsetDateTime::UNIX_EPOCH,
@@ -116,7 +117,7 @@ impl Operations {
         rest.stored = self.apply(span, STEP, &mut replayed).await?;
         rest.add(&replayed);
         if let Some(stage) = stage(begins, &rest) {
-            self.note_run("rebuild", TABLE, stage, &rest).await;
+            self.record_run("rebuild", TABLE, stage, &rest).await;
         }
         replayed.next = Some(rest).filter(|rest| !rest.is_none());
         Ok(replayed)
@@ -125,18 +126,18 @@ impl Operations {
     /// Makes one page of entries pending again, or counts those that would be; answers what is left.
     async fn make_pending(
         &self,
-        request: &Replay,
+        request: &ReplayRequest,
         bounds: super::Bounds,
         step: usize,
-        replayed: &mut Replayed,
+        replayed: &mut HistoryStep,
     ) -> Result<Option<super::Bounds>, OperationsError> {
         let range = Range {
             from: bounds.from,
             to: bounds.to,
             ..Range::all(Destination::Stream, Order::OldestFirst, step)
         };
-        let mut walk = Pager::new(&*self.stream, range, step);
-        let page = walk.page().await?.unwrap_or_default();
+        let mut pager = Pager::new(&*self.stream, range, step);
+        let page = pager.page().await?.unwrap_or_default();
         let ids = Vec::from_iter(page.iter().map(|entry| entry.id));
         let found = ids.len() as u64;
         let group = self.group(request).await?;
@@ -148,13 +149,13 @@ impl Operations {
         let made = made.ok_or(OperationsError::NotFound("group"))?;
         replayed.pending += made;
         replayed.left += found - made;
-        Ok(walk.rest().map(|rest| super::Bounds {
+        Ok(pager.rest().map(|rest| super::Bounds {
             from: rest.from,
             ..bounds
         }))
     }
 
-    async fn group(&self, request: &Replay) -> Result<String, OperationsError> {
+    async fn group(&self, request: &ReplayRequest) -> Result<String, OperationsError> {
         if let Some(group) = &request.group {
             return Ok(group.clone());
         }
@@ -164,7 +165,12 @@ impl Operations {
     }
 
     /// Applies the next events of a span again; answers what is left.
-    async fn apply(&self, span: Span, step: usize, replayed: &mut Replayed) -> Result<Option<Span>, OperationsError> {
+    async fn apply(
+        &self,
+        span: Span,
+        step: usize,
+        replayed: &mut HistoryStep,
+    ) -> Result<Option<Span>, OperationsError> {
         let warehouse = self.warehouse()?;
         let events = warehouse.events(&span.place()?, span.before, step).await?;
         let records: Vec<EventRecord<'_>> = events.iter().filter_map(|event| event.record().ok()).collect();
@@ -192,7 +198,7 @@ impl Operations {
 }
 
 /// What a step that came to its end is noted as, if at all: of a long run, the first and the last are.
-fn stage(begins: bool, rest: &Rest) -> Option<Stage> {
+fn stage(begins: bool, rest: &Remaining) -> Option<Stage> {
     match (begins, rest.is_none()) {
         (_, true) => Some(Stage::Ended),
         (true, false) => Some(Stage::Begun),

@@ -4,7 +4,7 @@
 //! Owns these over the seams (and this node's spool, as an onlooker) alone, so that servers and files work alike; `cli/` and `http/admin` call it, and it knows
 //! neither. Each call is one bounded step whose answer says where the next one starts: what takes many steps can be
 //! interrupted between any two and taken up again, by whoever asks. Invariants: nothing personal stands in an answer
-//! but in the views of one entry or letter; an action is written down, a dry run changes nothing; memory is bounded
+//! but in the views of one entry or dead letter; an action is written down, a dry run changes nothing; memory is bounded
 //! whatever the logs hold.
 
 mod audit;
@@ -31,19 +31,19 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
-pub use self::audit::{Actor, Note};
-pub use self::consumers::{Consumers, GroupView, Member};
+pub use self::audit::{Actor, AuditEntry};
+pub use self::consumers::{Consumers, GroupConsumer, GroupView};
 pub use self::dead_letters::{
-    DeadLetterGroup, DeadLetterPage, DeadLetterQuery, DeadLetterSummary, DeadLetterView, Groups, Origin,
+    DeadLetter, DeadLetterGroup, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterView, Origin,
 };
-pub use self::delivery_check::{Landed, Landing};
-pub use self::entry_view::{Content, Field};
+pub use self::delivery_check::{DeliveryQuery, DeliveryReport};
+pub use self::entry_view::{EntryContent, Field};
 pub use self::error::OperationsError;
-pub use self::events::{Entries, EntryLine, EntryQuery, EntryStateView, EntryView};
-pub use self::history::{Missing, Rebuild, Replay, Replayed, Rest, Span};
-pub use self::redrive_run::{Action, Bounds, Outcome, Resolution, Resolve, Resolved};
-pub use self::secrets::{SecretUse, Secrets};
-pub use self::trace::{Moment, Trace, TraceQuery, TracedOrder, What};
+pub use self::events::{EntryPage, EntryQuery, EntrySummary, EntryView, GroupProgress};
+pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, Span};
+pub use self::redrive_run::{Action, Bounds, Outcome, Resolution, ResolveRequest, ResolveStep};
+pub use self::secrets::{SecretUsage, SecretUsageReport};
+pub use self::trace::{Step, TimelineEvent, Trace, TraceQuery, TracedOrder};
 
 use crate::config::{IntakeConfig, KeepRaw};
 use crate::ingest::SpoolReader;
@@ -51,9 +51,9 @@ use crate::stream::Stream;
 use crate::warehouse::Warehouse;
 
 /// Looks under way at once; further ones wait, so that operators cannot slow the pipeline down.
-const LOOKS: usize = 2;
+const MAX_READS: usize = 2;
 /// Actions under way at once: their rates would add up.
-const ACTIONS: usize = 1;
+const MAX_ACTIONS: usize = 1;
 
 /// Everything an operator can ask for; a cheap clone.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ pub struct Operations {
     /// Bytes that a kept body may have.
     body_limit: usize,
     actor: Actor,
-    looks: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     actions: Arc<Semaphore>,
     under_way: TaskTracker,
 }
@@ -96,8 +96,8 @@ impl Operations {
             keep_raw: intake.keep_raw,
             body_limit: intake.body_limit,
             actor,
-            looks: Arc::new(Semaphore::new(LOOKS)),
-            actions: Arc::new(Semaphore::new(ACTIONS)),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
+            actions: Arc::new(Semaphore::new(MAX_ACTIONS)),
             under_way: TaskTracker::new(),
         }
     }
@@ -116,7 +116,7 @@ impl Operations {
 
     /// A place among the few that may look through a log at once.
     async fn look(&self) -> Result<SemaphorePermit<'_>, OperationsError> {
-        self.looks.acquire().await.map_err(|_| OperationsError::CutShort)
+        self.reads.acquire().await.map_err(|_| OperationsError::CutShort)
     }
 
     /// Runs one step of an action, in its turn, and to its end though nobody waits for it any more: what is done must be

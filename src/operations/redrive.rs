@@ -1,6 +1,6 @@
 //! A dead letter, judged by the current code: what would be appended if it were sent through again.
 //!
-//! Pure. A worker's letter is its event's own fields again; a delivery that was quarantined is converted anew from its
+//! Pure. A worker's dead letter is its event's own fields again; a delivery that was quarantined is converted anew from its
 //! body, by the converter of today. Invariant: the event id stays, so that the warehouse takes the event once however
 //! often it is replayed; only what came under an id that is another event's gets one of its own.
 
@@ -21,32 +21,32 @@ use crate::stream::{Entry, Fields};
 
 /// What would be appended.
 #[derive(Debug)]
-pub(super) struct Revived {
+pub(super) struct Redriven {
     /// Its fields.
     pub(super) fields: Fields,
     /// Its type.
     pub(super) event_type: String,
 }
 
-/// The entry that a letter becomes, or why it still cannot be one; the reason names no content.
-pub(super) fn revive(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Revived, String> {
+/// The entry that a dead letter becomes, or why it still cannot be one; the reason names no content.
+pub(super) fn redrive(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Redriven, String> {
     // What made a worker panic may do so here.
     let judged = catch_unwind(AssertUnwindSafe(|| {
-        if letter.fields.get("payload").is_some() {
-            again(letter)
+        if dead_letter.fields.get("payload").is_some() {
+            again(dead_letter)
         } else {
-            anew(letter, keep_raw, body_limit)
+            anew(dead_letter, keep_raw, body_limit)
         }
     }));
     judged.unwrap_or_else(|_| Err("reading it panicked".to_owned()))
 }
 
-/// The entry as it stood before it became a letter.
-fn again(letter: &Entry) -> Result<Revived, String> {
-    let is_reused = text(letter, "error").is_some_and(|error| error == REUSED_ID);
+/// The entry as it stood before it became a dead letter.
+fn again(dead_letter: &Entry) -> Result<Redriven, String> {
+    let is_reused = text(dead_letter, "error").is_some_and(|error| error == REUSED_ID);
     let mut entry = Entry {
-        id: letter.id,
-        fields: codec::entry_fields(&letter.fields),
+        id: dead_letter.id,
+        fields: codec::entry_fields(&dead_letter.fields),
     };
     codec::mend(&mut entry);
     if is_reused {
@@ -54,7 +54,7 @@ fn again(letter: &Entry) -> Result<Revived, String> {
     }
     let record = codec::decode(&entry).map_err(|error| error.to_string())?;
     let event_type = record.event.event_type.to_string();
-    Ok(Revived {
+    Ok(Redriven {
         event_type,
         fields: entry.fields,
     })
@@ -91,10 +91,10 @@ fn with_event_id(payload: &str, event_id: &str) -> serde_json::Result<String> {
 }
 
 /// The delivery, converted by the code of today.
-fn anew(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Revived, String> {
-    let whole = body(letter, body_limit).ok_or("it holds neither a payload nor a body that can be unpacked")?;
+fn anew(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Redriven, String> {
+    let whole = body(dead_letter, body_limit).ok_or("it holds neither a payload nor a body that can be unpacked")?;
     let body = json::mended(&whole);
-    let field = |name| text(letter, name);
+    let field = |name| text(dead_letter, name);
     let (topic, webhook_id, shopify_event_id) = (field("topic"), field("webhook_id"), field("shopify_event_id"));
     let (triggered_at, api_version, traceparent) = (field("triggered_at"), field("api_version"), field("traceparent"));
     let is_reused = field("error").is_some_and(|error| error == REUSED_WEBHOOK_ID);
@@ -113,7 +113,7 @@ fn anew(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Revived,
         .filter(|_| !is_reused)
         .unwrap_or_else(|| shopify::event_id(&hints, &whole));
     let topic = Topic::parse(hints.topic).map_err(|error| error.to_string())?;
-    let received_at = received_at(letter);
+    let received_at = received_at(dead_letter);
     let event = shopify::convert(topic, &body, &hints, event_id, received_at).map_err(|error| error.to_string())?;
     let raw = kept(&whole, keep_raw)?;
     let provenance = crate::event::Provenance {
@@ -121,7 +121,7 @@ fn anew(letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Revived,
         ..hints.provenance(received_at)
     };
     let fields = codec::encode(&event, &provenance, raw).map_err(|error| error.to_string())?;
-    Ok(Revived {
+    Ok(Redriven {
         event_type: event.event_type.to_string(),
         fields,
     })
@@ -137,8 +137,8 @@ fn kept(body: &[u8], keep_raw: KeepRaw) -> Result<Option<Raw>, String> {
 }
 
 /// When the delivery came.
-fn received_at(letter: &Entry) -> OffsetDateTime {
-    text(letter, "timestamp")
+fn received_at(dead_letter: &Entry) -> OffsetDateTime {
+    text(dead_letter, "timestamp")
         .and_then(|at| Timestamp::parse(at.into()).ok().map(|at| at.instant()))
         .unwrap_or_else(OffsetDateTime::now_utc)
 }
@@ -151,7 +151,7 @@ mod tests {
 
     const ORDER: &[u8] = br##"{"id":7,"total_price":"1.50","currency":"EUR","line_items":[],"email":"x@example.com"}"##;
 
-    fn letter(fields: &[(&'static str, &str)]) -> Entry {
+    fn dead_letter(fields: &[(&'static str, &str)]) -> Entry {
         let mut entry = Entry {
             id: StreamId { ms: 1, seq: 0 },
             fields: Fields::default(),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn quarantined(error: &str, body: &[u8]) -> Entry {
-        let mut letter = letter(&[
+        let mut dead_letter = dead_letter(&[
             ("event_id", "a2de5c54-d8da-5a26-b627-bab921270f23"),
             ("timestamp", "2026-01-31T09:30:00Z"),
             ("shop", "example.myshopify.com"),
@@ -171,9 +171,9 @@ mod tests {
             ("webhook_id", "w-1"),
             ("error", error),
         ]);
-        letter.fields.push("raw", codec_text(body));
-        letter.fields.push("raw_encoding", "zstd+base64");
-        letter
+        dead_letter.fields.push("raw", codec_text(body));
+        dead_letter.fields.push("raw_encoding", "zstd+base64");
+        dead_letter
     }
 
     fn codec_text(body: &[u8]) -> String {
@@ -181,7 +181,7 @@ mod tests {
         base64::engine::general_purpose::STANDARD.encode(zstd::bulk::compress(body, 3).unwrap())
     }
 
-    fn field(revived: &Revived, name: &str) -> Option<String> {
+    fn field(revived: &Redriven, name: &str) -> Option<String> {
         revived
             .fields
             .get(name)
@@ -193,19 +193,19 @@ mod tests {
         let payload =
             r#"{"event_type":"order.deleted","event_id":"e","timestamp":"2026-01-31T09:30:00Z","order_id":1}"#;
         let own = [("event_id", "e"), ("error", "its own"), ("payload", payload)];
-        let of_letter = DEAD_LETTER_TRAILER.map(|name| (name, "x"));
-        let revived = revive(&letter(&[&own[..], &of_letter].concat()), KeepRaw::Off, 100).unwrap();
-        assert_eq!(revived.fields, letter(&own).fields);
+        let of_letter = LETTER_FIELDS.map(|name| (name, "x"));
+        let revived = redrive(&dead_letter(&[&own[..], &of_letter].concat()), KeepRaw::Off, 100).unwrap();
+        assert_eq!(revived.fields, dead_letter(&own).fields);
         assert_eq!(revived.event_type, "order.deleted");
-        let bare = revive(&letter(&own), KeepRaw::Off, 100).unwrap();
-        assert_eq!(bare.fields, letter(&own).fields, "nothing of its own is taken off");
-        let broken = letter(&[("payload", "{}")]);
-        assert!(revive(&broken, KeepRaw::Off, 100).unwrap_err().contains("order_id"));
+        let bare = redrive(&dead_letter(&own), KeepRaw::Off, 100).unwrap();
+        assert_eq!(bare.fields, dead_letter(&own).fields, "nothing of its own is taken off");
+        let broken = dead_letter(&[("payload", "{}")]);
+        assert!(redrive(&broken, KeepRaw::Off, 100).unwrap_err().contains("order_id"));
     }
 
     #[test]
     fn a_delivery_is_converted_anew() {
-        let revived = revive(&quarantined("mended since", ORDER), KeepRaw::Off, 1000).unwrap();
+        let revived = redrive(&quarantined("mended since", ORDER), KeepRaw::Off, 1000).unwrap();
         assert_eq!(revived.event_type, "order.created");
         assert_eq!(
             field(&revived, "event_id").unwrap(),
@@ -213,22 +213,22 @@ mod tests {
         );
         assert_eq!(field(&revived, "webhook_id").as_deref(), Some("w-1"));
         assert_eq!(field(&revived, "raw"), None);
-        let whole = revive(&quarantined("mended since", ORDER), KeepRaw::Full, 1000).unwrap();
+        let whole = redrive(&quarantined("mended since", ORDER), KeepRaw::Full, 1000).unwrap();
         assert!(field(&whole, "raw").is_some());
-        let reused = revive(&quarantined(REUSED_WEBHOOK_ID, ORDER), KeepRaw::Off, 1000).unwrap();
+        let reused = redrive(&quarantined(REUSED_WEBHOOK_ID, ORDER), KeepRaw::Off, 1000).unwrap();
         assert_ne!(
             field(&reused, "event_id"),
             field(&revived, "event_id"),
             "it is another event"
         );
         assert_eq!(field(&reused, "webhook_id").as_deref(), Some("w-1"));
-        let broken = revive(&quarantined("x", b"{}"), KeepRaw::Off, 1000).unwrap_err();
+        let broken = redrive(&quarantined("x", b"{}"), KeepRaw::Off, 1000).unwrap_err();
         assert!(broken.starts_with("the body"), "{broken}");
         assert!(
-            revive(&quarantined("x", ORDER), KeepRaw::Off, 3).is_err(),
+            redrive(&quarantined("x", ORDER), KeepRaw::Off, 3).is_err(),
             "larger than a body may be"
         );
-        assert!(revive(&letter(&[("error", "x")]), KeepRaw::Off, 3).is_err());
+        assert!(redrive(&dead_letter(&[("error", "x")]), KeepRaw::Off, 3).is_err());
     }
 
     #[test]
@@ -238,8 +238,8 @@ mod tests {
         let own = [("event_id", "e"), ("payload", payload), ("shop", "a.myshopify.com")];
         let of_letter = DEAD_LETTER_TRAILER.map(|name| (name, if name == "error" { REUSED_ID } else { "x" }));
         let webhook = [("topic", "orders/delete"), ("webhook_id", "w-1")];
-        let revive = |fields: &[&[(&'static str, &str)]]| revive(&letter(&fields.concat()), KeepRaw::Off, 1000);
-        let revived = revive(&[&own, &webhook, &of_letter]).unwrap();
+        let redrive = |fields: &[&[(&'static str, &str)]]| redrive(&dead_letter(&fields.concat()), KeepRaw::Off, 1000);
+        let revived = redrive(&[&own, &webhook, &of_letter]).unwrap();
         let id = field(&revived, "event_id").unwrap();
         assert_ne!(id, "e");
         let payload = field(&revived, "payload").unwrap();
@@ -248,9 +248,9 @@ mod tests {
         assert_eq!((&payload["event_id"], &payload["order_id"]), (&id.into(), &1.into()));
         assert_eq!(field(&revived, "webhook_id").unwrap(), "w-1");
         assert_eq!(revived.fields.get("error"), None);
-        let again = revive(&[&own, &webhook, &of_letter]).unwrap();
+        let again = redrive(&[&own, &webhook, &of_letter]).unwrap();
         assert_eq!(again.fields, revived.fields, "a repeat is the same event");
-        let of_a_batch = revive(&[&own, &of_letter]).unwrap();
+        let of_a_batch = redrive(&[&own, &of_letter]).unwrap();
         assert_ne!(field(&of_a_batch, "event_id").unwrap(), "e");
     }
 }

@@ -1,27 +1,27 @@
 //! Dead letters resolved: sent through again, or discarded.
 //!
-//! Invariants: a letter goes only after its event was appended, and the append has a key of the letter's own, so that an
-//! interrupted step may be repeated; letters that come in meanwhile (what fails again) are not met in the same run; what
-//! the current code still cannot read stays a letter.
+//! Invariants: a dead letter goes only after its event was appended, and the append has a key of the dead letter's own, so that an
+//! interrupted step may be repeated; dead letters that come in meanwhile (what fails again) are not met in the same run; what
+//! the current code still cannot read stays a dead letter.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::dead_letters::DeadLetterSummary;
+use super::dead_letters::DeadLetter;
 use super::pager::{LARGE, Pager, only};
 use super::rate_limit::RateLimit;
-use super::redrive::revive;
+use super::redrive::redrive;
 use super::{Operations, OperationsError};
 use crate::stream::{Appended, Destination, Entry, NewEntry, Order, Range, StreamId};
 
-/// Letters looked at in one step.
+/// Dead letters looked at in one step.
 const STEP: usize = 200;
 /// Ids of one request.
 const IDS: usize = 1000;
 
-/// What is to become of letters.
+/// What is to become of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Their events are appended to the stream once more.
@@ -30,10 +30,10 @@ pub enum Action {
     Discard,
 }
 
-/// Which letters, and how.
+/// Which dead letters, and how.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Resolve {
+pub struct ResolveRequest {
     /// These; at most a thousand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<StreamId>,
@@ -46,7 +46,7 @@ pub struct Resolve {
     /// Only say what would come of it.
     #[serde(default)]
     pub dry_run: bool,
-    /// Letters a second, 1 to 10,000; 500 where it is not said.
+    /// Dead letters a second, 1 to 10,000; 500 where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<NonZeroU32>,
     /// The `next` of the step before.
@@ -58,7 +58,7 @@ pub struct Resolve {
     pub next: Option<Bounds>,
 }
 
-/// Which letters a run has still before it.
+/// Which dead letters a run has still before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
@@ -68,7 +68,7 @@ pub struct Bounds {
     pub to: StreamId,
 }
 
-/// What became of a letter.
+/// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -84,10 +84,10 @@ pub enum Outcome {
     Kept,
 }
 
-/// What became of one letter.
+/// What became of one dead letter.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Resolution {
-    /// The letter.
+    /// The dead letter.
     pub id: StreamId,
     /// Its event.
     pub event_id: Option<String>,
@@ -102,37 +102,38 @@ pub struct Resolution {
 
 /// One step of a run.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Resolved {
-    /// Letters that were resolved, or would be.
+pub struct ResolveStep {
+    /// Dead letters that were resolved, or would be.
     pub done: u64,
-    /// Letters that stay.
+    /// Dead letters that stay.
     pub kept: u64,
-    /// Letters looked at.
+    /// Dead letters looked at.
     pub looked_at: u64,
     /// One by one.
-    pub letters: Vec<Resolution>,
+    #[serde(rename = "letters")]
+    pub dead_letters: Vec<Resolution>,
     /// What is left of the run; null at its end.
     pub next: Option<Bounds>,
 }
 
-impl Resolved {
+impl ResolveStep {
     fn add(&mut self, resolution: Resolution) {
         match resolution.outcome {
             Outcome::Kept => self.kept += 1,
             Outcome::Replayed | Outcome::Discarded | Outcome::WouldReplay | Outcome::WouldDiscard => self.done += 1,
         }
-        self.letters.push(resolution);
+        self.dead_letters.push(resolution);
     }
 }
 
 impl Operations {
-    /// Does one step of a run: at most 200 letters, about two seconds. The run is over where `next` is null.
+    /// Does one step of a run: at most 200 dead letters, about two seconds. The run is over where `next` is null.
     ///
     /// # Errors
     /// Neither or more than one of `ids`, `fingerprint` and `all` is given; at the beginning of a run, `fingerprint` fits
     /// no cause or more than one; or the stream does not do it: then some of the step may be done, and the step may be
     /// repeated.
-    pub async fn resolve(&self, action: Action, request: &Resolve) -> Result<Resolved, OperationsError> {
+    pub async fn resolve(&self, action: Action, request: &ResolveRequest) -> Result<ResolveStep, OperationsError> {
         let ways = [!request.ids.is_empty(), request.fingerprint.is_some(), request.all];
         if ways.into_iter().filter(|given| *given).count() != 1 {
             return Err(OperationsError::Invalid("give one of ids, fingerprint and all"));
@@ -144,23 +145,23 @@ impl Operations {
         self.act(async move { this.resolve_now(action, &request).await }).await
     }
 
-    async fn resolve_now(&self, action: Action, request: &Resolve) -> Result<Resolved, OperationsError> {
-        let mut pace = RateLimit::new(request.rate);
-        let step = if request.dry_run { STEP } else { pace.step(STEP) };
-        let (letters, looked_at, next) = self.selected(request, step).await?;
-        let mut resolved = Resolved {
+    async fn resolve_now(&self, action: Action, request: &ResolveRequest) -> Result<ResolveStep, OperationsError> {
+        let mut rate_limit = RateLimit::new(request.rate);
+        let step = if request.dry_run { STEP } else { rate_limit.step(STEP) };
+        let (dead_letters, looked_at, next) = self.selected(request, step).await?;
+        let mut resolved = ResolveStep {
             done: 0,
             kept: 0,
             looked_at,
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
             next,
         };
         let mut outcome = Ok(());
-        for portion in letters.chunks(pace.portion()) {
+        for portion in dead_letters.chunks(rate_limit.portion()) {
             let resolutions = match (action, request.dry_run) {
                 (Action::Replay, true) => Ok(self.judge(portion)),
-                (Action::Replay, false) => self.replay_letters(portion).await,
-                (Action::Discard, dry_run) => self.discard_letters(portion, dry_run).await,
+                (Action::Replay, false) => self.replay_dead_letters(portion).await,
+                (Action::Discard, dry_run) => self.discard_dead_letters(portion, dry_run).await,
             };
             match resolutions {
                 Ok(resolutions) => resolutions.into_iter().for_each(|one| resolved.add(one)),
@@ -170,22 +171,22 @@ impl Operations {
                 }
             }
             if !request.dry_run {
-                pace.pay(portion.len()).await;
+                rate_limit.pay(portion.len()).await;
             }
         }
         // The first step of a run is written down even where it found nothing.
         let is_noted = request.next.is_none() || resolved.done + resolved.kept > 0;
         if !request.dry_run && is_noted {
-            self.write_down(action.name(), &request.what(), resolved.done, resolved.kept)
+            self.record(action.name(), &request.what(), resolved.done, resolved.kept)
                 .await;
         }
         outcome.map(|()| resolved)
     }
 
-    /// The letters of one step, how many were looked at, and what is left.
+    /// The dead letters of one step, how many were looked at, and what is left.
     async fn selected(
         &self,
-        request: &Resolve,
+        request: &ResolveRequest,
         step: usize,
     ) -> Result<(Vec<Entry>, u64, Option<Bounds>), OperationsError> {
         if !request.ids.is_empty() {
@@ -207,102 +208,105 @@ impl Operations {
             ..Range::all(Destination::DeadLetters, Order::OldestFirst, step)
         };
         // One page: its bytes are all that is in memory.
-        let mut walk = Pager::new(&*self.stream, range, step);
-        let mut letters = walk.page().await?.unwrap_or_default();
-        let looked_at = letters.len() as u64;
+        let mut pager = Pager::new(&*self.stream, range, step);
+        let mut dead_letters = pager.page().await?.unwrap_or_default();
+        let looked_at = dead_letters.len() as u64;
         if let Some(wanted) = &request.fingerprint {
-            letters.retain(|letter| DeadLetterSummary::of(letter).fingerprint.starts_with(wanted));
+            dead_letters.retain(|dead_letter| DeadLetter::of(dead_letter).fingerprint.starts_with(wanted));
         }
-        let next = walk.rest().map(|rest| Bounds {
+        let next = pager.rest().map(|rest| Bounds {
             from: rest.from,
             ..bounds
         });
-        Ok((letters, looked_at, next))
+        Ok((dead_letters, looked_at, next))
     }
 
     /// As [`Self::selected`], by id.
     async fn named(
         &self,
-        request: &Resolve,
+        request: &ResolveRequest,
         step: usize,
     ) -> Result<(Vec<Entry>, u64, Option<Bounds>), OperationsError> {
         let from = request.next.map_or(StreamId::MIN, |next| next.from);
         let ids = BTreeSet::from_iter(request.ids.iter().copied().filter(|id| *id >= from));
-        let mut letters = Vec::new();
+        let mut dead_letters = Vec::new();
         let (mut looked_at, mut bytes) = (0, 0);
         let mut rest = ids.iter();
         while looked_at < step as u64 && bytes < LARGE {
             let Some(id) = rest.next() else { break };
             looked_at += 1;
             let found = self.stream.range(only(Destination::DeadLetters, *id)).await?.entries;
-            bytes += found.iter().map(|letter| letter.fields.bytes()).sum::<usize>();
-            letters.extend(found);
+            bytes += found
+                .iter()
+                .map(|dead_letter| dead_letter.fields.bytes())
+                .sum::<usize>();
+            dead_letters.extend(found);
         }
         let next = rest
             .next()
             .zip(ids.last())
             .map(|(from, to)| Bounds { from: *from, to: *to });
-        Ok((letters, looked_at, next))
+        Ok((dead_letters, looked_at, next))
     }
 
-    async fn bounds(&self, request: &Resolve) -> Result<Option<Bounds>, OperationsError> {
+    async fn bounds(&self, request: &ResolveRequest) -> Result<Option<Bounds>, OperationsError> {
         if request.next.is_some() {
             return Ok(request.next);
         }
         let newest = Range::all(Destination::DeadLetters, Order::NewestFirst, 1);
         let newest = self.stream.range(newest).await?.entries;
-        Ok(newest.first().map(|letter| Bounds {
+        Ok(newest.first().map(|dead_letter| Bounds {
             from: StreamId::MIN,
-            to: letter.id,
+            to: dead_letter.id,
         }))
     }
 
     /// What a replay would come to.
-    fn judge(&self, letters: &[Entry]) -> Vec<Resolution> {
-        let judge = |letter: &Entry| match revive(letter, self.keep_raw, self.body_limit) {
+    fn judge(&self, dead_letters: &[Entry]) -> Vec<Resolution> {
+        let judge = |dead_letter: &Entry| match redrive(dead_letter, self.keep_raw, self.body_limit) {
             Ok(revived) => Resolution {
                 event_type: Some(revived.event_type),
-                ..resolution(letter, Outcome::WouldReplay)
+                ..resolution(dead_letter, Outcome::WouldReplay)
             },
-            Err(reason) => kept(letter, reason),
+            Err(reason) => kept(dead_letter, reason),
         };
-        letters.iter().map(judge).collect()
+        dead_letters.iter().map(judge).collect()
     }
 
-    async fn replay_letters(&self, letters: &[Entry]) -> Result<Vec<Resolution>, OperationsError> {
-        let mut resolutions = Vec::with_capacity(letters.len());
-        let mut ready = Vec::with_capacity(letters.len());
-        let mut entries = Vec::with_capacity(letters.len());
-        for letter in letters {
-            match revive(letter, self.keep_raw, self.body_limit) {
+    async fn replay_dead_letters(&self, dead_letters: &[Entry]) -> Result<Vec<Resolution>, OperationsError> {
+        let mut resolutions = Vec::with_capacity(dead_letters.len());
+        let mut ready = Vec::with_capacity(dead_letters.len());
+        let mut entries = Vec::with_capacity(dead_letters.len());
+        for dead_letter in dead_letters {
+            match redrive(dead_letter, self.keep_raw, self.body_limit) {
                 Ok(revived) => {
-                    ready.push((letter, revived.event_type));
+                    ready.push((dead_letter, revived.event_type));
                     entries.push(NewEntry {
                         destination: Destination::Stream,
-                        dedupe_key: dedupe_key(letter.id),
+                        dedupe_key: dedupe_key(dead_letter.id),
                         digest: [0; 16],
                         fields: revived.fields,
                     });
                 }
-                Err(reason) => resolutions.push(kept(letter, reason)),
+                Err(reason) => resolutions.push(kept(dead_letter, reason)),
             }
         }
         let outcomes = self.stream.writer().append(&entries).await?;
         let mut gone = Vec::with_capacity(ready.len());
-        for ((letter, event_type), outcome) in ready.into_iter().zip(outcomes) {
+        for ((dead_letter, event_type), outcome) in ready.into_iter().zip(outcomes) {
             resolutions.push(match outcome {
                 Appended::Accepted(_) | Appended::Duplicate(_) => {
-                    gone.push(letter.id);
+                    gone.push(dead_letter.id);
                     Resolution {
                         event_type: Some(event_type),
-                        ..resolution(letter, Outcome::Replayed)
+                        ..resolution(dead_letter, Outcome::Replayed)
                     }
                 }
                 // A step that is repeated has the same digest, so that this is none of ours.
-                Appended::Conflict(_) => kept(letter, "its dedupe key stands for something else".to_owned()),
-                Appended::Full => kept(letter, "the stream is at its cap".to_owned()),
+                Appended::Conflict(_) => kept(dead_letter, "its dedupe key stands for something else".to_owned()),
+                Appended::Full => kept(dead_letter, "the stream is at its cap".to_owned()),
                 Appended::Refused(reason) | Appended::TooLarge(reason) | Appended::Unavailable(reason) => {
-                    kept(letter, reason)
+                    kept(dead_letter, reason)
                 }
             });
         }
@@ -310,14 +314,22 @@ impl Operations {
         Ok(resolutions)
     }
 
-    async fn discard_letters(&self, letters: &[Entry], dry_run: bool) -> Result<Vec<Resolution>, OperationsError> {
+    async fn discard_dead_letters(
+        &self,
+        dead_letters: &[Entry],
+        dry_run: bool,
+    ) -> Result<Vec<Resolution>, OperationsError> {
         if dry_run {
-            let would = letters.iter().map(|letter| resolution(letter, Outcome::WouldDiscard));
+            let would = dead_letters
+                .iter()
+                .map(|dead_letter| resolution(dead_letter, Outcome::WouldDiscard));
             return Ok(would.collect());
         }
-        let ids = Vec::from_iter(letters.iter().map(|letter| letter.id));
-        self.stream.remove_dead_letters(&ids).await?;
-        let gone = letters.iter().map(|letter| resolution(letter, Outcome::Discarded));
+        let ids = Vec::from_iter(dead_letters.iter().map(|dead_letter| dead_letter.id));
+        self.stream.remove_letters(&ids).await?;
+        let gone = dead_letters
+            .iter()
+            .map(|dead_letter| resolution(dead_letter, Outcome::Discarded));
         Ok(gone.collect())
     }
 }
@@ -331,7 +343,7 @@ impl Action {
     }
 }
 
-impl Resolve {
+impl ResolveRequest {
     /// For the record.
     fn what(&self) -> String {
         match (&self.fingerprint, self.ids.as_slice()) {
@@ -343,19 +355,19 @@ impl Resolve {
     }
 }
 
-/// Of the letter, not of the event, which was appended before and is to be again. No event's id, which is a key beside
+/// Of the dead letter, not of the event, which was appended before and is to be again. No event's id, which is a key beside
 /// this one, holds a control character.
-fn dedupe_key(letter: StreamId) -> String {
-    format!("letter\n{letter}")
+fn dedupe_key(dead_letter: StreamId) -> String {
+    format!("letter\n{dead_letter}")
 }
 
-fn resolution(letter: &Entry, outcome: Outcome) -> Resolution {
-    let DeadLetterSummary {
+fn resolution(dead_letter: &Entry, outcome: Outcome) -> Resolution {
+    let DeadLetter {
         id,
         event_id,
         event_type,
         ..
-    } = DeadLetterSummary::of(letter);
+    } = DeadLetter::of(dead_letter);
     Resolution {
         id,
         event_id,
@@ -365,9 +377,9 @@ fn resolution(letter: &Entry, outcome: Outcome) -> Resolution {
     }
 }
 
-fn kept(letter: &Entry, reason: String) -> Resolution {
+fn kept(dead_letter: &Entry, reason: String) -> Resolution {
     Resolution {
         reason: Some(reason),
-        ..resolution(letter, Outcome::Kept)
+        ..resolution(dead_letter, Outcome::Kept)
     }
 }

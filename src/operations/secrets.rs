@@ -15,12 +15,12 @@ const LISTED: usize = 1000;
 
 /// What the secrets verified, as one process saw it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Secrets {
+pub struct SecretUsageReport {
     /// Since when that process runs.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
     /// By shop, then newest first.
-    pub secrets: Vec<SecretUse>,
+    pub secrets: Vec<SecretUsage>,
     /// What the list does not say.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub note: Option<String>,
@@ -28,7 +28,7 @@ pub struct Secrets {
 
 /// One secret, by its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretUse {
+pub struct SecretUsage {
     /// The shop whose list it is in; null: the list of all.
     pub shop: Option<String>,
     /// Its place in the list; 0 is the newest.
@@ -44,7 +44,7 @@ pub struct SecretUse {
     pub removable: bool,
 }
 
-impl Secrets {
+impl SecretUsageReport {
     /// As of `now`. `alone` says that no other process takes webhooks for the same stream.
     #[must_use]
     pub fn of(keyring: Option<&Keyring>, since: OffsetDateTime, alone: bool, now: OffsetDateTime) -> Self {
@@ -71,7 +71,7 @@ impl Secrets {
     }
 }
 
-fn describe(known: &[SecretInUse<'_>], at: usize, now: OffsetDateTime) -> SecretUse {
+fn describe(known: &[SecretInUse<'_>], at: usize, now: OffsetDateTime) -> SecretUsage {
     let secret = &known[at];
     let unused_since = secret.usage.unused_since();
     let unused = u64::try_from(millis(now))
@@ -80,7 +80,7 @@ fn describe(known: &[SecretInUse<'_>], at: usize, now: OffsetDateTime) -> Secret
     // Newer ones of its list stand right before it.
     let newer = &known[at - secret.index..at];
     let has_successor = newer.iter().any(|newer| newer.usage.last() > Some(unused_since));
-    SecretUse {
+    SecretUsage {
         shop: secret.shop.map(str::to_owned),
         index: secret.index,
         deliveries: secret.usage.deliveries(),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn removable(keyring: &Keyring, now: u64) -> Vec<bool> {
-        let secrets = Secrets::of(Some(keyring), at(0), true, at(now)).secrets;
+        let secrets = SecretUsageReport::of(Some(keyring), at(0), true, at(now)).secrets;
         secrets.iter().map(|secret| secret.removable).collect()
     }
 
@@ -138,8 +138,8 @@ mod tests {
             "the old one was used last"
         );
 
-        let described = Secrets::of(Some(&keyring), at(0), true, at(7 * HOUR + 1500)).secrets;
-        let old = SecretUse {
+        let described = SecretUsageReport::of(Some(&keyring), at(0), true, at(7 * HOUR + 1500)).secrets;
+        let old = SecretUsage {
             shop: None,
             index: 1,
             deliveries: 2,
@@ -164,11 +164,11 @@ mod tests {
         let shops: Vec<String> = (0..=LISTED).map(|shop| format!("{shop}.example")).collect();
         let list = ["secret".into()];
         let keyring = Keyring::by_shop(shops.iter().map(|shop| (shop.as_str(), &list[..]))).unwrap();
-        let secrets = Secrets::of(Some(&keyring), at(0), false, at(0));
+        let secrets = SecretUsageReport::of(Some(&keyring), at(0), false, at(0));
         assert_eq!(secrets.secrets.len(), LISTED);
         assert!(secrets.note.unwrap().contains("1000 of 1001 secrets"));
         assert!(
-            Secrets::of(None, at(0), true, at(0))
+            SecretUsageReport::of(None, at(0), true, at(0))
                 .note
                 .unwrap()
                 .contains("no webhooks")

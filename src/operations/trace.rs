@@ -3,7 +3,7 @@
 //! Invariants: every look is bounded, and the answer says how far it went and what it cannot know; a part that does not
 //! answer costs what it knows, and no more; nothing personal.
 
-mod letters;
+mod dead_letters;
 mod spool;
 mod timeline;
 
@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::timeline::{Moment, What};
+pub use self::timeline::{Step, TimelineEvent};
 
-use self::timeline::{Known, Standing, written};
-use super::events::{EntryLine, EntryStateView, may_mention, moment};
+use self::timeline::{KnownEvent, RetainedEntry, written};
+use super::events::{EntrySummary, GroupProgress, appended_at, may_mention};
 use super::pager::{Pager, only};
 use super::{Operations, OperationsError, has_nul};
 use crate::stream::{Destination, Entry, Order, Range};
@@ -47,7 +47,7 @@ pub struct Trace {
     /// The orders that this is, one a shop; as the warehouse has them now.
     pub orders: Vec<TracedOrder>,
     /// What happened, in the order of time; what has no time comes last.
-    pub moments: Vec<Moment>,
+    pub moments: Vec<TimelineEvent>,
     /// Entries of the stream looked at.
     pub entries_looked_at: u64,
     /// When the oldest of those was appended, RFC 3339.
@@ -104,7 +104,7 @@ impl Operations {
         let mut events = BTreeMap::new();
         let mut parts = Parts::default();
         if let Some(warehouse) = &self.warehouse {
-            let looked = look_into_warehouse(&**warehouse, query, &mut trace, &mut events).await;
+            let looked = search_warehouse(&**warehouse, query, &mut trace, &mut events).await;
             let lacks = "The warehouse does not answer, so whether anything was loaded is not known";
             parts.asked(looked, lacks, &mut trace);
         } else {
@@ -117,19 +117,17 @@ impl Operations {
         wanted.dedup();
         // Before the stream: what is moved on meanwhile is seen twice then, and not missed.
         if let Some(spool) = &self.spool {
-            let looked = self
-                .look_through_spool(spool, query, &wanted, &mut trace, &mut events)
-                .await;
+            let looked = self.search_spool(spool, query, &wanted, &mut trace, &mut events).await;
             parts.asked(looked, "The spool of this node cannot be looked into", &mut trace);
         }
-        let looked = self.look_into_stream(query, &wanted, &mut trace, &mut events).await;
+        let looked = self.search_stream(query, &wanted, &mut trace, &mut events).await;
         let lacks = "The stream does not answer, so what it and the dead letters hold is not known";
         parts.asked(looked, lacks, &mut trace);
         parts.answered()?;
         for known in events.into_values() {
             known.tell(&trace.orders, &mut trace.moments);
         }
-        trace.moments.sort_by_cached_key(Moment::place);
+        trace.moments.sort_by_cached_key(TimelineEvent::place);
         let spools = match self.spool {
             Some(_) => {
                 "Only the spool of this node was looked into: what another one spooled shows once it is in the stream."
@@ -143,33 +141,33 @@ impl Operations {
         Ok(trace)
     }
 
-    async fn look_into_stream(
+    async fn search_stream(
         &self,
         query: &TraceQuery,
         wanted: &[String],
         trace: &mut Trace,
-        events: &mut BTreeMap<String, Known>,
+        events: &mut BTreeMap<String, KnownEvent>,
     ) -> Result<(), OperationsError> {
-        self.look_through_entries(query, wanted, trace, events).await?;
-        self.look_for_entries(events).await?;
-        self.look_through_letters(query, wanted, trace).await
+        self.search_entries(query, wanted, trace, events).await?;
+        self.find_entries(events).await?;
+        self.search_dead_letters(query, wanted, trace).await
     }
 
-    async fn look_through_entries(
+    async fn search_entries(
         &self,
         query: &TraceQuery,
         wanted: &[String],
         trace: &mut Trace,
-        events: &mut BTreeMap<String, Known>,
+        events: &mut BTreeMap<String, KnownEvent>,
     ) -> Result<(), OperationsError> {
         let range = Range::all(Destination::Stream, Order::NewestFirst, usize::MAX);
-        let mut walk = Pager::new(&*self.stream, range, ENTRIES);
+        let mut pager = Pager::new(&*self.stream, range, ENTRIES);
         let (mut others, mut has_more) = (0, false);
-        while let Some(page) = walk.page().await? {
+        while let Some(page) = pager.page().await? {
             trace.entries_looked_at += page.len() as u64;
             trace.looked_back_to = page
                 .last()
-                .and_then(|entry| moment(entry.id))
+                .and_then(|entry| appended_at(entry.id))
                 .or(trace.looked_back_to.take());
             for entry in &page {
                 let line = is_of_any(entry, wanted);
@@ -193,7 +191,7 @@ impl Operations {
                 "Of the entries beside one for each loaded event shown, only the newest {EVENTS} are shown."
             ));
         }
-        if walk.rest().is_some() {
+        if pager.rest().is_some() {
             trace.unknown.push(format!(
                 "Only the newest {} entries of the stream were looked through; older ones show where they were loaded.",
                 trace.entries_looked_at
@@ -203,19 +201,19 @@ impl Operations {
     }
 
     /// Whether the entries of loaded events still stand, and how far each group came with those that do.
-    async fn look_for_entries(&self, events: &mut BTreeMap<String, Known>) -> Result<(), OperationsError> {
-        let mut looks = SINGLY;
+    async fn find_entries(&self, events: &mut BTreeMap<String, KnownEvent>) -> Result<(), OperationsError> {
+        let mut lookups = SINGLY;
         for known in events.values_mut() {
-            if let (Some(id), Some(left)) = (known.unseen(), looks.checked_sub(1)) {
-                looks = left;
+            if let (Some(id), Some(left)) = (known.unseen(), lookups.checked_sub(1)) {
+                lookups = left;
                 let page = self.stream.range(only(Destination::Stream, id)).await?;
-                let found = page.entries.first().map(EntryLine::of);
+                let found = page.entries.first().map(EntrySummary::of);
                 known.is_gone = found.is_none();
-                known.entries.extend(found.map(Standing::from));
+                known.entries.extend(found.map(RetainedEntry::from));
             }
-            for Standing { line, fates } in &mut known.entries {
-                let found = self.stream.entry_states(line.id).await?;
-                *fates = found.into_iter().map(EntryStateView::from).collect();
+            for RetainedEntry { line, fates } in &mut known.entries {
+                let found = self.stream.fates(line.id).await?;
+                *fates = found.into_iter().map(GroupProgress::from).collect();
             }
         }
         Ok(())
@@ -250,19 +248,19 @@ impl Parts {
 }
 
 /// The entry, where it is of one of those orders.
-fn is_of_any(entry: &Entry, orders: &[String]) -> Option<EntryLine> {
+fn is_of_any(entry: &Entry, orders: &[String]) -> Option<EntrySummary> {
     let mut orders = orders.iter().filter(|order| may_mention(entry, order)).peekable();
     orders.peek()?;
-    let line = EntryLine::of(entry);
+    let line = EntrySummary::of(entry);
     orders.any(|order| line.is_of(order)).then_some(line)
 }
 
 /// Rows of the order, and of its events.
-async fn look_into_warehouse(
+async fn search_warehouse(
     warehouse: &dyn Warehouse,
     query: &TraceQuery,
     trace: &mut Trace,
-    events: &mut BTreeMap<String, Known>,
+    events: &mut BTreeMap<String, KnownEvent>,
 ) -> Result<(), OperationsError> {
     let shop = query.shop.as_deref();
     let mut named = warehouse.orders_named(&query.order, shop, ORDERS + 1).await?;

@@ -13,13 +13,13 @@ pub(super) use self::ledger::{Claim, Ledger, Verified};
 use crate::cli::Failure;
 use crate::cli::backend::Backend;
 use crate::cli::progress::progress;
-use crate::operations::{DeadLetterQuery, Landing};
+use crate::operations::{DeadLetterQuery, DeliveryQuery};
 
 /// Events of one question.
 const EVENTS: usize = 1000;
 /// Orders of one question, whose shops may have long names.
 const ORDERS: usize = 200;
-/// Letters of one question.
+/// Dead letters of one question.
 const LETTERS: usize = 200;
 /// Between two looks at what is missing.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -38,10 +38,10 @@ pub(super) async fn verify(
     let mut missing = ledger.missing();
     let mut since = Instant::now();
     loop {
-        look_for_rows(&mut ledger, backend, &missing).await?;
+        find_rows(&mut ledger, backend, &missing).await?;
         let mut still = ledger.missing();
         if !still.is_empty() {
-            look_for_letters(&mut ledger, backend).await?;
+            find_dead_letters(&mut ledger, backend).await?;
             still = ledger.missing();
         }
         bar.set_position(ledger.promised().saturating_sub(still.len() as u64));
@@ -60,39 +60,39 @@ pub(super) async fn verify(
     bar.finish_and_clear();
     // Once more, and now also what must not be there, or not twice.
     let all = ledger.ids();
-    look_for_rows(&mut ledger, backend, &all).await?;
-    look_for_letters(&mut ledger, backend).await?;
+    find_rows(&mut ledger, backend, &all).await?;
+    find_dead_letters(&mut ledger, backend).await?;
     for keys in ledger.orders().chunks(ORDERS) {
-        let landing = Landing {
+        let landing = DeliveryQuery {
             orders: keys.to_vec(),
-            ..Landing::default()
+            ..DeliveryQuery::default()
         };
         ledger.judge(keys, &backend.landed(&landing).await?.orders);
     }
     Ok(ledger.close())
 }
 
-async fn look_for_rows(ledger: &mut Ledger, backend: &Backend, ids: &[String]) -> Result<(), Failure> {
+async fn find_rows(ledger: &mut Ledger, backend: &Backend, ids: &[String]) -> Result<(), Failure> {
     for ids in ids.chunks(EVENTS) {
-        let landing = Landing {
+        let landing = DeliveryQuery {
             events: ids.to_vec(),
-            ..Landing::default()
+            ..DeliveryQuery::default()
         };
         ledger.found(ids, &backend.landed(&landing).await?.events);
     }
     Ok(())
 }
 
-async fn look_for_letters(ledger: &mut Ledger, backend: &Backend) -> Result<(), Failure> {
+async fn find_dead_letters(ledger: &mut Ledger, backend: &Backend) -> Result<(), Failure> {
     let mut query = DeadLetterQuery {
         count: Some(LETTERS),
         ..DeadLetterQuery::default()
     };
     loop {
-        let page = backend.letters(&query).await?;
-        for letter in page.letters {
-            if let Some(event_id) = &letter.event_id {
-                let origin = letter.original_id.unwrap_or_else(|| letter.id.to_string());
+        let page = backend.dead_letters(&query).await?;
+        for dead_letter in page.dead_letters {
+            if let Some(event_id) = &dead_letter.event_id {
+                let origin = dead_letter.original_id.unwrap_or_else(|| dead_letter.id.to_string());
                 ledger.buried(event_id, origin);
             }
         }

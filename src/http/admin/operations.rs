@@ -23,8 +23,9 @@ use super::super::AdminState;
 use super::super::problem::Problem;
 use crate::event::json;
 use crate::operations::{
-    Action, Consumers, DeadLetterPage, DeadLetterQuery, DeadLetterView, Entries, EntryQuery, EntryView, Groups, Landed,
-    Landing, Note, OperationsError, Rebuild, Replay, Replayed, Resolve, Resolved, Trace, TraceQuery,
+    Action, AuditEntry, Consumers, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterView, DeliveryQuery,
+    DeliveryReport, EntryPage, EntryQuery, EntryView, HistoryStep, OperationsError, RebuildRequest, ReplayRequest,
+    ResolveRequest, ResolveStep, Trace, TraceQuery,
 };
 use crate::stream::StreamId;
 
@@ -41,11 +42,11 @@ pub(super) fn router() -> Router<AdminState> {
     Router::new()
         .route("/api/events", get(entries))
         .route("/api/events/{id}", get(entry))
-        .route("/api/dead-letters", get(letters))
-        .route("/api/dead-letters/groups", get(letter_groups))
-        .route("/api/dead-letters/{id}", get(letter))
-        .route("/api/dead-letters/replay", post(replay_letters))
-        .route("/api/dead-letters/discard", post(discard_letters))
+        .route("/api/dead-letters", get(dead_letters))
+        .route("/api/dead-letters/groups", get(dead_letter_groups))
+        .route("/api/dead-letters/{id}", get(dead_letter))
+        .route("/api/dead-letters/replay", post(replay_dead_letters))
+        .route("/api/dead-letters/discard", post(discard_dead_letters))
         .route("/api/consumers", get(consumers))
         .route("/api/audit", get(audit))
         .route("/api/trace", get(trace))
@@ -67,7 +68,7 @@ async fn with_problem(response: Response) -> Response {
     }
 }
 
-async fn entries(State(state): State<AdminState>, query: Asked<EntryQuery>) -> Answer<Entries> {
+async fn entries(State(state): State<AdminState>, query: Asked<EntryQuery>) -> Answer<EntryPage> {
     Ok(Json(state.operations.entries(&asked(query)?).await?))
 }
 
@@ -75,28 +76,28 @@ async fn entry(State(state): State<AdminState>, id: Of) -> Answer<EntryView> {
     Ok(Json(state.operations.entry(of(id)?).await?))
 }
 
-async fn letters(State(state): State<AdminState>, query: Asked<DeadLetterQuery>) -> Answer<DeadLetterPage> {
-    Ok(Json(state.operations.letters(&asked(query)?).await?))
+async fn dead_letters(State(state): State<AdminState>, query: Asked<DeadLetterQuery>) -> Answer<DeadLetterPage> {
+    Ok(Json(state.operations.dead_letters(&asked(query)?).await?))
 }
 
-async fn letter_groups(State(state): State<AdminState>) -> Answer<Groups> {
-    Ok(Json(state.operations.letter_groups().await?))
+async fn dead_letter_groups(State(state): State<AdminState>) -> Answer<DeadLetterGroups> {
+    Ok(Json(state.operations.dead_letter_groups().await?))
 }
 
-async fn letter(State(state): State<AdminState>, id: Of) -> Answer<DeadLetterView> {
-    Ok(Json(state.operations.letter(of(id)?).await?))
+async fn dead_letter(State(state): State<AdminState>, id: Of) -> Answer<DeadLetterView> {
+    Ok(Json(state.operations.dead_letter(of(id)?).await?))
 }
 
-async fn replay_letters(State(state): State<AdminState>, body: Body) -> Answer<Resolved> {
+async fn replay_dead_letters(State(state): State<AdminState>, body: Body) -> Answer<ResolveStep> {
     resolve(&state, Action::Replay, body).await
 }
 
-async fn discard_letters(State(state): State<AdminState>, body: Body) -> Answer<Resolved> {
+async fn discard_dead_letters(State(state): State<AdminState>, body: Body) -> Answer<ResolveStep> {
     resolve(&state, Action::Discard, body).await
 }
 
-async fn resolve(state: &AdminState, action: Action, body: Body) -> Answer<Resolved> {
-    let request: Resolve = read(body).await?;
+async fn resolve(state: &AdminState, action: Action, body: Body) -> Answer<ResolveStep> {
+    let request: ResolveRequest = read(body).await?;
     Ok(Json(state.operations.resolve(action, &request).await?))
 }
 
@@ -110,7 +111,7 @@ struct AuditQuery {
     count: Option<usize>,
 }
 
-async fn audit(State(state): State<AdminState>, query: Asked<AuditQuery>) -> Answer<Vec<Note>> {
+async fn audit(State(state): State<AdminState>, query: Asked<AuditQuery>) -> Answer<Vec<AuditEntry>> {
     let count = asked(query)?.count.unwrap_or(100);
     Ok(Json(state.operations.audit(count).await?))
 }
@@ -119,18 +120,18 @@ async fn trace(State(state): State<AdminState>, query: Asked<TraceQuery>) -> Ans
     Ok(Json(state.operations.trace(&asked(query)?).await?))
 }
 
-async fn landed(State(state): State<AdminState>, body: Body) -> Answer<Landed> {
-    let request: Landing = read(body).await?;
+async fn landed(State(state): State<AdminState>, body: Body) -> Answer<DeliveryReport> {
+    let request: DeliveryQuery = read(body).await?;
     Ok(Json(state.operations.landed(&request).await?))
 }
 
-async fn replay(State(state): State<AdminState>, body: Body) -> Answer<Replayed> {
-    let request: Replay = read(body).await?;
+async fn replay(State(state): State<AdminState>, body: Body) -> Answer<HistoryStep> {
+    let request: ReplayRequest = read(body).await?;
     Ok(Json(state.operations.replay(&request).await?))
 }
 
-async fn rebuild(State(state): State<AdminState>, body: Body) -> Answer<Replayed> {
-    let request: Rebuild = read(body).await?;
+async fn rebuild(State(state): State<AdminState>, body: Body) -> Answer<HistoryStep> {
+    let request: RebuildRequest = read(body).await?;
     Ok(Json(state.operations.rebuild(request).await?))
 }
 

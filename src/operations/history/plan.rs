@@ -7,7 +7,7 @@
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use super::run::{Missing, Replay, Replayed, Rest, Span};
+use super::run::{HistoryStep, MissingRange, Remaining, ReplayRequest, Span};
 use crate::operations::{Bounds, Operations, OperationsError};
 use crate::stream::{Destination, Order, Range, StreamId, StreamReport};
 
@@ -33,7 +33,7 @@ struct Retained {
 
 impl Operations {
     /// What has the range: the stream, and for what it may no longer have, `order_events`.
-    pub(super) async fn plan(&self, request: &Replay) -> Result<(Rest, Replayed), OperationsError> {
+    pub(super) async fn plan(&self, request: &ReplayRequest) -> Result<(Remaining, HistoryStep), OperationsError> {
         let report = self.stream.report().await?;
         let wanted = request.group.as_deref();
         let ours = report.groups.iter().find(|group| group.ours);
@@ -44,7 +44,7 @@ impl Operations {
         let first = Range::all(Destination::Stream, Order::OldestFirst, 1);
         let first = self.stream.range(first).await?.entries.first().map(|entry| entry.id);
         let retained = Retained::of(request, &report, first);
-        let (mut rest, mut replayed) = (Rest::default(), Replayed::default());
+        let (mut rest, mut replayed) = (Remaining::default(), HistoryStep::default());
         (rest.stream, replayed.stored) = (retained.bounds(), Some(0));
         if retained.is_whole() {
             return Ok((rest, replayed));
@@ -77,7 +77,7 @@ impl Operations {
 }
 
 impl Retained {
-    fn of(request: &Replay, report: &StreamReport, first: Option<StreamId>) -> Self {
+    fn of(request: &ReplayRequest, report: &StreamReport, first: Option<StreamId>) -> Self {
         let has_all = report.entries_added == Some(report.length);
         let needs = report.groups.iter().filter(|group| group.pending > 0);
         let needed = needs.map(|group| group.needs_from).min();
@@ -160,7 +160,7 @@ impl Retained {
 }
 
 /// Tells the longest gap, and the other one beside it.
-fn missing(gaps: &[Gap], reason: &str) -> Option<Missing> {
+fn missing(gaps: &[Gap], reason: &str) -> Option<MissingRange> {
     let mut gaps = Vec::from_iter(gaps.iter().filter(|(from, to)| *to - *from >= TOLD));
     gaps.sort_by_key(|(from, to)| *to - *from);
     let &(from, to) = gaps.pop()?;
@@ -170,7 +170,7 @@ fn missing(gaps: &[Gap], reason: &str) -> Option<Missing> {
             reason += &format!("; likewise {from} to {to}");
         }
     }
-    Some(Missing { from, to, reason })
+    Some(MissingRange { from, to, reason })
 }
 
 /// The time in an id; the last time that can be written for ids beyond it.

@@ -16,7 +16,7 @@ use crate::warehouse::history::EventPosition;
 /// Which part of history, and how.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Replay {
+pub struct ReplayRequest {
     /// The oldest entry; without it, all that is retained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<StreamId>,
@@ -34,7 +34,7 @@ pub struct Replay {
     pub rate: Option<NonZeroU32>,
     /// The `next` of the step before.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_null")]
-    pub next: Option<Rest>,
+    pub next: Option<Remaining>,
     /// Do no more: only write down what was done up to `next`.
     #[serde(default)]
     pub stop: bool,
@@ -43,10 +43,10 @@ pub struct Replay {
 /// Where a rebuild goes on, and how.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rebuild {
+pub struct RebuildRequest {
     /// The `next` of the step before; without it, it begins.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_null")]
-    pub next: Option<Rest>,
+    pub next: Option<Remaining>,
     /// Do no more: only write down what was done up to `next`.
     #[serde(default)]
     pub stop: bool,
@@ -55,7 +55,7 @@ pub struct Rebuild {
 /// What a run has still before it, and what it did until here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rest {
+pub struct Remaining {
     /// What is still to be read from `order_events`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_null")]
     pub stored: Option<Span>,
@@ -70,14 +70,14 @@ pub struct Rest {
     pub left: u64,
 }
 
-impl Rest {
+impl Remaining {
     /// Whether nothing is before it any more.
     pub(super) fn is_none(&self) -> bool {
         self.stored.is_none() && self.stream.is_none()
     }
 
     /// Adds what a step came to.
-    pub(super) fn add(&mut self, step: &Replayed) {
+    pub(super) fn add(&mut self, step: &HistoryStep) {
         self.done = self.done.saturating_add(step.pending).saturating_add(step.applied);
         self.left = self.left.saturating_add(step.left);
     }
@@ -112,7 +112,7 @@ impl Span {
 
 /// One step of a run.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replayed {
+pub struct HistoryStep {
     /// Entries that became pending again, or would: read by the group, and pending with nobody.
     pub pending: u64,
     /// Events of `order_events` that were applied again, or would be.
@@ -122,12 +122,12 @@ pub struct Replayed {
     /// How many events of `order_events` the run is to apply; only in the first step, and only where they could be counted.
     pub stored: Option<u64>,
     /// What nobody has; only in the first step.
-    pub missing: Option<Missing>,
+    pub missing: Option<MissingRange>,
     /// What is left of the run; null at its end.
-    pub next: Option<Rest>,
+    pub next: Option<Remaining>,
 }
 
-impl Replayed {
+impl HistoryStep {
     /// Entries and events that a step looked at.
     pub(super) fn found(&self) -> usize {
         usize::try_from(self.pending + self.applied + self.left).unwrap_or(usize::MAX)
@@ -136,7 +136,7 @@ impl Replayed {
 
 /// A part of the range, a minute or longer, that neither stream nor warehouse has anything of; of two, the longer one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
+pub struct MissingRange {
     /// Its beginning.
     #[serde(with = "time::serde::rfc3339")]
     pub from: OffsetDateTime,
@@ -147,7 +147,7 @@ pub struct Missing {
     pub reason: String,
 }
 
-impl Missing {
+impl MissingRange {
     /// Whether it is so long that somebody has to look into it: an hour. Shorter quiet times are of every day.
     #[must_use]
     pub fn is_long(&self) -> bool {
@@ -155,7 +155,7 @@ impl Missing {
     }
 }
 
-impl Replay {
+impl ReplayRequest {
     /// For the record.
     pub(super) fn what(&self) -> String {
         let id = |id: Option<StreamId>, else_: &str| id.map_or_else(|| else_.to_owned(), |id| id.to_string());
@@ -178,13 +178,13 @@ pub(super) enum Stage {
 
 impl Operations {
     /// Writes down where a run is, and what all its steps came to.
-    pub(super) async fn note_run(&self, action: &'static str, what: &str, stage: Stage, run: &Rest) {
+    pub(super) async fn record_run(&self, action: &'static str, what: &str, stage: Stage, run: &Remaining) {
         let stage = match stage {
             Stage::Begun => "begun",
             Stage::Interrupted => "interrupted",
             Stage::Ended => "to the end",
         };
-        self.write_down(action, &format!("{what}, {stage}"), run.done, run.left)
+        self.record(action, &format!("{what}, {stage}"), run.done, run.left)
             .await;
     }
 }

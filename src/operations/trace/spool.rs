@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::letters::DeadLetterFilter;
-use super::timeline::{Known, waiting};
+use super::dead_letters::DeadLetterFilter;
+use super::timeline::{KnownEvent, from_spooled};
 use super::{Trace, TraceQuery, is_of_any};
 use crate::ingest::{SpoolReader, SpooledEntry};
-use crate::operations::dead_letters::DeadLetterSummary;
-use crate::operations::events::{EntryLine, moment};
+use crate::operations::dead_letters::DeadLetter;
+use crate::operations::events::{EntrySummary, appended_at};
 use crate::operations::{Operations, OperationsError};
 use crate::stream::Destination;
 
@@ -32,19 +32,19 @@ struct Look {
     began: Instant,
     looked_at: u64,
     looked_back_to: Option<String>,
-    entries: Vec<EntryLine>,
-    letters: Vec<DeadLetterSummary>,
+    entries: Vec<EntrySummary>,
+    dead_letters: Vec<DeadLetter>,
     is_cut_short: bool,
 }
 
 impl Operations {
-    pub(super) async fn look_through_spool(
+    pub(super) async fn search_spool(
         &self,
         spool: &SpoolReader,
         query: &TraceQuery,
         wanted: &[String],
         trace: &mut Trace,
-        events: &mut BTreeMap<String, Known>,
+        events: &mut BTreeMap<String, KnownEvent>,
     ) -> Result<(), OperationsError> {
         let look = Look {
             orders: wanted.to_vec(),
@@ -54,7 +54,7 @@ impl Operations {
             looked_at: 0,
             looked_back_to: None,
             entries: Vec::new(),
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
             is_cut_short: false,
         };
         let look = spool.scan(look, Look::at).await?;
@@ -64,7 +64,7 @@ impl Operations {
             let id = line.event_id.clone().unwrap_or_else(|| line.id.to_string());
             events.entry(id).or_default().spooled.push(line);
         }
-        trace.moments.extend(look.letters.into_iter().map(waiting));
+        trace.moments.extend(look.dead_letters.into_iter().map(from_spooled));
         if look.is_cut_short {
             trace.unknown.push(format!(
                 "Only the newest {} events of the spool were looked through; an older one may be about this order.",
@@ -78,12 +78,12 @@ impl Operations {
 impl Look {
     fn at(&mut self, SpooledEntry { destination, entry }: SpooledEntry) -> ControlFlow<()> {
         let took_its_time = self.looked_at >= AT_LEAST && self.began.elapsed() >= TIME;
-        if took_its_time || self.looked_at >= MOST || self.entries.len() + self.letters.len() >= FOUND {
+        if took_its_time || self.looked_at >= MOST || self.entries.len() + self.dead_letters.len() >= FOUND {
             self.is_cut_short = true;
             return ControlFlow::Break(());
         }
         self.looked_at += 1;
-        self.looked_back_to = moment(entry.id);
+        self.looked_back_to = appended_at(entry.id);
         let is_of_shop = |shop: &Option<String>| self.shop.is_none() || self.shop == *shop;
         match destination {
             Destination::Stream => {
@@ -91,8 +91,8 @@ impl Look {
                 self.entries.extend(line);
             }
             Destination::DeadLetters if self.filter.is_about(&entry) => {
-                let letter = Some(DeadLetterSummary::of(&entry)).filter(|letter| is_of_shop(&letter.shop));
-                self.letters.extend(letter);
+                let dead_letter = Some(DeadLetter::of(&entry)).filter(|dead_letter| is_of_shop(&dead_letter.shop));
+                self.dead_letters.extend(dead_letter);
             }
             Destination::DeadLetters => {}
         }

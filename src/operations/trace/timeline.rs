@@ -7,18 +7,18 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::TracedOrder;
-use crate::operations::dead_letters::DeadLetterSummary;
-use crate::operations::events::{EntryLine, EntryStateView, moment};
+use crate::operations::dead_letters::DeadLetter;
+use crate::operations::events::{EntrySummary, GroupProgress, appended_at};
 use crate::stream::StreamId;
 use crate::warehouse::history::StoredEvent;
 
 /// One thing that happened to one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moment {
+pub struct TimelineEvent {
     /// When, RFC 3339; null where it has no time.
     pub at: Option<String>,
     /// What.
-    pub what: What,
+    pub what: Step,
     /// A sentence for a person.
     pub detail: String,
     /// Shop of the event; empty where it is not known.
@@ -36,7 +36,7 @@ pub struct Moment {
 /// Stations of an event, in the order of its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum Step {
     /// The change in the shop.
     Happened,
     /// Shopify made a delivery of it.
@@ -60,24 +60,24 @@ pub enum What {
 /// What is known of one event. It may have several entries: one that is replayed from the dead letters gets another, and
 /// without dedupe one that comes again.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct KnownEvent {
     pub(super) stored: Option<StoredEvent>,
     /// In the spool.
-    pub(super) spooled: Vec<EntryLine>,
+    pub(super) spooled: Vec<EntrySummary>,
     /// In the stream.
-    pub(super) entries: Vec<Standing>,
+    pub(super) entries: Vec<RetainedEntry>,
     /// Whether the entry that it was loaded from was looked for, and is gone.
     pub(super) is_gone: bool,
 }
 
 /// An entry that is in the stream, and how far the groups came with it.
-pub(super) struct Standing {
-    pub(super) line: EntryLine,
-    pub(super) fates: Vec<EntryStateView>,
+pub(super) struct RetainedEntry {
+    pub(super) line: EntrySummary,
+    pub(super) fates: Vec<GroupProgress>,
 }
 
-impl From<EntryLine> for Standing {
-    fn from(line: EntryLine) -> Self {
+impl From<EntrySummary> for RetainedEntry {
+    fn from(line: EntrySummary) -> Self {
         Self {
             line,
             fates: Vec::new(),
@@ -85,16 +85,16 @@ impl From<EntryLine> for Standing {
     }
 }
 
-impl Moment {
+impl TimelineEvent {
     /// Its place on the time line: by time, then what has one that nobody can read, by that text, then what has none.
-    pub(super) fn place(&self) -> (bool, Result<OffsetDateTime, String>, What) {
+    pub(super) fn place(&self) -> (bool, Result<OffsetDateTime, String>, Step) {
         let at = self.at.as_deref().unwrap_or_default();
         let time = OffsetDateTime::parse(at, &Rfc3339).map_err(|_| at.to_owned());
         (self.at.is_none(), time, self.what)
     }
 }
 
-impl Known {
+impl KnownEvent {
     /// The entry that it was loaded from, where that is not among those found.
     pub(super) fn unseen(&self) -> Option<StreamId> {
         let id = self.stored.as_ref()?.stream_id.parse().ok()?;
@@ -102,9 +102,9 @@ impl Known {
     }
 
     /// All that is known, as moments.
-    pub(super) fn tell(self, orders: &[TracedOrder], moments: &mut Vec<Moment>) {
+    pub(super) fn tell(self, orders: &[TracedOrder], moments: &mut Vec<TimelineEvent>) {
         let blank = self.blank();
-        let tell = |(at, what, detail)| Moment {
+        let tell = |(at, what, detail)| TimelineEvent {
             at,
             what,
             detail,
@@ -115,14 +115,14 @@ impl Known {
             let stands = self.is_gone.then_some(false);
             moments.push(self.received(id, stands, &blank));
         }
-        for Standing { line, fates } in &self.entries {
+        for RetainedEntry { line, fates } in &self.entries {
             let received = self.received(line.id, Some(true), &blank);
             for fate in fates {
                 let (at, what, mut detail) = station(fate);
                 if self.entries.len() > 1 {
                     detail = format!("{}, {detail}", line.id);
                 }
-                moments.push(Moment {
+                moments.push(TimelineEvent {
                     at,
                     what,
                     detail,
@@ -133,19 +133,19 @@ impl Known {
         }
         if let Some(event) = &self.stored {
             let detail = format!("loaded: {}", outcome(event, orders));
-            moments.push(tell((written(event.loaded_at), What::Loaded, detail)));
+            moments.push(tell((written(event.loaded_at), Step::Loaded, detail)));
         }
     }
 
     /// What its moments have in common. Those that are of no entry have the one it was loaded from, else the newest.
-    fn blank(&self) -> Moment {
+    fn blank(&self) -> TimelineEvent {
         let newest = self.entries.iter().map(|entry| &entry.line).max_by_key(|line| line.id);
         let (stored, line) = (self.stored.as_ref(), newest.or(self.spooled.first()));
         let loaded_from = stored.and_then(|event| event.stream_id.parse().ok());
         let shop = stored.map(|event| event.shop.clone());
-        Moment {
+        TimelineEvent {
             at: None,
-            what: What::Received,
+            what: Step::Received,
             detail: String::new(),
             shop: shop.or_else(|| line?.shop.clone()).unwrap_or_default(),
             event_id: stored
@@ -163,13 +163,13 @@ impl Known {
     }
 
     /// Up to its entries.
-    fn on_the_way(&self) -> Vec<(Option<String>, What, String)> {
+    fn on_the_way(&self) -> Vec<(Option<String>, Step, String)> {
         let mut way = Vec::new();
         if let Some(event) = &self.stored {
             let happened = "happened in the shop".to_owned();
-            way.push((written(event.occurred_at), What::Happened, happened));
+            way.push((written(event.occurred_at), Step::Happened, happened));
             let triggered = "Shopify triggered the delivery".to_owned();
-            way.extend(event.triggered_at.map(|at| (written(at), What::Triggered, triggered)));
+            way.extend(event.triggered_at.map(|at| (written(at), Step::Triggered, triggered)));
         }
         let whither = if self.stored.is_none() && self.entries.is_empty() {
             "from where it goes to the stream"
@@ -178,21 +178,21 @@ impl Known {
         };
         for spooled in &self.spooled {
             let detail = format!("in the spool of this node, {whither}");
-            way.push((spooled.received_at.clone(), What::Spooled, detail));
+            way.push((spooled.received_at.clone(), Step::Spooled, detail));
         }
         way
     }
 
     /// One of its entries.
-    fn received(&self, id: StreamId, stands: Option<bool>, blank: &Moment) -> Moment {
+    fn received(&self, id: StreamId, stands: Option<bool>, blank: &TimelineEvent) -> TimelineEvent {
         let told = match stands {
             Some(true) => "it still stands there",
             Some(false) => "it is no longer there",
             None => "whether it still stands there was not looked for",
         };
         let loaded = self.stored.as_ref().filter(|event| event.stream_id.parse() == Ok(id));
-        Moment {
-            at: loaded.map_or_else(|| moment(id), |event| written(event.received_at)),
+        TimelineEvent {
+            at: loaded.map_or_else(|| appended_at(id), |event| written(event.received_at)),
             detail: format!("appended to the stream as {id}; {told}"),
             stream_id: Some(id),
             stands,
@@ -202,24 +202,24 @@ impl Known {
 }
 
 /// How far a group came, as a moment.
-fn station(fate: &EntryStateView) -> (Option<String>, What, String) {
+fn station(fate: &GroupProgress) -> (Option<String>, Step, String) {
     let group = &fate.group;
     match (fate.stage.as_str(), &fate.consumer, fate.idle_seconds) {
         ("pending", _, None) => (
             None,
-            What::Pending,
+            Step::Pending,
             format!("group {group}: made pending again by a replay; nobody has claimed it yet"),
         ),
         ("pending", Some(consumer), Some(idle)) => {
             let at = OffsetDateTime::now_utc() - time::Duration::seconds_f64(idle.clamp(0.0, 1e9));
             let times = fate.deliveries.unwrap_or_default();
             let detail = format!("group {group}: pending with {consumer}, handed out {times} times, last then");
-            (written(at), What::Pending, detail)
+            (written(at), Step::Pending, detail)
         }
-        ("unread", ..) => (None, What::Unread, format!("group {group}: not read yet")),
+        ("unread", ..) => (None, Step::Unread, format!("group {group}: not read yet")),
         _ => (
             None,
-            What::Settled,
+            Step::Settled,
             format!("group {group}: read, and nobody has it pending"),
         ),
     }
@@ -243,37 +243,37 @@ fn outcome(event: &StoredEvent, orders: &[TracedOrder]) -> &'static str {
 }
 
 /// A dead letter.
-pub(super) fn buried(letter: DeadLetterSummary) -> Moment {
-    Moment {
-        at: letter.failed_at,
-        what: What::DeadLettered,
-        detail: match letter.consumer.filter(|_| letter.original_id.is_some()) {
+pub(super) fn from_dead_letter(dead_letter: DeadLetter) -> TimelineEvent {
+    TimelineEvent {
+        at: dead_letter.failed_at,
+        what: Step::DeadLettered,
+        detail: match dead_letter.consumer.filter(|_| dead_letter.original_id.is_some()) {
             Some(consumer) => format!(
                 "given up by {consumer} after {} attempts: {}",
-                letter.attempts, letter.error
+                dead_letter.attempts, dead_letter.error
             ),
-            None => format!("quarantined at the door: {}", letter.error),
+            None => format!("quarantined at the door: {}", dead_letter.error),
         },
         stands: Some(true),
-        shop: letter.shop.unwrap_or_default(),
-        event_id: letter.event_id,
-        event_type: letter.event_type,
-        stream_id: Some(letter.id),
+        shop: dead_letter.shop.unwrap_or_default(),
+        event_id: dead_letter.event_id,
+        event_type: dead_letter.event_type,
+        stream_id: Some(dead_letter.id),
     }
 }
 
 /// A dead letter that is still in the spool.
-pub(super) fn waiting(letter: DeadLetterSummary) -> Moment {
-    Moment {
-        at: moment(letter.id),
-        what: What::Spooled,
+pub(super) fn from_spooled(dead_letter: DeadLetter) -> TimelineEvent {
+    TimelineEvent {
+        at: appended_at(dead_letter.id),
+        what: Step::Spooled,
         detail: format!(
             "quarantined at the door: {}; in the spool of this node, from where it goes to the dead letters",
-            letter.error
+            dead_letter.error
         ),
         stream_id: None,
         stands: None,
-        ..buried(letter)
+        ..from_dead_letter(dead_letter)
     }
 }
 
@@ -288,8 +288,8 @@ mod tests {
 
     #[test]
     fn a_time_line_goes_by_time_and_not_by_its_text() {
-        use What::{DeadLettered, Happened, Loaded, Received, Unread};
-        let moment = |(at, what): (Option<&str>, What)| Moment {
+        use Step::{DeadLettered, Happened, Loaded, Received, Unread};
+        let event = |(at, what): (Option<&str>, Step)| TimelineEvent {
             at: at.map(str::to_owned),
             what,
             detail: String::new(),
@@ -309,8 +309,8 @@ mod tests {
             (Some("2 o'clock"), Happened),
             (None, Unread),
         ];
-        let mut moments = Vec::from_iter(line.into_iter().rev().map(moment));
-        moments.sort_by_cached_key(Moment::place);
-        assert_eq!(moments, line.map(moment));
+        let mut moments = Vec::from_iter(line.into_iter().rev().map(event));
+        moments.sort_by_cached_key(TimelineEvent::place);
+        assert_eq!(moments, line.map(event));
     }
 }

@@ -99,16 +99,16 @@ enum Due {
 struct Event {
     due: Due,
     rows: u64,
-    /// The entries that letters about it came from; copies of one letter have the same.
-    letters: BTreeSet<String>,
+    /// The entries that dead letters about it came from; copies of one dead letter have the same.
+    dead_letters: BTreeSet<String>,
 }
 
 impl Event {
     fn is_missing(&self) -> bool {
         match self.due {
             Due::Nowhere | Due::Anything => false,
-            Due::Somewhere => self.rows == 0 && self.letters.is_empty(),
-            Due::Quarantined => self.letters.is_empty(),
+            Due::Somewhere => self.rows == 0 && self.dead_letters.is_empty(),
+            Due::Quarantined => self.dead_letters.is_empty(),
         }
     }
 }
@@ -177,7 +177,7 @@ impl Ledger {
             Event {
                 due,
                 rows: 0,
-                letters: BTreeSet::new(),
+                dead_letters: BTreeSet::new(),
             }
         });
         event.due = event.due.max(due);
@@ -212,10 +212,10 @@ impl Ledger {
         }
     }
 
-    /// There is a letter about that event, of that origin.
+    /// There is a dead letter about that event, of that origin.
     pub(super) fn buried(&mut self, event_id: &str, origin: String) {
         if let Some(event) = self.events.get_mut(event_id) {
-            event.letters.insert(origin);
+            event.dead_letters.insert(origin);
         }
     }
 
@@ -276,15 +276,15 @@ impl Ledger {
             if event.is_missing() {
                 faults.missing.add(id.clone());
             }
-            if event.due == Due::Nowhere && (event.rows > 0 || !event.letters.is_empty()) {
+            if event.due == Due::Nowhere && (event.rows > 0 || !event.dead_letters.is_empty()) {
                 faults.refused_and_there.add(id.clone());
             }
-            if event.rows + event.letters.len() as u64 > 1 {
+            if event.rows + event.dead_letters.len() as u64 > 1 {
                 faults.doubled.add(id.clone());
             }
             if event.due >= Due::Somewhere {
                 loaded += u64::from(event.rows > 0);
-                in_dead_letters += u64::from(event.rows == 0 && !event.letters.is_empty());
+                in_dead_letters += u64::from(event.rows == 0 && !event.dead_letters.is_empty());
             }
         }
         Verified {
@@ -443,7 +443,7 @@ mod tests {
         let verified = ledger.close();
         assert_eq!(verified.faults.refused_and_there.first, [forged_id]);
         assert_eq!((verified.promised, verified.in_dead_letters), (1, 1));
-        assert_eq!(verified.faults.doubled.count, 0, "copies of one letter are one");
+        assert_eq!(verified.faults.doubled.count, 0, "copies of one dead letter are one");
     }
 
     #[test]
