@@ -8,7 +8,7 @@ class Digits {
   }
 }
 
-/** The view of one entry or letter: figures about it as numbers, its event with all digits. */
+/** The view of one entry or dead letter: figures about it as numbers, its event with all digits. */
 export function parseView(text) {
   const view = JSON.parse(text);
   view.content.event = parse(text).content.event;

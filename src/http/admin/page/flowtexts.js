@@ -42,7 +42,7 @@ export function boxTexts(now) {
     workers: [count(report.workers), `live, ${count(report.pending_count)} pending`],
     warehouse: warehouseTexts(now),
     spool: spoolTexts(now),
-    letters: [count(report.dead_letters), lettersNote(report)],
+    letters: [count(report.dead_letters), deadLettersNote(report)],
   };
 }
 
@@ -56,7 +56,7 @@ function warehouseTexts({ report, samples }) {
   return [UNKNOWN, lately.some((sample) => known(sample.loaded_per_second)) ? "nothing loaded lately" : "not known"];
 }
 
-function lettersNote({ dead_letters: letters, dead_letters_new: recent }) {
+function deadLettersNote({ dead_letters: letters, dead_letters_new: recent }) {
   if (!known(letters)) return "not known";
   if (!letters) return "none";
   return recent > 0 ? `${count(recent)} new` : "unresolved";

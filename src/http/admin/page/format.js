@@ -20,7 +20,7 @@ export function rate(value) {
   return `${value > 0 && value < 9.95 ? tenth.format(value) : whole.format(value)}/s`;
 }
 
-/** `one letter`, `2 letters` */
+/** `one dead letter`, `2 dead letters` */
 export const counted = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 
 /** A time span from milliseconds: 34 ms, 1.2 s, 5 min, 3 h. */

@@ -49,7 +49,7 @@ async function run(signal) {
     } catch (error) {
       // The session has ended; whoever signs in again starts anew.
       if (error instanceof ApiError && error.status === 401) return;
-      // It answers, and lets nobody in: all places are taken.
+      // It answers, and all viewers' places are taken.
       if (error instanceof ApiError && error.status > 0) why = error.message;
     }
     if (signal.aborted) return;

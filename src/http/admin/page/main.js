@@ -6,8 +6,8 @@ import { h, put, say } from "./dom.js";
 import { openEntry } from "./entry.js";
 import { openEvents } from "./events.js";
 import { count } from "./format.js";
-import { openLetter } from "./letter.js";
-import { openCause, openLetters } from "./letters.js";
+import { openDeadLetter } from "./dead_letter.js";
+import { openCause, openDeadLetters } from "./dead_letters.js";
 import * as live from "./live.js";
 import { openLogin } from "./login.js";
 import { openOverview } from "./overview.js";
@@ -19,9 +19,9 @@ const PAGES = [
   ["", "overview", openOverview],
   ["events", "events", openEvents],
   ["events/*", "events", openEntry],
-  ["dead-letters", "dead-letters", openLetters],
+  ["dead-letters", "dead-letters", openDeadLetters],
   ["dead-letters/cause/*", "dead-letters", openCause],
-  ["dead-letters/*", "dead-letters", openLetter],
+  ["dead-letters/*", "dead-letters", openDeadLetter],
   ["trace", "trace", openTrace],
 ];
 

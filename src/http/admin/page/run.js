@@ -19,7 +19,7 @@ const WORDS = {
     what: "They are removed for good, bodies included. This cannot be undone.",
   },
 };
-/** Reasons told apart at the end. */
+/** Reasons listed at the end. */
 const REASONS = 8;
 
 /**

@@ -1,4 +1,4 @@
-// A JSON Schema, told to a person: type, limits, fields. What it refers to is a link, laid open where that is asked for.
+// A JSON Schema, for a person: type, limits, fields. What it refers to is a link that can be expanded.
 
 import { h } from "./dom.js";
 
@@ -11,7 +11,7 @@ export function resolve(description, value) {
     .reduce((found, key) => found[key], description);
 }
 
-/** `depth`: how many levels of references are laid open. */
+/** `depth`: how many levels of references are expanded. */
 export function schemaOf(description, schema, depth) {
   if (schema.$ref) return reference(description, schema.$ref, depth);
   const [how, several] = ["allOf", "anyOf", "oneOf"].map((key) => [key, schema[key]]).find(([, list]) => list) ?? [];

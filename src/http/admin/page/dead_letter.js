@@ -5,10 +5,10 @@ import { content } from "./content.js";
 import { h } from "./dom.js";
 import { parseView } from "./exact.js";
 import { count, known, time } from "./format.js";
-import { about, buttons, origin } from "./letters.js";
+import { about, buttons, origin } from "./dead_letters.js";
 import { facts, fill, heading } from "./parts.js";
 
-export function openLetter(id) {
+export function openDeadLetter(id) {
   const place = h("div", { class: "page" });
   fill(place, async () => view(await get(`/api/dead-letters/${encodeURIComponent(id)}`, {}, parseView)));
   return { title: `Dead letter ${id}`, element: place };

@@ -7,7 +7,7 @@ import { empty, fill, heading, table } from "./parts.js";
 import { openRun } from "./run.js";
 
 /** The causes. */
-export function openLetters() {
+export function openDeadLetters() {
   const list = h("div", { class: "results" });
   const audit = h("div", { class: "results" });
   const all = h("div", { class: "actions" });
@@ -31,7 +31,7 @@ export function openLetters() {
   };
 }
 
-/** The letters of one cause. */
+/** The dead letters of one cause. */
 export function openCause(fingerprint, query) {
   const place = h("div", { class: "page" });
   const to = query.get("to");
@@ -47,7 +47,7 @@ export function openCause(fingerprint, query) {
   return { title: "Dead letters of one cause", element: place };
 }
 
-/** Of a cause whose last letter is gone there is none. */
+/** Of a cause whose last dead letter is gone there is none. */
 function noneLeft(error) {
   if (error.status !== 404) throw error;
   return { letters: [], next: null };
@@ -126,7 +126,7 @@ function row(group, isAtLeast, reload) {
   ];
 }
 
-/** Of very many causes, this one may not be among those that were told apart. */
+/** Of very many causes, this one may not be among those that are listed. */
 function cause(fingerprint, { letters, looked_at, next }, { groups, complete, looked_at: all }, reload) {
   const group = groups.find((one) => one.fingerprint === fingerprint);
   const many = { count: group?.count ?? letters.length, isAtLeast: !complete };
