@@ -31,6 +31,7 @@ pub mod nodes;
 pub mod open_files;
 pub mod operations;
 pub mod retryability;
+pub mod sample_orders;
 pub mod shopify;
 pub mod shutdown;
 pub mod spans;

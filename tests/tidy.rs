@@ -182,6 +182,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("event", &["crate::"], &["event"]),
     ("retryability", &["crate::"], &[]),
     ("folder", &["crate::"], &[]),
+    ("sample_orders", &["crate::"], &[]),
     ("metrics", &["crate::"], &[]),
     ("shutdown", &["crate::"], &[]),
     ("traceparent", &["crate::"], &[]),

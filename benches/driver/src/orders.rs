@@ -1,7 +1,7 @@
 //! Signed orders, each another one, at hardly any cost to the machine that they are to measure.
 //!
-//! A body is one of some hundred prepared orders (varied lines, prices, buyers; compact JSON with `\/` and `\u0026`, as
-//! Shopify sends it) with the order's own number at its end. So only the last block has to be hashed anew for a
+//! A body is one of some hundred sample orders (those of `orderstream send`, with a fixed number of lines) with the
+//! order's own number at its end. So only the last block has to be hashed anew for a
 //! signature over the whole: the HMAC state after the prepared part is kept.
 
 use std::io::Write as _;
@@ -9,6 +9,7 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use orderstream::sample_orders::{Generator, wire};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -25,6 +26,7 @@ pub const USUAL_LINES: usize = 3;
 pub const MANY_LINES: usize = 24;
 
 const VARIANTS: u64 = 128;
+const SHOP: &str = "bench.myshopify.com";
 
 /// An order up to its number.
 struct Prepared {
@@ -50,10 +52,7 @@ impl Orders {
     pub fn new(lines: usize) -> Self {
         let key = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("a key of any length is one");
         let prepared = (0..VARIANTS).map(|variant| {
-            let mut json = order(variant, lines)
-                .to_string()
-                .replace('/', "\\/")
-                .replace('&', "\\u0026");
+            let mut json = wire(&order(variant, lines));
             json.pop();
             let mac = key.clone().chain_update(&json);
             Prepared {
@@ -146,127 +145,31 @@ impl Batches {
     }
 }
 
-const PRODUCTS: [(&str, u64); 8] = [
-    ("Merino Crew Sweater & Scarf", 8900),
-    ("Café Crème Mug, 350 ml", 1450),
-    ("Trail Running Shoe \"Fjäll\"", 12_900),
-    ("Linen Bed Set", 18_900),
-    ("抹茶ボウル", 2400),
-    ("Refillable Soap Bottle", 1875),
-    ("USB-C Cable 2 m", 1299),
-    ("Gift Wrapping", 500),
-];
-
-fn price(variant: u64, line: u64) -> (usize, u64, u64) {
-    let product = ((variant * 5 + line * 3) % PRODUCTS.len() as u64) as usize;
-    (product, PRODUCTS[product].1 + variant, 1 + (variant + line) % 3)
-}
-
-fn text(cents: u64) -> String {
-    format!("{}.{:02}", cents / 100, cents % 100)
-}
-
-/// An amount in shop and presentment currency.
-fn set(cents: u64) -> Value {
-    json!({
-        "shop_money": {"amount": text(cents), "currency_code": "EUR"},
-        "presentment_money": {"amount": text(cents), "currency_code": "EUR"},
-    })
-}
-
-/// An order as a webhook carries it, without its number.
-fn order(variant: u64, lines: usize) -> Value {
-    let lines: Vec<_> = (0..lines as u64).map(|at| line(variant, at)).collect();
-    let total: u64 = (0..lines.len() as u64)
-        .map(|at| price(variant, at))
-        .map(|(_, price, quantity)| price * quantity)
-        .sum();
-    let tax = total * 19 / 119;
-    let address = json!({
-        "first_name": "Zoë", "last_name": format!("Sample{variant}"), "name": format!("Zoë Sample{variant}"),
-        "address1": format!("{variant} Example Street"), "address2": null, "city": "Berlin", "company": null,
-        "country": "Germany", "country_code": "DE", "zip": format!("{:05}", 10_000 + variant), "latitude": 52.5, "longitude": 13.4,
-        "phone": null, "province": null, "province_code": null,
-    });
-    let mut order = json!({
-        "admin_graphql_api_id": format!("gid://shopify/Order/{variant}"), "app_id": 580_111, "browser_ip": "203.0.113.7",
-        "buyer_accepts_marketing": false, "cancel_reason": null, "cancelled_at": null,
-        "cart_token": format!("{variant:032x}"), "checkout_id": 37_000_000_000_u64 + variant,
-        "checkout_token": format!("{variant:032x}"), "client_details": {"accept_language": "de-DE", "browser_height": null,
-            "browser_ip": "203.0.113.7", "browser_width": null, "session_hash": null,
-            "user_agent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko)"},
-        "closed_at": null, "company": null, "confirmation_number": format!("{variant:09X}"), "confirmed": true,
-        "created_at": "2026-01-31T16:30:00-05:00", "currency": "EUR", "customer_locale": "de-DE", "device_id": null,
-        "duties_included": false, "estimated_taxes": false, "financial_status": "paid", "fulfillment_status": null,
-        "landing_site": "/collections/all?utm_source=mail&utm_campaign=spring", "landing_site_ref": null, "location_id": null,
-        "note": null, "note_attributes": [], "number": variant, "order_status_url":
-            format!("https://bench.myshopify.com/60021178580/orders/{variant:032x}/authenticate?key=none&utm=mail"),
-        "original_total_duties_set": null, "payment_gateway_names": ["shopify_payments"], "payment_terms": null,
-        "phone": null, "po_number": null, "presentment_currency": "EUR", "processed_at": "2026-01-31T16:30:00-05:00",
-        "reference": null, "referring_site": "https://www.example.com/", "refunds": [], "source_identifier": null,
-        "source_name": "web", "source_url": null, "tags": "spring, newsletter", "tax_exempt": false, "taxes_included": true,
-        "test": false, "token": format!("{:032x}", variant * 7), "updated_at": "2026-01-31T16:30:02-05:00", "user_id": null,
-        "discount_codes": [], "discount_applications": [], "shipping_lines": [], "fulfillments": [], "total_weight": 1200,
-        "tax_lines": [{"channel_liable": false, "price": text(tax), "price_set": set(tax), "rate": 0.19, "title": "VAT"}],
-        "billing_address": address, "shipping_address": address, "contact_email": format!("customer{variant}@example.com"),
-        "email": format!("customer{variant}@example.com"),
-        "customer": {"id": 6_900_000_000_000_u64 + variant, "email": format!("customer{variant}@example.com"),
-            "created_at": "2024-03-01T09:00:00-05:00", "updated_at": "2025-03-01T09:00:00-05:00", "first_name": "Zoë",
-            "last_name": format!("Sample{variant}"), "state": "enabled", "note": null, "verified_email": true,
-            "tax_exempt": false, "tags": "", "currency": "EUR", "phone": null, "default_address": address},
-        "line_items": lines,
-    });
-    for (name, cents) in [
-        ("current_subtotal_price", total),
-        ("current_total_discounts", 0),
-        ("current_total_price", total),
-        ("current_total_tax", tax),
-        ("subtotal_price", total),
-        ("total_discounts", 0),
-        ("total_line_items_price", total),
-        ("total_outstanding", 0),
-        ("total_price", total),
-        ("total_tax", tax),
-        ("total_tip_received", 0),
-    ] {
-        order[name] = text(cents).into();
-        order[format!("{name}_set")] = set(cents);
-    }
-    order["total_shipping_price_set"] = set(0);
-    order
-}
-
-fn line(variant: u64, at: u64) -> Value {
-    let (product, price, quantity) = price(variant, at);
-    let title = PRODUCTS[product].0;
-    let id = 12_000_000_000_000 + variant * 100 + at;
-    let tax = price * quantity * 19 / 119;
-    json!({
-        "id": id, "admin_graphql_api_id": format!("gid://shopify/LineItem/{id}"), "attributed_staffs": [],
-        "current_quantity": quantity, "fulfillable_quantity": quantity, "fulfillment_service": "manual",
-        "fulfillment_status": null, "gift_card": false, "grams": 300, "name": format!("{title} - Navy / M"),
-        "price": text(price), "price_set": set(price), "product_exists": true, "product_id": 7_000_000_000_000 + product,
-        "properties": [], "quantity": quantity, "requires_shipping": true, "sku": format!("EX-{product:02}-{at}"),
-        "taxable": true, "title": title, "total_discount": "0.00", "total_discount_set": set(0),
-        "variant_id": 40_000_000_000_000 + product, "variant_inventory_management": "shopify", "variant_title": "Navy / M",
-        "vendor": "Example & Co.", "duties": [], "discount_allocations": [],
-        "tax_lines": [{"channel_liable": false, "price": text(tax), "price_set": set(tax), "rate": 0.19, "title": "VAT"}],
-    })
-}
-
 /// An event as `/events/batch` takes it, without its ids.
 fn event(variant: u64) -> Value {
-    let lines = (0..USUAL_LINES as u64).map(|at| price(variant, at));
-    let total: u64 = lines.clone().map(|(_, price, quantity)| price * quantity).sum();
+    let order = order(variant, USUAL_LINES);
+    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
+    let item = |line: &Value| {
+        json!({
+            "sku": line["sku"], "qty": line["quantity"], "price": number(&line["price"]), "title": line["title"],
+        })
+    };
     json!({
-        "event_type": "order.created", "timestamp": "2026-01-31T16:30:02-05:00", "shop": "bench.myshopify.com",
-        "customer_id": (6_900_000_000_000_u64 + variant).to_string(), "total_amount": total, "currency": "EUR",
-        "created_at": "2026-01-31T16:30:00-05:00", "updated_at": "2026-01-31T16:30:02-05:00", "financial_status": "paid",
-        "source_name": "web",
-        "items": lines.map(|(product, price, quantity)| json!({
-            "sku": format!("EX-{product:02}"), "qty": quantity, "price": price, "title": PRODUCTS[product].0,
-        })).collect::<Vec<_>>(),
+        "event_type": "order.created", "timestamp": order["updated_at"], "shop": SHOP,
+        "customer_id": order["customer"]["id"].as_u64().map(|id| id.to_string()),
+        "total_amount": number(&order["total_price"]), "currency": order["currency"], "created_at": order["created_at"],
+        "updated_at": order["updated_at"], "financial_status": order["financial_status"], "source_name": "web",
+        "items": order["line_items"].as_array().into_iter().flatten().map(item).collect::<Vec<_>>(),
     })
+}
+
+/// An order as a webhook carries it, without its id, number and name.
+fn order(variant: u64, lines: usize) -> Value {
+    let mut order = Generator::new(1, Generator::epoch()).order_of_lines(SHOP, variant, lines);
+    if let Value::Object(members) = &mut order {
+        members.retain(|name, _| !["id", "name", "order_number"].contains(&name.as_str()));
+    }
+    order
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Arguments of `send`, and what stands for them where they are not given.
+//! Arguments of `send`, and their defaults.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,9 +11,10 @@ use super::schedule::Shape;
 use crate::cli::Failure;
 use crate::config::{self, Secret};
 
-/// Deliveries a second that make sense: a quarter of an hour between two, or more than one machine sends.
+/// Deliveries a second that make sense: a quarter of an hour between two, or more than one machine
+/// sends.
 const RATES: RangeInclusive<f64> = 0.001..=1_000_000.0;
-/// The topic that stands for everything an order goes through.
+/// The topic that stands for whole histories of orders.
 pub(super) const MIXED: &str = "mixed";
 /// Of a storm.
 const STORM_COUNT: u64 = 1000;
@@ -35,19 +36,22 @@ Examples:
   orderstream send --count 10000 --rate 200        latency counts from the scheduled moment
   orderstream send --file order.json --topic orders/paid
   orderstream send --seed 7 --count 5              the same deliveries each time
-  orderstream send --storm --verify                all that webhooks do, and that it landed
+  orderstream send --storm --verify                a storm, and whether it landed
   orderstream send --topic mixed --duplicates 20% --count 5000 --verify=2m")]
 pub(in crate::cli) struct SendArgs {
-    /// Where to: the base URL of the instance [default: where the owner of the data folder listens, else the configured address]
+    /// Where to: the base URL of the instance [default: where the owner of the data folder listens,
+    /// else the configured address]
     #[arg(long)]
     pub(super) url: Option<String>,
-    /// Secret to sign with; a second one is the old one [default: the configured ones, else local mode's]
+    /// Secret to sign with; a second one is the old one [default: the configured ones, else local
+    /// mode's]
     #[arg(long)]
     pub(super) secret: Vec<Secret>,
     /// Deliveries [default: 1, or one for each file; 1000 of a storm]
     #[arg(long, short = 'n')]
     count: Option<u64>,
-    /// Deliveries a second, whatever the answers take; 0: as fast as answers come [default: 0; 100 of a storm]
+    /// Deliveries a second, whatever the answers take; 0: as fast as answers come [default: 0; 100
+    /// of a storm]
     #[arg(long)]
     rate: Option<f64>,
     /// How the rate comes about [default: steady; bursts of a storm]
@@ -56,7 +60,8 @@ pub(in crate::cli) struct SendArgs {
     /// Deliveries under way at once [default: 8; 32 of a storm]
     #[arg(long, short = 'c', value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: Option<u16>,
-    /// Webhook topic; `mixed`: all that orders go through, from creation on [default: orders/create; mixed of a storm]
+    /// Webhook topic; `mixed`: whole histories of orders, from creation on [default: orders/create;
+    /// mixed of a storm]
     #[arg(long)]
     topic: Option<String>,
     /// Shop they claim to come from
@@ -71,8 +76,8 @@ pub(in crate::cli) struct SendArgs {
     /// Give up on an answer after this many seconds
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(super) timeout: u64,
-    /// Wait until all that was promised landed and orders are as new as they should be; give up where nothing more
-    /// landed for so long [default: 1m]
+    /// Wait until everything accepted has landed, and check the rows of its orders; give up where
+    /// nothing more landed for so long [default: 1m]
     #[arg(long, value_name = "PATIENCE", num_args = 0..=1, require_equals = true, default_missing_value = "1m",
           value_parser = patience)]
     pub(super) verify: Option<Duration>,
@@ -153,7 +158,7 @@ impl SendArgs {
     pub(super) fn shares(&self, has_old_secret: bool) -> Result<Shares, Failure> {
         let usual = if self.storm { STORM } else { Shares::default() };
         let old_secrets = self.old_secrets.unwrap_or_else(|| {
-            // A storm is to be had without two secrets.
+            // A storm does not require two secrets.
             if has_old_secret {
                 usual.old_secrets
             } else {

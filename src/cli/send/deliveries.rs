@@ -1,4 +1,4 @@
-//! What is sent: body, headers and signature of each delivery, as Shopify makes them, or not.
+//! Body, headers and signature of each delivery, as Shopify makes them, or corrupted on purpose.
 
 use std::path::PathBuf;
 
@@ -13,16 +13,16 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::generate::Generator;
 use super::mix::{Item, Kind, Mix};
 use crate::cli::Failure;
 use crate::config::Secret;
+use crate::sample_orders::Generator;
 
 const API_VERSION: &str = "2026-04";
-/// A topic that becomes no event.
+/// A topic that the service does not support.
 const UNKNOWN_TOPIC: &str = "products/update";
 
-/// Makes deliveries by number; the same number is the same delivery.
+/// Makes deliveries by number; the same number gives the same delivery.
 pub(super) struct Deliveries {
     mix: Mix,
     bodies: Bodies,
@@ -35,11 +35,11 @@ pub(super) struct Deliveries {
 
 /// Where bodies come from.
 pub(super) enum Bodies {
-    /// One body of a topic an order.
+    /// One body of that topic for each order.
     OfTopic(Generator, String),
-    /// What orders go through from creation on.
+    /// Histories of orders, from creation on.
     Histories(Generator),
-    /// Under that topic, in turn.
+    /// These in turn, with that topic.
     Files(Vec<Bytes>, String),
 }
 
@@ -53,7 +53,7 @@ impl Bodies {
         Ok(Self::Files(files.iter().map(read).collect::<Result<_, _>>()?, topic))
     }
 
-    /// How many there are of one order.
+    /// How many bodies one order has.
     pub(super) fn steps(&self, order: u64) -> usize {
         match self {
             Self::Histories(generator) => generator.history(order).len(),
@@ -69,18 +69,19 @@ pub(super) struct Delivery {
     pub(super) body: Bytes,
 }
 
-/// What happened, before it is signed.
-struct Told {
+/// A webhook before it is signed.
+struct Message {
     topic: String,
     body: Bytes,
     triggered_at: OffsetDateTime,
 }
 
 impl Deliveries {
-    /// `run` sets webhook ids apart from other runs'; `secrets` are the newest first.
+    /// `run` makes webhook ids distinct from those of other runs; `secrets` are ordered newest
+    /// first.
     ///
     /// # Errors
-    /// Topic or shop do not go into a header.
+    /// Topic or shop cannot be a header.
     pub(super) fn new(mix: Mix, bodies: Bodies, run: u64, secrets: &[Secret], shop: String) -> Result<Self, Failure> {
         let wrong = |error: &dyn std::fmt::Display| Failure::Usage(format!("error: {error}\n"));
         let signer = |secret: &Secret| Hmac::new_from_slice(secret.expose_secret().as_bytes());
@@ -116,21 +117,22 @@ impl Deliveries {
     /// Delivery `number`; `None` after the last.
     pub(super) fn make(&self, number: u64) -> Option<Delivery> {
         let item = self.mix.item(number)?;
-        let mut told = self.told(item);
+        let mut message = self.message(item);
         if item.kind == Kind::Malformed {
-            told.spoil(item.id);
+            message.corrupt(item.id);
         }
-        let id =
-            |what: &str| Uuid::new_v5(&self.run, format!("{what} {} {}", told.topic, item.id).as_bytes()).to_string();
+        let id = |what: &str| {
+            Uuid::new_v5(&self.run, format!("{what} {} {}", message.topic, item.id).as_bytes()).to_string()
+        };
         let headers = [
             ("content-type", Some("application/json".to_owned())),
-            ("x-shopify-topic", Some(told.topic.clone())),
+            ("x-shopify-topic", Some(message.topic.clone())),
             ("x-shopify-shop-domain", Some(self.shop.clone())),
             ("x-shopify-api-version", Some(API_VERSION.to_owned())),
             ("x-shopify-webhook-id", Some(id("webhook"))),
             ("x-shopify-event-id", Some(id("event"))),
-            ("x-shopify-triggered-at", told.triggered_at.format(&Rfc3339).ok()),
-            ("x-shopify-hmac-sha256", self.signature(item, &told.body)),
+            ("x-shopify-triggered-at", message.triggered_at.format(&Rfc3339).ok()),
+            ("x-shopify-hmac-sha256", self.signature(item, &message.body)),
         ];
         let valued = headers.into_iter().filter_map(|(name, value)| {
             let value = HeaderValue::try_from(value?).ok()?;
@@ -139,12 +141,12 @@ impl Deliveries {
         Some(Delivery {
             kind: item.kind,
             headers: valued.collect(),
-            body: told.body,
+            body: message.body,
         })
     }
 
-    fn told(&self, item: Item) -> Told {
-        // Its place among all says enough: what has the same `updated_at` is told apart.
+    fn message(&self, item: Item) -> Message {
+        // A millisecond apart, so that deliveries with the same `updated_at` have an order.
         let now = self.started + std::time::Duration::from_millis(item.id);
         let (topic, body, triggered_at) = match &self.bodies {
             Bodies::OfTopic(generator, topic) => {
@@ -163,14 +165,14 @@ impl Deliveries {
                 (topic.clone(), files.get(turn).cloned().unwrap_or_default(), now)
             }
         };
-        Told {
+        Message {
             topic,
             body,
             triggered_at,
         }
     }
 
-    /// Base64 of the HMAC; where it is to be a bad one, by another secret, cut short, or none.
+    /// Base64 of the HMAC; of a bad one, that of another body, cut short, or none.
     fn signature(&self, item: Item, body: &[u8]) -> Option<String> {
         let place = usize::from(item.kind == Kind::OldSecret);
         let mut signer = self.signers.get(place).or(self.signers.first())?.clone();
@@ -178,7 +180,7 @@ impl Deliveries {
         if item.kind != Kind::BadSignature {
             return Some(STANDARD.encode(signer.finalize().into_bytes()));
         }
-        signer.update(b" and what nobody sent");
+        signer.update(b" of another body");
         let signature = signer.finalize().into_bytes();
         match item.id % 3 {
             0 => Some(STANDARD.encode(signature)),
@@ -188,9 +190,9 @@ impl Deliveries {
     }
 }
 
-impl Told {
-    /// Makes it something that no event can be made of.
-    fn spoil(&mut self, way: u64) {
+impl Message {
+    /// Makes it something that cannot become an event.
+    fn corrupt(&mut self, way: u64) {
         let body = match way % 6 {
             0 => self.body.slice(..self.body.len() / 2),
             1 => Bytes::from_static(b"\xff\xfe not JSON \x00"),

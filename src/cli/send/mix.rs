@@ -1,7 +1,7 @@
-//! What goes out, and in which order.
+//! The plan of a run: which deliveries, in which order.
 //!
-//! Pure: count, shares and seed decide all. Invariants: a share is met exactly, to the nearest delivery; a duplicate
-//! repeats what went out shortly before it, or is just about to.
+//! Pure: count, shares and seed decide it. Invariants: a share is met exactly, to the nearest
+//! delivery; a duplicate repeats a delivery that is close to it.
 
 use std::collections::VecDeque;
 use std::str::FromStr;
@@ -14,27 +14,27 @@ use rust_decimal::prelude::ToPrimitive;
 
 /// Deliveries of a mix at most: its plan is in memory.
 pub(super) const MOST: u64 = 1_000_000;
-/// Orders that go through their histories at once.
+/// Orders whose histories are interleaved.
 const UNDER_WAY: u64 = 50;
-/// How many deliveries a late one lets pass, at most.
+/// Deliveries that a late one is overtaken by, at most.
 const DELAY: usize = 100;
 /// How far back a duplicate reaches, in deliveries.
 const RECENT: usize = 200;
 
-/// What a delivery is.
+/// Kind of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// As it should be.
+    /// Valid, in order.
     Event,
-    /// The same, after others that happened later.
+    /// Valid, after others that happened later.
     Late,
-    /// One that went out already, again.
+    /// Another delivery again.
     Duplicate,
     /// Signed with the secret before the newest.
     OldSecret,
-    /// Not signed with any.
+    /// With a wrong, cut or absent signature.
     BadSignature,
-    /// Signed, and no event.
+    /// Signed, and cannot become an event.
     Malformed,
 }
 
@@ -81,7 +81,7 @@ impl FromStr for Share {
     }
 }
 
-/// What is not as it should be.
+/// Shares of the kinds other than [`Kind::Event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Shares {
     pub(super) late: Share,
@@ -102,7 +102,7 @@ impl Shares {
         ]
     }
 
-    /// Whether they leave something, or nothing, for plain events.
+    /// Whether they are at most 100% together.
     pub(super) fn fit(self) -> bool {
         self.all().iter().map(|(_, share)| share.0).sum::<Decimal>() <= Decimal::ONE_HUNDRED
     }
@@ -112,21 +112,21 @@ impl Shares {
     }
 }
 
-/// One delivery: what it is, and of which order it tells which step.
+/// One planned delivery: its kind, and which step of which order's history it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Item {
     pub(super) kind: Kind,
-    /// Its webhook; only duplicates share one.
+    /// Number of its webhook; only duplicates share one.
     pub(super) id: u64,
     pub(super) order: u64,
     pub(super) step: usize,
 }
 
-/// All that goes out.
+/// All deliveries of a run.
 pub(super) enum Mix {
-    /// One thing of each of so many orders.
+    /// One of each of so many orders.
     Plain(u64),
-    /// Whatever it is, one after the other.
+    /// As planned, in this order.
     Mixed(Vec<Item>),
 }
 
@@ -145,7 +145,7 @@ impl Mix {
             let item = match (kind, known) {
                 (Kind::Duplicate, Some(known)) => Item { kind, ..known },
                 (Kind::BadSignature | Kind::Malformed, Some(known)) => Item { kind, id, ..known },
-                // There is nothing yet to be sent again.
+                // Nothing was sent yet that could be repeated.
                 (Kind::Duplicate, None) => orders.event(Kind::Event, id, &mut rng),
                 _ => orders.event(kind, id, &mut rng),
             };
@@ -198,7 +198,7 @@ fn kinds(count: u64, shares: Shares, rng: &mut StdRng) -> Vec<Kind> {
     kinds
 }
 
-/// Orders on their way through their histories, many at once.
+/// Orders in the midst of their histories, many at once.
 struct Orders<F> {
     steps: F,
     under_way: Vec<UnderWay>,
@@ -217,7 +217,7 @@ impl<F: Fn(u64) -> usize> Orders<F> {
         Self {
             steps,
             under_way: Vec::new(),
-            // Of few deliveries, too, some histories come to their end.
+            // Some histories are complete even among few deliveries.
             at_once: usize::try_from((count / 10).clamp(1, UNDER_WAY)).unwrap_or(1),
             next: 0,
         }

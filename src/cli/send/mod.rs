@@ -1,15 +1,16 @@
-//! `send`: signed test webhooks to a running instance, generated or from files; as a storm, in every way that webhooks
-//! come, and go wrong; and what became of them.
+//! `send`: signed test webhooks to a running instance, generated or from files. A storm mixes in
+//! everything that can happen to webhooks; `--verify` checks that they landed.
 //!
-//! Reads top to bottom: what to send (`mix`, `deliveries`), how fast (`schedule`, `pace`), what was answered
-//! (`summary`), what landed (`verify`).
+//! Layout, in the order of a run: `args.rs`; what to send (`mix.rs` plans, `deliveries.rs` signs
+//! orders of `crate::sample_orders`); when (`schedule.rs`, `sender.rs`); the answers
+//! (`summary.rs`); the outcome (`verify.rs`). Invariants: a seed repeats every byte; with a rate,
+//! latency counts from the scheduled time; a delivery is sent once, never retried.
 
 mod args;
 mod deliveries;
-mod generate;
 mod mix;
-mod pace;
 mod schedule;
+mod sender;
 mod summary;
 mod verify;
 
@@ -20,21 +21,22 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::args::SendArgs;
 use self::deliveries::{Bodies, Deliveries};
-use self::generate::Generator;
 use self::mix::{MOST, Mix};
-use self::pace::Pace;
 use self::schedule::Schedule;
+use self::sender::Sending;
 use self::summary::Tally;
 use self::verify::{Ledger, Verified, verify};
 use super::backend::{Backend, Needs};
 use super::instance::Instance;
 use super::{Failure, output};
 use crate::config::{Config, Secret, local};
+use crate::sample_orders::Generator;
 
-/// Sends, prints the summary, and succeeds where every answer was as it should be and, if asked, all of it landed.
+/// Sends, prints the summary, and succeeds where every answer was expected and, with `--verify`,
+/// everything landed.
 ///
 /// # Errors
-/// Wrong arguments, no secret, an answer that should have been another, or something that is missing, doubled or wrong.
+/// Wrong arguments, no secret, an unexpected answer, or an event that is missing, doubled or wrong.
 pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
     args.check()?;
     let base = match &args.url {
@@ -44,7 +46,7 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
     let url = format!("{}/webhooks/orders", base.trim_end_matches('/'));
     let url = url::Url::parse(&url).map_err(|error| Failure::Usage(format!("error: --url {base}: {error}\n")))?;
     let deliveries = deliveries(&args, secrets(&args, &config)?)?;
-    let pace = Pace {
+    let sending = Sending {
         url: url.clone(),
         schedule: Schedule {
             rate: args.rate(),
@@ -54,7 +56,7 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
         concurrency: args.concurrency(),
         timeout: Duration::from_secs(args.timeout),
     };
-    // What cannot be looked at is known before anything is sent.
+    // That a store does not answer is found out before anything is sent.
     let backend = match args.verify {
         Some(patience) => Some((Backend::open(&config, "send", Needs::Both).await?, patience)),
         None => None,
@@ -62,10 +64,10 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let mut tally = Tally::new(url.to_string());
     let mut ledger = backend.as_ref().map(|_| Ledger::default());
-    // What is under way is awaited, then the summary of what was sent is printed.
+    // Deliveries under way are awaited, then the summary is printed.
     until_interrupted(
         &stop,
-        pace::send(pace, deliveries, stop.clone(), &mut tally, &mut ledger),
+        sender::send(sending, deliveries, stop.clone(), &mut tally, &mut ledger),
     )
     .await?;
     let verified = match (backend, ledger) {
@@ -84,7 +86,7 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
     tally.verdict()?;
     match verified {
         Some(verified) if !verified.is_right() => Err(Failure::Unavailable(
-            "not everything that was promised is there as it should be".to_owned(),
+            "not every promised event landed as it should: see the findings".to_owned(),
         )),
         _ => Ok(()),
     }
@@ -100,7 +102,7 @@ fn print(args: &SendArgs, tally: &Tally, verified: Option<&Verified>) -> Result<
     output::print_lines([tally.text(), verified].concat())
 }
 
-/// Runs it to its end, and tells it to come to that where somebody presses Ctrl-C.
+/// Runs it to its end; Ctrl-C fires `stop`.
 async fn until_interrupted<T>(stop: &CancellationToken, running: impl Future<Output = T>) -> T {
     tokio::pin!(running);
     tokio::select! {

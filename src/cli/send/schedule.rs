@@ -1,6 +1,7 @@
 //! When each delivery is due.
 //!
-//! Pure. Whatever its shape, a schedule has the given rate on average, but for a ramp, which ends at it.
+//! Pure. Whatever its shape, a schedule has the given rate on average, but for a ramp, which ends
+//! at it.
 
 use std::time::Duration;
 
@@ -9,18 +10,18 @@ use clap::ValueEnum;
 /// Seconds of which one is a burst and the others are quiet.
 const PERIOD: f64 = 5.0;
 
-/// How a rate comes about.
+/// Shape of a rate over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Shape {
     /// Evenly
     Steady,
-    /// Of each five seconds one at five times the rate, then silence
+    /// One second in five at five times the rate, the others silent
     Bursts,
-    /// From nothing up to the rate, which is reached at the end
+    /// From zero up to the rate, reached at the end
     Ramp,
 }
 
-/// When what is due.
+/// Times at which deliveries are due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     /// Deliveries a second; 0 without a schedule.
@@ -45,7 +46,7 @@ impl Schedule {
                 let before = (number / burst).floor();
                 before * PERIOD + (number - before * burst) / burst
             }
-            // The rate grows with time, so what was sent grows with its square.
+            // The rate grows linearly, so the count grows with the square of the time.
             Shape::Ramp => {
                 let all = self.count.max(1) as f64;
                 2.0 * all / self.rate * (number / all).sqrt()

@@ -1,4 +1,4 @@
-//! What came of it: counts by kind and answer, throughput, latency, and what was not answered as it should be.
+//! The summary of a run: counts by kind and answer, throughput, latency, and unexpected answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::mix::Kind;
 use crate::cli::Failure;
 use crate::cli::table::table;
 
-/// Longest latency that is told apart, microseconds.
+/// Greatest latency that is recorded, microseconds.
 const LONGEST: u64 = 3_600_000_000;
 /// Percentiles of the summary, with their names.
 const PERCENTILES: [(&str, f64); 3] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0)];
@@ -23,7 +23,7 @@ pub(super) struct Outcome {
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Answer {
-    /// HTTP status, and the word that the body said.
+    /// HTTP status, and `status` or `code` of the body.
     Status(u16, Option<String>),
     /// No connection.
     Unreachable,
@@ -62,7 +62,7 @@ impl Answer {
     }
 }
 
-/// What a kind is answered.
+/// The answer that a kind should get.
 fn due(kind: Kind) -> &'static str {
     match kind {
         Kind::BadSignature => "401",
@@ -216,8 +216,10 @@ impl Tally {
                 answer.name(),
             ]
         };
-        let rows = Vec::from_iter(self.answers.iter().map(row));
-        table(["kind", "count", "p50 ms", "p99 ms", "answered"], &rows)
+        table(
+            ["kind", "count", "p50 ms", "p99 ms", "answered"],
+            self.answers.iter().map(row),
+        )
     }
 
     pub(super) fn json(&self) -> Value {

@@ -1,6 +1,7 @@
-//! `--verify`: whether what was promised is there.
+//! `send --verify`: whether what was promised landed.
 //!
-//! Owns how that is looked up and how long it is waited for; what it means stands in the `ledger`. Reads only.
+//! Looks events up until all are found or nothing more lands; what must be where is the `ledger`'s.
+//! Reads only.
 
 mod ledger;
 
@@ -15,19 +16,20 @@ use crate::cli::backend::Backend;
 use crate::cli::progress::progress;
 use crate::operations::{DeadLetterQuery, DeliveryQuery};
 
-/// Events of one question.
+/// Events of one request.
 const EVENTS: usize = 1000;
-/// Orders of one question, whose shops may have long names.
+/// Orders of one request, whose shops may have long names.
 const ORDERS: usize = 200;
-/// Dead letters of one question.
-const LETTERS: usize = 200;
-/// Between two looks at what is missing.
+/// Dead letters of one request.
+const DEAD_LETTERS: usize = 200;
+/// Between two look-ups of what is missing.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Looks until all is there, or nothing more landed for so long, or `stop` fires; then says what came of it.
+/// Looks up what is missing until all is found, nothing more landed for `patience`, or `stop`
+/// fires; then checks everything once.
 ///
 /// # Errors
-/// There is nothing to look at, or it cannot be had.
+/// A store does not answer.
 pub(super) async fn verify(
     mut ledger: Ledger,
     backend: &Backend,
@@ -58,42 +60,42 @@ pub(super) async fn verify(
         }
     }
     bar.finish_and_clear();
-    // Once more, and now also what must not be there, or not twice.
+    // Once more, now with what must not be there, or not twice.
     let all = ledger.ids();
     find_rows(&mut ledger, backend, &all).await?;
     find_dead_letters(&mut ledger, backend).await?;
     for keys in ledger.orders().chunks(ORDERS) {
-        let landing = DeliveryQuery {
+        let query = DeliveryQuery {
             orders: keys.to_vec(),
             ..DeliveryQuery::default()
         };
-        ledger.judge(keys, &backend.landed(&landing).await?.orders);
+        ledger.judge(keys, &backend.call(query).await?.orders);
     }
     Ok(ledger.close())
 }
 
 async fn find_rows(ledger: &mut Ledger, backend: &Backend, ids: &[String]) -> Result<(), Failure> {
     for ids in ids.chunks(EVENTS) {
-        let landing = DeliveryQuery {
+        let query = DeliveryQuery {
             events: ids.to_vec(),
             ..DeliveryQuery::default()
         };
-        ledger.found(ids, &backend.landed(&landing).await?.events);
+        ledger.found(ids, &backend.call(query).await?.events);
     }
     Ok(())
 }
 
 async fn find_dead_letters(ledger: &mut Ledger, backend: &Backend) -> Result<(), Failure> {
     let mut query = DeadLetterQuery {
-        count: Some(LETTERS),
+        count: Some(DEAD_LETTERS),
         ..DeadLetterQuery::default()
     };
     loop {
-        let page = backend.dead_letters(&query).await?;
+        let page = backend.call(query.clone()).await?;
         for dead_letter in page.dead_letters {
             if let Some(event_id) = &dead_letter.event_id {
                 let origin = dead_letter.original_id.unwrap_or_else(|| dead_letter.id.to_string());
-                ledger.buried(event_id, origin);
+                ledger.add_dead_letter(event_id, origin);
             }
         }
         let Some(next) = page.next else { return Ok(()) };

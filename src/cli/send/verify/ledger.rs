@@ -1,7 +1,9 @@
-//! What must have become of each delivery, what was found of it, and what of that does not agree.
+//! What the warehouse or the dead letters must hold of each delivery, what was found, and what of
+//! that does not agree.
 //!
-//! Pure. Nothing here is taken from an answer but whether it was a promise: ids and versions come from what was sent.
-//! Invariant: only what was promised can be missing; what was not answered may be there or not.
+//! Pure. An answer decides only whether a delivery was promised to land; ids and times come from
+//! what was sent. Invariant: only what was promised can be missing; what was not answered may have
+//! landed or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,85 +14,70 @@ use time::format_description::well_known::Rfc3339;
 use super::super::deliveries::Delivery;
 use super::super::mix::Kind;
 use super::super::summary::Answer;
-use crate::operations::TracedOrder;
 use crate::shopify::{self, DeliveryHints, Shape, Topic};
-use crate::warehouse::history::OrderKey;
+use crate::warehouse::history::{OrderKey, OrderState};
 
 /// Examples of each fault that are named.
-const NAMED: usize = 10;
+const MAX_EXAMPLES: usize = 10;
 
-/// What a delivery says, as far as it can be found again.
+/// The event of a delivery, as far as it can be found again.
 #[derive(Debug, Clone)]
 pub(in crate::cli::send) struct Claim {
     event_id: String,
-    about: Option<(OrderKey, Effect)>,
+    order: Option<(OrderKey, Effect)>,
 }
 
 /// What an event does to the row of its order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// It has the whole order, as of then.
-    State(Version),
-    /// It has the whole order, and does not say as of when.
-    Undated,
+    /// It carries the whole order, as of that time (Unix microseconds); `None` where it does not
+    /// say.
+    State(Option<i128>),
     Deletion,
 }
 
-/// The greater is the newer: when it was updated, when the delivery was triggered (microseconds), the event's id.
-type Version = (i128, Option<i128>, String);
-
 impl Claim {
     pub(in crate::cli::send) fn of(delivery: &Delivery) -> Self {
-        /// Written here once more, so that what reads the service's work does not share its mistakes.
+        /// Declared here once more, so that the check does not share a mistake of the service.
         #[derive(Deserialize)]
-        struct Glance {
+        struct Order {
             id: serde_json::Number,
             updated_at: Option<String>,
         }
         let hints = DeliveryHints::new(&delivery.headers);
-        let event_id = shopify::event_id(&hints, &delivery.body).to_string();
-        let shape = Topic::parse(hints.topic).map(Topic::shape);
-        let glance = serde_json::from_slice::<Glance>(&delivery.body).ok();
-        let about = shape.ok().zip(glance).and_then(|(shape, glance)| {
-            let effect = match (shape, glance.updated_at) {
-                (Shape::Order, Some(at)) => micros(&at).map_or(Effect::Undated, |at| {
-                    Effect::State((at, hints.triggered_at.and_then(micros), event_id.clone()))
-                }),
-                (Shape::Order, None) => Effect::Undated,
-                (Shape::Deletion, _) => Effect::Deletion,
-                (
-                    Shape::Edit
-                    | Shape::Refund
-                    | Shape::Transaction
-                    | Shape::Fulfillment
-                    | Shape::FulfillmentEvent
-                    | Shape::Dispute
-                    | Shape::RiskAssessment
-                    | Shape::Protection,
-                    _,
-                ) => return None,
-            };
-            let shop = hints.shop.as_deref().unwrap_or_default().to_owned();
-            Some(((shop, glance.id.to_string()), effect))
-        });
-        Self { event_id, about }
+        let order = serde_json::from_slice::<Order>(&delivery.body).ok();
+        let shape = Topic::parse(hints.topic).map(Topic::shape).ok();
+        let order = order.filter(|_| matches!(shape, Some(Shape::Order | Shape::Deletion)));
+        let shop = hints.shop.as_deref().unwrap_or_default().to_owned();
+        Self {
+            event_id: shopify::event_id(&hints, &delivery.body).to_string(),
+            order: order.map(|order| {
+                let updated_at = order
+                    .updated_at
+                    .and_then(|at| OffsetDateTime::parse(&at, &Rfc3339).ok());
+                let effect = match shape {
+                    Some(Shape::Deletion) => Effect::Deletion,
+                    _ => Effect::State(updated_at.map(micros)),
+                };
+                ((shop, order.id.to_string()), effect)
+            }),
+        }
     }
 }
 
-/// Of a time, as finely as a table keeps it.
-fn micros(text: &str) -> Option<i128> {
-    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    Some(at.unix_timestamp_nanos().div_euclid(1000))
+/// Time to the precision of the tables.
+fn micros(at: OffsetDateTime) -> i128 {
+    at.unix_timestamp_nanos().div_euclid(1000)
 }
 
-/// What must have become of an event. The later ones outweigh the earlier ones.
+/// Where an event must be. Of several answers to the same event, the greatest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    /// It was refused for its signature.
+    /// Nowhere: it was refused for its signature.
     Nowhere,
-    /// There was no answer, or one that promises nothing.
+    /// Anywhere or nowhere: there was no answer, or one that promises nothing.
     Anything,
-    /// In the warehouse, or in the dead letters.
+    /// In the warehouse or the dead letters.
     Somewhere,
     /// In the dead letters.
     Quarantined,
@@ -113,7 +100,7 @@ impl Event {
     }
 }
 
-/// All deliveries of a run.
+/// All events of a run.
 #[derive(Default)]
 pub(in crate::cli::send) struct Ledger {
     events: BTreeMap<String, Event>,
@@ -122,7 +109,6 @@ pub(in crate::cli::send) struct Ledger {
     orders_found: u64,
 }
 
-/// What does not agree.
 #[derive(Debug, Default, Serialize)]
 struct Faults {
     missing: Fault,
@@ -141,22 +127,22 @@ struct Fault {
 impl Fault {
     fn add(&mut self, example: String) {
         self.count += 1;
-        if self.first.len() < NAMED {
+        if self.first.len() < MAX_EXAMPLES {
             self.first.push(example);
         }
     }
 }
 
-/// What was promised, and what came of it.
+/// The result of a check.
 #[derive(Debug, Serialize)]
 pub(in crate::cli::send) struct Verified {
-    /// Events that were promised.
+    /// Events that were promised to land.
     promised: u64,
     /// Those in the warehouse.
     loaded: u64,
     /// Those in the dead letters.
     in_dead_letters: u64,
-    /// Orders whose row was looked at.
+    /// Orders whose row was checked.
     orders: u64,
     #[serde(flatten)]
     faults: Faults,
@@ -171,7 +157,7 @@ impl Ledger {
             _ => Due::Anything,
         };
         let event = self.events.entry(claim.event_id.clone()).or_insert_with(|| {
-            if let Some((key, effect)) = claim.about {
+            if let Some((key, effect)) = claim.order {
                 self.orders.entry(key).or_default().push((claim.event_id, effect));
             }
             Event {
@@ -189,7 +175,7 @@ impl Ledger {
         missing.map(|(id, _)| id.clone()).collect()
     }
 
-    /// All that may be found, also what must not be.
+    /// All events, also those that must not be found.
     pub(super) fn ids(&self) -> Vec<String> {
         self.events.keys().cloned().collect()
     }
@@ -198,7 +184,7 @@ impl Ledger {
         self.events.values().filter(|event| event.due >= Due::Somewhere).count() as u64
     }
 
-    /// The rows of these events are these, as of now.
+    /// Of the events asked for, these have rows, once for each row.
     pub(super) fn found(&mut self, asked: &[String], loaded: &[String]) {
         for id in asked {
             if let Some(event) = self.events.get_mut(id) {
@@ -213,25 +199,22 @@ impl Ledger {
     }
 
     /// There is a dead letter about that event, of that origin.
-    pub(super) fn buried(&mut self, event_id: &str, origin: String) {
+    pub(super) fn add_dead_letter(&mut self, event_id: &str, origin: String) {
         if let Some(event) = self.events.get_mut(event_id) {
             event.dead_letters.insert(origin);
         }
     }
 
-    /// Orders whose row says something of this run.
+    /// Orders whose rows this run changed.
     pub(super) fn orders(&self) -> Vec<OrderKey> {
         self.orders.keys().cloned().collect()
     }
 
-    /// Holds the rows of these orders against what was found of their events.
-    pub(super) fn judge(&mut self, asked: &[OrderKey], rows: &[TracedOrder]) {
-        let mut found = BTreeMap::new();
-        for row in rows {
-            found.insert((row.shop.as_str(), row.order_id.as_str()), row);
-        }
+    /// Compares the rows of these orders with what was found of their events.
+    pub(super) fn judge(&mut self, asked: &[OrderKey], rows: &[OrderState]) {
         for key in asked {
-            let row = found.get(&(key.0.as_str(), key.1.as_str())).copied();
+            let is_its = |row: &&OrderState| (row.shop.as_str(), row.order_id.as_str()) == (&*key.0, &*key.1);
+            let row = rows.iter().find(is_its);
             self.orders_found += u64::from(row.is_some());
             if let Some(fault) = self.fault(key, row) {
                 self.faults.orders_wrong.add(format!("{} {fault}", key.1));
@@ -239,36 +222,26 @@ impl Ledger {
         }
     }
 
-    /// What is wrong with the row of an order. It may be newer than this run: others may tell of the same order.
-    fn fault(&self, key: &OrderKey, row: Option<&TracedOrder>) -> Option<String> {
-        let effects = self.orders.get(key)?;
-        let loaded = Vec::from_iter(
-            effects
-                .iter()
-                .filter(|(id, _)| self.events.get(id).is_some_and(|event| event.rows > 0)),
-        );
+    /// What is wrong with the row of an order. It may be newer than this run: other senders may
+    /// write the same order.
+    fn fault(&self, key: &OrderKey, row: Option<&OrderState>) -> Option<String> {
+        let is_loaded = |id: &String| self.events.get(id).is_some_and(|event| event.rows > 0);
+        let loaded = Vec::from_iter(self.orders.get(key)?.iter().filter(|(id, _)| is_loaded(id)));
         let Some(row) = row else {
             return (!loaded.is_empty()).then(|| "has no row".to_owned());
         };
         if loaded.iter().any(|(_, effect)| *effect == Effect::Deletion) && row.deleted_at.is_none() {
             return Some("was deleted, and its row does not say so".to_owned());
         }
-        let newest = loaded.iter().filter_map(|(_, effect)| match effect {
-            Effect::State(version) => Some(version),
-            Effect::Undated | Effect::Deletion => None,
+        let newest = loaded.iter().filter_map(|(id, effect)| match effect {
+            Effect::State(at) => Some((*at, id)),
+            Effect::Deletion => None,
         });
-        let newest = newest.max()?;
-        let last = row.last_event_id.as_deref().unwrap_or_default();
-        let as_of = row.as_of.as_deref().and_then(micros);
-        let is_older = match effects.iter().find(|(id, _)| id == last) {
-            Some((_, Effect::State(version))) => version < newest || as_of < Some(version.0),
-            // Made by an event of somebody else's, or by one whose version is not known.
-            _ => as_of < Some(newest.0),
-        };
-        is_older.then(|| format!("is older than event {}", newest.2))
+        let (newest, event_id) = newest.max()?;
+        (row.as_of.map(micros) < newest).then(|| format!("is older than event {event_id}"))
     }
 
-    /// The result, after everything was looked at.
+    /// The result, after everything was looked up.
     pub(super) fn close(mut self) -> Verified {
         let (mut loaded, mut in_dead_letters) = (0, 0);
         for (id, event) in &self.events {
@@ -314,7 +287,7 @@ impl Verified {
 
     pub(in crate::cli::send) fn text(&self) -> Vec<String> {
         let mut lines = vec![format!(
-            "landed     {} of {} promised events: {} in the warehouse, {} in the dead letters; {} orders looked at",
+            "landed     {} of {} promised events: {} in the warehouse, {} in the dead letters; {} orders checked",
             self.loaded + self.in_dead_letters,
             self.promised,
             self.loaded,
@@ -380,8 +353,8 @@ mod tests {
         (ledger, ids)
     }
 
-    fn row(last: &str, as_of: &str) -> TracedOrder {
-        TracedOrder {
+    fn row(last: &str, as_of: &str) -> OrderState {
+        OrderState {
             shop: SHOP.to_owned(),
             order_id: "1".to_owned(),
             name: None,
@@ -389,7 +362,7 @@ mod tests {
             total_amount: None,
             currency: None,
             last_event_id: Some(last.to_owned()),
-            as_of: Some(as_of.to_owned()),
+            as_of: Some(OffsetDateTime::parse(as_of, &Rfc3339).unwrap()),
             deleted_at: None,
         }
     }
@@ -435,8 +408,8 @@ mod tests {
         ledger.add(bad, Kind::Malformed, &said("quarantined"));
         ledger.add(forged, Kind::BadSignature, &Answer::Status(401, None));
         assert_eq!(ledger.missing(), std::slice::from_ref(&bad_id));
-        ledger.buried(&bad_id, "1-1".to_owned());
-        ledger.buried(&bad_id, "1-1".to_owned());
+        ledger.add_dead_letter(&bad_id, "1-1".to_owned());
+        ledger.add_dead_letter(&bad_id, "1-1".to_owned());
         assert!(ledger.missing().is_empty());
         let ids = [bad_id, forged_id.clone()];
         ledger.found(&ids, &ids[1..]);
@@ -451,7 +424,7 @@ mod tests {
         let (mut ledger, ids) = two_states();
         assert_eq!(ledger.faults.doubled.count, 0);
         ledger.found(&ids[..1], &[ids[0].clone(), ids[0].clone()]);
-        ledger.buried(&ids[1], "1-1".to_owned());
+        ledger.add_dead_letter(&ids[1], "1-1".to_owned());
         assert_eq!(ledger.close().faults.doubled.count, 2);
     }
 
@@ -459,7 +432,7 @@ mod tests {
     fn a_row_may_be_newer_than_the_newest_but_not_older() {
         let key = [(SHOP.to_owned(), "1".to_owned())];
         let (_, [older, newer]) = two_states();
-        let judged = |row: Option<TracedOrder>| {
+        let judged = |row: Option<OrderState>| {
             let (mut ledger, _) = two_states();
             ledger.judge(&key, row.as_slice());
             ledger.close().is_right()
@@ -480,7 +453,7 @@ mod tests {
     fn the_newest_is_the_newest_that_was_loaded() {
         let (mut ledger, [older, newer]) = two_states();
         ledger.found(std::slice::from_ref(&newer), &[]);
-        ledger.buried(&newer, "1-1".to_owned());
+        ledger.add_dead_letter(&newer, "1-1".to_owned());
         ledger.judge(
             &[(SHOP.to_owned(), "1".to_owned())],
             &[row(&older, "2026-01-05T10:00:00Z")],

@@ -1,10 +1,12 @@
-//! Orders as Shopify posts them: full payload, compact wire style, 5 to 30 KB, all sums right.
+//! Sample orders as Shopify posts them: the full payload in compact JSON, 5 to 30 KB, with sums
+//! that agree.
 //!
-//! Pure: a seed and a number decide every byte. Names and addresses are invented. Orders are not marked test, so that
-//! they show in every view of the warehouse.
+//! Serves `send`, the benchmark and tests. Pure: a seed and a number decide every byte. Names and
+//! addresses are invented. Orders are not marked as test orders, so that they show in every view of
+//! the warehouse.
 
+mod amount;
 mod history;
-mod money;
 mod order;
 
 use rand::rngs::StdRng;
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
-pub(super) use self::history::Step;
+pub use self::history::Step;
 use self::order::Order;
 
 /// When repeatable orders begin: 2026-01-01T00:00:00Z.
@@ -21,63 +23,79 @@ const EPOCH: i64 = 1_767_225_600;
 /// Order ids are 13 digits, as a shop's are.
 const FIRST_ID: u64 = 5_000_000_000_000;
 
-pub(super) struct Generator {
+/// Generates orders by number.
+#[derive(Debug, Clone, Copy)]
+pub struct Generator {
     seed: u64,
     base: OffsetDateTime,
 }
 
 impl Generator {
-    /// The same seed and base are the same orders.
-    pub(super) fn new(seed: u64, base: OffsetDateTime) -> Self {
+    /// The same seed and base give the same orders.
+    #[must_use]
+    pub fn new(seed: u64, base: OffsetDateTime) -> Self {
         Self { seed, base }
     }
 
-    /// When repeatable orders are placed.
-    pub(super) fn epoch() -> OffsetDateTime {
+    /// Base of repeatable orders.
+    #[must_use]
+    pub fn epoch() -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(EPOCH).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// The body of a topic for order `number`, of which nothing else is told. The same number is the same order under
+    /// The body of a topic for order `number`, by itself. The same number is the same order under
     /// every topic.
-    pub(super) fn body(&self, topic: &str, shop: &str, number: u64) -> String {
-        let order = self.order(number);
-        wire(&order.told(topic, order.stand(topic), shop))
+    #[must_use]
+    pub fn body(&self, topic: &str, shop: &str, number: u64) -> String {
+        let order = self.order(number, None);
+        wire(&order.payload(topic, order.progress(topic), shop))
     }
 
-    /// All that is told of order `number`, in the order in which it happened.
-    pub(super) fn history(&self, number: u64) -> Vec<Step> {
+    /// The body of `orders/create` for order `number`, with so many lines.
+    #[must_use]
+    pub fn order_of_lines(&self, shop: &str, number: u64, lines: usize) -> Value {
+        let order = self.order(number, Some(lines));
+        order.payload("orders/create", order.progress("orders/create"), shop)
+    }
+
+    /// The webhooks of order `number`, in the order in which they happen.
+    #[must_use]
+    pub fn history(&self, number: u64) -> Vec<Step> {
         history::history(&mut self.rng(!number))
     }
 
     /// The body of one step of that order's history.
-    pub(super) fn step(&self, step: Step, shop: &str, number: u64) -> String {
-        wire(&self.order(number).told(step.topic, step.stand, shop))
+    #[must_use]
+    pub fn step(&self, step: Step, shop: &str, number: u64) -> String {
+        wire(&self.order(number, None).payload(step.topic, step.progress, shop))
     }
 
-    /// When Shopify triggers that step's delivery: each of a history has its own second.
-    pub(super) fn triggered_at(&self, step: Step, place: usize, number: u64) -> OffsetDateTime {
+    /// When Shopify triggers that step's delivery: each step of a history has its own second.
+    #[must_use]
+    pub fn triggered_at(&self, step: Step, place: usize, number: u64) -> OffsetDateTime {
         let place = i64::try_from(place).unwrap_or_default();
-        self.order(number).at(step.stand.updated) + Duration::seconds(1 + place)
+        self.order(number, None).at(step.progress.updated) + Duration::seconds(1 + place)
     }
 
     fn rng(&self, number: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    fn order(&self, number: u64) -> Order {
+    fn order(&self, number: u64, lines: Option<usize>) -> Order {
         let mut rng = self.rng(number);
         let id = FIRST_ID + (self.seed.wrapping_mul(1_000_003).wrapping_add(number)) % 4_000_000_000_000;
         let offset = UtcOffset::from_hms([-5, 0, 1, 2, 9][rng.random_range(0..5)], 0, 0).unwrap_or(UtcOffset::UTC);
-        // Within a day, so that a seed's orders of any number stay in one week; and so long ago that no history reaches
-        // into the future.
+        // Within a day, so that a seed's orders of any number stay in one week; and so long ago
+        // that no history reaches into the future.
         let minutes = i64::try_from(number % 1440).unwrap_or_default();
         let created = (self.base + Duration::minutes(minutes) - Duration::days(2)).to_offset(offset);
-        Order::new(&mut rng, id, number, created)
+        Order::new(&mut rng, id, number, created, lines)
     }
 }
 
-/// Shopify's JSON: no spaces, `/` and `&` escaped. Neither stands outside strings.
-fn wire(value: &Value) -> String {
+/// JSON as Shopify writes it: without spaces, `/` and `&` escaped (which are only within strings).
+#[must_use]
+pub fn wire(value: &Value) -> String {
     value.to_string().replace('/', "\\/").replace('&', "\\u0026")
 }
 
@@ -125,6 +143,16 @@ mod tests {
             let order: Value = serde_json::from_str(&body).unwrap();
             assert_eq!(order["test"], false);
             assert!(order["total_price"].is_string() && order["line_items"][0]["price"].is_string());
+        }
+    }
+
+    #[test]
+    fn orders_of_chosen_lines_have_the_size_that_the_benchmark_promises() {
+        for (lines, expected) in [(3, 8_500..10_000), (24, 30_000..35_000)] {
+            let bodies = (0..128).map(|number| wire(&seeded(1).order_of_lines("a.myshopify.com", number, lines)));
+            let sizes = Vec::from_iter(bodies.map(|body| body.len()));
+            let mean = sizes.iter().sum::<usize>() / sizes.len();
+            assert!(expected.contains(&mean), "{lines} lines: {mean} bytes, {sizes:?}");
         }
     }
 

@@ -1,7 +1,8 @@
-//! How deliveries go out: bounded in number at once, and with a rate on a schedule that answers cannot slow down.
+//! Sends deliveries over a bounded number of connections; with a rate, on a schedule that answers
+//! cannot slow down.
 //!
-//! With a rate, latency counts from the scheduled moment: a stalled server shows in every delivery that had to wait,
-//! not only in the one it was answering (no coordinated omission).
+//! Latency then counts from the scheduled time: a stalled server shows in every delivery that had
+//! to wait, not only in the one it was answering (no coordinated omission).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ const ANSWER_LIMIT: usize = 4096;
 /// Outcomes on their way to the tally.
 const OUTCOMES: usize = 1024;
 
-pub(super) struct Pace {
+pub(super) struct Sending {
     pub(super) url: url::Url,
     pub(super) schedule: Schedule,
     pub(super) concurrency: u16,
@@ -32,37 +33,37 @@ pub(super) struct Pace {
 }
 
 struct Sender {
-    pace: Pace,
+    sending: Sending,
     deliveries: Deliveries,
     client: reqwest::Client,
     next: AtomicU64,
     start: Instant,
     stop: CancellationToken,
-    /// Whether anybody keeps a ledger.
+    /// Whether a ledger is kept.
     claims: bool,
 }
 
-/// Sends all, or until `stop` fires or nothing at all answers; awaits what is under way. What is answered goes into the
-/// tally, and what must become of it into the ledger.
+/// Sends all, or until `stop` fires or nothing answers; awaits what is under way. Answers go into
+/// the summary, and what must land into the ledger.
 ///
 /// # Errors
 /// The HTTP client cannot be built, or a sender died.
 pub(super) async fn send(
-    pace: Pace,
+    sending: Sending,
     deliveries: Deliveries,
     stop: CancellationToken,
     tally: &mut Tally,
     ledger: &mut Option<Ledger>,
 ) -> Result<(), Failure> {
     let client = reqwest::Client::builder()
-        .timeout(pace.timeout)
-        .pool_max_idle_per_host(usize::from(pace.concurrency))
+        .timeout(sending.timeout)
+        .pool_max_idle_per_host(usize::from(sending.concurrency))
         .build()
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
     let bar = progress(Some(deliveries.count()));
-    let patience = u64::from(pace.concurrency);
+    let patience = u64::from(sending.concurrency);
     let sender = Arc::new(Sender {
-        pace,
+        sending,
         deliveries,
         client,
         next: AtomicU64::new(0),
@@ -72,7 +73,7 @@ pub(super) async fn send(
     });
     let (outcomes, mut arriving) = mpsc::channel(OUTCOMES);
     let mut lanes = JoinSet::new();
-    for _ in 0..sender.pace.concurrency {
+    for _ in 0..sender.sending.concurrency {
         lanes.spawn(Arc::clone(&sender).lane(outcomes.clone()));
     }
     drop(outcomes);
@@ -102,7 +103,7 @@ impl Sender {
                 return;
             };
             let due = self
-                .pace
+                .sending
                 .schedule
                 .due(number)
                 .and_then(|due| self.start.checked_add(due));
@@ -125,7 +126,7 @@ impl Sender {
     }
 
     async fn deliver(&self, delivery: Delivery) -> Answer {
-        let request = self.client.post(self.pace.url.clone());
+        let request = self.client.post(self.sending.url.clone());
         let mut response = match request.headers(delivery.headers).body(delivery.body).send().await {
             Ok(response) => response,
             Err(error) if error.is_timeout() => return Answer::Timeout,

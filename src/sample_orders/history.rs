@@ -1,7 +1,8 @@
-//! What becomes of an invented order, and what Shopify tells of it.
+//! The history of a sample order, as the webhooks that Shopify sends of it.
 //!
-//! Invariant: a history that could have happened: nothing is paid twice, what is cancelled is not fulfilled, and nothing
-//! comes after the deletion. As from a shop, `orders/updated` repeats a change within the same second.
+//! Invariant: the history is possible: nothing is paid twice, what is cancelled is not fulfilled,
+//! and nothing follows the deletion. As from a shop, `orders/updated` repeats a change within the
+//! same second.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -13,7 +14,7 @@ pub(super) const USUAL_REFUND: i64 = 12;
 
 /// How far an order has come. Times are minutes after its creation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::cli::send) struct Stand {
+pub(super) struct Progress {
     pub(super) updated: i64,
     pub(super) is_paid: bool,
     pub(super) refunded: Option<i64>,
@@ -21,77 +22,82 @@ pub(in crate::cli::send) struct Stand {
     pub(super) is_cancelled: bool,
 }
 
-/// One thing that Shopify tells of an order.
+/// One webhook of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli::send) struct Step {
-    pub(in crate::cli::send) topic: &'static str,
-    pub(in crate::cli::send) stand: Stand,
+pub struct Step {
+    /// Topic of the webhook.
+    pub topic: &'static str,
+    pub(super) progress: Progress,
 }
 
 /// Every step from creation on, at least one.
 pub(super) fn history(rng: &mut StdRng) -> Vec<Step> {
-    let mut tale = Tale {
-        stand: Stand::default(),
+    let mut builder = HistoryBuilder {
+        progress: Progress::default(),
         steps: Vec::new(),
     };
     let pays_at_once = rng.random_bool(0.7);
-    tale.then(rng, "orders/create", |stand| stand.is_paid = pays_at_once);
+    builder.then(rng, "orders/create", |progress| progress.is_paid = pays_at_once);
     if rng.random_bool(0.15) {
-        tale.then(rng, "orders/edited", |_| ());
+        builder.then(rng, "orders/edited", |_| ());
     }
     let is_cancelled = rng.random_bool(0.1);
     if !pays_at_once && !is_cancelled {
-        tale.then(rng, "orders/paid", |stand| stand.is_paid = true);
+        builder.then(rng, "orders/paid", |progress| progress.is_paid = true);
     }
     if is_cancelled {
-        tale.then(rng, "orders/cancelled", |stand| stand.is_cancelled = true);
+        builder.then(rng, "orders/cancelled", |progress| progress.is_cancelled = true);
     } else if rng.random_bool(0.8) {
         if rng.random_bool(0.2) {
-            tale.then(rng, "orders/partially_fulfilled", |stand| {
-                stand.fulfillment = Some("partial")
+            builder.then(rng, "orders/partially_fulfilled", |progress| {
+                progress.fulfillment = Some("partial")
             });
         }
-        tale.then(rng, "orders/fulfilled", |stand| stand.fulfillment = Some("fulfilled"));
+        builder.then(rng, "orders/fulfilled", |progress| {
+            progress.fulfillment = Some("fulfilled")
+        });
     }
     if !is_cancelled && rng.random_bool(0.25) {
-        tale.then(rng, "refunds/create", |stand| stand.refunded = Some(stand.updated));
+        builder.then(rng, "refunds/create", |progress| {
+            progress.refunded = Some(progress.updated)
+        });
     }
     if rng.random_bool(0.05) {
-        tale.then(rng, "orders/delete", |_| ());
+        builder.then(rng, "orders/delete", |_| ());
     }
-    tale.steps
+    builder.steps
 }
 
-struct Tale {
-    stand: Stand,
+struct HistoryBuilder {
+    progress: Progress,
     steps: Vec<Step>,
 }
 
-impl Tale {
-    fn then(&mut self, rng: &mut StdRng, topic: &'static str, change: impl FnOnce(&mut Stand)) {
+impl HistoryBuilder {
+    fn then(&mut self, rng: &mut StdRng, topic: &'static str, change: impl FnOnce(&mut Progress)) {
         let is_first = self.steps.is_empty();
         if !is_first {
-            self.stand.updated += rng.random_range(PAUSE);
+            self.progress.updated += rng.random_range(PAUSE);
         }
-        change(&mut self.stand);
-        self.tell(topic);
+        change(&mut self.progress);
+        self.push(topic);
         // What carries no order is always followed by the order as it is now.
         let is_thin = matches!(topic, "orders/edited" | "refunds/create");
         if is_thin || (topic != "orders/delete" && !is_first && rng.random_bool(0.5)) {
-            self.tell("orders/updated");
+            self.push("orders/updated");
         }
     }
 
-    fn tell(&mut self, topic: &'static str) {
+    fn push(&mut self, topic: &'static str) {
         self.steps.push(Step {
             topic,
-            stand: self.stand,
+            progress: self.progress,
         });
     }
 }
 
-impl Stand {
-    /// Where an order stands about which only one thing is told.
+impl Progress {
+    /// Progress of an order of which only one webhook is sent.
     pub(super) fn of_topic(topic: &str, is_pending_at_first: bool, is_refunded: bool) -> Self {
         let after = [
             "orders/create",
@@ -140,11 +146,11 @@ mod tests {
             let steps = history(&mut StdRng::seed_from_u64(seed));
             assert_eq!(steps, history(&mut StdRng::seed_from_u64(seed)));
             assert_eq!(steps[0].topic, "orders/create");
-            assert!(steps.is_sorted_by_key(|step| step.stand.updated));
+            assert!(steps.is_sorted_by_key(|step| step.progress.updated));
             let place = |topic| steps.iter().position(|step| step.topic == topic);
             assert!(place("orders/cancelled").is_none() || place("orders/fulfilled").is_none());
             assert!(place("orders/delete").is_none_or(|at| at + 1 == steps.len()));
-            assert!(place("orders/paid").is_none() || !steps[0].stand.is_paid);
+            assert!(place("orders/paid").is_none() || !steps[0].progress.is_paid);
             topics.extend(steps.iter().map(|step| step.topic));
         }
         assert_eq!(topics.len(), 9, "{topics:?}");

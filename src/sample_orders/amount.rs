@@ -1,4 +1,4 @@
-//! Amounts as Shopify writes them: exact decimal text, in the shop's and in the buyer's currency.
+//! Amounts as Shopify writes them: exact decimal text, in the currencies of shop and buyer.
 
 use serde_json::{Value, json};
 
@@ -28,12 +28,12 @@ pub(super) const CURRENCIES: [Currency; 7] = [
 
 /// The pair of currencies of one order.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Purse {
+pub(super) struct CurrencyPair {
     pub(super) shop: Currency,
     pub(super) buyer: Currency,
 }
 
-impl Purse {
+impl CurrencyPair {
     /// What so many US cents are in the shop's smallest unit.
     pub(super) fn priced(self, cents: i64) -> i64 {
         cents * self.shop.rate / if self.shop.digits == 0 { 10_000 } else { 100 }
@@ -50,6 +50,17 @@ impl Purse {
             "shop_money": { "amount": written(units, self.shop.digits), "currency_code": self.shop.code },
             "presentment_money": { "amount": written(self.exchanged(units), self.buyer.digits), "currency_code": self.buyer.code },
         })
+    }
+
+    /// Each amount as `name` and `name_set`.
+    pub(super) fn amounts(self, amounts: &[(&str, i64)]) -> Value {
+        let both = |&(name, units): &(&str, i64)| {
+            [
+                (name.to_owned(), self.text(units)),
+                (format!("{name}_set"), self.set(units)),
+            ]
+        };
+        Value::Object(amounts.iter().flat_map(both).collect())
     }
 
     /// In the buyer's smallest unit.
@@ -77,14 +88,14 @@ mod tests {
 
     #[test]
     fn amounts_have_the_digits_of_their_currency() {
-        let purse = |shop: usize, buyer: usize| Purse {
+        let currencies = |shop: usize, buyer: usize| CurrencyPair {
             shop: CURRENCIES[shop],
             buyer: CURRENCIES[buyer],
         };
-        assert_eq!(purse(0, 0).text(1005), "10.05");
-        assert_eq!(purse(6, 6).text(5900), "5900");
-        assert_eq!(purse(6, 6).priced(1000), 1500);
-        assert_eq!(purse(0, 6).set(1000)["presentment_money"]["amount"], "1500");
-        assert_eq!(purse(6, 0).set(1500)["presentment_money"]["amount"], "10.00");
+        assert_eq!(currencies(0, 0).text(1005), "10.05");
+        assert_eq!(currencies(6, 6).text(5900), "5900");
+        assert_eq!(currencies(6, 6).priced(1000), 1500);
+        assert_eq!(currencies(0, 6).set(1000)["presentment_money"]["amount"], "1500");
+        assert_eq!(currencies(6, 0).set(1500)["presentment_money"]["amount"], "10.00");
     }
 }
