@@ -19,8 +19,8 @@ use self::sampler::Sampler;
 use crate::health::HealthReport;
 use crate::health::collector::Health;
 use crate::nodes::{Node, Nodes};
-use crate::operations::{GroupConsumer, GroupView};
 use crate::shutdown::Roles;
+use crate::stream::{ConsumerReport, GroupReport};
 
 /// Between two samples, as long as the stream answers at once.
 pub const INTERVAL_MS: u64 = 1000;
@@ -49,8 +49,8 @@ pub struct Sample {
 pub struct Now {
     sample: Sample,
     report: HealthReport,
-    groups: Option<Vec<GroupView>>,
-    consumers: Option<Vec<GroupConsumer>>,
+    groups: Option<Vec<GroupReport>>,
+    consumers: Option<Vec<ConsumerReport>>,
     nodes: Option<Vec<Node>>,
     /// Id of this process among them.
     node_id: Option<String>,

@@ -1,11 +1,12 @@
-//! `check`: validates the whole configuration and reaches every service. Changes nothing but a probe key in Redis,
-//! and makes the data folder where that is needed and missing.
+//! `check`: validates the whole configuration and reaches every service. Changes nothing but a
+//! probe key in Redis, and makes the data folder where that is needed and missing.
 
 mod embedded;
+mod finding;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
+use self::finding::{Finding, Verdict};
 use super::{Exit, Failure, output};
 use crate::config::{Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
 use crate::health::ids_warning;
@@ -18,7 +19,7 @@ use crate::warehouse::{Warehouse, WarehouseError};
 /// Arguments of `check`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct CheckArgs {
-    /// Which process is to be started with this configuration
+    /// Process that is to be started with this configuration
     #[arg(value_enum, default_value_t = Process::Run)]
     process: Process,
     /// Print JSON
@@ -33,61 +34,10 @@ enum Process {
     Work,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Ok,
-    Warning,
-    Unavailable,
-    Misconfigured,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Finding {
-    /// The variable or the service.
-    what: String,
-    verdict: Verdict,
-    /// What was found.
-    detail: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-}
-
-impl Finding {
-    fn new(what: &str, verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self {
-            what: what.to_owned(),
-            verdict,
-            detail: detail.into(),
-            remedy: None,
-        }
-    }
-
-    fn remedy(self, remedy: &str) -> Self {
-        Self {
-            remedy: Some(remedy.to_owned()),
-            ..self
-        }
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let mark = match self.verdict {
-            Verdict::Ok => '✓',
-            Verdict::Warning => '!',
-            Verdict::Unavailable | Verdict::Misconfigured => '✗',
-        };
-        let mut lines = vec![format!("{mark} {}: {}", self.what, self.detail)];
-        lines.extend(self.remedy.iter().map(|remedy| format!("    → {remedy}")));
-        lines
-    }
-}
-
-/// Looks at everything, prints what was found, and succeeds where nothing stands in the way.
+/// Checks everything, prints the findings, and succeeds where the process could start.
 ///
 /// # Errors
-/// Something does; it is printed already.
+/// It could not; why is printed already.
 pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> {
     let purpose = match args.process {
         Process::Run => Purpose::Run,
@@ -166,25 +116,18 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
                 .collect()
         }
         Err(error) => {
-            let (verdict, remedy) = match &error {
+            let remedy = match &error {
                 StreamError::Unreachable { .. } | StreamError::Timeout { .. } | StreamError::Unconfirmed(_) => {
-                    (Verdict::Unavailable, "start the server, or correct REDIS_URL")
+                    "start the server, or correct REDIS_URL"
                 }
-                StreamError::Refused { .. } => (Verdict::Unavailable, "wait, or see to the server as it says"),
-                StreamError::Full(_) => (
-                    Verdict::Unavailable,
-                    "let the workers catch up, or raise ORDERSTREAM_STREAM_MAXLEN",
-                ),
-                StreamError::Denied(_) => (
-                    Verdict::Misconfigured,
-                    "correct user and password in REDIS_URL, or grant the user these rights",
-                ),
-                StreamError::UnusableKey(_) | StreamError::Unusable(_) => (
-                    Verdict::Misconfigured,
-                    "see to it as it says: the server's settings, REDIS_URL, or the names of the streams",
-                ),
+                StreamError::Refused { .. } => "wait, or mend the server as the message says",
+                StreamError::Full(_) => "let the workers catch up, or raise ORDERSTREAM_STREAM_MAXLEN",
+                StreamError::Denied(_) => "correct user and password in REDIS_URL, or grant the user these rights",
+                StreamError::UnusableKey(_) | StreamError::Unusable(_) => {
+                    "mend it as the message says: the server's settings, REDIS_URL, or the names of the streams"
+                }
             };
-            vec![Finding::new("redis", verdict, error.to_string()).remedy(remedy)]
+            vec![Finding::of("redis", Err(error.into())).remedy(remedy)]
         }
     }
 }
@@ -202,25 +145,18 @@ async fn database_finding(database: &DatabaseConfig) -> Finding {
         Ok(warehouse) => warehouse.check().await,
         Err(error) => Err(error),
     };
-    match outcome {
-        Ok(detail) => Finding::new("postgresql", Verdict::Ok, detail),
-        Err(error) => {
-            let (verdict, remedy) = match &error {
-                // As it should be before the first start.
-                WarehouseError::Outdated { .. } => return Finding::new("postgresql", Verdict::Ok, error.to_string()),
-                WarehouseError::Unreachable { .. } => {
-                    (Verdict::Unavailable, "start the server, or correct DATABASE_URL")
-                }
-                WarehouseError::Unavailable { .. }
-                | WarehouseError::Rejected { .. }
-                | WarehouseError::Refused { .. } => (Verdict::Unavailable, "wait, or see to the server as it says"),
-                WarehouseError::Incomplete { .. } => (Verdict::Misconfigured, "bring the tables back as it says"),
-                WarehouseError::Unusable(_) => (
-                    Verdict::Misconfigured,
-                    "see to it as it says: DATABASE_URL, its rights, or `orderstream migrate`",
-                ),
-            };
-            Finding::new("postgresql", verdict, error.to_string()).remedy(remedy)
+    let remedy = match &outcome {
+        Ok(_) => return Finding::of("postgresql", outcome.map_err(Failure::from)),
+        // As it should be before the first start.
+        Err(error @ WarehouseError::Outdated { .. }) => return Finding::of("postgresql", Ok(error.to_string())),
+        Err(WarehouseError::Unreachable { .. }) => "start the server, or correct DATABASE_URL",
+        Err(WarehouseError::Unavailable { .. } | WarehouseError::Rejected { .. } | WarehouseError::Refused { .. }) => {
+            "wait, or mend the server as the message says"
         }
-    }
+        Err(WarehouseError::Incomplete { .. }) => "restore the tables as the message says",
+        Err(WarehouseError::Unusable(_)) => {
+            "mend it as the message says: DATABASE_URL, its rights, or `orderstream migrate`"
+        }
+    };
+    Finding::of("postgresql", outcome.map_err(Failure::from)).remedy(remedy)
 }

@@ -1,4 +1,4 @@
-//! `dead-letters`: what could not be loaded, to look at and to resolve.
+//! `dead-letters`: lists, shows, replays and discards dead letters.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -13,7 +13,10 @@ use super::table::{cell, table};
 use super::{Exit, Failure, output};
 use crate::config::Config;
 use crate::operations::fingerprint::pattern;
-use crate::operations::{Action, Bounds, DeadLetter, DeadLetterQuery, DeadLetterView, Outcome, ResolveRequest};
+use crate::operations::{
+    Action, DeadLetterQuery, DeadLetterSummary, DeadLetterView, DiscardDeadLetters, GetDeadLetter, GroupDeadLetters,
+    Outcome, ReplayDeadLetters, ResolveRequest,
+};
 use crate::stream::StreamId;
 
 /// Arguments of `dead-letters`.
@@ -21,8 +24,8 @@ use crate::stream::StreamId;
 #[command(after_help = "\
 Examples:
   orderstream dead-letters list                              by cause, then the newest ones
-  orderstream dead-letters replay --fingerprint 3f09 --dry-run   what would come of it with this release's code
-  orderstream dead-letters replay --all --yes                send all through again; each event lands once, however often
+  orderstream dead-letters replay --fingerprint 3f09 --dry-run   what this release would make of them
+  orderstream dead-letters replay --all --yes                replay all; each event is loaded once, however often
   orderstream dead-letters discard --id 1767225600000-0")]
 pub(super) struct DeadLettersArgs {
     #[command(subcommand)]
@@ -31,13 +34,13 @@ pub(super) struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum DeadLettersCommand {
-    /// Dead letters by cause, and the newest of them
+    /// Dead letters by cause, and the newest ones
     List(ListArgs),
-    /// One dead letter laid open, personal fields included
+    /// One dead letter in full, personal fields included
     Show(ShowArgs),
-    /// Send their events through again
+    /// Append their events to the stream again
     Replay(ResolveArgs),
-    /// Remove them for good
+    /// Remove them
     Discard(ResolveArgs),
 }
 
@@ -78,13 +81,13 @@ struct ResolveArgs {
     /// All dead letters
     #[arg(long, group = "which")]
     all: bool,
-    /// Change nothing; say what would come of it
+    /// Change nothing, print what would be done
     #[arg(long)]
     dry_run: bool,
     /// Dead letters a second [default: 500]
     #[arg(long)]
     rate: Option<NonZeroU32>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     /// Print JSON
@@ -92,10 +95,10 @@ struct ResolveArgs {
     json: bool,
 }
 
-/// Looks, or resolves.
+/// Lists, shows, replays or discards.
 ///
 /// # Errors
-/// The stream cannot be had, or dead letters stay that were to go.
+/// The stream does not answer, or dead letters that were to be resolved stay.
 pub(super) async fn run(args: DeadLettersArgs, config: Config) -> Result<(), Failure> {
     let backend = Backend::open(&config, "dead-letters", Needs::Stream).await?;
     match args.command {
@@ -108,18 +111,18 @@ pub(super) async fn run(args: DeadLettersArgs, config: Config) -> Result<(), Fai
 
 async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
     let query = DeadLetterQuery {
-        fingerprint: args.fingerprint.clone(),
+        fingerprint: args.fingerprint,
         to: args.to,
         count: Some(args.count.into()),
     };
-    let dead_letters = backend.dead_letters(&query).await?;
-    let groups = backend.dead_letter_groups().await?;
+    let page = backend.call(query).await?;
+    let groups = backend.call(GroupDeadLetters {}).await?;
     if args.json {
         return output::print_json(&serde_json::json!({
-            "groups": groups.groups, "complete": groups.complete, "letters": dead_letters.dead_letters, "next": dead_letters.next,
+            "groups": groups.groups, "complete": groups.complete, "letters": page.dead_letters, "next": page.next,
         }));
     }
-    if dead_letters.dead_letters.is_empty() {
+    if page.dead_letters.is_empty() {
         return output::print("no dead letters");
     }
     let causes = groups.groups.iter().map(|group| {
@@ -131,17 +134,15 @@ async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
             group.pattern.clone(),
         ]
     });
-    let causes = Vec::from_iter(causes);
-    let rows = dead_letters.dead_letters.iter().map(row);
-    let mut lines = table(["count", "fingerprint", "first seen", "last seen", "cause"], &causes);
+    let mut lines = table(["count", "fingerprint", "first seen", "last seen", "cause"], causes);
     lines.push(String::new());
     let heading = ["id", "origin", "type", "shop", "order", "event", "error"];
-    lines.extend(table(heading, &Vec::from_iter(rows)));
-    lines.extend(dead_letters.next.map(|next| format!("more: --to {next}")));
+    lines.extend(table(heading, page.dead_letters.iter().map(row)));
+    lines.extend(page.next.map(|next| format!("more: --to {next}")));
     output::print_lines(lines)
 }
 
-fn row(dead_letter: &DeadLetter) -> [String; 7] {
+fn row(dead_letter: &DeadLetterSummary) -> [String; 7] {
     let copies = match dead_letter.copies.len() {
         0 | 1 => dead_letter.error.clone(),
         copies => format!("{} ({copies} copies)", dead_letter.error),
@@ -158,7 +159,7 @@ fn row(dead_letter: &DeadLetter) -> [String; 7] {
 }
 
 async fn show(backend: &Backend, args: ShowArgs) -> Result<(), Failure> {
-    let view = backend.dead_letter(args.id).await?;
+    let view = backend.call(GetDeadLetter { id: args.id }).await?;
     if args.json {
         return output::print_json(&view);
     }
@@ -203,13 +204,13 @@ fn details(view: &DeadLetterView) -> Vec<String> {
     }
     if let Some(body) = &content.body {
         lines.extend([String::new(), "body".to_owned()]);
-        // Whatever its lines hold, they are none of those above.
+        // Indented, so that its lines cannot be mistaken for those above.
         lines.extend(body.lines().map(|line| format!("  {line}")));
     }
     lines
 }
 
-/// What a run came to.
+/// Sums of a run.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     done: u64,
@@ -239,7 +240,7 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
         all: args.all,
         dry_run: args.dry_run,
         rate: args.rate,
-        next: None::<Bounds>,
+        next: None,
     };
     let mut summary = Summary {
         dry_run: args.dry_run,
@@ -247,7 +248,10 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
     };
     let bar = progress(is_exact.then_some(total));
     let complete = all(async || {
-        let step = backend.resolve(action, &request).await?;
+        let step = match action {
+            Action::Replay => backend.call(ReplayDeadLetters(request.clone())).await?,
+            Action::Discard => backend.call(DiscardDeadLetters(request.clone())).await?,
+        };
         bar.inc(step.done + step.kept);
         summary.done += step.done;
         summary.kept += step.kept;
@@ -280,13 +284,13 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
     Ok(())
 }
 
-/// How many dead letters that concerns, and whether that is all of them: neither all dead letters nor all causes are looked at
-/// where there are very many.
+/// How many dead letters are selected, and whether that is exact: where there are very many, not
+/// all of them are read.
 async fn count(backend: &Backend, args: &ResolveArgs) -> Result<(u64, bool), Failure> {
     if !args.id.is_empty() {
         return Ok((args.id.len() as u64, true));
     }
-    let groups = backend.dead_letter_groups().await?;
+    let groups = backend.call(GroupDeadLetters {}).await?;
     Ok((groups.count(args.fingerprint.as_deref())?, groups.complete))
 }
 
@@ -310,7 +314,7 @@ impl Summary {
                 .map(|(reason, count)| format!("{count:>8}  kept: {reason}")),
         );
         if !self.complete {
-            lines.push("interrupted: the rest is as it was; the same command goes on".to_owned());
+            lines.push("interrupted: the others are unchanged; repeat the command to go on".to_owned());
         }
         lines
     }

@@ -1,4 +1,4 @@
-//! `drain`: empties a spool that no process owns any more into Redis.
+//! `drain`: moves the events of a spool that no process owns any more into Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +21,10 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  orderstream drain --data-dir /mnt/old-volume   what a process left that is gone, into REDIS_URL
+  orderstream drain --data-dir /mnt/old-volume   moves what a former process left there into REDIS_URL
 
-A running process drains its own spool. May be cut off anywhere and started again: what Redis has is recognized.")]
+A running process drains its own spool. The command may be interrupted and started again: events that Redis already
+has are recognized.")]
 pub(super) struct DrainArgs {
     /// Print JSON
     #[arg(long)]
@@ -35,19 +36,19 @@ pub(super) struct DrainArgs {
 struct Summary {
     #[serde(flatten)]
     drained: Drained,
-    /// Events that are still in the spool.
+    /// Events still in the spool.
     left: u64,
     /// Events that damage of the file took; null where their number is not known.
     lost: Option<u64>,
 }
 
-/// Moves everything into the stream and prints what came of it.
+/// Moves all events into the stream and prints a summary.
 ///
 /// # Errors
-/// There is no spool, somebody owns it, or Redis does not take all of it.
+/// There is no spool, a process owns it, or Redis does not take all of it.
 pub(super) async fn run(args: DrainArgs, config: Config) -> Result<(), Failure> {
     let redis = config.redis.as_ref().ok_or_else(|| {
-        Failure::Misconfigured("REDIS_URL is not set: it says where the spool is to be emptied into".to_owned())
+        Failure::Misconfigured("REDIS_URL is not set: it names the Redis that the spool is moved to".to_owned())
     })?;
     let file = config.data_dir.join(folder::SPOOL);
     if !file.exists() {

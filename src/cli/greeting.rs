@@ -1,6 +1,7 @@
-//! What a newcomer reads first, in local mode: where everything is, and the one line that sends a first order.
+//! The greeting of local mode: where everything is, and the command that sends a first order.
 //!
-//! For people, on stderr, with colours on a terminal only; where the logs are JSON it is a line among them.
+//! For people, on stderr, with colours on a terminal only; where the logs are JSON it is a line
+//! among them.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::config::{Config, LogFormat, Secret};
 use crate::folder;
 use crate::telemetry;
 
-/// The folder that a command finds without being told.
+/// The folder that a command uses by default.
 const USUAL_FOLDER: &str = "./data";
 
 /// What is known before the process runs.
@@ -25,7 +26,8 @@ pub(super) struct Greeting {
     /// Whether the files are in the data folder: its owner says then where it listens.
     keeps_stream: bool,
     keeps_warehouse: bool,
-    /// Opens the dashboard; only where a person reads, and not a file that keeps what was written to stderr.
+    /// Opens the dashboard; only where a person reads, and not a file that keeps what was written
+    /// to stderr.
     token: Option<Secret>,
 }
 
@@ -44,7 +46,7 @@ impl Greeting {
     /// Says it, once it is known where it listens.
     pub(super) fn say(&self, at: Addresses) {
         match self.format {
-            // A closed stderr has nobody to greet.
+            // A closed stderr is no failure.
             LogFormat::Text => drop(std::io::stderr().write_all(self.text(at).as_bytes())),
             LogFormat::Json => tracing::info!(
                 target: telemetry::START,
@@ -101,7 +103,7 @@ impl Greeting {
             String::new(),
             "  Send a first order, in a second terminal:".to_owned(),
             command(self.command("send", at)),
-            "  See how it is, and what arrived:".to_owned(),
+            "  See its health, and what arrived:".to_owned(),
             command(self.command("status", at)),
         ]);
         if self.keeps_warehouse {
@@ -186,7 +188,8 @@ mod tests {
             elsewhere.contains(r"    orderstream send --data-dir '/srv/it'\''s'"),
             "{elsewhere}"
         );
-        // Nobody owns the folder then, so nobody says in it where to send.
+        // Without files of its own the process does not own the folder, which then does not name
+        // its address.
         let on_servers = greeting("orderstream", "./data", false, None);
         assert!(
             on_servers.contains("    orderstream send --url http://127.0.0.1:8080\n"),

@@ -1,4 +1,4 @@
-//! `health`: asks the process of this configuration how it is, and answers with the exit code. For HEALTHCHECK.
+//! `health`: the health of the process of this configuration, as an exit code. For HEALTHCHECK.
 
 use clap::{Args, ValueEnum};
 
@@ -9,7 +9,7 @@ use crate::config::Config;
 /// Arguments of `health`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct HealthArgs {
-    /// Which process to judge; without it, whichever answers: the public listener's, else a worker's
+    /// Which process to check; by default the public listener's, else a worker's
     #[arg(value_enum)]
     process: Option<Process>,
 }
@@ -21,10 +21,10 @@ enum Process {
     Work,
 }
 
-/// Succeeds where the process says that it is well.
+/// Succeeds where the process reports that it is healthy.
 ///
 /// # Errors
-/// It is not, or nothing answers.
+/// It does not, or nothing answers.
 pub(super) async fn run(args: HealthArgs, config: Config) -> Result<(), Failure> {
     let client = instance::client()?;
     let at = Instance::of(&config).await;

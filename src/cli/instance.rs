@@ -1,7 +1,5 @@
-//! The running process that a command talks to.
-//!
-//! Owns where it is found: at the address that was set, else where the owner of the data folder says that it listens,
-//! else at the default.
+//! Address and health of the running process that a command talks to: the configured address, else
+//! that of the data folder's owner, else the default.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +11,7 @@ use crate::health::HealthReport;
 
 /// Bound on one answer; below the usual probe timeouts of 3 to 5 s.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
-/// Bound on an answer for which the process looks anew: it takes 2.5 s for that.
+/// Bound on an answer for which the process observes its stores anew, which takes up to 2.5 s.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// Where it listens, as this machine reaches it.
@@ -27,10 +25,10 @@ pub(super) struct Instance {
 impl Instance {
     /// The one of this configuration, running or not.
     pub(super) async fn of(config: &Config) -> Self {
-        // A folder that cannot be looked into has no owner that could be asked.
+        // A folder that cannot be read names no owner.
         let owner = folder::owner(&config.data_dir).await.ok().flatten();
         let public = owner.as_ref().and_then(|owner| owner.public);
-        // Port 0 lets the system choose: nobody listens there.
+        // With port 0 the system chooses one, which only the owner's record names.
         let is_told = config.public.chosen && config.public.addr.port() != 0;
         let public = public.filter(|_| !is_told).unwrap_or(config.public.addr);
         let admin = config.admin.addr.or(owner.and_then(|owner| owner.admin));
@@ -50,7 +48,7 @@ pub(super) fn client() -> Result<reqwest::Client, Failure> {
     client.map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
-/// The health report of the process whose private listener that is, of a look that it takes from now on.
+/// The health report of the process with that private listener, observed from now on.
 ///
 /// # Errors
 /// It does not answer, or not with a report.

@@ -1,6 +1,6 @@
 //! `migrate`: brings the warehouse schema up to date.
 
-use super::embedded::{Access, enter};
+use super::stores::{Access, enter};
 use super::{Failure, output};
 use crate::config::Config;
 use crate::folder;
@@ -30,12 +30,12 @@ async fn embedded(config: &Config) -> Result<(), Failure> {
         )));
     }
     match enter(config, "migrate").await? {
-        Access::Ours(folder) => {
+        Access::Owned(folder) => {
             let file = folder.file(folder::WAREHOUSE)?;
             let migrated = EmbeddedWarehouse::open(&file).migrate().await?;
             say(&file.display().to_string(), migrated)
         }
-        Access::Theirs(owner, _) => output::print(format!(
+        Access::Running(owner, _) => output::print(format!(
             "{} is in use by {owner}, which brings it up to date itself: nothing to do",
             file.display()
         )),

@@ -1,13 +1,22 @@
-//! The command line: one file a command.
+//! The command line: arguments, exit codes, output.
 //!
-//! Owns arguments, exit codes and what is printed. Results go to stdout, logs and errors to stderr. Must hold no logic
-//! of its own beyond that: a command loads its configuration, calls one thing, and prints what came of it.
+//! Layout: one file for each command; what they share is
+//! - `settings.rs`, every setting as a flag; `exit.rs`, exit codes and failures;
+//! - `stores.rs`, the configured stores or the process that owns them; `backend.rs`, which carries
+//!   out an [`Operation`](crate::operations::Operation) there or, through `remote.rs`, by that
+//!   process;
+//! - `output.rs`, `table.rs`, `progress.rs`: results on stdout, progress on stderr; `stepper.rs`:
+//!   runs of many steps.
+//!
+//! A command loads its configuration, calls one operation, and prints the result; there is no other
+//! logic here. Invariants: stdout holds results alone, logs and errors go to stderr; no character
+//! from outside acts on the terminal; a file is opened only in a folder that no process runs on,
+//! save for a spool that is read.
 
 mod backend;
 mod check;
 mod dead_letters;
 mod drain;
-mod embedded;
 mod exit;
 mod greeting;
 mod health;
@@ -16,6 +25,7 @@ mod migrate;
 mod nodes;
 mod output;
 mod progress;
+mod remote;
 mod replay;
 mod run;
 mod secrets;
@@ -23,6 +33,7 @@ mod send;
 mod settings;
 mod status;
 mod stepper;
+mod stores;
 mod table;
 mod trace;
 
@@ -31,9 +42,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::exit::{Exit, Failure};
+
+use self::output::OutputArgs;
 use crate::config::{Config, Inputs, Purpose};
 
 /// Names that later releases fill.
@@ -60,8 +73,8 @@ const VERSION: &str = if cfg!(feature = "otel") {
     env!("CARGO_PKG_VERSION")
 };
 
-/// Takes Shopify order webhooks, makes them durable in a stream, and lands each in a warehouse exactly once: on Redis and
-/// PostgreSQL, or with nothing configured in files of its own.
+/// Takes Shopify order webhooks, makes them durable in a stream, and lands each in a warehouse
+/// exactly once: on Redis and PostgreSQL, or with nothing configured in files of its own.
 #[derive(Debug, Parser)]
 #[command(name = "orderstream", version = VERSION, about, after_help = EXAMPLES, max_term_width = 120)]
 struct Cli {
@@ -90,21 +103,13 @@ enum Command {
     /// Make retained entries pending again; `--group` says for which group
     Replay(replay::ReplayArgs),
     /// Recompute orders, order_items and order_refunds from order_events
-    Rebuild(Output),
+    Rebuild(OutputArgs),
     /// Empty the spool of a process that is gone into Redis
     Drain(drain::DrainArgs),
     /// The health report for a person
-    Status(Output),
+    Status(OutputArgs),
     /// The health of this node as an exit code, for HEALTHCHECK
     Health(health::HealthArgs),
-}
-
-/// How results are printed.
-#[derive(Debug, Clone, Copy, Args)]
-struct Output {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the program: parses, loads, acts; answers the exit code.

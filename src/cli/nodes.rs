@@ -1,68 +1,55 @@
-//! What `status` says of the processes on the stream, as each of them tells it.
+//! The nodes in `status`: the processes on the stream, as they report themselves.
 
 use std::time::Duration;
 
-use super::status::span;
-use super::table::table;
+use super::table::{span, table};
 use crate::nodes::{Node, WarehouseState};
 
-/// Of what is not known.
+/// Shown for a value that is not known.
 pub(super) const UNKNOWN: &str = "–";
 
-/// A table of all; a line where there is none to show.
+const HEADING: [&str; 9] = [
+    "node",
+    "role",
+    "version",
+    "heartbeat",
+    "accepted/s",
+    "loaded/s",
+    "p99",
+    "spooled",
+    "warehouse",
+];
+
+/// A table of all nodes, or one line.
 pub(super) fn lines(nodes: Option<&[Node]>) -> Vec<String> {
     match nodes {
         None => vec![format!("nodes                {UNKNOWN}")],
         Some([]) => vec!["nodes                none".to_owned()],
-        Some(nodes) => table(
-            [
-                "node",
-                "role",
-                "version",
-                "heartbeat",
-                "accepted/s",
-                "loaded/s",
-                "p99",
-                "spooled",
-                "warehouse",
-            ],
-            &Vec::from_iter(nodes.iter().map(row)),
-        ),
+        Some(nodes) => table(HEADING, nodes.iter().map(row)),
     }
 }
 
 fn row(node: &Node) -> [String; 9] {
     let record = &node.record;
     let age = span(node.heartbeat_age);
-    let heartbeat = if node.is_stale() {
-        format!("stale, {age} ago")
-    } else {
-        format!("{age} ago")
-    };
-    let row = [
+    // The last figures of a process that is gone would be mistaken for current ones.
+    let is_live = !node.is_stale();
+    let intake = record.intake.as_ref().filter(|_| is_live);
+    let loading = record.loading.as_ref().filter(|_| is_live);
+    let rate = |rate: Option<f64>| known(rate.map(|rate| format!("{rate:.1}")));
+    let latency = loading.and_then(|loading| loading.latency.as_ref()?.p99_ms);
+    let spooled = intake.and_then(|intake| intake.spool.as_ref()?.depth);
+    [
         record.id.clone(),
         record.role.name().to_owned(),
         record.version.clone(),
-        heartbeat,
-    ];
-    // Of a process that is gone, the last figures would pass for those of now.
-    let (intake, loading) = if node.is_stale() {
-        (None, None)
-    } else {
-        (record.intake.as_ref(), record.loading.as_ref())
-    };
-    let rate = |rate: Option<f64>| cell(rate.map(|rate| format!("{rate:.1}")));
-    let latency = loading.and_then(|loading| loading.latency.as_ref()?.p99_ms);
-    let spool = intake.and_then(|intake| intake.spool.as_ref()?.depth);
-    let figures = [
+        format!("{}{age} ago", if is_live { "" } else { "stale, " }),
         rate(intake.and_then(|intake| intake.accepted_per_second)),
         rate(loading.and_then(|loading| loading.loaded_per_second)),
-        cell(latency.map(|millis| span(Duration::from_secs_f64(millis / 1000.0)))),
-        cell(spool.map(|depth| depth.to_string())),
-        cell(loading.and_then(|loading| loading.warehouse.as_ref()).map(warehouse)),
-    ];
-    let mut cells = row.into_iter().chain(figures);
-    std::array::from_fn(|_| cells.next().unwrap_or_default())
+        known(latency.map(|millis| span(Duration::from_secs_f64(millis / 1000.0)))),
+        known(spooled.map(|depth| depth.to_string())),
+        known(loading.and_then(|loading| loading.warehouse.as_ref()).map(warehouse)),
+    ]
 }
 
 fn warehouse(state: &WarehouseState) -> String {
@@ -75,7 +62,7 @@ fn warehouse(state: &WarehouseState) -> String {
     }
 }
 
-fn cell(text: Option<String>) -> String {
+fn known(text: Option<String>) -> String {
     text.unwrap_or_else(|| UNKNOWN.to_owned())
 }
 

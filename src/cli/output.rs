@@ -1,14 +1,24 @@
-//! What a command prints.
+//! How a command prints its result.
 //!
-//! Invariants: a line of the result is one line on the terminal, whatever stands in it: characters that a terminal acts
-//! on are shown as `�`, in JSON as escapes. A reader that closed its end (`status | head`) has what it wanted; that is no
-//! failure, and ends nothing.
+//! Invariants: a line of the result is one line on the terminal, whatever it contains: characters
+//! that a terminal acts on are shown as `�`, in JSON as escapes. A reader that closed its end
+//! (`status | head`) is no failure.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind, Write};
 
+use clap::Args;
+
 use super::Failure;
-use crate::terminal::is_acted_on;
+use crate::terminal::{is_acted_on, one_line, own_lines};
+
+/// Arguments of commands that print a report.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct OutputArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
 
 /// Prints lines, each of which may hold text from outside.
 ///
@@ -35,17 +45,7 @@ pub(super) fn print_json(result: &impl serde::Serialize) -> Result<(), Failure> 
     write(&json(result).map_err(|error| Failure::Unavailable(error.to_string()))?)
 }
 
-/// Text from outside as a part of a line.
-pub(super) fn one_line(text: &str) -> String {
-    text.replace(is_acted_on, "\u{FFFD}")
-}
-
-/// A text whose line ends are its own.
-pub(super) fn own_lines(text: &str) -> String {
-    text.replace(|c| is_acted_on(c) && c != '\n', "\u{FFFD}")
-}
-
-/// Such characters can only stand in strings, where an escape means the same.
+/// Such characters can only be in strings, where an escape means the same.
 fn json(result: &impl serde::Serialize) -> serde_json::Result<String> {
     let written = serde_json::to_string(result)?;
     let mut shown = String::with_capacity(written.len());
@@ -80,11 +80,5 @@ mod tests {
         let shown = json(&name).unwrap();
         assert!(!shown.contains(is_acted_on), "{shown:?}");
         assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), name);
-    }
-
-    #[test]
-    fn a_text_keeps_its_own_line_ends_alone() {
-        assert_eq!(own_lines("a\nb\r\x1b\u{202E}"), "a\nb\u{FFFD}\u{FFFD}\u{FFFD}");
-        assert_eq!(one_line("a\nb"), "a\u{FFFD}b");
     }
 }

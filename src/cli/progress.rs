@@ -1,10 +1,11 @@
-//! How far a command is: on a terminal, on stderr; nothing elsewhere, and nothing where it is over at once.
+//! Progress of a command: a bar on stderr where that is a terminal, and nothing where the command
+//! ends at once.
 
 use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar up to `total`, or a count where nobody knows how much there is.
+/// A bar up to `total`; a count where the total is not known.
 pub(super) fn progress(total: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() || total.is_some_and(|total| total < 2) {
         return ProgressBar::hidden();

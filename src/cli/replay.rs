@@ -1,4 +1,4 @@
-//! `replay` and `rebuild`: history through again.
+//! `replay` and `rebuild`.
 
 use std::num::NonZeroU32;
 
@@ -8,9 +8,10 @@ use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
 
 use super::backend::{Backend, Needs};
+use super::output::{self, OutputArgs};
 use super::progress::progress;
 use super::stepper::{all, confirm};
-use super::{Exit, Failure, Output, load, output};
+use super::{Exit, Failure};
 use crate::config::settings::GROUP;
 use crate::config::{Config, Inputs, Purpose};
 use crate::operations::{MissingRange, RebuildRequest, ReplayRequest};
@@ -20,16 +21,17 @@ use crate::stream::StreamId;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  orderstream replay --from 2026-01-31T09:00:00Z --dry-run   what is retained from then on
+  orderstream replay --from 2026-01-31T09:00:00Z --dry-run   count what is retained since then
   orderstream replay --from 2026-01-31 --to 2026-01-31       one day, UTC
-  orderstream replay --all --yes                             all that is retained, without a question
+  orderstream replay --all --yes                             all that is retained, without confirmation
   orderstream replay --all --group analytics --rate 50       for another group: its consumers claim what is stale
 
-Says what it is about to do, and asks; where there is no terminal, only --yes answers. Entries become pending again, as if their consumer had fallen silent; nothing is copied. What the stream no longer has is
-applied again from order_events. A minute or longer that neither has anything from is told, as lost or a quiet time; from
-an hour on, it exits 69.")]
+Asks for confirmation; without a terminal, --yes is needed. Entries become pending again, as if their consumer had died;
+nothing is copied. What the stream no longer has is applied again from order_events. A minute or longer of which neither
+has anything is reported, as lost or a quiet time; from an hour on, the exit code is 69.")]
 pub(super) struct ReplayArgs {
-    /// The oldest entry: a time (RFC 3339, or a day in UTC) or an id [default: the oldest that is retained]
+    /// The oldest entry: a time (RFC 3339, or a day in UTC) or an id [default: the oldest that is
+    /// retained]
     #[arg(long, value_parser = point)]
     from: Option<Point>,
     /// The newest entry, likewise [default: the newest there is]
@@ -41,10 +43,10 @@ pub(super) struct ReplayArgs {
     /// Entries a second [default: 500]
     #[arg(long)]
     rate: Option<NonZeroU32>,
-    /// Change nothing; say what would come of it
+    /// Change nothing, print what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     /// Print JSON
@@ -92,7 +94,7 @@ impl ReplayArgs {
     /// Asks before anything is changed.
     ///
     /// # Errors
-    /// It is not said what to replay, nobody can be asked, or the answer is no.
+    /// No range is given, there is no terminal to ask on, or the answer is no.
     fn confirm(&self, group: Option<&str>) -> Result<(), Failure> {
         if self.dry_run {
             return Ok(());
@@ -112,7 +114,7 @@ impl ReplayArgs {
     }
 }
 
-/// What a run came to.
+/// Sums of a run.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     pending: u64,
@@ -121,21 +123,23 @@ struct Summary {
     dry_run: bool,
     complete: bool,
     missing: Option<MissingRange>,
-    /// Whether `applied` is known: a dry run has it from a count, which may take longer than a statement may.
+    /// Whether `applied` is known: a dry run has it from a count, which may take longer than a
+    /// statement may.
     counted: bool,
 }
 
 /// Makes a range pending again.
 ///
 /// # Errors
-/// It is not said what to replay, or not confirmed; a store cannot be had, there is no such group, or nobody has anything from an hour or more of the range.
+/// No range is given or confirmed, a store does not answer, there is no such group, or neither
+/// store has anything of an hour or more of the range.
 pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), Failure> {
     // `--group` is the group to replay for; which one is ours is not for a flag to say.
     let mut flags = (*inputs.flags).clone();
     let group = flags.remove(GROUP.name);
     args.confirm(group.as_deref())?;
     inputs.flags = flags.into();
-    let config = load(Purpose::Status, inputs)?;
+    let config = Config::load(Purpose::Status, inputs)?;
     let backend = Backend::open(&config, "replay", Needs::Both).await?;
     let mut request = ReplayRequest {
         from: args.from.map(|point| point.first),
@@ -151,10 +155,10 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
         counted: true,
         ..Summary::default()
     };
-    // How many entries the stream has in the range, only walking through it would tell.
+    // The number of entries in the range is not known before they are read.
     let bar = progress(None);
     let run = all(async || {
-        let step = backend.replay(&request).await?;
+        let step = backend.call(request.clone()).await?;
         bar.inc(step.pending + step.applied + step.left);
         summary.add(&step);
         if request.next.is_none() {
@@ -168,7 +172,7 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
     bar.finish_and_clear();
     if !summary.complete {
         request.stop = true;
-        backend.replay(&request).await?;
+        backend.call(request).await?;
     }
     summary.print(args.json)
 }
@@ -176,8 +180,8 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
 /// Recomputes the state tables.
 ///
 /// # Errors
-/// The warehouse cannot be had.
-pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failure> {
+/// The warehouse does not answer.
+pub(super) async fn rebuild(format: OutputArgs, config: Config) -> Result<(), Failure> {
     let backend = Backend::open(&config, "rebuild", Needs::Both).await?;
     let (mut next, mut bar) = (None, None);
     let mut summary = Summary {
@@ -186,7 +190,7 @@ pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failur
     };
     let run = all(async || {
         let step = backend
-            .rebuild(RebuildRequest {
+            .call(RebuildRequest {
                 next: next.take(),
                 stop: false,
             })
@@ -200,7 +204,7 @@ pub(super) async fn rebuild(format: Output, config: Config) -> Result<(), Failur
     summary.complete = run.await?;
     bar.inspect(|bar| bar.finish_and_clear());
     if !summary.complete {
-        backend.rebuild(RebuildRequest { next, stop: true }).await?;
+        backend.call(RebuildRequest { next, stop: true }).await?;
     }
     summary.print(format.json)
 }
@@ -234,14 +238,14 @@ impl Summary {
                 "left as they are: unread or pending already, or unreadable".to_owned(),
             ),
         ];
-        let told = figures.into_iter().filter(|(count, _)| *count > 0);
-        let mut lines = Vec::from_iter(told.map(|(count, what)| format!("{count:>8}  {what}")));
+        let counted = figures.into_iter().filter(|(count, _)| *count > 0);
+        let mut lines = Vec::from_iter(counted.map(|(count, what)| format!("{count:>8}  {what}")));
         if !self.counted {
             lines
                 .push("how many events of order_events would be applied again could not be counted in time".to_owned());
         }
         if lines.is_empty() {
-            lines.push("nothing there to do".to_owned());
+            lines.push("nothing to do".to_owned());
         }
         if let Some(missing) = &self.missing {
             let written = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
@@ -250,7 +254,7 @@ impl Summary {
         }
         if !self.complete {
             lines.push(
-                "interrupted: what is said above is done; the same command begins anew, which is harmless".to_owned(),
+                "interrupted: the above is done; the same command begins from the start, which is harmless".to_owned(),
             );
         }
         lines

@@ -1,4 +1,4 @@
-//! `run`, `serve`, `work`: load, start the logs, hand over to `app`.
+//! `run`, `serve`, `work`: load the configuration, start the logs, run the roles.
 
 use super::Failure;
 use super::greeting::Greeting;
@@ -6,7 +6,7 @@ use crate::app;
 use crate::config::{Config, Inputs, Purpose};
 use crate::{spans, telemetry};
 
-/// Runs until it is told to stop. `program` is how the user calls it.
+/// Runs until it is signalled to stop. `program` is the name by which the user called it.
 ///
 /// # Errors
 /// The configuration is wrong, or what it names cannot be used.

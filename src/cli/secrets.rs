@@ -1,18 +1,20 @@
-//! What `status` says of Shopify's secrets, as the process that verifies with them tells it.
+//! Shopify's secrets in `status`: their use, as reported by the process that verifies with them.
 
 use std::time::Duration;
 
+use super::Failure;
 use super::instance::{self, Instance};
-use super::status::span;
-use super::{Failure, backend};
+use super::remote::Remote;
+use super::table::span;
 use crate::config::Config;
 use crate::operations::{SecretUsage, SecretUsageReport};
 
-/// What the process on this configuration says, or why nothing; `None` where none is known that could be asked.
+/// What the process of this configuration reports, or why it does not; `None` where its address is
+/// not known.
 pub(super) async fn ask(config: &Config) -> Option<Result<SecretUsageReport, Failure>> {
     let admin = Instance::of(config).await.admin?;
-    let remote = backend::Remote::new(config, admin).ok()?;
-    let asked = tokio::time::timeout(instance::TIMEOUT, remote.secrets()).await;
+    let remote = Remote::new(config, admin).ok()?;
+    let asked = tokio::time::timeout(instance::TIMEOUT, remote.get("/api/secrets")).await;
     let silent = |_| Err(Failure::Unavailable(format!("no answer from the process at {admin}")));
     Some(asked.unwrap_or_else(silent))
 }

@@ -1,4 +1,5 @@
-//! Every setting as a flag: made from the table, never written by hand; and which of them a command reads.
+//! Every setting as a flag: made from the table, never written by hand; and which of them a command
+//! reads.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +29,8 @@ const WAREHOUSE: &[Setting] = &[
 const OWNER: &[Setting] = &[s::DATA_DIR, s::ADMIN_ADDR, s::ADMIN_TOKEN];
 const CAPS: &[Setting] = &[s::STREAM_MAXLEN, s::DEAD_LETTERS_MAXLEN, s::DEDUPE_BY, s::DEDUPE_WINDOW];
 
-/// Adds all settings, before or after any subcommand. `--help` lists those that the command reads, `-h` none. The others
-/// are taken all the same: scripts give the same flags to several commands.
+/// Adds all settings, before or after any subcommand. `--help` lists those that the command reads,
+/// `-h` none. The others are taken all the same: scripts give the same flags to several commands.
 pub(super) fn add_to(program: Command) -> Command {
     let names = Vec::from_iter(program.get_subcommands().map(|command| command.get_name().to_owned()));
     let program = names.iter().fold(program, |program, name| {
@@ -88,7 +89,8 @@ fn reads(command: &str, setting: &Setting) -> bool {
 /// Variable → text of the flags that were given.
 pub(super) fn given(matches: &ArgMatches) -> BTreeMap<String, String> {
     let (mut found, mut level) = (BTreeMap::new(), Some(matches));
-    // clap hands a global flag down to the subcommand it stood before; both levels agree where both know it.
+    // clap hands a global flag down to the subcommand it stood before; both levels agree where both
+    // know it.
     while let Some(matches) = level {
         for name in ALL
             .iter()

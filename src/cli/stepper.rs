@@ -1,12 +1,13 @@
-//! A command that does one step after the other: Ctrl-C ends it after the step that is under way, and its summary says what
-//! was done. Before what cannot be undone, it asks.
+//! Runs a command step by step: Ctrl-C ends it after the step under way, and its summary says what
+//! was done. What cannot be undone is confirmed first.
 
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 
 use super::Failure;
 
-/// Takes steps until one says that it was the last, or somebody presses Ctrl-C. Answers whether it came to the end.
+/// Takes steps until one answers that it was the last, or until Ctrl-C. Answers whether the last
+/// step was done.
 pub(super) async fn all(mut step: impl AsyncFnMut() -> Result<bool, Failure>) -> Result<bool, Failure> {
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     let mut interrupted = false;
@@ -27,7 +28,7 @@ pub(super) async fn all(mut step: impl AsyncFnMut() -> Result<bool, Failure>) ->
 /// Asks on the terminal; without one, only `--yes` answers.
 ///
 /// # Errors
-/// Nobody can be asked, or the answer is no.
+/// There is no terminal to ask on, or the answer is no.
 pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());

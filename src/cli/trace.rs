@@ -1,12 +1,14 @@
-//! `trace`: one order from webhook to row, on one time line.
+//! `trace`: one order from webhook to row, as one timeline.
 
 use clap::Args;
+use time::format_description::well_known::Rfc3339;
 
 use super::backend::{Backend, Needs};
 use super::table::{cell, table};
 use super::{Exit, Failure, output};
 use crate::config::Config;
-use crate::operations::{TimelineEvent, Trace, TraceQuery, TracedOrder};
+use crate::operations::{TimelineEvent, Trace, TraceQuery};
+use crate::warehouse::history::OrderState;
 
 /// Arguments of `trace`.
 #[derive(Debug, Args)]
@@ -24,20 +26,20 @@ pub(super) struct TraceArgs {
 /// Prints what is retained of the order.
 ///
 /// # Errors
-/// Nothing is, or a store cannot be had.
+/// Nothing is, or a store does not answer.
 pub(super) async fn run(args: TraceArgs, config: Config) -> Result<(), Failure> {
     let backend = Backend::open(&config, "trace", Needs::Both).await?;
     let query = TraceQuery {
         order: args.order,
         shop: args.shop,
     };
-    let trace = backend.trace(&query).await?;
+    let trace = backend.call(query).await?;
     if args.json {
         output::print_json(&trace)?;
     } else {
         output::print_lines(text(&trace))?;
     }
-    if trace.moments.is_empty() && trace.orders.is_empty() {
+    if trace.timeline.is_empty() && trace.orders.is_empty() {
         return Err(Failure::Reported(Exit::Unavailable));
     }
     Ok(())
@@ -45,20 +47,20 @@ pub(super) async fn run(args: TraceArgs, config: Config) -> Result<(), Failure> 
 
 fn text(trace: &Trace) -> Vec<String> {
     let mut parts = Vec::new();
-    if trace.moments.is_empty() && trace.orders.is_empty() {
+    if trace.timeline.is_empty() && trace.orders.is_empty() {
         parts.push(vec![format!("nothing was found of {}", trace.order)]);
     }
     parts.extend(trace.orders.iter().map(|one| vec![order(one)]));
-    if !trace.moments.is_empty() {
-        let rows = Vec::from_iter(trace.moments.iter().map(row));
-        parts.push(table(["when", "event", "type", "what"], &rows));
+    if !trace.timeline.is_empty() {
+        let rows = trace.timeline.iter().map(row);
+        parts.push(table(["when", "event", "type", "what"], rows));
     }
     let spooled = trace.spooled_looked_at.map(|count| {
         let back_to = trace.spooled_looked_back_to.as_deref().unwrap_or("the first");
-        format!(", and at {count} events of the spool, back to {back_to}")
+        format!(", and {count} events of the spool, back to {back_to}")
     });
     let looked = format!(
-        "Looked at {} entries of the stream, back to {}, and at {} dead letters, back to {}{}.",
+        "Searched {} entries of the stream, back to {}, and {} dead letters, back to {}{}.",
         trace.entries_looked_at,
         trace.looked_back_to.as_deref().unwrap_or("its beginning"),
         trace.letters_looked_at,
@@ -69,7 +71,7 @@ fn text(trace: &Trace) -> Vec<String> {
     parts.join(&String::new())
 }
 
-fn order(order: &TracedOrder) -> String {
+fn order(order: &OrderState) -> String {
     let shop = if order.shop.is_empty() { "no shop" } else { &order.shop };
     let name = order.name.as_deref().unwrap_or("no name");
     let mut line = format!(
@@ -80,17 +82,17 @@ fn order(order: &TracedOrder) -> String {
     if let (Some(amount), Some(currency)) = (&order.total_amount, &order.currency) {
         line.push_str(&format!(", {amount} {currency}"));
     }
-    if let Some(at) = &order.deleted_at {
+    if let Some(at) = order.deleted_at.and_then(|at| at.format(&Rfc3339).ok()) {
         line.push_str(&format!(", deleted {at}"));
     }
     line
 }
 
-fn row(moment: &TimelineEvent) -> [String; 4] {
+fn row(event: &TimelineEvent) -> [String; 4] {
     [
-        cell(moment.at.as_deref()),
-        cell(moment.event_id.as_deref()),
-        cell(moment.event_type.as_deref()),
-        moment.detail.clone(),
+        cell(event.at.as_deref()),
+        cell(event.event_id.as_deref()),
+        cell(event.event_type.as_deref()),
+        event.detail.clone(),
     ]
 }

@@ -1,8 +1,9 @@
 //! The private listener: dashboard, metrics, health, the API and its description.
 //!
-//! Owns who may ask: `/api` needs a token, also for reads and on loopback. The `Host` header must be an address or a
-//! known name, so that a page in an operator's browser cannot reach the listener by rebinding its own name to it;
-//! probes and scrapers are let through, since nothing personal is there.
+//! Owns who may ask: `/api` needs a token, also for reads and on loopback. The `Host` header must
+//! be an address or a known name, so that a page in an operator's browser cannot reach the listener
+//! by rebinding its own name to it; probes and scrapers are let through, since nothing personal is
+//! there.
 
 mod live;
 mod operations;

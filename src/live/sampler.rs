@@ -12,7 +12,6 @@ use super::{Live, Now, Sample};
 use crate::health::HealthReport;
 use crate::health::collector::Health;
 use crate::nodes::{Latency, Loading, Node, Nodes};
-use crate::operations::Consumers;
 
 pub(super) struct Sampler {
     live: Live,
@@ -40,8 +39,10 @@ impl Sampler {
             let (_, report) = self.health.report();
             let nodes = self.nodes.current();
             let sample = sample(&report, rate, nodes.as_deref());
-            let readers = look.stream.as_deref().map(Consumers::from);
-            let (groups, consumers) = readers.map(|readers| (readers.groups, readers.consumers)).unzip();
+            let stream_report = look.stream.as_deref();
+            let (groups, consumers) = stream_report
+                .map(|stream| (stream.groups.clone(), stream.consumers.clone()))
+                .unzip();
             let now = Now {
                 sample,
                 report,

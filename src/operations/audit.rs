@@ -1,18 +1,19 @@
-//! What operators did: one line in the log (target `orderstream::audit`) and one note beside the stream, which every
-//! node shows. Holds ids, counts and causes, never content.
+//! The audit log: what operators did, one line in the log (target `orderstream::audit`) and one
+//! entry beside the stream, which every node shows. Holds ids, counts and causes, never content.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::api::Operation;
 use super::entry_view::text;
 use super::{Operations, OperationsError};
 use crate::stream::{Entry, Fields, StreamId};
 
 /// Target of the lines in the log.
-pub(super) const TARGET: &str = "orderstream::audit";
+const TARGET: &str = "orderstream::audit";
 
-/// By which door an operator came.
+/// The interface that an operator used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
     /// The command line, on this machine.
@@ -21,19 +22,17 @@ pub enum Actor {
     Api,
 }
 
-impl Actor {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Cli => "cli",
-            Self::Api => "api",
-        }
-    }
+/// Asks for the newest entries of the audit log.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct AuditQuery {
+    /// Entries at most, up to 1,000; 100 by default.
+    pub count: Option<usize>,
 }
 
-/// One thing that was done.
+/// One action of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// Its place among all notes.
+    /// Its place in the audit log.
     pub id: StreamId,
     /// When, UTC.
     pub at: String,
@@ -41,27 +40,33 @@ pub struct AuditEntry {
     pub by: String,
     /// `dead-letters replay`, `dead-letters discard`, `replay`, `rebuild`.
     pub action: String,
-    /// To what: an id, a fingerprint, `all`, a range.
+    /// What it was applied to: an id, a fingerprint, `all`, a range.
     pub what: String,
     /// How much was done: of a replay or rebuild, in all steps of the run until then.
     pub done: u64,
-    /// How much was left as it is, because it could not be done or there was nothing to do; likewise.
+    /// How much stayed as it was, because it could not be done or needed nothing; likewise.
     pub kept: u64,
 }
 
-impl Operations {
-    /// What was done, newest first, at most `count` and a thousand.
-    ///
-    /// # Errors
-    /// The stream does not answer.
-    pub async fn audit(&self, count: usize) -> Result<Vec<AuditEntry>, OperationsError> {
-        let notes = self.stream.notes(count).await?;
-        Ok(notes.iter().map(read).collect())
-    }
+impl Operation for AuditQuery {
+    /// Newest first.
+    type Answer = Vec<AuditEntry>;
+    const PATH: &'static str = "/api/audit";
 
-    /// Writes down what was done. It is done all the same where that fails; then only the log has it.
+    async fn run(self, operations: &Operations) -> Result<Vec<AuditEntry>, OperationsError> {
+        let notes = operations.stream.notes(self.count.unwrap_or(100)).await?;
+        Ok(notes.iter().map(AuditEntry::of).collect())
+    }
+}
+
+impl Operations {
+    /// Records an action. Where the stream does not take the entry, only the log has it, and the
+    /// action stands.
     pub(super) async fn record(&self, action: &'static str, what: &str, done: u64, kept: u64) {
-        let by = self.actor.name();
+        let by = match self.actor {
+            Actor::Cli => "cli",
+            Actor::Api => "api",
+        };
         tracing::info!(target: TARGET, action, what, done, kept, by, "an operator acted");
         let mut note = Fields::default();
         note.push("at", OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default());
@@ -71,20 +76,23 @@ impl Operations {
         note.push("done", done.to_string());
         note.push("kept", kept.to_string());
         if let Err(error) = self.stream.note(&note).await {
-            tracing::warn!(target: TARGET, %error, action, what, "this could be written down only here");
+            tracing::warn!(target: TARGET, %error, action, what, "the audit log cannot be written; this line is the record");
         }
     }
 }
 
-fn read(note: &Entry) -> AuditEntry {
-    let field = |name| text(note, name).unwrap_or_default();
-    AuditEntry {
-        id: note.id,
-        at: field("at"),
-        by: field("by"),
-        action: field("action"),
-        what: field("what"),
-        done: field("done").parse().unwrap_or_default(),
-        kept: field("kept").parse().unwrap_or_default(),
+impl AuditEntry {
+    fn of(note: &Entry) -> Self {
+        let field = |name| text(note, name).unwrap_or_default();
+        let count = |name| field(name).parse().unwrap_or_default();
+        Self {
+            id: note.id,
+            at: field("at"),
+            by: field("by"),
+            action: field("action"),
+            what: field("what"),
+            done: count("done"),
+            kept: count("kept"),
+        }
     }
 }

@@ -1,56 +1,57 @@
-//! Dead letters to look at: a list, groups of the same cause, one laid open.
+//! Dead letters as an operator reads them: pages, groups of one cause, one in full.
 //!
-//! Owns what a dead letter's fields mean. Invariant: a dead letter that was written more than once (it is written before the ack)
-//! shows once, with the ids of all its copies.
+//! A cause is the fingerprint of an error, named by as many of its first digits as are unique.
+//! Invariants: a dead letter that was written more than once (it is written before the ack) is one,
+//! with the ids of all its copies; a cause is acted upon only where what names it fits no other.
 
-use std::collections::hash_map;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map};
 
 use serde::{Deserialize, Serialize};
 
+use super::api::{Carrier, Operation};
 use super::entry_view::{EntryContent, last_text, text};
-use super::fingerprint::{fingerprint, pattern};
+use super::fingerprint::{FINGERPRINT_DIGITS, fingerprint, pattern};
 use super::pager::{Pager, only};
 use super::{Operations, OperationsError};
 use crate::stream::{Destination, Entry, Order, Range, StreamId};
 
-/// Dead letters looked at in one call, and their bytes: bodies are most of them.
-const LOOKED_AT: usize = 20_000;
-/// See [`LOOKED_AT`].
-const LOOKED_AT_BYTES: usize = 256 << 20;
-/// Dead letters of one list at most.
-const LIST: usize = 200;
-/// Causes told apart; dead letters of further ones are only counted.
-const CAUSES: usize = 500;
+/// Dead letters read in one call, and their bytes: bodies are most of them.
+const MAX_READ: usize = 20_000;
+/// See [`MAX_READ`].
+const MAX_READ_BYTES: usize = 256 << 20;
+/// Dead letters of one page at most.
+const MAX_PAGE: usize = 200;
+/// Causes that are distinguished; dead letters of further ones are only counted.
+const MAX_CAUSES: usize = 500;
 
-/// Where a dead letter was written.
+/// Which part of the service wrote a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// At the door: a delivery that cannot become an event.
+    /// The intake: a delivery that cannot become an event.
     Door,
-    /// By a worker: an entry that cannot be loaded.
+    /// A worker: an entry that cannot be loaded.
     Worker,
 }
 
 /// A dead letter without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// Its id; of several copies in a list, the newest one's.
+pub struct DeadLetterSummary {
+    /// Its id; of several copies in a page, the newest one's.
     pub id: StreamId,
-    /// Ids of all copies that were seen, newest first.
+    /// Ids of all copies that were found, newest first.
     pub copies: Vec<StreamId>,
-    /// Where it was written.
+    /// Which part of the service wrote it.
     pub origin: Origin,
     /// Why.
     pub error: String,
-    /// Stands for the cause; equal for dead letters with the same one.
+    /// Identifies the cause; equal for dead letters with the same one.
     pub fingerprint: String,
     /// When it failed, RFC 3339.
     pub failed_at: Option<String>,
     /// Attempts made.
     pub attempts: u64,
-    /// Who gave up.
+    /// The consumer that made the last attempt.
     pub consumer: Option<String>,
     /// Type of the event.
     pub event_type: Option<String>,
@@ -62,64 +63,20 @@ pub struct DeadLetter {
     pub shop: Option<String>,
     /// Topic of the webhook.
     pub topic: Option<String>,
-    /// Stream that its entry stood in.
+    /// Stream that its entry was in.
     pub original_stream: Option<String>,
     /// Id of its entry.
     pub original_id: Option<String>,
 }
 
-impl DeadLetter {
-    pub(super) fn of(entry: &Entry) -> Self {
-        let error = text(entry, "error").unwrap_or_else(|| "no reason is given".to_owned());
-        let original_id = text(entry, "original_id");
-        Self {
-            id: entry.id,
-            copies: vec![entry.id],
-            origin: if original_id.is_some() {
-                Origin::Worker
-            } else {
-                Origin::Door
-            },
-            fingerprint: fingerprint(&error),
-            error,
-            failed_at: text(entry, "failed_at"),
-            attempts: text(entry, "attempts")
-                .and_then(|count| count.parse().ok())
-                .unwrap_or_default(),
-            consumer: text(entry, "consumer"),
-            event_type: text(entry, "event_type"),
-            event_id: text(entry, "event_id"),
-            // What the dead letter was given stands behind the entry's own.
-            order_id: last_text(entry, "order_id"),
-            shop: last_text(entry, "shop"),
-            topic: text(entry, "topic"),
-            original_stream: text(entry, "original_stream"),
-            original_id,
-        }
-    }
-
-    fn is_copy_of(&self, other: &Self) -> bool {
-        let is_of_one = self.original_id == other.original_id && self.original_stream == other.original_stream;
-        self.id == other.id || self.original_id.is_some() && is_of_one
-    }
-
-    /// What all copies have in common; a delivery at the door has only its own id.
-    pub(super) fn original(&self) -> (String, String) {
-        match &self.original_id {
-            Some(id) => (self.original_stream.clone().unwrap_or_default(), id.clone()),
-            None => (String::new(), self.id.to_string()),
-        }
-    }
-}
-
-/// What a list is to hold.
+/// Asks for a page of dead letters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DeadLetterQuery {
-    /// Only dead letters of the one cause whose fingerprint begins so.
+    /// Only dead letters of the one cause whose fingerprint begins with this.
     pub fingerprint: Option<String>,
     /// Only dead letters up to this id: the `next` of the page before.
     pub to: Option<StreamId>,
-    /// Dead letters of one page, 1 to 200; 50 where it is not said.
+    /// Dead letters of one page, 1 to 200; 50 by default.
     pub count: Option<usize>,
 }
 
@@ -128,24 +85,28 @@ pub struct DeadLetterQuery {
 pub struct DeadLetterPage {
     /// The dead letters.
     #[serde(rename = "letters")]
-    pub dead_letters: Vec<DeadLetter>,
-    /// Dead letters looked at for this page.
+    pub dead_letters: Vec<DeadLetterSummary>,
+    /// Dead letters read for this page.
     pub looked_at: u64,
     /// Where the next page starts; null after the last.
     pub next: Option<StreamId>,
 }
 
-/// Dead letters of the same cause.
+/// Asks for dead letters by cause.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GroupDeadLetters {}
+
+/// Dead letters of one cause.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeadLetterGroup {
-    /// Stands for the cause.
+    /// Identifies the cause.
     pub fingerprint: String,
     /// The error without what varies.
     pub pattern: String,
     /// How many.
     pub count: u64,
     /// The newest one.
-    pub sample: DeadLetter,
+    pub sample: DeadLetterSummary,
     /// `failed_at` of the oldest.
     pub first_seen: Option<String>,
     /// `failed_at` of the newest.
@@ -157,115 +118,221 @@ pub struct DeadLetterGroup {
 pub struct DeadLetterGroups {
     /// The causes.
     pub groups: Vec<DeadLetterGroup>,
-    /// Dead letters looked at, newest first.
+    /// Dead letters read, newest first.
     pub looked_at: u64,
-    /// Whether that was all of them, and all their causes are here.
+    /// Whether that was all of them, and all their causes are listed.
     pub complete: bool,
 }
 
-/// One dead letter laid open.
+/// Asks for one dead letter in full.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GetDeadLetter {
+    /// Its id.
+    pub id: StreamId,
+}
+
+/// One dead letter in full.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DeadLetterView {
-    /// What is known of it.
+    /// What is known of it; its copies are those among the newest 20,000.
     #[serde(rename = "letter")]
-    pub dead_letter: DeadLetter,
-    /// Whether its entry still stands in the stream; null where it was none.
+    pub dead_letter: DeadLetterSummary,
+    /// Whether its entry is still in the stream; null where it was never an entry.
     pub entry_stands: Option<bool>,
-    /// What it holds.
+    /// Its fields, event and body.
     pub content: EntryContent,
 }
 
-impl Operations {
-    /// A page of dead letters, newest first. A dead letter and its copies are one where they stand on the same page.
-    ///
-    /// # Errors
-    /// The fingerprint fits no cause or more than one, or the stream does not answer.
-    pub async fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, OperationsError> {
-        let _look = self.look().await?;
-        let to = query.to.unwrap_or(StreamId::MAX);
-        let wanted = match &query.fingerprint {
-            Some(prefix) => Some(self.cause(prefix, StreamId::MAX).await?),
-            None => None,
-        };
-        let mut list = List::of(query, wanted.as_deref());
-        // One more than is shown: the last one is known to be the last then.
-        let count = wanted.as_ref().map_or(list.count + 1, |_| usize::MAX);
-        let mut pager = self.page_dead_letters(to, count);
-        while let Some(page) = pager.page().await? {
-            for entry in &page {
-                if list.add(&DeadLetter::of(entry)) {
-                    let is_last = pager.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
-                    return Ok(list.end(entry.id.predecessor().filter(|_| !is_last)));
-                }
-            }
+impl DeadLetterSummary {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let error = text(entry, "error").unwrap_or_else(|| "no reason is given".to_owned());
+        let original_id = text(entry, "original_id");
+        let attempts = text(entry, "attempts").and_then(|count| count.parse().ok());
+        Self {
+            id: entry.id,
+            copies: vec![entry.id],
+            origin: match original_id {
+                Some(_) => Origin::Worker,
+                None => Origin::Door,
+            },
+            fingerprint: fingerprint(&error),
+            error,
+            failed_at: text(entry, "failed_at"),
+            attempts: attempts.unwrap_or_default(),
+            consumer: text(entry, "consumer"),
+            event_type: text(entry, "event_type"),
+            event_id: text(entry, "event_id"),
+            // The dead letter's own fields come after the entry's, which may have the same names.
+            order_id: last_text(entry, "order_id"),
+            shop: last_text(entry, "shop"),
+            topic: text(entry, "topic"),
+            original_stream: text(entry, "original_stream"),
+            original_id,
         }
-        Ok(list.end(pager.rest().map(|rest| rest.to)))
     }
 
-    /// Dead letters by cause.
-    ///
-    /// # Errors
-    /// The stream does not answer.
-    pub async fn dead_letter_groups(&self) -> Result<DeadLetterGroups, OperationsError> {
-        let _look = self.look().await?;
-        let mut pager = self.page_dead_letters(StreamId::MAX, usize::MAX);
+    /// Stream and id of the entry that all copies came from; a quarantined delivery has only its
+    /// own id.
+    pub(super) fn original(&self) -> (String, String) {
+        match &self.original_id {
+            Some(id) => (self.original_stream.clone().unwrap_or_default(), id.clone()),
+            None => (String::new(), self.id.to_string()),
+        }
+    }
+}
+
+impl Operation for DeadLetterQuery {
+    type Answer = DeadLetterPage;
+    const PATH: &'static str = "/api/dead-letters";
+
+    /// A dead letter and its copies are one where they are on the same page.
+    async fn run(self, operations: &Operations) -> Result<DeadLetterPage, OperationsError> {
+        let _permit = operations.read_permit().await?;
+        let cause = match &self.fingerprint {
+            Some(prefix) => Some(operations.cause(prefix, StreamId::MAX).await?),
+            None => None,
+        };
+        let count = self.count.unwrap_or(50).clamp(1, MAX_PAGE);
+        // One more than is shown, so that the last page is known to be the last.
+        let page_size = cause.as_ref().map_or(count + 1, |_| usize::MAX);
+        let mut pager = operations.page_dead_letters(self.to.unwrap_or(StreamId::MAX), page_size);
+        let (mut found, mut looked_at) = (Folded::default(), 0);
+        while found.dead_letters.len() < count {
+            let Some(entry) = pager.next().await? else { break };
+            looked_at += 1;
+            let dead_letter = DeadLetterSummary::of(&entry);
+            if cause.as_ref().is_none_or(|cause| *cause == dead_letter.fingerprint) {
+                found.add(dead_letter);
+            }
+        }
+        Ok(DeadLetterPage {
+            dead_letters: found.dead_letters,
+            looked_at,
+            next: pager.next_id(),
+        })
+    }
+}
+
+impl Operation for GroupDeadLetters {
+    type Answer = DeadLetterGroups;
+    const PATH: &'static str = "/api/dead-letters/groups";
+
+    async fn run(self, operations: &Operations) -> Result<DeadLetterGroups, OperationsError> {
+        let _permit = operations.read_permit().await?;
+        let mut pager = operations.page_dead_letters(StreamId::MAX, usize::MAX);
         let (mut looked_at, mut complete) = (0, true);
         let mut originals = HashSet::new();
         let mut groups: HashMap<String, DeadLetterGroup> = HashMap::new();
-        while let Some(page) = pager.page().await? {
-            looked_at += page.len() as u64;
-            for dead_letter in page.iter().map(DeadLetter::of) {
-                // Of a dead letter and its copies, the newest is counted.
-                if originals.insert(dead_letter.original()) {
-                    complete &= add(&mut groups, dead_letter);
-                }
+        while let Some(entry) = pager.next().await? {
+            looked_at += 1;
+            let dead_letter = DeadLetterSummary::of(&entry);
+            // Of a dead letter and its copies, the newest is counted.
+            if originals.insert(dead_letter.original()) {
+                complete &= count(&mut groups, dead_letter);
             }
         }
-        let complete = complete && pager.is_at_end().await?;
         let mut groups = Vec::from_iter(groups.into_values());
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.sample.id.cmp(&a.sample.id)));
         Ok(DeadLetterGroups {
             groups,
             looked_at,
-            complete,
+            complete: complete && pager.is_at_end().await?,
         })
     }
+}
 
-    /// The newest dead letters, up to `to`, in pages of `count`.
-    pub(super) fn page_dead_letters(&self, to: StreamId, count: usize) -> Pager<'_> {
-        let range = Range {
-            to,
-            ..Range::all(Destination::DeadLetters, Order::NewestFirst, count)
-        };
-        Pager::new(&*self.stream, range, LOOKED_AT).up_to_bytes(LOOKED_AT_BYTES)
+impl Operation for GetDeadLetter {
+    type Answer = DeadLetterView;
+    const PATH: &'static str = "/api/dead-letters/{id}";
+    const CARRIER: Carrier = Carrier::Path;
+
+    fn path(&self) -> std::borrow::Cow<'static, str> {
+        format!("/api/dead-letters/{}", self.id).into()
     }
 
-    /// One dead letter laid open, with the ids of its copies among the newest 20,000.
-    ///
-    /// # Errors
-    /// There is none of that id, or the stream does not answer.
-    pub async fn dead_letter(&self, id: StreamId) -> Result<DeadLetterView, OperationsError> {
-        let page = self.stream.range(only(Destination::DeadLetters, id)).await?;
+    async fn run(self, operations: &Operations) -> Result<DeadLetterView, OperationsError> {
+        let page = operations.stream.range(only(Destination::DeadLetters, self.id)).await?;
         let entry = page.entries.first().ok_or(OperationsError::NotFound("dead letter"))?;
-        let mut dead_letter = DeadLetter::of(entry);
+        let mut dead_letter = DeadLetterSummary::of(entry);
         if dead_letter.origin == Origin::Worker {
-            let _look = self.look().await?;
-            dead_letter.copies = self.copies(&dead_letter).await?;
+            let _permit = operations.read_permit().await?;
+            dead_letter.copies = operations.copies(&dead_letter).await?;
         }
         Ok(DeadLetterView {
-            entry_stands: self.entry_stands(&dead_letter).await?,
+            entry_stands: operations.entry_stands(&dead_letter).await?,
             dead_letter,
-            content: EntryContent::of(entry, self.body_limit),
+            content: EntryContent::of(entry, operations.body_limit),
         })
+    }
+}
+
+impl DeadLetterGroups {
+    /// How many dead letters have the cause whose fingerprint begins with `prefix`; of every cause
+    /// without one.
+    ///
+    /// # Errors
+    /// The prefix fits no cause, or more than one. Where not all causes are listed, one that fits
+    /// none has 0.
+    pub fn count(&self, prefix: Option<&str>) -> Result<u64, OperationsError> {
+        let fits = |group: &&DeadLetterGroup| prefix.is_none_or(|prefix| group.fingerprint.starts_with(prefix));
+        let counts = Vec::from_iter(self.groups.iter().filter(fits).map(|group| group.count));
+        match (prefix, counts.len()) {
+            (Some(_), 0) if self.complete => Err(OperationsError::NoSuchCause),
+            (Some(_), 2..) => Err(OperationsError::AmbiguousCause),
+            _ => Ok(counts.iter().sum()),
+        }
+    }
+}
+
+impl Operations {
+    /// The newest dead letters, up to `to`, in pages of `page_size`.
+    pub(super) fn page_dead_letters(&self, to: StreamId, page_size: usize) -> Pager<'_> {
+        let range = Range {
+            to,
+            ..Range::all(Destination::DeadLetters, Order::NewestFirst, page_size)
+        };
+        Pager::new(&*self.stream, range, MAX_READ).with_max_bytes(MAX_READ_BYTES)
+    }
+
+    /// The fingerprint that begins with `prefix`, among the newest dead letters up to `to`. Where
+    /// there are more dead letters than are read, a whole fingerprint is taken as it is.
+    ///
+    /// # Errors
+    /// The prefix fits no cause, or more than one; or the stream does not answer.
+    pub(super) async fn cause(&self, prefix: &str, to: StreamId) -> Result<String, OperationsError> {
+        if prefix.is_empty() {
+            return Err(OperationsError::NoSuchCause);
+        }
+        let mut pager = self.page_dead_letters(to, usize::MAX);
+        let mut found: Option<String> = None;
+        while let Some(entry) = pager.next().await? {
+            let fingerprint = DeadLetterSummary::of(&entry).fingerprint;
+            if fingerprint == prefix {
+                return Ok(fingerprint);
+            }
+            if fingerprint.starts_with(prefix) {
+                if found.as_ref().is_some_and(|found| *found != fingerprint) {
+                    return Err(OperationsError::AmbiguousCause);
+                }
+                found = Some(fingerprint);
+            }
+        }
+        let is_whole = prefix.len() == FINGERPRINT_DIGITS;
+        match found {
+            Some(found) => Ok(found),
+            None if is_whole && !pager.is_at_end().await? => Ok(prefix.to_owned()),
+            None => Err(OperationsError::NoSuchCause),
+        }
     }
 
     /// Ids of that dead letter and of its copies among the newest ones, newest first.
-    async fn copies(&self, of: &DeadLetter) -> Result<Vec<StreamId>, OperationsError> {
+    async fn copies(&self, of: &DeadLetterSummary) -> Result<Vec<StreamId>, OperationsError> {
         let mut pager = self.page_dead_letters(StreamId::MAX, usize::MAX);
         let mut copies = Vec::new();
-        while let Some(page) = pager.page().await? {
-            let dead_letters = page.iter().filter(|entry| DeadLetter::of(entry).is_copy_of(of));
-            copies.extend(dead_letters.map(|entry| entry.id));
+        while let Some(entry) = pager.next().await? {
+            if entry.id == of.id || DeadLetterSummary::of(&entry).original() == of.original() {
+                copies.push(entry.id);
+            }
         }
         // It may be older than all of those.
         if !copies.contains(&of.id) {
@@ -275,7 +342,7 @@ impl Operations {
     }
 
     /// A stream of another name may have an entry of the same id, of another event then.
-    async fn entry_stands(&self, dead_letter: &DeadLetter) -> Result<Option<bool>, OperationsError> {
+    async fn entry_stands(&self, dead_letter: &DeadLetterSummary) -> Result<Option<bool>, OperationsError> {
         let Some(id) = &dead_letter.original_id else {
             return Ok(None);
         };
@@ -283,85 +350,46 @@ impl Operations {
             return Ok(Some(false));
         };
         let found = self.stream.range(only(Destination::Stream, id)).await?.entries;
-        Ok(Some(
-            found
-                .iter()
-                .any(|entry| text(entry, "event_id") == dead_letter.event_id),
-        ))
+        let mut event_ids = found.iter().map(|entry| text(entry, "event_id"));
+        Ok(Some(event_ids.any(|id| id == dead_letter.event_id)))
     }
 }
 
-/// Counts a dead letter for its cause; false where there are too many causes for one more. Dead letters come newest first.
-fn add(groups: &mut HashMap<String, DeadLetterGroup>, dead_letter: DeadLetter) -> bool {
-    if !groups.contains_key(&dead_letter.fingerprint) && groups.len() >= CAUSES {
+/// Counts a dead letter for its cause; false where there are too many causes for one more. They
+/// come newest first.
+fn count(groups: &mut HashMap<String, DeadLetterGroup>, dead_letter: DeadLetterSummary) -> bool {
+    if !groups.contains_key(&dead_letter.fingerprint) && groups.len() >= MAX_CAUSES {
         return false;
     }
     let failed_at = dead_letter.failed_at.clone();
-    let group = groups
-        .entry(dead_letter.fingerprint.clone())
-        .or_insert_with(|| DeadLetterGroup {
-            fingerprint: dead_letter.fingerprint.clone(),
-            pattern: pattern(&dead_letter.error),
-            count: 0,
-            last_seen: dead_letter.failed_at.clone(),
-            first_seen: None,
-            sample: dead_letter,
-        });
+    let cause = dead_letter.fingerprint.clone();
+    let group = groups.entry(cause).or_insert_with(|| DeadLetterGroup {
+        fingerprint: dead_letter.fingerprint.clone(),
+        pattern: pattern(&dead_letter.error),
+        count: 0,
+        last_seen: dead_letter.failed_at.clone(),
+        first_seen: None,
+        sample: dead_letter,
+    });
     group.count += 1;
     group.first_seen = failed_at;
     true
 }
 
-/// A page in the making.
-struct List<'a> {
-    wanted: Option<&'a str>,
-    count: usize,
-    looked_at: u64,
-    found: Folded,
-}
-
-impl<'a> List<'a> {
-    fn of(query: &DeadLetterQuery, wanted: Option<&'a str>) -> Self {
-        Self {
-            wanted,
-            count: query.count.unwrap_or(50).clamp(1, LIST),
-            looked_at: 0,
-            found: Folded::default(),
-        }
-    }
-
-    /// Answers whether the page is full.
-    fn add(&mut self, dead_letter: &DeadLetter) -> bool {
-        self.looked_at += 1;
-        if self.wanted.is_none_or(|wanted| wanted == dead_letter.fingerprint) {
-            self.found.add(dead_letter);
-        }
-        self.found.dead_letters.len() >= self.count
-    }
-
-    fn end(self, next: Option<StreamId>) -> DeadLetterPage {
-        DeadLetterPage {
-            dead_letters: self.found.dead_letters,
-            looked_at: self.looked_at,
-            next,
-        }
-    }
-}
-
 /// Dead letters, of which copies of the same are one.
 #[derive(Default)]
 struct Folded {
-    dead_letters: Vec<DeadLetter>,
+    dead_letters: Vec<DeadLetterSummary>,
     places: HashMap<(String, String), usize>,
 }
 
 impl Folded {
-    fn add(&mut self, dead_letter: &DeadLetter) {
+    fn add(&mut self, dead_letter: DeadLetterSummary) {
         match self.places.entry(dead_letter.original()) {
             hash_map::Entry::Occupied(place) => self.dead_letters[*place.get()].copies.push(dead_letter.id),
             hash_map::Entry::Vacant(place) => {
                 place.insert(self.dead_letters.len());
-                self.dead_letters.push(dead_letter.clone());
+                self.dead_letters.push(dead_letter);
             }
         }
     }
@@ -372,12 +400,12 @@ mod tests {
     use super::*;
     use crate::stream::Fields;
 
-    fn dead_letter(ms: u64, original: &'static str) -> DeadLetter {
+    fn dead_letter(ms: u64, original: &'static str) -> DeadLetterSummary {
         let mut fields = Fields::default();
         fields.push("original_stream", "orders_stream");
         fields.push("original_id", original);
         fields.push("attempts", "3");
-        DeadLetter::of(&Entry {
+        DeadLetterSummary::of(&Entry {
             id: StreamId { ms, seq: 0 },
             fields,
         })
@@ -393,7 +421,7 @@ mod tests {
             dead_letter(6, ""),
             dead_letter(5, ""),
         ] {
-            list.add(&dead_letter);
+            list.add(dead_letter);
         }
         let folded = list
             .dead_letters

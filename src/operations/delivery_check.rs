@@ -1,14 +1,17 @@
-//! What became of events that a sender knows by their ids: `send --verify` asks.
+//! Whether events that a sender knows by id reached the warehouse; `send --verify` asks for it.
 //!
-//! Reads only the warehouse; what did not get there may be among the dead letters, which [`Operations::dead_letters`] lists.
+//! Reads only the warehouse. What did not get there may be a dead letter, which
+//! [`super::DeadLetterQuery`] lists.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Operations, OperationsError, TracedOrder, has_nul};
-use crate::warehouse::history::OrderKey;
+use super::api::{Carrier, Operation};
+use super::entry_view::has_nul;
+use super::{Operations, OperationsError};
+use crate::warehouse::history::{OrderKey, OrderState};
 
-/// What is asked for at once.
-const MOST: usize = 1_000;
+/// Events, and orders, of one request.
+const MAX_KEYS: usize = 1_000;
 
 /// Which events, and which orders.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -20,46 +23,40 @@ pub struct DeliveryQuery {
     pub orders: Vec<OrderKey>,
 }
 
-/// What is there of that.
+/// What the warehouse holds of that.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DeliveryReport {
-    /// Those events that are loaded, in no order; twice where there are two rows, which no warehouse of ours lets in.
+    /// Those events that are loaded, in no order; twice where there are two rows, which both
+    /// warehouses prevent.
     pub events: Vec<String>,
     /// Those orders that are known, in no order.
-    pub orders: Vec<TracedOrder>,
+    pub orders: Vec<OrderState>,
 }
 
-impl Operations {
-    /// Which of these events are loaded, and how those orders stand.
-    ///
-    /// # Errors
-    /// More is asked for than may be at once, or what no store can hold; there is no warehouse here; or it does not answer.
-    pub async fn landed(&self, landing: &DeliveryQuery) -> Result<DeliveryReport, OperationsError> {
-        if landing.events.len() > MOST || landing.orders.len() > MOST {
+impl Operation for DeliveryQuery {
+    type Answer = DeliveryReport;
+    const PATH: &'static str = "/api/landed";
+    const CARRIER: Carrier = Carrier::Body;
+
+    async fn run(self, operations: &Operations) -> Result<DeliveryReport, OperationsError> {
+        if self.events.len() > MAX_KEYS || self.orders.len() > MAX_KEYS {
             return Err(OperationsError::Invalid(
                 "ask for at most 1,000 events and 1,000 orders at once",
             ));
         }
-        let mut texts = landing
-            .orders
-            .iter()
-            .flat_map(|(shop, id)| [shop, id])
-            .chain(&landing.events);
-        if texts.any(|text| has_nul(text)) {
+        let mut keys = self.orders.iter().flat_map(|(shop, id)| [shop, id]);
+        if keys.any(|text| has_nul(text)) || self.events.iter().any(|id| has_nul(id)) {
             return Err(OperationsError::Invalid("an id or a shop holds a NUL character"));
         }
-        let warehouse = self.warehouse.as_ref().ok_or(OperationsError::NoWarehouse)?;
-        let orders = match &*landing.orders {
+        let warehouse = operations.warehouse()?;
+        let orders = match &*self.orders {
             [] => Vec::new(),
             keys => warehouse.orders(keys).await?,
         };
-        let events = match &*landing.events {
+        let events = match &*self.events {
             [] => Vec::new(),
             ids => warehouse.loaded(ids).await?,
         };
-        Ok(DeliveryReport {
-            events,
-            orders: orders.into_iter().map(TracedOrder::from).collect(),
-        })
+        Ok(DeliveryReport { events, orders })
     }
 }

@@ -1,4 +1,5 @@
-//! One entry laid open: its event, its fields as they stand, its body. The only view with personal fields in it.
+//! The content of one entry or dead letter: its event, its fields, its body. Only here are personal
+//! fields shown.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,11 +10,11 @@ use crate::stream::codec::Unpacker;
 use crate::stream::{Entry, codec};
 
 /// Bytes of a field's value that are shown.
-const SHOWN: usize = 64 << 10;
+const MAX_VALUE: usize = 64 << 10;
 /// Bytes of a body that are shown.
-const SHOWN_BODY: usize = 1 << 20;
+const MAX_BODY: usize = 1 << 20;
 
-/// What an entry holds.
+/// Content of an entry.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EntryContent {
     /// The event, digits as they were sent; `None` where it cannot be read.
@@ -21,14 +22,14 @@ pub struct EntryContent {
     /// Why it cannot be read.
     pub undecodable: Option<String>,
     /// All fields in order.
-    pub fields: Vec<Field>,
+    pub fields: Vec<EntryField>,
     /// The original body, where it was kept; at most 1 MiB of it.
     pub body: Option<String>,
 }
 
-/// A field as it stands.
+/// A field of an entry.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Field {
+pub struct EntryField {
     /// Its name.
     pub name: String,
     /// Its value; at most 64 KiB of it. Base64 where it is not text.
@@ -54,7 +55,7 @@ impl EntryContent {
             event,
             undecodable,
             fields: fields.collect(),
-            body: body(entry, body_limit).map(|body| shown(&body, SHOWN_BODY).0),
+            body: body(entry, body_limit).map(|body| shown(&body, MAX_BODY).0),
         }
     }
 }
@@ -70,9 +71,9 @@ pub(super) fn unpacked(entry: &Entry, unpacker: &mut Unpacker, limit: usize) -> 
     unpacker.unpack(entry.fields.get("raw")?, encoding, limit).ok()
 }
 
-fn field(name: &str, value: &[u8]) -> Field {
-    let (text, binary) = shown(value, SHOWN);
-    Field {
+fn field(name: &str, value: &[u8]) -> EntryField {
+    let (text, binary) = shown(value, MAX_VALUE);
+    EntryField {
         name: name.to_owned(),
         value: text,
         binary,
@@ -97,6 +98,11 @@ pub(super) fn text(entry: &Entry, name: &str) -> Option<String> {
 pub(super) fn last_text(entry: &Entry, name: &str) -> Option<String> {
     let (_, value) = entry.fields.0.iter().rev().find(|(field, _)| field == name)?;
     as_text(value)
+}
+
+/// No store takes a NUL character in a text, and PostgreSQL refuses a query with one.
+pub(super) fn has_nul(text: &str) -> bool {
+    text.contains('\0')
 }
 
 fn as_text(value: &[u8]) -> Option<String> {

@@ -10,15 +10,17 @@ pub enum OperationsError {
     #[error("there is no such {0}")]
     NotFound(&'static str),
     /// No dead letter has that cause (any more).
-    #[error("no dead letter has a fingerprint that begins so: `orderstream dead-letters list` shows them")]
+    #[error(
+        "no dead letter has a fingerprint that begins with these digits: `orderstream dead-letters list` shows them"
+    )]
     NoSuchCause,
     /// The beginning of a fingerprint stands for more than one cause.
-    #[error("more than one fingerprint begins so: give more of its digits")]
+    #[error("more than one fingerprint begins with these digits: give more of them")]
     AmbiguousCause,
     /// The request makes no sense; the text says what would.
     #[error("{0}")]
     Invalid(&'static str),
-    /// This process has no warehouse to look into.
+    /// This process has no warehouse.
     #[error("this process has no warehouse: ask one that runs workers")]
     NoWarehouse,
     /// A step was cut short, by a fault of this program or the end of its process.

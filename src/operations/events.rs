@@ -1,23 +1,23 @@
-//! Entries of the stream to look at: the newest, by type, shop and order; one laid open.
-//!
-//! Invariant: a look is bounded, and says how far it went.
+//! Entries of the stream as an operator reads them: the newest, filtered by type, shop and order;
+//! one in full.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::entry_view::{EntryContent, text};
+use super::api::{Carrier, Operation};
+use super::entry_view::{EntryContent, has_nul, text};
 use super::pager::{Pager, only};
-use super::{Operations, OperationsError, has_nul};
+use super::{Operations, OperationsError};
 use crate::event::{Amount, Id, Text, json};
 use crate::stream::{Destination, Entry, EntryState, Order, REPLAY_CONSUMER, Range, Stage, StreamId};
 
-/// Entries looked at in one call.
-const LOOKED_AT: usize = 5_000;
+/// Entries read in one call.
+const MAX_READ: usize = 5_000;
 /// Entries of one page at most.
-const LIST: usize = 200;
+const MAX_PAGE: usize = 200;
 
-/// What is to be shown.
+/// Asks for a page of entries.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct EntryQuery {
     /// Only of this type, `order.created`.
@@ -28,16 +28,16 @@ pub struct EntryQuery {
     pub order: Option<String>,
     /// Only entries up to this id: the `next` of the page before.
     pub to: Option<StreamId>,
-    /// Entries of one page, 1 to 200; 50 where it is not said.
+    /// Entries of one page, 1 to 200; 50 by default.
     pub count: Option<usize>,
 }
 
 /// A page of entries, newest first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct EntryPage {
     /// The entries.
     pub entries: Vec<EntrySummary>,
-    /// Entries looked at for this page.
+    /// Entries read for this page.
     pub looked_at: u64,
     /// When the oldest of those was appended, RFC 3339.
     pub looked_back_to: Option<String>,
@@ -64,7 +64,7 @@ pub struct EntrySummary {
     pub topic: Option<String>,
     /// Order it is about; null where the payload cannot be read.
     pub order_id: Option<String>,
-    /// What people call the order.
+    /// Name of the order, such as `#1042`.
     pub name: Option<String>,
     /// Order total, as it was written.
     pub total_amount: Option<String>,
@@ -74,17 +74,24 @@ pub struct EntrySummary {
     pub bytes: usize,
 }
 
-/// One entry laid open.
+/// Asks for one entry in full.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GetEntry {
+    /// Its id.
+    pub id: StreamId,
+}
+
+/// One entry in full.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EntryView {
     /// What is known of it.
     pub entry: EntrySummary,
-    /// What it holds.
+    /// Its fields, event and body.
     pub content: EntryContent,
     /// How far each group came with it.
     pub groups: Vec<GroupProgress>,
-    /// When the event was loaded, RFC 3339; null where it was not, as far as this process can tell: it may have no
-    /// warehouse, or one that does not answer.
+    /// When the event was loaded, RFC 3339; null where it was not, or where this process has no
+    /// warehouse that answers.
     pub loaded_at: Option<String>,
 }
 
@@ -97,46 +104,48 @@ pub struct GroupProgress {
     pub ours: bool,
     /// `unread`, `pending` or `settled`.
     pub stage: String,
-    /// Whose it is, where it is pending; `None` where a replay made it so and nobody has claimed it yet.
+    /// Its consumer, where it is pending; `None` where a replay made it pending and no consumer has
+    /// claimed it yet.
     pub consumer: Option<String>,
-    /// How often it was handed out, where it is pending.
+    /// How often it was delivered, where it is pending.
     pub deliveries: Option<u64>,
-    /// Since it last was, where it is pending; `None` where `consumer` is.
+    /// Since its last delivery, where it is pending; `None` where `consumer` is.
     pub idle_seconds: Option<f64>,
 }
 
-impl From<Fate> for GroupProgress {
-    fn from(fate: Fate) -> Self {
-        let (stage, pending) = match fate.stage {
-            Stage::Unread => ("unread", None),
-            Stage::Settled => ("settled", None),
+impl From<EntryState> for GroupProgress {
+    fn from(fate: EntryState) -> Self {
+        let mut progress = Self {
+            group: fate.group,
+            ours: fate.ours,
+            stage: "pending".to_owned(),
+            consumer: None,
+            deliveries: None,
+            idle_seconds: None,
+        };
+        match fate.stage {
+            Stage::Unread => "unread".clone_into(&mut progress.stage),
+            Stage::Settled => "settled".clone_into(&mut progress.stage),
             Stage::Pending {
                 consumer,
                 deliveries,
                 idle,
             } => {
-                // A replay makes up a consumer and its idle time, so that what it made pending is claimed at once.
-                let is_made_up = consumer == REPLAY_CONSUMER && deliveries == 0;
-                let held = (!is_made_up).then_some((consumer, idle.as_secs_f64()));
-                ("pending", Some((held, deliveries)))
+                progress.deliveries = Some(deliveries);
+                // A replay makes up a consumer and its idle time, so that what it made pending is
+                // claimed at once.
+                if consumer != REPLAY_CONSUMER || deliveries > 0 {
+                    (progress.consumer, progress.idle_seconds) = (Some(consumer), Some(idle.as_secs_f64()));
+                }
             }
-        };
-        let (held, deliveries) = pending.unzip();
-        let (consumer, idle_seconds) = held.flatten().unzip();
-        Self {
-            group: fate.group,
-            ours: fate.ours,
-            stage: stage.to_owned(),
-            consumer,
-            deliveries,
-            idle_seconds,
         }
+        progress
     }
 }
 
-/// What a line shows of a payload.
+/// The parts of a payload that a summary shows.
 #[derive(Default, Deserialize)]
-struct Glance<'a> {
+struct PartialEvent<'a> {
     #[serde(borrow, default)]
     order_id: Option<Id<'a>>,
     #[serde(borrow, default)]
@@ -152,7 +161,7 @@ struct Glance<'a> {
 impl EntrySummary {
     pub(super) fn of(entry: &Entry) -> Self {
         let payload = entry.fields.get("payload").map_or(&[][..], |payload| payload);
-        let glance: Glance<'_> = json::parse(payload).unwrap_or_default();
+        let event: PartialEvent<'_> = json::parse(payload).unwrap_or_default();
         let own = |text: Option<Text<'_>>| text.map(|text| text.to_string());
         Self {
             id: entry.id,
@@ -160,21 +169,14 @@ impl EntrySummary {
             event_type: text(entry, "event_type"),
             event_id: text(entry, "event_id"),
             source: text(entry, "source"),
-            shop: own(glance.shop).or_else(|| text(entry, "shop")),
+            shop: own(event.shop).or_else(|| text(entry, "shop")),
             topic: text(entry, "topic"),
-            order_id: glance.order_id.map(|id| id.as_str().to_owned()),
-            name: own(glance.name),
-            total_amount: glance.total_amount.map(|amount| amount.to_string()),
-            currency: own(glance.currency),
+            order_id: event.order_id.map(|id| id.as_str().to_owned()),
+            name: own(event.name),
+            total_amount: event.total_amount.map(|amount| amount.to_string()),
+            currency: own(event.currency),
             bytes: entry.fields.bytes(),
         }
-    }
-
-    fn is_asked_for(&self, query: &EntryQuery) -> bool {
-        let agrees = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        agrees(&query.event_type, &self.event_type)
-            && agrees(&query.shop, &self.shop)
-            && query.order.as_ref().is_none_or(|order| self.is_of(order))
     }
 
     /// Whether it is about that order, by id or name.
@@ -186,7 +188,8 @@ impl EntrySummary {
     }
 }
 
-/// Whether the payload may be about that order: cheaper than reading it. One with escapes may be about any.
+/// Whether the payload may be about that order: cheaper than parsing it. One with escapes may be
+/// about any.
 pub(super) fn may_mention(entry: &Entry, order: &str) -> bool {
     let payload = entry.fields.get("payload").map_or(&[][..], |payload| payload);
     std::str::from_utf8(payload).is_ok_and(|payload| payload.contains(order) || payload.contains('\\'))
@@ -198,69 +201,75 @@ pub(super) fn appended_at(id: StreamId) -> Option<String> {
     at.format(&Rfc3339).ok()
 }
 
-impl Operations {
-    /// The newest entries that are asked for. Looks at 5,000 at most; `next` goes on from there.
-    ///
-    /// # Errors
-    /// The stream does not answer.
-    pub async fn entries(&self, query: &EntryQuery) -> Result<EntryPage, OperationsError> {
-        let _look = self.look().await?;
-        let count = query.count.unwrap_or(50).clamp(1, LIST);
-        let range = Range {
-            to: query.to.unwrap_or(StreamId::MAX),
-            // One more than is shown: the last one is known to be the last then.
-            ..Range::all(Destination::Stream, Order::NewestFirst, count + 1)
-        };
-        let mut pager = Pager::new(&*self.stream, range, LOOKED_AT);
-        let mut found = EntryPage {
-            entries: Vec::new(),
-            looked_at: 0,
-            looked_back_to: None,
-            next: None,
-        };
-        while let Some(page) = pager.page().await? {
-            for entry in &page {
-                found.looked_at += 1;
-                found.looked_back_to = appended_at(entry.id);
-                if query.order.as_ref().is_some_and(|order| !may_mention(entry, order)) {
-                    continue;
-                }
-                let line = EntrySummary::of(entry);
-                if line.is_asked_for(query) {
-                    found.entries.push(line);
-                }
-                if found.entries.len() >= count {
-                    let is_last = pager.rest().is_none() && page.last().is_some_and(|last| last.id == entry.id);
-                    found.next = entry.id.predecessor().filter(|_| !is_last);
-                    return Ok(found);
-                }
-            }
+impl EntryQuery {
+    /// The summary of an entry that is asked for.
+    fn matching(&self, entry: &Entry) -> Option<EntrySummary> {
+        if self.order.as_ref().is_some_and(|order| !may_mention(entry, order)) {
+            return None;
         }
-        found.next = pager.rest().map(|rest| rest.to);
-        Ok(found)
-    }
-
-    /// One entry laid open. Whether it was loaded stays open where the warehouse does not answer.
-    ///
-    /// # Errors
-    /// There is none of that id, or the stream does not answer.
-    pub async fn entry(&self, id: StreamId) -> Result<EntryView, OperationsError> {
-        let page = self.stream.range(only(Destination::Stream, id)).await?;
-        let entry = page.entries.first().ok_or(OperationsError::NotFound("entry"))?;
-        let fates = self.stream.fates(id).await?;
-        let line = EntrySummary::of(entry);
-        Ok(EntryView {
-            loaded_at: self.loaded_at(line.event_id.as_deref()).await,
-            entry: line,
-            content: EntryContent::of(entry, self.body_limit),
-            groups: fates.into_iter().map(GroupProgress::from).collect(),
+        let agrees = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        Some(EntrySummary::of(entry)).filter(|found| {
+            agrees(&self.event_type, &found.event_type)
+                && agrees(&self.shop, &found.shop)
+                && self.order.as_ref().is_none_or(|order| found.is_of(order))
         })
     }
+}
 
+impl Operation for EntryQuery {
+    /// The newest entries that match. Reads 5,000 at most; `next` goes on from there.
+    type Answer = EntryPage;
+    const PATH: &'static str = "/api/events";
+
+    async fn run(self, operations: &Operations) -> Result<EntryPage, OperationsError> {
+        let _permit = operations.read_permit().await?;
+        let count = self.count.unwrap_or(50).clamp(1, MAX_PAGE);
+        let range = Range {
+            to: self.to.unwrap_or(StreamId::MAX),
+            // One more than is shown, so that the last page is known to be the last.
+            ..Range::all(Destination::Stream, Order::NewestFirst, count + 1)
+        };
+        let mut pager = Pager::new(&*operations.stream, range, MAX_READ);
+        let mut page = EntryPage::default();
+        while page.entries.len() < count {
+            let Some(entry) = pager.next().await? else { break };
+            page.looked_at += 1;
+            page.looked_back_to = appended_at(entry.id);
+            page.entries.extend(self.matching(&entry));
+        }
+        page.next = pager.next_id();
+        Ok(page)
+    }
+}
+
+impl Operation for GetEntry {
+    type Answer = EntryView;
+    const PATH: &'static str = "/api/events/{id}";
+    const CARRIER: Carrier = Carrier::Path;
+
+    fn path(&self) -> std::borrow::Cow<'static, str> {
+        format!("/api/events/{}", self.id).into()
+    }
+
+    async fn run(self, operations: &Operations) -> Result<EntryView, OperationsError> {
+        let page = operations.stream.range(only(Destination::Stream, self.id)).await?;
+        let entry = page.entries.first().ok_or(OperationsError::NotFound("entry"))?;
+        let groups = operations.stream.entry_states(self.id).await?;
+        let summary = EntrySummary::of(entry);
+        Ok(EntryView {
+            loaded_at: operations.loaded_at(summary.event_id.as_deref()).await,
+            entry: summary,
+            content: EntryContent::of(entry, operations.body_limit),
+            groups: groups.into_iter().map(GroupProgress::from).collect(),
+        })
+    }
+}
+
+impl Operations {
     async fn loaded_at(&self, event_id: Option<&str>) -> Option<String> {
         let event_id = event_id.filter(|id| !has_nul(id))?;
         let event = self.warehouse.as_ref()?.event(event_id).await;
-        let event = event.inspect_err(|error| tracing::warn!(%error, "whether an entry was loaded cannot be told"));
+        let event = event.inspect_err(|error| tracing::warn!(%error, "whether an entry was loaded is unknown"));
         event.ok()??.loaded_at.format(&Rfc3339).ok()
     }
 }
@@ -283,7 +292,7 @@ mod tests {
                 deliveries,
                 idle: Duration::from_secs(3),
             };
-            let fate = GroupProgress::from(Fate {
+            let fate = GroupProgress::from(EntryState {
                 group: "g".to_owned(),
                 ours: true,
                 stage,

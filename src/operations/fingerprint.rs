@@ -1,7 +1,7 @@
 //! Which errors are the same cause: the text without what differs from one entry to the next.
 //!
-//! Pure. Numbers, ids, times and quoted parts become `#`. What names a cause stays: words, names in backticks (fields of
-//! an entry), and a SQLSTATE.
+//! Pure. Numbers, ids, times and quoted parts become `#`. What names a cause stays: words, names in
+//! backticks (fields of an entry), and a SQLSTATE.
 
 use sha2::{Digest as _, Sha256};
 
@@ -41,7 +41,8 @@ pub fn fingerprint(error: &str) -> String {
     hex::encode(&Sha256::digest(pattern(error))[..FINGERPRINT_DIGITS / 2])
 }
 
-/// The quoted part at the beginning, quotes included; `None` where no quote closes it (an apostrophe).
+/// The quoted part at the beginning, quotes included; `None` where no quote closes it (an
+/// apostrophe).
 fn quoted(text: &str, quote: char) -> Option<&str> {
     let end = text[1..].find(quote)?;
     text.get(..end + 2)
@@ -51,7 +52,8 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The word at the beginning. What joins letters or digits belongs to it: `-` in ids, `.`, `:` and `+` in numbers and times.
+/// The word at the beginning. What joins letters or digits belongs to it: `-` in ids, `.`, `:` and
+/// `+` in numbers and times.
 fn word(text: &str) -> &str {
     let is_number = text.starts_with(|c: char| c.is_ascii_digit());
     let joins = |c: char| c == '-' || is_number && matches!(c, '.' | ':' | '+');

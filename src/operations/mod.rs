@@ -1,14 +1,29 @@
-//! What an operator does with the pipeline: looks at entries, resolves dead letters, follows one order, sends history
-//! through again.
+//! What an operator does with the pipeline: read entries, resolve dead letters, follow one
+//! order, replay history.
 //!
-//! Owns these over the seams (and this node's spool, as an onlooker) alone, so that servers and files work alike; `cli/` and `http/admin` call it, and it knows
-//! neither. Each call is one bounded step whose answer says where the next one starts: what takes many steps can be
-//! interrupted between any two and taken up again, by whoever asks. Invariants: nothing personal stands in an answer
-//! but in the views of one entry or dead letter; an action is written down, a dry run changes nothing; memory is bounded
-//! whatever the logs hold.
+//! Layout: `api.rs` is the seam, [`Operation`]: one implementation for each request, with its
+//! answer and its route. `cli/` and `http/admin` call it; this folder names neither. Below it are
+//! - reads: `events.rs`, `dead_letters.rs` (with `fingerprint.rs` for causes), `consumers.rs`,
+//!   `delivery_check.rs`, `secret_usage.rs`, and `trace.rs` for all that is known of one order;
+//! - actions: `redrive_run.rs` (dead letters replayed or discarded, judged by `redrive.rs`) and
+//!   `history.rs` (replay and rebuild), recorded by `audit.rs`;
+//! - `pager.rs` and `rate_limit.rs`, which bound both.
+//!
+//! Everything goes through the seams of stream and warehouse (and this node's spool, read-only), so
+//! that servers and files work alike.
+//!
+//! Invariants:
+//! - a read is bounded in entries, bytes and time, and its answer says how far it went; at most
+//!   [`MAX_READS`] run at once;
+//! - an action is one step of at most 200 entries, about two seconds, whose answer says where the
+//!   next one starts. A run of many steps may end between any two and be continued by any process:
+//!   no table of runs is kept;
+//! - a step that began runs to its end and is recorded, though its caller is gone
+//!   ([`Operations::finish`] waits for it); a dry run changes and records nothing;
+//! - personal fields are only in the views of one entry or dead letter.
 
+mod api;
 mod audit;
-mod cause;
 mod consumers;
 mod dead_letters;
 mod delivery_check;
@@ -21,7 +36,7 @@ mod pager;
 mod rate_limit;
 mod redrive;
 mod redrive_run;
-mod secrets;
+mod secret_usage;
 mod serde_ext;
 mod trace;
 
@@ -31,31 +46,52 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
-pub use self::audit::{Actor, AuditEntry};
-pub use self::consumers::{Consumers, GroupConsumer, GroupView};
+pub use self::api::{Carrier, Operation, Visitor};
+pub use self::audit::{Actor, AuditEntry, AuditQuery};
+pub use self::consumers::{Consumers, GetConsumers};
 pub use self::dead_letters::{
-    DeadLetter, DeadLetterGroup, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterView, Origin,
+    DeadLetterGroup, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterSummary, DeadLetterView,
+    GetDeadLetter, GroupDeadLetters, Origin,
 };
 pub use self::delivery_check::{DeliveryQuery, DeliveryReport};
-pub use self::entry_view::{EntryContent, Field};
+pub use self::entry_view::{EntryContent, EntryField};
 pub use self::error::OperationsError;
-pub use self::events::{EntryPage, EntryQuery, EntrySummary, EntryView, GroupProgress};
-pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, Span};
-pub use self::redrive_run::{Action, Bounds, Outcome, Resolution, ResolveRequest, ResolveStep};
-pub use self::secrets::{SecretUsage, SecretUsageReport};
-pub use self::trace::{Step, TimelineEvent, Trace, TraceQuery, TracedOrder};
+pub use self::events::{EntryPage, EntryQuery, EntrySummary, EntryView, GetEntry, GroupProgress};
+pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, TimeSpan};
+pub use self::redrive_run::{
+    Action, Bounds, DiscardDeadLetters, Outcome, ReplayDeadLetters, Resolution, ResolveRequest, ResolveStep,
+};
+pub use self::secret_usage::{SecretUsage, SecretUsageReport};
+pub use self::trace::{Step, TimelineEvent, Trace, TraceQuery};
 
 use crate::config::{IntakeConfig, KeepRaw};
 use crate::ingest::SpoolReader;
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
 
-/// Looks under way at once; further ones wait, so that operators cannot slow the pipeline down.
+/// Reads under way at once; further ones wait, so that operators cannot slow the pipeline down.
 const MAX_READS: usize = 2;
 /// Actions under way at once: their rates would add up.
 const MAX_ACTIONS: usize = 1;
 
-/// Everything an operator can ask for; a cheap clone.
+/// The table of operations.
+pub fn visit_all(visitor: &mut impl Visitor) {
+    visitor.visit::<EntryQuery>();
+    visitor.visit::<GetEntry>();
+    visitor.visit::<DeadLetterQuery>();
+    visitor.visit::<GroupDeadLetters>();
+    visitor.visit::<GetDeadLetter>();
+    visitor.visit::<ReplayDeadLetters>();
+    visitor.visit::<DiscardDeadLetters>();
+    visitor.visit::<GetConsumers>();
+    visitor.visit::<AuditQuery>();
+    visitor.visit::<TraceQuery>();
+    visitor.visit::<DeliveryQuery>();
+    visitor.visit::<ReplayRequest>();
+    visitor.visit::<RebuildRequest>();
+}
+
+/// What operations are carried out on; a cheap clone.
 #[derive(Clone)]
 pub struct Operations {
     stream: Arc<dyn Stream>,
@@ -69,7 +105,7 @@ pub struct Operations {
     actor: Actor,
     reads: Arc<Semaphore>,
     actions: Arc<Semaphore>,
-    under_way: TaskTracker,
+    steps: TaskTracker,
 }
 
 impl fmt::Debug for Operations {
@@ -81,7 +117,8 @@ impl fmt::Debug for Operations {
 }
 
 impl Operations {
-    /// `intake` decides what becomes of the body of a quarantined delivery that is converted after all.
+    /// `intake` decides what is kept of the body of a quarantined delivery that is converted after
+    /// all.
     #[must_use]
     pub fn new(
         stream: Arc<dyn Stream>,
@@ -98,44 +135,42 @@ impl Operations {
             actor,
             reads: Arc::new(Semaphore::new(MAX_READS)),
             actions: Arc::new(Semaphore::new(MAX_ACTIONS)),
-            under_way: TaskTracker::new(),
+            steps: TaskTracker::new(),
         }
     }
 
-    /// The same, with a spool to look into.
+    /// The same, with a spool that a trace reads.
     #[must_use]
     pub fn with_spool(self, spool: Option<SpoolReader>) -> Self {
         Self { spool, ..self }
     }
 
-    /// Waits for actions that are under way, after the last was asked for.
+    /// Waits for steps that are under way, after the last request.
     pub async fn finish(&self) {
-        self.under_way.close();
-        self.under_way.wait().await;
+        self.steps.close();
+        self.steps.wait().await;
     }
 
-    /// A place among the few that may look through a log at once.
-    async fn look(&self) -> Result<SemaphorePermit<'_>, OperationsError> {
+    fn warehouse(&self) -> Result<&dyn Warehouse, OperationsError> {
+        self.warehouse.as_deref().ok_or(OperationsError::NoWarehouse)
+    }
+
+    async fn read_permit(&self) -> Result<SemaphorePermit<'_>, OperationsError> {
         self.reads.acquire().await.map_err(|_| OperationsError::CutShort)
     }
 
-    /// Runs one step of an action, in its turn, and to its end though nobody waits for it any more: what is done must be
-    /// written down.
-    async fn act<T: Send + 'static>(
+    /// Runs one step of an action in its turn, in a task of its own: what was done must be recorded
+    /// though the caller is gone.
+    async fn run_step<T: Send + 'static>(
         &self,
         step: impl Future<Output = Result<T, OperationsError>> + Send + 'static,
     ) -> Result<T, OperationsError> {
         let turn = Arc::clone(&self.actions).acquire_owned().await;
         let turn = turn.map_err(|_| OperationsError::CutShort)?;
-        let stepping = self.under_way.spawn(async move {
+        let running = self.steps.spawn(async move {
             let _turn = turn;
             step.await
         });
-        stepping.await.unwrap_or(Err(OperationsError::CutShort))
+        running.await.unwrap_or(Err(OperationsError::CutShort))
     }
-}
-
-/// No store takes a NUL character in a text, and PostgreSQL refuses a question with one.
-fn has_nul(text: &str) -> bool {
-    text.contains('\0')
 }

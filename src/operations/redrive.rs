@@ -1,8 +1,9 @@
-//! A dead letter, judged by the current code: what would be appended if it were sent through again.
+//! The entry that a dead letter becomes when it is replayed, by the current code.
 //!
-//! Pure. A worker's dead letter is its event's own fields again; a delivery that was quarantined is converted anew from its
-//! body, by the converter of today. Invariant: the event id stays, so that the warehouse takes the event once however
-//! often it is replayed; only what came under an id that is another event's gets one of its own.
+//! Pure. A worker's dead letter gives back its event's own fields; a quarantined delivery is
+//! converted from its body. Invariant: the event id stays, so that the warehouse loads the event
+//! once however often it is replayed; only what came under an id that is another event's gets a new
+//! one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use crate::shopify::{self, DeliveryHints, REUSED_WEBHOOK_ID, Topic};
 use crate::stream::codec::{self, REUSED_ID, Raw};
 use crate::stream::{Entry, Fields};
 
-/// What would be appended.
+/// An entry to append.
 #[derive(Debug)]
 pub(super) struct Redriven {
     /// Its fields.
@@ -28,21 +29,22 @@ pub(super) struct Redriven {
     pub(super) event_type: String,
 }
 
-/// The entry that a dead letter becomes, or why it still cannot be one; the reason names no content.
+/// The entry that a dead letter becomes, or why it still cannot be one; the reason names no
+/// content.
 pub(super) fn redrive(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Redriven, String> {
-    // What made a worker panic may do so here.
+    // An entry that made a worker panic may do so here.
     let judged = catch_unwind(AssertUnwindSafe(|| {
         if dead_letter.fields.get("payload").is_some() {
-            again(dead_letter)
+            of_payload(dead_letter)
         } else {
-            anew(dead_letter, keep_raw, body_limit)
+            of_body(dead_letter, keep_raw, body_limit)
         }
     }));
     judged.unwrap_or_else(|_| Err("reading it panicked".to_owned()))
 }
 
 /// The entry as it stood before it became a dead letter.
-fn again(dead_letter: &Entry) -> Result<Redriven, String> {
+fn of_payload(dead_letter: &Entry) -> Result<Redriven, String> {
     let is_reused = text(dead_letter, "error").is_some_and(|error| error == REUSED_ID);
     let mut entry = Entry {
         id: dead_letter.id,
@@ -50,7 +52,7 @@ fn again(dead_letter: &Entry) -> Result<Redriven, String> {
     };
     codec::mend(&mut entry);
     if is_reused {
-        entry.fields = under_an_id_of_its_own(&entry)?;
+        entry.fields = with_new_id(&entry)?;
     }
     let record = codec::decode(&entry).map_err(|error| error.to_string())?;
     let event_type = record.event.event_type.to_string();
@@ -60,9 +62,9 @@ fn again(dead_letter: &Entry) -> Result<Redriven, String> {
     })
 }
 
-/// An entry whose event id is another event's becomes an event of its own: its id is made of its payload, so that a
-/// repeat is the same event.
-fn under_an_id_of_its_own(entry: &Entry) -> Result<Fields, String> {
+/// An entry whose event id is another event's becomes an event of its own: its id is made of its
+/// payload, so that a repeat is the same event.
+fn with_new_id(entry: &Entry) -> Result<Fields, String> {
     let record = codec::decode(entry).map_err(|error| error.to_string())?;
     let hints = DeliveryHints {
         topic: record.provenance.topic.as_ref().map(|topic| topic.as_str()),
@@ -90,8 +92,8 @@ fn with_event_id(payload: &str, event_id: &str) -> serde_json::Result<String> {
     serde_json::to_string(&members)
 }
 
-/// The delivery, converted by the code of today.
-fn anew(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Redriven, String> {
+/// The event of a quarantined delivery.
+fn of_body(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Redriven, String> {
     let whole = body(dead_letter, body_limit).ok_or("it holds neither a payload nor a body that can be unpacked")?;
     let body = json::mended(&whole);
     let field = |name| text(dead_letter, name);
@@ -181,8 +183,8 @@ mod tests {
         base64::engine::general_purpose::STANDARD.encode(zstd::bulk::compress(body, 3).unwrap())
     }
 
-    fn field(revived: &Redriven, name: &str) -> Option<String> {
-        revived
+    fn field(redriven: &Redriven, name: &str) -> Option<String> {
+        redriven
             .fields
             .get(name)
             .map(|value| String::from_utf8_lossy(value).into_owned())
@@ -193,10 +195,10 @@ mod tests {
         let payload =
             r#"{"event_type":"order.deleted","event_id":"e","timestamp":"2026-01-31T09:30:00Z","order_id":1}"#;
         let own = [("event_id", "e"), ("error", "its own"), ("payload", payload)];
-        let of_letter = LETTER_FIELDS.map(|name| (name, "x"));
-        let revived = redrive(&dead_letter(&[&own[..], &of_letter].concat()), KeepRaw::Off, 100).unwrap();
-        assert_eq!(revived.fields, dead_letter(&own).fields);
-        assert_eq!(revived.event_type, "order.deleted");
+        let of_letter = DEAD_LETTER_TRAILER.map(|name| (name, "x"));
+        let redriven = redrive(&dead_letter(&[&own[..], &of_letter].concat()), KeepRaw::Off, 100).unwrap();
+        assert_eq!(redriven.fields, dead_letter(&own).fields);
+        assert_eq!(redriven.event_type, "order.deleted");
         let bare = redrive(&dead_letter(&own), KeepRaw::Off, 100).unwrap();
         assert_eq!(bare.fields, dead_letter(&own).fields, "nothing of its own is taken off");
         let broken = dead_letter(&[("payload", "{}")]);
@@ -205,20 +207,20 @@ mod tests {
 
     #[test]
     fn a_delivery_is_converted_anew() {
-        let revived = redrive(&quarantined("mended since", ORDER), KeepRaw::Off, 1000).unwrap();
-        assert_eq!(revived.event_type, "order.created");
+        let redriven = redrive(&quarantined("mended since", ORDER), KeepRaw::Off, 1000).unwrap();
+        assert_eq!(redriven.event_type, "order.created");
         assert_eq!(
-            field(&revived, "event_id").unwrap(),
+            field(&redriven, "event_id").unwrap(),
             "a2de5c54-d8da-5a26-b627-bab921270f23"
         );
-        assert_eq!(field(&revived, "webhook_id").as_deref(), Some("w-1"));
-        assert_eq!(field(&revived, "raw"), None);
+        assert_eq!(field(&redriven, "webhook_id").as_deref(), Some("w-1"));
+        assert_eq!(field(&redriven, "raw"), None);
         let whole = redrive(&quarantined("mended since", ORDER), KeepRaw::Full, 1000).unwrap();
         assert!(field(&whole, "raw").is_some());
         let reused = redrive(&quarantined(REUSED_WEBHOOK_ID, ORDER), KeepRaw::Off, 1000).unwrap();
         assert_ne!(
             field(&reused, "event_id"),
-            field(&revived, "event_id"),
+            field(&redriven, "event_id"),
             "it is another event"
         );
         assert_eq!(field(&reused, "webhook_id").as_deref(), Some("w-1"));
@@ -239,17 +241,17 @@ mod tests {
         let of_letter = DEAD_LETTER_TRAILER.map(|name| (name, if name == "error" { REUSED_ID } else { "x" }));
         let webhook = [("topic", "orders/delete"), ("webhook_id", "w-1")];
         let redrive = |fields: &[&[(&'static str, &str)]]| redrive(&dead_letter(&fields.concat()), KeepRaw::Off, 1000);
-        let revived = redrive(&[&own, &webhook, &of_letter]).unwrap();
-        let id = field(&revived, "event_id").unwrap();
+        let redriven = redrive(&[&own, &webhook, &of_letter]).unwrap();
+        let id = field(&redriven, "event_id").unwrap();
         assert_ne!(id, "e");
-        let payload = field(&revived, "payload").unwrap();
+        let payload = field(&redriven, "payload").unwrap();
         assert!(payload.contains(r#""x":1.50"#), "nothing else changes: {payload}");
         let payload: serde_json::Value = serde_json::from_str(&payload).unwrap();
         assert_eq!((&payload["event_id"], &payload["order_id"]), (&id.into(), &1.into()));
-        assert_eq!(field(&revived, "webhook_id").unwrap(), "w-1");
-        assert_eq!(revived.fields.get("error"), None);
+        assert_eq!(field(&redriven, "webhook_id").unwrap(), "w-1");
+        assert_eq!(redriven.fields.get("error"), None);
         let again = redrive(&[&own, &webhook, &of_letter]).unwrap();
-        assert_eq!(again.fields, revived.fields, "a repeat is the same event");
+        assert_eq!(again.fields, redriven.fields, "a repeat is the same event");
         let of_a_batch = redrive(&[&own, &of_letter]).unwrap();
         assert_ne!(field(&of_a_batch, "event_id").unwrap(), "e");
     }

@@ -1,27 +1,29 @@
-//! Dead letters resolved: sent through again, or discarded.
+//! Dead letters resolved: replayed, or discarded.
 //!
-//! Invariants: a dead letter goes only after its event was appended, and the append has a key of the dead letter's own, so that an
-//! interrupted step may be repeated; dead letters that come in meanwhile (what fails again) are not met in the same run; what
-//! the current code still cannot read stays a dead letter.
+//! Invariants: a dead letter is removed only after its event was appended, and the append has a
+//! dedupe key of the dead letter's own, so an interrupted step may be repeated. Dead letters that
+//! are written meanwhile (what fails again) are not part of the run. What the current code still
+//! cannot decode stays a dead letter.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::dead_letters::DeadLetter;
-use super::pager::{LARGE, Pager, only};
+use super::api::{Carrier, Operation};
+use super::dead_letters::DeadLetterSummary;
+use super::pager::{LARGE_PAGE, Pager, only};
 use super::rate_limit::RateLimit;
 use super::redrive::redrive;
 use super::{Operations, OperationsError};
 use crate::stream::{Appended, Destination, Entry, NewEntry, Order, Range, StreamId};
 
-/// Dead letters looked at in one step.
+/// Dead letters handled in one step.
 const STEP: usize = 200;
 /// Ids of one request.
-const IDS: usize = 1000;
+const MAX_IDS: usize = 1000;
 
-/// What is to become of dead letters.
+/// What is done with dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Their events are appended to the stream once more.
@@ -30,6 +32,16 @@ pub enum Action {
     Discard,
 }
 
+/// Asks for a step of a replay of dead letters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReplayDeadLetters(pub ResolveRequest);
+
+/// Asks for a step that discards dead letters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DiscardDeadLetters(pub ResolveRequest);
+
 /// Which dead letters, and how.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,19 +49,19 @@ pub struct ResolveRequest {
     /// These; at most a thousand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<StreamId>,
-    /// All of the one cause whose fingerprint begins so.
+    /// All of the one cause whose fingerprint begins with this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
     /// All.
     #[serde(default)]
     pub all: bool,
-    /// Only say what would come of it.
+    /// Changes nothing, answers what would be done.
     #[serde(default)]
     pub dry_run: bool,
-    /// Dead letters a second, 1 to 10,000; 500 where it is not said.
+    /// Dead letters a second, 1 to 10,000; 500 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<NonZeroU32>,
-    /// The `next` of the step before.
+    /// The `next` of the step before; without it, a run begins.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -58,17 +70,17 @@ pub struct ResolveRequest {
     pub next: Option<Bounds>,
 }
 
-/// Which dead letters a run has still before it.
+/// What is left of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
-    /// The oldest.
+    /// The oldest id.
     pub from: StreamId,
-    /// The newest: the newest of all when the run began.
+    /// The newest id: the newest of all when the run began.
     pub to: StreamId,
 }
 
-/// What became of a dead letter.
+/// What was done with a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -84,7 +96,7 @@ pub enum Outcome {
     Kept,
 }
 
-/// What became of one dead letter.
+/// What was done with one dead letter.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Resolution {
     /// The dead letter.
@@ -93,7 +105,7 @@ pub struct Resolution {
     pub event_id: Option<String>,
     /// Type that the event has, or would have, now.
     pub event_type: Option<String>,
-    /// What became of it.
+    /// What was done with it.
     pub outcome: Outcome,
     /// Why it stays.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,64 +119,72 @@ pub struct ResolveStep {
     pub done: u64,
     /// Dead letters that stay.
     pub kept: u64,
-    /// Dead letters looked at.
+    /// Dead letters read.
     pub looked_at: u64,
-    /// One by one.
+    /// Each of them.
     #[serde(rename = "letters")]
     pub dead_letters: Vec<Resolution>,
     /// What is left of the run; null at its end.
     pub next: Option<Bounds>,
 }
 
-impl ResolveStep {
-    fn add(&mut self, resolution: Resolution) {
-        match resolution.outcome {
-            Outcome::Kept => self.kept += 1,
-            Outcome::Replayed | Outcome::Discarded | Outcome::WouldReplay | Outcome::WouldDiscard => self.done += 1,
-        }
-        self.dead_letters.push(resolution);
+impl Operation for ReplayDeadLetters {
+    type Answer = ResolveStep;
+    const PATH: &'static str = "/api/dead-letters/replay";
+    const CARRIER: Carrier = Carrier::Body;
+
+    async fn run(self, operations: &Operations) -> Result<ResolveStep, OperationsError> {
+        operations.resolve(Action::Replay, self.0).await
     }
 }
 
+impl Operation for DiscardDeadLetters {
+    type Answer = ResolveStep;
+    const PATH: &'static str = "/api/dead-letters/discard";
+    const CARRIER: Carrier = Carrier::Body;
+
+    async fn run(self, operations: &Operations) -> Result<ResolveStep, OperationsError> {
+        operations.resolve(Action::Discard, self.0).await
+    }
+}
+
+/// The dead letters of one step.
+#[derive(Default)]
+struct Selection {
+    dead_letters: Vec<Entry>,
+    looked_at: u64,
+    next: Option<Bounds>,
+}
+
 impl Operations {
-    /// Does one step of a run: at most 200 dead letters, about two seconds. The run is over where `next` is null.
-    ///
-    /// # Errors
-    /// Neither or more than one of `ids`, `fingerprint` and `all` is given; at the beginning of a run, `fingerprint` fits
-    /// no cause or more than one; or the stream does not do it: then some of the step may be done, and the step may be
-    /// repeated.
-    pub async fn resolve(&self, action: Action, request: &ResolveRequest) -> Result<ResolveStep, OperationsError> {
-        let ways = [!request.ids.is_empty(), request.fingerprint.is_some(), request.all];
-        if ways.into_iter().filter(|given| *given).count() != 1 {
+    /// Does one step of a run: at most 200 dead letters, about two seconds. The run is over where
+    /// `next` is null.
+    async fn resolve(&self, action: Action, request: ResolveRequest) -> Result<ResolveStep, OperationsError> {
+        let selectors = [!request.ids.is_empty(), request.fingerprint.is_some(), request.all];
+        if selectors.into_iter().filter(|given| *given).count() != 1 {
             return Err(OperationsError::Invalid("give one of ids, fingerprint and all"));
         }
-        if request.ids.len() > IDS {
+        if request.ids.len() > MAX_IDS {
             return Err(OperationsError::Invalid("at most 1000 ids at once"));
         }
-        let (this, request) = (self.clone(), request.clone());
-        self.act(async move { this.resolve_now(action, &request).await }).await
+        let this = self.clone();
+        self.run_step(async move { this.resolve_step(action, &request).await })
+            .await
     }
 
-    async fn resolve_now(&self, action: Action, request: &ResolveRequest) -> Result<ResolveStep, OperationsError> {
+    async fn resolve_step(&self, action: Action, request: &ResolveRequest) -> Result<ResolveStep, OperationsError> {
         let mut rate_limit = RateLimit::new(request.rate);
-        let step = if request.dry_run { STEP } else { rate_limit.step(STEP) };
-        let (dead_letters, looked_at, next) = self.selected(request, step).await?;
-        let mut resolved = ResolveStep {
-            done: 0,
-            kept: 0,
-            looked_at,
-            dead_letters: Vec::new(),
-            next,
-        };
+        let count = if request.dry_run { STEP } else { rate_limit.step(STEP) };
+        let selection = self.select(request, count).await?;
+        let mut resolutions = Vec::with_capacity(selection.dead_letters.len());
         let mut outcome = Ok(());
-        for portion in dead_letters.chunks(rate_limit.portion()) {
-            let resolutions = match (action, request.dry_run) {
-                (Action::Replay, true) => Ok(self.judge(portion)),
-                (Action::Replay, false) => self.replay_dead_letters(portion).await,
+        for portion in selection.dead_letters.chunks(rate_limit.portion()) {
+            let resolved = match (action, request.dry_run) {
+                (Action::Replay, dry_run) => self.replay_dead_letters(portion, dry_run).await,
                 (Action::Discard, dry_run) => self.discard_dead_letters(portion, dry_run).await,
             };
-            match resolutions {
-                Ok(resolutions) => resolutions.into_iter().for_each(|one| resolved.add(one)),
+            match resolved {
+                Ok(resolved) => resolutions.extend(resolved),
                 Err(error) => {
                     outcome = Err(error);
                     break;
@@ -174,79 +194,74 @@ impl Operations {
                 rate_limit.pay(portion.len()).await;
             }
         }
-        // The first step of a run is written down even where it found nothing.
-        let is_noted = request.next.is_none() || resolved.done + resolved.kept > 0;
-        if !request.dry_run && is_noted {
-            self.record(action.name(), &request.what(), resolved.done, resolved.kept)
-                .await;
+        let kept = resolutions.iter().filter(|one| one.outcome == Outcome::Kept).count() as u64;
+        let done = resolutions.len() as u64 - kept;
+        // The first step of a run is recorded even where it found nothing.
+        if !request.dry_run && (request.next.is_none() || !resolutions.is_empty()) {
+            self.record(action.name(), &request.what(), done, kept).await;
         }
-        outcome.map(|()| resolved)
+        outcome?;
+        Ok(ResolveStep {
+            done,
+            kept,
+            looked_at: selection.looked_at,
+            dead_letters: resolutions,
+            next: selection.next,
+        })
     }
 
-    /// The dead letters of one step, how many were looked at, and what is left.
-    async fn selected(
-        &self,
-        request: &ResolveRequest,
-        step: usize,
-    ) -> Result<(Vec<Entry>, u64, Option<Bounds>), OperationsError> {
+    async fn select(&self, request: &ResolveRequest, count: usize) -> Result<Selection, OperationsError> {
         if !request.ids.is_empty() {
-            return self.named(request, step).await;
+            return self.select_by_id(request, count).await;
         }
         let Some(bounds) = self.bounds(request).await? else {
             return match request.fingerprint {
                 Some(_) => Err(OperationsError::NoSuchCause),
-                None => Ok((Vec::new(), 0, None)),
+                None => Ok(Selection::default()),
             };
         };
-        // Within the bounds of a run nothing is added, so a prefix that is unique at its beginning stays so.
+        // Within the bounds of a run nothing is added, so a prefix that is unique at its beginning
+        // stays so.
         if let (Some(prefix), None) = (&request.fingerprint, request.next) {
             self.cause(prefix, bounds.to).await?;
         }
         let range = Range {
             from: bounds.from,
             to: bounds.to,
-            ..Range::all(Destination::DeadLetters, Order::OldestFirst, step)
+            ..Range::all(Destination::DeadLetters, Order::OldestFirst, count)
         };
         // One page: its bytes are all that is in memory.
-        let mut pager = Pager::new(&*self.stream, range, step);
+        let mut pager = Pager::new(&*self.stream, range, count);
         let mut dead_letters = pager.page().await?.unwrap_or_default();
         let looked_at = dead_letters.len() as u64;
-        if let Some(wanted) = &request.fingerprint {
-            dead_letters.retain(|dead_letter| DeadLetter::of(dead_letter).fingerprint.starts_with(wanted));
+        if let Some(prefix) = &request.fingerprint {
+            dead_letters.retain(|entry| DeadLetterSummary::of(entry).fingerprint.starts_with(prefix));
         }
-        let next = pager.rest().map(|rest| Bounds {
-            from: rest.from,
-            ..bounds
-        });
-        Ok((dead_letters, looked_at, next))
+        Ok(Selection {
+            dead_letters,
+            looked_at,
+            next: pager.rest().map(|rest| Bounds {
+                from: rest.from,
+                ..bounds
+            }),
+        })
     }
 
-    /// As [`Self::selected`], by id.
-    async fn named(
-        &self,
-        request: &ResolveRequest,
-        step: usize,
-    ) -> Result<(Vec<Entry>, u64, Option<Bounds>), OperationsError> {
+    async fn select_by_id(&self, request: &ResolveRequest, count: usize) -> Result<Selection, OperationsError> {
         let from = request.next.map_or(StreamId::MIN, |next| next.from);
         let ids = BTreeSet::from_iter(request.ids.iter().copied().filter(|id| *id >= from));
-        let mut dead_letters = Vec::new();
-        let (mut looked_at, mut bytes) = (0, 0);
+        let (mut selection, mut bytes) = (Selection::default(), 0);
         let mut rest = ids.iter();
-        while looked_at < step as u64 && bytes < LARGE {
+        while selection.looked_at < count as u64 && bytes < LARGE_PAGE {
             let Some(id) = rest.next() else { break };
-            looked_at += 1;
+            selection.looked_at += 1;
             let found = self.stream.range(only(Destination::DeadLetters, *id)).await?.entries;
-            bytes += found
-                .iter()
-                .map(|dead_letter| dead_letter.fields.bytes())
-                .sum::<usize>();
-            dead_letters.extend(found);
+            bytes += found.iter().map(|entry| entry.fields.bytes()).sum::<usize>();
+            selection.dead_letters.extend(found);
         }
-        let next = rest
-            .next()
-            .zip(ids.last())
-            .map(|(from, to)| Bounds { from: *from, to: *to });
-        Ok((dead_letters, looked_at, next))
+        let left = rest.next().zip(ids.last());
+        selection.next = left.map(|(from, to)| Bounds { from: *from, to: *to });
+        Ok(selection)
     }
 
     async fn bounds(&self, request: &ResolveRequest) -> Result<Option<Bounds>, OperationsError> {
@@ -255,62 +270,59 @@ impl Operations {
         }
         let newest = Range::all(Destination::DeadLetters, Order::NewestFirst, 1);
         let newest = self.stream.range(newest).await?.entries;
-        Ok(newest.first().map(|dead_letter| Bounds {
+        Ok(newest.first().map(|entry| Bounds {
             from: StreamId::MIN,
-            to: dead_letter.id,
+            to: entry.id,
         }))
     }
 
-    /// What a replay would come to.
-    fn judge(&self, dead_letters: &[Entry]) -> Vec<Resolution> {
-        let judge = |dead_letter: &Entry| match redrive(dead_letter, self.keep_raw, self.body_limit) {
-            Ok(revived) => Resolution {
-                event_type: Some(revived.event_type),
-                ..resolution(dead_letter, Outcome::WouldReplay)
-            },
-            Err(reason) => kept(dead_letter, reason),
-        };
-        dead_letters.iter().map(judge).collect()
-    }
-
-    async fn replay_dead_letters(&self, dead_letters: &[Entry]) -> Result<Vec<Resolution>, OperationsError> {
+    async fn replay_dead_letters(
+        &self,
+        dead_letters: &[Entry],
+        dry_run: bool,
+    ) -> Result<Vec<Resolution>, OperationsError> {
         let mut resolutions = Vec::with_capacity(dead_letters.len());
-        let mut ready = Vec::with_capacity(dead_letters.len());
-        let mut entries = Vec::with_capacity(dead_letters.len());
+        let (mut ready, mut entries) = (Vec::new(), Vec::new());
         for dead_letter in dead_letters {
             match redrive(dead_letter, self.keep_raw, self.body_limit) {
-                Ok(revived) => {
-                    ready.push((dead_letter, revived.event_type));
+                Ok(redriven) => {
+                    let mut resolution = resolution(dead_letter, Outcome::WouldReplay);
+                    resolution.event_type = Some(redriven.event_type);
+                    ready.push(resolution);
                     entries.push(NewEntry {
                         destination: Destination::Stream,
                         dedupe_key: dedupe_key(dead_letter.id),
                         digest: [0; 16],
-                        fields: revived.fields,
+                        fields: redriven.fields,
                     });
                 }
-                Err(reason) => resolutions.push(kept(dead_letter, reason)),
+                Err(reason) => resolutions.push(resolution(dead_letter, Outcome::Kept).because(reason)),
             }
         }
+        if dry_run {
+            resolutions.extend(ready);
+            return Ok(resolutions);
+        }
         let outcomes = self.stream.writer().append(&entries).await?;
-        let mut gone = Vec::with_capacity(ready.len());
-        for ((dead_letter, event_type), outcome) in ready.into_iter().zip(outcomes) {
+        let mut appended = Vec::with_capacity(ready.len());
+        for (mut resolution, outcome) in ready.into_iter().zip(outcomes) {
+            resolution.outcome = Outcome::Kept;
             resolutions.push(match outcome {
                 Appended::Accepted(_) | Appended::Duplicate(_) => {
-                    gone.push(dead_letter.id);
-                    Resolution {
-                        event_type: Some(event_type),
-                        ..resolution(dead_letter, Outcome::Replayed)
-                    }
+                    appended.push(resolution.id);
+                    resolution.outcome = Outcome::Replayed;
+                    resolution
                 }
-                // A step that is repeated has the same digest, so that this is none of ours.
-                Appended::Conflict(_) => kept(dead_letter, "its dedupe key stands for something else".to_owned()),
-                Appended::Full => kept(dead_letter, "the stream is at its cap".to_owned()),
+                // A repeated step has the same digest, so this is another program's entry.
+                Appended::Conflict(_) => resolution
+                    .because("another entry has its dedupe key, which only a foreign program writes".to_owned()),
+                Appended::Full => resolution.because("the stream is at its cap".to_owned()),
                 Appended::Refused(reason) | Appended::TooLarge(reason) | Appended::Unavailable(reason) => {
-                    kept(dead_letter, reason)
+                    resolution.because(reason)
                 }
             });
         }
-        self.stream.remove_dead_letters(&gone).await?;
+        self.stream.remove_dead_letters(&appended).await?;
         Ok(resolutions)
     }
 
@@ -319,18 +331,15 @@ impl Operations {
         dead_letters: &[Entry],
         dry_run: bool,
     ) -> Result<Vec<Resolution>, OperationsError> {
-        if dry_run {
-            let would = dead_letters
-                .iter()
-                .map(|dead_letter| resolution(dead_letter, Outcome::WouldDiscard));
-            return Ok(would.collect());
+        let outcome = match dry_run {
+            true => Outcome::WouldDiscard,
+            false => Outcome::Discarded,
+        };
+        if !dry_run {
+            let ids = Vec::from_iter(dead_letters.iter().map(|entry| entry.id));
+            self.stream.remove_dead_letters(&ids).await?;
         }
-        let ids = Vec::from_iter(dead_letters.iter().map(|dead_letter| dead_letter.id));
-        self.stream.remove_letters(&ids).await?;
-        let gone = dead_letters
-            .iter()
-            .map(|dead_letter| resolution(dead_letter, Outcome::Discarded));
-        Ok(gone.collect())
+        Ok(dead_letters.iter().map(|entry| resolution(entry, outcome)).collect())
     }
 }
 
@@ -344,7 +353,7 @@ impl Action {
 }
 
 impl ResolveRequest {
-    /// For the record.
+    /// For the audit log.
     fn what(&self) -> String {
         match (&self.fingerprint, self.ids.as_slice()) {
             (Some(fingerprint), _) => format!("fingerprint {fingerprint}"),
@@ -355,31 +364,28 @@ impl ResolveRequest {
     }
 }
 
-/// Of the dead letter, not of the event, which was appended before and is to be again. No event's id, which is a key beside
-/// this one, holds a control character.
+/// Of the dead letter, not of the event, which was appended before and is appended again. Event
+/// ids, which are keys too, hold no control character.
 fn dedupe_key(dead_letter: StreamId) -> String {
     format!("letter\n{dead_letter}")
 }
 
-fn resolution(dead_letter: &Entry, outcome: Outcome) -> Resolution {
-    let DeadLetter {
-        id,
-        event_id,
-        event_type,
-        ..
-    } = DeadLetter::of(dead_letter);
+fn resolution(entry: &Entry, outcome: Outcome) -> Resolution {
+    let dead_letter = DeadLetterSummary::of(entry);
     Resolution {
-        id,
-        event_id,
-        event_type,
+        id: dead_letter.id,
+        event_id: dead_letter.event_id,
+        event_type: dead_letter.event_type,
         outcome,
         reason: None,
     }
 }
 
-fn kept(dead_letter: &Entry, reason: String) -> Resolution {
-    Resolution {
-        reason: Some(reason),
-        ..resolution(dead_letter, Outcome::Kept)
+impl Resolution {
+    fn because(self, reason: String) -> Self {
+        Self {
+            reason: Some(reason),
+            ..self
+        }
     }
 }

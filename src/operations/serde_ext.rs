@@ -1,4 +1,5 @@
-//! JSON objects within a request. A derived struct also reads an array, by position: here it must not.
+//! JSON objects within a request. A derived struct also reads an array, by position: here it must
+//! not.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::StreamId;
 
 /// Figures of one moment.
@@ -56,7 +58,7 @@ pub struct Restored {
 }
 
 /// One consumer group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupReport {
     /// Its name.
     pub name: String,
@@ -73,14 +75,27 @@ pub struct GroupReport {
 }
 
 /// One member of our group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsumerReport {
     /// Its name.
     pub name: String,
     /// Read by it and not acked.
     pub pending: u64,
     /// Since it last asked.
+    #[serde(
+        rename = "idle_seconds",
+        serialize_with = "as_seconds",
+        deserialize_with = "from_seconds"
+    )]
     pub idle: Duration,
+}
+
+fn as_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+fn from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 /// What the server is.

@@ -3,6 +3,7 @@
 //! Owns the words for that. Reads only; what a replay applies again goes through [`super::Warehouse::load`].
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::WarehouseError;
@@ -87,7 +88,7 @@ pub struct EventPosition {
 }
 
 /// The newest state of an order, as far as an operator needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderState {
     /// Shop; `''` where it is not known.
     pub shop: String,
@@ -104,8 +105,10 @@ pub struct OrderState {
     /// Event that made this state; `None` where only a deletion is known.
     pub last_event_id: Option<String>,
     /// When the order came to be so: the event's `updated_at`, else its time. `None` where only a deletion is known.
+    #[serde(with = "time::serde::rfc3339::option")]
     pub as_of: Option<OffsetDateTime>,
     /// When the order was deleted.
+    #[serde(with = "time::serde::rfc3339::option")]
     pub deleted_at: Option<OffsetDateTime>,
 }
 

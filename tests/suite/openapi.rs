@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use orderstream::operations::{Carrier, Operation, Visitor, visit_all};
 use serde_json::{Value, json};
 
 use crate::harness::ingest::{ADMIN_TOKEN, API_TOKEN, Service, Settings, event, order, sign, signed};
@@ -29,17 +30,33 @@ fn described(description: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// `GET /path` of every `.route(...)` in the source.
+/// Gathers the routes of all operations.
+struct Routes(BTreeSet<String>);
+
+impl Visitor for Routes {
+    fn visit<O: Operation>(&mut self) {
+        let method = match O::CARRIER {
+            Carrier::Query | Carrier::Path => "GET",
+            Carrier::Body => "POST",
+        };
+        self.0.insert(format!("{method} {}", O::PATH));
+    }
+}
+
+/// `GET /path` of every operation, and of every `.route("...` in the source.
 fn routed() -> BTreeSet<String> {
     let mut unread = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")];
-    let mut routes = BTreeSet::new();
+    let mut operations = Routes(BTreeSet::new());
+    visit_all(&mut operations);
+    let mut routes = operations.0;
     while let Some(file) = unread.pop() {
         if file.is_dir() {
             unread.extend(std::fs::read_dir(file).unwrap().map(|file| file.unwrap().path()));
             continue;
         }
         let text = std::fs::read_to_string(file).unwrap();
-        for call in text.split(".route(").skip(1) {
+        let calls = text.split(".route(").skip(1);
+        for call in calls.filter(|call| call.trim_start().starts_with('"')) {
             let mut parts = call.splitn(3, '"');
             let path = parts.nth(1).unwrap();
             let handler = parts.next().unwrap().trim_start_matches([',', ' ', '\n']);

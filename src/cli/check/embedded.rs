@@ -1,34 +1,37 @@
-//! What `check` finds in the data folder: whether it is ours to use, and whether what stands in it works.
+//! The data folder in `check`: whether it can be owned, and whether its files are sound.
 
-use super::{Finding, Verdict};
-use crate::cli::embedded::{Access, enter};
-use crate::cli::{Exit, Failure, instance};
+use super::finding::Finding;
+use crate::cli::stores::{Access, enter};
+use crate::cli::{Failure, instance};
 use crate::config::Config;
 use crate::folder::{self, Folder};
 use crate::stream::embedded::EmbeddedStream;
 use crate::warehouse::Warehouse;
 use crate::warehouse::embedded::EmbeddedWarehouse;
 
-/// Looks at what is kept in the data folder where no server is configured for it.
+/// Checks the folder, and the files of stores for which no server is configured.
 pub(super) async fn findings(config: &Config) -> Vec<Finding> {
     let folder = match enter(config, "check").await {
-        Ok(Access::Ours(folder)) => folder,
-        Ok(Access::Theirs(owner, admin)) => {
+        Ok(Access::Owned(folder)) => folder,
+        Ok(Access::Running(owner, admin)) => {
             let answers = instance::report(admin).await;
-            return vec![judged(
+            return vec![Finding::of(
                 "data folder",
                 answers.map(|_| format!("in use by {owner}, which answers")),
             )];
         }
-        Err(failure) => return vec![judged("data folder", Err(failure))],
+        Err(failure) => return vec![Finding::of("data folder", Err(failure))],
     };
     let place = folder.path().display();
-    let mut found = vec![judged("data folder", Ok(format!("{place} is free, and takes files")))];
+    let mut found = vec![Finding::of(
+        "data folder",
+        Ok(format!("{place} can be owned and written")),
+    )];
     if config.redis.is_none() {
-        found.push(judged("embedded stream", stream(&folder)));
+        found.push(Finding::of("embedded stream", stream(&folder)));
     }
     if config.database.is_none() {
-        found.push(judged("embedded warehouse", warehouse(&folder).await));
+        found.push(Finding::of("embedded warehouse", warehouse(&folder).await));
     }
     found
 }
@@ -50,17 +53,4 @@ async fn warehouse(folder: &Folder) -> Result<String, Failure> {
 
 fn made_later(file: &str) -> String {
     format!("{file} is made by the first `orderstream run`")
-}
-
-fn judged(what: &str, outcome: Result<String, Failure>) -> Finding {
-    match outcome {
-        Ok(detail) => Finding::new(what, Verdict::Ok, detail),
-        Err(failure) => {
-            let verdict = match failure.exit() {
-                Exit::Config | Exit::Usage => Verdict::Misconfigured,
-                Exit::Done | Exit::NotFound | Exit::Unavailable => Verdict::Unavailable,
-            };
-            Finding::new(what, verdict, failure.to_string())
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! `/api/live`: the last minutes, then every second, as server-sent events.
 //!
-//! Owns the events' names. A viewer that reads slowly misses moments and delays nobody; one that goes, or a shutdown,
-//! ends it at once.
+//! A slow viewer misses samples and delays no other. A viewer that disconnects, or a shutdown, ends
+//! the answer at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::live::{INTERVAL_MS, Now, Sample, Viewer};
 /// A comment after so much silence, so that no proxy takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Some proxies (nginx) collect an answer before they pass it on, unless they are told not to.
+/// Some proxies (nginx) collect an answer before they pass it on, unless this header forbids it.
 const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
 /// The first event.

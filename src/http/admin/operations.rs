@@ -1,7 +1,8 @@
-//! `/api`: what an operator does, as JSON.
+//! `/api`: the operations over HTTP.
 //!
-//! Owns paths, queries and bodies; what is done stands in [`crate::operations`]. A bearer token opens all of it, which no
-//! page of another site can send: there is nothing to forge. Personal fields stand only in the views of one entry.
+//! Every [`Operation`] gets its route here, by one handler for each way in which a request travels.
+//! A bearer token opens all of them; a page of another site cannot send one, so there is nothing to
+//! forge.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,45 +15,39 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use http_body_util::LengthLimitError;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use super::super::AdminState;
 use super::super::problem::Problem;
 use crate::event::json;
-use crate::operations::{
-    Action, AuditEntry, Consumers, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterView, DeliveryQuery,
-    DeliveryReport, EntryPage, EntryQuery, EntryView, HistoryStep, OperationsError, RebuildRequest, ReplayRequest,
-    ResolveRequest, ResolveStep, Trace, TraceQuery,
-};
-use crate::stream::StreamId;
+use crate::operations::{self, Carrier, Operation, OperationsError, Visitor};
 
 /// Bytes of a request: a thousand ids and as many orders, whose shops may have long names.
 const REQUEST_LIMIT: usize = 512 * 1024;
 /// Bound on one answer. A step of a long run takes about two seconds; stores may be slow.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-type Answer<T> = Result<Json<T>, Problem>;
-type Asked<T> = Result<Query<T>, QueryRejection>;
-type Of = Result<Path<StreamId>, PathRejection>;
+type Answer<O> = Result<Json<<O as Operation>::Answer>, Problem>;
+
+struct Routes(Router<AdminState>);
+
+impl Visitor for Routes {
+    fn visit<O: Operation>(&mut self) {
+        let handler = match O::CARRIER {
+            Carrier::Query => get(by_query::<O>),
+            Carrier::Path => get(by_path::<O>),
+            Carrier::Body => post(by_body::<O>),
+        };
+        self.0 = std::mem::take(&mut self.0).route(O::PATH, handler);
+    }
+}
 
 pub(super) fn router() -> Router<AdminState> {
-    Router::new()
-        .route("/api/events", get(entries))
-        .route("/api/events/{id}", get(entry))
-        .route("/api/dead-letters", get(dead_letters))
-        .route("/api/dead-letters/groups", get(dead_letter_groups))
-        .route("/api/dead-letters/{id}", get(dead_letter))
-        .route("/api/dead-letters/replay", post(replay_dead_letters))
-        .route("/api/dead-letters/discard", post(discard_dead_letters))
-        .route("/api/consumers", get(consumers))
-        .route("/api/audit", get(audit))
-        .route("/api/trace", get(trace))
-        .route("/api/landed", post(landed))
-        .route("/api/replay", post(replay))
-        .route("/api/rebuild", post(rebuild))
+    let mut routes = Routes(Router::new());
+    operations::visit_all(&mut routes);
+    routes
+        .0
         .route_layer(RequestBodyLimitLayer::new(REQUEST_LIMIT))
         .route_layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
         .route_layer(middleware::map_response(with_problem))
@@ -68,90 +63,29 @@ async fn with_problem(response: Response) -> Response {
     }
 }
 
-async fn entries(State(state): State<AdminState>, query: Asked<EntryQuery>) -> Answer<EntryPage> {
-    Ok(Json(state.operations.entries(&asked(query)?).await?))
+async fn by_query<O: Operation>(
+    State(state): State<AdminState>,
+    request: Result<Query<O>, QueryRejection>,
+) -> Answer<O> {
+    let Query(request) = request.map_err(|_| Problem::MalformedQuery)?;
+    Ok(Json(request.run(&state.operations).await?))
 }
 
-async fn entry(State(state): State<AdminState>, id: Of) -> Answer<EntryView> {
-    Ok(Json(state.operations.entry(of(id)?).await?))
+async fn by_path<O: Operation>(State(state): State<AdminState>, request: Result<Path<O>, PathRejection>) -> Answer<O> {
+    let Path(request) = request.map_err(|_| Problem::MalformedQuery)?;
+    Ok(Json(request.run(&state.operations).await?))
 }
 
-async fn dead_letters(State(state): State<AdminState>, query: Asked<DeadLetterQuery>) -> Answer<DeadLetterPage> {
-    Ok(Json(state.operations.dead_letters(&asked(query)?).await?))
-}
-
-async fn dead_letter_groups(State(state): State<AdminState>) -> Answer<DeadLetterGroups> {
-    Ok(Json(state.operations.dead_letter_groups().await?))
-}
-
-async fn dead_letter(State(state): State<AdminState>, id: Of) -> Answer<DeadLetterView> {
-    Ok(Json(state.operations.dead_letter(of(id)?).await?))
-}
-
-async fn replay_dead_letters(State(state): State<AdminState>, body: Body) -> Answer<ResolveStep> {
-    resolve(&state, Action::Replay, body).await
-}
-
-async fn discard_dead_letters(State(state): State<AdminState>, body: Body) -> Answer<ResolveStep> {
-    resolve(&state, Action::Discard, body).await
-}
-
-async fn resolve(state: &AdminState, action: Action, body: Body) -> Answer<ResolveStep> {
-    let request: ResolveRequest = read(body).await?;
-    Ok(Json(state.operations.resolve(action, &request).await?))
-}
-
-async fn consumers(State(state): State<AdminState>) -> Answer<Consumers> {
-    Ok(Json(state.operations.consumers().await?))
-}
-
-/// How many notes.
-#[derive(Deserialize)]
-struct AuditQuery {
-    count: Option<usize>,
-}
-
-async fn audit(State(state): State<AdminState>, query: Asked<AuditQuery>) -> Answer<Vec<AuditEntry>> {
-    let count = asked(query)?.count.unwrap_or(100);
-    Ok(Json(state.operations.audit(count).await?))
-}
-
-async fn trace(State(state): State<AdminState>, query: Asked<TraceQuery>) -> Answer<Trace> {
-    Ok(Json(state.operations.trace(&asked(query)?).await?))
-}
-
-async fn landed(State(state): State<AdminState>, body: Body) -> Answer<DeliveryReport> {
-    let request: DeliveryQuery = read(body).await?;
-    Ok(Json(state.operations.landed(&request).await?))
-}
-
-async fn replay(State(state): State<AdminState>, body: Body) -> Answer<HistoryStep> {
-    let request: ReplayRequest = read(body).await?;
-    Ok(Json(state.operations.replay(&request).await?))
-}
-
-async fn rebuild(State(state): State<AdminState>, body: Body) -> Answer<HistoryStep> {
-    let request: RebuildRequest = read(body).await?;
-    Ok(Json(state.operations.rebuild(request).await?))
-}
-
-fn asked<T>(query: Asked<T>) -> Result<T, Problem> {
-    query.map(|Query(query)| query).map_err(|_| Problem::MalformedQuery)
-}
-
-fn of(id: Of) -> Result<StreamId, Problem> {
-    id.map(|Path(id)| id).map_err(|_| Problem::MalformedQuery)
-}
-
-async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+async fn by_body<O: Operation>(State(state): State<AdminState>, body: Body) -> Answer<O> {
     // The layer bounds it.
     let bytes = axum::body::to_bytes(body, usize::MAX)
         .await
         .map_err(|error| unread(&error))?;
-    json::parse(&bytes).map_err(|_| Problem::MalformedQuery)
+    let request: O = json::parse(&bytes).map_err(|_| Problem::MalformedQuery)?;
+    Ok(Json(request.run(&state.operations).await?))
 }
 
-/// A body without a declared length is found out to be too large as it is read.
+/// A body without a declared length turns out to be too large while it is read.
 fn unread(error: &(dyn Error + 'static)) -> Problem {
     let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
     if causes.any(|error| error.is::<LengthLimitError>()) {
@@ -171,7 +105,7 @@ impl From<OperationsError> for Problem {
             OperationsError::NoWarehouse => Self::NoWarehouse,
             OperationsError::CutShort => Self::Internal,
             OperationsError::Stream(_) | OperationsError::Warehouse(_) => {
-                tracing::warn!(%error, "an operator's request cannot be done now");
+                tracing::warn!(%error, "a store does not answer the request of an operator");
                 Self::StoreUnavailable
             }
         }

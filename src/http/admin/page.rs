@@ -1,8 +1,10 @@
-//! The dashboard and the API reference: static files, embedded, that hold nothing personal and need no token.
+//! The dashboard and the API reference: static files, embedded, that hold nothing personal and need
+//! no token.
 //!
-//! Owns how they are served: content types, revalidation, and the headers of everything that a browser may open here.
-//! What the pages show they ask of `/api` with the operator's token. Invariants: nothing is loaded from another host, no
-//! script or style stands in a page itself, no page of another site can frame one of these.
+//! Owns how they are served: content types, revalidation, and the headers of everything that a
+//! browser may open here. What the pages show they ask of `/api` with the operator's token.
+//! Invariants: nothing is loaded from another host, no script or style stands in a page itself, no
+//! page of another site can frame one of these.
 
 use std::borrow::Cow;
 
@@ -50,7 +52,8 @@ pub(super) fn router() -> Router<AdminState> {
         .route("/openapi.json", get(openapi_json))
 }
 
-/// Puts the guards on every answer of `routes`, and keeps it out of caches where it does not say otherwise.
+/// Puts the guards on every answer of `routes`, and keeps it out of caches where it does not say
+/// otherwise.
 pub(super) fn guarded(routes: Router<AdminState>) -> Router<AdminState> {
     let no_store = HeaderValue::from_static("no-store");
     let caching = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, no_store);
@@ -103,7 +106,8 @@ fn content_type(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The content, or 304 where the browser has it. It asks each time: after an update no page runs with old scripts.
+/// The content, or 304 where the browser has it. It asks each time: after an update no page runs
+/// with old scripts.
 fn revalidated(kind: &'static str, content: Cow<'static, [u8]>, digest: &[u8], headers: &HeaderMap) -> Response {
     let tag = format!("\"{}\"", hex::encode(&digest[..16]));
     let caching = [
@@ -117,7 +121,8 @@ fn revalidated(kind: &'static str, content: Cow<'static, [u8]>, digest: &[u8], h
     }
 }
 
-/// Whether the browser has the content of that tag; compared weakly, as RFC 9110 has it for `If-None-Match`.
+/// Whether the browser has the content of that tag; compared weakly, as RFC 9110 has it for
+/// `If-None-Match`.
 fn knows(headers: &HeaderMap, tag: &str) -> bool {
     let lists = headers.get_all(header::IF_NONE_MATCH).iter();
     let mut tags = lists

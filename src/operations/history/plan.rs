@@ -1,20 +1,21 @@
-//! What a replay is to read, and what of its range nobody has.
+//! What a replay reads from which store, and what of its range neither has.
 //!
-//! Invariants: where the stream may lack an entry of the range, `order_events` is asked for it; what both have is applied
-//! twice, which the version rule makes harmless. That nobody has anything from a time may be a loss or a quiet time, which
-//! no store can tell apart, so both are named.
+//! Invariants: where the stream may lack an entry of the range, `order_events` is read for it; what
+//! both have is applied twice, which the version rule makes harmless. A time from which neither has
+//! anything may be a loss or a quiet time, which no store can tell apart, so both are named.
 
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use super::run::{HistoryStep, MissingRange, Remaining, ReplayRequest, Span};
-use crate::operations::{Bounds, Operations, OperationsError};
+use super::run::{HistoryStep, MissingRange, Remaining, ReplayRequest, TimeSpan};
+use crate::operations::redrive_run::Bounds;
+use crate::operations::{Operations, OperationsError};
 use crate::stream::{Destination, Order, Range, StreamId, StreamReport};
 
-/// A shorter time without any event is not worth a word.
-const TOLD: Duration = Duration::MINUTE;
+/// A shorter time without any event is not reported.
+const MIN_GAP: Duration = Duration::MINUTE;
 
-/// A time that nobody has anything from: after the first, before the second.
+/// A time from which neither store has anything: after the first, before the second.
 type Gap = (OffsetDateTime, OffsetDateTime);
 
 /// The range, and what the stream has of it.
@@ -25,14 +26,16 @@ struct Retained {
     /// Of the stream.
     first: Option<StreamId>,
     newest: Option<StreamId>,
-    /// Nothing was ever removed from it, as far as it knows: one that was emptied knows nothing of what was before.
+    /// Nothing was ever removed from it, as far as it knows: one that was emptied knows nothing of
+    /// what was before.
     has_all: bool,
-    /// Its first entry is pending: of what is behind it, the trimmer removes one by one what is acked.
+    /// Its first entry is pending: of what is behind it, the trimmer removes one by one what is
+    /// acked.
     is_pinned: bool,
 }
 
 impl Operations {
-    /// What has the range: the stream, and for what it may no longer have, `order_events`.
+    /// What to read: the stream, and `order_events` for what the stream may no longer have.
     pub(super) async fn plan(&self, request: &ReplayRequest) -> Result<(Remaining, HistoryStep), OperationsError> {
         let report = self.stream.report().await?;
         let wanted = request.group.as_deref();
@@ -110,13 +113,13 @@ impl Retained {
     }
 
     /// What is to be read from `order_events`.
-    fn span(&self) -> Span {
+    fn span(&self) -> TimeSpan {
         let last = match self.first {
             Some(first) if !self.is_pinned => first.min(self.to),
             Some(_) => self.to.min(self.newest.unwrap_or_default()),
             None => self.to,
         };
-        Span {
+        TimeSpan {
             after: time_of(self.begin()),
             event_id: String::new(),
             // What came in the same millisecond as the first entry may be in either.
@@ -124,8 +127,8 @@ impl Retained {
         }
     }
 
-    /// Before this, `order_events` alone may have something: the first entry; of an empty stream, what comes after the
-    /// last one it had.
+    /// Before this, `order_events` alone may have something: the first entry; of an empty stream,
+    /// what comes after the last one it had.
     fn edge(&self) -> OffsetDateTime {
         match (self.first, self.newest) {
             (Some(first), _) => time_of(first),
@@ -134,7 +137,7 @@ impl Retained {
         }
     }
 
-    /// What is gone from the stream, where nobody else is asked for it.
+    /// What is gone from the stream, where `order_events` is not read.
     fn gap(&self) -> Option<Gap> {
         let edge = if self.is_pinned {
             time_of(self.newest.unwrap_or_default())
@@ -145,8 +148,9 @@ impl Retained {
         (!self.has_all).then(|| (time_of(from), edge.min(time_of(self.to))))
     }
 
-    /// Of what neither has: what is before the first event in `order_events`, and what is between the last one there and
-    /// the stream's first. `oldest` is in the range, `newest` may be before or after it.
+    /// Of what neither has: what is before the first event in `order_events`, and what is between
+    /// the last one there and the stream's first. `oldest` is in the range, `newest` may be before
+    /// or after it.
     fn gaps(&self, oldest: Option<OffsetDateTime>, newest: Option<OffsetDateTime>) -> Vec<Gap> {
         let (from, to) = (self.from.map(time_of), time_of(self.to));
         let end = self.edge();
@@ -159,9 +163,9 @@ impl Retained {
     }
 }
 
-/// Tells the longest gap, and the other one beside it.
+/// The longest gap, with the other one in its reason.
 fn missing(gaps: &[Gap], reason: &str) -> Option<MissingRange> {
-    let mut gaps = Vec::from_iter(gaps.iter().filter(|(from, to)| *to - *from >= TOLD));
+    let mut gaps = Vec::from_iter(gaps.iter().filter(|(from, to)| *to - *from >= MIN_GAP));
     gaps.sort_by_key(|(from, to)| *to - *from);
     let &(from, to) = gaps.pop()?;
     let mut reason = format!("{reason}: lost, or a quiet time");

@@ -1,31 +1,28 @@
-//! What the spool of this node holds of an order.
-//!
-//! Owns how far it is looked into.
+//! A trace's search through the spool of this node, from its newest event on.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::dead_letters::DeadLetterFilter;
-use super::timeline::{KnownEvent, from_spooled};
-use super::{Trace, TraceQuery, is_of_any};
+use super::search::{Search, entry_of};
+use super::timeline::TimelineEvent;
 use crate::ingest::{SpoolReader, SpooledEntry};
-use crate::operations::dead_letters::DeadLetter;
+use crate::operations::dead_letters::DeadLetterSummary;
 use crate::operations::events::{EntrySummary, appended_at};
 use crate::operations::{Operations, OperationsError};
 use crate::stream::Destination;
 
-/// Events of the spool looked at, from its newest on: after a long outage there are more.
-const MOST: u64 = 20_000;
-/// So many of them however long it takes, and further ones for [`TIME`].
-const AT_LEAST: u64 = 1_000;
-/// See [`AT_LEAST`].
-const TIME: Duration = Duration::from_millis(150);
+/// Events read: after a long outage there are more.
+const MAX_READ: u64 = 20_000;
+/// Events read however long it takes, and further ones for [`READ_TIME`].
+const MIN_READ: u64 = 1_000;
+/// See [`MIN_READ`].
+const READ_TIME: Duration = Duration::from_millis(150);
 /// Events of one order.
-const FOUND: usize = 200;
+const MAX_FOUND: usize = 200;
 
-/// A look, and what it found.
-struct Look {
+/// A search under way, which runs on a thread of the spool's own.
+struct SpoolSearch {
     orders: Vec<String>,
     shop: Option<String>,
     filter: DeadLetterFilter,
@@ -33,7 +30,7 @@ struct Look {
     looked_at: u64,
     looked_back_to: Option<String>,
     entries: Vec<EntrySummary>,
-    dead_letters: Vec<DeadLetter>,
+    dead_letters: Vec<DeadLetterSummary>,
     is_cut_short: bool,
 }
 
@@ -41,15 +38,12 @@ impl Operations {
     pub(super) async fn search_spool(
         &self,
         spool: &SpoolReader,
-        query: &TraceQuery,
-        wanted: &[String],
-        trace: &mut Trace,
-        events: &mut BTreeMap<String, KnownEvent>,
+        search: &mut Search<'_>,
     ) -> Result<(), OperationsError> {
-        let look = Look {
-            orders: wanted.to_vec(),
-            shop: query.shop.clone(),
-            filter: DeadLetterFilter::new(wanted, self.body_limit),
+        let started = SpoolSearch {
+            orders: search.orders.clone(),
+            shop: search.query.shop.clone(),
+            filter: DeadLetterFilter::new(&search.orders, self.body_limit),
             began: Instant::now(),
             looked_at: 0,
             looked_back_to: None,
@@ -57,28 +51,31 @@ impl Operations {
             dead_letters: Vec::new(),
             is_cut_short: false,
         };
-        let look = spool.scan(look, Look::at).await?;
-        trace.spooled_looked_at = Some(look.looked_at);
-        trace.spooled_looked_back_to = look.looked_back_to;
-        for line in look.entries {
-            let id = line.event_id.clone().unwrap_or_else(|| line.id.to_string());
-            events.entry(id).or_default().spooled.push(line);
+        let found = spool.scan(started, SpoolSearch::read).await?;
+        search.trace.spooled_looked_at = Some(found.looked_at);
+        search.trace.spooled_looked_back_to = found.looked_back_to;
+        for entry in found.entries {
+            search.event_of(&entry).spooled.push(entry);
         }
-        trace.moments.extend(look.dead_letters.into_iter().map(from_spooled));
-        if look.is_cut_short {
-            trace.unknown.push(format!(
-                "Only the newest {} events of the spool were looked through; an older one may be about this order.",
-                look.looked_at
+        let quarantined = found
+            .dead_letters
+            .into_iter()
+            .map(TimelineEvent::of_spooled_dead_letter);
+        search.trace.timeline.extend(quarantined);
+        if found.is_cut_short {
+            let count = found.looked_at;
+            search.unknown(format!(
+                "Only the newest {count} events of the spool were read; an older one may be about this order."
             ));
         }
         Ok(())
     }
 }
 
-impl Look {
-    fn at(&mut self, SpooledEntry { destination, entry }: SpooledEntry) -> ControlFlow<()> {
-        let took_its_time = self.looked_at >= AT_LEAST && self.began.elapsed() >= TIME;
-        if took_its_time || self.looked_at >= MOST || self.entries.len() + self.dead_letters.len() >= FOUND {
+impl SpoolSearch {
+    fn read(&mut self, SpooledEntry { destination, entry }: SpooledEntry) -> ControlFlow<()> {
+        let is_late = self.looked_at >= MIN_READ && self.began.elapsed() >= READ_TIME;
+        if is_late || self.looked_at >= MAX_READ || self.entries.len() + self.dead_letters.len() >= MAX_FOUND {
             self.is_cut_short = true;
             return ControlFlow::Break(());
         }
@@ -87,12 +84,12 @@ impl Look {
         let is_of_shop = |shop: &Option<String>| self.shop.is_none() || self.shop == *shop;
         match destination {
             Destination::Stream => {
-                let line = is_of_any(&entry, &self.orders).filter(|line| is_of_shop(&line.shop));
-                self.entries.extend(line);
+                let found = entry_of(&entry, &self.orders).filter(|found| is_of_shop(&found.shop));
+                self.entries.extend(found);
             }
             Destination::DeadLetters if self.filter.is_about(&entry) => {
-                let dead_letter = Some(DeadLetter::of(&entry)).filter(|dead_letter| is_of_shop(&dead_letter.shop));
-                self.dead_letters.extend(dead_letter);
+                let found = Some(DeadLetterSummary::of(&entry)).filter(|found| is_of_shop(&found.shop));
+                self.dead_letters.extend(found);
             }
             Destination::DeadLetters => {}
         }

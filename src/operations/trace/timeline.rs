@@ -1,16 +1,14 @@
-//! The way of one event, told as moments.
-//!
-//! Pure. Owns the words for what happened to it and what became of it.
+//! The timeline of an order: what happened to each of its events, as records and as sentences.
+//! Pure.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::TracedOrder;
-use crate::operations::dead_letters::DeadLetter;
+use crate::operations::dead_letters::DeadLetterSummary;
 use crate::operations::events::{EntrySummary, GroupProgress, appended_at};
 use crate::stream::StreamId;
-use crate::warehouse::history::StoredEvent;
+use crate::warehouse::history::{OrderState, StoredEvent};
 
 /// One thing that happened to one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +16,8 @@ pub struct TimelineEvent {
     /// When, RFC 3339; null where it has no time.
     pub at: Option<String>,
     /// What.
-    pub what: Step,
+    #[serde(rename = "what")]
+    pub step: Step,
     /// A sentence for a person.
     pub detail: String,
     /// Shop of the event; empty where it is not known.
@@ -29,36 +28,36 @@ pub struct TimelineEvent {
     pub event_type: Option<String>,
     /// Its entry, or the dead letter.
     pub stream_id: Option<StreamId>,
-    /// Whether that still stands where it was written; null where it was not looked for.
+    /// Whether that is still where it was written; null where it was not looked up.
     pub stands: Option<bool>,
 }
 
-/// Stations of an event, in the order of its way.
+/// Steps of an event, in the order in which it takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// The change in the shop.
     Happened,
-    /// Shopify made a delivery of it.
+    /// Shopify triggered a delivery of it.
     Triggered,
-    /// The spool of this node took it, and has it.
+    /// It is in the spool of this node.
     Spooled,
     /// The stream confirmed it.
     Received,
     /// A group has not read it.
     Unread,
-    /// A consumer has it in hand, or left it.
+    /// A consumer read it, and has not acked it.
     Pending,
-    /// A group is done with it.
+    /// A group read it, and no consumer has it pending.
     Settled,
-    /// A worker gave it up, or the door quarantined it.
+    /// It became a dead letter.
     DeadLettered,
     /// The warehouse committed it.
     Loaded,
 }
 
-/// What is known of one event. It may have several entries: one that is replayed from the dead letters gets another, and
-/// without dedupe one that comes again.
+/// What is known of one event. It may have several entries: one that is replayed from the dead
+/// letters gets another, and without dedupe one that is delivered again.
 #[derive(Default)]
 pub(super) struct KnownEvent {
     pub(super) stored: Option<StoredEvent>,
@@ -66,134 +65,201 @@ pub(super) struct KnownEvent {
     pub(super) spooled: Vec<EntrySummary>,
     /// In the stream.
     pub(super) entries: Vec<RetainedEntry>,
-    /// Whether the entry that it was loaded from was looked for, and is gone.
+    /// Whether the entry that it was loaded from was looked up, and is gone.
     pub(super) is_gone: bool,
 }
 
 /// An entry that is in the stream, and how far the groups came with it.
 pub(super) struct RetainedEntry {
-    pub(super) line: EntrySummary,
-    pub(super) fates: Vec<GroupProgress>,
+    pub(super) entry: EntrySummary,
+    pub(super) groups: Vec<GroupProgress>,
 }
 
 impl From<EntrySummary> for RetainedEntry {
-    fn from(line: EntrySummary) -> Self {
+    fn from(entry: EntrySummary) -> Self {
         Self {
-            line,
-            fates: Vec::new(),
+            entry,
+            groups: Vec::new(),
         }
     }
 }
 
 impl TimelineEvent {
-    /// Its place on the time line: by time, then what has one that nobody can read, by that text, then what has none.
+    /// Sorts by time, then what has a time that cannot be read, by its text, then what has none.
     pub(super) fn place(&self) -> (bool, Result<OffsetDateTime, String>, Step) {
         let at = self.at.as_deref().unwrap_or_default();
         let time = OffsetDateTime::parse(at, &Rfc3339).map_err(|_| at.to_owned());
-        (self.at.is_none(), time, self.what)
+        (self.at.is_none(), time, self.step)
+    }
+
+    pub(super) fn of_dead_letter(dead_letter: DeadLetterSummary) -> Self {
+        let DeadLetterSummary { attempts, error, .. } = &dead_letter;
+        let detail = match dead_letter
+            .consumer
+            .as_ref()
+            .filter(|_| dead_letter.original_id.is_some())
+        {
+            Some(consumer) => format!("given up by {consumer} after {attempts} attempts: {error}"),
+            None => format!("rejected at intake: {error}"),
+        };
+        Self {
+            at: dead_letter.failed_at,
+            step: Step::DeadLettered,
+            detail,
+            stands: Some(true),
+            shop: dead_letter.shop.unwrap_or_default(),
+            event_id: dead_letter.event_id,
+            event_type: dead_letter.event_type,
+            stream_id: Some(dead_letter.id),
+        }
+    }
+
+    /// A dead letter that the spool still holds.
+    pub(super) fn of_spooled_dead_letter(dead_letter: DeadLetterSummary) -> Self {
+        Self {
+            at: appended_at(dead_letter.id),
+            step: Step::Spooled,
+            detail: format!(
+                "rejected at intake: {}; in the spool of this node, from where it goes to the dead letters",
+                dead_letter.error
+            ),
+            stream_id: None,
+            stands: None,
+            ..Self::of_dead_letter(dead_letter)
+        }
+    }
+
+    /// The progress of a group, with an entry whose other fields are `entry`'s.
+    fn of_group(progress: &GroupProgress, entry: &Self) -> Self {
+        let group = &progress.group;
+        let (at, step, detail) = match (progress.stage.as_str(), &progress.consumer, progress.idle_seconds) {
+            ("pending", Some(consumer), Some(idle)) => {
+                let at = OffsetDateTime::now_utc() - time::Duration::seconds_f64(idle.clamp(0.0, 1e9));
+                let times = progress.deliveries.unwrap_or_default();
+                let detail =
+                    format!("group {group}: pending with {consumer}, delivered {times} times, last at this time");
+                (rfc3339(at), Step::Pending, detail)
+            }
+            ("pending", ..) => {
+                let detail = format!("group {group}: made pending again by a replay, not yet claimed");
+                (None, Step::Pending, detail)
+            }
+            ("unread", ..) => (None, Step::Unread, format!("group {group}: not read yet")),
+            _ => (
+                None,
+                Step::Settled,
+                format!("group {group}: read, and no longer pending"),
+            ),
+        };
+        Self {
+            at,
+            step,
+            detail,
+            ..entry.clone()
+        }
     }
 }
 
 impl KnownEvent {
     /// The entry that it was loaded from, where that is not among those found.
-    pub(super) fn unseen(&self) -> Option<StreamId> {
+    pub(super) fn loaded_from(&self) -> Option<StreamId> {
         let id = self.stored.as_ref()?.stream_id.parse().ok()?;
-        self.entries.iter().all(|entry| entry.line.id != id).then_some(id)
+        self.entries.iter().all(|found| found.entry.id != id).then_some(id)
     }
 
-    /// All that is known, as moments.
-    pub(super) fn tell(self, orders: &[TracedOrder], moments: &mut Vec<TimelineEvent>) {
+    /// Adds all that is known of it.
+    pub(super) fn append_to(self, timeline: &mut Vec<TimelineEvent>, orders: &[OrderState]) {
         let blank = self.blank();
-        let tell = |(at, what, detail)| TimelineEvent {
-            at,
-            what,
-            detail,
-            ..blank.clone()
+        let mut push = |at, step, detail| {
+            timeline.push(TimelineEvent {
+                at,
+                step,
+                detail,
+                ..blank.clone()
+            });
         };
-        moments.extend(self.on_the_way().into_iter().map(tell));
-        if let Some(id) = self.unseen() {
-            let stands = self.is_gone.then_some(false);
-            moments.push(self.received(id, stands, &blank));
-        }
-        for RetainedEntry { line, fates } in &self.entries {
-            let received = self.received(line.id, Some(true), &blank);
-            for fate in fates {
-                let (at, what, mut detail) = station(fate);
-                if self.entries.len() > 1 {
-                    detail = format!("{}, {detail}", line.id);
-                }
-                moments.push(TimelineEvent {
-                    at,
-                    what,
-                    detail,
-                    ..received.clone()
-                });
-            }
-            moments.push(received);
-        }
         if let Some(event) = &self.stored {
-            let detail = format!("loaded: {}", outcome(event, orders));
-            moments.push(tell((written(event.loaded_at), Step::Loaded, detail)));
+            push(
+                rfc3339(event.occurred_at),
+                Step::Happened,
+                "happened in the shop".to_owned(),
+            );
+            if let Some(at) = event.triggered_at {
+                push(
+                    rfc3339(at),
+                    Step::Triggered,
+                    "Shopify triggered the delivery".to_owned(),
+                );
+            }
+            let detail = format!("loaded: {}", effect(event, orders));
+            push(rfc3339(event.loaded_at), Step::Loaded, detail);
+        }
+        for spooled in &self.spooled {
+            let next = match self.stored.is_none() && self.entries.is_empty() {
+                true => "from where it goes to the stream",
+                false => "from where it goes to the stream, which has it already",
+            };
+            let detail = format!("in the spool of this node, {next}");
+            push(spooled.received_at.clone(), Step::Spooled, detail);
+        }
+        if let Some(id) = self.loaded_from() {
+            timeline.push(self.received(id, self.is_gone.then_some(false), &blank));
+        }
+        for RetainedEntry { entry, groups } in &self.entries {
+            let received = self.received(entry.id, Some(true), &blank);
+            for progress in groups {
+                let mut reached = TimelineEvent::of_group(progress, &received);
+                if self.entries.len() > 1 {
+                    reached.detail = format!("{}, {}", entry.id, reached.detail);
+                }
+                timeline.push(reached);
+            }
+            timeline.push(received);
         }
     }
 
-    /// What its moments have in common. Those that are of no entry have the one it was loaded from, else the newest.
+    /// What all of its timeline has in common. What is of no entry has the one it was loaded from,
+    /// else the newest.
     fn blank(&self) -> TimelineEvent {
-        let newest = self.entries.iter().map(|entry| &entry.line).max_by_key(|line| line.id);
-        let (stored, line) = (self.stored.as_ref(), newest.or(self.spooled.first()));
-        let loaded_from = stored.and_then(|event| event.stream_id.parse().ok());
-        let shop = stored.map(|event| event.shop.clone());
+        let newest = self
+            .entries
+            .iter()
+            .map(|found| &found.entry)
+            .max_by_key(|entry| entry.id);
+        let (stored, entry) = (self.stored.as_ref(), newest.or(self.spooled.first()));
+        let own = |of_event: fn(&StoredEvent) -> &String, of_entry: fn(&EntrySummary) -> &Option<String>| {
+            stored
+                .map(|event| of_event(event).clone())
+                .or_else(|| of_entry(entry?).clone())
+        };
         TimelineEvent {
             at: None,
-            what: Step::Received,
+            step: Step::Received,
             detail: String::new(),
-            shop: shop.or_else(|| line?.shop.clone()).unwrap_or_default(),
-            event_id: stored
-                .map(|event| event.event_id.clone())
-                .or_else(|| line?.event_id.clone()),
-            event_type: stored
-                .map(|event| event.event_type.clone())
-                .or_else(|| line?.event_type.clone()),
-            stream_id: loaded_from.or(newest.map(|line| line.id)),
-            stands: match self.unseen() {
+            shop: own(|event| &event.shop, |entry| &entry.shop).unwrap_or_default(),
+            event_id: own(|event| &event.event_id, |entry| &entry.event_id),
+            event_type: own(|event| &event.event_type, |entry| &entry.event_type),
+            stream_id: stored
+                .and_then(|event| event.stream_id.parse().ok())
+                .or(newest.map(|entry| entry.id)),
+            stands: match self.loaded_from() {
                 Some(_) => self.is_gone.then_some(false),
                 None => newest.map(|_| true),
             },
         }
     }
 
-    /// Up to its entries.
-    fn on_the_way(&self) -> Vec<(Option<String>, Step, String)> {
-        let mut way = Vec::new();
-        if let Some(event) = &self.stored {
-            let happened = "happened in the shop".to_owned();
-            way.push((written(event.occurred_at), Step::Happened, happened));
-            let triggered = "Shopify triggered the delivery".to_owned();
-            way.extend(event.triggered_at.map(|at| (written(at), Step::Triggered, triggered)));
-        }
-        let whither = if self.stored.is_none() && self.entries.is_empty() {
-            "from where it goes to the stream"
-        } else {
-            "and goes from there to the stream, which has it already"
-        };
-        for spooled in &self.spooled {
-            let detail = format!("in the spool of this node, {whither}");
-            way.push((spooled.received_at.clone(), Step::Spooled, detail));
-        }
-        way
-    }
-
-    /// One of its entries.
+    /// The append of one of its entries.
     fn received(&self, id: StreamId, stands: Option<bool>, blank: &TimelineEvent) -> TimelineEvent {
-        let told = match stands {
-            Some(true) => "it still stands there",
+        let state = match stands {
+            Some(true) => "it is still there",
             Some(false) => "it is no longer there",
-            None => "whether it still stands there was not looked for",
+            None => "whether it is still there was not looked up",
         };
         let loaded = self.stored.as_ref().filter(|event| event.stream_id.parse() == Ok(id));
         TimelineEvent {
-            at: loaded.map_or_else(|| appended_at(id), |event| written(event.received_at)),
-            detail: format!("appended to the stream as {id}; {told}"),
+            at: loaded.map_or_else(|| appended_at(id), |event| rfc3339(event.received_at)),
+            detail: format!("appended to the stream as {id}; {state}"),
             stream_id: Some(id),
             stands,
             ..blank.clone()
@@ -201,37 +267,13 @@ impl KnownEvent {
     }
 }
 
-/// How far a group came, as a moment.
-fn station(fate: &GroupProgress) -> (Option<String>, Step, String) {
-    let group = &fate.group;
-    match (fate.stage.as_str(), &fate.consumer, fate.idle_seconds) {
-        ("pending", _, None) => (
-            None,
-            Step::Pending,
-            format!("group {group}: made pending again by a replay; nobody has claimed it yet"),
-        ),
-        ("pending", Some(consumer), Some(idle)) => {
-            let at = OffsetDateTime::now_utc() - time::Duration::seconds_f64(idle.clamp(0.0, 1e9));
-            let times = fate.deliveries.unwrap_or_default();
-            let detail = format!("group {group}: pending with {consumer}, handed out {times} times, last then");
-            (written(at), Step::Pending, detail)
-        }
-        ("unread", ..) => (None, Step::Unread, format!("group {group}: not read yet")),
-        _ => (
-            None,
-            Step::Settled,
-            format!("group {group}: read, and nobody has it pending"),
-        ),
-    }
-}
-
 /// What a loaded event is to its order now.
-fn outcome(event: &StoredEvent, orders: &[TracedOrder]) -> &'static str {
+fn effect(event: &StoredEvent, orders: &[OrderState]) -> &'static str {
     let order = orders
         .iter()
         .find(|order| order.shop == event.shop && order.order_id == event.order_id);
     let Ok(record) = event.record() else {
-        return "its payload cannot be read any more";
+        return "its payload cannot be decoded any more";
     };
     match order {
         None => "it has its row in order_events, and the order has none",
@@ -242,43 +284,7 @@ fn outcome(event: &StoredEvent, orders: &[TracedOrder]) -> &'static str {
     }
 }
 
-/// A dead letter.
-pub(super) fn from_dead_letter(dead_letter: DeadLetter) -> TimelineEvent {
-    TimelineEvent {
-        at: dead_letter.failed_at,
-        what: Step::DeadLettered,
-        detail: match dead_letter.consumer.filter(|_| dead_letter.original_id.is_some()) {
-            Some(consumer) => format!(
-                "given up by {consumer} after {} attempts: {}",
-                dead_letter.attempts, dead_letter.error
-            ),
-            None => format!("quarantined at the door: {}", dead_letter.error),
-        },
-        stands: Some(true),
-        shop: dead_letter.shop.unwrap_or_default(),
-        event_id: dead_letter.event_id,
-        event_type: dead_letter.event_type,
-        stream_id: Some(dead_letter.id),
-    }
-}
-
-/// A dead letter that is still in the spool.
-pub(super) fn from_spooled(dead_letter: DeadLetter) -> TimelineEvent {
-    TimelineEvent {
-        at: appended_at(dead_letter.id),
-        what: Step::Spooled,
-        detail: format!(
-            "quarantined at the door: {}; in the spool of this node, from where it goes to the dead letters",
-            dead_letter.error
-        ),
-        stream_id: None,
-        stands: None,
-        ..from_dead_letter(dead_letter)
-    }
-}
-
-/// RFC 3339.
-pub(super) fn written(at: OffsetDateTime) -> Option<String> {
+fn rfc3339(at: OffsetDateTime) -> Option<String> {
     at.format(&Rfc3339).ok()
 }
 
@@ -289,9 +295,9 @@ mod tests {
     #[test]
     fn a_time_line_goes_by_time_and_not_by_its_text() {
         use Step::{DeadLettered, Happened, Loaded, Received, Unread};
-        let event = |(at, what): (Option<&str>, Step)| TimelineEvent {
+        let event = |(at, step): (Option<&str>, Step)| TimelineEvent {
             at: at.map(str::to_owned),
-            what,
+            step,
             detail: String::new(),
             shop: String::new(),
             event_id: None,

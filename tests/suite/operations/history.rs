@@ -321,8 +321,8 @@ pub async fn a_trace_shows_the_whole_way_of_an_order(plant: Plant) {
     for part in [
         "appended to the stream as",
         "it is the order's newest state",
-        "quarantined",
-        "no spool to look into",
+        "rejected at intake",
+        "no spool to read",
     ] {
         assert!(said.contains(part), "{part} is not in {said}");
     }

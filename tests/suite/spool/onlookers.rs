@@ -50,10 +50,7 @@ fn is_seen_waiting(trace: &Value) {
         "in the spool of this node, from where it goes to the stream"
     );
     assert!(
-        letter["detail"]
-            .as_str()
-            .unwrap()
-            .starts_with("quarantined at the door: "),
+        letter["detail"].as_str().unwrap().starts_with("rejected at intake: "),
         "{trace:#}"
     );
     for moment in [order, letter] {
@@ -124,7 +121,7 @@ async fn a_node_without_spool_and_stream_says_that_nothing_answers() {
         (&trace["spooled_looked_at"], &trace["moments"]),
         (&Value::Null, &Value::Array(Vec::new()))
     );
-    assert!(admits(&trace, "This node has no spool to look into"), "{trace:#}");
+    assert!(admits(&trace, "This node has no spool to read"), "{trace:#}");
     place.site.redis.kill();
     let url = service.admin_url("/api/trace?order=7");
     let answer = reqwest::Client::new().get(url).bearer_auth(TOKEN).send().await.unwrap();

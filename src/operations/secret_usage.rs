@@ -1,4 +1,5 @@
-//! Which Shopify secret is in use, so that a rotation can be ended with open eyes.
+//! Which of Shopify's secrets are in use, so that a rotation can be completed without refusing
+//! deliveries.
 
 use std::time::Duration;
 
@@ -7,21 +8,21 @@ use time::OffsetDateTime;
 
 use crate::shopify::{Keyring, SecretInUse};
 
-/// Unused for so long, an older secret can go: Shopify signs with it for up to an hour after a rotation, and sends what was
-/// refused again for four.
+/// Unused for so long, an older secret can go: Shopify signs with it for up to an hour after a
+/// rotation, and sends what was refused again for four.
 const REMOVABLE_AFTER: Duration = Duration::from_secs(4 * 3600);
 /// Secrets that are listed; there may be some for each of many shops.
-const LISTED: usize = 1000;
+const MAX_LISTED: usize = 1000;
 
-/// What the secrets verified, as one process saw it.
+/// Use of the secrets, as counted by one process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SecretUsageReport {
-    /// Since when that process runs.
+    /// Start of that process.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
     /// By shop, then newest first.
     pub secrets: Vec<SecretUsage>,
-    /// What the list does not say.
+    /// What the list leaves out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub note: Option<String>,
 }
@@ -40,7 +41,7 @@ pub struct SecretUsage {
     pub last_used_at: Option<OffsetDateTime>,
     /// Since the last one, or since the process knows the secret.
     pub unused_seconds: u64,
-    /// Whether it is an older one that nothing was signed with for long, while something was with a newer one.
+    /// Whether it can be removed: unused for four hours, while a newer one was used.
     pub removable: bool,
 }
 
@@ -49,7 +50,7 @@ impl SecretUsageReport {
     #[must_use]
     pub fn of(keyring: Option<&Keyring>, since: OffsetDateTime, alone: bool, now: OffsetDateTime) -> Self {
         let known = keyring.map(Keyring::in_use).unwrap_or_default();
-        let secrets: Vec<_> = (0..known.len().min(LISTED))
+        let secrets: Vec<_> = (0..known.len().min(MAX_LISTED))
             .map(|at| describe(&known, at, now))
             .collect();
         let mut notes = Vec::new();
@@ -60,8 +61,8 @@ impl SecretUsageReport {
                 "as this process saw it since its start: ask every process before a secret is removed".to_owned(),
             );
         }
-        if known.len() > LISTED {
-            notes.push(format!("{LISTED} of {} secrets are listed", known.len()));
+        if known.len() > MAX_LISTED {
+            notes.push(format!("{MAX_LISTED} of {} secrets are listed", known.len()));
         }
         Self {
             since,
@@ -161,11 +162,11 @@ mod tests {
 
     #[test]
     fn the_list_is_bounded_and_says_what_it_leaves_out() {
-        let shops: Vec<String> = (0..=LISTED).map(|shop| format!("{shop}.example")).collect();
+        let shops: Vec<String> = (0..=MAX_LISTED).map(|shop| format!("{shop}.example")).collect();
         let list = ["secret".into()];
         let keyring = Keyring::by_shop(shops.iter().map(|shop| (shop.as_str(), &list[..]))).unwrap();
         let secrets = SecretUsageReport::of(Some(&keyring), at(0), false, at(0));
-        assert_eq!(secrets.secrets.len(), LISTED);
+        assert_eq!(secrets.secrets.len(), MAX_LISTED);
         assert!(secrets.note.unwrap().contains("1000 of 1001 secrets"));
         assert!(
             SecretUsageReport::of(None, at(0), true, at(0))
