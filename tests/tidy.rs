@@ -104,7 +104,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     (
         "operations",
         &["crate::ingest"],
-        &["operations/mod", "operations/trace"],
+        &["operations/context", "operations/trace"],
     ),
     ("worker", &["crate::operations"], &[]),
     ("ingest", &["crate::operations"], &[]),

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Write};
 
 use clap::Args;
 
-use super::Failure;
+use super::exit::Failure;
 use crate::terminal::{is_acted_on, one_line, own_lines};
 
 /// Arguments of commands that print a report.

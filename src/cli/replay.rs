@@ -14,7 +14,7 @@ use super::stepper::{all, confirm};
 use super::{Exit, Failure};
 use crate::config::settings::GROUP;
 use crate::config::{Config, Inputs, Purpose};
-use crate::operations::{MissingRange, RebuildRequest, ReplayRequest};
+use crate::operations::{HistoryStep, MissingRange, Operation, RebuildRequest, Remaining, ReplayRequest};
 use crate::stream::StreamId;
 
 /// Arguments of `replay`.
@@ -141,40 +141,17 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
     inputs.flags = flags.into();
     let config = Config::load(Purpose::Status, inputs)?;
     let backend = Backend::open(&config, "replay", Needs::Both).await?;
-    let mut request = ReplayRequest {
+    let request = |next, stop| ReplayRequest {
         from: args.from.map(|point| point.first),
         to: args.to.map(|point| point.last),
-        group,
+        group: group.clone(),
         dry_run: args.dry_run,
         rate: args.rate,
-        next: None,
-        stop: false,
-    };
-    let mut summary = Summary {
-        dry_run: args.dry_run,
-        counted: true,
-        ..Summary::default()
+        next,
+        stop,
     };
     // The number of entries in the range is not known before they are read.
-    let bar = progress(None);
-    let run = all(async || {
-        let step = backend.call(request.clone()).await?;
-        bar.inc(step.pending + step.applied + step.left);
-        summary.add(&step);
-        if request.next.is_none() {
-            summary.missing = step.missing;
-            summary.counted = !args.dry_run || step.stored.is_some();
-        }
-        request.next = step.next;
-        Ok(request.next.is_some())
-    });
-    summary.complete = run.await?;
-    bar.finish_and_clear();
-    if !summary.complete {
-        request.stop = true;
-        backend.call(request).await?;
-    }
-    summary.print(args.json)
+    run(&backend, args.dry_run, request, |_| None).await?.print(args.json)
 }
 
 /// Recomputes the state tables.
@@ -183,39 +160,48 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
 /// The warehouse does not answer.
 pub(super) async fn rebuild(format: OutputArgs, config: Config) -> Result<(), Failure> {
     let backend = Backend::open(&config, "rebuild", Needs::Both).await?;
-    let (mut next, mut bar) = (None, None);
+    let request = |next, stop| RebuildRequest { next, stop };
+    run(&backend, false, request, |first| first.stored)
+        .await?
+        .print(format.json)
+}
+
+/// Does all steps of a run. `total` is how much there is to do, where its first step says so.
+async fn run<O: Operation<Answer = HistoryStep>>(
+    backend: &Backend,
+    dry_run: bool,
+    request: impl Fn(Option<Remaining>, bool) -> O,
+    total: impl Fn(&HistoryStep) -> Option<u64>,
+) -> Result<Summary, Failure> {
     let mut summary = Summary {
+        dry_run,
         counted: true,
         ..Summary::default()
     };
-    let run = all(async || {
-        let step = backend
-            .call(RebuildRequest {
-                next: next.take(),
-                stop: false,
-            })
-            .await?;
-        let bar = bar.get_or_insert_with(|| progress(step.stored));
-        bar.inc(step.applied + step.left);
-        summary.add(&step);
+    let (mut next, mut bar) = (None, None);
+    let steps = all(async || {
+        let step = backend.call(request(next.take(), false)).await?;
+        if bar.is_none() {
+            summary.missing = step.missing.clone();
+            summary.counted = !dry_run || step.stored.is_some();
+        }
+        bar.get_or_insert_with(|| progress(total(&step)))
+            .inc(step.pending + step.applied + step.left);
+        summary.pending += step.pending;
+        summary.applied += step.applied;
+        summary.left += step.left;
         next = step.next;
         Ok(next.is_some())
     });
-    summary.complete = run.await?;
+    summary.complete = steps.await?;
     bar.inspect(|bar| bar.finish_and_clear());
     if !summary.complete {
-        backend.call(RebuildRequest { next, stop: true }).await?;
+        backend.call(request(next, true)).await?;
     }
-    summary.print(format.json)
+    Ok(summary)
 }
 
 impl Summary {
-    fn add(&mut self, step: &crate::operations::HistoryStep) {
-        self.pending += step.pending;
-        self.applied += step.applied;
-        self.left += step.left;
-    }
-
     fn print(&self, json: bool) -> Result<(), Failure> {
         if json {
             output::print_json(self)?;

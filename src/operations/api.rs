@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Operations, OperationsError};
+use super::context::Operations;
+use super::error::OperationsError;
 
 /// How a request travels over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

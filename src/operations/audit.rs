@@ -6,21 +6,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::api::Operation;
+use super::context::{Actor, Operations};
 use super::entry_view::text;
-use super::{Operations, OperationsError};
+use super::error::OperationsError;
 use crate::stream::{Entry, Fields, StreamId};
 
 /// Target of the lines in the log.
 const TARGET: &str = "orderstream::audit";
-
-/// The interface that an operator used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Actor {
-    /// The command line, on this machine.
-    Cli,
-    /// The admin API: the dashboard, or a command that asks a running process.
-    Api,
-}
 
 /// Asks for the newest entries of the audit log.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

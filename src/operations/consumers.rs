@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::api::Operation;
-use super::{Operations, OperationsError};
+use super::context::Operations;
+use super::error::OperationsError;
 use crate::stream::{ConsumerReport, GroupReport};
 
 /// Asks for groups and consumers.

@@ -9,10 +9,11 @@ use std::collections::{HashMap, HashSet, hash_map};
 use serde::{Deserialize, Serialize};
 
 use super::api::{Carrier, Operation};
+use super::context::Operations;
 use super::entry_view::{EntryContent, last_text, text};
+use super::error::OperationsError;
 use super::fingerprint::{FINGERPRINT_DIGITS, fingerprint, pattern};
 use super::pager::{Pager, only};
-use super::{Operations, OperationsError};
 use crate::stream::{Destination, Entry, Order, Range, StreamId};
 
 /// Dead letters read in one call, and their bytes: bodies are most of them.

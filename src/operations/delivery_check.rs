@@ -6,8 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::api::{Carrier, Operation};
+use super::context::Operations;
 use super::entry_view::has_nul;
-use super::{Operations, OperationsError};
+use super::error::OperationsError;
 use crate::warehouse::history::{OrderKey, OrderState};
 
 /// Events, and orders, of one request.

@@ -6,9 +6,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::api::{Carrier, Operation};
+use super::context::Operations;
 use super::entry_view::{EntryContent, has_nul, text};
+use super::error::OperationsError;
 use super::pager::{Pager, only};
-use super::{Operations, OperationsError};
 use crate::event::{Amount, Id, Text, json};
 use crate::stream::{Destination, Entry, EntryState, Order, REPLAY_CONSUMER, Range, Stage, StreamId};
 

@@ -14,10 +14,11 @@ pub use self::run::{HistoryStep, MissingRange, RebuildRequest, Remaining, Replay
 
 use self::run::Run;
 use super::api::{Carrier, Operation};
+use super::context::Operations;
+use super::error::OperationsError;
 use super::pager::Pager;
 use super::rate_limit::RateLimit;
 use super::redrive_run::Bounds;
-use super::{Operations, OperationsError};
 use crate::event::EventRecord;
 use crate::stream::{Destination, Order, Range};
 use crate::warehouse::history::EventPosition;

@@ -11,11 +11,12 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::api::{Carrier, Operation};
+use super::context::Operations;
 use super::dead_letters::DeadLetterSummary;
+use super::error::OperationsError;
 use super::pager::{LARGE_PAGE, Pager, only};
 use super::rate_limit::RateLimit;
 use super::redrive::redrive;
-use super::{Operations, OperationsError};
 use crate::stream::{Appended, Destination, Entry, NewEntry, Order, Range, StreamId};
 
 /// Dead letters handled in one step.

@@ -16,8 +16,9 @@ pub use self::timeline::{Step, TimelineEvent};
 
 use self::search::Search;
 use super::api::Operation;
+use super::context::Operations;
 use super::entry_view::has_nul;
-use super::{Operations, OperationsError};
+use super::error::OperationsError;
 
 impl Operation for TraceQuery {
     type Answer = Trace;

@@ -11,8 +11,7 @@ mod order;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
+use serde_json::Value;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
 pub use self::history::Step;
@@ -97,16 +96,6 @@ impl Generator {
 #[must_use]
 pub fn wire(value: &Value) -> String {
     value.to_string().replace('/', "\\/").replace('&', "\\u0026")
-}
-
-fn stamp(moment: OffsetDateTime) -> Value {
-    json!(
-        moment
-            .replace_nanosecond(0)
-            .unwrap_or(moment)
-            .format(&Rfc3339)
-            .unwrap_or_default()
-    )
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::sync::LazyLock;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::amount::{CURRENCIES, CurrencyPair};
 use super::history::{Progress, USUAL_REFUND};
-use super::stamp;
 
 const PRODUCTS: [(&str, &str, i64); 10] = [
     ("Merino Crew Sweater", "Navy / M", 8900),
@@ -248,6 +248,17 @@ impl Order {
     fn tax(&self, amount: i64) -> Value {
         filled("tax", [self.currencies.amounts(&[("price", amount)])])
     }
+}
+
+/// RFC 3339, in whole seconds.
+fn stamp(moment: OffsetDateTime) -> Value {
+    json!(
+        moment
+            .replace_nanosecond(0)
+            .unwrap_or(moment)
+            .format(&Rfc3339)
+            .unwrap_or_default()
+    )
 }
 
 /// The template of that name, with these members added.

@@ -8,8 +8,9 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::run::{HistoryStep, MissingRange, Remaining, ReplayRequest, TimeSpan};
+use crate::operations::context::Operations;
+use crate::operations::error::OperationsError;
 use crate::operations::redrive_run::Bounds;
-use crate::operations::{Operations, OperationsError};
 use crate::stream::{Destination, Order, Range, StreamId, StreamReport};
 
 /// A shorter time without any event is not reported.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use super::dead_letters::{DeadLetterFilter, shop};
 use super::search::{Search, entry_of, key};
 use super::timeline::{RetainedEntry, TimelineEvent};
+use crate::operations::context::Operations;
 use crate::operations::dead_letters::DeadLetterSummary;
+use crate::operations::error::OperationsError;
 use crate::operations::events::{EntrySummary, GroupProgress, appended_at};
 use crate::operations::pager::{Pager, only};
-use crate::operations::{Operations, OperationsError};
 use crate::stream::{Destination, Order, Range, StreamId};
 
 /// Entries of the stream read, from its newest on.

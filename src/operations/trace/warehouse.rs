@@ -1,7 +1,8 @@
 //! A trace's search through the warehouse: rows of the order, and of its events.
 
 use super::search::Search;
-use crate::operations::{Operations, OperationsError};
+use crate::operations::context::Operations;
+use crate::operations::error::OperationsError;
 use crate::warehouse::Warehouse;
 use crate::warehouse::history::StoredEvent;
 
