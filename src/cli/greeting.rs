@@ -1,7 +1,6 @@
 //! The greeting of local mode: where everything is, and the command that sends a first order.
 //!
-//! For people, on stderr, with colours on a terminal only; where the logs are JSON it is a line
-//! among them.
+//! Text on stderr, in colour on a terminal; where the logs are JSON, one line among them.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -17,17 +16,16 @@ use crate::telemetry;
 /// The folder that a command uses by default.
 const USUAL_FOLDER: &str = "./data";
 
-/// What is known before the process runs.
+/// What is shown, as far as it is known before the process runs.
 pub(super) struct Greeting {
     /// As the user called it.
     program: String,
     data_dir: PathBuf,
     format: LogFormat,
-    /// Whether the files are in the data folder: its owner says then where it listens.
+    /// Whether the stores are files: the data folder then names the addresses of its owner.
     keeps_stream: bool,
     keeps_warehouse: bool,
-    /// Opens the dashboard; only where a person reads, and not a file that keeps what was written
-    /// to stderr.
+    /// Signs in to the dashboard; only where stderr is a terminal, not a file that would keep it.
     token: Option<Secret>,
 }
 
@@ -43,7 +41,7 @@ impl Greeting {
         }
     }
 
-    /// Says it, once it is known where it listens.
+    /// Prints it, with the addresses.
     pub(super) fn say(&self, at: Addresses) {
         match self.format {
             // A closed stderr is no failure.
@@ -59,7 +57,7 @@ impl Greeting {
 
     fn text(&self, at: Addresses) -> String {
         let title = format!(
-            "orderstream {} is up, for this machine alone",
+            "orderstream {} is running, for this machine only",
             env!("CARGO_PKG_VERSION")
         );
         let mut lines = vec![
@@ -85,9 +83,9 @@ impl Greeting {
                 .as_ref()
                 .map(|token| format!("#token={}", token.expose_secret()));
             let note = if token.is_some() {
-                "everything at a glance; the link is a key"
+                "live overview; the link signs in, keep it secret"
             } else {
-                "everything at a glance; it asks for the admin_token of local-secrets.toml"
+                "live overview; sign in with the admin_token of local-secrets.toml"
             };
             row(
                 "dashboard",
@@ -113,7 +111,7 @@ impl Greeting {
         lines.join("\n") + "\n\n"
     }
 
-    /// What the folder holds.
+    /// What the folder contains.
     fn kept(&self) -> Vec<&'static str> {
         let stream = self.keeps_stream.then_some(folder::STREAM);
         let warehouse = self.keeps_warehouse.then_some(folder::WAREHOUSE);

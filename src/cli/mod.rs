@@ -49,24 +49,24 @@ pub use self::exit::{Exit, Failure};
 use self::output::OutputArgs;
 use crate::config::{Config, Inputs, Purpose};
 
-/// Names that later releases fill.
+/// Commands of later releases.
 const RESERVED: [&str; 4] = ["capture", "forget", "import", "reconcile"];
 
 const EXAMPLES: &str = "\
 Examples:
   orderstream                               ingest and workers in one process; needs nothing configured
   orderstream send --count 1000 --rate 50   send signed test orders to it, from a second terminal
-  orderstream status                        how the stream and its workers are
-  orderstream check                         say what is missing for production, and how to mend it
+  orderstream status                        health of the stream and its workers
+  orderstream check                         check the configuration, and reach every service
   orderstream migrate                       make or update the warehouse schema
 
 Every setting is a variable or the flag of the same name; `orderstream --help` lists them all, `orderstream COMMAND --help`
 those that the command reads.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
 Built with the feature otel (see --version), it exports spans where OTEL_EXPORTER_OTLP_ENDPOINT is set.
-Exit codes: 0 done, 1 nothing fits what was named, or several do, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
+Exit codes: 0 done, 1 what was named does not exist or is ambiguous, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
 
-/// With what it was built to do beyond the usual.
+/// With the optional features that it was built with.
 const VERSION: &str = if cfg!(feature = "otel") {
     concat!(env!("CARGO_PKG_VERSION"), " (otel)")
 } else {
@@ -96,17 +96,17 @@ enum Command {
     Check(check::CheckArgs),
     /// Bring the warehouse schema up to date
     Migrate,
-    /// What could not be loaded: list, show, replay, discard
+    /// List, show, replay or discard dead letters
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// What is known of one order, from webhook to row
+    /// Trace one order from webhook to row
     Trace(trace::TraceArgs),
-    /// Make retained entries pending again; `--group` says for which group
+    /// Make retained entries pending again, for this or another group
     Replay(replay::ReplayArgs),
     /// Recompute orders, order_items and order_refunds from order_events
     Rebuild(OutputArgs),
-    /// Empty the spool of a process that is gone into Redis
+    /// Move the spool of a former process into Redis
     Drain(drain::DrainArgs),
-    /// The health report for a person
+    /// Print the health report
     Status(OutputArgs),
     /// The health of this node as an exit code, for HEALTHCHECK
     Health(health::HealthArgs),
@@ -141,7 +141,7 @@ fn parse(
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => return Err(Failure::Usage(error.render().to_string())),
         Err(help) => {
-            // A reader that closed its end (`--help | head`) has what it wanted.
+            // A reader that closed its end (`--help | head`) is no failure.
             let _ = help.print();
             return Ok(None);
         }

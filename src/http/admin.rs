@@ -1,9 +1,8 @@
 //! The private listener: dashboard, metrics, health, the API and its description.
 //!
-//! Owns who may ask: `/api` needs a token, also for reads and on loopback. The `Host` header must
-//! be an address or a known name, so that a page in an operator's browser cannot reach the listener
-//! by rebinding its own name to it; probes and scrapers are let through, since nothing personal is
-//! there.
+//! `/api` needs a token, also for reads and on loopback. The `Host` header must be an address or a
+//! known name, so that a page in an operator's browser cannot reach the listener by rebinding its
+//! own name to it; probes and scrapers are exempt, since nothing personal is there.
 
 mod live;
 mod operations;
@@ -27,7 +26,7 @@ use super::problem::Problem;
 use crate::nodes::NodeList;
 use crate::operations::SecretUsageReport;
 
-/// `shutdown` ends what would go on by itself.
+/// `shutdown` ends the answers that have no end of their own.
 pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router {
     let probes = state.probes.clone();
     let api = Router::new()

@@ -16,10 +16,6 @@ use crate::config::{self, Secret};
 const RATES: RangeInclusive<f64> = 0.001..=1_000_000.0;
 /// The topic that stands for whole histories of orders.
 pub(super) const MIXED: &str = "mixed";
-/// Of a storm.
-const STORM_COUNT: u64 = 1000;
-const STORM_RATE: f64 = 100.0;
-const STORM_CONCURRENCY: u16 = 32;
 const STORM: Shares = Shares {
     late: Share::percent(10),
     duplicates: Share::percent(5),
@@ -124,58 +120,56 @@ impl SendArgs {
         Ok(())
     }
 
+    /// What is given, else the default of a storm or of any other run.
+    fn or_default<T>(&self, given: Option<T>, usual: T, of_storm: T) -> T {
+        given.unwrap_or(if self.storm { of_storm } else { usual })
+    }
+
     pub(super) fn count(&self) -> u64 {
         let files = u64::try_from(self.file.len()).unwrap_or(u64::MAX);
-        let usual = if self.storm { STORM_COUNT } else { files.max(1) };
-        self.count.unwrap_or(usual)
+        self.or_default(self.count, files.max(1), 1000)
     }
 
     pub(super) fn rate(&self) -> f64 {
-        self.rate.unwrap_or(if self.storm { STORM_RATE } else { 0.0 })
+        self.or_default(self.rate, 0.0, 100.0)
     }
 
     pub(super) fn concurrency(&self) -> u16 {
-        self.concurrency
-            .unwrap_or(if self.storm { STORM_CONCURRENCY } else { 8 })
+        self.or_default(self.concurrency, 8, 32)
     }
 
     pub(super) fn shape(&self) -> Shape {
-        self.shape
-            .unwrap_or(if self.storm { Shape::Bursts } else { Shape::Steady })
+        self.or_default(self.shape, Shape::Steady, Shape::Bursts)
     }
 
     pub(super) fn topic(&self) -> &str {
-        let usual = if self.storm && self.file.is_empty() {
-            MIXED
-        } else {
-            "orders/create"
-        };
-        self.topic.as_deref().unwrap_or(usual)
+        let of_storm = if self.file.is_empty() { MIXED } else { "orders/create" };
+        self.or_default(self.topic.as_deref(), "orders/create", of_storm)
     }
 
     /// # Errors
     /// They do not fit beside each other, or there is no old secret to sign with.
     pub(super) fn shares(&self, has_old_secret: bool) -> Result<Shares, Failure> {
-        let usual = if self.storm { STORM } else { Shares::default() };
-        let old_secrets = self.old_secrets.unwrap_or_else(|| {
-            // A storm does not require two secrets.
-            if has_old_secret {
-                usual.old_secrets
-            } else {
-                Share::default()
-            }
-        });
+        let share = |given, of_storm| self.or_default(given, Share::default(), of_storm);
         let shares = Shares {
-            late: self.late.unwrap_or(usual.late),
-            duplicates: self.duplicates.unwrap_or(usual.duplicates),
-            old_secrets,
-            bad_signatures: self.bad_signatures.unwrap_or(usual.bad_signatures),
-            malformed: self.malformed.unwrap_or(usual.malformed),
+            late: share(self.late, STORM.late),
+            duplicates: share(self.duplicates, STORM.duplicates),
+            // A storm does not require two secrets.
+            old_secrets: share(
+                self.old_secrets,
+                if has_old_secret {
+                    STORM.old_secrets
+                } else {
+                    Share::default()
+                },
+            ),
+            bad_signatures: share(self.bad_signatures, STORM.bad_signatures),
+            malformed: share(self.malformed, STORM.malformed),
         };
         if !shares.fit() {
             return wrong("the shares are more than 100% together");
         }
-        if old_secrets != Share::default() && !has_old_secret {
+        if shares.old_secrets != Share::default() && !has_old_secret {
             return wrong("--old-secrets needs a second secret: give --secret twice, the newest first");
         }
         Ok(shares)

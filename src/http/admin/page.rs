@@ -1,10 +1,9 @@
-//! The dashboard and the API reference: static files, embedded, that hold nothing personal and need
-//! no token.
+//! The dashboard and the API reference: static files, embedded, that contain nothing personal and
+//! need no token.
 //!
-//! Owns how they are served: content types, revalidation, and the headers of everything that a
-//! browser may open here. What the pages show they ask of `/api` with the operator's token.
-//! Invariants: nothing is loaded from another host, no script or style stands in a page itself, no
-//! page of another site can frame one of these.
+//! What the pages show they request from `/api` with the operator's token. Invariants: nothing is
+//! loaded from another host, no page contains a script or style itself, no page of another site can
+//! frame one of these, and a browser revalidates each file.
 
 use std::borrow::Cow;
 
