@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use super::eventually;
 use super::redis::{RedisServer, stream_config};
+use super::service;
 use super::wire::{self, Answer};
 
 pub const SECRET: &str = "a secret of the tests";
@@ -319,33 +320,16 @@ pub fn sign(body: &[u8]) -> String {
     STANDARD.encode(mac.chain_update(body).finalize().into_bytes())
 }
 
-/// A small whole order as Shopify sends it.
+/// A small whole order as Shopify sends it, with a personal field.
 pub fn order(id: u64) -> Vec<u8> {
-    serde_json::json!({
-        "id": id,
-        "name": format!("#{id}"),
-        "email": "personal@example.com",
-        "created_at": "2026-01-31T09:30:00-05:00",
-        "updated_at": "2026-01-31T09:30:00-05:00",
-        "currency": "EUR",
-        "total_price": "10.00",
-        "line_items": [{"id": 1, "quantity": 1, "price": "10.00", "sku": "A-1", "title": "A"}],
-    })
-    .to_string()
-    .into_bytes()
+    let mut order = service::order(id);
+    order["email"] = "personal@example.com".into();
+    order.to_string().into_bytes()
 }
 
 /// One event as a service sends it in a batch.
 pub fn event(id: &str) -> String {
-    serde_json::json!({
-        "event_type": "order.created",
-        "event_id": id,
-        "timestamp": "2026-01-31T09:30:00Z",
-        "order_id": "1001",
-        "customer_id": null,
-        "total_amount": 10.0,
-        "currency": "EUR",
-        "items": [{"sku": "A-1", "qty": 1, "price": 10.0}],
-    })
-    .to_string()
+    let mut event = service::event(1001);
+    event["event_id"] = id.into();
+    event.to_string()
 }
