@@ -13,6 +13,7 @@ mod payload;
 pub mod postgres;
 mod rows;
 pub mod status;
+mod upsert;
 pub mod version;
 
 use async_trait::async_trait;

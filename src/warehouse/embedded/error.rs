@@ -7,9 +7,9 @@ use std::path::Path;
 
 use rusqlite::{Error, ffi};
 
-use super::migrations::KNOWN;
 use crate::sqlite::{Cause, FileError, Moved, cause};
 use crate::warehouse::WarehouseError;
+use crate::warehouse::migration::SchemaFault;
 
 /// Why a call failed, before it is said for the outside.
 #[derive(Debug)]
@@ -22,10 +22,8 @@ pub(super) enum Failure {
     Moved(Moved),
     /// A value that cannot be kept exactly; names the column.
     Unfit(&'static str),
-    /// The file is at this version, below what we know.
-    Outdated(u32),
-    /// The file lacks these tables.
-    Incomplete(Vec<&'static str>),
+    /// The tables are none that we can load into.
+    Schema(SchemaFault),
     /// Nothing that waiting would change; the text says what to do.
     Operator(String),
     /// The process is about to end.
@@ -56,7 +54,7 @@ impl Failure {
             Self::File(FileError::Sql(error)) => {
                 matches!(cause(error), Cause::Busy | Cause::Rejected | Cause::Statement)
             }
-            Self::Moved(_) | Self::Unfit(_) | Self::Outdated(_) | Self::Incomplete(_) | Self::Operator(_) => true,
+            Self::Moved(_) | Self::Unfit(_) | Self::Schema(_) | Self::Operator(_) => true,
             Self::File(_) | Self::Damaged(_) | Self::Stopping => false,
         }
     }
@@ -90,15 +88,7 @@ impl Failure {
                      and the years 0 to 9999"
                 ),
             },
-            Self::Outdated(version) => WarehouseError::Outdated {
-                place: file.to_string(),
-                version,
-                known: KNOWN,
-            },
-            Self::Incomplete(tables) => WarehouseError::Incomplete {
-                place: file.to_string(),
-                tables,
-            },
+            Self::Schema(fault) => fault.at(file.to_string()),
             Self::Operator(text) => WarehouseError::Unusable(text),
             Self::Stopping => WarehouseError::Unreachable {
                 server: file.to_string(),

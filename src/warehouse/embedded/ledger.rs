@@ -12,16 +12,13 @@ use super::history;
 use super::load::{Rows, write_all};
 use crate::event::EventRecord;
 use crate::warehouse::fold::order_key;
-use crate::warehouse::history::StoredEvent;
+use crate::warehouse::history::{EVENT, OrderKey, StoredEvent, UNREADABLE, stored_event};
 use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
 use crate::warehouse::rows::{self, SaleRow};
 
-/// Shop and order id.
-pub(super) type Key = (String, String);
-
 /// What of a state its sales' days depend on.
 pub(super) struct State {
-    pub(super) key: Key,
+    pub(super) key: OrderKey,
     units: Vec<Units>,
     removes_shipping: bool,
 }
@@ -43,27 +40,29 @@ impl State {
 }
 
 /// Whether the order's sales are dated one by one already.
-pub(super) fn is_dated(connection: &Connection, (shop, order_id): &Key) -> Result<bool, Failure> {
+pub(super) fn is_dated(connection: &Connection, (shop, order_id): &OrderKey) -> Result<bool, Failure> {
     let mut query = connection.prepare_cached("SELECT has_sale_rows FROM orders WHERE shop = ?1 AND order_id = ?2")?;
     Ok(query.query_row((shop, order_id), |row| row.get(0))?)
 }
 
 /// Works out the sales of these orders from all their events.
-pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<Key>) -> Result<(), Failure> {
+pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<OrderKey>) -> Result<(), Failure> {
     if keys.is_empty() {
         return Ok(());
     }
-    let sql = format!(
-        "{} WHERE order_id = ?2 AND shop = ?1 AND (total_amount IS NOT NULL OR event_type = 'order.edited')",
-        history::EVENT
-    );
-    let mut events = connection.prepare(&sql)?;
+    let sql = history::dialect(&format!(
+        "{EVENT} WHERE order_id = $2 AND shop = $1 AND (total_amount IS NOT NULL OR event_type = 'order.edited')"
+    ));
     let mut delete = connection.prepare("DELETE FROM order_sale_rows WHERE shop = ?1 AND order_id = ?2")?;
     let mut mark = connection
         .prepare("UPDATE orders SET has_sale_rows = ?3 WHERE shop = ?1 AND order_id = ?2 AND has_sale_rows <> ?3")?;
     for (shop, order_id) in keys {
-        let stored = events.query_map((shop, order_id), history::event)?;
-        let stored: Vec<StoredEvent> = stored.collect::<Result<_, _>>()?;
+        let stored = history::rows(connection, &sql, (shop, order_id))?;
+        let stored = stored
+            .into_iter()
+            .map(stored_event)
+            .collect::<Option<Vec<StoredEvent>>>();
+        let stored = stored.ok_or_else(|| Failure::Operator(UNREADABLE.to_owned()))?;
         let records: Vec<EventRecord<'_>> = stored.iter().filter_map(|event| event.record().ok()).collect();
         let sales = dated_sales(&records);
         delete.execute((shop, order_id))?;

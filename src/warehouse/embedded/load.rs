@@ -16,13 +16,10 @@ use super::error::Failure;
 use super::ledger;
 use crate::event::EventRecord;
 use crate::warehouse::fold::Effects;
+use crate::warehouse::history::OrderKey;
 use crate::warehouse::ledger::Units;
-use crate::warehouse::payload;
 use crate::warehouse::rows::{self, Column as _};
-
-/// A row gives way to a version that is not older.
-const NOT_OLDER: &str = "(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
-                         >= (t.version_at, t.version_triggered_at, COALESCE(t.last_event_id, ''))";
+use crate::warehouse::{payload, upsert};
 
 /// Everything that events which are new or known as they are write.
 pub(super) struct LoadBatch {
@@ -45,7 +42,7 @@ pub(super) struct LoadBatch {
     /// Per order: the state itself, for what its sales depend on.
     states: Vec<ledger::State>,
     /// Orders whose sales are to be worked out whatever is stored.
-    to_date: Vec<ledger::Key>,
+    to_date: Vec<OrderKey>,
 }
 
 impl LoadBatch {
@@ -134,37 +131,15 @@ impl Rows {
 
     /// `INSERT INTO table (columns) VALUES` the parameters.
     pub(super) fn insert(&self, table: &str) -> String {
-        let names: Vec<&str> = self.0.iter().map(|column| column.name).collect();
+        let names = self.names();
         let places: Vec<String> = (1..=names.len()).map(|place| format!("?{place}")).collect();
         let (names, places) = (names.join(", "), places.join(", "));
         format!("INSERT INTO {table} AS t ({names}) VALUES ({places})")
     }
 
-    /// As [`Rows::insert`], but a row of that key, the first so many columns, takes the values.
-    fn replace(&self, table: &str, keys: usize) -> String {
-        let names: Vec<&str> = self.0.iter().map(|column| column.name).collect();
-        let (key, rest) = names.split_at(keys.min(names.len()));
-        let assignments: Vec<String> = rest.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-        let (key, assignments) = (key.join(", "), assignments.join(", "));
-        format!("{} ON CONFLICT ({key}) DO UPDATE SET {assignments}", self.insert(table))
-    }
-
-    /// As [`Rows::insert`], but where the row is there and not newer, all columns but the first `kept` take the values.
-    /// The first two columns are the key.
-    fn upsert(&self, table: &str, kept: usize) -> String {
-        let names: Vec<&str> = self.0.iter().map(|column| column.name).collect();
-        let assignments: Vec<String> = names
-            .iter()
-            .skip(kept)
-            .map(|name| format!("{name} = excluded.{name}"))
-            .collect();
-        let key = names.get(..2).unwrap_or_default();
-        format!(
-            "{} ON CONFLICT ({}) DO UPDATE SET {} WHERE {NOT_OLDER}",
-            self.insert(table),
-            key.join(", "),
-            assignments.join(", ")
-        )
+    /// Names of the columns.
+    fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|column| column.name).collect()
     }
 }
 
@@ -209,8 +184,12 @@ pub(super) fn write(connection: &mut Connection, batch: &LoadBatch) -> Result<Wr
         return Ok(Written::Nothing { changed });
     }
     let mut to_date = write_orders(&transaction, batch)?;
-    write_deletions(&transaction, &batch.deletions)?;
-    write_edited(&transaction, &batch.edited)?;
+    for (rows, on_conflict) in [
+        (&batch.deletions, upsert::DELETED_ORDER),
+        (&batch.edited, upsert::EDITED_ORDER),
+    ] {
+        write_all(&transaction, rows, &(rows.insert("orders") + on_conflict))?;
+    }
     write_refunds(&transaction, batch)?;
     to_date.extend(batch.to_date.iter().cloned());
     ledger::date_sales(&transaction, &to_date)?;
@@ -249,11 +228,12 @@ fn insert_events(connection: &Connection, batch: &LoadBatch) -> Result<(u64, Cha
 /// Lines go with the order: they are replaced where this became its newest state. Answers the orders whose sales may
 /// have happened on more than one day: those that show more than they did, have such sales already, or of which an older
 /// state came late.
-fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<ledger::Key>, Failure> {
+fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<OrderKey>, Failure> {
     let LoadBatch {
         orders, items, lines, ..
     } = batch;
-    let mut upsert = connection.prepare(&orders.upsert("orders", 2))?;
+    let sql = orders.insert("orders") + &upsert::replace_older(&orders.names(), 2);
+    let mut upsert = connection.prepare(&sql)?;
     let mut delete =
         connection.prepare("DELETE FROM order_items WHERE shop = ?1 AND order_id = ?2 RETURNING line_id, qty")?;
     let mut insert = connection.prepare(&items.insert("order_items"))?;
@@ -275,30 +255,21 @@ fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<l
     Ok(to_date)
 }
 
-/// Leaves version and whole-order columns alone: a deletion says nothing about what the order was.
-fn write_deletions(connection: &Connection, deletions: &Rows) -> Result<(), Failure> {
-    let sql = deletions.insert("orders")
-        + " ON CONFLICT (shop, order_id) DO UPDATE SET deleted_at = excluded.deleted_at \
-           WHERE t.deleted_at IS NULL OR excluded.deleted_at < t.deleted_at";
-    write_all(connection, deletions, &sql)
-}
-
-/// An order of which nothing else is known yet gets a row with only its key.
-fn write_edited(connection: &Connection, edited: &Rows) -> Result<(), Failure> {
-    let sql = edited.insert("orders") + " ON CONFLICT (shop, order_id) DO UPDATE SET has_sale_rows = 1";
-    write_all(connection, edited, &sql)
-}
-
 /// A refund's lines never become fewer, so they need not be deleted first.
 fn write_refunds(connection: &Connection, batch: &LoadBatch) -> Result<(), Failure> {
-    let mut upsert = connection.prepare(&batch.refunds.upsert("order_refunds", 3))?;
-    let mut upsert_item = connection.prepare(&batch.refund_items.replace("order_refund_items", 3))?;
+    let LoadBatch {
+        refunds, refund_items, ..
+    } = batch;
+    let sql = refunds.insert("order_refunds") + &upsert::replace_older(&refunds.names(), 3);
+    let mut upsert = connection.prepare(&sql)?;
+    let sql = refund_items.insert("order_refund_items") + &upsert::replace(&refund_items.names(), 3);
+    let mut upsert_item = connection.prepare(&sql)?;
     for (row, lines) in batch.refund_lines.iter().enumerate() {
-        if batch.refunds.run(&mut upsert, row)? == 0 {
+        if refunds.run(&mut upsert, row)? == 0 {
             continue;
         }
         for line in lines.clone() {
-            batch.refund_items.run(&mut upsert_item, line)?;
+            refund_items.run(&mut upsert_item, line)?;
         }
     }
     let mark = "UPDATE order_refunds SET test = 1 WHERE shop = ?1 AND refund_id = ?2";

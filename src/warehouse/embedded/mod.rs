@@ -16,13 +16,13 @@ mod microseconds;
 mod migrations;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use self::error::Failure;
 use self::file::DatabaseFile;
+use super::migration::{self, SeenTables, warn_of_loss};
 use super::rows::by_id;
 use super::{Loaded, Migrated, Warehouse, WarehouseError};
 use crate::event::EventRecord;
@@ -31,8 +31,7 @@ use crate::metrics::Metrics;
 /// Tables in a SQLite file.
 pub struct EmbeddedWarehouse {
     file: DatabaseFile,
-    /// The tables were there at some time: where they are missing later, they are lost.
-    had_tables: AtomicBool,
+    tables: SeenTables,
 }
 
 impl EmbeddedWarehouse {
@@ -42,7 +41,7 @@ impl EmbeddedWarehouse {
     pub fn open(path: &Path) -> Self {
         Self {
             file: DatabaseFile::new(path),
-            had_tables: AtomicBool::new(false),
+            tables: SeenTables::default(),
         }
     }
 
@@ -92,18 +91,14 @@ impl EmbeddedWarehouse {
     }
 
     async fn try_migrate(&self) -> Result<Migrated, Failure> {
-        let path = self.path().to_owned();
-        self.file
-            .run(move |connection| migrations::run(connection, &path))
-            .await
+        migration::migrate(&mut &self.file).await
     }
 }
 
 #[async_trait]
 impl Warehouse for EmbeddedWarehouse {
     async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError> {
-        // Read before the load: a check that runs beside a first load may find the new tables meanwhile.
-        let had_tables = self.had_tables.load(Ordering::Relaxed);
+        let had_tables = self.tables.get();
         let outcome = match self.try_load(events).await {
             // Go on in a new file rather than wait for an operator.
             Err(failure) if failure.is_damage() => {
@@ -113,19 +108,13 @@ impl Warehouse for EmbeddedWarehouse {
             // A first start, or the file was removed.
             Err(failure) if failure.is_schema_missing() => {
                 let migrated = self.migrate().await?;
-                if migrated.from < migrated.to && had_tables {
-                    tracing::warn!(
-                        file = %self.path().display(),
-                        version = migrated.to,
-                        "the tables were missing and have been created again: what they held is gone"
-                    );
-                }
+                warn_of_loss(had_tables, &migrated, &self.path().to_string_lossy());
                 self.try_load(events).await
             }
             outcome => outcome,
         };
         if outcome.is_ok() {
-            self.had_tables.store(true, Ordering::Relaxed);
+            self.tables.set();
         }
         outcome.map_err(|failure| failure.at(self.path()))
     }
@@ -142,25 +131,12 @@ impl Warehouse for EmbeddedWarehouse {
     }
 
     async fn check(&self) -> Result<String, WarehouseError> {
-        let path = self.path().to_owned();
-        let found = self.file.run(move |connection| {
-            let installed = migrations::installed(connection)?;
-            migrations::refuse_newer(installed, &path)?;
-            migrations::refuse_incomplete(connection, installed)?;
-            if installed.version < migrations::KNOWN {
-                return Err(Failure::Outdated(installed.version));
-            }
-            Ok(format!(
-                "SQLite {} in {}, version {}",
-                rusqlite::version(),
-                path.display(),
-                installed.version
-            ))
-        });
-        let found = found.await;
+        let found = migration::inspect(&&self.file).await;
         if found.is_ok() {
-            self.had_tables.store(true, Ordering::Relaxed);
+            self.tables.set();
         }
-        found.map_err(|failure| failure.at(self.path()))
+        let version = found.map_err(|failure| failure.at(self.path()))?;
+        let (sqlite, path) = (rusqlite::version(), self.path().display());
+        Ok(format!("SQLite {sqlite} in {path}, version {version}"))
     }
 }

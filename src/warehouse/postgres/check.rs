@@ -4,14 +4,15 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::error::Failure;
-use super::migrations::{self, KNOWN};
+use super::migrations::{self, Session};
 use super::schema::Schema;
+use crate::warehouse::migration;
 
 /// `server_version_num` of the oldest version that is supported.
 const OLDEST: i32 = 140_000;
 
 /// Answers in one line what was found.
-pub(super) async fn inspect(client: &Client, schema: &Schema, server: &str) -> Result<String, Failure> {
+pub(super) async fn inspect(client: &mut Client, schema: &Schema, server: &str) -> Result<String, Failure> {
     let row = client
         .query_typed_one(
             "SELECT current_setting('server_version'), current_setting('server_version_num')::int, \
@@ -29,15 +30,7 @@ pub(super) async fn inspect(client: &Client, schema: &Schema, server: &str) -> R
     }
     refuse_encoding(client).await?;
     let name = schema.name();
-    let installed = migrations::installed(client, schema).await?;
-    migrations::refuse_newer(installed, schema)?;
-    migrations::refuse_incomplete(client, schema, installed).await?;
-    if installed.version < KNOWN {
-        return Err(Failure::Outdated {
-            schema: name.to_owned(),
-            version: installed.version,
-        });
-    }
+    let version = migration::inspect(&Session { client, schema }).await?;
     if !migrations::may_load(client, schema, None).await? {
         return unusable(&format!(
             "the role lacks rights on the tables of schema {name}: \
@@ -45,8 +38,7 @@ pub(super) async fn inspect(client: &Client, schema: &Schema, server: &str) -> R
         ));
     }
     Ok(format!(
-        "PostgreSQL {product} at {server}, schema {name} version {}",
-        installed.version
+        "PostgreSQL {product} at {server}, schema {name} version {version}"
     ))
 }
 

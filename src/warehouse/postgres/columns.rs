@@ -73,7 +73,7 @@ pub(super) fn params<'a>(columns: &'a [ArrayColumn<'_>]) -> Vec<Param<'a>> {
 
 /// `INSERT INTO table (columns) SELECT columns FROM` the parameters.
 pub(super) fn insert(schema: &Schema, table: &str, columns: &[ArrayColumn<'_>]) -> String {
-    let names = names(columns);
+    let names = names(columns).join(", ");
     let selected = list(columns, |_, column| format!("{}{}", column.name, column.cast));
     let rows = rows(columns);
     schema.sql(&format!(
@@ -81,21 +81,15 @@ pub(super) fn insert(schema: &Schema, table: &str, columns: &[ArrayColumn<'_>]) 
     ))
 }
 
-/// `column = excluded.column` for all but the first `keys`.
-pub(super) fn assignments(columns: &[ArrayColumn<'_>], keys: usize) -> String {
-    list(columns.get(keys..).unwrap_or_default(), |_, column| {
-        format!("{0} = excluded.{0}", column.name)
-    })
-}
-
 /// The parameters as a table `v`.
 pub(super) fn rows(columns: &[ArrayColumn<'_>]) -> String {
     let places = list(columns, |n, _| format!("${n}"));
-    format!("unnest({places}) AS v({})", names(columns))
+    format!("unnest({places}) AS v({})", names(columns).join(", "))
 }
 
-fn names(columns: &[ArrayColumn<'_>]) -> String {
-    list(columns, |_, column| column.name.to_owned())
+/// Names of the columns.
+pub(super) fn names(columns: &[ArrayColumn<'_>]) -> Vec<&'static str> {
+    columns.iter().map(|column| column.name).collect()
 }
 
 fn list(columns: &[ArrayColumn<'_>], write: impl Fn(usize, &ArrayColumn<'_>) -> String) -> String {

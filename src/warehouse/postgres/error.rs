@@ -12,8 +12,8 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::migrations::KNOWN;
 use crate::warehouse::WarehouseError;
+use crate::warehouse::migration::SchemaFault;
 
 /// Why a call failed, before it is said for the outside.
 #[derive(Debug)]
@@ -24,15 +24,8 @@ pub(super) enum Failure {
     Pool(PoolError),
     /// No answer within our own limit.
     Silent(Duration),
-    /// The schema is at this version, below what we know.
-    Outdated { schema: String, version: u32 },
-    /// The schema lacks these tables.
-    Incomplete {
-        /// Its name.
-        schema: String,
-        /// What is missing.
-        tables: Vec<&'static str>,
-    },
+    /// The schema of that name is none that we can load into.
+    Schema { schema: String, fault: SchemaFault },
     /// Nothing that waiting would change; the text says what to do.
     Operator(String),
 }
@@ -70,7 +63,7 @@ impl Failure {
                     && !code.starts_with("57P")
                     && !code.starts_with("08")
             }),
-            Self::Operator(_) | Self::Outdated { .. } | Self::Incomplete { .. } => true,
+            Self::Operator(_) | Self::Schema { .. } => true,
             Self::Pool(_) | Self::Silent(_) => false,
         }
     }
@@ -78,18 +71,14 @@ impl Failure {
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Driver(error) | Self::Pool(PoolError::Backend(error)) => error.code(),
-            Self::Pool(_) | Self::Silent(_) | Self::Outdated { .. } | Self::Incomplete { .. } | Self::Operator(_) => {
-                None
-            }
+            Self::Pool(_) | Self::Silent(_) | Self::Schema { .. } | Self::Operator(_) => None,
         }
     }
 
     fn answer(&self) -> Option<&DbError> {
         match self {
             Self::Driver(error) => error.as_db_error(),
-            Self::Pool(_) | Self::Silent(_) | Self::Outdated { .. } | Self::Incomplete { .. } | Self::Operator(_) => {
-                None
-            }
+            Self::Pool(_) | Self::Silent(_) | Self::Schema { .. } | Self::Operator(_) => None,
         }
     }
 
@@ -111,19 +100,7 @@ impl Failure {
                 None => chain(&error),
             },
             Self::Operator(text) => return WarehouseError::Unusable(text),
-            Self::Outdated { schema, version } => {
-                return WarehouseError::Outdated {
-                    place: format!("{server}, schema {schema}"),
-                    version,
-                    known: KNOWN,
-                };
-            }
-            Self::Incomplete { schema, tables } => {
-                return WarehouseError::Incomplete {
-                    place: format!("{server}, schema {schema}"),
-                    tables,
-                };
-            }
+            Self::Schema { schema, fault } => return fault.at(format!("{server}, schema {schema}")),
             Self::Silent(limit) => format!("no answer within {limit:?}; whether a commit took effect is unknown"),
             Self::Pool(PoolError::Timeout(_)) => "no connection in time".to_owned(),
             Self::Pool(PoolError::Closed) => "the connection pool is closed".to_owned(),

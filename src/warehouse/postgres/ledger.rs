@@ -9,19 +9,20 @@ use std::collections::{BTreeSet, HashMap};
 use tokio_postgres::{Error, Transaction};
 
 use super::columns::{self, ArrayColumn, insert, params};
+use super::error::Failure;
 use super::history;
 use super::schema::Schema;
 use crate::event::EventRecord;
 use crate::warehouse::fold::{Effects, OrderRef, order_key};
-use crate::warehouse::history::StoredEvent;
+use crate::warehouse::history::{EVENT, StoredEvent};
 use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
 use crate::warehouse::rows::{self, Column as _, SaleRow};
+use crate::warehouse::upsert;
 
 /// Orders whose row was written, and whether their sales are dated one by one.
 pub(super) type Upserted = HashMap<(String, String), bool>;
 
-/// Locks the rows of edited orders and makes later states look at the edit. An order of which nothing else is known yet
-/// gets a row with only its key.
+/// Locks the rows of edited orders and makes later states look at the edit.
 pub(super) async fn mark_edited(
     transaction: &Transaction<'_>,
     schema: &Schema,
@@ -31,8 +32,7 @@ pub(super) async fn mark_edited(
         return Ok(());
     }
     let columns = rows::edited_orders(edited);
-    let statement =
-        insert(schema, "orders", &columns) + " ON CONFLICT (shop, order_id) DO UPDATE SET has_sale_rows = true";
+    let statement = insert(schema, "orders", &columns) + upsert::EDITED_ORDER;
     transaction.execute_typed(&statement, &params(&columns)).await?;
     Ok(())
 }
@@ -68,7 +68,7 @@ pub(super) async fn date_sales(
     transaction: &Transaction<'_>,
     schema: &Schema,
     keys: &[OrderRef<'_>],
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -111,16 +111,16 @@ async fn events_of(
     transaction: &Transaction<'_>,
     schema: &Schema,
     keys: &[OrderRef<'_>],
-) -> Result<Vec<StoredEvent>, Error> {
+) -> Result<Vec<StoredEvent>, Failure> {
     let columns: Vec<ArrayColumn<'_>> = rows::order_keys(keys);
     let statement = schema.sql(&format!(
         "{} WHERE (order_id, shop) IN (SELECT v.order_id, v.shop FROM {}) \
          AND (total_amount IS NOT NULL OR event_type = 'order.edited')",
-        history::EVENT,
+        EVENT,
         columns::rows(&columns)
     ));
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
-    rows.iter().map(history::event).collect()
+    history::events(&rows)
 }
 
 async fn replace_rows(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::{try_join, try_join4};
 use tokio_postgres::{Client, Error, IsolationLevel, Transaction};
 
-use super::columns::{self, ArrayColumn, assignments, insert, params};
+use super::columns::{self, ArrayColumn, insert, names, params};
 use super::error::Failure;
 use super::ledger::{self, Upserted};
 use super::schema::Schema;
@@ -17,11 +17,7 @@ use crate::event::EventRecord;
 use crate::warehouse::fold::{Effects, OrderRef, RefundRow, order_key};
 use crate::warehouse::ledger::Units;
 use crate::warehouse::rows::{self, Column as _, ItemRow, RefundItemRow, by_id};
-use crate::warehouse::{Loaded, payload};
-
-/// A row gives way to a version that is not older.
-const NOT_OLDER: &str = "ROW(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
-                         >= ROW(t.version_at, t.version_triggered_at, COALESCE(t.last_event_id, ''))";
+use crate::warehouse::{Loaded, payload, upsert};
 
 /// Bounds of a transaction, as the statement that sets them: a stalled worker must not hold locks, and a commit must
 /// be on disk whatever the server's default is.
@@ -167,9 +163,9 @@ async fn upsert_orders(
     }
     let columns = rows::orders(records);
     let statement = format!(
-        "{} ON CONFLICT (shop, order_id) DO UPDATE SET {} WHERE {NOT_OLDER} RETURNING shop, order_id, has_sale_rows",
+        "{}{} RETURNING shop, order_id, has_sale_rows",
         insert(schema, "orders", &columns),
-        assignments(&columns, 2),
+        upsert::replace_older(&names(&columns), 2),
     );
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
     let upserted = rows
@@ -178,7 +174,6 @@ async fn upsert_orders(
     upserted.collect()
 }
 
-/// Leaves version and whole-order columns alone: a deletion says nothing about what the order was.
 async fn mark_deleted(
     transaction: &Transaction<'_>,
     schema: &Schema,
@@ -188,9 +183,7 @@ async fn mark_deleted(
         return Ok(());
     }
     let columns = rows::deletions(deletions);
-    let statement = insert(schema, "orders", &columns)
-        + " ON CONFLICT (shop, order_id) DO UPDATE SET deleted_at = excluded.deleted_at \
-           WHERE t.deleted_at IS NULL OR excluded.deleted_at < t.deleted_at";
+    let statement = insert(schema, "orders", &columns) + upsert::DELETED_ORDER;
     transaction.execute_typed(&statement, &params(&columns)).await?;
     Ok(())
 }
@@ -205,9 +198,9 @@ async fn upsert_refunds(
     }
     let columns = rows::order_refunds(refunds);
     let statement = format!(
-        "{} ON CONFLICT (shop, refund_id) DO UPDATE SET {} WHERE {NOT_OLDER} RETURNING shop, refund_id",
+        "{}{} RETURNING shop, refund_id",
         insert(schema, "order_refunds", &columns),
-        assignments(&columns, 3),
+        upsert::replace_older(&names(&columns), 3),
     );
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
     let changed: HashSet<(String, String)> = rows
@@ -233,11 +226,7 @@ async fn upsert_refund_items(
         return Ok(());
     }
     let columns = rows::order_refund_items(items);
-    let statement = format!(
-        "{} ON CONFLICT (shop, refund_id, line_no) DO UPDATE SET {}",
-        insert(schema, "order_refund_items", &columns),
-        assignments(&columns, 3),
-    );
+    let statement = insert(schema, "order_refund_items", &columns) + &upsert::replace(&names(&columns), 3);
     transaction.execute_typed(&statement, &params(&columns)).await?;
     Ok(())
 }

@@ -1,9 +1,8 @@
-//! Brings the schema up to date.
-//!
-//! Owns the list of migrations. Each is one transaction under an advisory lock; a schema that is current is only read.
+//! The schema in PostgreSQL: its state, one migration under an advisory lock, and the rights that loading needs.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
@@ -11,25 +10,7 @@ use super::check;
 use super::error::Failure;
 use super::schema::Schema;
 use crate::warehouse::Migrated;
-use crate::warehouse::migration::{self, Installed, Migration};
-
-const MIGRATIONS: [Migration; 2] = [
-    Migration {
-        version: 1,
-        name: "tables",
-        compatible_from: 1,
-        sql: include_str!("migrations/0001_tables.sql"),
-    },
-    Migration {
-        version: 2,
-        name: "ledger",
-        compatible_from: 1,
-        sql: include_str!("migrations/0002_ledger.sql"),
-    },
-];
-
-/// What this program knows.
-pub(super) const KNOWN: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+use crate::warehouse::migration::{Installed, Migration, SchemaFault, SchemaStore, migrate};
 
 /// Longest a whole run may take on our side.
 pub(super) const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -41,10 +22,50 @@ const SESSION: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_tim
 /// Runs what is missing, and where `reader` is another role than ours gives it the rights that loading needs.
 pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, Failure> {
     check::refuse_encoding(client).await?;
-    let before = installed(client, schema).await?;
-    refuse_incomplete(client, schema, before).await?;
-    for migration in MIGRATIONS.iter().filter(|step| step.version > before.version) {
-        let transaction = client
+    let mut store = Session { client, schema };
+    let migrated = migrate(&mut store).await?;
+    if let Some(reader) = reader
+        && !may_load(store.client, schema, Some(reader)).await?
+    {
+        store.client.batch_execute(&grants(schema, reader)).await?;
+    }
+    Ok(migrated)
+}
+
+/// A schema, and a connection to it.
+pub(super) struct Session<'a> {
+    pub(super) client: &'a mut Client,
+    pub(super) schema: &'a Schema,
+}
+
+#[async_trait]
+impl SchemaStore for Session<'_> {
+    type Failure = Failure;
+
+    fn fault(&self, fault: SchemaFault) -> Failure {
+        Failure::Schema {
+            schema: self.schema.name().to_owned(),
+            fault,
+        }
+    }
+
+    async fn installed(&self) -> Result<Installed, Failure> {
+        installed(self.client, self.schema).await
+    }
+
+    async fn relations(&self) -> Result<Vec<String>, Failure> {
+        let names = "SELECT c.relname::text FROM pg_catalog.pg_class c \
+                     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
+        let rows = self
+            .client
+            .query_typed(names, &[(&self.schema.name(), Type::TEXT)])
+            .await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
+    async fn apply(&mut self, step: &'static Migration) -> Result<(), Failure> {
+        let transaction = self
+            .client
             .build_transaction()
             // Whoever waited for the lock must see what its holder committed, whatever the role's default is.
             .isolation_level(IsolationLevel::ReadCommitted)
@@ -52,23 +73,12 @@ pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&st
             .start()
             .await?;
         transaction.batch_execute(SESSION).await?;
-        apply(&transaction, schema, migration).await?;
-        transaction.commit().await?;
+        apply(&transaction, self.schema, step).await?;
+        Ok(transaction.commit().await?)
     }
-    if let Some(reader) = reader
-        && !may_load(client, schema, Some(reader)).await?
-    {
-        client.batch_execute(&grants(schema, reader)).await?;
-    }
-    let after = installed(client, schema).await?;
-    refuse_newer(after, schema)?;
-    Ok(Migrated {
-        from: before.version,
-        to: after.version,
-    })
 }
 
-async fn apply(transaction: &Transaction<'_>, schema: &Schema, migration: &Migration) -> Result<(), Failure> {
+async fn apply(transaction: &Transaction<'_>, schema: &Schema, step: &Migration) -> Result<(), Failure> {
     let lock = format!("orderstream:{}", schema.name());
     transaction
         .query_typed(
@@ -77,7 +87,7 @@ async fn apply(transaction: &Transaction<'_>, schema: &Schema, migration: &Migra
         )
         .await?;
     // Another process may have been here while this one waited.
-    if installed(transaction.client(), schema).await?.version >= migration.version {
+    if installed(transaction.client(), schema).await?.version >= step.version {
         return Ok(());
     }
     // `CREATE SCHEMA IF NOT EXISTS` wants the right to create schemas even where there is nothing to do.
@@ -90,7 +100,7 @@ async fn apply(transaction: &Transaction<'_>, schema: &Schema, migration: &Migra
     if exists.is_empty() {
         transaction.batch_execute(&schema.sql("CREATE SCHEMA {schema}")).await?;
     }
-    transaction.batch_execute(&schema.sql(migration.sql)).await?;
+    transaction.batch_execute(&schema.sql(step.postgres)).await?;
     transaction
         .execute_typed(
             &schema.sql(
@@ -98,23 +108,18 @@ async fn apply(transaction: &Transaction<'_>, schema: &Schema, migration: &Migra
                  VALUES ($1::bigint, $2, $3::bigint)",
             ),
             &[
-                (&i64::from(migration.version), Type::INT8),
-                (&migration.name, Type::TEXT),
-                (&i64::from(migration.compatible_from), Type::INT8),
+                (&i64::from(step.version), Type::INT8),
+                (&step.name, Type::TEXT),
+                (&i64::from(step.compatible_from), Type::INT8),
             ],
         )
         .await?;
-    tracing::info!(
-        schema = schema.name(),
-        version = migration.version,
-        name = migration.name,
-        "schema migrated"
-    );
+    let (version, name) = (step.version, step.name);
+    tracing::info!(schema = schema.name(), version, name, "schema migrated");
     Ok(())
 }
 
-/// Reads the state of the schema; changes nothing.
-pub(super) async fn installed(client: &Client, schema: &Schema) -> Result<Installed, Failure> {
+async fn installed(client: &Client, schema: &Schema) -> Result<Installed, Failure> {
     // Not `to_regclass`: it may answer from what the session remembers of before it waited for the lock.
     let there = client
         .query_typed(
@@ -140,33 +145,6 @@ pub(super) async fn installed(client: &Client, schema: &Schema) -> Result<Instal
         version: number(0)?,
         compatible_from: number(1)?,
     })
-}
-
-/// Tables that somebody dropped are named: neither a migration nor a load brings back what they held.
-pub(super) async fn refuse_incomplete(client: &Client, schema: &Schema, installed: Installed) -> Result<(), Failure> {
-    let wanted = migration::tables(&MIGRATIONS, installed.version);
-    let present = client
-        .query_typed(
-            "SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1 AND c.relname = ANY ($2)",
-            &[(&schema.name(), Type::TEXT), (&wanted, Type::TEXT_ARRAY)],
-        )
-        .await?;
-    let present: Vec<String> = present.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let tables = migration::missing(&MIGRATIONS, installed.version, &present);
-    if tables.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::Incomplete {
-        schema: schema.name().to_owned(),
-        tables,
-    })
-}
-
-/// An older program goes on working beside a newer one as long as the newer schema allows it.
-pub(super) fn refuse_newer(installed: Installed, schema: &Schema) -> Result<(), Failure> {
-    let refusal = installed.refusal(KNOWN, &format!("schema {}", schema.name()));
-    refusal.map_or(Ok(()), |text| Err(Failure::Operator(text)))
 }
 
 /// Whether that role (ours where `None`) has every right that loading needs.

@@ -18,7 +18,6 @@ mod schema;
 mod tls;
 mod url;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,6 +32,7 @@ use self::error::Failure;
 use self::pool::Pool;
 use self::schema::Schema;
 use self::url::Target;
+use super::migration::{SchemaFault, SeenTables, warn_of_loss};
 use super::{Loaded, Migrated, Warehouse, WarehouseError};
 use crate::config::{DatabaseConfig, Secret};
 use crate::event::EventRecord;
@@ -43,13 +43,12 @@ const LOAD_TRIES: u32 = 4;
 
 /// Tables in a PostgreSQL schema.
 pub struct PostgresWarehouse {
-    connections: ArcSwap<Pools>,
+    pools: ArcSwap<Pools>,
     schema: Schema,
     config: DatabaseConfig,
     /// Pools that broke in use, each of which is made again when it is needed.
     reconnects: Counter,
-    /// The tables were there at some time: where they are missing later, they are lost.
-    had_tables: AtomicBool,
+    tables: SeenTables,
 }
 
 /// What a new URL replaces.
@@ -81,11 +80,11 @@ impl PostgresWarehouse {
     /// [`WarehouseError::Unusable`] for a URL, CA file or schema name that cannot work; the text has no secret.
     pub fn new(config: &DatabaseConfig) -> Result<Self, WarehouseError> {
         Ok(Self {
-            connections: ArcSwap::from_pointee(Pools::new(&config.url, config.migrate_url.as_ref(), config)?),
+            pools: ArcSwap::from_pointee(Pools::new(&config.url, config.migrate_url.as_ref(), config)?),
             schema: Schema::new(&config.schema)?,
             config: config.clone(),
             reconnects: Counter::default(),
-            had_tables: AtomicBool::new(false),
+            tables: SeenTables::default(),
         })
     }
 
@@ -107,14 +106,14 @@ impl PostgresWarehouse {
         url: &Secret,
         migrate_url: Option<&Secret>,
     ) -> Result<impl FnOnce() + use<'a>, WarehouseError> {
-        let connections = Pools::new(url, migrate_url, &self.config)?;
-        Ok(move || self.connections.store(connections.into()))
+        let pools = Pools::new(url, migrate_url, &self.config)?;
+        Ok(move || self.pools.store(pools.into()))
     }
 
     /// Where it connects to, without credentials.
     #[must_use]
     pub fn server(&self) -> String {
-        self.connections.load().pool.server().to_owned()
+        self.pools.load().pool.server().to_owned()
     }
 
     fn call_limit(&self) -> Duration {
@@ -148,9 +147,9 @@ impl PostgresWarehouse {
         self.settle(connection, limit, outcome)
     }
 
-    async fn migrate_as_owner(&self, connections: &Pools) -> Result<Migrated, Failure> {
-        let reader = connections.owner.as_ref().and(connections.reader.as_deref());
-        let mut connection = connections.owner.as_ref().unwrap_or(&connections.pool).get().await?;
+    async fn migrate_as_owner(&self, pools: &Pools) -> Result<Migrated, Failure> {
+        let reader = pools.owner.as_ref().and(pools.reader.as_deref());
+        let mut connection = pools.owner.as_ref().unwrap_or(&pools.pool).get().await?;
         let outcome = timeout(
             migrations::LIMIT,
             migrations::run(&mut connection, &self.schema, reader),
@@ -160,13 +159,19 @@ impl PostgresWarehouse {
     }
 
     /// Tells tables that we can bring up to date from those that only the operator can.
-    async fn inspect(&self, connections: &Pools) -> Result<String, Failure> {
-        let (limit, pool) = (self.call_limit(), &connections.pool);
-        let connection = pool.get().await?;
-        let outcome = timeout(limit, check::inspect(&connection, &self.schema, pool.server())).await;
+    async fn inspect(&self, pools: &Pools) -> Result<String, Failure> {
+        let (limit, pool) = (self.call_limit(), &pools.pool);
+        let mut connection = pool.get().await?;
+        let outcome = timeout(limit, check::inspect(&mut connection, &self.schema, pool.server())).await;
         let found = self.settle(connection, limit, outcome);
-        if matches!(found, Err(Failure::Outdated { .. })) {
-            let owner = connections.owner.as_ref().unwrap_or(pool);
+        if matches!(
+            found,
+            Err(Failure::Schema {
+                fault: SchemaFault::Outdated(_),
+                ..
+            })
+        ) {
+            let owner = pools.owner.as_ref().unwrap_or(pool);
             let connection = owner.get().await?;
             let asked = check::refuse_unless_migrator(&connection, &self.schema, owner.server());
             let outcome = timeout(limit, asked).await;
@@ -188,12 +193,11 @@ impl Warehouse for PostgresWarehouse {
         if events.is_empty() {
             return Ok(Loaded::default());
         }
-        let connections = self.connections.load_full();
-        // Read before the load: a check that runs beside a first load may find the new tables meanwhile.
-        let had_tables = self.had_tables.load(Ordering::Relaxed);
+        let pools = self.pools.load_full();
+        let had_tables = self.tables.get();
         let mut tries = 1;
         loop {
-            match self.try_load(&connections.pool, events).await {
+            match self.try_load(&pools.pool, events).await {
                 Err(failure) if tries < LOAD_TRIES && failure.is_conflict() => {
                     tracing::debug!(tries, "load collided with another; trying again");
                     // Out of step with whom it collided with.
@@ -202,37 +206,31 @@ impl Warehouse for PostgresWarehouse {
                 // A first start, or a database that came back empty: make the tables rather than wait for an operator.
                 Err(failure) if tries < LOAD_TRIES && failure.is_schema_missing() => {
                     let migrated = self.migrate().await?;
-                    if migrated.from < migrated.to && had_tables {
-                        tracing::warn!(
-                            schema = self.schema.name(),
-                            version = migrated.to,
-                            "the tables were missing and have been created again: what they held is gone"
-                        );
-                    }
+                    warn_of_loss(had_tables, &migrated, self.schema.name());
                 }
                 Ok(loaded) => {
-                    self.had_tables.store(true, Ordering::Relaxed);
+                    self.tables.set();
                     return Ok(loaded);
                 }
-                outcome => return outcome.map_err(|failure| failure.at(connections.pool.server())),
+                outcome => return outcome.map_err(|failure| failure.at(pools.pool.server())),
             }
             tries += 1;
         }
     }
 
     async fn migrate(&self) -> Result<Migrated, WarehouseError> {
-        let connections = self.connections.load_full();
-        let server = connections.owner.as_ref().unwrap_or(&connections.pool).server();
-        let migrated = self.migrate_as_owner(&connections).await;
+        let pools = self.pools.load_full();
+        let server = pools.owner.as_ref().unwrap_or(&pools.pool).server();
+        let migrated = self.migrate_as_owner(&pools).await;
         migrated.map_err(|failure| failure.at(server))
     }
 
     async fn check(&self) -> Result<String, WarehouseError> {
-        let connections = self.connections.load_full();
-        let found = self.inspect(&connections).await;
+        let pools = self.pools.load_full();
+        let found = self.inspect(&pools).await;
         if found.is_ok() {
-            self.had_tables.store(true, Ordering::Relaxed);
+            self.tables.set();
         }
-        found.map_err(|failure| failure.at(connections.pool.server()))
+        found.map_err(|failure| failure.at(pools.pool.server()))
     }
 }

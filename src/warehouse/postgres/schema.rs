@@ -38,9 +38,10 @@ impl Schema {
         &self.name
     }
 
-    /// A statement with `{schema}` replaced.
+    /// A statement with `{schema}` and `{elements}` replaced.
     pub(super) fn sql(&self, template: &str) -> String {
-        template.replace("{schema}", &self.quoted)
+        let sql = template.replace("{schema}", &self.quoted);
+        sql.replace("{elements}", "json_array_elements($1::json) AS e(value)")
     }
 }
 

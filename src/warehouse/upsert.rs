@@ -1,0 +1,32 @@
+//! What an insert does where its row is there already: one text for every store, in which `t` is the table.
+
+/// A row gives way to a version that is not older.
+const NOT_OLDER: &str = "(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
+                         >= (t.version_at, t.version_triggered_at, COALESCE(t.last_event_id, ''))";
+
+/// Leaves version and whole-order columns alone: a deletion says nothing about what the order was.
+pub(super) const DELETED_ORDER: &str = " ON CONFLICT (shop, order_id) DO UPDATE SET deleted_at = excluded.deleted_at \
+                                        WHERE t.deleted_at IS NULL OR excluded.deleted_at < t.deleted_at";
+
+/// An order of which nothing else is known yet gets a row with only its key.
+pub(super) const EDITED_ORDER: &str = " ON CONFLICT (shop, order_id) DO UPDATE SET has_sale_rows = true";
+
+/// The row takes all columns; the first `keys` are its key.
+pub(super) fn replace(columns: &[&str], keys: usize) -> String {
+    on_conflict(columns, keys, keys)
+}
+
+/// The row takes all columns but the first `kept`, unless it is newer; the first two are its key.
+pub(super) fn replace_older(columns: &[&str], kept: usize) -> String {
+    on_conflict(columns, 2, kept) + " WHERE " + NOT_OLDER
+}
+
+fn on_conflict(columns: &[&str], keys: usize, kept: usize) -> String {
+    let assignments = columns
+        .iter()
+        .skip(kept)
+        .map(|name| format!("{name} = excluded.{name}"));
+    let key = columns.get(..keys).unwrap_or_default().join(", ");
+    let assignments = Vec::from_iter(assignments).join(", ");
+    format!(" ON CONFLICT ({key}) DO UPDATE SET {assignments}")
+}
