@@ -8,6 +8,7 @@ mod embedded_only;
 mod events;
 mod fuzz;
 mod laws;
+mod lives;
 mod postgres_only;
 mod store;
 
@@ -52,6 +53,7 @@ macro_rules! conformance {
             daily_sales_add_up_by_currency_and_day_without_test_orders
             captured_orders_add_up
             histories_give_shopifys_figures
+            the_ledger_adds_up_to_what_each_order_is_worth
             any_arrival_ends_in_the_same_state
             concurrent_loaders_of_the_same_batches_load_each_event_once
             poison_fails_its_batch_whole_and_names_no_content

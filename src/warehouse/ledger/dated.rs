@@ -32,6 +32,9 @@ pub(in crate::warehouse) struct DatedSale {
     pub(in crate::warehouse) tax: Decimal,
 }
 
+/// Key of the sale that takes back shipping which was taken off.
+const REMOVED_SHIPPING: &str = "shipping:removed";
+
 /// When something was sold, and why then.
 #[derive(Clone, Copy)]
 struct SaleDate {
@@ -64,8 +67,8 @@ struct OrderHistory<'a> {
     ordered: SaleDate,
 }
 
-/// The sales of one order out of all its events; empty where everything was sold on the order's own day, so that the
-/// order's figures say it all. Whole-order events and edits are looked at, in any order.
+/// The sales of one order out of all its events. Empty where it was never edited and everything was sold on the order's
+/// own day: the order's figures then say it all. Whole-order events and edits are looked at, in any order.
 pub(in crate::warehouse) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<DatedSale> {
     let mut states: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.is_whole()).collect();
     states.sort_by(|one, other| Version::of(one).cmp(&Version::of(other)));
@@ -89,7 +92,8 @@ pub(in crate::warehouse) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<Dated
     let history = OrderHistory { states, edits, ordered };
     let mut sales = history.lines(event);
     sales.extend(history.shipping(event));
-    if sales.iter().all(|sale| sale.local_date == ordered.day) {
+    let is_with_order = |sale: &DatedSale| sale.local_date == ordered.day && sale.sale_key != REMOVED_SHIPPING;
+    if history.edits.is_empty() && sales.iter().all(is_with_order) {
         return Vec::new();
     }
     sales.extend(history.extras(event));
@@ -281,7 +285,7 @@ impl OrderHistory<'_> {
             });
             if !(gone.is_zero() && gone_tax.is_zero()) {
                 sales.push(sale(
-                    "shipping:removed",
+                    REMOVED_SHIPPING,
                     SaleDate::edit(&shown.event.timestamp),
                     -gone,
                     -gone_tax,
@@ -291,13 +295,23 @@ impl OrderHistory<'_> {
         sales
     }
 
-    /// Tips, duties and fees.
+    /// Tips, duties, fees, and of an order that came without lines their sums.
     fn extras(&self, event: &OrderEvent<'_>) -> Vec<DatedSale> {
         let sale = OrderSale::of(event);
-        let extras = [("tip", sale.tips), ("duty", sale.duties), ("fee", sale.fees)];
-        let extras = extras.into_iter().filter(|(_, amount)| !amount.is_zero());
-        let extras = extras.map(|(line_type, gross)| DatedSale {
-            sale_key: line_type.to_owned(),
+        let zero = Decimal::ZERO;
+        let mut extras = vec![
+            ("tip", "tip", sale.tips, zero, zero),
+            ("duty", "duty", sale.duties, zero, zero),
+            ("fee", "fee", sale.fees, zero, zero),
+        ];
+        if event.items.as_ref().is_none_or(Vec::is_empty) {
+            let tax = sale.tax.saturating_sub(sale.shipping_tax);
+            extras.push(("order", "product", sale.gross, sale.discounts, tax));
+        }
+        extras.retain(|(_, _, gross, discount, tax)| [gross, discount, tax].iter().any(|amount| !amount.is_zero()));
+        let extras = extras.into_iter();
+        let extras = extras.map(|(sale_key, line_type, gross, discount, tax)| DatedSale {
+            sale_key: sale_key.to_owned(),
             happened_at: self.ordered.at,
             local_date: self.ordered.day,
             reason: self.ordered.reason,
@@ -305,8 +319,8 @@ impl OrderHistory<'_> {
             line_id: None,
             quantity: 0,
             gross,
-            discount: Decimal::ZERO,
-            tax: Decimal::ZERO,
+            discount,
+            tax,
         });
         extras.collect()
     }

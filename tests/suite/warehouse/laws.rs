@@ -4,6 +4,7 @@ mod arrivals;
 mod captured;
 mod histories;
 mod history;
+mod lives;
 mod schema;
 mod tables;
 
@@ -11,6 +12,7 @@ pub use arrivals::*;
 pub use captured::*;
 pub use histories::*;
 pub use history::*;
+pub use lives::*;
 pub use schema::*;
 pub use tables::*;
 
