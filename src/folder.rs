@@ -1,8 +1,8 @@
-//! The data folder: one process owns it, and says who it is.
+//! The data folder: one process owns it, by a lock with a record of the owner.
 //!
-//! Owns the folder's lock, the record of who holds it, and the modes of what is made in it: nobody but its user reads
-//! that. Must not know what the files hold. Invariants: the kernel gives the lock back when its process dies, however it
-//! dies; what the record says is believed only while the lock is held.
+//! Owns the lock (`flock` on `owner.lock`), the record in that file, and the modes of what is created in the folder: only
+//! its user may read that. Must not know what the files hold. Invariants: the kernel releases the lock when its process
+//! dies, however it dies; the record is valid only while the lock is held.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -23,15 +23,16 @@ pub const WAREHOUSE: &str = "warehouse.db";
 /// File of the spool.
 pub const SPOOL: &str = "spool.db";
 
-/// The file that is locked. It holds the owner's record, one line of JSON, and is never removed.
+/// The file that is locked. It has the owner's record, one line of JSON, and is never removed.
 const LOCK: &str = "owner.lock";
-/// Looking for the owner takes the lock for an instant, and a killed process keeps it for one: so often it is tried.
+/// How often, and after which pause, the lock is tried: a look for the owner takes it for an instant, and a process that
+/// was killed keeps it for one.
 const TRIES: u32 = 15;
-const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of a record; far more than one needs.
 const RECORD_LIMIT: usize = 4096;
 
-/// A data folder that is this process' until the value is dropped.
+/// A data folder that this process owns until the value is dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -39,7 +40,7 @@ pub struct Folder {
     owner: Owner,
 }
 
-/// The process that has a data folder.
+/// The process that owns a data folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Its process id.
@@ -67,7 +68,7 @@ impl fmt::Display for Owner {
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// Another process has it.
+    /// Another process owns it.
     #[error(
         "the data folder {path} is in use by {}: stop it, or set ORDERSTREAM_DATA_DIR to another folder",
         .owner.as_ref().map_or_else(|| "another process".to_owned(), |owner| format!("another process ({owner})"))
@@ -75,24 +76,24 @@ pub enum FolderError {
     Owned {
         /// The folder.
         path: PathBuf,
-        /// Who has it; `None` where it does not say.
+        /// The owner; `None` where it has no record.
         owner: Option<Box<Owner>>,
     },
-    /// The system refuses.
+    /// An operation of the system failed.
     #[error("{path}: {source}; make the data folder writable, or set ORDERSTREAM_DATA_DIR to one that is")]
     Io {
         /// The folder, or a file in it.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Folder {
-    /// Takes the folder for this process, which was started as `command`; makes it where there is none.
+    /// Takes the folder for this process, which was started as `command`; creates it where it is missing.
     ///
     /// # Errors
-    /// Another process has it, or it cannot be written to.
+    /// Another process owns it, or it cannot be written to.
     pub async fn own(path: &Path, command: &str) -> Result<Self, FolderError> {
         let path = absolute(path);
         make(&path).map_err(at(&path))?;
@@ -101,7 +102,7 @@ impl Folder {
         for attempt in 1..=TRIES {
             match lock.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if attempt < TRIES => tokio::time::sleep(BETWEEN_TRIES).await,
+                Err(TryLockError::WouldBlock) if attempt < TRIES => tokio::time::sleep(PAUSE).await,
                 Err(TryLockError::WouldBlock) => {
                     let owner = read(&lock).map(Box::new);
                     return Err(FolderError::Owned { path, owner });
@@ -120,7 +121,7 @@ impl Folder {
         Ok(Self { path, lock, owner })
     }
 
-    /// Writes down where this process listens, for other commands to find it.
+    /// Records where this process listens, for other commands to find it.
     ///
     /// # Errors
     /// The record cannot be written.
@@ -130,34 +131,34 @@ impl Folder {
         write(&self.lock, &self.owner).map_err(at(&self.path.join(LOCK)))
     }
 
-    /// The path of a file in it, which is there from then on (empty where it was missing) and is its user's alone.
+    /// The path of a file in it, which is created (empty, readable by its user alone) where it is missing.
     ///
     /// # Errors
-    /// It cannot be made or opened.
+    /// It cannot be created or opened.
     pub fn file(&self, name: &str) -> Result<PathBuf, FolderError> {
         let path = self.path.join(name);
         open_file(&path).map_err(at(&path))?;
         Ok(path)
     }
 
-    /// The path of a file that is in it already; `None` where it is not.
+    /// The path of a file that is in it already; `None` where it is missing.
     #[must_use]
     pub fn existing(&self, name: &str) -> Option<PathBuf> {
         let path = self.path.join(name);
         path.exists().then_some(path)
     }
 
-    /// Where it is, absolute.
+    /// Its absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// The process that has that folder right now, if any.
+/// The process that owns that folder right now, if any.
 ///
 /// # Errors
-/// The folder cannot be looked into, or has an owner that does not say who it is.
+/// The folder cannot be read, or has an owner without a record.
 pub async fn owner(path: &Path) -> Result<Option<Owner>, FolderError> {
     let path = absolute(path);
     let name = path.join(LOCK);
@@ -175,24 +176,25 @@ pub async fn owner(path: &Path) -> Result<Option<Owner>, FolderError> {
         if let Some(owner) = read(&lock) {
             return Ok(Some(owner));
         }
-        // It has taken the lock and is just about to write.
-        tokio::time::sleep(BETWEEN_TRIES).await;
+        // The owner has taken the lock and is about to write its record.
+        tokio::time::sleep(PAUSE).await;
     }
     Err(FolderError::Owned { path, owner: None })
 }
 
-/// Makes the folder where there is none, closed to other users.
+/// Creates the folder where it is missing, closed to other users.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Opens a file, to read and write; makes it where there is none, its user's alone. What SQLite puts beside it is so then.
+/// Opens a file for reading and writing; creates it where it is missing, for its user alone. SQLite gives the files beside
+/// it the same mode.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn open_file(path: &Path) -> io::Result<File> {
     private().create(true).open(path)
 }
