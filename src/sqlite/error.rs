@@ -1,4 +1,4 @@
-//! What an error of SQLite means: one table from its result codes to causes.
+//! Errors of a file, and what an error of SQLite means: one table from its result codes to causes.
 //!
 //! SQLite's own texts name tables and columns, never values.
 
@@ -15,9 +15,12 @@ pub(crate) enum FileError {
     /// What a check found.
     #[error("{0}")]
     Damaged(String),
-    /// What is left is older than what was confirmed, or nothing: it does not tell how much is lost.
+    /// Damaged, and what is left is older than what was confirmed, or nothing: it does not tell how much is lost.
     #[error("{0}")]
     Lost(String),
+    /// The file is another program's or a newer release's; says what to do.
+    #[error("{0}")]
+    Foreign(String),
     #[error("the file is in use by another process")]
     Owned,
     #[error("the file system cannot hold a write-ahead log (journal mode is {0}): choose a local disk")]
@@ -27,17 +30,28 @@ pub(crate) enum FileError {
 }
 
 impl FileError {
-    /// Whether the file itself is damaged, which neither waiting nor an operator's change of rights mends.
+    /// Whether the file itself is damaged: neither waiting nor a change of rights repairs it.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Sql(error) => cause(error) == Cause::Damaged,
             Self::Damaged(_) | Self::Lost(_) => true,
-            Self::Owned | Self::NoWal(_) | Self::Io { .. } => false,
+            Self::Foreign(_) | Self::Owned | Self::NoWal(_) | Self::Io { .. } => false,
+        }
+    }
+
+    /// Damage becomes [`Self::Lost`] where the log has lost commits.
+    pub(crate) fn beyond_count(self, log_was_cut: bool) -> Self {
+        if log_was_cut && self.is_damage() {
+            Self::Lost(format!(
+                "the write-ahead log has lost commits, and what is left is damaged: {self}"
+            ))
+        } else {
+            self
         }
     }
 }
 
-/// Puts the path to an error of the system.
+/// Adds the path to an error of the system.
 pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let file = path.to_owned();
     move |source| FileError::Io { file, source }

@@ -1,4 +1,4 @@
-//! Opening a file: with its settings, and with a check of what is in it.
+//! Opening a file: with its settings, and with checks of what is in it.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -7,29 +7,30 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::damage::beside;
 use super::error::{Cause, FileError, cause, io};
-use super::log_index::LogIndex;
+use super::paths::beside;
+use super::wal::LogIndex;
 use crate::folder;
 
-/// Largest file that is checked at each opening, about a second's work. Of a larger one damage shows when it is met.
+/// Largest file, bytes, that is checked at each opening (about a second). In a larger one damage shows when it is read.
 const CHECKED_BYTES: i64 = 256 << 20;
 
 /// Bytes below which SQLite takes a file for a new one.
 const SMALLEST: u64 = 512;
 
-/// A lock of a process that was killed, or of a stream that was just dropped, is let go within moments: so often it is
-/// tried, and so long is waited between two tries.
+/// How often, and after which pause, a lock is tried: that of a process which was just killed is released within moments.
 const LOCK_TRIES: u32 = 50;
-const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Settings of every writing connection. `fullfsync` is what macOS needs to reach the disk; `journal_size_limit` gives
-/// back what an unusually long log took.
+/// How long a lock on a damaged file is waited for.
+const DAMAGED_BUSY: Duration = Duration::from_secs(5);
+
+/// Settings of every writing connection. `fullfsync` is what macOS needs to reach the disk; `journal_size_limit` truncates
+/// an unusually long log.
 const WRITING: &str = "
 PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
 PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;
 ";
-const READING: &str = "PRAGMA cell_size_check = ON; PRAGMA query_only = ON;";
 
 /// What differs from file to file.
 #[derive(Debug, Clone, Copy)]
@@ -42,98 +43,84 @@ pub(crate) struct Options {
     pub(crate) connection: &'static str,
 }
 
-/// A file that is open and was not written to yet.
-#[derive(Debug)]
-pub(crate) struct Opening<'a> {
-    options: &'a Options,
-    /// To be asked whether the file is ours.
-    pub(crate) connection: Connection,
-    /// The log has lost commits.
-    pub(crate) log_was_cut: bool,
-    is_new: bool,
-}
-
 /// A connection that writes.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
-    /// The log has lost its end: commits that were confirmed are gone, nobody knows how many. What is left is sound.
+    /// The log has lost its end: an unknown number of commits that were confirmed is gone. What is left is sound.
     pub(crate) log_was_cut: bool,
 }
 
-impl<'a> Opening<'a> {
-    /// Opens a file, or makes it: its user's alone, as what SQLite puts beside it is then. `is_first`: this process has not
-    /// had it open, so that what lies beside it is another's.
-    ///
-    /// # Errors
-    /// [`FileError::is_damage`] tells whether it is to be set aside.
-    pub(crate) fn begin(path: &Path, options: &'a Options, is_first: bool) -> Result<Self, FileError> {
-        let exists = path.try_exists().map_err(io(path))?;
-        let is_new = !exists || std::fs::metadata(path).map_err(io(path))?.len() < SMALLEST;
-        // Not where this process may have a connection to it: to read the index would end that one's locks.
-        let index = is_first.then(|| LogIndex::of(path)).flatten();
-        let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
-        if is_new && (has_log || index.as_ref().is_some_and(LogIndex::is_of_content)) {
-            // SQLite would delete the log.
-            let what =
-                "a process that was killed left its log or the index of its log, and the file is missing or empty";
-            return Err(FileError::Lost(what.to_owned()));
-        }
-        // Only then: to close a file that SQLite has open would end its locks.
-        if !exists {
-            folder::open_file(path).map_err(io(path))?;
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(options.busy)?;
-        connection.set_prepared_statement_cache_capacity(64);
-        connection.execute_batch("PRAGMA cell_size_check = ON")?;
-        let log_was_cut = is_first && log_was_cut(&connection, path)?;
-        Ok(Self {
-            options,
-            connection,
-            log_was_cut,
-            is_new,
-        })
+/// Opens a file for writing, or creates it readable by its user alone. `recognize` checks whether the file is ours, before
+/// anything is written. `is_first`: this process has not had the file open, so an index beside it is another process'.
+///
+/// # Errors
+/// [`FileError::is_damage`] tells whether the file is to be set aside.
+pub(crate) fn open(
+    path: &Path,
+    options: &Options,
+    is_first: bool,
+    recognize: impl FnOnce(&Connection) -> Result<(), FileError>,
+) -> Result<Opened, FileError> {
+    let is_new = is_new(path, is_first)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = connect(path, flags, options.busy)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let log_was_cut = is_first && log_was_cut(&connection, path)?;
+    let ready = recognize(&connection).and_then(|()| prepare(&connection, options, is_new, log_was_cut));
+    if let Err(error) = ready {
+        // The log is kept as it is, for those who look into the file later.
+        let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        return Err(error.beyond_count(log_was_cut));
     }
-
-    /// Makes it ready for writing, and checks it.
-    ///
-    /// # Errors
-    /// As [`Self::begin`].
-    pub(crate) fn finish(self) -> Result<Opened, FileError> {
-        let Self {
-            connection,
-            options,
-            log_was_cut,
-            ..
-        } = self;
-        if self.is_new {
-            connection.execute_batch(options.new_file)?;
-        }
-        // A query, since it answers the mode that is in force.
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        if mode != "wal" {
-            return Err(FileError::NoWal(mode));
-        }
-        connection.execute_batch(WRITING)?;
-        connection.execute_batch(options.connection)?;
-        match check(&connection, log_was_cut) {
-            Ok(()) => Ok(Opened {
-                connection,
-                log_was_cut,
-            }),
-            Err(error) => {
-                // Whoever looks into it later finds all of its log.
-                let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-                Err(error)
-            }
-        }
-    }
+    Ok(Opened {
+        connection,
+        log_was_cut,
+    })
 }
 
-/// Makes this process the one that writes to the file, as long as the value lives; the file is made where there is none,
-/// its user's alone. Blocks the thread for a second at most.
+/// Whether the file is new; creates it where it is missing.
+fn is_new(path: &Path, is_first: bool) -> Result<bool, FileError> {
+    let exists = path.try_exists().map_err(io(path))?;
+    let is_new = !exists || std::fs::metadata(path).map_err(io(path))?.len() < SMALLEST;
+    // Not where this process may have a connection to it: to read the index would end that one's locks.
+    let index = is_first.then(|| LogIndex::of(path)).flatten();
+    let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    if is_new && (has_log || index.is_some_and(|index| index.has_pages())) {
+        // SQLite would delete the log.
+        let what = "a process that was killed left its log or the index of its log, and the file is missing or empty";
+        return Err(FileError::Lost(what.to_owned()));
+    }
+    // Only then: to close a file that SQLite has open would end its locks.
+    if !exists {
+        folder::open_file(path).map_err(io(path))?;
+    }
+    Ok(is_new)
+}
+
+fn connect(path: &Path, flags: OpenFlags, busy: Duration) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(busy)?;
+    connection.execute_batch("PRAGMA cell_size_check = ON")?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection, options: &Options, is_new: bool, log_was_cut: bool) -> Result<(), FileError> {
+    if is_new {
+        connection.execute_batch(options.new_file)?;
+    }
+    // A query, since it returns the mode that is in force.
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(FileError::NoWal(mode));
+    }
+    connection.execute_batch(WRITING)?;
+    connection.execute_batch(options.connection)?;
+    check(connection, log_was_cut)
+}
+
+/// Makes this process the one that writes to the file, as long as the value lives; the file is created where it is
+/// missing, readable by its user alone. Blocks the thread for a second at most.
 ///
 /// The value must outlive every connection: the system ends SQLite's locks of a file when any descriptor of it is closed.
 /// SQLite's own locks do not see this one.
@@ -146,7 +133,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, FileError> {
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
             Err(TryLockError::Error(error)) => return Err(io(path)(error)),
         }
     }
@@ -155,29 +142,33 @@ pub(crate) fn lock(path: &Path) -> Result<File, FileError> {
 
 /// A connection that only reads; never holds up the writer.
 pub(crate) fn open_read_only(path: &Path, busy: Duration) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(busy)?;
-    connection.execute_batch(READING)?;
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)?;
+    connection.execute_batch("PRAGMA query_only = ON")?;
     Ok(connection)
 }
 
-/// Looks through a file that is not to be run on, and changes nothing: neither the file, nor what a process that was
-/// killed left beside it, by which the next one sees what is lost.
+/// A connection that reads what can be read of a damaged file and changes nothing. `writable_schema` lets a file be read
+/// that is shorter than its header says.
+pub(crate) fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, DAMAGED_BUSY)?;
+    connection.execute_batch("PRAGMA writable_schema = ON")?;
+    Ok(connection)
+}
+
+/// Checks a file without changing it, nor what a killed process left beside it, by which the next one sees what is lost.
 ///
 /// # Errors
-/// As [`Opening`]; a log that has lost its end counts as damage here.
+/// As [`open`]; a log that has lost its end counts as damage here.
 pub(crate) fn inspect(path: &Path, busy: Duration) -> Result<Connection, FileError> {
     if LogIndex::of(path).is_some_and(|index| index.is_needed()) {
         // With an index of its own in memory. It is closed before anything is written.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA query_only = ON;")?;
         match log_was_cut(&connection, path) {
             Ok(false) => {}
             Ok(true) => return Err(FileError::Damaged("its write-ahead log has lost commits".to_owned())),
-            // Another program reads it: its index is in use then, and was made anew.
+            // Another program reads the file, so its index is in use and was rebuilt.
             Err(FileError::Sql(error)) if cause(&error) == Cause::Busy => {}
             Err(error) => return Err(error),
         }
@@ -187,42 +178,35 @@ pub(crate) fn inspect(path: &Path, busy: Duration) -> Result<Connection, FileErr
     Ok(connection)
 }
 
-/// Whether the log has lost commits that a process which was killed had made. To be asked of a connection that has not
-/// read anything yet: from its first read on it has an index of the log as it is now, and other programs do not take the
-/// log away.
+/// Whether the log has lost commits of a process that was killed. To be called before the connection reads anything: with
+/// its first read SQLite rebuilds the index from the log as it is now, and other programs no longer remove the log.
 fn log_was_cut(connection: &Connection, path: &Path) -> Result<bool, FileError> {
     let index = LogIndex::of(path);
     let read = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()));
-    let Some(index) = index else {
-        return Ok(read.map(|()| false)?);
-    };
-    let found = number(connection, "PRAGMA wal_checkpoint(NOOP)", 1).unwrap_or_default();
-    let is_cut = index.exceeds(u32::try_from(found).unwrap_or_default(), path);
+    let is_cut = index.is_some_and(|index| {
+        let frames = number(connection, "PRAGMA wal_checkpoint(NOOP)", 1).unwrap_or_default();
+        index.exceeds(u32::try_from(frames).unwrap_or_default(), path)
+    });
     match read {
-        Err(error) if is_cut && cause(&error) == Cause::Damaged => Err(FileError::Lost(error.to_string())),
-        Err(error) => Err(error.into()),
         Ok(()) => Ok(is_cut),
+        Err(error) => Err(FileError::from(error).beyond_count(is_cut)),
     }
 }
 
-/// Checks a file, unless it is large.
+/// Lets SQLite check the pages of a file, unless it is large. All of it is checked where the log was cut: what is left of
+/// the log may be older than the file, and hide its newer pages.
 fn check(connection: &Connection, log_was_cut: bool) -> Result<(), FileError> {
     let bytes = number(connection, "PRAGMA page_count", 0)? * number(connection, "PRAGMA page_size", 0)?;
-    let how = match (log_was_cut, bytes <= CHECKED_BYTES) {
-        // What is left of the log may be older than the file, and hide it.
+    let check = match (log_was_cut, bytes <= CHECKED_BYTES) {
         (true, _) => "PRAGMA integrity_check(1)",
         (false, true) => "PRAGMA quick_check(1)",
         (false, false) => return Ok(()),
     };
-    let found: String = connection.query_row(how, [], |row| row.get(0))?;
+    let found: String = connection.query_row(check, [], |row| row.get(0))?;
     // The first line names the database.
-    let found = found.lines().last().unwrap_or_default();
-    match (found, log_was_cut) {
-        ("ok", _) => Ok(()),
-        (_, true) => Err(FileError::Lost(format!(
-            "the write-ahead log has lost commits, and what is left is not sound: {found}"
-        ))),
-        (_, false) => Err(FileError::Damaged(found.to_owned())),
+    match found.lines().last().unwrap_or_default() {
+        "ok" => Ok(()),
+        found => Err(FileError::Damaged(found.to_owned())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with the stream, and what that says about trying again.
+//! Failed calls to the stream, and whether they can be repeated.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub enum StreamError {
     Unreachable {
         /// Address without credentials.
         server: String,
-        /// What the transport said.
+        /// The transport's error.
         message: String,
     },
     /// No answer in time: a write may or may not have happened.
@@ -20,10 +20,10 @@ pub enum StreamError {
     Timeout {
         /// Address without credentials.
         server: String,
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
     },
-    /// It is stored, but not proven to be as durable as `ORDERSTREAM_DURABILITY` asks for: what it survives is unknown.
+    /// It is stored, but not proven to be as durable as `ORDERSTREAM_DURABILITY` asks for.
     #[error("stored, but not confirmed to be durable: {0}")]
     Unconfirmed(String),
     /// The server refused the command for its own reasons (LOADING, OOM, READONLY, MISCONF, ...): it did not happen.
@@ -34,17 +34,17 @@ pub enum StreamError {
         /// The reply.
         message: String,
     },
-    /// The stream stands at its cap.
+    /// The stream is at its cap.
     #[error("the stream is at its cap of {0} entries")]
     Full(u64),
-    /// Wrong credentials or missing rights: nobody but the operator can mend it.
+    /// Wrong credentials or missing rights: only an operator can correct it.
     #[error("the stream denies access: {0}")]
     Denied(String),
-    /// The key of the log takes no entry: it holds something else, or its ids are used up. Nothing was appended, and only
-    /// the operator can mend it.
+    /// The key of the log accepts no entry: it holds another type, or its ids are used up. Nothing was appended, and only an
+    /// operator can correct it.
     #[error("no entry can be appended: {0}")]
     UnusableKey(String),
-    /// The server is too old, or it answered what no version should.
+    /// The server is too old, or its answer is not one that any version gives.
     #[error("unusable stream: {0}")]
     Unusable(String),
 }
@@ -59,7 +59,7 @@ impl StreamError {
         }
     }
 
-    /// How it is to be met. Nothing a stream says is ever an entry's fault.
+    /// Its retryability. No error of a stream is ever an entry's fault.
     #[must_use]
     pub fn retryability(&self) -> Retryability {
         match self {

@@ -1,34 +1,32 @@
-//! What the processes on one stream keep beside it: a record of each, and the end of their membership.
-//!
-//! Owns the words for that. A record is text here; what is in it is `nodes.rs`' of the crate.
+//! Heartbeats of the nodes on one stream. A record is text here; `crate::nodes` has its content.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::StreamError;
+use super::error::StreamError;
 
-/// The record of one process, and how long ago it was written.
+/// The record of one node, and its age.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Whose it is.
+    /// Its node.
     pub node: String,
-    /// As it was written.
+    /// The text that was written.
     pub record: String,
-    /// By the store's clock.
+    /// Age by the store's clock.
     pub age: Duration,
 }
 
-/// The processes on a stream. All calls are safe to repeat.
+/// The nodes on a stream. All calls are safe to repeat.
 #[async_trait]
 pub trait NodeRegistry: Send + Sync {
-    /// Writes the record of a process and answers those of all, this one's included. Records that were not written for
-    /// `forget_after` are removed. Works where the store's memory is full, too.
+    /// Writes the record of a node and returns those of all, this one's included. Records that were not written for
+    /// `forget_after` are removed. Works also where the store's memory is full.
     async fn heartbeat(&self, node: &str, record: &str, forget_after: Duration) -> Result<Vec<Heartbeat>, StreamError>;
 
-    /// The records of all processes; changes nothing. Where the stream is a file: those of the process that has it open.
+    /// The records of all nodes; changes nothing. Of an embedded stream: that of the process that has it open.
     async fn heartbeats(&self) -> Result<Vec<Heartbeat>, StreamError>;
 
-    /// Removes the record of a process that ends, and those of its consumers that have nothing pending.
+    /// Removes the record of a node that ends, and those of its consumers that have nothing pending.
     async fn leave(&self, node: &str, consumers: &[String]) -> Result<(), StreamError>;
 }

@@ -1,6 +1,6 @@
-//! Looking at a log without being a member of a group: a page of it, from either end.
+//! Pages of a log, from either end, for readers that are not members of a group.
 
-use super::{Destination, Entry, StreamId};
+use super::entry::{Destination, Entry, StreamId};
 
 /// Entries of a page at most.
 pub const PAGE: usize = 1000;
@@ -16,7 +16,7 @@ pub struct Range {
     pub to: StreamId,
     /// Which end comes first.
     pub order: Order,
-    /// Entries of one page, 1 to [`PAGE`]; what is outside is taken for the nearest.
+    /// Entries of one page, clamped to 1..=[`PAGE`].
     pub count: usize,
 }
 
@@ -34,7 +34,7 @@ pub enum Order {
 pub struct Page {
     /// In the order asked for.
     pub entries: Vec<Entry>,
-    /// What to ask for next; `None` after the last page.
+    /// The next page; `None` after the last.
     pub next: Option<Range>,
 }
 
@@ -51,7 +51,7 @@ impl Range {
         }
     }
 
-    /// What was appended from one point in time to another, Unix milliseconds, both included.
+    /// Entries that were appended between two points in time, Unix milliseconds, both included.
     #[must_use]
     pub fn between(self, from_ms: u64, to_ms: u64) -> Self {
         Self {
@@ -64,12 +64,12 @@ impl Range {
         }
     }
 
-    /// The page that a store is to fill.
+    /// Entries of the page, clamped.
     pub(super) fn page(&self) -> usize {
         self.count.clamp(1, PAGE)
     }
 
-    /// What is left of it behind `last`.
+    /// The rest of the range after `last`.
     pub(super) fn behind(self, last: StreamId) -> Option<Self> {
         match self.order {
             Order::OldestFirst => last.successor().map(|from| Self { from, ..self }),

@@ -1,10 +1,10 @@
-//! What a stream tells about itself; raw figures, judged elsewhere.
+//! Figures that a stream reports of itself. `health/` judges them.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::StreamId;
+use super::entry::StreamId;
 
 /// Figures of one moment.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +25,7 @@ pub struct StreamReport {
     pub dead_letters_maxlen: u64,
     /// All groups on the stream; ours may be missing.
     pub groups: Vec<GroupReport>,
-    /// Consumers of our group, without the one that a replay makes up.
+    /// Consumers of our group, without [`REPLAY_CONSUMER`](super::REPLAY_CONSUMER).
     pub consumers: Vec<ConsumerReport>,
     /// Age of the oldest entry that our group has not acked.
     pub oldest_backlog: Option<Duration>,
@@ -33,22 +33,22 @@ pub struct StreamReport {
     pub oldest_pending: Option<Duration>,
     /// Id of the newest entry.
     pub last_id: Option<StreamId>,
-    /// What the store lost of what it had confirmed, since this process knows it.
+    /// What the store lost of what it had confirmed, since this process observes it.
     pub lost: Lost,
 }
 
-/// Losses by the store itself; only grows.
+/// Losses by the store itself. The counts only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lost {
     /// How often something was lost.
     pub times: u64,
-    /// Entries that our group had not acked when they were last seen, and those confirmed since.
+    /// Entries that our group had not acked at the last look, and those confirmed since.
     pub entries: u64,
     /// Dead letters that went with them.
     pub dead_letters: u64,
 }
 
-/// Entries that a foreign command had taken off our group.
+/// Entries that a foreign command took off our group, made pending again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     /// What happened to the group, with the name of the command.
@@ -81,7 +81,7 @@ pub struct ConsumerReport {
     pub name: String,
     /// Read by it and not acked.
     pub pending: u64,
-    /// Since it last asked.
+    /// Time since it last asked for entries.
     #[serde(
         rename = "idle_seconds",
         serialize_with = "as_seconds",
@@ -98,19 +98,19 @@ fn from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
     Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-/// What the server is.
+/// The server and its configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerReport {
     /// `redis 7.0.15`, `valkey 8.1.0`, `embedded`.
     pub product: String,
     /// Address without credentials.
     pub address: String,
-    /// What it does when memory is full; must be `noeviction`. `None` where the server does not tell.
+    /// Its policy when memory is full; must be `noeviction`. `None` where the server does not tell.
     pub eviction_policy: Option<String>,
     /// Memory limit in bytes; 0 is none.
     pub memory_limit: Option<u64>,
     /// `always`, `everysec`, `no`, or `off` without an append-only file. `None` where the server does not tell.
     pub fsync: Option<String>,
-    /// Things an operator should change, each a whole sentence with its remedy.
+    /// What an operator should change, each a whole sentence with its remedy.
     pub warnings: Vec<String>,
 }

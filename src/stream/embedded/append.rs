@@ -1,55 +1,40 @@
-//! Append: dedupe, cap and row of each entry, all in one transaction.
+//! Append: dedupe and row of each entry, and a worker's dead letter, each in one transaction.
 //!
-//! Invariants: ids rise strictly over both logs, whatever the clock does; a key and its entry are stored together or not
-//! at all; at the cap nothing is stored and nothing is evicted.
+//! Invariant: a dedupe key and its entry are stored together or not at all.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{CachedStatement, OptionalExtension, params};
-use sha2::{Digest, Sha256};
+use rusqlite::{CachedStatement, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
 
 use super::clock::millis;
-use super::group::signed;
-use super::row::{Packed, id_of, row_at};
-use super::writer_handle::{Session, WriterHandle};
-use crate::stream::{Appended, Destination, NewEntry, StreamError, Writer};
-
-/// What a row costs beside its fields: its id, its checksum, and its key where that is remembered.
-pub(super) const ROW_BYTES: i64 = 80;
+use super::group;
+use super::logs::{Caps, OpenLogs, Session, index};
+use super::row::{PackedFields, id_of, row_of};
+use super::writer_handle::WriterHandle;
+use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
 
 /// Expired keys removed with each append, beside twice as many as it adds.
-const FORGOTTEN: usize = 16;
+const EXPIRED_REMOVED: usize = 16;
 
-const LOGS: &str = "SELECT last_id, added, length, bytes FROM logs ORDER BY log";
-const UPDATE_LOG: &str = "UPDATE logs SET last_id = ?2, added = ?3, length = ?4, bytes = ?5 WHERE log = ?1";
-const ENTRY: &str = "INSERT INTO entries (id, checksum, fields) VALUES (?1, ?2, ?3)";
-const LETTER: &str = "INSERT INTO dead_letters (id, checksum, fields) VALUES (?1, ?2, ?3)";
-const REMEMBER: &str =
-    "INSERT INTO dedupe (id, key, digest, remembered_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO NOTHING";
-const KNOWN: &str = "SELECT id, digest, remembered_at FROM dedupe WHERE key = ?1";
-const FORGET: &str = "DELETE FROM dedupe WHERE id = ?1";
-const FORGET_EXPIRED: &str =
+/// Takes an expired key's row over.
+const REMEMBER: &str = "INSERT INTO dedupe (id, key, digest, remembered_at) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (key) DO UPDATE SET id = excluded.id, digest = excluded.digest, remembered_at = excluded.remembered_at
+    WHERE remembered_at < ?5";
+const KNOWN: &str = "SELECT id, digest FROM dedupe WHERE key = ?1 AND remembered_at >= ?2";
+const REMOVE_EXPIRED: &str =
     "DELETE FROM dedupe WHERE id IN (SELECT id FROM dedupe ORDER BY id LIMIT ?2) AND remembered_at < ?1";
 
-/// What an append must not exceed, and how long keys are remembered.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) maxlen: u64,
-    pub(super) dead_letters_maxlen: u64,
-    pub(super) bytes: Option<u64>,
-    pub(super) dedupe_window: Option<Duration>,
-}
-
-/// An entry made ready by its caller, so that the one writing thread only writes.
-struct Row {
+/// An entry packed by its caller, so that the writing thread only writes.
+struct PackedEntry {
     log: Destination,
     key: [u8; 16],
     digest: [u8; 16],
-    packed: Packed,
+    fields: PackedFields,
 }
 
-impl Row {
+impl PackedEntry {
     fn new(entry: &NewEntry) -> Self {
         let mut hash = Sha256::new();
         hash.update([index(entry.destination) as u8]);
@@ -60,14 +45,15 @@ impl Row {
             log: entry.destination,
             key,
             digest: entry.digest,
-            packed: Packed::new(&entry.fields),
+            fields: PackedFields::new(&entry.fields),
         }
     }
 }
 
 pub(super) struct EmbeddedWriter {
     pub(super) writer: WriterHandle,
-    pub(super) limits: Limits,
+    pub(super) caps: Caps,
+    pub(super) dedupe_window: Option<Duration>,
 }
 
 #[async_trait]
@@ -76,205 +62,111 @@ impl Writer for EmbeddedWriter {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<_> = entries.iter().map(Row::new).collect();
-        let bytes = rows.iter().map(|row| row.packed.blob.len()).sum();
-        let limits = self.limits;
+        let entries: Vec<_> = entries.iter().map(PackedEntry::new).collect();
+        let bytes = entries.iter().map(|entry| entry.fields.blob.len()).sum();
+        let (caps, window) = (self.caps, self.dedupe_window);
         self.writer
-            .store(bytes, move |session| append(session, &rows, limits))
+            .store(bytes, move |session| append(session, &entries, caps, window))
             .await
     }
 }
 
-fn append(session: &Session<'_>, rows: &[Row], limits: Limits) -> rusqlite::Result<Vec<Appended>> {
-    let mut logs = Logs::open(session, limits)?;
-    let mut keys = limits
-        .dedupe_window
-        .map(|window| Keys::prepare(session, window))
+fn append(
+    session: &Session<'_>,
+    entries: &[PackedEntry],
+    caps: Caps,
+    dedupe_window: Option<Duration>,
+) -> rusqlite::Result<Vec<Appended>> {
+    let mut logs = OpenLogs::open(session, caps)?;
+    let mut keys = dedupe_window
+        .map(|window| DedupeKeys::prepare(session, window))
         .transpose()?;
-    let mut outcomes = Vec::with_capacity(rows.len());
-    for row in rows {
+    let mut outcomes = Vec::with_capacity(entries.len());
+    for entry in entries {
         outcomes.push(match &mut keys {
-            Some(keys) => append_once(&mut logs, keys, row)?,
-            None => logs.append(row.log, &row.packed)?,
+            Some(keys) => append_once(&mut logs, keys, entry)?,
+            None => logs.append(entry.log, &entry.fields)?,
         });
     }
     logs.close()?;
     if let Some(keys) = keys {
-        let most = i64::try_from(2 * rows.len() + FORGOTTEN).unwrap_or(i64::MAX);
-        session.execute(FORGET_EXPIRED, [keys.horizon, most])?;
+        let most = i64::try_from(2 * entries.len() + EXPIRED_REMOVED).unwrap_or(i64::MAX);
+        session.execute(REMOVE_EXPIRED, [keys.horizon, most])?;
     }
     Ok(outcomes)
 }
 
-/// Appends an entry whose key is not known.
-fn append_once(logs: &mut Logs<'_>, keys: &mut Keys<'_>, row: &Row) -> rusqlite::Result<Appended> {
-    if let Some(outcome) = logs.refusal(row.log, &row.packed) {
-        return Ok(keys.known(row)?.unwrap_or(outcome));
+/// Appends an entry whose key is not known. A known key is told also where there is no room.
+fn append_once(logs: &mut OpenLogs<'_>, keys: &mut DedupeKeys<'_>, entry: &PackedEntry) -> rusqlite::Result<Appended> {
+    match logs.refusal(entry.log, &entry.fields) {
+        Some(refusal) => Ok(keys.known(entry)?.unwrap_or(refusal)),
+        None if keys.remember(logs.next_id(), entry)? => logs.append(entry.log, &entry.fields),
+        // A key that is in the index without its row is damage.
+        None => keys.known(entry)?.ok_or(rusqlite::Error::QueryReturnedNoRows),
     }
-    let id = logs.next_id();
-    if keys.remember(id, row)? {
-        return logs.append(row.log, &row.packed);
-    }
-    if let Some(known) = keys.known(row)? {
-        return Ok(known);
-    }
-    keys.forget(row)?;
-    keys.remember(id, row)?;
-    logs.append(row.log, &row.packed)
 }
 
-/// The keys that are remembered. Their age is told by the steady clock, so that none lasts for ever after the wall clock
-/// was ahead.
-struct Keys<'a> {
+/// The dedupe keys that are remembered. Their age is measured by the steady clock, so that none lasts for ever after the
+/// wall clock was ahead.
+struct DedupeKeys<'a> {
     now: i64,
     /// The oldest reading that still counts.
     horizon: i64,
     remember: CachedStatement<'a>,
     known: CachedStatement<'a>,
-    forget: CachedStatement<'a>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> DedupeKeys<'a> {
     fn prepare(session: &Session<'a>, window: Duration) -> rusqlite::Result<Self> {
-        let connection = session.connection;
         Ok(Self {
-            now: signed(session.now),
-            horizon: signed(session.now.saturating_sub(millis(window))),
-            remember: connection.prepare_cached(REMEMBER)?,
-            known: connection.prepare_cached(KNOWN)?,
-            forget: connection.prepare_cached(FORGET)?,
+            now: session.now,
+            horizon: session.now.saturating_sub(millis(window)),
+            remember: session.connection.prepare_cached(REMEMBER)?,
+            known: session.connection.prepare_cached(KNOWN)?,
         })
     }
 
-    /// False where the key is there already.
-    fn remember(&mut self, id: i64, row: &Row) -> rusqlite::Result<bool> {
-        Ok(self.remember.execute(params![id, row.key, row.digest, self.now])? == 1)
+    /// False where the key is known.
+    fn remember(&mut self, id: i64, entry: &PackedEntry) -> rusqlite::Result<bool> {
+        let row = params![id, entry.key, entry.digest, self.now, self.horizon];
+        Ok(self.remember.execute(row)? == 1)
     }
 
-    fn find(&mut self, row: &Row) -> rusqlite::Result<Option<(i64, [u8; 16], i64)>> {
-        self.known
-            .query_row([&row.key], |found| Ok((found.get(0)?, found.get(1)?, found.get(2)?)))
-            .optional()
-    }
-
-    fn known(&mut self, row: &Row) -> rusqlite::Result<Option<Appended>> {
-        let found = self.find(row)?.filter(|(.., at)| *at >= self.horizon);
-        Ok(found.map(|(id, digest, _)| {
-            if digest == row.digest {
+    fn known(&mut self, entry: &PackedEntry) -> rusqlite::Result<Option<Appended>> {
+        let found = self.known.query_row(params![entry.key, self.horizon], |row| {
+            let (id, digest): (i64, [u8; 16]) = (row.get(0)?, row.get(1)?);
+            Ok(if digest == entry.digest {
                 Appended::Duplicate(id_of(id))
             } else {
                 Appended::Conflict(id_of(id))
-            }
-        }))
-    }
-
-    fn forget(&mut self, row: &Row) -> rusqlite::Result<()> {
-        if let Some((id, ..)) = self.find(row)? {
-            self.forget.execute([id])?;
-        }
-        Ok(())
-    }
-}
-
-/// Figures of one log.
-#[derive(Clone, Copy)]
-struct Log {
-    last_id: i64,
-    added: i64,
-    length: i64,
-    bytes: i64,
-}
-
-/// Both logs, open for appends. What was appended counts once they are closed.
-pub(super) struct Logs<'a> {
-    session: &'a Session<'a>,
-    limits: Limits,
-    logs: [Log; 2],
-    inserts: [CachedStatement<'a>; 2],
-}
-
-fn index(log: Destination) -> usize {
-    match log {
-        Destination::Stream => 0,
-        Destination::DeadLetters => 1,
-    }
-}
-
-impl<'a> Logs<'a> {
-    pub(super) fn open(session: &'a Session<'a>, limits: Limits) -> rusqlite::Result<Self> {
-        let mut figures = session.connection.prepare_cached(LOGS)?;
-        let mut figures = figures.query_map([], |row| {
-            Ok(Log {
-                last_id: row.get(0)?,
-                added: row.get(1)?,
-                length: row.get(2)?,
-                bytes: row.get(3)?,
             })
-        })?;
-        let mut next = || figures.next().unwrap_or(Err(rusqlite::Error::QueryReturnedNoRows));
-        Ok(Self {
-            session,
-            limits,
-            logs: [next()?, next()?],
-            inserts: [
-                session.connection.prepare_cached(ENTRY)?,
-                session.connection.prepare_cached(LETTER)?,
-            ],
-        })
-    }
-
-    /// The id of the next entry: the clock's time, or right after the newest where the clock is not beyond that.
-    fn next_id(&self) -> i64 {
-        let [stream, letters] = &self.logs;
-        row_at(self.session.wall).max(stream.last_id.max(letters.last_id) + 1)
-    }
-
-    /// Why nothing like that can be appended now.
-    fn refusal(&self, log: Destination, packed: &Packed) -> Option<Appended> {
-        let cap = match log {
-            Destination::Stream => self.limits.maxlen,
-            Destination::DeadLetters => self.limits.dead_letters_maxlen,
-        };
-        let reaches = |value: i64, cap: u64| u64::try_from(value).is_ok_and(|value| value >= cap);
-        let bytes = self.logs.iter().map(|log| log.bytes).sum::<i64>() + bytes_of(packed);
-        if packed.blob.is_empty() {
-            return Some(Appended::Refused("an entry needs at least one field".to_owned()));
-        }
-        let full = reaches(self.logs[index(log)].length, cap)
-            || self
-                .limits
-                .bytes
-                .is_some_and(|limit| reaches(bytes, limit.saturating_add(1)));
-        full.then_some(Appended::Full)
-    }
-
-    /// Appends, unless there is no room.
-    pub(super) fn append(&mut self, log: Destination, packed: &Packed) -> rusqlite::Result<Appended> {
-        if let Some(refusal) = self.refusal(log, packed) {
-            return Ok(refusal);
-        }
-        let id = self.next_id();
-        self.inserts[index(log)].execute(params![id, packed.checksum(log, id), packed.blob])?;
-        let figures = &mut self.logs[index(log)];
-        figures.last_id = id;
-        figures.added += 1;
-        figures.length += 1;
-        figures.bytes += bytes_of(packed);
-        Ok(Appended::Accepted(id_of(id)))
-    }
-
-    pub(super) fn close(self) -> rusqlite::Result<()> {
-        for (log, figures) in self.logs.iter().enumerate() {
-            let log = i64::try_from(log).unwrap_or_default();
-            self.session.execute(
-                UPDATE_LOG,
-                [log, figures.last_id, figures.added, figures.length, figures.bytes],
-            )?;
-        }
-        Ok(())
+        });
+        found.optional()
     }
 }
 
-fn bytes_of(packed: &Packed) -> i64 {
-    i64::try_from(packed.blob.len()).unwrap_or(i64::MAX) + ROW_BYTES
+/// Writes a dead letter, acks its entry and removes the record of its attempts. Returns false, and changes nothing, where
+/// the dead letters are at their cap.
+pub(super) fn dead_letter(
+    session: &Session<'_>,
+    group: &str,
+    id: StreamId,
+    fields: &PackedFields,
+    caps: Caps,
+) -> rusqlite::Result<bool> {
+    let row = row_of(id);
+    // An entry that is in the stream and not pending was settled: by this call before its answer got lost, or by another
+    // consumer. One that is gone from the stream too was lost, and the dead letter is all that is left of it.
+    if let Some(row) = row
+        && group::is_settled(session, group, row)?
+    {
+        return Ok(true);
+    }
+    let mut logs = OpenLogs::open(session, Caps { bytes: None, ..caps })?;
+    if logs.append(Destination::DeadLetters, fields)? == Appended::Full {
+        return Ok(false);
+    }
+    logs.close()?;
+    group::ack(session, group, &[id], &[id])?;
+    Ok(true)
 }

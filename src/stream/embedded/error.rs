@@ -1,6 +1,6 @@
-//! Why the stream's file cannot be used, and what that means for a call.
+//! Why the stream's file cannot be used, and what that means for a call: the remedy that goes with each cause.
 //!
-//! Owns the remedy that goes with each cause. SQLite's own texts name tables and columns, never content.
+//! SQLite's own texts name tables and columns, never content.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,10 +13,6 @@ use crate::stream::StreamError;
 pub(super) enum EmbeddedError {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("the file is of a newer release (schema {0}): run that release, or choose another data folder")]
-    Newer(i64),
-    #[error("the file is another program's database: choose another data folder")]
-    Foreign,
     #[error(
         "{0}, and nothing more is taken: put it back, or save what it holds and restart orderstream (OPERATIONS.md, \
          \"A file was removed\")"
@@ -33,29 +29,7 @@ impl From<rusqlite::Error> for EmbeddedError {
 }
 
 impl EmbeddedError {
-    /// Whether the file itself is damaged, which neither waiting nor an operator mends.
-    pub(super) fn is_damage(&self) -> bool {
-        match self {
-            Self::File(error) => error.is_damage(),
-            Self::Newer(_) | Self::Foreign | Self::Moved(_) | Self::Resting { .. } => false,
-        }
-    }
-
-    /// Whether nothing in the damaged file tells how much is lost.
-    pub(super) fn is_beyond_count(&self) -> bool {
-        matches!(self, Self::File(FileError::Lost(_)))
-    }
-
-    /// As it is met in a file whose log has lost commits: what is left of that is older than what is lost.
-    pub(super) fn beyond_count(self, log_was_cut: bool) -> Self {
-        if log_was_cut && self.is_damage() {
-            Self::File(FileError::Lost(self.to_string()))
-        } else {
-            self
-        }
-    }
-
-    /// What it means for a call that it kept from happening.
+    /// What it means for a call that it prevented.
     pub(super) fn stream_error(&self, path: &Path) -> StreamError {
         let text = || format!("{}: {self}", path.display());
         let refused = |code: &str| StreamError::Refused {
@@ -66,16 +40,14 @@ impl EmbeddedError {
             Self::File(FileError::Sql(error)) => stream_error(path, error),
             Self::File(FileError::Damaged(_) | FileError::Lost(_)) => refused("DAMAGED"),
             Self::File(FileError::Io { .. }) => StreamError::Denied(self.to_string()),
-            Self::File(FileError::Owned | FileError::NoWal(_)) | Self::Newer(_) | Self::Foreign => {
-                StreamError::Unusable(text())
-            }
+            Self::File(FileError::Owned | FileError::NoWal(_) | FileError::Foreign(_)) => StreamError::Unusable(text()),
             Self::Moved(_) => refused("MOVED"),
             Self::Resting { .. } => refused("RESTING"),
         }
     }
 }
 
-/// What a failed call means. All but one are certain not to have happened, since a transaction is whole or not at all.
+/// What a failed call means. After all causes but one it certainly did not happen, since a transaction is atomic.
 pub(super) fn stream_error(path: &Path, error: &rusqlite::Error) -> StreamError {
     let place = path.display();
     let refused = |code: &str, remedy: &str| StreamError::Refused {

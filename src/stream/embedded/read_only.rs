@@ -1,60 +1,87 @@
-//! Reads of a file by whoever does not run on it: commands, and a trace that looks into a spool.
+//! Reads that change nothing: a page of a log, and a whole file for a process that does not run on it (a command, or a
+//! trace of a spool).
 //!
-//! Invariant: nothing is changed, and the file's owner is not held up. A damaged file is set aside by the process that
-//! runs on it, which counts and says what is lost; a command that did so on its way would take the news with it.
+//! Invariant: the file's owner is not held up. A damaged file is set aside only by the process that runs on it, which
+//! counts and logs what is lost: after a command had done so, the loss would go unreported.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use rusqlite::{Connection, params};
+
 use super::error::EmbeddedError;
-use super::{EmbeddedStream, range, schema};
-use crate::sqlite;
-use crate::stream::{Destination, Entry, Order, Range, StreamError};
+use super::group::PAGE_BYTES;
+use super::row::{id_of, row_from, row_up_to, unpack};
+use super::schema;
+use crate::sqlite::{self, FileError};
+use crate::stream::{Destination, Entry, Order, Page, Range, StreamError};
 
-/// Entries that are in memory at once.
-const AT_ONCE: usize = 200;
+const ENTRIES: &str = "SELECT id, checksum, fields FROM entries WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
+const NEWEST_ENTRIES: &str =
+    "SELECT id, checksum, fields FROM entries WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3";
+const DEAD_LETTERS: &str =
+    "SELECT id, checksum, fields FROM dead_letters WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
+const NEWEST_DEAD_LETTERS: &str =
+    "SELECT id, checksum, fields FROM dead_letters WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3";
 
-impl EmbeddedStream {
-    /// Whether [`open`](Self::open) would take the file as it is. Blocks the thread while it reads all of it.
-    ///
-    /// # Errors
-    /// What is wrong with it, and what will become of it.
-    pub fn check_file(path: &Path) -> Result<(), StreamError> {
-        check_file(path).map_err(|error| match error {
-            damage if damage.is_damage() => StreamError::Unusable(format!(
-                "{} is damaged ({damage}): `orderstream run` sets it aside, goes on with a new one, and says how much is \
+/// Entries of a page of [`scan_file`].
+const SCAN_PAGE: usize = 200;
+
+/// A page of a log. Damaged entries are left out, and logged.
+pub(super) fn range(connection: &Connection, range: Range) -> rusqlite::Result<Page> {
+    let mut query = connection.prepare_cached(match (range.log, range.order) {
+        (Destination::Stream, Order::OldestFirst) => ENTRIES,
+        (Destination::Stream, Order::NewestFirst) => NEWEST_ENTRIES,
+        (Destination::DeadLetters, Order::OldestFirst) => DEAD_LETTERS,
+        (Destination::DeadLetters, Order::NewestFirst) => NEWEST_DEAD_LETTERS,
+    })?;
+    let most = i64::try_from(range.page()).unwrap_or(i64::MAX);
+    let mut rows = query.query(params![row_from(range.from), row_up_to(range.to), most])?;
+    let mut page = Page::default();
+    let (mut seen, mut bytes) = (0, 0);
+    while let Some(row) = rows.next()? {
+        let (id, checksum, blob) = (row.get(0)?, row.get(1)?, row.get_ref(2)?.as_bytes()?);
+        (seen, bytes) = (seen + 1, bytes + blob.len());
+        match unpack(range.log, id, blob, checksum) {
+            Some(entry) => page.entries.push(entry),
+            None => tracing::error!(id = %id_of(id), "an entry is damaged on disk: left out of what is shown"),
+        }
+        if seen == most || bytes > PAGE_BYTES {
+            page.next = range.behind(id_of(id));
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// Whether a process could run on the file as it is.
+pub(super) fn check_file(path: &Path) -> Result<(), StreamError> {
+    let check = || {
+        let _lock = sqlite::lock(path)?;
+        schema::recognize(&sqlite::inspect(path, schema::BUSY)?)
+    };
+    check().map(drop).map_err(|error: FileError| {
+        if error.is_damage() {
+            StreamError::Unusable(format!(
+                "{} is damaged ({error}): `orderstream run` sets it aside, goes on with a new one, and says how much is \
                  lost",
                 path.display()
-            )),
-            error => error.stream_error(path),
-        })
-    }
-
-    /// Shows `visit` the entries of the file, newest first and as of one moment, until it breaks off. The file may be
-    /// anybody's: this process', another's, or nobody's. Blocks the thread while it reads.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is not one that this release knows.
-    pub fn scan_file(path: &Path, visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), StreamError> {
-        scan_file(path, visit).map_err(|error| error.stream_error(path))
-    }
+            ))
+        } else {
+            EmbeddedError::File(error).stream_error(path)
+        }
+    })
 }
 
-fn check_file(path: &Path) -> Result<(), EmbeddedError> {
-    let _lock = sqlite::lock(path)?;
-    let connection = sqlite::inspect(path, schema::BUSY)?;
-    schema::recognize(&connection)?;
-    Ok(())
-}
-
-fn scan_file(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), EmbeddedError> {
+/// Passes the entries of the file to `visit`, newest first, in one snapshot.
+pub(super) fn scan_file(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), EmbeddedError> {
     let connection = sqlite::open_read_only(path, schema::BUSY)?;
-    // The file may be replaced, but not between two pages of it.
+    // One snapshot: the file may be replaced, but not between two pages of it.
     connection.execute_batch("BEGIN")?;
     let is_new = schema::recognize(&connection)?;
-    let mut next = (!is_new).then(|| Range::all(Destination::Stream, Order::NewestFirst, AT_ONCE));
-    while let Some(range) = next {
-        let page = range::range(&connection, range)?;
+    let mut next = (!is_new).then(|| Range::all(Destination::Stream, Order::NewestFirst, SCAN_PAGE));
+    while let Some(page) = next {
+        let page = range(&connection, page)?;
         if page.entries.into_iter().try_for_each(&mut visit).is_break() {
             break;
         }

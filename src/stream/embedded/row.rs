@@ -1,11 +1,10 @@
-//! How an entry stands in a row: its id as one integer, its fields as one blob, and a checksum over both.
+//! The format of a row: an entry's id as one integer, its fields as one blob, and a checksum over both. Pure.
 //!
-//! Owns that format. Pure. Invariants: rows stand in the order of ids; decode(encode(x)) = x, bytes of any kind and
-//! repeated names included; a row of which a bit has changed is never decoded.
+//! Invariants: rows have the order of ids; decode(encode(x)) = x, bytes of any kind and repeated names included; a row
+//! of which a bit has changed is never decoded.
 //!
-//! A row id is `ms << 20 | seq`, which holds until the year 2248 with a million entries a millisecond; beyond those the
-//! count runs over into the next millisecond. A blob is, for each name and each value in turn, its length (LEB128) and
-//! its bytes.
+//! A row id is `ms << 20 | seq`, which lasts until the year 2248 with a million entries a millisecond; further ones get
+//! the next millisecond. A blob is, for each name and each value in turn, its length (LEB128) and its bytes.
 
 use std::borrow::Cow;
 
@@ -24,7 +23,7 @@ pub(super) fn row_at(ms: u64) -> i64 {
     i64::try_from(ms.min(LAST_MS) << SEQ_BITS).unwrap_or(i64::MAX)
 }
 
-/// The smallest row id at or above an id, which may be anybody's.
+/// The smallest row id at or above an id, which may be one that no row can have.
 pub(super) fn row_from(id: StreamId) -> i64 {
     if id.ms > LAST_MS {
         return i64::MAX;
@@ -33,7 +32,7 @@ pub(super) fn row_from(id: StreamId) -> i64 {
     row_at(id.ms).saturating_add(seq)
 }
 
-/// The largest row id at or below an id, which may be anybody's.
+/// The largest row id at or below an id, which may be one that no row can have.
 pub(super) fn row_up_to(id: StreamId) -> i64 {
     if id.ms > LAST_MS {
         return i64::MAX;
@@ -55,13 +54,13 @@ pub(super) fn id_of(row: i64) -> StreamId {
     }
 }
 
-/// Fields ready to be stored, but for the row id they get.
-pub(super) struct Packed {
+/// Fields ready to be stored: all but the row id is known.
+pub(super) struct PackedFields {
     pub(super) blob: Vec<u8>,
     checksum: Hasher,
 }
 
-impl Packed {
+impl PackedFields {
     pub(super) fn new(fields: &Fields) -> Self {
         let parts = || fields.0.iter().flat_map(|(name, value)| [name.as_bytes(), value]);
         let mut blob = Vec::with_capacity(parts().map(|part| part.len() + 3).sum());
@@ -74,13 +73,13 @@ impl Packed {
         Self { blob, checksum }
     }
 
-    /// What stands beside the blob in that row.
+    /// The checksum of the blob in that row.
     pub(super) fn checksum(&self, log: Destination, row: i64) -> u32 {
         seal(self.checksum.clone(), log, row)
     }
 }
 
-/// The checksum covers where a row stands too: an entry that turns up elsewhere is damaged.
+/// The checksum covers the place of the row too: an entry that turns up elsewhere is damaged.
 fn seal(mut fields: Hasher, log: Destination, row: i64) -> u32 {
     fields.update(&row.to_le_bytes());
     fields.update(&[match log {
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_stand_in_the_order_of_ids() {
+    fn rows_have_the_order_of_ids() {
         let id = |ms, seq| StreamId { ms, seq };
         assert_eq!(id_of(row_from(id(1_767_225_600_123, 7))), id(1_767_225_600_123, 7));
         assert_eq!(id_of(row_from(id(5, SEQ_MASK)) + 1), id(6, 0));
@@ -172,7 +171,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_packed_comes_back(fields in fields(), row in 0..i64::MAX) {
-            let packed = Packed::new(&fields);
+            let packed = PackedFields::new(&fields);
             let checksum = i64::from(packed.checksum(Destination::Stream, row));
             let entry = unpack(Destination::Stream, row, &packed.blob, checksum).unwrap();
             prop_assert_eq!(entry.id, id_of(row));
@@ -181,7 +180,7 @@ mod tests {
 
         #[test]
         fn a_flipped_bit_is_noticed(fields in fields(), row in 0..i64::MAX, at in any::<prop::sample::Index>(), bit in 0_u8..8) {
-            let mut packed = Packed::new(&fields);
+            let mut packed = PackedFields::new(&fields);
             let checksum = i64::from(packed.checksum(Destination::Stream, row));
             prop_assert_eq!(unpack(Destination::DeadLetters, row, &packed.blob, checksum), None);
             prop_assert_eq!(unpack(Destination::Stream, row ^ (1_i64 << bit), &packed.blob, checksum), None);

@@ -1,4 +1,4 @@
-//! The file: its tables and its version.
+//! The tables of the file, and its version.
 //!
 //! Invariant: a file that is another program's, or of a newer release, is left as it is.
 
@@ -7,24 +7,17 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::error::EmbeddedError;
-use crate::sqlite::{FileError, Opened, Opening, Options};
+use crate::sqlite::{self, FileError, Opened, Options};
 
-/// What `user_version` says. A release that changes a table adds a step to [`open`] and counts this up.
+/// `user_version` of the file. A release that changes a table adds a step to [`open`] and increments this.
 const VERSION: i64 = 1;
-/// What `application_id` says: "ordr".
+/// `application_id` of the file: "ordr".
 const APPLICATION: i64 = 0x6F72_6472;
 
-/// How long a foreign process that writes to the file may hold us up.
+/// Longest wait for another program's lock on the file.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
 
-/// `logs` has the figures of the two logs (0 is the stream, 1 the dead letters): the newest id, entries ever appended,
-/// entries and bytes that are there. `commits` counts transactions, for whoever wonders how appends share them.
-/// `read` of a group counts what it was handed out or can never get: its lag is `added - read`.
-/// `dedupe` has a row for each entry whose key is remembered, longer or shorter than the entry itself. Its age is told
-/// by `remembered_at`: the id is of a wall clock, which may have been ahead.
-/// `audit` has what operators did, bounded.
-/// `delivered_at`, `seen` and `remembered_at` are readings of `clock.rs`, milliseconds.
+/// The essay in `mod.rs` describes them.
 const TABLES: &str = "
 CREATE TABLE logs (
     log INTEGER PRIMARY KEY, last_id INTEGER NOT NULL, added INTEGER NOT NULL,
@@ -64,11 +57,13 @@ const OPTIONS: Options = Options {
     connection: "PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384;",
 };
 
-/// The connection that writes; the file is made where there is none, or an empty one.
-pub(super) fn open(path: &Path, is_first: bool) -> Result<Opened, EmbeddedError> {
-    let opening = Opening::begin(path, &OPTIONS, is_first)?;
-    let is_new = recognize(&opening.connection).map_err(|error| error.beyond_count(opening.log_was_cut))?;
-    let mut opened = opening.finish()?;
+/// The connection that writes; creates the file, and the tables of an empty one.
+pub(super) fn open(path: &Path, is_first: bool) -> Result<Opened, FileError> {
+    let mut is_new = false;
+    let mut opened = sqlite::open(path, &OPTIONS, is_first, |connection| {
+        is_new = recognize(connection)?;
+        Ok(())
+    })?;
     if is_new {
         let transaction = opened.connection.transaction()?;
         transaction.execute_batch(TABLES)?;
@@ -79,17 +74,20 @@ pub(super) fn open(path: &Path, is_first: bool) -> Result<Opened, EmbeddedError>
     Ok(opened)
 }
 
-/// Whether the file is new, and else one that this release can use.
-pub(super) fn recognize(connection: &Connection) -> Result<bool, EmbeddedError> {
+/// Whether the file is new; if not, it is one that this release can use.
+pub(super) fn recognize(connection: &Connection) -> Result<bool, FileError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let is_new = tables == 0;
     if !is_new && application != APPLICATION {
-        return Err(EmbeddedError::Foreign);
+        let what = "the file is another program's database: choose another data folder";
+        return Err(FileError::Foreign(what.to_owned()));
     }
     if version > VERSION {
-        return Err(EmbeddedError::Newer(version));
+        return Err(FileError::Foreign(format!(
+            "the file is of a newer release (schema {version}): run that release, or choose another data folder"
+        )));
     }
     if !is_new {
         check_tables(connection)?;
@@ -97,9 +95,9 @@ pub(super) fn recognize(connection: &Connection) -> Result<bool, EmbeddedError> 
     Ok(is_new)
 }
 
-/// What `sqlite_schema` says of our tables is damaged like anything else: what it then leads to must not be taken for a
-/// mistake of ours.
-fn check_tables(connection: &Connection) -> Result<(), EmbeddedError> {
+/// Compares the definitions of the tables with ours. `sqlite_schema` can be damaged as any other table, and the errors
+/// that follow from that would look like mistakes of this program.
+fn check_tables(connection: &Connection) -> Result<(), FileError> {
     const TABLE: &str = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
     const IS_THERE: &str = "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2 AND sql = ?3";
     let model = Connection::open_in_memory()?;
@@ -110,8 +108,9 @@ fn check_tables(connection: &Connection) -> Result<(), EmbeddedError> {
     while let Some(row) = tables.next()? {
         let table: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
         if !is_there.exists(table)? {
-            let what = "its tables are not what they were made as";
-            return Err(FileError::Damaged(what.to_owned()).into());
+            return Err(FileError::Damaged(
+                "the definitions of its tables are damaged".to_owned(),
+            ));
         }
     }
     Ok(())

@@ -1,12 +1,27 @@
-//! The figures of the stream after its last commit, known without a read of the file.
+//! Figures of the stream: those after the last commit, known without a read of the file, and the report for health.
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::clock;
+use super::group::Group;
+use super::logs::LogCounters;
 use super::row::id_of;
 use crate::sqlite::Moved;
+use crate::stream::{ConsumerReport, GroupReport, REPLAY_CONSUMER, StreamReport};
+
+const FIRST_PENDING: &str = "SELECT MIN(id) FROM pending WHERE group_id = ?1";
+const FIRST_UNREAD: &str = "SELECT MIN(id) FROM entries WHERE id > ?1";
+const FIRST_DEAD_LETTER: &str = "SELECT MIN(id) FROM dead_letters";
+const GROUPS: &str = "
+SELECT name, pending, last_delivered, added - read,
+    (SELECT MIN(id) FROM pending WHERE group_id = consumer_groups.id),
+    (SELECT MIN(id) FROM entries WHERE entries.id > last_delivered)
+FROM consumer_groups, logs WHERE log = 0 ORDER BY name";
+const CONSUMERS: &str = "
+SELECT consumers.name, seen, (SELECT COUNT(*) FROM pending WHERE group_id = consumer_groups.id AND consumer = consumers.id)
+FROM consumers, consumer_groups WHERE group_id = consumer_groups.id AND consumer_groups.name = ?1 ORDER BY consumers.name";
 
 /// The figures of a stream as of its last commit; the backlog is that of the group it was opened with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,15 +38,16 @@ pub struct Stats {
     pub lost: u64,
     /// Losses since then whose number is not known, or only known to be at most what `lost` counts of them.
     pub losses_unknown: u64,
-    /// The file's name no longer leads to it: it takes nothing.
+    /// Why the file's name no longer leads to it; it accepts no writes then.
     pub(super) moved: Option<Moved>,
     /// Entries in the dead letters.
     pub(super) dead_letters: u64,
-    /// The newest id of either log.
+    /// The newest row id of either log.
     pub(super) newest: i64,
-    /// The newest entry ever: a change wakes readers. Not a count, which a stream that was emptied may reach again.
+    /// The newest row id of the stream; a change wakes readers. A count would not do: a stream that was emptied may reach
+    /// it again.
     pub(super) last_id: i64,
-    /// How often a file was opened: after damage another one, which wakes them too.
+    /// How often a file was opened: after damage another one, which wakes readers too.
     pub(super) file: u64,
 }
 
@@ -42,7 +58,7 @@ impl Stats {
         self.file > 0
     }
 
-    /// Whether the file, or its log, was removed or replaced while it is open: it takes nothing then.
+    /// Whether the file, or its log, was removed or replaced while it is open: it accepts no writes then.
     #[must_use]
     pub fn is_moved(&self) -> bool {
         self.moved.is_some()
@@ -55,75 +71,109 @@ impl Stats {
             .map(|ms| Duration::from_millis(clock::wall().saturating_sub(ms)))
     }
 
-    /// As it was, but for what a commit changes.
-    pub(super) fn after(&self, commit: &CommitStats) -> Self {
+    /// Entries not acked, and dead letters: what is lost with the file.
+    pub(super) fn held(&self) -> u64 {
+        self.backlog + self.dead_letters
+    }
+
+    /// What a commit leaves behind; the other figures have their default. A missing group has read nothing.
+    pub(super) fn read(connection: &Connection, group: &str) -> rusqlite::Result<Self> {
+        let logs @ [stream, dead_letters] = LogCounters::read(connection)?;
+        let group = Group::find(connection, group)?;
+        let (unread, pending) = group.map_or((stream.length, 0), |group| group.backlog(&stream));
+        let first = |sql: &str, key: i64| -> rusqlite::Result<Option<i64>> {
+            connection.prepare_cached(sql)?.query_row([key], |row| row.get(0))
+        };
+        let first_pending = first(FIRST_PENDING, group.map_or(0, |group| group.id))?;
+        let first_unread = first(FIRST_UNREAD, group.map_or(0, |group| group.last_delivered))?;
+        let oldest = [first_pending, first_unread].into_iter().flatten().min();
+        Ok(Self {
+            length: count(stream.length),
+            bytes: count(logs.iter().map(|log| log.bytes).sum()),
+            backlog: count(unread + pending),
+            oldest_ms: oldest.map(|row| id_of(row).ms),
+            dead_letters: count(dead_letters.length),
+            newest: stream.last_id.max(dead_letters.last_id),
+            last_id: stream.last_id,
+            ..Self::default()
+        })
+    }
+
+    /// These figures after a commit, which left `read` behind.
+    pub(super) fn after(&self, read: Self) -> Self {
         Self {
-            length: count(commit.length),
-            bytes: count(commit.bytes),
-            backlog: count(commit.backlog),
-            oldest_ms: commit.oldest.map(|row| id_of(row).ms),
-            dead_letters: count(commit.dead_letters),
-            last_id: commit.last_id,
-            newest: commit.newest,
-            ..*self
+            lost: self.lost,
+            losses_unknown: self.losses_unknown,
+            moved: self.moved,
+            file: self.file,
+            ..read
         }
     }
 }
 
-const LOGS: &str = "
-SELECT stream.last_id, stream.added, stream.length, stream.bytes + letters.bytes, letters.length,
-    MAX(stream.last_id, letters.last_id)
-FROM logs AS stream, logs AS letters WHERE stream.log = 0 AND letters.log = 1";
-const GROUP: &str = "SELECT id, last_delivered, read, pending FROM consumer_groups WHERE name = ?1";
-const FIRST_PENDING: &str = "SELECT MIN(id) FROM pending WHERE group_id = ?1";
-const FIRST_UNREAD: &str = "SELECT MIN(id) FROM entries WHERE id > ?1";
-
-/// What a commit leaves behind, as far as our group is concerned. A missing group has read nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct CommitStats {
-    last_id: i64,
-    newest: i64,
-    length: i64,
-    bytes: i64,
-    dead_letters: i64,
-    backlog: i64,
-    /// The oldest entry that is not acked.
-    oldest: Option<i64>,
+/// The report of one moment, without caps. `idle` returns how long a consumer has been silent that was last seen at that
+/// reading of the steady clock.
+pub(super) fn report(
+    connection: &Connection,
+    group: &str,
+    idle: impl Fn(&str, i64) -> Duration,
+) -> rusqlite::Result<StreamReport> {
+    let [stream, dead_letters] = LogCounters::read(connection)?;
+    let mut query = connection.prepare_cached(FIRST_DEAD_LETTER)?;
+    let mut report = StreamReport {
+        length: count(stream.length),
+        entries_added: Some(count(stream.added)),
+        dead_letters: count(dead_letters.length),
+        dead_letters_added: Some(count(dead_letters.added)),
+        oldest_dead_letter: age(query.query_row([], |row| row.get(0))?),
+        last_id: (stream.last_id > 0).then(|| id_of(stream.last_id)),
+        ..StreamReport::default()
+    };
+    add_groups(connection, group, &mut report)?;
+    let mut query = connection.prepare_cached(CONSUMERS)?;
+    let consumers = query.query_map([group], |row| {
+        let name: String = row.get(0)?;
+        Ok(ConsumerReport {
+            idle: idle(&name, row.get(1)?),
+            pending: count(row.get(2)?),
+            name,
+        })
+    })?;
+    report.consumers = consumers.collect::<Result<_, _>>()?;
+    report.consumers.retain(|consumer| consumer.name != REPLAY_CONSUMER);
+    Ok(report)
 }
 
-impl CommitStats {
-    pub(super) fn read(connection: &Connection, group: &str) -> rusqlite::Result<Self> {
-        let mut query = connection.prepare_cached(LOGS)?;
-        let (stats, added) = query.query_row([], |row| {
-            let stats = Self {
-                last_id: row.get(0)?,
-                length: row.get(2)?,
-                bytes: row.get(3)?,
-                dead_letters: row.get(4)?,
-                newest: row.get(5)?,
-                ..Self::default()
-            };
-            Ok((stats, row.get::<_, i64>(1)?))
-        })?;
-        let mut query = connection.prepare_cached(GROUP)?;
-        let group = query.query_row([group], |row| {
-            let (read, pending): (i64, i64) = (row.get(2)?, row.get(3)?);
-            Ok((row.get(0)?, row.get(1)?, added - read + pending))
+/// Age of an entry by the wall clock, which gives ids.
+fn age(row: Option<i64>) -> Option<Duration> {
+    row.map(|row| Duration::from_millis(clock::wall().saturating_sub(id_of(row).ms)))
+}
+
+fn add_groups(connection: &Connection, ours: &str, report: &mut StreamReport) -> rusqlite::Result<()> {
+    let mut query = connection.prepare_cached(GROUPS)?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, last): (String, i64) = (row.get(0)?, row.get(2)?);
+        let (pending, unread): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
+        let after = id_of(last + 1);
+        let is_ours = name == ours;
+        if is_ours {
+            report.oldest_pending = age(pending);
+            report.oldest_backlog = age([pending, unread].into_iter().flatten().min());
+        }
+        report.groups.push(GroupReport {
+            name,
+            ours: is_ours,
+            pending: count(row.get(1)?),
+            lag: Some(count(row.get(3)?)),
+            last_delivered: id_of(last),
+            needs_from: pending.map_or(after, |first| id_of(first).min(after)),
         });
-        let (group, last_delivered, backlog): (i64, i64, i64) = group.optional()?.unwrap_or((0, 0, stats.length));
-        let first = |sql: &str, key: i64| -> rusqlite::Result<Option<i64>> {
-            connection.prepare_cached(sql)?.query_row([key], |row| row.get(0))
-        };
-        let (pending, unread) = (first(FIRST_PENDING, group)?, first(FIRST_UNREAD, last_delivered)?);
-        Ok(Self {
-            backlog,
-            oldest: [pending, unread].into_iter().flatten().min(),
-            ..stats
-        })
     }
+    Ok(())
 }
 
 /// A count as SQLite holds it.
-pub(super) fn count(value: i64) -> u64 {
+fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }

@@ -1,15 +1,14 @@
-//! Trim: removes what every group has acked.
+//! Trim: removes entries that every group has acked.
 //!
-//! Invariants: never an entry that any group still needs, and nothing as long as our own group is missing, since it is
-//! going to be created at 0, so it needs everything.
+//! Invariants: never an entry that any group still needs, and none while our own group is missing: it is going to be
+//! created at 0, so it needs everything.
 
 use rusqlite::Connection;
 
-use super::append::ROW_BYTES;
-use super::writer_handle::Session;
-use crate::stream::Trimmed;
+use super::logs::{Session, count_removed};
+use crate::stream::{Destination, Trimmed};
 
-/// Entries removed in one call from the old end; bounds how long it holds up appends.
+/// Entries removed in one call from the old end; bounds how long appends wait for it.
 const MOST: i64 = 5_000;
 /// Entries looked at one by one in one call.
 const WALK: i64 = 256;
@@ -19,7 +18,7 @@ const GROUPS: &str = "
 SELECT name = ?1, last_delivered, added - read, pending,
     (SELECT MIN(id) FROM pending WHERE group_id = consumer_groups.id), length
 FROM consumer_groups, logs WHERE log = 0";
-/// `LENGTH` stands inside, so that no blob is read.
+/// `LENGTH` is in the inner query, so that no blob is read.
 const PREFIX: &str = "
 SELECT COUNT(*), TOTAL(length), MAX(id) FROM (SELECT id, LENGTH(fields) AS length FROM entries WHERE id < ?1 ORDER BY id LIMIT ?2)";
 const REMOVE_PREFIX: &str = "DELETE FROM entries WHERE id <= ?1";
@@ -27,23 +26,22 @@ const WALKED: &str = "
 SELECT id, length, EXISTS (SELECT 1 FROM consumer_groups, pending WHERE group_id = consumer_groups.id AND pending.id = walked.id)
 FROM (SELECT id, LENGTH(fields) AS length FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3) AS walked";
 const REMOVE: &str = "DELETE FROM entries WHERE id = ?1";
-const REMOVED: &str = "UPDATE logs SET length = length - ?1, bytes = MAX(0, bytes - ?2) WHERE log = 0";
-const FORGET_ATTEMPTS: &str = "DELETE FROM attempts WHERE id <= ?1";
-const FORGET_KEYS: &str = "DELETE FROM dedupe WHERE id <= ?1";
-const FORGET_KEY: &str = "DELETE FROM dedupe WHERE id = ?1";
+const REMOVE_ATTEMPTS: &str = "DELETE FROM attempts WHERE id <= ?1";
+const REMOVE_KEYS: &str = "DELETE FROM dedupe WHERE id <= ?1";
+const REMOVE_KEY: &str = "DELETE FROM dedupe WHERE id = ?1";
 
 /// What the groups need, taken together.
 struct Need {
     /// The oldest id that any group needs.
     floor: i64,
-    /// Up to here every group was handed out everything.
+    /// Every group was delivered everything up to here.
     delivered: i64,
     /// Entries that no group needs and that are beyond what is retained, or too many near the cap.
     excess: i64,
 }
 
 impl Need {
-    /// `None` where nothing may go, or nothing has to.
+    /// `None` where nothing may be removed, or nothing has to be.
     fn find(connection: &Connection, group: &str, retain: u64, cap: u64) -> rusqlite::Result<Option<Self>> {
         let mut query = connection.prepare_cached(GROUPS)?;
         let mut rows = query.query([group])?;
@@ -71,19 +69,25 @@ impl Need {
     }
 }
 
-/// What is kept, and what goes with what is removed.
+/// What is kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Keep {
+pub(super) struct Retention {
     /// Acked entries.
     pub(super) acked: u64,
     /// Entries in all, at most.
     pub(super) cap: u64,
-    /// Whether a key lasts longer than its entry.
+    /// Whether a dedupe key outlives its entry.
     pub(super) keys: bool,
 }
 
-/// One step of trimming. `cursor` is where the walk behind an old pending entry goes on; answered with what was removed.
-pub(super) fn trim(session: &Session<'_>, group: &str, keep: Keep, cursor: i64) -> rusqlite::Result<(Trimmed, i64)> {
+/// One step of trimming. `cursor` is where the walk behind an old pending entry continues; the new one is returned with
+/// what was removed.
+pub(super) fn trim(
+    session: &Session<'_>,
+    group: &str,
+    keep: Retention,
+    cursor: i64,
+) -> rusqlite::Result<(Trimmed, i64)> {
     let Some(need) = Need::find(session.connection, group, keep.acked, keep.cap)? else {
         return Ok((Trimmed::default(), 0));
     };
@@ -107,17 +111,17 @@ fn remove_prefix(session: &Session<'_>, need: &Need, keeps_keys: bool) -> rusqli
     })?;
     if let Some(last) = last {
         session.execute(REMOVE_PREFIX, [last])?;
-        session.execute(FORGET_ATTEMPTS, [last])?;
+        session.execute(REMOVE_ATTEMPTS, [last])?;
         if !keeps_keys {
-            session.execute(FORGET_KEYS, [last])?;
+            session.execute(REMOVE_KEYS, [last])?;
         }
         #[allow(clippy::cast_possible_truncation, reason = "bytes of a file are far below 2^53")]
-        removed(session, count, bytes as i64)?;
+        count_removed(session, Destination::Stream, count, bytes as i64)?;
     }
     Ok(count)
 }
 
-/// What is acked but stands behind an old pending entry goes one by one, strictly below what every group was handed out.
+/// Removes acked entries behind an old pending one, one by one, strictly below what every group was delivered.
 fn walk(session: &Session<'_>, need: &Need, most: i64, cursor: i64, keeps_keys: bool) -> rusqlite::Result<(i64, i64)> {
     let mut query = session.connection.prepare_cached(WALKED)?;
     let mut rows = query.query([cursor.max(need.floor), need.delivered, WALK])?;
@@ -138,18 +142,11 @@ fn walk(session: &Session<'_>, need: &Need, most: i64, cursor: i64, keeps_keys: 
     for id in &acked {
         session.execute(REMOVE, [id])?;
         if !keeps_keys {
-            session.execute(FORGET_KEY, [id])?;
+            session.execute(REMOVE_KEY, [id])?;
         }
     }
     let count = i64::try_from(acked.len()).unwrap_or(i64::MAX);
-    removed(session, count, bytes)?;
-    // The walk starts over once it has reached the end: entries it passed may have been acked since.
+    count_removed(session, Destination::Stream, count, bytes)?;
+    // From the end the walk starts over: entries that it passed may have been acked since.
     Ok((count, if walked < WALK { 0 } else { next }))
-}
-
-fn removed(session: &Session<'_>, count: i64, bytes: i64) -> rusqlite::Result<()> {
-    if count > 0 {
-        session.execute(REMOVED, [count, bytes + count * ROW_BYTES])?;
-    }
-    Ok(())
 }

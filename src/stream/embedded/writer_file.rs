@@ -1,8 +1,8 @@
-//! The file as the thread that writes has it: opened, replaced when it is damaged, and watched.
+//! The file as the writing thread has it: opened, replaced when it is damaged, and watched.
 //!
 //! Owns the writing connection and the lock that makes this process the file's writer. Invariants: a loss is logged before
-//! the damaged file gets its other name, and counted once; what fails for a reason that passes is tried again, with
-//! growing pauses; a file whose name leads elsewhere takes nothing that must be found again.
+//! the damaged file is renamed, and counted once; after an error that passes by itself the file is tried again, with
+//! growing pauses; a file whose name leads elsewhere stores nothing.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -16,17 +16,22 @@ use super::clock::SteadyClock;
 use super::error::EmbeddedError;
 use super::loss::FileLoss;
 use super::schema;
-use super::stats::{CommitStats, Stats};
-use crate::metrics::Metrics;
-use crate::sqlite::{self, Count, LogBound, Moved, OpenFile};
+use super::stats::Stats;
+use crate::metrics::{Metrics, Service, ServiceLabels};
+use crate::sqlite::{self, Count, FileError, LogBound, Moved, OpenFile};
 use crate::stream::{StreamError, StreamId};
 
-/// How long a file is left alone that could not be used, at first and at most: what stands in the way mostly stays for a
-/// while.
-const SHORTEST_REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(15);
+/// First and longest pause before a file is tried again that could not be used.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 const KEEP_IDS_RISING: &str = "UPDATE logs SET last_id = MAX(last_id, ?1)";
+/// The latest reading of the steady clock on record.
+const LATEST_READING: &str = "
+SELECT MAX(
+    IFNULL((SELECT MAX(delivered_at) FROM pending), 0), IFNULL((SELECT MAX(seen) FROM consumers), 0),
+    IFNULL((SELECT remembered_at FROM dedupe ORDER BY id DESC LIMIT 1), 0)
+)";
 
 /// The file, open or not.
 pub(super) struct WriterFile {
@@ -35,17 +40,15 @@ pub(super) struct WriterFile {
     pub(super) group: String,
     /// `None` while the file cannot be opened.
     pub(super) connection: Option<Connection>,
-    /// What makes this process the file's writer; let go after the connection is closed.
+    /// What makes this process the file's writer; released after the connection is closed.
     lock: Option<File>,
-    /// What is open.
+    /// The identities of what is open.
     files: Option<OpenFile>,
-    /// How its name does not lead to it.
-    moved: Option<Moved>,
-    /// From an opening that was needed to the next commit.
-    rest: Option<Rest>,
-    /// What was found, where the file is damaged and has not been set aside yet.
-    damage: Option<Damage>,
-    /// The newest id of a file that was set aside.
+    /// From a reopening to the next commit.
+    pause: Option<Pause>,
+    /// The file is damaged and has not been set aside yet.
+    damage: Option<FileError>,
+    /// The newest row id of a file that was set aside.
     newest: i64,
     pub(super) clock: SteadyClock,
     log: LogBound,
@@ -53,42 +56,24 @@ pub(super) struct WriterFile {
     metrics: Metrics,
 }
 
-/// Until when the file is left alone, and why.
-struct Rest {
+/// Until when the file is not tried, and why.
+struct Pause {
     until: Instant,
     length: Duration,
     why: String,
 }
 
-impl Rest {
-    fn new(length: Duration, why: String) -> Self {
-        Self {
-            until: Instant::now() + length,
-            length,
-            why,
-        }
-    }
-}
-
-/// What was found.
-#[derive(Clone)]
-struct Damage {
-    what: String,
-    /// Nothing in the file tells how much is lost.
-    is_beyond_count: bool,
-}
-
-impl Damage {
-    fn of(error: &EmbeddedError) -> Self {
-        Self {
-            what: error.to_string(),
-            is_beyond_count: error.is_beyond_count(),
-        }
-    }
+/// What a transaction leaves behind.
+pub(super) struct Commit {
+    pub(super) stats: Stats,
+    /// Entries whose checksum did not match.
+    pub(super) damaged: Vec<StreamId>,
+    /// Groups that were missing.
+    pub(super) created_groups: Vec<String>,
 }
 
 impl WriterFile {
-    /// Opens the file. Where the disk does not let it for now, it is tried again later.
+    /// Opens the file. While the disk is full or failing, it is tried again later.
     pub(super) fn start(
         path: &Path,
         group: &str,
@@ -101,8 +86,7 @@ impl WriterFile {
             connection: None,
             lock: None,
             files: None,
-            moved: None,
-            rest: None,
+            pause: None,
             damage: None,
             newest: 0,
             clock: SteadyClock::start(),
@@ -113,7 +97,7 @@ impl WriterFile {
         match file.open() {
             Ok(connection) => file.connection = Some(connection),
             Err(error) if matches!(error.stream_error(path), StreamError::Refused { .. }) => {
-                file.put_off(&error, SHORTEST_REST);
+                file.put_off(&error, FIRST_PAUSE);
             }
             Err(error) => return Err(error),
         }
@@ -132,173 +116,182 @@ impl WriterFile {
     pub(super) fn put(&mut self, connection: Connection, has_committed: bool) {
         if has_committed {
             self.log.enforce(&connection);
-            self.rest = None;
+            self.pause = None;
         }
         self.connection = Some(connection);
     }
 
-    /// Notes what a commit left behind, and the entries that were found damaged, each by its checksum.
-    pub(super) fn committed(&self, commit: &CommitStats, damaged: &[StreamId]) {
-        self.count_damaged(damaged);
-        self.stats.send_modify(|stats| *stats = stats.after(commit));
-    }
-
-    /// Whether what must be found again is refused.
-    pub(super) fn refuses(&mut self) -> bool {
-        if self.moved.is_some() {
-            self.watch();
-        }
-        self.moved.is_some()
-    }
-
-    /// The answer to a call that is refused.
-    pub(super) fn refusal(&self) -> Option<StreamError> {
-        let error = self.moved.map(EmbeddedError::Moved);
-        error.map(|error| error.stream_error(&self.path))
-    }
-
-    /// The answer to a call that was committed to a file which has no name any more: it comes to life again where the file
-    /// is put back.
-    pub(super) fn unfindable(&self) -> Option<StreamError> {
-        self.moved.map(|moved| StreamError::Unreachable {
-            server: self.path.display().to_string(),
-            message: EmbeddedError::Moved(moved).to_string(),
-        })
-    }
-
-    /// Says what goes with a file that has no name any more.
-    pub(super) fn end(&self) {
-        if let Some(moved) = self.moved {
+    /// Publishes what a commit left behind.
+    pub(super) fn committed(&self, commit: Commit) {
+        if let Some(first) = commit.damaged.first() {
             tracing::error!(
-                file = %self.path.display(), entries = self.held(),
+                count = commit.damaged.len(), %first, file = %self.path.display(),
+                "entries were damaged on disk (their checksum does not match): they are lost"
+            );
+            self.count_lost(Count::Exactly(commit.damaged.len() as u64));
+        }
+        for group in commit.created_groups {
+            if commit.stats.length == 0 {
+                tracing::info!(group, "the consumer group is created");
+                continue;
+            }
+            tracing::warn!(group, "the consumer group was missing: created at 0");
+            let service = Service::Stream;
+            self.metrics.reconnects.get_or_create(&ServiceLabels { service }).inc();
+        }
+        self.stats.send_modify(|stats| *stats = stats.after(commit.stats));
+    }
+
+    /// Logs that the process ends with a file that has no name any more.
+    pub(super) fn end(&self) {
+        let stats = self.stats.borrow();
+        if let Some(moved) = stats.moved {
+            tracing::error!(
+                file = %self.path.display(), entries = stats.held(),
                 "orderstream stops, and {moved}: what it holds is lost, unless it was saved"
             );
         }
     }
 
-    /// Entries and dead letters that are in the file.
-    fn held(&self) -> u64 {
-        let stats = self.stats.borrow();
-        stats.backlog + stats.dead_letters
+    /// How the name does not lead to the open file; checked again where it did not before.
+    pub(super) fn still_moved(&mut self) -> Option<Moved> {
+        let moved = self.stats.borrow().moved;
+        moved.and_then(|_| self.check_moved())
     }
 
-    /// Sees whether the names still lead to the files that are open.
-    pub(super) fn watch(&mut self) {
-        let found = self.files.as_ref().and_then(OpenFile::moved);
+    /// Checks whether the names still lead to the files that are open.
+    pub(super) fn check_moved(&mut self) -> Option<Moved> {
+        let (before, held) = (self.stats.borrow().moved, self.stats.borrow().held());
+        let mut found = self.files.as_ref().and_then(OpenFile::moved);
         match found {
-            Some(moved) if found != self.moved => tracing::error!(
-                file = %self.path.display(), entries = self.held(), pid = std::process::id(),
+            Some(moved) if found != before => tracing::error!(
+                file = %self.path.display(), entries = held, pid = std::process::id(),
                 "{}; until orderstream ends, `/proc/PID/fd` leads to it", EmbeddedError::Moved(moved)
             ),
-            None if self.moved.is_some() => {
+            None if before.is_some() => {
                 tracing::info!(file = %self.path.display(), "the file is where it was opened: it is used again");
             }
             Some(_) | None => {}
         }
-        self.moved = found;
-        if found == Some(Moved::LogRemoved) {
-            self.save_log();
+        if found == Some(Moved::LogRemoved) && self.save_log() {
+            found = None;
         }
         self.stats
-            .send_if_modified(|stats| std::mem::replace(&mut stats.moved, self.moved) != self.moved);
+            .send_if_modified(|stats| std::mem::replace(&mut stats.moved, found) != found);
+        found
     }
 
-    /// Moves what is in a log without a name into the file, and opens that anew, with another log. Tried again with the
-    /// next call as long as somebody reads.
-    fn save_log(&mut self) {
-        let Some(connection) = &self.connection else { return };
+    /// Moves what is in a log without a name into the file, and opens that anew, with another log. Returns false where it
+    /// could not, as while another connection reads; it is tried again with the next call.
+    fn save_log(&mut self) -> bool {
+        let Some(connection) = &self.connection else {
+            return false;
+        };
         if !matches!(sqlite::empty_log(connection, schema::BUSY), Ok(true)) {
-            return;
+            return false;
         }
         self.connection = None;
         match self.open() {
             Ok(connection) => {
                 self.connection = Some(connection);
-                self.moved = None;
                 tracing::info!(file = %self.path.display(), "what was in the removed log is in the file: nothing is lost");
+                true
             }
-            Err(error) => self.put_off(&error, SHORTEST_REST),
+            Err(error) => {
+                self.put_off(&error, FIRST_PAUSE);
+                false
+            }
         }
     }
 
-    fn count_damaged(&self, damaged: &[StreamId]) {
-        if let Some(first) = damaged.first() {
-            tracing::error!(
-                count = damaged.len(), %first, file = %self.path.display(),
-                "entries were damaged on disk (their checksum does not match): they are lost"
-            );
-            self.count(Count::Exactly(damaged.len() as u64));
+    /// Does what can be done about a failed transaction, so that the next one may succeed.
+    pub(super) fn mend(&mut self, error: &EmbeddedError) {
+        if let Some(damage) = damage_of(error) {
+            self.damage = Some(damage);
+            self.connection = None;
+            self.connection = self.reopen(&error.to_string()).ok();
+        } else if let Some(connection) = &self.connection {
+            let checkpointed = sqlite::checkpoint(connection);
+            tracing::debug!(%error, ?checkpointed, "a transaction failed");
         }
     }
 
-    /// Opens the file again, or does not yet, the longer the more often it was of no use.
+    /// Opens the file again, or refuses during a pause, which grows with each opening until a commit.
     fn reopen(&mut self, why: &str) -> Result<Connection, EmbeddedError> {
-        if let Some(moved @ (Moved::Removed | Moved::Replaced)) = self.moved {
+        if let Some(moved @ (Moved::Removed | Moved::Replaced)) = self.stats.borrow().moved {
             return Err(EmbeddedError::Moved(moved));
         }
-        let now = Instant::now();
-        let length = match &self.rest {
-            Some(rest) if now < rest.until => {
+        let length = match &self.pause {
+            Some(pause) if Instant::now() < pause.until => {
                 return Err(EmbeddedError::Resting {
-                    why: rest.why.clone(),
-                    within: rest.length,
+                    why: pause.why.clone(),
+                    within: pause.length,
                 });
             }
-            Some(rest) => LONGEST_REST.min(2 * rest.length),
-            None => SHORTEST_REST,
+            Some(pause) => LONGEST_PAUSE.min(2 * pause.length),
+            None => FIRST_PAUSE,
         };
         let opened = self.open();
         match &opened {
-            Ok(_) => self.rest = Some(Rest::new(length, why.to_owned())),
+            Ok(_) => self.pause(length, why.to_owned()),
             Err(error) => self.put_off(error, length),
         }
         opened
     }
 
     fn put_off(&mut self, error: &EmbeddedError, length: Duration) {
-        tracing::error!(why = %error, rest = ?length, file = %self.path.display(), "the file cannot be used for now");
-        self.rest = Some(Rest::new(length, error.to_string()));
+        tracing::error!(why = %error, pause = ?length, file = %self.path.display(), "the file cannot be used for now");
+        self.pause(length, error.to_string());
+    }
+
+    fn pause(&mut self, length: Duration, why: String) {
+        let until = Instant::now() + length;
+        self.pause = Some(Pause { until, length, why });
     }
 
     /// Opens the file. A damaged one is set aside, and a new one begun.
     fn open(&mut self) -> Result<Connection, EmbeddedError> {
         if self.damage.is_none() {
-            match self.try_open() {
-                Err(error) if error.is_damage() => self.damage = Some(Damage::of(&error)),
-                opened => return opened,
+            let opened = self.try_open();
+            self.damage = opened.as_ref().err().and_then(damage_of);
+            if self.damage.is_none() {
+                return opened;
             }
         }
-        if let Some(damage) = self.damage.clone() {
-            self.set_aside(&damage)?;
-            self.damage = None;
-        }
+        self.set_aside()?;
         self.try_open()
     }
 
     fn try_open(&mut self) -> Result<Connection, EmbeddedError> {
-        self.own()?;
-        let opened = schema::open(&self.path, !self.stats.borrow().is_known())?;
+        self.lock_file()?;
+        let is_first = !self.stats.borrow().is_known();
+        let opened = schema::open(&self.path, is_first)?;
         let connection = opened.connection;
-        let commit = self.take_up(&connection);
-        let commit = commit.map_err(|error| EmbeddedError::from(error).beyond_count(opened.log_was_cut))?;
+        let read = || {
+            connection.execute(KEEP_IDS_RISING, [self.newest])?;
+            self.clock
+                .advance(connection.query_row(LATEST_READING, [], |row| row.get(0))?);
+            Stats::read(&connection, &self.group)
+        };
+        let read = read().map_err(|error| FileError::from(error).beyond_count(opened.log_was_cut))?;
         self.files = Some(OpenFile::at(&self.path).map_err(sqlite::io(&self.path))?);
         if opened.log_was_cut {
             tracing::error!(
                 file = %self.path.display(), lost = %Count::Unknown,
                 "the write-ahead log has lost its end: the newest commits that were confirmed are lost"
             );
-            self.count(Count::Unknown);
+            self.count_lost(Count::Unknown);
         }
         self.stats.send_modify(|stats| {
-            *stats = stats.after(&commit);
+            *stats = stats.after(read);
             stats.file += 1;
         });
         Ok(connection)
     }
 
     /// Makes this process the file's writer. The lock of the same file is kept: to close it would end SQLite's locks, which
-    /// the connection that only reads may have.
-    fn own(&mut self) -> Result<(), EmbeddedError> {
+    /// the read connection may have.
+    fn lock_file(&mut self) -> Result<(), EmbeddedError> {
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
         let held = self.lock.as_ref().and_then(|lock| lock.metadata().ok());
         let there = std::fs::metadata(&self.path).ok();
@@ -309,18 +302,13 @@ impl WriterFile {
         Ok(())
     }
 
-    fn take_up(&self, connection: &Connection) -> rusqlite::Result<CommitStats> {
-        connection.execute(KEEP_IDS_RISING, [self.newest])?;
-        self.clock.advance(latest_reading(connection)?);
-        CommitStats::read(connection, &self.group)
-    }
-
-    /// Gives a damaged file another name. What was in it is known exactly where it was open before.
-    fn set_aside(&mut self, damage: &Damage) -> Result<(), EmbeddedError> {
+    /// Renames a damaged file. What was in it is known exactly where it was open before.
+    fn set_aside(&mut self) -> Result<(), EmbeddedError> {
+        let Some(damage) = &self.damage else { return Ok(()) };
         let known = {
             let stats = self.stats.borrow();
             stats.is_known().then(|| FileLoss {
-                count: Count::Exactly(stats.backlog + stats.dead_letters),
+                count: Count::Exactly(stats.held()),
                 newest: stats.newest,
             })
         };
@@ -328,11 +316,11 @@ impl WriterFile {
             Some(loss) => loss,
             None => FileLoss::read(&self.path, &self.group)?,
         };
-        if damage.is_beyond_count {
+        if matches!(damage, FileError::Lost(_)) {
             loss.count = Count::Unknown;
         }
         tracing::error!(
-            file = %self.path.display(), damage = damage.what, lost = %loss.count,
+            file = %self.path.display(), %damage, lost = %loss.count,
             "the file is damaged: it is set aside and a new one is begun; entries that were not loaded yet, and dead \
              letters, are lost from here"
         );
@@ -341,15 +329,16 @@ impl WriterFile {
             file = %self.path.display(), set_aside = %aside.display(),
             "a damaged file was set aside: `sqlite3 FILE .recover` shows what it holds (OPERATIONS.md)"
         );
+        self.damage = None;
         self.newest = self.newest.max(loss.newest);
-        self.count(loss.count);
+        self.count_lost(loss.count);
         // What it held is counted once, should the next file be damaged before it was opened.
         self.stats
             .send_modify(|stats| (stats.backlog, stats.dead_letters) = (0, 0));
         Ok(())
     }
 
-    fn count(&self, lost: Count) {
+    fn count_lost(&self, lost: Count) {
         let (entries, is_unknown) = (lost.entries(), lost.is_unknown());
         self.metrics.entries_lost.inc_by(entries);
         self.metrics.losses_unknown.inc_by(is_unknown.into());
@@ -358,27 +347,13 @@ impl WriterFile {
             stats.losses_unknown += u64::from(is_unknown);
         });
     }
-
-    /// Does what can be done about a failed transaction, so that the next one may succeed.
-    pub(super) fn mend(&mut self, error: &EmbeddedError) {
-        if error.is_damage() {
-            self.damage = Some(Damage::of(error));
-            self.connection = None;
-            self.connection = self.reopen(&error.to_string()).ok();
-        } else if let Some(connection) = &self.connection {
-            let moved = sqlite::checkpoint(connection);
-            tracing::debug!(%error, ?moved, "a transaction failed");
-        }
-    }
 }
 
-/// The latest time on record, as the clock reads it.
-fn latest_reading(connection: &Connection) -> rusqlite::Result<u64> {
-    const LATEST: &str = "
-    SELECT MAX(
-        IFNULL((SELECT MAX(delivered_at) FROM pending), 0), IFNULL((SELECT MAX(seen) FROM consumers), 0),
-        IFNULL((SELECT remembered_at FROM dedupe ORDER BY id DESC LIMIT 1), 0)
-    )";
-    let latest: i64 = connection.query_row(LATEST, [], |row| row.get(0))?;
-    Ok(u64::try_from(latest).unwrap_or_default())
+/// The damage that an error tells of, if any.
+fn damage_of(error: &EmbeddedError) -> Option<FileError> {
+    match error {
+        EmbeddedError::File(FileError::Lost(what)) => Some(FileError::Lost(what.clone())),
+        EmbeddedError::File(error) if error.is_damage() => Some(FileError::Damaged(error.to_string())),
+        EmbeddedError::File(_) | EmbeddedError::Moved(_) | EmbeddedError::Resting { .. } => None,
+    }
 }

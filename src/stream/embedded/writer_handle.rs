@@ -1,115 +1,104 @@
-//! The way to the thread that writes: what is called, and its answer.
+//! The handle of the writing thread: what is called, and its answer.
 //!
 //! Invariants: an answer comes in bounded time; a caller that is cancelled cancels nothing.
 
-use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, Params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::stream::{StreamError, StreamId};
+use super::clock::SteadyClock;
+use super::logs::Session;
+use super::stats::Stats;
+use crate::stream::StreamError;
 
-/// Bound on one answer: a disk that hangs must not hang its callers.
+/// Longest wait for an answer: a disk that hangs must not hang its callers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes that a call writes which stores no entries, about.
+const SMALL: usize = 256;
 
-/// What a call has while its transaction is open.
-pub(super) struct Session<'a> {
-    /// The writing connection.
-    pub(super) connection: &'a Connection,
-    /// The steady clock's reading.
-    pub(super) now: u64,
-    /// Unix time, milliseconds.
-    pub(super) wall: u64,
-    /// Entries that turned out unreadable and that no caller is told of.
-    pub(super) damaged: RefCell<Vec<StreamId>>,
+/// A call in the queue of the writing thread.
+pub(super) struct QueuedCall {
+    pub(super) bytes: usize,
+    /// Whether the caller relies on it that what it writes is found again.
+    pub(super) stores: bool,
+    act: Box<dyn Act>,
+    failed: Option<StreamError>,
 }
 
-impl Session<'_> {
-    /// Runs a statement, prepared once.
-    pub(super) fn execute(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
-        self.connection.prepare_cached(sql)?.execute(params)
+impl QueuedCall {
+    pub(super) fn run(&mut self, session: &Session<'_>) -> rusqlite::Result<()> {
+        self.act.run(session)
+    }
+
+    /// This call alone failed.
+    pub(super) fn fail(&mut self, error: StreamError) {
+        self.failed = Some(error);
+    }
+
+    /// The transaction ended; with an error where nothing of it happened.
+    pub(super) fn answer(self, failed: Option<StreamError>) {
+        self.act.answer(failed.or(self.failed));
     }
 }
 
-/// Something to be done in a transaction.
-pub(super) trait Job: Send {
-    fn bytes(&self) -> usize;
-    /// Whether somebody relies on it that what it writes is found again.
-    fn stores(&self) -> bool;
+trait Act: Send {
     fn run(&mut self, session: &Session<'_>) -> rusqlite::Result<()>;
-    /// It alone failed.
-    fn fail(&mut self, error: StreamError);
-    /// The transaction ended; with an error where nothing of it happened.
     fn answer(self: Box<Self>, failed: Option<StreamError>);
 }
 
-struct Call<T, F> {
-    bytes: usize,
-    stores: bool,
+struct Pending<T, F> {
     act: Option<F>,
-    value: Option<Result<T, StreamError>>,
+    value: Option<T>,
     answer: oneshot::Sender<Result<T, StreamError>>,
 }
 
-impl<T, F> Job for Call<T, F>
+impl<T, F> Act for Pending<T, F>
 where
     T: Send,
     F: FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send,
 {
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn stores(&self) -> bool {
-        self.stores
-    }
-
     fn run(&mut self, session: &Session<'_>) -> rusqlite::Result<()> {
         if let Some(act) = self.act.take() {
-            self.value = Some(Ok(act(session)?));
+            self.value = Some(act(session)?);
         }
         Ok(())
     }
 
-    fn fail(&mut self, error: StreamError) {
-        self.value = Some(Err(error));
-    }
-
     fn answer(self: Box<Self>, failed: Option<StreamError>) {
-        // Nobody listens where the caller was cancelled; what was done stays done.
-        match (failed, self.value) {
-            (Some(error), _) => drop(self.answer.send(Err(error))),
-            (None, Some(value)) => drop(self.answer.send(value)),
-            (None, None) => {}
-        }
+        // A caller that was cancelled does not listen; what was done stays done.
+        let _ = match (failed, self.value) {
+            (Some(error), _) => self.answer.send(Err(error)),
+            (None, Some(value)) => self.answer.send(Ok(value)),
+            (None, None) => return,
+        };
     }
 }
 
-/// The way to the thread; it ends with the last of these.
+/// The handle of the thread, which ends with the last of these.
 #[derive(Clone)]
 pub(super) struct WriterHandle {
-    pub(super) queue: mpsc::Sender<Box<dyn Job>>,
+    pub(super) queue: mpsc::Sender<QueuedCall>,
     pub(super) path: Arc<Path>,
+    pub(super) stats: watch::Receiver<Stats>,
+    pub(super) clock: SteadyClock,
 }
 
 impl WriterHandle {
-    /// Runs `act` in a transaction and answers when that is on the disk. `bytes` is about what it writes.
+    /// Runs `act` in a transaction and returns when that is on the disk.
     ///
     /// # Errors
     /// Nothing of it happened, but for [`StreamError::Timeout`] and [`StreamError::Unreachable`]: unknown.
     pub(super) async fn call<T: Send + 'static>(
         &self,
-        bytes: usize,
         act: impl FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StreamError> {
-        self.enqueue(bytes, false, act).await
+        self.enqueue(SMALL, false, act).await
     }
 
-    /// As [`Self::call`], for what must be found again: it is refused while the file's name does not lead to the file. All
-    /// else goes on then, so that what the file holds is still worked off.
+    /// As [`Self::call`], for `bytes` that must be found again: it is refused while the file's name does not lead to the
+    /// file. Other calls are served then, so that what the file holds is still delivered and acked.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -118,7 +107,7 @@ impl WriterHandle {
         bytes: usize,
         act: impl FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StreamError> {
-        self.enqueue(bytes, true, act).await
+        self.enqueue(SMALL + bytes, true, act).await
     }
 
     async fn enqueue<T: Send + 'static>(
@@ -128,15 +117,19 @@ impl WriterHandle {
         act: impl FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StreamError> {
         let (answer, receiver) = oneshot::channel();
-        let call = Call {
-            bytes,
-            stores,
+        let act = Box::new(Pending {
             act: Some(act),
             value: None,
             answer,
+        });
+        let call = QueuedCall {
+            bytes,
+            stores,
+            act,
+            failed: None,
         };
         let answered = async {
-            self.queue.send(Box::new(call)).await.map_err(|_| self.ended())?;
+            self.queue.send(call).await.map_err(|_| self.ended())?;
             receiver.await.map_err(|_| self.ended())?
         };
         let timeout = StreamError::Timeout {

@@ -7,7 +7,7 @@ use redis::streams::StreamInfoGroupsReply;
 use std::time::Duration;
 
 use super::{IDS_A_CALL, RedisStream, scripts};
-use crate::stream::admin::{LONG_IDLE, NOTES, REPLAY_CONSUMER};
+use crate::stream::admin::{AUDIT_ENTRIES, LONG_IDLE, REPLAY_CONSUMER};
 use crate::stream::{Entry, EntryState, Fields, PAGE, Stage, StreamAdmin, StreamError, StreamId};
 
 /// One line of an extended XPENDING.
@@ -125,7 +125,7 @@ impl StreamAdmin for RedisStream {
 
     async fn note(&self, note: &Fields) -> Result<(), StreamError> {
         let mut add = redis::cmd("XADD");
-        add.arg(self.audit()).arg("MAXLEN").arg("~").arg(NOTES).arg("*");
+        add.arg(self.audit()).arg("MAXLEN").arg("~").arg(AUDIT_ENTRIES).arg("*");
         for (name, value) in &note.0 {
             add.arg(name.as_bytes()).arg(&value[..]);
         }

@@ -68,6 +68,7 @@ impl Failure {
                 "{file}: this file system cannot share memory between programs, which SQLite's WAL needs (a network \
                  drive?): put ORDERSTREAM_DATA_DIR on a local disk"
             )),
+            Self::File(FileError::Foreign(text)) => WarehouseError::Unusable(format!("{file}: {text}")),
             Self::File(error @ (FileError::Owned | FileError::Io { .. })) => WarehouseError::Unreachable {
                 server: file.to_string(),
                 message: error.to_string(),

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::error::Failure;
 use crate::metrics::Metrics;
-use crate::sqlite::{self, Cause, Count, FileError, LogBound, Moved, OpenFile, Opened, Opening, Options, cause};
+use crate::sqlite::{self, Cause, Count, FileError, LogBound, Moved, OpenFile, Opened, Options, cause};
 use crate::telemetry::PanicPlace;
 
 /// Longest wait for another program's write lock; after it the entries stay pending, and the load is tried again.
@@ -160,6 +160,7 @@ impl Slot {
             FileError::Lost(_) => Count::Unknown,
             FileError::Sql(_)
             | FileError::Damaged(_)
+            | FileError::Foreign(_)
             | FileError::Owned
             | FileError::NoWal(_)
             | FileError::Io { .. } => held(path)?,
@@ -216,7 +217,7 @@ impl OpenDatabase {
         let Opened {
             connection,
             log_was_cut,
-        } = Opening::begin(path, &OPTIONS, is_first)?.finish()?;
+        } = sqlite::open(path, &OPTIONS, is_first, |_| Ok(()))?;
         if log_was_cut {
             let lost = Count::Unknown;
             tracing::error!(
