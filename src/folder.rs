@@ -1,8 +1,9 @@
 //! The data folder: one process owns it, by a lock with a record of the owner.
 //!
-//! Owns the lock (`flock` on `owner.lock`), the record in that file, and the modes of what is created in the folder: only
-//! its user may read that. Must not know what the files hold. Invariants: the kernel releases the lock when its process
-//! dies, however it dies; the record is valid only while the lock is held.
+//! Owns the lock (`flock` on `owner.lock`), the record in that file, and the modes of what is
+//! created in the folder: only its user may read that. Must not know what the files hold.
+//! Invariants: the kernel releases the lock when its process dies, however it dies; the record is
+//! valid only while the lock is held.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -25,8 +26,8 @@ pub const SPOOL: &str = "spool.db";
 
 /// The file that is locked. It has the owner's record, one line of JSON, and is never removed.
 const LOCK: &str = "owner.lock";
-/// How often, and after which pause, the lock is tried: a look for the owner takes it for an instant, and a process that
-/// was killed keeps it for one.
+/// How often, and after which pause, the lock is tried: a look for the owner takes it for an
+/// instant, and a process that was killed keeps it for one.
 const TRIES: u32 = 15;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of a record; far more than one needs.
@@ -90,7 +91,8 @@ pub enum FolderError {
 }
 
 impl Folder {
-    /// Takes the folder for this process, which was started as `command`; creates it where it is missing.
+    /// Takes the folder for this process, which was started as `command`; creates it where it is
+    /// missing.
     ///
     /// # Errors
     /// Another process owns it, or it cannot be written to.
@@ -131,7 +133,8 @@ impl Folder {
         write(&self.lock, &self.owner).map_err(at(&self.path.join(LOCK)))
     }
 
-    /// The path of a file in it, which is created (empty, readable by its user alone) where it is missing.
+    /// The path of a file in it, which is created (empty, readable by its user alone) where it is
+    /// missing.
     ///
     /// # Errors
     /// It cannot be created or opened.
@@ -190,8 +193,8 @@ pub fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Opens a file for reading and writing; creates it where it is missing, for its user alone. SQLite gives the files beside
-/// it the same mode.
+/// Opens a file for reading and writing; creates it where it is missing, for its user alone. SQLite
+/// gives the files beside it the same mode.
 ///
 /// # Errors
 /// The system's error.

@@ -15,7 +15,8 @@ pub(crate) enum FileError {
     /// What a check found.
     #[error("{0}")]
     Damaged(String),
-    /// Damaged, and what is left is older than what was confirmed, or nothing: it does not tell how much is lost.
+    /// Damaged, and what is left is older than what was confirmed, or nothing: it does not tell how
+    /// much is lost.
     #[error("{0}")]
     Lost(String),
     /// The file is another program's or a newer release's; says what to do.
@@ -60,7 +61,8 @@ pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> FileError {
 /// Why SQLite failed, by what can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The file is damaged: to SQLite, or because a row that is always there is missing or of another type.
+    /// The file is damaged: to SQLite, or because a row that is always there is missing or of
+    /// another type.
     Damaged,
     /// No space on the disk.
     Full,

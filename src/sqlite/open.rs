@@ -12,21 +12,23 @@ use super::paths::beside;
 use super::wal::LogIndex;
 use crate::folder;
 
-/// Largest file, bytes, that is checked at each opening (about a second). In a larger one damage shows when it is read.
+/// Largest file, bytes, that is checked at each opening (about a second). In a larger one damage
+/// shows when it is read.
 const CHECKED_BYTES: i64 = 256 << 20;
 
 /// Bytes below which SQLite takes a file for a new one.
 const SMALLEST: u64 = 512;
 
-/// How often, and after which pause, a lock is tried: that of a process which was just killed is released within moments.
+/// How often, and after which pause, a lock is tried: that of a process which was just killed is
+/// released within moments.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a lock on a damaged file is waited for.
 const DAMAGED_BUSY: Duration = Duration::from_secs(5);
 
-/// Settings of every writing connection. `fullfsync` is what macOS needs to reach the disk; `journal_size_limit` truncates
-/// an unusually long log.
+/// Settings of every writing connection. `fullfsync` is what macOS needs to reach the disk;
+/// `journal_size_limit` truncates an unusually long log.
 const WRITING: &str = "
 PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
 PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;
@@ -47,12 +49,14 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
-    /// The log has lost its end: an unknown number of commits that were confirmed is gone. What is left is sound.
+    /// The log has lost its end: an unknown number of commits that were confirmed is gone. What is
+    /// left is sound.
     pub(crate) log_was_cut: bool,
 }
 
-/// Opens a file for writing, or creates it readable by its user alone. `recognize` checks whether the file is ours, before
-/// anything is written. `is_first`: this process has not had the file open, so an index beside it is another process'.
+/// Opens a file for writing, or creates it readable by its user alone. `recognize` checks whether
+/// the file is ours, before anything is written. `is_first`: this process has not had the file
+/// open, so an index beside it is another process'.
 ///
 /// # Errors
 /// [`FileError::is_damage`] tells whether the file is to be set aside.
@@ -83,7 +87,8 @@ pub(crate) fn open(
 fn is_new(path: &Path, is_first: bool) -> Result<bool, FileError> {
     let exists = path.try_exists().map_err(io(path))?;
     let is_new = !exists || std::fs::metadata(path).map_err(io(path))?.len() < SMALLEST;
-    // Not where this process may have a connection to it: to read the index would end that one's locks.
+    // Not where this process may have a connection to it: to read the index would end that one's
+    // locks.
     let index = is_first.then(|| LogIndex::of(path)).flatten();
     let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
     if is_new && (has_log || index.is_some_and(|index| index.has_pages())) {
@@ -119,11 +124,11 @@ fn prepare(connection: &Connection, options: &Options, is_new: bool, log_was_cut
     check(connection, log_was_cut)
 }
 
-/// Makes this process the one that writes to the file, as long as the value lives; the file is created where it is
-/// missing, readable by its user alone. Blocks the thread for a second at most.
+/// Makes this process the one that writes to the file, as long as the value lives; the file is
+/// created where it is missing, readable by its user alone. Blocks the thread for a second at most.
 ///
-/// The value must outlive every connection: the system ends SQLite's locks of a file when any descriptor of it is closed.
-/// SQLite's own locks do not see this one.
+/// The value must outlive every connection: the system ends SQLite's locks of a file when any
+/// descriptor of it is closed. SQLite's own locks do not see this one.
 ///
 /// # Errors
 /// Another process has the file.
@@ -147,15 +152,16 @@ pub(crate) fn open_read_only(path: &Path, busy: Duration) -> rusqlite::Result<Co
     Ok(connection)
 }
 
-/// A connection that reads what can be read of a damaged file and changes nothing. `writable_schema` lets a file be read
-/// that is shorter than its header says.
+/// A connection that reads what can be read of a damaged file and changes nothing.
+/// `writable_schema` lets a file be read that is shorter than its header says.
 pub(crate) fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, DAMAGED_BUSY)?;
     connection.execute_batch("PRAGMA writable_schema = ON")?;
     Ok(connection)
 }
 
-/// Checks a file without changing it, nor what a killed process left beside it, by which the next one sees what is lost.
+/// Checks a file without changing it, nor what a killed process left beside it, by which the next
+/// one sees what is lost.
 ///
 /// # Errors
 /// As [`open`]; a log that has lost its end counts as damage here.
@@ -178,8 +184,9 @@ pub(crate) fn inspect(path: &Path, busy: Duration) -> Result<Connection, FileErr
     Ok(connection)
 }
 
-/// Whether the log has lost commits of a process that was killed. To be called before the connection reads anything: with
-/// its first read SQLite rebuilds the index from the log as it is now, and other programs no longer remove the log.
+/// Whether the log has lost commits of a process that was killed. To be called before the
+/// connection reads anything: with its first read SQLite rebuilds the index from the log as it is
+/// now, and other programs no longer remove the log.
 fn log_was_cut(connection: &Connection, path: &Path) -> Result<bool, FileError> {
     let index = LogIndex::of(path);
     let read = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()));
@@ -193,8 +200,8 @@ fn log_was_cut(connection: &Connection, path: &Path) -> Result<bool, FileError> 
     }
 }
 
-/// Lets SQLite check the pages of a file, unless it is large. All of it is checked where the log was cut: what is left of
-/// the log may be older than the file, and hide its newer pages.
+/// Lets SQLite check the pages of a file, unless it is large. All of it is checked where the log
+/// was cut: what is left of the log may be older than the file, and hide its newer pages.
 fn check(connection: &Connection, log_was_cut: bool) -> Result<(), FileError> {
     let bytes = number(connection, "PRAGMA page_count", 0)? * number(connection, "PRAGMA page_size", 0)?;
     let check = match (log_was_cut, bytes <= CHECKED_BYTES) {

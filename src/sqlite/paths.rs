@@ -1,5 +1,5 @@
-//! Names of the files: what stands beside a file, whether a name still leads to the open file, and the name of a damaged
-//! one.
+//! Names of the files: those beside a file, whether a name still leads to the open file, and the
+//! name of a damaged one.
 
 use std::fmt;
 use std::fs::{self, Metadata};
@@ -50,10 +50,11 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Renames a damaged file, its log and its index of the log, as far as they exist. Returns the new name of the file.
+/// Renames a damaged file, its log and its index of the log, as far as they exist. Returns the new
+/// name of the file.
 ///
-/// The file goes first: a process that ends between two renames leaves a log without a file, which the next one sets
-/// aside too. A file without its log would be taken for an older state.
+/// The file goes first: a process that ends between two renames leaves a log without a file, which
+/// the next one sets aside too. A file without its log would be taken for an older state.
 ///
 /// # Errors
 /// It cannot be renamed, and is still there.
@@ -76,8 +77,8 @@ type Identity = (u64, u64);
 
 /// An open file and its open log, by their identities.
 ///
-/// A file that is removed or replaced while it is open takes writes as before, and they are lost when it is closed: neither
-/// SQLite nor the system looks at the name again.
+/// A file that is removed or replaced while it is open takes writes as before, and they are lost
+/// when it is closed: neither SQLite nor the system looks at the name again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpenFile {
     path: PathBuf,

@@ -9,12 +9,14 @@ use rusqlite::Connection;
 
 use super::paths::beside;
 
-/// Bytes of a write-ahead log; it stays well below that unless reads of other programs overlap without a gap.
+/// Bytes of a write-ahead log; it stays well below that unless reads of other programs overlap
+/// without a gap.
 const LOG_LIMIT: u64 = 64 << 20;
 
 /// Longest wait of a checkpoint for readers.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
-/// Time between two attempts to restart a log, and between two warnings that it cannot be restarted.
+/// Time between two attempts to restart a log, and between two warnings that it cannot be
+/// restarted.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 const WARN_AFTER: Duration = Duration::from_secs(30);
 
@@ -39,8 +41,9 @@ impl LogBound {
         }
     }
 
-    /// To be called after each commit. Ordinary checkpoints cannot restart a log as long as reads overlap, so this waits
-    /// for readers, for [`CHECKPOINT_WAIT`] at most, where the log is too long.
+    /// To be called after each commit. Ordinary checkpoints cannot restart a log as long as reads
+    /// overlap, so this waits for readers, for [`CHECKPOINT_WAIT`] at most, where the log is too
+    /// long.
     pub(crate) fn enforce(&mut self, connection: &Connection) {
         let bytes = std::fs::metadata(&self.log).map_or(0, |log| log.len());
         let is_recent = |at: Option<Instant>, limit| at.is_some_and(|at: Instant| at.elapsed() < limit);
@@ -63,7 +66,8 @@ impl LogBound {
     }
 }
 
-/// Moves all of the log into the file, so that nothing is lost with the log. Returns false while another connection reads.
+/// Moves all of the log into the file, so that nothing is lost with the log. Returns false while
+/// another connection reads.
 pub(crate) fn empty_log(connection: &Connection, busy: Duration) -> rusqlite::Result<bool> {
     wait_and_checkpoint(connection, busy, "PRAGMA wal_checkpoint(TRUNCATE)")
 }
@@ -75,7 +79,8 @@ fn wait_and_checkpoint(connection: &Connection, busy: Duration, checkpoint: &str
     Ok(!is_busy?)
 }
 
-/// Moves what is in the log into the file, as far as readers allow. Makes room in the log where the disk has none.
+/// Moves what is in the log into the file, as far as readers allow. Makes room in the log where the
+/// disk has none.
 pub(crate) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
@@ -89,10 +94,11 @@ const LOG_SALT: usize = 16;
 
 /// SQLite's index of a log: what a process that was killed had committed to the log.
 ///
-/// The format is <https://sqlite.org/walformat.html#the_wal_index_file_format>: two copies of a header of 48 bytes, then
-/// the checkpoint's record, all in the machine's byte order. SQLite writes the header after a commit was synced, so a
-/// header never says more than was on the disk. A process that ends properly removes the file; one that is killed leaves
-/// it, and the next one to open the database rebuilds it from what it finds in the log.
+/// The format is <https://sqlite.org/walformat.html#the_wal_index_file_format>: two copies of a
+/// header of 48 bytes, then the checkpoint's record, all in the machine's byte order. SQLite writes
+/// the header after a commit was synced, so a header never says more than was on the disk. A
+/// process that ends properly removes the file; one that is killed leaves it, and the next one to
+/// open the database rebuilds it from what it finds in the log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogIndex {
     /// Frames (pages) of the log that are committed.

@@ -1,4 +1,5 @@
-//! The operators' part of the seam: dead letters, replays, where an entry stands, the audit log. No webhook needs it.
+//! The operators' part of the seam: dead letters, replays, the state of an entry, the audit log. No
+//! webhook needs it.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use super::error::StreamError;
 
 /// The consumer that owns entries which were made pending again, until they are claimed.
 pub const REPLAY_CONSUMER: &str = "replay";
-/// Idle time of entries made pending again. Longer than any `CLAIM_IDLE`, so they are stale at once.
+/// Idle time of entries made pending again. Longer than any `CLAIM_IDLE`, so they are stale at
+/// once.
 pub(super) const LONG_IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Entries kept in the audit log; the oldest are removed.
 pub(super) const AUDIT_ENTRIES: u64 = 10_000;
@@ -49,20 +51,23 @@ pub trait StreamAdmin: Send + Sync {
     /// Removes dead letters that are resolved. Returns how many there were.
     async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError>;
 
-    /// Makes entries pending again for a group (any of the stream's) that was delivered them before, as if a consumer had
-    /// fallen silent with them: the group's reclaimer claims them. Entries that are pending, unread or gone are left
-    /// unchanged. Returns how many became pending; `None` where there is no such group.
+    /// Makes entries pending again for a group (any of the stream's) that was delivered them
+    /// before, as if a consumer had fallen silent with them: the group's reclaimer claims them.
+    /// Entries that are pending, unread or gone are left unchanged. Returns how many became
+    /// pending; `None` where there is no such group.
     async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError>;
 
     /// How many of these entries a group was delivered and has no longer pending: those that
-    /// [`make_pending`](Self::make_pending) would make pending, if they are in the stream. `None` where there is no such
-    /// group.
+    /// [`make_pending`](Self::make_pending) would make pending, if they are in the stream. `None`
+    /// where there is no such group.
     async fn settled(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError>;
 
-    /// The state of an entry with each group. Whether it is in the stream at all, [`range`](super::Stream::range) tells.
+    /// The state of an entry with each group. Whether it is in the stream at all,
+    /// [`range`](super::Stream::range) tells.
     async fn entry_states(&self, id: StreamId) -> Result<Vec<EntryState>, StreamError>;
 
-    /// Appends to the audit log what an operator did, for every node to show. The newest 10,000 entries are kept.
+    /// Appends to the audit log what an operator did, for every node to show. The newest 10,000
+    /// entries are kept.
     async fn note(&self, note: &Fields) -> Result<(), StreamError>;
 
     /// The newest entries of the audit log, newest first, at most `count` and a thousand.

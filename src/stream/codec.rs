@@ -1,11 +1,13 @@
 //! Entry fields ↔ event: the public format of the stream. Pure.
 //!
-//! Owns names and order of the fields (contract: every reader and plain producer knows the first four).
-//! Invariant: decode(encode(x)) = x. Every field is UTF-8 text, `raw` included: a client that decodes replies (redis-py
-//! with `decode_responses=True`) fails on a whole reply that holds one binary value.
+//! Owns names and order of the fields (contract: every reader and plain producer knows the first
+//! four). Invariant: decode(encode(x)) = x. Every field is UTF-8 text, `raw` included: a client
+//! that decodes replies (redis-py with `decode_responses=True`) fails on a whole reply that holds
+//! one binary value.
 //!
-//! `raw` is a body, compressed and made text; `raw_encoding` lists what was done to it, in that order, and is
-//! `zstd+base64` or `redacted+zstd+base64`. In Python: `zstandard.decompress(base64.b64decode(fields["raw"]))`.
+//! `raw` is a body, compressed and made text; `raw_encoding` lists what was done to it, in that
+//! order, and is `zstd+base64` or `redacted+zstd+base64`. In Python:
+//! `zstandard.decompress(base64.b64decode(fields["raw"]))`.
 
 mod dead_letter;
 mod decode;

@@ -24,8 +24,8 @@ pub struct Attempts {
     pub unfinished: u32,
 }
 
-/// A step in the record of attempts. It carries the count to reach, so that a step whose answer got lost can be written
-/// again without counting twice; a higher count is never lowered.
+/// A step in the record of attempts. It carries the count to reach, so that a step whose answer got
+/// lost can be written again without counting twice; a higher count is never lowered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
     /// An attempt with the entry alone begins: the one that brings `unfinished` to this count.
@@ -39,8 +39,8 @@ pub enum Step {
 /// Which pending entries a claim asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim<'a> {
-    /// The consumer's own (after a restart or a lost reply), except these, which are in flight: they are neither claimed
-    /// nor counted as delivered once more.
+    /// The consumer's own (after a restart or a lost reply), except these, which are in flight:
+    /// they are neither claimed nor counted as delivered once more.
     Own(&'a [StreamId]),
     /// Other consumers', idle for at least this long.
     Stale(Duration),
@@ -51,19 +51,22 @@ pub enum Claim<'a> {
 pub struct Claimed {
     /// Entries that now belong to the caller, oldest first.
     pub entries: Vec<Delivered>,
-    /// Ids that were pending but no longer exist: a loss, removed from the pending list and to be reported.
+    /// Ids that were pending but no longer exist: a loss, removed from the pending list and to be
+    /// reported.
     pub deleted: Vec<StreamId>,
     /// Where the next page starts; `None` after the last.
     pub next: Option<StreamId>,
 }
 
-/// The state of entries in flight. Those in neither list are settled or another consumer's, and are to be dropped.
+/// The state of entries in flight. Those in neither list are settled or another consumer's, and are
+/// to be dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refreshed {
-    /// To be processed: the consumer's own, and those neither pending nor in the stream, whose only copy may be this one.
+    /// To be processed: the consumer's own, and those neither pending nor in the stream, whose only
+    /// copy may be this one.
     pub held: Vec<StreamId>,
-    /// Were the consumer's but no longer exist: a loss, removed from the pending list and to be reported. To be processed
-    /// all the same, since the copy in flight is the last.
+    /// Were the consumer's but no longer exist: a loss, removed from the pending list and to be
+    /// reported. To be processed all the same, since the copy in flight is the last.
     pub gone: Vec<StreamId>,
 }
 

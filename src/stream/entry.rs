@@ -7,7 +7,8 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Position of an entry, `ms-seq`: Unix milliseconds at append and a sequence within them. Totally ordered.
+/// Position of an entry, `ms-seq`: Unix milliseconds at append and a sequence within them. Totally
+/// ordered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
     /// Unix time of the append, milliseconds.
@@ -81,7 +82,8 @@ impl<'de> Deserialize<'de> for StreamId {
 #[error("not a stream id (milliseconds-sequence, such as 1767225600000-0)")]
 pub struct InvalidStreamId;
 
-/// Fields of one entry, in order. Names that this program writes are static; a foreign producer's are kept as they are.
+/// Fields of one entry, in order. Names that this program writes are static; a foreign producer's
+/// are kept as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields(pub Vec<(Cow<'static, str>, Bytes)>);
 
@@ -127,9 +129,11 @@ pub enum Destination {
 pub struct NewEntry {
     /// Which log it goes to.
     pub destination: Destination,
-    /// The dedupe key. Where dedupe is on, a key is appended once per window within one destination.
+    /// The dedupe key. Where dedupe is on, a key is appended once per window within one
+    /// destination.
     pub dedupe_key: String,
-    /// Digest of the body that it came from: the same key with another digest is a conflict, not a duplicate.
+    /// Digest of the body that it came from: the same key with another digest is a conflict, not a
+    /// duplicate.
     pub digest: [u8; 16],
     /// The fields to be written.
     pub fields: Fields,
@@ -148,9 +152,10 @@ pub enum Appended {
     Full,
     /// The store refused this entry; its neighbours are not affected. The text names no content.
     Refused(String),
-    /// The store has no memory for an entry of this size, though a smaller one may fit; nothing was appended.
+    /// The store has no memory for an entry of this size, though a smaller one may fit; nothing was
+    /// appended.
     TooLarge(String),
-    /// The store cannot append for now, for reasons other than the entry; nothing was appended. To be tried again
-    /// unchanged.
+    /// The store cannot append for now, for reasons other than the entry; nothing was appended. To
+    /// be tried again unchanged.
     Unavailable(String),
 }

@@ -26,7 +26,8 @@ pub enum StreamError {
     /// It is stored, but not proven to be as durable as `ORDERSTREAM_DURABILITY` asks for.
     #[error("stored, but not confirmed to be durable: {0}")]
     Unconfirmed(String),
-    /// The server refused the command for its own reasons (LOADING, OOM, READONLY, MISCONF, ...): it did not happen.
+    /// The server refused the command for its own reasons (LOADING, OOM, READONLY, MISCONF, ...):
+    /// it did not happen.
     #[error("the stream refuses commands for now: {code}: {message}")]
     Refused {
         /// First word of the server's reply.
@@ -40,8 +41,8 @@ pub enum StreamError {
     /// Wrong credentials or missing rights: only an operator can correct it.
     #[error("the stream denies access: {0}")]
     Denied(String),
-    /// The key of the log accepts no entry: it holds another type, or its ids are used up. Nothing was appended, and only an
-    /// operator can correct it.
+    /// The key of the log accepts no entry: it holds another type, or its ids are used up. Nothing
+    /// was appended, and only an operator can correct it.
     #[error("no entry can be appended: {0}")]
     UnusableKey(String),
     /// The server is too old, or its answer is not one that any version gives.

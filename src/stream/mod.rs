@@ -1,35 +1,40 @@
 //! The seam to the stream: a durable log with consumer groups, whatever stores it.
 //!
-//! `redis/` implements it on Redis Streams, `embedded/` in an SQLite file; code above this module must not know which.
-//! The words are those of Redis Streams: entry, group, consumer, pending, claim, ack, lag, idle.
+//! `redis/` implements it on Redis Streams, `embedded/` in an SQLite file; code above this module
+//! must not know which. The words are those of Redis Streams: entry, group, consumer, pending,
+//! claim, ack, lag, idle.
 //!
 //! # Layout
-//! A stream has two logs ([`Destination`]): the entries, which groups read, and the dead letters, which operators read.
-//! Beside them it keeps the dedupe keys of appended entries, each group's pending list, the record of attempts at single
-//! entries, the audit log of operators, and the heartbeats of nodes.
-//! `entry.rs` has ids and fields, `delivery.rs` what a group member gets, `range.rs` pages of a log, `report.rs` figures,
-//! `admin.rs` the operators' part ([`StreamAdmin`]), `nodes.rs` heartbeats ([`NodeRegistry`]), `error.rs` failures.
-//! `codec.rs` is the public format of an entry's fields.
+//! A stream has two logs ([`Destination`]): the entries, which groups read, and the dead letters,
+//! which operators read. Beside them it keeps the dedupe keys of appended entries, each group's
+//! pending list, the record of attempts at single entries, the audit log of operators, and the
+//! heartbeats of nodes. `entry.rs` has ids and fields, `delivery.rs` what a group member gets,
+//! `range.rs` pages of a log, `report.rs` figures, `admin.rs` the operators' part
+//! ([`StreamAdmin`]), `nodes.rs` heartbeats ([`NodeRegistry`]), `error.rs` failures. `codec.rs` is
+//! the public format of an entry's fields.
 //!
 //! # Laws
 //! Every implementation keeps them; `tests/suite/stream/laws/` runs over each.
 //! - Ids rise strictly over both logs; none is given twice.
-//! - A confirmed append is as durable as the store is configured to be. Dedupe and append are one atomic step: a key is
-//!   known only once its entry is stored, so an append with an unknown outcome can be repeated.
+//! - A confirmed append is as durable as the store is configured to be. Dedupe and append are one
+//!   atomic step: a key is known only once its entry is stored, so an append with an unknown
+//!   outcome can be repeated.
 //! - At its cap a log answers [`Appended::Full`]; no entry is evicted.
-//! - An entry that any group has not acked is never trimmed. Trimming starts from the old end; acked entries behind an old
-//!   pending one are removed one by one.
-//! - Delivery is at least once: an entry is pending with one consumer from its delivery to its ack. A claim changes the
-//!   owner; what is pending but gone from the log is reported as a loss.
+//! - An entry that any group has not acked is never trimmed. Trimming starts from the old end;
+//!   acked entries behind an old pending one are removed one by one.
+//! - Delivery is at least once: an entry is pending with one consumer from its delivery to its ack.
+//!   A claim changes the owner; what is pending but gone from the log is reported as a loss.
 //! - A missing group is created at 0, so that what was appended before is read.
 //! - Calls may be repeated, and cancelling one loses nothing: its outcome is unknown then.
-//! - What the store loses is detected and reported ([`Lost`]): the number where it is known, else a bound or unknown.
+//! - What the store loses is detected and reported ([`Lost`]): the number where it is known, else a
+//!   bound or unknown.
 //!
 //! # Order of use
-//! [`Stream::ensure_group`] first. A consumer claims its own pending entries ([`Claim::Own`]) before it reads, and again
-//! after each failed read, since the failed call may have delivered entries. While it works it refreshes what it holds
-//! more often than `CLAIM_IDLE`. Dead letters are written before the ack. At its end it stops reading, acks what it has
-//! finished, and leaves the rest pending for other consumers.
+//! [`Stream::ensure_group`] first. A consumer claims its own pending entries ([`Claim::Own`])
+//! before it reads, and again after each failed read, since the failed call may have delivered
+//! entries. While it works it refreshes what it holds more often than `CLAIM_IDLE`. Dead letters
+//! are written before the ack. At its end it stops reading, acks what it has finished, and leaves
+//! the rest pending for other consumers.
 //!
 //! # Absent, and why
 //! - No exactly-once delivery: the warehouse's unique event id decides.
@@ -61,28 +66,30 @@ pub use self::nodes::{Heartbeat, NodeRegistry};
 pub use self::range::{Order, PAGE, Page, Range};
 pub use self::report::{ConsumerReport, GroupReport, Lost, Restored, ServerReport, StreamReport};
 
-/// Appends, over a connection of its own. One flush is in flight at a time; one whose future is dropped has an unknown
-/// outcome and does not block the next.
+/// Appends, over a connection of its own. One flush is in flight at a time; one whose future is
+/// dropped has an unknown outcome and does not block the next.
 #[async_trait]
 pub trait Writer: Send {
     /// Appends all entries and returns one outcome each, in order.
     ///
     /// # Errors
-    /// The whole flush failed. [`StreamError::is_refused`] tells whether it certainly was not stored (then it can be sent
-    /// again even without dedupe) or whether the outcome is unknown.
+    /// The whole flush failed. [`StreamError::is_refused`] tells whether it certainly was not
+    /// stored (then it can be sent again even without dedupe) or whether the outcome is unknown.
     async fn append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError>;
 }
 
-/// Reads as one consumer of the group, over a connection of its own, since a blocking read occupies it.
+/// Reads as one consumer of the group, over a connection of its own, since a blocking read occupies
+/// it.
 #[async_trait]
 pub trait Reader: Send {
-    /// Up to `count` entries that no member of the group was given yet; waits up to `block` for the first.
-    /// Returns early and empty when `cancel` fires. Never loses a delivery by being cancelled.
+    /// Up to `count` entries that no member of the group was given yet; waits up to `block` for the
+    /// first. Returns early and empty when `cancel` fires. Never loses a delivery by being
+    /// cancelled.
     ///
     /// # Errors
-    /// The read failed; entries may have been delivered all the same, so the caller claims [`Claim::Own`] before it
-    /// reads on. A missing group is no error: it is created at
-    /// 0, and the read returns empty at once.
+    /// The read failed; entries may have been delivered all the same, so the caller claims
+    /// [`Claim::Own`] before it reads on. A missing group is no error: it is created at 0, and the
+    /// read returns empty at once.
     async fn read(
         &mut self,
         count: usize,
@@ -100,7 +107,8 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// A reader for that consumer.
     fn reader(&self, consumer: &str) -> Box<dyn Reader>;
 
-    /// Creates stream and group (at 0) where they are missing. Returns whether the group was missing.
+    /// Creates stream and group (at 0) where they are missing. Returns whether the group was
+    /// missing.
     async fn ensure_group(&self) -> Result<bool, StreamError>;
 
     /// Makes a page of pending entries the consumer's, from `start` on, at most `count`.
@@ -112,31 +120,34 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
         count: usize,
     ) -> Result<Claimed, StreamError>;
 
-    /// Resets the idle time of entries in flight that are still the consumer's. Returns which are to be processed: all of
-    /// them where the group was missing.
+    /// Resets the idle time of entries in flight that are still the consumer's. Returns which are
+    /// to be processed: all of them where the group was missing.
     async fn refresh(&self, consumer: &str, ids: &[StreamId]) -> Result<Refreshed, StreamError>;
 
-    /// Acks. `tried` (a subset of `ids`) have a record of attempts, which is removed. Returns how many were pending.
+    /// Acks. `tried` (a subset of `ids`) have a record of attempts, which is removed. Returns how
+    /// many were pending.
     async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) -> Result<u64, StreamError>;
 
     /// Writes a step into the record of attempts of an entry, and returns the record.
     async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError>;
 
-    /// Appends an entry, with the `order_id` and `shop` of its payload, to the dead letters and acks it, in that order.
-    /// Returns false, and changes nothing, where the dead letters are at their cap. Of an entry with more fields than the
-    /// store can move (thousands), the dead letter keeps those that this program knows, and its error says how many it
-    /// lacks.
+    /// Appends an entry, with the `order_id` and `shop` of its payload, to the dead letters and
+    /// acks it, in that order. Returns false, and changes nothing, where the dead letters are at
+    /// their cap. Of an entry with more fields than the store can move (thousands), the dead letter
+    /// keeps those that this program knows, and its error says how many it lacks.
     async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<bool, StreamError>;
 
-    /// Removes acked entries beyond what is to be retained; never one that a group still needs, and none while ours is
-    /// missing, since it will be created at 0.
+    /// Removes acked entries beyond what is to be retained; never one that a group still needs, and
+    /// none while ours is missing, since it will be created at 0.
     async fn trim(&self) -> Result<Trimmed, StreamError>;
 
-    /// Removes consumers that were silent for `silent` and have nothing pending. Returns their names.
+    /// Removes consumers that were silent for `silent` and have nothing pending. Returns their
+    /// names.
     async fn remove_silent_consumers(&self, silent: Duration) -> Result<Vec<String>, StreamError>;
 
-    /// Makes entries pending again that a foreign command took off our group, so that no consumer would get them; to be
-    /// called once a second. Only a store that other programs can access has such commands.
+    /// Makes entries pending again that a foreign command took off our group, so that no consumer
+    /// would get them; to be called once a second. Only a store that other programs can access has
+    /// such commands.
     async fn restore(&self) -> Result<Vec<Restored>, StreamError> {
         Ok(Vec::new())
     }
@@ -147,8 +158,8 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// The figures for health.
     async fn report(&self) -> Result<StreamReport, StreamError>;
 
-    /// Checks, by a tiny write, that an append would be accepted now with the configured durability, and that there is room
-    /// below the cap.
+    /// Checks, by a tiny write, that an append would be accepted now with the configured
+    /// durability, and that there is room below the cap.
     async fn confirm_writable(&self) -> Result<(), StreamError>;
 
     /// What the server is and how it is configured, for `check` and the warnings at start.

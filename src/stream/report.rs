@@ -109,7 +109,8 @@ pub struct ServerReport {
     pub eviction_policy: Option<String>,
     /// Memory limit in bytes; 0 is none.
     pub memory_limit: Option<u64>,
-    /// `always`, `everysec`, `no`, or `off` without an append-only file. `None` where the server does not tell.
+    /// `always`, `everysec`, `no`, or `off` without an append-only file. `None` where the server
+    /// does not tell.
     pub fsync: Option<String>,
     /// What an operator should change, each a whole sentence with its remedy.
     pub warnings: Vec<String>,

@@ -1,4 +1,5 @@
-//! Fields of dead letters: what they have beside the fields of an entry, and the entry's fields taken out again. Pure.
+//! Fields of dead letters: what they have beside the fields of an entry, and the entry's fields
+//! taken out again. Pure.
 
 use bytes::Bytes;
 use time::OffsetDateTime;
@@ -41,7 +42,8 @@ pub struct Quarantine<'a> {
     pub error: &'a str,
 }
 
-/// The fields of a dead letter that never was an entry: no `payload`, but the body; `original_*` are empty.
+/// The fields of a dead letter that never was an entry: no `payload`, but the body; `original_*`
+/// are empty.
 #[must_use]
 pub fn quarantine_fields(delivery: Quarantine<'_>) -> Fields {
     let received_at = Timestamp::from(delivery.received_at);
@@ -59,7 +61,8 @@ pub fn quarantine_fields(delivery: Quarantine<'_>) -> Fields {
     fields
 }
 
-/// The fields of a dead letter that has these, and never was an entry of the stream: `original_*` are empty.
+/// The fields of a dead letter that has these, and never was an entry of the stream: `original_*`
+/// are empty.
 #[must_use]
 pub fn dead_letter_fields(mut fields: Fields, error: &str, attempts: u32, failed_at: OffsetDateTime) -> Fields {
     for (name, value) in found_by(&fields) {
@@ -102,9 +105,9 @@ fn push_trailer(
     }
 }
 
-/// `order_id` and `shop`, by which a dead letter is found: where they can be read and the entry has no such field of its
-/// own. They follow the fields of the entry. Where the entry's own is its last field, it is repeated, so that
-/// [`entry_fields`] removes what was added and nothing else.
+/// `order_id` and `shop`, by which a dead letter is found: where they can be read and the entry has
+/// no such field of its own. They follow the fields of the entry. Where the entry's own is its last
+/// field, it is repeated, so that [`entry_fields`] removes what was added and nothing else.
 pub(in crate::stream) fn found_by(entry: &Fields) -> Vec<(&'static str, String)> {
     let order = entry.get("payload").map(|payload| NamedOrder::of_payload(payload));
     let order = order.unwrap_or_default();
@@ -124,7 +127,8 @@ pub(in crate::stream) fn found_by(entry: &Fields) -> Vec<(&'static str, String)>
     found
 }
 
-/// The fields of the entry that became this dead letter. Fields of these names that were the entry's own are kept.
+/// The fields of the entry that became this dead letter. Fields of these names that were the
+/// entry's own are kept.
 #[must_use]
 pub fn entry_fields(dead_letter: &Fields) -> Fields {
     let mut fields = dead_letter.clone();

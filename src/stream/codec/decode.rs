@@ -30,8 +30,8 @@ pub enum DecodeError {
     Invalid(#[from] InvalidEvent),
 }
 
-/// Replaces characters of the payload that no warehouse can store by U+FFFD ([`json::mended`]): PostgreSQL would refuse
-/// such an entry of another producer.
+/// Replaces characters of the payload that no warehouse can store by U+FFFD ([`json::mended`]):
+/// PostgreSQL would refuse such an entry of another producer.
 pub fn mend(entry: &mut Entry) {
     let payload = entry.fields.0.iter_mut().find(|(name, _)| name == "payload");
     if let Some((_, payload)) = payload
@@ -41,7 +41,8 @@ pub fn mend(entry: &mut Entry) {
     }
 }
 
-/// Decodes an entry, ours or a plain producer's: type, id and time that the payload lacks come from the entry's fields.
+/// Decodes an entry, ours or a plain producer's: type, id and time that the payload lacks come from
+/// the entry's fields.
 ///
 /// # Errors
 /// The entry is poison.
@@ -101,7 +102,8 @@ fn text<'a>(entry: &'a Entry, name: &'static str) -> Result<Option<&'a str>, Dec
 /// Longest hint, in characters: the shop is part of keys.
 const MAX_HINT: usize = 255;
 
-/// An optional field: absent where it is unreadable, too long, or contains a NUL, which PostgreSQL refuses.
+/// An optional field: absent where it is unreadable, too long, or contains a NUL, which PostgreSQL
+/// refuses.
 fn hint<'a>(entry: &'a Entry, name: &'static str) -> Option<Text<'a>> {
     let text = text(entry, name).ok()??;
     let is_short = text.len() <= MAX_HINT || text.chars().count() <= MAX_HINT;

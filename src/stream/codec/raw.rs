@@ -70,7 +70,8 @@ impl Unpacker {
             return Err(UnpackError::Encoding);
         }
         let packed = STANDARD.decode(raw).map_err(|_| UnpackError::Damaged)?;
-        // The frame has the size of the body; to allocate for the largest body costs more than to decompress.
+        // The frame has the size of the body; to allocate for the largest body costs more than to
+        // decompress.
         let size = zstd::zstd_safe::get_frame_content_size(&packed).map_err(|_| UnpackError::Damaged)?;
         let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(limit);
         let body = match &mut self.0 {

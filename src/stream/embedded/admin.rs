@@ -1,4 +1,4 @@
-//! What operators ask for: removing dead letters, replays, where an entry stands, the audit log.
+//! What operators ask for: removing dead letters, replays, the state of an entry, the audit log.
 
 use std::time::Duration;
 

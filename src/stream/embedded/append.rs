@@ -96,7 +96,7 @@ fn append(
     Ok(outcomes)
 }
 
-/// Appends an entry whose key is not known. A known key is told also where there is no room.
+/// Appends an entry whose key is not known. A known key is recognized also at the cap.
 fn append_once(logs: &mut OpenLogs<'_>, keys: &mut DedupeKeys<'_>, entry: &PackedEntry) -> rusqlite::Result<Appended> {
     match logs.refusal(entry.log, &entry.fields) {
         Some(refusal) => Ok(keys.known(entry)?.unwrap_or(refusal)),
@@ -106,8 +106,8 @@ fn append_once(logs: &mut OpenLogs<'_>, keys: &mut DedupeKeys<'_>, entry: &Packe
     }
 }
 
-/// The dedupe keys that are remembered. Their age is measured by the steady clock, so that none lasts for ever after the
-/// wall clock was ahead.
+/// The dedupe keys that are remembered. Their age is measured by the steady clock, so that none
+/// lasts for ever after the wall clock was ahead.
 struct DedupeKeys<'a> {
     now: i64,
     /// The oldest reading that still counts.
@@ -145,8 +145,8 @@ impl<'a> DedupeKeys<'a> {
     }
 }
 
-/// Writes a dead letter, acks its entry and removes the record of its attempts. Returns false, and changes nothing, where
-/// the dead letters are at their cap.
+/// Writes a dead letter, acks its entry and removes the record of its attempts. Returns false, and
+/// changes nothing, where the dead letters are at their cap.
 pub(super) fn dead_letter(
     session: &Session<'_>,
     group: &str,
@@ -155,8 +155,9 @@ pub(super) fn dead_letter(
     caps: Caps,
 ) -> rusqlite::Result<bool> {
     let row = row_of(id);
-    // An entry that is in the stream and not pending was settled: by this call before its answer got lost, or by another
-    // consumer. One that is gone from the stream too was lost, and the dead letter is all that is left of it.
+    // An entry that is in the stream and not pending was settled: by this call before its answer
+    // got lost, or by another consumer. One that is gone from the stream too was lost, and the dead
+    // letter is all that is left of it.
     if let Some(row) = row
         && group::is_settled(session, group, row)?
     {

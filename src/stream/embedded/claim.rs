@@ -7,7 +7,8 @@ use super::logs::Session;
 use super::row::{id_of, row_from, row_of, unpack};
 use crate::stream::{Attempts, Claimed, Delivered, Destination, StreamId};
 
-/// ?1 group, ?2 first id, ?3 most rows, ?4 the owner (or null), ?5 the latest delivery (or null), ?6 name of the group.
+/// ?1 group, ?2 first id, ?3 most rows, ?4 the owner (or null), ?5 the latest delivery (or null),
+/// ?6 name of the group.
 const PAGE: &str = "
 SELECT pending.id, consumer, deliveries, checksum, fields, failed, unfinished FROM pending
 LEFT JOIN entries ON entries.id = pending.id

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A clock in milliseconds that never goes back, not even when the wall clock does, and continues over a restart. Clones
-/// share it.
+/// A clock in milliseconds that never goes back, not even when the wall clock does, and continues
+/// over a restart. Clones share it.
 ///
-/// It starts at the wall clock's time, or at the latest reading on record where that is later: what was idle when the
-/// process ended counts as idle while the process was away.
+/// It starts at the wall clock's time, or at the latest reading on record where that is later: what
+/// was idle when the process ended counts as idle while the process was away.
 #[derive(Debug, Clone)]
 pub(super) struct SteadyClock {
     /// Its reading when it was started.

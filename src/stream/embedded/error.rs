@@ -1,4 +1,5 @@
-//! Why the stream's file cannot be used, and what that means for a call: the remedy that goes with each cause.
+//! Why the stream's file cannot be used, and what that means for a call: the remedy that goes with
+//! each cause.
 //!
 //! SQLite's own texts name tables and columns, never content.
 
@@ -47,7 +48,8 @@ impl EmbeddedError {
     }
 }
 
-/// What a failed call means. After all causes but one it certainly did not happen, since a transaction is atomic.
+/// What a failed call means. After all causes but one it certainly did not happen, since a
+/// transaction is atomic.
 pub(super) fn stream_error(path: &Path, error: &rusqlite::Error) -> StreamError {
     let place = path.display();
     let refused = |code: &str, remedy: &str| StreamError::Refused {

@@ -1,7 +1,7 @@
 //! Consumer groups: reading, refreshing and acking entries, the record of attempts, and members.
 //!
-//! Invariants: an entry is delivered to one member and is pending from then on, in one transaction; a damaged row is
-//! delivered to none, and counted as lost.
+//! Invariants: an entry is delivered to one member and is pending from then on, in one transaction;
+//! a damaged row is delivered to none, and counted as lost.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -105,7 +105,8 @@ impl Group {
     }
 }
 
-/// Delivers entries that no member was given yet; `None` where the group was missing, and was created.
+/// Delivers entries that no member was given yet; `None` where the group was missing, and was
+/// created.
 pub(super) fn read(
     session: &Session<'_>,
     group: &str,
@@ -162,8 +163,9 @@ pub(super) fn read(
     Ok(Some(delivered))
 }
 
-/// Removes an entry that cannot be read, where it is not gone already. Groups that have it pending find it gone; others
-/// never get it. Its dedupe key is removed, so that a sender who sends it again heals the loss.
+/// Removes an entry that cannot be read, where it is not gone already. Groups that have it pending
+/// find it gone; others never get it. Its dedupe key is removed, so that a sender who sends it
+/// again heals the loss.
 pub(super) fn lose(session: &Session<'_>, id: i64) -> rusqlite::Result<()> {
     session.execute(REMOVE_KEY, [id])?;
     if logs::remove(session, Destination::Stream, id)? {
@@ -216,7 +218,8 @@ pub(super) fn refresh(
     Ok(refreshed)
 }
 
-/// Takes entries off the pending list, and removes the record of attempts of `tried`. Returns how many were pending.
+/// Takes entries off the pending list, and removes the record of attempts of `tried`. Returns how
+/// many were pending.
 pub(super) fn ack(session: &Session<'_>, name: &str, ids: &[StreamId], tried: &[StreamId]) -> rusqlite::Result<u64> {
     for id in tried.iter().copied().filter_map(row_of) {
         session.execute(REMOVE_ATTEMPTS, params![name, id])?;
@@ -262,7 +265,8 @@ pub(super) fn is_settled(session: &Session<'_>, name: &str, id: i64) -> rusqlite
     session.connection.prepare_cached(IN_STREAM)?.exists([id])
 }
 
-/// Removes members that have nothing pending and satisfy `is_silent`, which gets their name and when they were last seen.
+/// Removes members that have nothing pending and satisfy `is_silent`, which gets their name and
+/// when they were last seen.
 pub(super) fn remove_silent(
     session: &Session<'_>,
     name: &str,

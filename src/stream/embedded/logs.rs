@@ -1,7 +1,7 @@
 //! A transaction's session, and the two logs with their counters: appending a row, removing a row.
 //!
-//! Invariants: ids rise strictly over both logs, whatever the clock does; at a cap nothing is stored and nothing is
-//! evicted; the counters change in the transaction that changes the rows.
+//! Invariants: ids rise strictly over both logs, whatever the clock does; at a cap nothing is
+//! stored and nothing is evicted; the counters change in the transaction that changes the rows.
 
 use std::cell::RefCell;
 
@@ -115,7 +115,8 @@ impl<'a> OpenLogs<'a> {
         })
     }
 
-    /// The row id of the next entry: the clock's time, or right after the newest where the clock is not beyond that.
+    /// The row id of the next entry: the clock's time, or right after the newest where the clock is
+    /// not beyond that.
     pub(super) fn next_id(&self) -> i64 {
         let [stream, dead_letters] = &self.counters;
         row_at(self.session.wall).max(stream.last_id.max(dead_letters.last_id) + 1)

@@ -1,7 +1,9 @@
-//! What is lost with a damaged file: the entries that our group has not acked, and all dead letters.
+//! What is lost with a damaged file: the entries that our group has not acked, and all dead
+//! letters.
 //!
-//! Their number is in two rows (of `logs` and `consumer_groups`), which mostly outlive damage elsewhere. Where they do
-//! not, what is left of the tables is a bound; where nothing can be read, the number is unknown.
+//! Their number is in two rows (of `logs` and `consumer_groups`), which mostly outlive damage
+//! elsewhere. Where they do not, what is left of the tables is a bound; where nothing can be read,
+//! the number is unknown.
 
 use std::path::Path;
 
@@ -14,7 +16,8 @@ use super::row::row_at;
 use crate::sqlite::{Cause, Count, cause, open_damaged};
 
 const ROWS: &str = "SELECT (SELECT COUNT(*) FROM entries) + (SELECT COUNT(*) FROM dead_letters)";
-/// How far a clock may have been ahead when an id was given, milliseconds: an id beyond that is damaged.
+/// How far a clock may have been ahead when an id was given, milliseconds: an id beyond that is
+/// damaged.
 const LARGEST_LEAD: u64 = 86_400_000;
 
 /// What is lost, and what the next file needs to know of it.

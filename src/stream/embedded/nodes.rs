@@ -1,4 +1,5 @@
-//! Heartbeats in memory: only the process that has the file open can be a node of this stream. Others ask that process.
+//! Heartbeats in memory: only the process that has the file open can be a node of this stream.
+//! Others ask that process.
 
 use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};

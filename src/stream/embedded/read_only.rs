@@ -1,8 +1,9 @@
-//! Reads that change nothing: a page of a log, and a whole file for a process that does not run on it (a command, or a
-//! trace of a spool).
+//! Reads that change nothing: a page of a log, and a whole file for a process that does not run on
+//! it (a command, or a trace of a spool).
 //!
-//! Invariant: the file's owner is not held up. A damaged file is set aside only by the process that runs on it, which
-//! counts and logs what is lost: after a command had done so, the loss would go unreported.
+//! Invariant: the file's owner is not held up. A damaged file is set aside only by the process that
+//! runs on it, which counts and logs what is lost: after a command had done so, the loss would go
+//! unreported.
 
 use std::ops::ControlFlow;
 use std::path::Path;

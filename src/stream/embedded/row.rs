@@ -1,10 +1,12 @@
-//! The format of a row: an entry's id as one integer, its fields as one blob, and a checksum over both. Pure.
+//! The format of a row: an entry's id as one integer, its fields as one blob, and a checksum over
+//! both. Pure.
 //!
-//! Invariants: rows have the order of ids; decode(encode(x)) = x, bytes of any kind and repeated names included; a row
-//! of which a bit has changed is never decoded.
+//! Invariants: rows have the order of ids; decode(encode(x)) = x, bytes of any kind and repeated
+//! names included; a row of which a bit has changed is never decoded.
 //!
-//! A row id is `ms << 20 | seq`, which lasts until the year 2248 with a million entries a millisecond; further ones get
-//! the next millisecond. A blob is, for each name and each value in turn, its length (LEB128) and its bytes.
+//! A row id is `ms << 20 | seq`, which lasts until the year 2248 with a million entries a
+//! millisecond; further ones get the next millisecond. A blob is, for each name and each value in
+//! turn, its length (LEB128) and its bytes.
 
 use std::borrow::Cow;
 

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 
 use crate::sqlite::{self, FileError, Opened, Options};
 
-/// `user_version` of the file. A release that changes a table adds a step to [`open`] and increments this.
+/// `user_version` of the file. A release that changes a table adds a step to [`open`] and
+/// increments this.
 const VERSION: i64 = 1;
 /// `application_id` of the file: "ordr".
 const APPLICATION: i64 = 0x6F72_6472;
@@ -95,8 +96,8 @@ pub(super) fn recognize(connection: &Connection) -> Result<bool, FileError> {
     Ok(is_new)
 }
 
-/// Compares the definitions of the tables with ours. `sqlite_schema` can be damaged as any other table, and the errors
-/// that follow from that would look like mistakes of this program.
+/// Compares the definitions of the tables with ours. `sqlite_schema` can be damaged as any other
+/// table, and the errors that follow from that would look like mistakes of this program.
 fn check_tables(connection: &Connection) -> Result<(), FileError> {
     const TABLE: &str = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
     const IS_THERE: &str = "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2 AND sql = ?3";

@@ -1,4 +1,5 @@
-//! Figures of the stream: those after the last commit, known without a read of the file, and the report for health.
+//! Figures of the stream: those after the last commit, known without a read of the file, and the
+//! report for health.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ const CONSUMERS: &str = "
 SELECT consumers.name, seen, (SELECT COUNT(*) FROM pending WHERE group_id = consumer_groups.id AND consumer = consumers.id)
 FROM consumers, consumer_groups WHERE group_id = consumer_groups.id AND consumer_groups.name = ?1 ORDER BY consumers.name";
 
-/// The figures of a stream as of its last commit; the backlog is that of the group it was opened with.
+/// The figures of a stream as of its last commit; the backlog is that of the group it was opened
+/// with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Entries in the stream.
@@ -34,9 +36,11 @@ pub struct Stats {
     pub backlog: u64,
     /// Unix time of the oldest of those, milliseconds.
     pub oldest_ms: Option<u64>,
-    /// Entries and dead letters lost to damage since the stream was opened, as far as their number is known.
+    /// Entries and dead letters lost to damage since the stream was opened, as far as their number
+    /// is known.
     pub lost: u64,
-    /// Losses since then whose number is not known, or only known to be at most what `lost` counts of them.
+    /// Losses since then whose number is not known, or only known to be at most what `lost` counts
+    /// of them.
     pub losses_unknown: u64,
     /// Why the file's name no longer leads to it; it accepts no writes then.
     pub(super) moved: Option<Moved>,
@@ -44,8 +48,8 @@ pub struct Stats {
     pub(super) dead_letters: u64,
     /// The newest row id of either log.
     pub(super) newest: i64,
-    /// The newest row id of the stream; a change wakes readers. A count would not do: a stream that was emptied may reach
-    /// it again.
+    /// The newest row id of the stream; a change wakes readers. A count would not do: a stream that
+    /// was emptied may reach it again.
     pub(super) last_id: i64,
     /// How often a file was opened: after damage another one, which wakes readers too.
     pub(super) file: u64,
@@ -58,7 +62,8 @@ impl Stats {
         self.file > 0
     }
 
-    /// Whether the file, or its log, was removed or replaced while it is open: it accepts no writes then.
+    /// Whether the file, or its log, was removed or replaced while it is open: it accepts no writes
+    /// then.
     #[must_use]
     pub fn is_moved(&self) -> bool {
         self.moved.is_some()
@@ -76,7 +81,8 @@ impl Stats {
         self.backlog + self.dead_letters
     }
 
-    /// What a commit leaves behind; the other figures have their default. A missing group has read nothing.
+    /// What a commit leaves behind; the other figures have their default. A missing group has read
+    /// nothing.
     pub(super) fn read(connection: &Connection, group: &str) -> rusqlite::Result<Self> {
         let logs @ [stream, dead_letters] = LogCounters::read(connection)?;
         let group = Group::find(connection, group)?;
@@ -111,8 +117,8 @@ impl Stats {
     }
 }
 
-/// The report of one moment, without caps. `idle` returns how long a consumer has been silent that was last seen at that
-/// reading of the steady clock.
+/// The report of one moment, without caps. `idle` returns how long a consumer has been silent that
+/// was last seen at that reading of the steady clock.
 pub(super) fn report(
     connection: &Connection,
     group: &str,

@@ -47,7 +47,8 @@ pub struct EmbeddedStream {
 pub(super) struct OpenStream {
     pub(super) writer: WriterHandle,
     read_connection: ReadConnection,
-    /// When each consumer, by group and name, last asked for entries, by the steady clock: too often to be stored.
+    /// When each consumer, by group and name, last asked for entries, by the steady clock: too
+    /// often to be stored.
     asked: Mutex<HashMap<(String, String), i64>>,
     /// Heartbeats of nodes, and when each came.
     pub(super) nodes: Mutex<HashMap<String, (String, Instant)>>,
@@ -70,14 +71,14 @@ impl OpenStream {
 }
 
 impl EmbeddedStream {
-    /// Opens the file, or creates it. `limit` bounds the bytes of what is stored: above it an append returns
-    /// [`Appended::Full`](crate::stream::Appended::Full). The file is somewhat larger than that, by what SQLite adds and
-    /// by its write-ahead log. Blocks the thread while it reads. A disk that is full or failing is waited for: until then
-    /// calls are refused.
+    /// Opens the file, or creates it. `limit` bounds the bytes of what is stored: above it an
+    /// append returns [`Appended::Full`](crate::stream::Appended::Full). The file is somewhat
+    /// larger than that, by what SQLite adds and by its write-ahead log. Blocks the thread while it
+    /// reads. A disk that is full or failing is waited for: until then calls are refused.
     ///
     /// # Errors
-    /// [`StreamError::Unusable`]: another process has it, a newer release wrote it, or it is another program's;
-    /// [`StreamError::Denied`]: this process has no right to open it.
+    /// [`StreamError::Unusable`]: another process has it, a newer release wrote it, or it is
+    /// another program's; [`StreamError::Denied`]: this process has no right to open it.
     pub fn open(path: &Path, config: &StreamConfig, limit: Option<u64>, metrics: Metrics) -> Result<Self, StreamError> {
         let writer = writer_thread::start(path, &config.group, metrics).map_err(|error| error.stream_error(path))?;
         let file = OpenStream {
@@ -110,7 +111,8 @@ impl EmbeddedStream {
         self.file.writer.stats.borrow().clone()
     }
 
-    /// Whether [`open`](Self::open) would accept the file as it is. Blocks the thread while it reads all of it.
+    /// Whether [`open`](Self::open) would accept the file as it is. Blocks the thread while it
+    /// reads all of it.
     ///
     /// # Errors
     /// What is wrong with it, and what will become of it.
@@ -118,8 +120,9 @@ impl EmbeddedStream {
         read_only::check_file(path)
     }
 
-    /// Passes the entries of the file to `visit`, newest first and in one snapshot, until it breaks off. The file may
-    /// be open in this process, in another, or in none. Blocks the thread while it reads.
+    /// Passes the entries of the file to `visit`, newest first and in one snapshot, until it breaks
+    /// off. The file may be open in this process, in another, or in none. Blocks the thread while
+    /// it reads.
     ///
     /// # Errors
     /// The file cannot be read, or is not one that this release knows.
@@ -153,7 +156,8 @@ impl EmbeddedStream {
         self.file.read_connection.run(read).await
     }
 
-    /// Removes members of our group without pending entries that satisfy `is_silent`, which gets name and idle time.
+    /// Removes members of our group without pending entries that satisfy `is_silent`, which gets
+    /// name and idle time.
     pub(super) async fn remove_consumers(
         &self,
         is_silent: impl Fn(&str, Duration) -> bool + Send + 'static,

@@ -1,7 +1,7 @@
 //! Trim: removes entries that every group has acked.
 //!
-//! Invariants: never an entry that any group still needs, and none while our own group is missing: it is going to be
-//! created at 0, so it needs everything.
+//! Invariants: never an entry that any group still needs, and none while our own group is missing:
+//! it is going to be created at 0, so it needs everything.
 
 use rusqlite::Connection;
 
@@ -52,7 +52,8 @@ impl Need {
             has_ours |= row.get::<_, bool>(0)?;
             lag = lag.max(row.get::<_, i64>(2)?);
             pending += row.get::<_, i64>(3)?;
-            // A group that was moved back needs entries below its pending ones: hence the smaller of the two.
+            // A group that was moved back needs entries below its pending ones: hence the smaller
+            // of the two.
             let oldest: Option<i64> = row.get(4)?;
             floor = floor.min(last.saturating_add(1)).min(oldest.unwrap_or(i64::MAX));
             delivered = delivered.min(last);
@@ -80,8 +81,8 @@ pub(super) struct Retention {
     pub(super) keys: bool,
 }
 
-/// One step of trimming. `cursor` is where the walk behind an old pending entry continues; the new one is returned with
-/// what was removed.
+/// One step of trimming. `cursor` is where the walk behind an old pending entry continues; the new
+/// one is returned with what was removed.
 pub(super) fn trim(
     session: &Session<'_>,
     group: &str,
@@ -121,7 +122,8 @@ fn remove_prefix(session: &Session<'_>, need: &Need, keeps_keys: bool) -> rusqli
     Ok(count)
 }
 
-/// Removes acked entries behind an old pending one, one by one, strictly below what every group was delivered.
+/// Removes acked entries behind an old pending one, one by one, strictly below what every group was
+/// delivered.
 fn walk(session: &Session<'_>, need: &Need, most: i64, cursor: i64, keeps_keys: bool) -> rusqlite::Result<(i64, i64)> {
     let mut query = session.connection.prepare_cached(WALKED)?;
     let mut rows = query.query([cursor.max(need.floor), need.delivered, WALK])?;

@@ -1,8 +1,9 @@
 //! The file as the writing thread has it: opened, replaced when it is damaged, and watched.
 //!
-//! Owns the writing connection and the lock that makes this process the file's writer. Invariants: a loss is logged before
-//! the damaged file is renamed, and counted once; after an error that passes by itself the file is tried again, with
-//! growing pauses; a file whose name leads elsewhere stores nothing.
+//! Owns the writing connection and the lock that makes this process the file's writer. Invariants:
+//! a loss is logged before the damaged file is renamed, and counted once; after an error that
+//! passes by itself the file is tried again, with growing pauses; a file whose name leads elsewhere
+//! stores nothing.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -181,8 +182,9 @@ impl WriterFile {
         found
     }
 
-    /// Moves what is in a log without a name into the file, and opens that anew, with another log. Returns false where it
-    /// could not, as while another connection reads; it is tried again with the next call.
+    /// Moves what is in a log without a name into the file, and opens that anew, with another log.
+    /// Returns false where it could not, as while another connection reads; it is tried again with
+    /// the next call.
     fn save_log(&mut self) -> bool {
         let Some(connection) = &self.connection else {
             return false;
@@ -216,7 +218,8 @@ impl WriterFile {
         }
     }
 
-    /// Opens the file again, or refuses during a pause, which grows with each opening until a commit.
+    /// Opens the file again, or refuses during a pause, which grows with each opening until a
+    /// commit.
     fn reopen(&mut self, why: &str) -> Result<Connection, EmbeddedError> {
         if let Some(moved @ (Moved::Removed | Moved::Replaced)) = self.stats.borrow().moved {
             return Err(EmbeddedError::Moved(moved));
@@ -289,8 +292,8 @@ impl WriterFile {
         Ok(connection)
     }
 
-    /// Makes this process the file's writer. The lock of the same file is kept: to close it would end SQLite's locks, which
-    /// the read connection may have.
+    /// Makes this process the file's writer. The lock of the same file is kept: to close it would
+    /// end SQLite's locks, which the read connection may have.
     fn lock_file(&mut self) -> Result<(), EmbeddedError> {
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
         let held = self.lock.as_ref().and_then(|lock| lock.metadata().ok());

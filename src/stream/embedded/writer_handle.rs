@@ -89,7 +89,8 @@ impl WriterHandle {
     /// Runs `act` in a transaction and returns when that is on the disk.
     ///
     /// # Errors
-    /// Nothing of it happened, but for [`StreamError::Timeout`] and [`StreamError::Unreachable`]: unknown.
+    /// Nothing of it happened, but for [`StreamError::Timeout`] and [`StreamError::Unreachable`]:
+    /// unknown.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Session<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -97,8 +98,9 @@ impl WriterHandle {
         self.enqueue(SMALL, false, act).await
     }
 
-    /// As [`Self::call`], for `bytes` that must be found again: it is refused while the file's name does not lead to the
-    /// file. Other calls are served then, so that what the file holds is still delivered and acked.
+    /// As [`Self::call`], for `bytes` that must be found again: it is refused while the file's name
+    /// does not lead to the file. Other calls are served then, so that what the file holds is still
+    /// delivered and acked.
     ///
     /// # Errors
     /// As [`Self::call`].

@@ -1,8 +1,8 @@
 //! The writing thread: calls that come in while it commits share the next commit.
 //!
-//! Invariants: a call is answered after its transaction has reached the disk, in a file that its name led to at that
-//! time, or failed as a whole; an error of one call does not affect its neighbours (each has a savepoint); one
-//! transaction is bounded in calls and in bytes.
+//! Invariants: a call is answered after its transaction has reached the disk, in a file that its
+//! name led to at that time, or failed as a whole; an error of one call does not affect its
+//! neighbours (each has a savepoint); one transaction is bounded in calls and in bytes.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -27,13 +27,13 @@ const MOST_CALLS: usize = 256;
 /// Bytes of one transaction.
 const MOST_BYTES: usize = 16 << 20;
 
-/// Free pages are returned to the system, this many at a time, where there are more of them than this and than pages in
-/// use.
+/// Free pages are returned to the system, this many at a time, where there are more of them than
+/// this and than pages in use.
 const PAGES_RETURNED: i64 = 1024;
 const RETURN_PAGES: &str = "PRAGMA incremental_vacuum(1024)";
 
-/// Opens the file and starts the thread. While the disk is full or failing, calls are refused and the file is tried again:
-/// the process may take events elsewhere, or wait.
+/// Opens the file and starts the thread. While the disk is full or failing, calls are refused and
+/// the file is tried again: the process may take events elsewhere, or wait.
 pub(super) fn start(path: &Path, group: &str, metrics: Metrics) -> Result<WriterHandle, EmbeddedError> {
     let (sender, stats) = watch::channel(Stats::default());
     let mut file = WriterFile::start(path, group, sender, metrics)?;
@@ -87,7 +87,8 @@ fn serve(file: &mut WriterFile, calls: Vec<QueuedCall>) {
     }
     // After the commit, so that what is confirmed was in a file that can be found.
     let moved = file.check_moved();
-    // The commit went to a file that has no name any more. It takes effect again where the file is put back.
+    // The commit went to a file that has no name any more. It takes effect again where the file is
+    // put back.
     let unfindable = moved.map(|moved| EmbeddedError::Moved(moved).to_string());
     for call in calls {
         let error = match (&failed, &unfindable) {
@@ -133,7 +134,8 @@ fn run_all(file: &WriterFile, connection: &Connection, calls: &mut [QueuedCall])
     for call in calls {
         session.execute("SAVEPOINT call", [])?;
         if let Err(error) = call.run(&session) {
-            // Where SQLite itself rolled back, or the file is damaged, the neighbours' work is gone too.
+            // Where SQLite itself rolled back, or the file is damaged, the neighbours' work is gone
+            // too.
             if connection.is_autocommit() || cause(&error) == Cause::Damaged {
                 return Err(error);
             }
@@ -153,7 +155,8 @@ fn run_all(file: &WriterFile, connection: &Connection, calls: &mut [QueuedCall])
     }))
 }
 
-/// Returns free pages to the system, a few at a time. The file shrinks when its log is moved into it.
+/// Returns free pages to the system, a few at a time. The file shrinks when its log is moved into
+/// it.
 fn return_pages(connection: &Connection) -> rusqlite::Result<()> {
     let pages = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (free, all) = (pages("freelist_count")?, pages("page_count")?);
