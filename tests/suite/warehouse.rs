@@ -33,6 +33,8 @@ pub trait Store: Send + Sync {
     async fn drop_tables(&self);
     /// Removes one table, and what depends on it.
     async fn drop_table(&self, table: &str);
+    /// Makes the tables of version 2, as that release made them.
+    fn version_2(&self) -> &'static str;
     /// What cannot be kept here, each with `secret` in it.
     fn poison(&self) -> Vec<Sample>;
 }
@@ -65,6 +67,7 @@ macro_rules! conformance {
             tables_that_vanished_are_made_again
             a_table_that_was_dropped_is_named
             a_newer_schema_is_taken_as_long_as_it_says_so
+            version_2_is_brought_over_while_its_workers_still_load
         }
     };
     ($name:ident, $store:expr; $($law:ident)*) => {

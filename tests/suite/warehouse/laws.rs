@@ -7,6 +7,7 @@ mod history;
 mod lives;
 mod schema;
 mod tables;
+mod upgrade;
 
 pub use arrivals::*;
 pub use captured::*;
@@ -15,6 +16,7 @@ pub use history::*;
 pub use lives::*;
 pub use schema::*;
 pub use tables::*;
+pub use upgrade::*;
 
 use super::Store;
 use super::events::{Sample, records};

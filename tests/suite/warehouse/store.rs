@@ -90,6 +90,10 @@ impl Store for Database {
         self.sql(&format!("DROP TABLE orderstream.{table} CASCADE"));
     }
 
+    fn version_2(&self) -> &'static str {
+        include_str!("../../fixtures/upgrade/version_2_postgres.sql")
+    }
+
     fn poison(&self) -> Vec<Sample> {
         let mut nul = order("nul", "1", 1, 0);
         nul["unknown"] = json!("secret\u{0}");
@@ -201,6 +205,10 @@ impl Store for WarehouseFile {
 
     async fn drop_table(&self, table: &str) {
         self.connection().execute_batch(&format!("DROP TABLE {table}")).unwrap();
+    }
+
+    fn version_2(&self) -> &'static str {
+        include_str!("../../fixtures/upgrade/version_2_sqlite.sql")
     }
 
     fn poison(&self) -> Vec<Sample> {
