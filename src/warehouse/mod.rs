@@ -1,8 +1,39 @@
-//! The seam to the warehouse: tables that an analyst reads, whatever stores them.
+//! The warehouse: the tables and views that an analyst reads, in PostgreSQL or in one SQLite file.
 //!
-//! Owns what loading promises; `postgres/` and `embedded/` implement it, `rows.rs` knows the columns of both. Invariants that every implementation keeps: an event has
-//! one row, in the same transaction as its effects, and these are the same however often they are applied; the state of an order is the newest one it ever had
-//! whatever the order of arrival; nothing here knows streams or HTTP.
+//! # Layout
+//! A load goes down through shared, pure modules and then into one store:
+//!
+//! - [`fold`] works out which rows a batch of events changes, by [`version`] and [`status`].
+//! - `ledger` splits an order into sales as Shopify's reports count them; `ledger/dated` dates the
+//!   sales of an order that was changed later, one by one.
+//! - `rows` says which part of an event goes into which column, `upsert` what an insert does to a
+//!   row that is there, `payload` whether a known event is the same.
+//! - [`postgres`] and [`embedded`] bind these columns and run the statements. They are the only
+//!   modules with a driver.
+//! - [`history`] has the statements by which operators read, one text for both stores; `migration`
+//!   the list of migrations and their one runner. The SQL of each step stands in
+//!   `postgres/migrations/` and `embedded/migrations/`.
+//!
+//! # Invariants
+//! - An event has one row in `order_events`, by its id, written in the same transaction as all its
+//!   effects.
+//! - Effects are idempotent and independent of the order of arrival: the row of an order is its
+//!   newest state (`updated_at` to the microsecond, then `triggered_at`, then the event id
+//!   bytewise), a refund's its newest statement.
+//! - `daily_sales` is the sum of `order_sales`. Usual orders have their sums in columns of
+//!   `orders`; only those with `has_sale_rows` have rows of their own, worked out again from all
+//!   their events by every load that touches them.
+//! - Amounts are exact decimals in the shop's currency: `numeric`, or the written digits as text in
+//!   the file, whose views answer floats rounded to the 6th decimal. Times are UTC; `local_date` is
+//!   the day as the shop wrote it.
+//! - A migration only adds, so that workers of the release before it go on loading.
+//! - Rows are locked in the order of their keys, and no wait is unbounded.
+//!
+//! # What is absent, and why
+//! Streams and HTTP: a worker calls [`Warehouse::load`], which says what was committed. Schema
+//! changes outside migrations: tables that were dropped are reported, since making them again would
+//! hide a loss; only an empty store is set up by a load. A mark of how far loads came: it could be
+//! lost or restored apart from the data, so that ids are compared instead.
 
 pub mod embedded;
 pub mod fold;
