@@ -1,29 +1,26 @@
-//! The figures this process exports at `/metrics` (Prometheus / OpenMetrics text).
+//! The metrics this process exports at `/metrics` (Prometheus / OpenMetrics text).
 //!
 //! Owns every metric and its name. Label values come from the closed enums here, never from a shop, an id or a raw
-//! topic. A leaf: everyone may count; what is read back is for this node's record (`nodes.rs`) alone.
+//! topic. A leaf: every module may count; only this node's record (`nodes.rs`) reads counters back.
 
 mod delays;
-mod health;
-mod spool;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 pub use self::delays::{DELAY_BUCKETS, DelayCounts, Delays, upper_bound};
-pub use self::health::{CheckLabels, HealthMetrics};
-pub use self::spool::SpoolMetrics;
 
-/// Of a figure of the stream: it is not known.
+/// Value of a gauge whose figure is not known.
 pub const UNKNOWN: i64 = -1;
 
-/// What became of a request, or of one item of a batch.
+/// The outcome of a request, or of one item of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the answer of the same name")]
 pub enum Outcome {
@@ -57,7 +54,7 @@ impl Outcome {
     ];
 }
 
-/// The two ways in.
+/// The two routes that take events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the route of the same name")]
 pub enum Route {
@@ -139,6 +136,13 @@ pub struct SecretLabels {
     pub secret: u32,
 }
 
+/// Labels of `orderstream_health_check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "label names")]
+pub struct CheckLabels {
+    pub check: &'static str,
+}
+
 /// The services this process connects to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the service of the same name")]
@@ -154,216 +158,147 @@ pub struct ServiceLabels {
     pub service: Service,
 }
 
-/// All metrics; a cheap clone.
+/// Registers each metric as it is made.
+struct Registration(Registry);
+
+impl Registration {
+    /// A metric that starts at zero.
+    fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        self.with(name, help, M::default())
+    }
+
+    /// A gauge that starts at [`UNKNOWN`].
+    fn unknown(&mut self, name: &str, help: &str) -> Gauge {
+        let gauge: Gauge = self.add(name, help);
+        gauge.set(UNKNOWN);
+        gauge
+    }
+
+    /// A histogram of seconds: 0.1 ms to 105 s in powers of two.
+    fn latency(&mut self, name: &str, help: &str) -> Histogram {
+        self.with(name, help, Histogram::new(exponential_buckets(0.0001, 2.0, 21)))
+    }
+
+    fn with<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}
+
+/// All metrics; a cheap clone. Each is described by its help text in [`Metrics::new`].
 #[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the help text of each describes it")]
 pub struct Metrics {
-    registry: Arc<Registry>,
-    /// Answers by route and outcome; a batch counts its items.
     pub requests: Family<RequestLabels, Counter>,
-    /// Verified deliveries by secret.
     pub signatures: Family<SecretLabels, Counter>,
-    /// Seconds from an append's arrival in the queue to its answer.
     pub append_seconds: Histogram,
-    /// Entries a flush.
     pub flush_entries: Histogram,
-    /// Flushes that the server took without proving what `ORDERSTREAM_DURABILITY` asks for.
     pub flushes_unproven: Counter,
-    /// Events that were new to the warehouse.
     pub events_loaded: Counter,
-    /// Events that the warehouse had already.
     pub events_known: Counter,
-    /// Seconds from the stream's acceptance to the warehouse's commit.
     pub commit_delay_seconds: Delays,
-    /// Seconds one load took.
     pub load_seconds: Histogram,
-    /// Attempts that ended with the entry at fault.
     pub attempts_failed: Counter,
-    /// Entries that workers sent to the dead letters; what is quarantined at the door counts in `requests`.
     pub dead_letters: Counter,
-    /// Pending entries taken over from other consumers.
     pub reclaimed: Counter,
-    /// Confirmed entries that the store lost, as this process saw it: each counts for itself.
     pub entries_lost: Counter,
-    /// Entries that a foreign command took off the group, made pending again by this process.
     pub entries_restored: Counter,
-    /// Losses whose number of entries is not known, or only bounded: they count for more than `entries_lost` says.
     pub losses_unknown: Counter,
-    /// Acked entries removed.
     pub entries_trimmed: Counter,
-    /// Times a broken connection or a missing group had to be made again.
     pub reconnects: Family<ServiceLabels, Counter>,
-    /// Entries in the stream at the last look, or [`UNKNOWN`].
     pub stream_length: Gauge,
-    /// Pending in our group at the last look, or [`UNKNOWN`].
     pub pending: Gauge,
-    /// Lag of our group at the last look, or [`UNKNOWN`].
     pub lag: Gauge,
-    /// Entries in the dead letters at the last look, or [`UNKNOWN`].
     pub dead_letters_length: Gauge,
-    /// Open connections on the public listener.
     pub connections: Gauge,
-    /// Bytes of bodies in memory.
     pub body_bytes: Gauge,
-    /// The health report's.
     pub health: HealthMetrics,
-    /// The spool's.
     pub spool: SpoolMetrics,
+    registry: Arc<Registry>,
+}
+
+/// Gauges of the health report, as of the last look at the stream.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the help text of each describes it")]
+pub struct HealthMetrics {
+    pub backlog_seconds: Gauge,
+    pub live_workers: Gauge,
+    pub checks: Family<CheckLabels, Gauge>,
+}
+
+/// Figures of the spool and of the outage that fills it. All are zero where there is no spool, except
+/// `retry_budget_used`, which needs none.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the help text of each describes it")]
+pub struct SpoolMetrics {
+    pub breaker_open: Gauge,
+    pub entries: Gauge,
+    pub bytes: Gauge,
+    pub oldest_seconds: Gauge,
+    pub stored: Counter,
+    pub drained: Counter,
+    /// From 0 to 1.
+    pub retry_budget_used: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
-    /// A fresh set: nothing is counted, and nothing known of the stream.
+    /// A fresh set: nothing is counted, and nothing is known of the stream.
     #[must_use]
+    #[rustfmt::skip]
     pub fn new() -> Self {
+        let mut r = Registration(Registry::with_prefix("orderstream"));
         let metrics = Self {
-            registry: Arc::new(Registry::default()),
-            requests: Family::default(),
-            signatures: Family::default(),
-            append_seconds: latency(),
-            flush_entries: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
-            flushes_unproven: Counter::default(),
-            events_loaded: Counter::default(),
-            events_known: Counter::default(),
-            commit_delay_seconds: Delays::new(latency()),
-            load_seconds: latency(),
-            attempts_failed: Counter::default(),
-            dead_letters: Counter::default(),
-            reclaimed: Counter::default(),
-            entries_lost: Counter::default(),
-            entries_restored: Counter::default(),
-            losses_unknown: Counter::default(),
-            entries_trimmed: Counter::default(),
-            reconnects: Family::default(),
-            stream_length: Gauge::default(),
-            pending: Gauge::default(),
-            lag: Gauge::default(),
-            dead_letters_length: Gauge::default(),
-            connections: Gauge::default(),
-            body_bytes: Gauge::default(),
-            health: HealthMetrics::default(),
-            spool: SpoolMetrics::default(),
+            requests: r.add("requests", "Answers by route and outcome; a batch counts its items"),
+            signatures: r.add("signatures_verified", "Verified deliveries by secret (index)"),
+            append_seconds: r.latency("append_seconds", "From the queue to the stream's confirmation"),
+            flush_entries: r.with("flush_entries", "Entries a flush", Histogram::new(exponential_buckets(1.0, 2.0, 10))),
+            flushes_unproven: r.add("flushes_unproven",
+                "Flushes that the server took without proving what ORDERSTREAM_DURABILITY asks for"),
+            events_loaded: r.add("events_loaded", "Events that were new to the warehouse"),
+            events_known: r.add("events_known", "Events that the warehouse had already"),
+            commit_delay_seconds: Delays::new(r.latency("commit_delay_seconds", "From acceptance to commit")),
+            load_seconds: r.latency("load_seconds", "One load into the warehouse"),
+            attempts_failed: r.add("attempts_failed", "Attempts with the entry at fault"),
+            dead_letters: r.add("dead_letters", "Entries that workers sent to the dead letters"),
+            reclaimed: r.add("entries_reclaimed", "Pending entries taken over"),
+            entries_lost: r.add("entries_lost",
+                "Confirmed entries that the store lost, as this process saw it; a sum over processes may overstate it"),
+            entries_restored: r.add("entries_restored",
+                "Entries that a foreign command took off the group, made pending again by this process"),
+            losses_unknown: r.add("losses_unknown",
+                "Losses whose number of entries is not known, or only bounded"),
+            entries_trimmed: r.add("entries_trimmed", "Acked entries removed"),
+            reconnects: r.add("reconnects", "Broken connections made again"),
+            stream_length: r.unknown("stream_length", "Entries in the stream; -1 unknown"),
+            pending: r.unknown("stream_pending", "Read by our group and not acked; -1 unknown"),
+            lag: r.unknown("stream_lag", "Not yet read by our group; -1 unknown"),
+            dead_letters_length: r.unknown("dead_letters_length", "Entries in the dead letters; -1 unknown"),
+            connections: r.add("connections", "Open connections on the public listener"),
+            body_bytes: r.add("body_bytes", "Bytes of bodies in memory"),
+            health: HealthMetrics {
+                backlog_seconds: r.unknown("backlog_oldest_seconds",
+                    "Age of the oldest entry that is unread or pending in our group; -1 unknown"),
+                live_workers: r.unknown("live_workers", "Workers with a heartbeat, on any node; -1 unknown"),
+                checks: r.add("health_check",
+                    "Checks of the health report: 0 healthy, 1 warning, 2 critical; -1 not made"),
+            },
+            spool: SpoolMetrics {
+                breaker_open: r.add("breaker_open", "1 while appends go straight to the spool"),
+                entries: r.add("spool_entries", "Entries in the spool"),
+                bytes: r.add("spool_bytes", "Bytes of entries in the spool"),
+                oldest_seconds: r.add("spool_oldest_seconds", "Age of the oldest entry in the spool"),
+                stored: r.add("spool_stored", "Entries that were spooled"),
+                drained: r.add("spool_drained", "Entries moved on from the spool"),
+                retry_budget_used: r.add("retry_budget_used",
+                    "Share of Shopify's four hours of retries that the present outage has used"),
+            },
+            registry: Arc::new(r.0),
         };
-        for gauge in [
-            &metrics.stream_length,
-            &metrics.pending,
-            &metrics.lag,
-            &metrics.dead_letters_length,
-        ] {
-            gauge.set(UNKNOWN);
-        }
-        let mut registry = Registry::with_prefix("orderstream");
-        metrics.register(&mut registry);
-        Self {
-            registry: Arc::new(registry),
-            ..metrics
-        }
-    }
-
-    fn register(&self, r: &mut Registry) {
         // At 0 from the start: a series that begins with its first event hides that event from `increase`.
         for service in [Service::Stream, Service::Warehouse] {
-            drop(self.reconnects.get_or_create(&ServiceLabels { service }));
+            drop(metrics.reconnects.get_or_create(&ServiceLabels { service }));
         }
-        r.register(
-            "requests",
-            "Answers by route and outcome; a batch counts its items",
-            self.requests.clone(),
-        );
-        r.register(
-            "signatures_verified",
-            "Verified deliveries by secret (index)",
-            self.signatures.clone(),
-        );
-        r.register(
-            "append_seconds",
-            "From the queue to the stream's confirmation",
-            self.append_seconds.clone(),
-        );
-        r.register("flush_entries", "Entries a flush", self.flush_entries.clone());
-        r.register(
-            "flushes_unproven",
-            "Flushes that the server took without proving what ORDERSTREAM_DURABILITY asks for",
-            self.flushes_unproven.clone(),
-        );
-        r.register(
-            "events_loaded",
-            "Events that were new to the warehouse",
-            self.events_loaded.clone(),
-        );
-        r.register(
-            "events_known",
-            "Events that the warehouse had already",
-            self.events_known.clone(),
-        );
-        r.register(
-            "commit_delay_seconds",
-            "From acceptance to commit",
-            self.commit_delay_seconds.exported.clone(),
-        );
-        r.register("load_seconds", "One load into the warehouse", self.load_seconds.clone());
-        r.register(
-            "attempts_failed",
-            "Attempts with the entry at fault",
-            self.attempts_failed.clone(),
-        );
-        r.register(
-            "dead_letters",
-            "Entries that workers sent to the dead letters",
-            self.dead_letters.clone(),
-        );
-        r.register(
-            "entries_reclaimed",
-            "Pending entries taken over",
-            self.reclaimed.clone(),
-        );
-        self.register_losses(r);
-        r.register("entries_trimmed", "Acked entries removed", self.entries_trimmed.clone());
-        r.register("reconnects", "Broken connections made again", self.reconnects.clone());
-        self.register_gauges(r);
-        self.health.register(r);
-        self.spool.register(r);
-    }
-
-    fn register_losses(&self, r: &mut Registry) {
-        r.register(
-            "entries_lost",
-            "Confirmed entries that the store lost, as this process saw it; a sum over processes may overstate it",
-            self.entries_lost.clone(),
-        );
-        r.register(
-            "entries_restored",
-            "Entries that a foreign command took off the group, made pending again by this process",
-            self.entries_restored.clone(),
-        );
-        r.register(
-            "losses_unknown",
-            "Losses whose number of entries is not known, or only bounded",
-            self.losses_unknown.clone(),
-        );
-    }
-
-    fn register_gauges(&self, r: &mut Registry) {
-        r.register(
-            "stream_length",
-            "Entries in the stream; -1 unknown",
-            self.stream_length.clone(),
-        );
-        r.register(
-            "stream_pending",
-            "Read by our group and not acked; -1 unknown",
-            self.pending.clone(),
-        );
-        r.register("stream_lag", "Not yet read by our group; -1 unknown", self.lag.clone());
-        r.register(
-            "dead_letters_length",
-            "Entries in the dead letters; -1 unknown",
-            self.dead_letters_length.clone(),
-        );
-        r.register(
-            "connections",
-            "Open connections on the public listener",
-            self.connections.clone(),
-        );
-        r.register("body_bytes", "Bytes of bodies in memory", self.body_bytes.clone());
+        metrics
     }
 
     /// The counters of one route, looked up once: a request then counts without a lock or a hash.
@@ -388,11 +323,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// 0.1 ms to 105 s in powers of two.
-fn latency() -> Histogram {
-    Histogram::new(exponential_buckets(0.0001, 2.0, 21))
 }
 
 #[cfg(test)]

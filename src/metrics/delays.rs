@@ -1,11 +1,11 @@
-//! A histogram that can also be read back: what a node tells of its latency.
+//! A histogram that can also be read back, for the latency in a node's record.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::histogram::Histogram;
 
-/// Buckets of what is read back: 21 octaves of four, which end at about 210 s.
+/// Buckets that are read back: 21 octaves of four, which end at about 210 s.
 pub const DELAY_BUCKETS: usize = 84;
 /// Seconds that the first bucket ends at.
 const FIRST: f64 = 0.0001;
@@ -17,7 +17,7 @@ pub type DelayCounts = [u64; DELAY_BUCKETS];
 /// Delays, exported as a histogram of Prometheus' and counted in finer buckets beside it; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Delays {
-    pub(super) exported: Histogram,
+    exported: Histogram,
     counts: Arc<[AtomicU64; DELAY_BUCKETS]>,
 }
 
