@@ -10,7 +10,7 @@ use super::progress::progress;
 use super::{Failure, output};
 use crate::config::{Config, StreamConfig};
 use crate::folder::{self, Folder};
-use crate::ingest::{Breaker, Drained, Drainer, Spool, SpoolFallback};
+use crate::ingest::{Breaker, DrainError, Drained, Drainer, Spool, SpoolFallback};
 use crate::metrics::Metrics;
 use crate::stream::redis::RedisStream;
 
@@ -94,14 +94,14 @@ pub(super) async fn run(args: DrainArgs, config: Config) -> Result<(), Failure> 
         ))
     };
     match emptied {
-        Err(cause) => Err(stays(&cause)),
+        Err(cause) => Err(stays(&cause.to_string())),
         Ok(()) if report.depth > 0 => Err(stays("the dead letters have no room for them, or do not take them")),
         Ok(()) => Ok(()),
     }
 }
 
 /// Drains, with a bar.
-async fn empty(drainer: &mut Drainer, spool: &Spool) -> Result<(), String> {
+async fn empty(drainer: &mut Drainer, spool: &Spool) -> Result<(), DrainError> {
     let total = spool.report().depth;
     let bar = progress(Some(total));
     let mut tick = tokio::time::interval(TICK);

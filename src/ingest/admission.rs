@@ -1,11 +1,10 @@
-//! How many bytes of bodies may be in memory at once.
+//! Admission: bounds the memory that bodies, and what is made of them, take at once.
 //!
-//! Owns the budget. What counts is what has arrived, not what was announced: a client that declares much and sends
-//! little occupies little. The share of a body goes on with the entries made of it, queued ones too, so what the bytes
-//! in memory come to is bounded by the budget. Each entry takes a share of its own beside its body's. While a body is
-//! converted it costs about four times its bytes: the three that come on top have a pool of their own, a sixth as large as
-//! the budget, for which a conversion waits. So all in all it is 1.17 times the budget.
-//! Invariants: every byte taken is given back when the last holder is dropped; bodies that have not arrived whole, and so
+//! Owns the budget, in bytes. Bytes count when they arrive, not when they are announced. A body's permit lives as long as the
+//! entries made of it, queued ones too, and each entry takes a permit of its own. Converting a body takes about four times
+//! its bytes: the three on top come from a pool of their own, a sixth of the budget, which a conversion waits for. The
+//! bound on all is 1.17 times the budget.
+//! Invariants: each byte taken is given back when the last holder is dropped; bodies that have not arrived whole, and so
 //! are not verified, take at most half of the budget (or the largest body).
 
 use std::sync::Arc;
@@ -33,11 +32,11 @@ pub struct Admission {
     in_use: Gauge,
 }
 
-/// One request's share of the budget.
+/// The bytes that one body or entry takes of the budget.
 #[derive(Debug)]
 pub struct MemoryPermit {
     admission: Admission,
-    share: Option<OwnedSemaphorePermit>,
+    taken: Option<OwnedSemaphorePermit>,
     /// While the sender is not known: the same number of bytes.
     unverified: Option<OwnedSemaphorePermit>,
     is_verified: bool,
@@ -49,10 +48,10 @@ pub struct ConversionPermit(#[expect(dead_code, reason = "given back when it is 
 
 /// What a body costs while it is converted, in times its bytes and beside them.
 const CONVERSION_FACTOR: usize = 3;
-/// Conversions have this part of the budget: a quarter came to the bound of 1.3 times the budget and 64 MiB under load.
+/// Conversions have this part of the budget: with a quarter, peak memory reached 1.3 times the budget and 64 MiB.
 const CONVERSIONS: usize = 6;
 
-/// A share that several hold: it is given back by the last of them.
+/// A permit that several hold: the last of them gives it back.
 pub type SharedPermit = Arc<MemoryPermit>;
 
 impl Admission {
@@ -71,10 +70,10 @@ impl Admission {
         }
     }
 
-    /// What the conversion of a body of so many bytes takes beside it, to be dropped when that is done.
+    /// Room for the conversion of a body of so many bytes; to be dropped when that is done.
     ///
     /// # Errors
-    /// Others that are converted have not left room by then.
+    /// Other conversions leave no room until then.
     pub async fn conversion(&self, bytes: usize, until: Instant) -> Result<ConversionPermit, Shed> {
         let permits = u32::try_from(bytes.saturating_mul(CONVERSION_FACTOR).min(self.converting_size));
         let room = Arc::clone(&self.converting).acquire_many_owned(permits.map_err(|_| Shed)?);
@@ -82,12 +81,12 @@ impl Admission {
         room.map_err(|_| Shed)?.map(ConversionPermit).map_err(|_| Shed)
     }
 
-    /// A share of no bytes yet; `is_verified`: its sender is known.
+    /// A permit of no bytes yet; `is_verified`: its sender is known.
     #[must_use]
     pub fn open(&self, is_verified: bool) -> MemoryPermit {
         MemoryPermit {
             admission: self.clone(),
-            share: None,
+            taken: None,
             unverified: None,
             is_verified,
         }
@@ -95,10 +94,10 @@ impl Admission {
 }
 
 impl MemoryPermit {
-    /// Adds `bytes` to the share, without waiting.
+    /// Adds `bytes` to the permit, without waiting.
     ///
     /// # Errors
-    /// The budget does not hold them; the share stays as it was.
+    /// The budget does not hold them; the permit stays as it was.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Shed> {
         let permits = u32::try_from(bytes).map_err(|_| Shed)?;
         let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(permits).map_err(|_| Shed);
@@ -109,44 +108,44 @@ impl MemoryPermit {
         };
         let more = take(&self.admission.budget)?;
         self.admission.in_use.inc_by(i64::from(permits));
-        add(&mut self.share, more);
+        add(&mut self.taken, more);
         if let Some(unverified) = unverified {
             add(&mut self.unverified, unverified);
         }
         Ok(())
     }
 
-    /// A share for an entry that was made of this one's body.
+    /// A permit for an entry that was made of this one's body.
     ///
     /// # Errors
     /// The budget does not hold it. (One that is too small for any such entry does not count it.)
     pub fn entry(&self, bytes: usize) -> Result<Self, Shed> {
         let mut entry = self.admission.open(true);
-        let body = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let body = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if body.saturating_add(bytes) <= self.admission.size {
             entry.grow(bytes)?;
         }
         Ok(entry)
     }
 
-    /// The body is there but for what is added next: it is verified at once, and takes nothing of what unverified ones may.
+    /// The body is whole with what is added next: it is verified at once, so it leaves the unverified half.
     pub fn arrives_whole(&mut self) {
         self.unverified = None;
         self.is_verified = true;
     }
 }
 
-fn add(share: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
-    match share {
-        Some(share) => share.merge(more),
-        None => *share = Some(more),
+fn add(taken: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+    match taken {
+        Some(taken) => taken.merge(more),
+        None => *taken = Some(more),
     }
 }
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        if let Some(share) = &self.share {
-            let bytes = i64::try_from(share.num_permits()).unwrap_or(i64::MAX);
+        if let Some(taken) = &self.taken {
+            let bytes = i64::try_from(taken.num_permits()).unwrap_or(i64::MAX);
             self.admission.in_use.dec_by(bytes);
         }
     }

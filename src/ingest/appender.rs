@@ -1,18 +1,20 @@
 //! The appender: concurrent requests share round trips to the stream.
 //!
-//! Owns the queue between requests and writers, and each append's deadline. The writers (`writer.rs`) send
-//! whatever has gathered since their last round trip as one flush: under load that is a group commit, and a lone request
-//! goes out at once. Invariants: the queue is bounded and never waited for; an answer comes by the deadline, whatever
-//! hangs behind; an append lives in a writer's task, so a client that hangs up cancels nothing.
+//! Owns the queue between requests and writers, and each append's deadline. Invariants: the queue is bounded, and a full one
+//! refuses at once; an answer comes by the deadline; an append belongs to a writer's task, so that a client that hangs up
+//! cancels nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::flush::{Job, PendingAppend};
+use super::admission::{SharedPermit, Shed};
+use super::append_stats::AppendStats;
+use super::breaker::SpoolFallback;
+use super::flush::{PendingAppend, QueuedAppend};
+use super::receipt::{AppendError, Receipt};
 use super::writer;
-use super::{AppendError, AppendStats, Receipt, SharedPermit, Shed, SpoolFallback};
 use crate::config::AppenderConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Roles;
@@ -21,7 +23,7 @@ use crate::stream::{NewEntry, Stream};
 /// Takes entries and answers when they are durable; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Appender {
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::Sender<QueuedAppend>,
     deadline: Duration,
     append_stats: AppendStats,
 }
@@ -39,14 +41,15 @@ impl Appender {
         metrics: &Metrics,
         roles: &Roles,
     ) -> Self {
-        let (queue, jobs) = mpsc::channel(config.queue.max(1));
-        let jobs = Arc::new(Mutex::new(jobs));
+        let (queue, appends) = mpsc::channel(config.queue.max(1));
+        let appends = Arc::new(Mutex::new(appends));
         let append_stats = AppendStats::none();
         for _ in 0..config.writers.max(1) {
             let deps = writer::Deps {
-                jobs: Arc::clone(&jobs),
+                queue: Arc::clone(&appends),
                 writer: stream.writer(),
-                fallback: fallback.map(|fallback| fallback.for_task(config.spool_after)),
+                fallback: fallback.cloned(),
+                spool_after: config.spool_after,
                 flush_entries: config.flush_entries.max(1),
                 dedupe,
                 metrics: metrics.clone(),
@@ -62,25 +65,31 @@ impl Appender {
     }
 
     /// Appends one entry and answers when the stream confirmed it, or the spool has it: by its deadline, and before
-    /// `latest`. `share` is held for as long as the entry is in memory, also where nobody waits for it any more.
+    /// `latest`. `permit` is held for as long as
+    /// the entry is in memory, also after the request is gone.
     ///
     /// # Errors
     /// Not confirmed in time, or refused before. It may still be stored later where it was sent.
-    pub async fn append(&self, entry: NewEntry, share: &SharedPermit, latest: Instant) -> Result<Receipt, AppendError> {
-        self.submit(entry, share, self.deadline(latest))?.answer().await
+    pub async fn append(
+        &self,
+        entry: NewEntry,
+        permit: &SharedPermit,
+        latest: Instant,
+    ) -> Result<Receipt, AppendError> {
+        self.submit(entry, permit, self.deadline(latest))?.answer().await
     }
 
     /// Appends several entries, one answer each, in order and before `latest`. They fail one by one, not together.
     pub async fn append_many(
         &self,
         entries: impl IntoIterator<Item = NewEntry>,
-        share: &SharedPermit,
+        permit: &SharedPermit,
         latest: Instant,
     ) -> Vec<Result<Receipt, AppendError>> {
         let deadline = self.deadline(latest);
         let waiting: Vec<_> = entries
             .into_iter()
-            .map(|entry| self.submit(entry, share, deadline))
+            .map(|entry| self.submit(entry, permit, deadline))
             .collect();
         let mut answers = Vec::with_capacity(waiting.len());
         for submitted in waiting {
@@ -92,7 +101,7 @@ impl Appender {
         answers
     }
 
-    /// How the appends go.
+    /// The state of the appends.
     #[must_use]
     pub fn append_stats(&self) -> &AppendStats {
         &self.append_stats
@@ -102,22 +111,22 @@ impl Appender {
         latest.min(Instant::now() + self.deadline)
     }
 
-    fn submit(&self, entry: NewEntry, share: &SharedPermit, deadline: Instant) -> Result<Submitted, AppendError> {
+    fn submit(&self, entry: NewEntry, permit: &SharedPermit, deadline: Instant) -> Result<Submitted, AppendError> {
         let (answer, receiver) = oneshot::channel();
-        let own = share
+        let own = permit
             .entry(entry.fields.bytes())
             .map_err(|Shed| AppendError::Overloaded)?;
-        let job = Job {
+        let queued = QueuedAppend {
             entry,
-            waiting: PendingAppend {
+            pending: PendingAppend {
                 queued: Instant::now(),
                 deadline,
                 answer,
-                _body_permit: Arc::clone(share),
+                _body_permit: Arc::clone(permit),
                 _entry_permit: own,
             },
         };
-        self.queue.try_send(job).map_err(|error| match error {
+        self.queue.try_send(queued).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => AppendError::ShuttingDown,
         })?;
@@ -125,7 +134,7 @@ impl Appender {
     }
 }
 
-/// An entry in a writer's hands.
+/// An append in a writer's queue.
 struct Submitted {
     receiver: oneshot::Receiver<Result<Receipt, AppendError>>,
     deadline: Instant,

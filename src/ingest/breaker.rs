@@ -1,18 +1,27 @@
-//! The breaker: whether appends go to the stream, or straight to the spool.
+//! The circuit breaker: whether appends go to the stream or straight to the spool.
 //!
-//! Owns that one bit, and what the log says of it. Writers open it, where the stream did not confirm in time or refuses
-//! everything; the drainer closes it, once the stream answers promptly again. Invariant: a stream that comes and goes
-//! many times a minute is a handful of log lines.
+//! Writers open it when the stream did not confirm in time or refuses everything; the drainer closes it once the stream
+//! answers promptly again. Invariant: a stream that flaps many times a minute makes a handful of log lines.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::spool::Spool;
 use crate::metrics::Metrics;
 
-/// Openings within so long of one that was said are not said.
+/// Openings within so long of one that was logged are not logged.
 const QUIET: Duration = Duration::from_secs(30);
+
+/// Where appends go that the stream does not take; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct SpoolFallback {
+    /// Open while appends go to the spool.
+    pub breaker: Breaker,
+    /// The spool itself.
+    pub spool: Spool,
+}
 
 /// Closed (appends go to the stream) or open (to the spool); a cheap clone.
 #[derive(Debug, Clone)]
@@ -24,10 +33,10 @@ pub struct Breaker {
 
 #[derive(Debug, Default)]
 struct Log {
-    /// When the last opening was said that stands in the log.
-    said: Option<Instant>,
-    /// The present state stands in the log as open.
-    is_said: bool,
+    /// The last opening that was logged.
+    logged: Option<Instant>,
+    /// The present opening was logged.
+    is_logged: bool,
     opened: Option<Instant>,
 }
 
@@ -56,12 +65,12 @@ impl Breaker {
         self.metrics.spool.breaker_open.set(1);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.opened = Some(Instant::now());
-        if log.said.is_some_and(|said| said.elapsed() < QUIET) {
+        if log.logged.is_some_and(|logged| logged.elapsed() < QUIET) {
             tracing::debug!(cause, "the breaker is open again");
             return;
         }
-        log.said = Some(Instant::now());
-        log.is_said = true;
+        log.logged = Some(Instant::now());
+        log.is_logged = true;
         tracing::warn!(
             cause,
             "the breaker is open: the stream does not confirm, events go to the spool"
@@ -76,7 +85,7 @@ impl Breaker {
         self.metrics.spool.breaker_open.set(0);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = log.opened.take().map(|opened| opened.elapsed().as_secs_f64());
-        if std::mem::take(&mut log.is_said) {
+        if std::mem::take(&mut log.is_logged) {
             tracing::info!(
                 seconds,
                 "the breaker is closed: the stream takes events again, new ones go to it"
@@ -89,7 +98,7 @@ impl Breaker {
     /// Waits until it is open.
     pub(super) async fn opened(&self) {
         let mut open = self.open.subscribe();
-        // We hold a sender ourselves, so this fails never.
+        // Fails only without a sender, and `self` is one.
         let _ = open.wait_for(|open| *open).await;
     }
 }

@@ -1,11 +1,11 @@
-//! Role: moves the spool into the stream as soon as that takes events again, and closes the breaker then.
+//! The drainer: moves the spool into the stream as soon as that takes events again, and then closes the breaker.
 //!
-//! Owns what was read from the spool and is not settled there. Invariants: an entry leaves the spool only after the
-//! stream (or the dead letters) confirmed it, so that a crash anywhere repeats an append, which dedupe absorbs; an entry
-//! that is refused for reasons of its own holds up no other, and ends in the dead letters with the reason; what is refused
-//! for the stream's reasons (memory, rights, its cap) stays in the spool until the stream takes it, the large entries that
-//! find no memory aside, so that small ones go on. An entry spooled for longer than the dedupe window, whose first append was stored after all, comes to stand in the stream twice:
-//! the warehouse's unique event id absorbs that.
+//! Invariants:
+//! - An entry leaves the spool only after the stream (or the dead letters) confirmed it. A crash therefore repeats an append,
+//!   which dedupe absorbs, or the warehouse's unique event id after the dedupe window.
+//! - An entry that is refused for reasons of its own delays no other; it becomes a dead letter with the reason.
+//! - What is refused for the stream's reasons (memory, rights, its cap) stays in the spool until the stream takes it. Large
+//!   entries that find no memory are set aside meanwhile, so that small ones go on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,39 +13,55 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::drain_batch::{DrainBatch, batches};
+use super::breaker::SpoolFallback;
+use super::flush::Flush;
+use super::quarantine;
 use super::retry_queue::RetryQueue;
+use super::spool_entry::flushes;
 use super::spool_level::SpoolLevel;
-use super::{SpoolFallback, quarantine};
 use crate::stream::codec::REUSED_ID;
 use crate::stream::{Appended, Delivered, Destination, Reader, Stream, StreamError, StreamId, Writer};
 
-/// Entries of one flush at most; its bytes are bounded too (`drain_batch.rs`).
-const FLUSH_ENTRIES: usize = 1000;
-/// Entries of one claim.
+/// Most entries of one page, and so of one flush; the bytes of a flush are bounded too (`flush.rs`).
+const PAGE: usize = 1000;
+/// Most entries of one claim.
 const CLAIM: usize = 500;
-/// Refusals of one entry before the dead letters: half a minute.
+/// Refusals of one entry before it becomes a dead letter: half a minute.
 const MOST_REFUSALS: u32 = 6;
 /// Pause between two tries of a stream that is away; doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Bound on the question whether the stream takes writes.
+/// Bound on the probe whether the stream takes writes.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// A stream that answers slower than that is drained to, and nothing else: new events would soon be given up again, after
+/// While the stream answers more slowly than that, it gets only spooled events: new ones would soon be given up again, after
 /// `ORDERSTREAM_SPOOL_AFTER`.
 const PROMPT: Duration = Duration::from_millis(250);
 
-/// What became of entries that left the spool.
+/// Counts of entries that left the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Drained {
-    /// New to the stream, or to the dead letters where that was their place.
+    /// New to the stream, or to the dead letters where those were their destination.
     pub accepted: u64,
-    /// There already: their first append was stored after all, or they came again meanwhile.
+    /// Already there: their first append was stored after all, or they were sent again meanwhile.
     pub duplicate: u64,
     /// In the dead letters, since their id was used for another body.
     pub quarantined: u64,
     /// In the dead letters, since the stream refuses them.
     pub dead_lettered: u64,
+}
+
+/// Why the spool cannot be drained now.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// The stream or the spool failed.
+    #[error(transparent)]
+    Store(#[from] StreamError),
+    /// The stream does not take entries for now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The spool reports entries that it does not hand out.
+    #[error("some are there and cannot be read")]
+    Unreadable,
 }
 
 /// The one reader of the spool.
@@ -54,21 +70,22 @@ pub struct Drainer {
     stream: Arc<dyn Stream>,
     writer: Box<dyn Writer>,
     reader: Box<dyn Reader>,
-    /// Where the entries begin that an earlier process had in hand.
+    /// Where the entries begin that an earlier process had read and not settled.
     unclaimed: Option<StreamId>,
-    /// Nothing was found since it was last looked for.
-    searched: bool,
-    hand: VecDeque<DrainBatch>,
+    /// The spool was claimed from its start and nothing was found since.
+    is_searched: bool,
+    /// Read, and not yet in the stream.
+    in_flight: VecDeque<Flush<StreamId>>,
     /// In the stream, and not yet out of the spool.
     confirmed: Vec<StreamId>,
     retry_queue: RetryQueue,
     drained: Drained,
     level: SpoolLevel,
-    fails: bool,
+    is_failing: bool,
 }
 
 impl Drainer {
-    /// From that spool into that stream.
+    /// Drains the spool of `fallback` into `stream`.
     #[must_use]
     pub fn new(fallback: SpoolFallback, stream: Arc<dyn Stream>) -> Self {
         Self {
@@ -77,13 +94,13 @@ impl Drainer {
             stream,
             fallback,
             unclaimed: Some(StreamId::MIN),
-            searched: false,
-            hand: VecDeque::new(),
+            is_searched: false,
+            in_flight: VecDeque::new(),
             confirmed: Vec::new(),
             retry_queue: RetryQueue::default(),
             drained: Drained::default(),
             level: SpoolLevel::default(),
-            fails: false,
+            is_failing: false,
         }
     }
 
@@ -91,15 +108,14 @@ impl Drainer {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
-            self.look();
+            self.report();
             if !self.has_work() {
-                // Whatever comes first: it is looked again.
-                let _ = stop.run_until_cancelled(self.work()).await;
+                let _ = stop.run_until_cancelled(self.wait_for_work()).await;
                 continue;
             }
             let moved = self.step().await;
-            self.say(moved.as_ref().err());
-            if moved == Ok(true) {
+            self.log_failure(moved.as_ref().err());
+            if matches!(moved, Ok(true)) {
                 pause = FIRST_PAUSE;
                 continue;
             }
@@ -107,46 +123,46 @@ impl Drainer {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         if let Err(cause) = self.empty(false).await {
-            tracing::debug!(cause, "the spool cannot be emptied now");
+            tracing::debug!(%cause, "the spool cannot be emptied now");
         }
-        self.look();
+        self.report();
     }
 
-    /// Moves everything that can be moved now. `patient`: also waits for those that are refused, which end in the dead
-    /// letters if those take them.
+    /// Moves everything that can be moved now. With `patient` it also waits for refused entries, which become dead letters
+    /// if the dead letters take them.
     ///
     /// # Errors
-    /// The stream or the spool failed; why.
-    pub async fn empty(&mut self, patient: bool) -> Result<(), String> {
+    /// The stream or the spool failed.
+    pub async fn empty(&mut self, patient: bool) -> Result<(), DrainError> {
         loop {
             if self.round().await? {
                 continue;
             }
             match self.retry_queue.next_below(MOST_REFUSALS) {
                 Some(due) if patient => tokio::time::sleep_until(due.into()).await,
-                None if self.misses_some() => return Err("some are there and cannot be read".to_owned()),
+                None if self.has_unread() => return Err(DrainError::Unreadable),
                 _ => return Ok(()),
             }
         }
     }
 
-    /// What came of it so far.
+    /// The counts so far.
     #[must_use]
     pub fn drained(&self) -> Drained {
         self.drained
     }
 
-    fn look(&mut self) {
+    fn report(&mut self) {
         self.fallback.spool.export();
-        self.level.look(&self.fallback.spool.report(), Instant::now());
+        self.level.log(&self.fallback.spool.report(), Instant::now());
     }
 
-    fn say(&mut self, cause: Option<&String>) {
+    fn log_failure(&mut self, cause: Option<&DrainError>) {
         match cause {
-            Some(cause) if !std::mem::replace(&mut self.fails, true) => {
-                tracing::warn!(cause, "the spool cannot be drained; trying again until it can");
+            Some(cause) if !std::mem::replace(&mut self.is_failing, true) => {
+                tracing::warn!(%cause, "the spool cannot be drained; trying again until it can");
             }
-            None if std::mem::take(&mut self.fails) => tracing::info!("the spool can be drained again"),
+            None if std::mem::take(&mut self.is_failing) => tracing::info!("the spool can be drained again"),
             _ => {}
         }
     }
@@ -154,19 +170,23 @@ impl Drainer {
     fn has_work(&self) -> bool {
         self.fallback.breaker.is_open()
             || self.unclaimed.is_some()
-            || !self.hand.is_empty()
+            || !self.in_flight.is_empty()
             || !self.confirmed.is_empty()
-            || self.misses_some()
-            || self.retry_queue.next().is_some_and(|due| due <= Instant::now())
+            || self.has_unread()
+            || self.is_retry_due()
     }
 
-    /// Whether the spool holds entries that are neither in hand nor left.
-    fn misses_some(&self) -> bool {
+    fn is_retry_due(&self) -> bool {
+        self.retry_queue.next().is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Whether the spool holds entries that are neither in flight nor in the retry queue.
+    fn has_unread(&self) -> bool {
         self.fallback.spool.report().depth > self.retry_queue.len() as u64
     }
 
-    /// Waits until there may be something to do.
-    async fn work(&mut self) {
+    /// Waits until there may be work.
+    async fn wait_for_work(&mut self) {
         let next = self.retry_queue.next();
         let due = async {
             match next {
@@ -181,16 +201,15 @@ impl Drainer {
         }
     }
 
-    /// One flush; with the breaker open only after the stream said that it takes writes, and as the proof of that.
-    async fn step(&mut self) -> Result<bool, String> {
+    /// Moves one flush. With the breaker open the stream is probed first, and the flush proves that it takes events.
+    async fn step(&mut self) -> Result<bool, DrainError> {
         if !self.fallback.breaker.is_open() {
             return self.round().await;
         }
         let asked = Instant::now();
-        match tokio::time::timeout(PROBE_LIMIT, self.stream.confirm_writable()).await {
-            Ok(answer) => answer.map_err(|error| error.to_string())?,
-            Err(_) => return Err(format!("no answer from the stream within {PROBE_LIMIT:?}")),
-        }
+        let probe = tokio::time::timeout(PROBE_LIMIT, self.stream.confirm_writable()).await;
+        let late = |_| DrainError::Unavailable(format!("no answer from the stream within {PROBE_LIMIT:?}"));
+        probe.map_err(late)??;
         let is_prompt = asked.elapsed() < PROMPT;
         let moved = self.round().await?;
         if is_prompt {
@@ -199,83 +218,77 @@ impl Drainer {
         Ok(moved)
     }
 
-    /// Moves one batch; answers false where there is none.
-    async fn round(&mut self) -> Result<bool, String> {
-        if self.hand.is_empty() {
-            self.settle().await?;
-            self.take().await?;
+    /// Moves one flush; answers false where there is none.
+    async fn round(&mut self) -> Result<bool, DrainError> {
+        if self.in_flight.is_empty() {
+            if !self.confirmed.is_empty() {
+                self.fallback.spool.settle(&self.confirmed).await?;
+                self.confirmed.clear();
+            }
+            self.read().await?;
         }
-        let Some(batch) = self.hand.pop_front() else {
-            if self.unclaimed.is_none() && self.misses_some() && !std::mem::replace(&mut self.searched, true) {
+        let Some(flush) = self.in_flight.pop_front() else {
+            if self.unclaimed.is_none() && self.has_unread() && !std::mem::replace(&mut self.is_searched, true) {
                 // Its file was damaged and replaced: what was handed out from it is to be claimed again.
                 self.unclaimed = Some(StreamId::MIN);
             }
             return Ok(self.unclaimed.is_some());
         };
-        self.searched = false;
-        let (appended, moved_on) = self.append(&batch).await;
+        self.is_searched = false;
+        let (appended, moved_on) = self.append(&flush).await;
         match appended {
-            Ok(outcomes) => self.judge(batch, outcomes).await?,
-            // The dead letters have a key and rights of their own; without them, their entries hold up nothing that has its
-            // place in the stream.
-            Err(error @ (StreamError::Denied(_) | StreamError::UnusableKey(_))) if !batch.goes_to_the_stream() => {
-                if !batch.ids.iter().any(|id| self.retry_queue.waits_for_room(*id)) {
+            Ok(outcomes) => self.apply(flush, outcomes).await?,
+            // The dead letters have a key and rights of their own; without them, their entries must not delay what goes to
+            // the stream.
+            Err(error @ (StreamError::Denied(_) | StreamError::UnusableKey(_))) if !flush.goes_to_the_stream() => {
+                if !flush.beside.iter().any(|id| self.retry_queue.waits_for_room(*id)) {
                     tracing::warn!(%error, "dead letters stay in the spool for now");
                 }
                 let now = Instant::now();
-                for id in batch.ids {
+                for id in flush.beside {
                     self.retry_queue.lacks_room(id, now);
                 }
             }
             Err(error) => {
-                self.hand.push_front(batch);
-                return Err(error.to_string());
+                self.in_flight.push_front(flush);
+                return Err(error.into());
             }
         }
-        moved_on.map(|()| true)
+        moved_on?;
+        Ok(true)
     }
 
-    /// Appends a batch. While the stream takes it, the one before leaves the spool and the next is read, in one commit.
-    async fn append(&mut self, batch: &DrainBatch) -> (Result<Vec<Appended>, StreamError>, Result<(), String>) {
-        let is_due = self.retry_queue.next().is_some_and(|due| due <= Instant::now());
-        let reads_on = self.hand.is_empty() && self.unclaimed.is_none() && !is_due;
+    /// Appends a flush. Meanwhile the one before leaves the spool and the next is read, in one commit.
+    async fn append(
+        &mut self,
+        flush: &Flush<StreamId>,
+    ) -> (Result<Vec<Appended>, StreamError>, Result<(), StreamError>) {
+        let reads_on = self.in_flight.is_empty() && self.unclaimed.is_none() && !self.is_retry_due();
         let Self { writer, reader, .. } = self;
         let next = async {
             if reads_on {
-                reader
-                    .read(FLUSH_ENTRIES, Duration::ZERO, &CancellationToken::new())
-                    .await
+                read_page(&mut **reader).await
             } else {
                 Ok(Vec::new())
             }
         };
         let settling = self.fallback.spool.settle(&self.confirmed);
-        let (appended, settled, next) = tokio::join!(writer.append(&batch.entries), settling, next);
+        let (appended, settled, next) = tokio::join!(writer.append(&flush.entries), settling, next);
         let settled = settled.map(|()| self.confirmed.clear());
-        let read = next.map(|page| self.hand.extend(batches(page)));
-        (appended, settled.and(read).map_err(|error| error.to_string()))
+        let read = next.map(|page| self.in_flight.extend(flushes(page)));
+        (appended, settled.and(read))
     }
 
-    async fn settle(&mut self) -> Result<(), String> {
-        if !self.confirmed.is_empty() {
-            let settled = self.fallback.spool.settle(&self.confirmed).await;
-            settled.map_err(|error| error.to_string())?;
-            self.confirmed.clear();
-        }
-        Ok(())
-    }
-
-    /// Takes the next entries in hand: what an earlier process had, then what is due again, then what is new.
-    async fn take(&mut self) -> Result<(), String> {
+    /// Reads the next entries: first what an earlier process left, then what is to be retried, then what is new.
+    async fn read(&mut self) -> Result<(), StreamError> {
         let now = Instant::now();
-        let error = |error: StreamError| error.to_string();
         if let Some(start) = self.unclaimed {
-            let claimed = self.fallback.spool.claim(start, CLAIM).await.map_err(error)?;
+            let claimed = self.fallback.spool.claim(start, CLAIM).await?;
             self.unclaimed = claimed.next;
             let mut entries = claimed.entries;
             entries.retain(|one| !self.retry_queue.holds(one.entry.id));
-            self.hand.extend(batches(entries));
-            if self.unclaimed.is_some() || !self.hand.is_empty() {
+            self.in_flight.extend(flushes(entries));
+            if self.unclaimed.is_some() || !self.in_flight.is_empty() {
                 return Ok(());
             }
         }
@@ -284,31 +297,29 @@ impl Drainer {
         } else if let Some(id) = self.retry_queue.due(now) {
             self.claim(id, 1).await?
         } else {
-            let now = CancellationToken::new();
-            let read = self.reader.read(FLUSH_ENTRIES, Duration::ZERO, &now).await;
-            read.map_err(error)?
+            read_page(&mut *self.reader).await?
         };
-        self.hand.extend(batches(page));
+        self.in_flight.extend(flushes(page));
         Ok(())
     }
 
-    /// Takes entries that were left: this one, and with it others that wait for room as it does.
-    async fn claim(&mut self, first: StreamId, count: usize) -> Result<Vec<Delivered>, String> {
-        let claimed = self.fallback.spool.claim(first, count).await;
-        let mut claimed = claimed.map_err(|error| error.to_string())?;
-        let entries = &mut claimed.entries;
+    /// Claims an entry of the retry queue, and after it others that wait for room.
+    async fn claim(&mut self, first: StreamId, count: usize) -> Result<Vec<Delivered>, StreamError> {
+        let mut entries = self.fallback.spool.claim(first, count).await?.entries;
         entries.retain(|one| one.entry.id == first || self.retry_queue.waits_for_room(one.entry.id));
         if entries.first().is_none_or(|one| one.entry.id != first) {
             self.retry_queue.forget(first);
         }
-        Ok(claimed.entries)
+        Ok(entries)
     }
 
-    async fn judge(&mut self, batch: DrainBatch, outcomes: Vec<Appended>) -> Result<(), String> {
+    /// Applies the stream's outcomes: what it took leaves the spool, what it refused is retried or becomes a dead letter.
+    async fn apply(&mut self, flush: Flush<StreamId>, outcomes: Vec<Appended>) -> Result<(), DrainError> {
         let now = Instant::now();
-        let (mut kept, mut letters) = (DrainBatch::default(), DrainBatch::default());
+        let (mut kept, mut dead_letters) = (Flush::empty(), Flush::empty());
         let mut cause = None;
-        for ((id, entry), outcome) in batch.ids.into_iter().zip(batch.entries).zip(outcomes) {
+        for ((entry, id), outcome) in flush.into_pairs().zip(outcomes) {
+            let to_stream = entry.destination == Destination::Stream;
             match outcome {
                 Appended::Accepted(_) => {
                     self.drained.accepted += 1;
@@ -318,62 +329,57 @@ impl Drainer {
                     self.drained.duplicate += 1;
                     self.confirm(id);
                 }
-                Appended::Conflict(_) => letters.push(id, quarantine::of_entry(entry, REUSED_ID, 0)),
-                Appended::Full if entry.destination == Destination::Stream => {
+                Appended::Conflict(_) => dead_letters.push(quarantine::of_entry(entry, REUSED_ID, 0), id),
+                Appended::Full if to_stream => {
                     cause = Some("the stream is at its cap".to_owned());
-                    kept.push(id, entry);
+                    kept.push(entry, id);
                 }
-                Appended::Unavailable(reason) if entry.destination == Destination::Stream => {
+                Appended::Unavailable(reason) if to_stream => {
                     cause = Some(reason);
-                    kept.push(id, entry);
+                    kept.push(entry, id);
                 }
                 Appended::Full | Appended::Unavailable(_) => self.retry_queue.lacks_room(id, now),
                 Appended::TooLarge(reason) => {
                     if self.retry_queue.refuse(id, now) == 1 {
-                        tracing::warn!(
-                            reason,
-                            "a spooled entry finds no memory in the stream; it is tried again"
-                        );
+                        tracing::warn!(reason, "the stream has no memory for a spooled entry; retrying it");
                     }
                 }
                 Appended::Refused(reason) => {
                     let times = self.retry_queue.refuse(id, now);
-                    tracing::warn!(reason, times, "a spooled entry is refused by the stream");
-                    if times >= MOST_REFUSALS && entry.destination == Destination::Stream {
-                        letters.push(id, quarantine::of_entry(entry, &reason, times));
+                    tracing::warn!(reason, times, "the stream refuses a spooled entry");
+                    if times >= MOST_REFUSALS && to_stream {
+                        dead_letters.push(quarantine::of_entry(entry, &reason, times), id);
                     }
                 }
             }
         }
-        self.bury(letters).await;
+        self.dead_letter(dead_letters).await;
         let Some(cause) = cause else { return Ok(()) };
-        self.hand.push_front(kept);
+        self.in_flight.push_front(kept);
         self.fallback.breaker.open(&cause);
-        Err(cause)
+        Err(DrainError::Unavailable(cause))
     }
 
-    /// Writes dead letters; those that cannot be written now are left.
-    async fn bury(&mut self, letters: DrainBatch) {
-        if letters.ids.is_empty() {
+    /// Writes dead letters; those that cannot be written now stay in the retry queue.
+    async fn dead_letter(&mut self, flush: Flush<StreamId>) {
+        if flush.is_empty() {
             return;
         }
         let now = Instant::now();
-        let written = self.writer.append(&letters.entries).await;
+        let written = self.writer.append(&flush.entries).await;
         let written = written.unwrap_or_else(|error| {
-            tracing::debug!(%error, "letters of spooled entries cannot be written now");
-            vec![Appended::Refused(error.to_string()); letters.ids.len()]
+            tracing::debug!(%error, "dead letters of spooled entries cannot be written now");
+            vec![Appended::Refused(error.to_string()); flush.entries.len()]
         });
-        for ((id, letter), outcome) in letters.ids.into_iter().zip(letters.entries).zip(written) {
+        for ((entry, id), outcome) in flush.into_pairs().zip(written) {
             match outcome {
                 Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => {
-                    let text = |name| letter.fields.get(name).and_then(|text| std::str::from_utf8(text).ok());
+                    let text = |name| entry.fields.get(name).and_then(|text| std::str::from_utf8(text).ok());
                     let (event_id, reason) = (text("event_id"), text("error"));
                     tracing::warn!(event_id, reason, "a spooled entry went to the dead letters");
-                    if reason == Some(REUSED_ID) {
-                        self.drained.quarantined += 1;
-                    } else {
-                        self.drained.dead_lettered += 1;
-                    }
+                    let is_conflict = reason == Some(REUSED_ID);
+                    self.drained.quarantined += u64::from(is_conflict);
+                    self.drained.dead_lettered += u64::from(!is_conflict);
                     self.confirm(id);
                 }
                 Appended::Full | Appended::Unavailable(_) => self.retry_queue.lacks_room(id, now),
@@ -386,4 +392,9 @@ impl Drainer {
         self.retry_queue.forget(id);
         self.confirmed.push(id);
     }
+}
+
+/// What is there now, without waiting.
+async fn read_page(reader: &mut dyn Reader) -> Result<Vec<Delivered>, StreamError> {
+    reader.read(PAGE, Duration::ZERO, &CancellationToken::new()).await
 }

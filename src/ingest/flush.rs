@@ -1,48 +1,89 @@
-//! What a writer sends at once: entries, and beside them who waits for each.
+//! A flush: the entries that one call appends, and beside each what its outcome concerns.
 //!
-//! Owns the size of a flush and the answers to its waiters. Invariant: entries and waiters stay side by side, in order.
+//! The writers' flushes have a waiting request beside each entry, the drainer's a place in the spool. Owns the size of a
+//! flush and the answers to waiting requests. Invariant: entries and what is beside them stay in one order.
 
 use std::time::Instant;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppendError, MemoryPermit, Receipt, SharedPermit};
+use super::admission::{MemoryPermit, SharedPermit};
+use super::receipt::{AppendError, Receipt};
 use crate::stream::{Destination, NewEntry};
 
 /// Bytes after which a flush takes no further entry: what Redis reads and one connection sends at once.
 pub(super) const FLUSH_BYTES: usize = 4 * 1024 * 1024;
 
-/// One queued append.
+/// The entries of one flush, and what is beside each.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) entry: NewEntry,
-    pub(super) waiting: PendingAppend,
+pub(super) struct Flush<T> {
+    pub(super) entries: Vec<NewEntry>,
+    pub(super) beside: Vec<T>,
 }
 
-/// Who waits for an append, and what it holds until then.
+impl<T> Flush<T> {
+    pub(super) const fn empty() -> Self {
+        Self {
+            entries: Vec::new(),
+            beside: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, entry: NewEntry, beside: T) {
+        self.entries.push(entry);
+        self.beside.push(beside);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A flush of dead letters only says nothing of the stream: the dead letters have their own cap and may have their own
+    /// rights.
+    pub(super) fn goes_to_the_stream(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| entry.destination == Destination::Stream)
+    }
+
+    pub(super) fn into_pairs(self) -> impl Iterator<Item = (NewEntry, T)> {
+        self.entries.into_iter().zip(self.beside)
+    }
+}
+
+/// One queued append.
+#[derive(Debug)]
+pub(super) struct QueuedAppend {
+    pub(super) entry: NewEntry,
+    pub(super) pending: PendingAppend,
+}
+
+/// The request that waits for an append, and the memory permits that the append holds until then.
 #[derive(Debug)]
 pub(super) struct PendingAppend {
     pub(super) queued: Instant,
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Receipt, AppendError>>,
-    /// Of the budget: its body's, and the entry's own.
     pub(super) _body_permit: SharedPermit,
     pub(super) _entry_permit: MemoryPermit,
 }
 
-/// The entries of one flush, and who waits for them.
-#[derive(Debug, Default)]
-pub(super) struct Flush {
-    pub(super) entries: Vec<NewEntry>,
-    pub(super) waiting: Vec<PendingAppend>,
+impl PendingAppend {
+    /// The receiver is gone where the client hung up or the deadline passed: the entry is stored nevertheless.
+    pub(super) fn answer(self, answer: Result<Receipt, AppendError>) {
+        let _ = self.answer.send(answer);
+    }
 }
 
-impl Flush {
-    /// Waits for the first job and takes all that are there by then, within the bounds of one flush; empty once there
-    /// will be none any more.
-    pub(super) async fn gather(queue: &Mutex<mpsc::Receiver<Job>>, limit: usize, stop: &CancellationToken) -> Self {
-        // The lock goes from writer to writer: one waits for jobs, the others wait for the lock.
+impl Flush<PendingAppend> {
+    /// Waits for the first append and takes all that are queued by then, within the bounds of one flush; empty once the
+    /// queue is closed and empty.
+    pub(super) async fn gather(
+        queue: &Mutex<mpsc::Receiver<QueuedAppend>>,
+        limit: usize,
+        stop: &CancellationToken,
+    ) -> Self {
+        // The lock goes from writer to writer: one waits for appends, the others wait for the lock.
         let mut queue = queue.lock().await;
         let first = tokio::select! {
             biased;
@@ -52,61 +93,36 @@ impl Flush {
             }
             first = queue.recv() => first,
         };
-        let mut flush = Self::default();
+        let mut flush = Self::empty();
         let mut bytes = 0;
         let mut next = first;
-        while let Some(job) = next {
-            bytes += job.entry.fields.bytes();
-            flush.push(job.entry, job.waiting);
-            let room = flush.entries.len() < limit && bytes < FLUSH_BYTES;
-            next = if room { queue.try_recv().ok() } else { None };
+        while let Some(QueuedAppend { entry, pending }) = next {
+            bytes += entry.fields.bytes();
+            flush.push(entry, pending);
+            let has_room = flush.entries.len() < limit && bytes < FLUSH_BYTES;
+            next = if has_room { queue.try_recv().ok() } else { None };
         }
         flush
     }
 
-    pub(super) fn push(&mut self, entry: NewEntry, waiting: PendingAppend) {
-        self.entries.push(entry);
-        self.waiting.push(waiting);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// When the one was queued that waits longest.
+    /// When the append was queued that waits longest.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.waiting.iter().map(|waiting| waiting.queued).min()
+        self.beside.iter().map(|pending| pending.queued).min()
     }
 
-    /// A flush of letters only says nothing of the stream: the dead letters have their own cap and may have their own rights.
-    pub(super) fn goes_to_the_stream(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.destination == Destination::Stream)
-    }
-
-    /// Drops those whose deadline is over: they are answered already.
+    /// Drops appends whose deadline is over: their requests are answered already.
     pub(super) fn drop_expired(&mut self, now: Instant) {
-        if self.waiting.iter().all(|waiting| waiting.deadline > now) {
+        if self.beside.iter().all(|pending| pending.deadline > now) {
             return;
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        let entries = std::mem::take(&mut self.entries);
-        let kept = entries.into_iter().zip(waiting);
-        (self.entries, self.waiting) = kept.filter(|(_, waiting)| waiting.deadline > now).unzip();
+        let pairs = std::mem::replace(self, Self::empty()).into_pairs();
+        (self.entries, self.beside) = pairs.filter(|(_, pending)| pending.deadline > now).unzip();
     }
 
     pub(super) fn answer_all(self, error: &AppendError) {
-        for waiting in self.waiting {
-            waiting.answer(Err(error.clone()));
+        for pending in self.beside {
+            pending.answer(Err(error.clone()));
         }
-    }
-}
-
-impl PendingAppend {
-    /// Nobody listens where the client hung up or the deadline passed: the entry is stored all the same.
-    pub(super) fn answer(self, answer: Result<Receipt, AppendError>) {
-        let _ = self.answer.send(answer);
     }
 }
 
@@ -121,40 +137,41 @@ mod tests {
     use crate::ingest::Admission;
     use crate::stream::Fields;
 
-    fn job(bytes: usize) -> Job {
+    fn queued(bytes: usize) -> QueuedAppend {
         let mut fields = Fields::default();
         fields.push("payload", Bytes::from(vec![b'x'; bytes]));
-        Job {
+        let permit = || Admission::new(0, 0, Gauge::default()).open(true);
+        QueuedAppend {
             entry: NewEntry {
                 destination: Destination::Stream,
                 dedupe_key: String::new(),
                 digest: [0; 16],
                 fields,
             },
-            waiting: PendingAppend {
+            pending: PendingAppend {
                 queued: Instant::now(),
                 deadline: Instant::now(),
                 answer: oneshot::channel().0,
-                _body_permit: Arc::new(Admission::new(0, 0, Gauge::default()).open(true)),
-                _entry_permit: Admission::new(0, 0, Gauge::default()).open(true),
+                _body_permit: Arc::new(permit()),
+                _entry_permit: permit(),
             },
         }
     }
 
     #[tokio::test]
     async fn a_flush_is_bounded_in_entries_and_bytes() {
-        let (queue, jobs) = mpsc::channel(100);
-        let jobs = Mutex::new(jobs);
+        let (sender, queue) = mpsc::channel(100);
+        let queue = Mutex::new(queue);
         for bytes in [[1; 5].as_slice(), &[FLUSH_BYTES / 4; 6], &[2 * FLUSH_BYTES, 1]].concat() {
-            queue.send(job(bytes)).await.unwrap();
+            sender.send(queued(bytes)).await.unwrap();
         }
         let stop = CancellationToken::new();
         let mut flushes = Vec::new();
         for _ in 0..4 {
-            flushes.push(Flush::gather(&jobs, 5, &stop).await.entries.len());
+            flushes.push(Flush::gather(&queue, 5, &stop).await.entries.len());
         }
         assert_eq!(flushes, [5, 4, 3, 1]);
         stop.cancel();
-        assert!(Flush::gather(&jobs, 5, &stop).await.is_empty());
+        assert!(Flush::gather(&queue, 5, &stop).await.is_empty());
     }
 }

@@ -1,92 +1,57 @@
-//! From an event in memory to an event that is durable.
+//! Ingest: from an event in memory to an event that is durable.
 //!
-//! Owns the path between HTTP and the stream: admission, the appender and its outcomes, and the way around a stream that
-//! is away: breaker, spool and drainer. Must not know HTTP or Shopify. Invariant: `Ok` only after the stream confirmed the
-//! append, or the spool has it on its disk.
+//! The path between HTTP and the stream. A receipt (`Ok`) is given only after the stream confirmed the append, or the spool
+//! has fsynced it.
 //!
-//! To be read in the order of an event's way: `admission.rs` (its bytes find room), `appender.rs` (it queues), `flush.rs`
-//! (with others), `writer.rs` (to the stream, or around it), `breaker.rs` (which of the two), `spool.rs` (the disk),
-//! `drainer.rs` with `drain_batch.rs`, `retry_queue.rs` and `spool_level.rs` (from there to the stream). `append_stats.rs` is what health sees of it,
-//! `spool_reader.rs` what an operator sees of the spool.
+//! # Layout
+//! - `admission.rs` bounds the memory of bodies and of what is made of them (bytes).
+//! - `appender.rs` queues appends; `flush.rs` gathers what is queued into one call of at most `FLUSH_ENTRIES` entries and
+//!   about 4 MiB; `writer.rs` sends it, one flush in flight a writer; `receipt.rs` is the answer.
+//! - `breaker.rs` decides between stream and spool; `spool.rs` is the spool, an embedded stream with one reader;
+//!   `spool_entry.rs` is the form of an entry in it.
+//! - `drainer.rs` moves the spool into the stream; `retry_queue.rs` holds what is retried later, `spool_level.rs` logs how full
+//!   the spool is.
+//! - `quarantine.rs` makes the dead letters of deliveries that never get into the stream, and logs them.
+//! - `append_stats.rs` is what health reads; `spool_reader.rs` is what a trace reads of the spool.
+//!
+//! # Invariants
+//! - The queue is bounded; a full one refuses at once, it never delays.
+//! - An append is answered by its deadline: within `ORDERSTREAM_SPOOL_AFTER` (0.5 or 1.5 s) for the stream and 1.7 s for the
+//!   spool's write, so that Shopify is answered within 3 s.
+//! - An append belongs to a writer's task. A client that hangs up cancels nothing, and the memory permit is held until the
+//!   entry is out of memory.
+//! - An unknown outcome is resent only with dedupe on; a refusal is certain, and always safe to resend.
+//! - An entry leaves the spool only after the stream confirmed it. At its limit (bytes) the spool refuses; it evicts nothing.
+//!
+//! # Start and end
+//! The spool is opened before the listeners, the writers and the drainer start after it. At the end the listeners stop first;
+//! the writers then empty the queue and end; the drainer ends after them, and moves what it can of what the writers spooled.
+//!
+//! # Absent by design
+//! The spool keeps no order of its own: the version of an order decides, not its arrival. There is no second format beside the
+//! stream's entry, no index and no compaction: the spool is the embedded stream. Nothing here knows HTTP or Shopify.
 
-pub mod admission;
+mod admission;
 mod append_stats;
-pub mod appender;
+mod appender;
 mod breaker;
-mod drain_batch;
 mod drainer;
 mod flush;
-mod last_event;
 pub mod quarantine;
-mod quarantine_log;
+mod receipt;
 mod retry_queue;
 mod spool;
+mod spool_entry;
 mod spool_level;
 mod spool_reader;
 mod writer;
 
 pub use self::admission::{Admission, ConversionPermit, MemoryPermit, SharedPermit, Shed};
-pub use self::append_stats::AppendStats;
+pub use self::append_stats::{AppendStats, AtomicInstant};
 pub use self::appender::Appender;
-pub use self::breaker::Breaker;
-pub use self::drainer::{Drained, Drainer};
-pub use self::last_event::AtomicInstant;
-pub use self::quarantine_log::QuarantineLog;
+pub use self::breaker::{Breaker, SpoolFallback};
+pub use self::drainer::{DrainError, Drained, Drainer};
+pub use self::quarantine::QuarantineLog;
+pub use self::receipt::{AppendError, Receipt};
 pub use self::spool::{Spool, SpoolReport};
 pub use self::spool_reader::{SpoolReader, SpooledEntry};
-
-use std::time::Duration;
-
-use crate::stream::StreamId;
-
-/// The way around the stream; a cheap clone.
-#[derive(Debug, Clone)]
-pub struct SpoolFallback {
-    /// Whether it is taken.
-    pub breaker: Breaker,
-    /// Where it leads.
-    pub spool: Spool,
-}
-
-impl SpoolFallback {
-    fn for_task(&self, after: Duration) -> writer::TaskFallback {
-        writer::TaskFallback {
-            after,
-            breaker: self.breaker.clone(),
-            spool: self.spool.writer(),
-        }
-    }
-}
-
-/// Proof that an append is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receipt {
-    /// Stored in the stream as this entry.
-    Accepted(StreamId),
-    /// Stored before: in the stream as this entry, or in the spool.
-    Duplicate(Option<StreamId>),
-    /// The key was stored before with another body. Nothing was appended: the caller quarantines.
-    Conflict,
-    /// On this machine's disk, from where it goes to the stream.
-    Spooled,
-}
-
-/// Why an append was not confirmed. The sender must send again; dedupe absorbs what was stored all the same.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The queue is full; nothing was sent.
-    #[error("too many appends are waiting")]
-    Overloaded,
-    /// The destination is at its cap.
-    #[error("the stream is at its cap")]
-    Full,
-    /// The stream does not take it, and the spool is at its limit.
-    #[error("the stream does not confirm, and the spool is at its limit")]
-    SpoolFull,
-    /// No confirmation in time, or the store is away.
-    #[error("the stream did not confirm: {0}")]
-    Unavailable(String),
-    /// The process is shutting down.
-    #[error("shutting down")]
-    ShuttingDown,
-}

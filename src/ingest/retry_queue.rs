@@ -1,7 +1,7 @@
-//! Entries that the drainer left in the spool, so that they do not hold up the others. Pure; the clock is handed in.
+//! Entries that the drainer retries later, so that they do not delay the others. Pure; the clock is passed in.
 //!
-//! Owns when each is tried again. Two kinds: those that the stream refused alone, tried one by one with growing delay, and
-//! those that the dead letters do not take (their cap, their key, their rights), tried together.
+//! Two kinds: entries that the stream refused, retried one by one with growing delay; and entries that the dead letters do
+//! not take (their cap, their key, their rights), retried together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::stream::StreamId;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// How often it is looked whether the dead letters have room again.
+/// Between two tries of the dead letters.
 const ROOM_DELAY: Duration = Duration::from_secs(5);
 
 /// The entries, by id.
@@ -40,7 +40,7 @@ impl RetryQueue {
         self.postpone(id, times.saturating_add(1), now + delay.min(LONGEST_DELAY))
     }
 
-    /// Its letter could not be written, for whatever reason.
+    /// Its dead letter could not be written.
     pub(super) fn keep(&mut self, id: StreamId, now: Instant) {
         let times = self.refused.get(&id).map_or(0, |refused| refused.times);
         self.postpone(id, times, now + LONGEST_DELAY);
@@ -73,19 +73,19 @@ impl RetryQueue {
         self.without_room.contains(&id)
     }
 
-    /// The first of those without room, where it is time to look again.
+    /// The first entry without room, if it is time to try those again.
     pub(super) fn due_for_room(&self, now: Instant) -> Option<StreamId> {
         let first = self.without_room.first()?;
         self.room_due.is_none_or(|due| due <= now).then_some(*first)
     }
 
-    /// A refused one whose time has come.
+    /// A refused entry that is due.
     pub(super) fn due(&self, now: Instant) -> Option<StreamId> {
         let due = self.refused.iter().find(|(_, refused)| refused.due <= now);
         due.map(|(id, _)| *id)
     }
 
-    /// When the next one is due that was refused less often than `most`: those come to an end by themselves.
+    /// When the next entry is due that was refused less often than `most` times.
     pub(super) fn next_below(&self, most: u32) -> Option<Instant> {
         let below = self.refused.values().filter(|refused| refused.times < most);
         below.map(|refused| refused.due).min()
@@ -105,33 +105,33 @@ mod tests {
     #[test]
     fn refused_ones_wait_longer_each_time() {
         let (id, start) = (StreamId { ms: 1, seq: 0 }, Instant::now());
-        let mut left = RetryQueue::default();
+        let mut queue = RetryQueue::default();
         for (nth, seconds) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)] {
-            assert_eq!(left.refuse(id, start), nth);
+            assert_eq!(queue.refuse(id, start), nth);
             let delay = Duration::from_secs(seconds);
-            assert_eq!(left.due(start + delay - Duration::from_millis(1)), None);
-            assert_eq!(left.due(start + delay), Some(id));
-            assert_eq!(left.next(), Some(start + delay));
-            assert_eq!(left.next_below(nth + 1), Some(start + delay));
-            assert_eq!(left.next_below(nth), None);
+            assert_eq!(queue.due(start + delay - Duration::from_millis(1)), None);
+            assert_eq!(queue.due(start + delay), Some(id));
+            assert_eq!(queue.next(), Some(start + delay));
+            assert_eq!(queue.next_below(nth + 1), Some(start + delay));
+            assert_eq!(queue.next_below(nth), None);
         }
-        left.forget(id);
-        assert_eq!((left.len(), left.next()), (0, None));
+        queue.forget(id);
+        assert_eq!((queue.len(), queue.next()), (0, None));
     }
 
     #[test]
     fn those_without_room_wait_together() {
         let start = Instant::now();
         let ids = [1, 2, 3].map(|ms| StreamId { ms, seq: 0 });
-        let mut left = RetryQueue::default();
+        let mut queue = RetryQueue::default();
         for id in ids {
-            left.lacks_room(id, start);
+            queue.lacks_room(id, start);
         }
-        assert_eq!(left.due_for_room(start), None);
-        assert_eq!(left.due_for_room(start + ROOM_DELAY), Some(ids[0]));
-        left.forget(ids[0]);
-        left.keep(ids[1], start);
-        assert_eq!(left.due_for_room(start + ROOM_DELAY), Some(ids[2]));
-        assert_eq!(left.len(), 2);
+        assert_eq!(queue.due_for_room(start), None);
+        assert_eq!(queue.due_for_room(start + ROOM_DELAY), Some(ids[0]));
+        queue.forget(ids[0]);
+        queue.keep(ids[1], start);
+        assert_eq!(queue.due_for_room(start + ROOM_DELAY), Some(ids[2]));
+        assert_eq!(queue.len(), 2);
     }
 }

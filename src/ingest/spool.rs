@@ -1,9 +1,9 @@
 //! The spool: events on this machine's disk while the stream does not take them.
 //!
-//! Owns what stands in `spool.db`: whole entries with where they belong, in an embedded stream with one reader, the
-//! drainer. Must not decide when to spool (`writer.rs`) or when to move on (`drainer.rs`). Invariants: a receipt comes
-//! after the fsync; above its limit the spool takes nothing, and evicts nothing; a key is known for as long as its entry
-//! is here, so that what was moved on is judged by the stream alone.
+//! `spool.db` is an embedded stream with one reader, the drainer. Must not decide when to spool (`writer.rs`) or when to
+//! move on (`drainer.rs`). Invariants: a receipt comes after the fsync; at its limit (bytes) the spool takes nothing, and
+//! evicts nothing; a dedupe key is known for as long as its entry is in the spool, so that the stream alone decides on
+//! what was moved on.
 
 use std::fmt;
 use std::path::Path;
@@ -11,27 +11,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{AppendError, AtomicInstant, Receipt};
+use super::append_stats::AtomicInstant;
+use super::receipt::{AppendError, Receipt};
+use super::spool_entry::encode;
 use crate::config::StreamConfig;
 use crate::metrics::Metrics;
 use crate::stream::embedded::{EmbeddedStream, Stats};
-use crate::stream::{
-    Appended, Claim, Claimed, Destination, Entry, Fields, NewEntry, Reader, Stream as _, StreamError, StreamId, Writer,
-};
+use crate::stream::{Claim, Claimed, NewEntry, Reader, Stream as _, StreamError, StreamId};
 
 /// The group, and its one member.
 const DRAINER: &str = "drainer";
 /// Bound on one write: with `ORDERSTREAM_SPOOL_AFTER` before it, still within the three seconds that
 /// Shopify is promised. What comes later is on the disk all the same, and dedupe absorbs that it is sent again.
 const WRITE_LIMIT: Duration = Duration::from_millis(1700);
-
-/// Fields that stand before an entry's own.
-const DESTINATION: &str = "spool:destination";
-const KEY: &str = "spool:key";
-const DIGEST: &str = "spool:digest";
 
 /// The spool; a cheap clone.
 #[derive(Clone)]
@@ -45,7 +39,7 @@ struct Shared {
     limit: u64,
     /// The last write was taken.
     takes_writes: AtomicBool,
-    /// Something new is here.
+    /// Something was stored.
     arrival: Notify,
     stored: AtomicInstant,
     /// Entries that were moved on, since the start.
@@ -55,14 +49,14 @@ struct Shared {
     metrics: Metrics,
 }
 
-/// What the spool holds.
+/// The state of the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolReport {
     /// Entries that are not yet in the stream.
     pub depth: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// At most so many.
+    /// Most bytes that it takes.
     pub limit: u64,
     /// Age of the oldest.
     pub oldest: Option<Duration>,
@@ -108,7 +102,7 @@ impl Spool {
         Ok(spool)
     }
 
-    /// What it holds; costs nothing.
+    /// Its present state, from memory.
     #[must_use]
     pub fn report(&self) -> SpoolReport {
         let stats = self.stream.stats();
@@ -137,10 +131,10 @@ impl Spool {
         }
     }
 
-    /// Writes to the disk, to see whether it takes that.
+    /// Writes to the disk, to learn whether it takes writes.
     pub async fn probe(&self) {
         let written = tokio::time::timeout(WRITE_LIMIT, self.stream.confirm_writable()).await;
-        self.note(matches!(written, Ok(Ok(()))));
+        self.note_write(matches!(written, Ok(Ok(()))));
     }
 
     /// When it last took an entry.
@@ -149,18 +143,35 @@ impl Spool {
         &self.shared.stored
     }
 
-    pub(super) fn writer(&self) -> SpoolWriter {
-        SpoolWriter {
-            writer: self.stream.writer(),
-            spool: self.clone(),
+    /// Stores the entries and answers each, in order, once they are on the disk.
+    pub(super) async fn store(&self, entries: &[NewEntry]) -> Vec<Result<Receipt, AppendError>> {
+        let encoded: Vec<_> = entries.iter().map(encode).collect();
+        let mut writer = self.stream.writer();
+        let unavailable = |why: String| vec![Err(AppendError::Unavailable(why)); entries.len()];
+        let answers = match tokio::time::timeout(WRITE_LIMIT, writer.append(&encoded)).await {
+            Ok(Ok(outcomes)) => outcomes.into_iter().map(Receipt::of_spool).collect(),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the spool does not take a write");
+                unavailable(error.to_string())
+            }
+            Err(_) => unavailable(format!("the spool did not confirm within {WRITE_LIMIT:?}")),
+        };
+        self.note_write(answers.iter().all(Result::is_ok));
+        let stored = answers.iter().filter(|answer| **answer == Ok(Receipt::Spooled)).count();
+        if stored > 0 {
+            self.shared.stored.mark();
+            self.shared.metrics.spool.stored.inc_by(stored as u64);
+            self.shared.arrival.notify_one();
+            self.export();
         }
+        answers
     }
 
     pub(super) fn reader(&self) -> Box<dyn Reader> {
         self.stream.reader(DRAINER)
     }
 
-    /// Waits until something was stored; at once where that was since the last call.
+    /// Waits until something is stored; returns at once where that happened since the last call.
     pub(super) async fn arrival(&self) {
         self.shared.arrival.notified().await;
     }
@@ -195,16 +206,16 @@ impl Spool {
         Ok(())
     }
 
-    fn note(&self, taken: bool) {
+    fn note_write(&self, taken: bool) {
         let took = self.shared.takes_writes.swap(taken, Ordering::Relaxed);
         if took && !taken {
-            tracing::error!("the spool takes no writes: what the stream does not take either is answered 503");
+            tracing::error!("the spool takes no writes; events that the stream does not take either are answered 503");
         } else if taken && !took {
             tracing::info!("the spool takes writes again");
         }
     }
 
-    /// Shows what it holds at `/metrics`.
+    /// Sets the gauges of `/metrics`.
     pub(super) fn export(&self) {
         let report = self.report();
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -220,134 +231,5 @@ impl Spool {
 impl fmt::Debug for Spool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Spool").field(&self.report()).finish()
-    }
-}
-
-/// Stores entries, for one task.
-pub(super) struct SpoolWriter {
-    spool: Spool,
-    writer: Box<dyn Writer>,
-}
-
-impl SpoolWriter {
-    /// Stores the entries and answers each, in order, once they are on the disk.
-    pub(super) async fn store(&mut self, entries: &[NewEntry]) -> Vec<Result<Receipt, AppendError>> {
-        let wrapped: Vec<_> = entries.iter().map(wrap).collect();
-        let unavailable = |why: String| vec![Err(AppendError::Unavailable(why)); entries.len()];
-        let answers = match tokio::time::timeout(WRITE_LIMIT, self.writer.append(&wrapped)).await {
-            Ok(Ok(outcomes)) => outcomes.into_iter().map(receipt).collect(),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the spool does not take a write");
-                unavailable(error.to_string())
-            }
-            Err(_) => unavailable(format!("the spool did not confirm within {WRITE_LIMIT:?}")),
-        };
-        self.spool.note(answers.iter().all(Result::is_ok));
-        let stored = answers.iter().filter(|answer| **answer == Ok(Receipt::Spooled)).count();
-        if stored > 0 {
-            self.spool.shared.stored.mark();
-            self.spool.shared.metrics.spool.stored.inc_by(stored as u64);
-            self.spool.shared.arrival.notify_one();
-            self.spool.export();
-        }
-        answers
-    }
-}
-
-fn receipt(outcome: Appended) -> Result<Receipt, AppendError> {
-    match outcome {
-        Appended::Accepted(_) => Ok(Receipt::Spooled),
-        Appended::Duplicate(_) => Ok(Receipt::Duplicate(None)),
-        Appended::Conflict(_) => Ok(Receipt::Conflict),
-        Appended::Full => Err(AppendError::SpoolFull),
-        Appended::Refused(reason) | Appended::TooLarge(reason) | Appended::Unavailable(reason) => {
-            Err(AppendError::Unavailable(reason))
-        }
-    }
-}
-
-/// An entry with where it belongs.
-fn wrap(entry: &NewEntry) -> NewEntry {
-    let destination = match entry.destination {
-        Destination::Stream => "stream",
-        Destination::DeadLetters => "dead_letters",
-    };
-    let mut fields = Fields(Vec::with_capacity(3 + entry.fields.0.len()));
-    fields.push(DESTINATION, destination);
-    fields.push(KEY, Bytes::copy_from_slice(entry.dedupe_key.as_bytes()));
-    fields.push(DIGEST, Bytes::copy_from_slice(&entry.digest));
-    fields.0.extend(entry.fields.0.iter().cloned());
-    NewEntry {
-        destination: Destination::Stream,
-        dedupe_key: format!("{destination}:{}", entry.dedupe_key),
-        digest: entry.digest,
-        fields,
-    }
-}
-
-/// The entry as it was given to the spool; the fields as they are where it is none of this release's.
-pub(super) fn unwrapped(entry: Entry) -> (StreamId, Result<NewEntry, Fields>) {
-    let Entry { id, fields } = entry;
-    let found = (|| {
-        let [(first, destination), (second, key), (third, digest), own @ ..] = fields.0.as_slice() else {
-            return None;
-        };
-        let destination = match &destination[..] {
-            b"stream" => Destination::Stream,
-            b"dead_letters" => Destination::DeadLetters,
-            _ => return None,
-        };
-        let names_are_ours = first == DESTINATION && second == KEY && third == DIGEST;
-        Some(NewEntry {
-            destination,
-            dedupe_key: String::from_utf8(key.to_vec()).ok().filter(|_| names_are_ours)?,
-            digest: digest[..].try_into().ok()?,
-            fields: Fields(own.to_vec()),
-        })
-    })();
-    (id, found.ok_or(fields))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: StreamId = StreamId { ms: 7, seq: 1 };
-
-    #[test]
-    fn an_entry_comes_out_as_it_went_in() {
-        for destination in [Destination::Stream, Destination::DeadLetters] {
-            let mut fields = Fields::default();
-            fields.push("event_id", "e-1");
-            fields.push("raw", vec![0xFF, 0, b'\n']);
-            fields.push("event_id", "twice");
-            let entry = NewEntry {
-                destination,
-                dedupe_key: "key: ü".to_owned(),
-                digest: *b"sixteen bytes ..",
-                fields,
-            };
-            let (id, found) = unwrapped(Entry {
-                id: ID,
-                fields: wrap(&entry).fields,
-            });
-            let found = found.unwrap();
-            assert_eq!(id, ID);
-            assert_eq!(found.destination, destination);
-            assert_eq!(found.dedupe_key, entry.dedupe_key);
-            assert_eq!(found.digest, entry.digest);
-            assert_eq!(found.fields, entry.fields);
-        }
-    }
-
-    #[test]
-    fn what_is_not_ours_keeps_its_fields() {
-        let mut fields = Fields::default();
-        fields.push("event_id", "e-1");
-        let entry = Entry {
-            id: ID,
-            fields: fields.clone(),
-        };
-        assert_eq!(unwrapped(entry).1.unwrap_err(), fields);
     }
 }

@@ -368,7 +368,7 @@ async fn a_flood_of_refused_bodies_is_two_lines() {
     let lines = |service: &Service| {
         let text = service.stderr();
         text.lines()
-            .filter(|line| line.contains("WARN") && line.contains("quarantine_log"))
+            .filter(|line| line.contains("WARN") && line.contains("ingest::quarantine"))
             .count()
     };
     assert_eq!(lines(&service), 1, "{}", service.stderr());
