@@ -44,7 +44,7 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
         .route_layer(middleware::from_fn_with_state(state.clone(), with_known_host));
     let pages = page::guarded(pages);
     let open = Router::new().route("/metrics", get(metrics));
-    super::closed(pages.merge(open).with_state(state).merge(health::router(probes)))
+    super::layers::with_fallbacks(pages.merge(open).with_state(state).merge(health::router(probes)))
 }
 
 async fn status(State(state): State<AdminState>) -> Response {

@@ -1,28 +1,25 @@
 //! `POST /events/batch`: many events from trusted services.
 //!
-//! Owns the way of a batch. Items are judged one by one and appended in pieces: a bad item costs only itself, and what
-//! a batch takes in memory is its body and one piece. Invariants: one deadline holds for all pieces; an item is
-//! `accepted` or `duplicate` only after the stream confirmed it, `spooled` only once it is on the disk.
-
-mod answer;
-mod items;
+//! Items are validated one by one and appended in chunks: an invalid item costs only itself, and a batch takes the memory of
+//! its body and one chunk. Invariants: one deadline holds for all chunks; an item is `accepted` or `duplicate` only after the
+//! stream confirmed it, `spooled` only once it is on the disk.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
-pub(super) use self::answer::Answer;
+use serde::Deserialize;
 
-use self::answer::Verdict;
-use super::body::{self, Allowance};
+use super::batch_answer::{BatchAnswer, ItemResult};
+use super::body::{self, ANSWER_WITHIN, BodyBounds};
 use super::problem::Problem;
-use super::webhooks::ANSWER_WITHIN;
-use super::{PublicState, flag, request_id, spans};
+use super::state::PublicState;
+use super::{batch_items, request_id, spans};
 use crate::event::{OrderEvent, Provenance, Text, json, validate};
 use crate::ingest::{AppendError, Receipt, SharedPermit};
 use crate::metrics::Outcome;
@@ -30,22 +27,29 @@ use crate::shopify::digest;
 use crate::spans::{Span, SpanStart};
 use crate::stream::{Destination, NewEntry, codec};
 
-/// Items appended at once.
-const PIECE: usize = 256;
-/// Bytes of items after which a piece takes no further one.
-const PIECE_BYTES: usize = 4 * 1024 * 1024;
+/// Items of one chunk, which are appended at once.
+const CHUNK: usize = 256;
+/// Bytes of items after which a chunk takes no further one.
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 
-/// What all pieces of a batch share.
+/// What all chunks of a batch share.
 #[derive(Clone, Copy)]
-struct Bounds<'a> {
-    /// The body's share of the budget.
-    share: &'a SharedPermit,
+struct Shared<'a> {
+    /// The body's permit of the memory budget.
+    permit: &'a SharedPermit,
     /// When the last answer must be there.
     latest: Instant,
-    /// The request's.
+    /// The request's span.
     span: &'a Span,
-    /// What came with the request.
+    /// The trace context that came with the request.
     traceparent: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct BatchQuery {
+    /// Validates all items before any is appended.
+    #[serde(default)]
+    atomic: bool,
 }
 
 /// Takes one batch.
@@ -68,7 +72,7 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
     }
 }
 
-async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> {
+async fn take(state: &PublicState, request: Request) -> Result<BatchAnswer, Problem> {
     let began = SpanStart::now();
     let (parts, body) = request.into_parts();
     let admitted = state.credentials.tokens.load().admit(&parts.headers);
@@ -76,35 +80,36 @@ async fn take(state: &PublicState, request: Request) -> Result<Answer, Problem> 
         state.failed_tokens.count(parts.extensions.get(), "/events/batch").await;
         return Err(problem);
     }
-    let allowance = Allowance {
+    let bounds = BodyBounds {
         admission: &state.admission,
         is_verified: true,
         connection: parts.extensions.get(),
         limit: state.intake.batch_body_limit,
         timeout: state.body_timeout,
     };
-    let body = body::read(body, &parts.headers, allowance).await?;
+    let body = body::read(body, &parts.headers, bounds).await?;
     let traceparent = spans::traceparent(&parts.headers);
     let span = spans::request("/events/batch", began, traceparent);
-    let bounds = Bounds {
-        share: &body.share,
+    let shared = Shared {
+        permit: &body.permit,
         latest: Instant::now() + ANSWER_WITHIN,
         span: &span,
         traceparent,
     };
-    let settled = settle(state, &parts, &body.bytes, bounds).await;
+    let settled = settle(state, &parts, &body.bytes, shared).await;
     let status = settled.as_ref().err().map_or(StatusCode::OK, Problem::status);
     spans::answered(span, status);
     settled
 }
 
-async fn settle(state: &PublicState, parts: &Parts, body: &[u8], bounds: Bounds<'_>) -> Result<Answer, Problem> {
+async fn settle(state: &PublicState, parts: &Parts, body: &[u8], shared: Shared<'_>) -> Result<BatchAnswer, Problem> {
     let body = json::mended(body);
-    let items = items::split(&body, state.intake.batch_limit)?;
-    let answer = if flag(&parts.uri, "atomic")? {
-        all_or_none(state, &items, bounds).await?
+    let items = batch_items::split(&body, state.intake.batch_limit)?;
+    let query = Query::<BatchQuery>::try_from_uri(&parts.uri).map_err(|_| Problem::MalformedQuery)?;
+    let answer = if query.atomic {
+        all_or_none(state, &items, shared).await?
     } else {
-        one_by_one(state, &items, bounds).await
+        one_by_one(state, &items, shared).await
     };
     if let Some(request_id) = request_id::of(&parts.extensions) {
         let request_id = request_id::text(&request_id);
@@ -120,130 +125,135 @@ async fn settle(state: &PublicState, parts: &Parts, body: &[u8], bounds: Bounds<
 }
 
 /// Validates everything before anything is appended.
-async fn all_or_none(state: &PublicState, items: &[&str], bounds: Bounds<'_>) -> Result<Answer, Problem> {
-    let mut judged = Answer::with_capacity(items.len());
-    for piece in pieces(items) {
-        judge(piece, "another event of this atomic batch is invalid", &mut judged).await;
+async fn all_or_none(state: &PublicState, items: &[&str], shared: Shared<'_>) -> Result<BatchAnswer, Problem> {
+    let mut validated = BatchAnswer::with_capacity(items.len());
+    for chunk in chunks(items) {
+        validate_only(chunk, "another event of this atomic batch is invalid", &mut validated).await;
     }
-    if judged.any_invalid() && !judged.all_invalid() {
-        return Err(Problem::AtomicRefused(Arc::new(judged)));
+    if validated.any_invalid() && !validated.all_invalid() {
+        return Err(Problem::AtomicRefused(Arc::new(validated)));
     }
-    Ok(one_by_one(state, items, bounds).await)
+    Ok(one_by_one(state, items, shared).await)
 }
 
-/// Judges what is not appended, for that reason. Then others get their turn: a whole batch of 32 MiB takes longer to read
-/// than any other request should wait for this thread.
-async fn judge(piece: &[&str], why: &str, answer: &mut Answer) {
-    for item in piece {
+/// Validates items that are not appended, for the reason `why`. Yields then: a whole batch of 32 MiB takes longer to read
+/// than another request should wait for this thread.
+async fn validate_only(chunk: &[&str], why: &str, answer: &mut BatchAnswer) {
+    for item in chunk {
         answer.push(match entry(item, None) {
-            Ok((event_id, _)) => Verdict::unavailable(event_id, why),
-            Err(verdict) => verdict,
+            Ok((event_id, _)) => ItemResult::unavailable(event_id, why),
+            Err(result) => result,
         });
     }
     tokio::task::yield_now().await;
 }
 
-/// The items in pieces, each as large as is appended at once.
-fn pieces<'a, 'b>(mut items: &'a [&'b str]) -> impl Iterator<Item = &'a [&'b str]> {
+/// The items in chunks.
+fn chunks<'a, 'b>(mut items: &'a [&'b str]) -> impl Iterator<Item = &'a [&'b str]> {
     std::iter::from_fn(move || {
-        let (piece, rest) = items.split_at(piece(items));
+        let (chunk, rest) = items.split_at(chunk(items));
         items = rest;
-        Some(piece).filter(|piece| !piece.is_empty())
+        Some(chunk).filter(|chunk| !chunk.is_empty())
     })
 }
 
-/// The first items, as many as are appended at once; never none of some.
-fn piece(items: &[&str]) -> usize {
+/// The number of items in the first chunk: at least one, if there are any.
+fn chunk(items: &[&str]) -> usize {
     let mut bytes = 0;
-    let fitting = items.iter().take(PIECE).take_while(|item| {
-        let fits = bytes < PIECE_BYTES;
+    let fitting = items.iter().take(CHUNK).take_while(|item| {
+        let fits = bytes < CHUNK_BYTES;
         bytes += item.len();
         fits
     });
     fitting.count()
 }
 
-async fn one_by_one(state: &PublicState, items: &[&str], bounds: Bounds<'_>) -> Answer {
-    let mut answer = Answer::with_capacity(items.len());
-    let mut away = None;
-    for piece in pieces(items) {
-        match &away {
-            None => away = append(state, piece, bounds, &mut answer).await,
+async fn one_by_one(state: &PublicState, items: &[&str], shared: Shared<'_>) -> BatchAnswer {
+    let mut answer = BatchAnswer::with_capacity(items.len());
+    let mut failed = None;
+    for chunk in chunks(items) {
+        match &failed {
+            None => failed = append(state, chunk, shared, &mut answer).await,
             // Once the stream fails, or the time is over, the rest is not sent after it.
-            Some(error) => judge(piece, why(error), &mut answer).await,
+            Some(error) => validate_only(chunk, reason(error), &mut answer).await,
         }
     }
     answer
 }
 
-/// Appends one piece and answers an error that the rest of the batch would meet too.
-async fn append(state: &PublicState, piece: &[&str], bounds: Bounds<'_>, answer: &mut Answer) -> Option<AppendError> {
-    let mut entries = Vec::with_capacity(piece.len());
-    let mut judged = Vec::with_capacity(piece.len());
-    let send = spans::send(bounds.span, Destination::Stream);
-    let carried = spans::carried(&send, bounds.traceparent);
-    let bytes = piece.iter().map(|item| item.len()).sum();
-    // Where there is no room until then, there is no time for an append either, and each is answered so.
-    let converting = state.admission.conversion(bytes, bounds.latest).await;
-    for item in piece {
-        judged.push(entry(item, carried.as_ref()).map(|(event_id, entry)| {
+/// Appends one chunk and answers an error that the rest of the batch would meet too.
+async fn append(
+    state: &PublicState,
+    chunk: &[&str],
+    shared: Shared<'_>,
+    answer: &mut BatchAnswer,
+) -> Option<AppendError> {
+    let mut entries = Vec::with_capacity(chunk.len());
+    let mut validated = Vec::with_capacity(chunk.len());
+    let send = spans::send(shared.span, Destination::Stream);
+    let carried = spans::carried(&send, shared.traceparent);
+    let bytes = chunk.iter().map(|item| item.len()).sum();
+    // Where there is no room until then, there is no time for an append either, which then refuses each item.
+    let converting = state.admission.conversion(bytes, shared.latest).await;
+    for item in chunk {
+        validated.push(entry(item, carried.as_ref()).map(|(event_id, entry)| {
             entries.push(entry);
             event_id
         }));
     }
     drop(converting);
-    let mut away = None;
-    let receipts = state.appender.append_many(entries, bounds.share, bounds.latest);
+    let mut failed = None;
+    let receipts = state.appender.append_many(entries, shared.permit, shared.latest);
     let receipts = receipts.await;
     spans::sent_many(send, &receipts);
     let mut receipts = receipts.into_iter();
-    for item in judged {
+    for item in validated {
         let event_id = match item {
             Ok(event_id) => event_id,
-            Err(verdict) => {
-                answer.push(verdict);
+            Err(result) => {
+                answer.push(result);
                 continue;
             }
         };
         let receipt = receipts.next().unwrap_or(Err(AppendError::Overloaded));
         answer.push(match receipt {
-            Ok(Receipt::Accepted(id)) => Verdict::accepted(event_id, id),
-            Ok(Receipt::Duplicate(id)) => Verdict::duplicate(event_id, id),
-            Ok(Receipt::Spooled) => Verdict::spooled(event_id),
-            Ok(Receipt::Conflict) => Verdict::invalid(Some(event_id), "event_id was used for another body"),
+            Ok(Receipt::Accepted(id)) => ItemResult::accepted(event_id, id),
+            Ok(Receipt::Duplicate(id)) => ItemResult::duplicate(event_id, id),
+            Ok(Receipt::Spooled) => ItemResult::spooled(event_id),
+            Ok(Receipt::Conflict) => ItemResult::invalid(Some(event_id), "event_id was used for another body"),
             Err(error) => {
-                let verdict = Verdict::unavailable(event_id, why(&error));
-                away = Some(error);
-                verdict
+                let result = ItemResult::unavailable(event_id, reason(&error));
+                failed = Some(error);
+                result
             }
         });
     }
-    away
+    failed
 }
 
-/// What the sender may read of it.
-fn why(error: &AppendError) -> &'static str {
+/// The reason as the sender may read it.
+fn reason(error: &AppendError) -> &'static str {
     match error {
-        AppendError::Overloaded => "too much is in flight",
+        AppendError::Overloaded => "too many requests are in flight",
         AppendError::Full => "the stream is at its cap",
-        AppendError::SpoolFull => "the stream does not take it, and the spool is at its limit",
+        AppendError::SpoolFull => "the stream is unavailable and the spool is at its limit",
         AppendError::Unavailable(_) => "the stream did not confirm in time",
         AppendError::ShuttingDown => "this process is shutting down",
     }
 }
 
 /// The entry of one item and its event's id, or why there is none.
-fn entry(item: &str, traceparent: Option<&Text<'_>>) -> Result<(String, NewEntry), Verdict> {
-    let event: OrderEvent<'_> = json::parse(item.as_bytes()).map_err(|error| Verdict::invalid(None, error))?;
+fn entry(item: &str, traceparent: Option<&Text<'_>>) -> Result<(String, NewEntry), ItemResult> {
+    let event: OrderEvent<'_> = json::parse(item.as_bytes()).map_err(|error| ItemResult::invalid(None, error))?;
     let event_id = event.event_id.as_str().to_owned();
-    validate(&event).map_err(|error| Verdict::invalid(Some(event_id.clone()), error))?;
+    validate(&event).map_err(|error| ItemResult::invalid(Some(event_id.clone()), error))?;
     let provenance = Provenance {
         source: Some("batch".into()),
         traceparent: traceparent.cloned(),
         ..Provenance::default()
     };
     let fields =
-        codec::encode(&event, &provenance, None).map_err(|error| Verdict::invalid(Some(event_id.clone()), error))?;
+        codec::encode(&event, &provenance, None).map_err(|error| ItemResult::invalid(Some(event_id.clone()), error))?;
     let entry = NewEntry {
         destination: Destination::Stream,
         dedupe_key: event_id.clone(),
@@ -258,12 +268,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_is_bounded_in_items_and_bytes() {
-        assert_eq!(piece(&[]), 0);
-        assert_eq!(piece(&vec!["{}"; 300]), PIECE);
-        let large = "x".repeat(PIECE_BYTES / 2);
-        assert_eq!(piece(&[large.as_str(); 5]), 2);
-        let whole = "x".repeat(2 * PIECE_BYTES);
-        assert_eq!(piece(&[&whole, "{}"]), 1);
+    fn a_chunk_is_bounded_in_items_and_bytes() {
+        assert_eq!(chunk(&[]), 0);
+        assert_eq!(chunk(&vec!["{}"; 300]), CHUNK);
+        let large = "x".repeat(CHUNK_BYTES / 2);
+        assert_eq!(chunk(&[large.as_str(); 5]), 2);
+        let whole = "x".repeat(2 * CHUNK_BYTES);
+        assert_eq!(chunk(&[&whole, "{}"]), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a request's body whole: within its limit, its time and the budget of all bodies.
+//! Reads a request's body whole: within its limit, its timeout and the memory budget.
 
 use std::time::Duration;
 
@@ -13,18 +13,20 @@ use super::connection::Connection;
 use super::problem::Problem;
 use crate::ingest::{Admission, MemoryPermit, SharedPermit, Shed};
 
-/// A body that brings no byte for so long is given up, and with it its share.
+/// From the last byte of a body to its answer. Shopify hangs up after five seconds.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
+/// A body that brings no byte for so long is given up, and with it its permit.
 const STALL: Duration = Duration::from_secs(5);
-/// How long a body waits for others, which have been asked to, to give their shares up.
+/// How long a body waits for another that was asked to give its permit up.
 const MAKE_ROOM_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// What one request's body may take.
-pub(super) struct Allowance<'a> {
+/// The bounds of one request's body.
+pub(super) struct BodyBounds<'a> {
     pub(super) admission: &'a Admission,
-    /// Whether the head proved who sends it.
+    /// Whether the head authenticated the sender.
     pub(super) is_verified: bool,
-    /// What it comes on.
+    /// The connection it comes on.
     pub(super) connection: Option<&'a Connection>,
     /// Bytes.
     pub(super) limit: usize,
@@ -32,55 +34,55 @@ pub(super) struct Allowance<'a> {
     pub(super) timeout: Duration,
 }
 
-/// The bytes of a body, and their share of the budget.
+/// The bytes of a body, and their permit of the memory budget.
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(super) struct WholeBody {
     pub(super) bytes: Bytes,
-    pub(super) share: SharedPermit,
+    pub(super) permit: SharedPermit,
 }
 
 /// Reads the body. One that is announced as too large is refused before its first byte.
-pub(super) async fn read(body: Body, headers: &HeaderMap, allowance: Allowance<'_>) -> Result<Whole, Problem> {
+pub(super) async fn read(body: Body, headers: &HeaderMap, bounds: BodyBounds<'_>) -> Result<WholeBody, Problem> {
     if is_encoded(headers) {
         return Err(Problem::UnsupportedEncoding);
     }
-    if body.size_hint().lower() > allowance.limit as u64 {
-        return Err(Problem::BodyTooLarge(allowance.limit));
+    if body.size_hint().lower() > bounds.limit as u64 {
+        return Err(Problem::BodyTooLarge(bounds.limit));
     }
-    match timeout(allowance.timeout, collect(body, &allowance)).await {
+    match timeout(bounds.timeout, collect(body, &bounds)).await {
         Ok(read) => read,
         Err(_) => Err(Problem::RequestTimeout),
     }
 }
 
 /// A body in one piece, as most come, is not copied. What is counted is the memory that it takes.
-async fn collect(mut body: Body, allowance: &Allowance<'_>) -> Result<Whole, Problem> {
-    let mut share = allowance.admission.open(allowance.is_verified);
+async fn collect(mut body: Body, bounds: &BodyBounds<'_>) -> Result<WholeBody, Problem> {
+    let mut permit = bounds.admission.open(bounds.is_verified);
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
     let mut counted = 0;
-    while let Some(frame) = next_frame(&mut body, allowance.connection).await? {
+    while let Some(frame) = next_frame(&mut body, bounds.connection).await? {
         let Ok(piece) = frame.into_data() else {
             continue; // trailers
         };
         let is_first = first.is_empty() && rest.is_empty();
         let length = first.len() + rest.len() + piece.len();
-        if length > allowance.limit {
-            return Err(Problem::BodyTooLarge(allowance.limit));
+        if length > bounds.limit {
+            return Err(Problem::BodyTooLarge(bounds.limit));
         }
         if body.is_end_stream() {
-            share.arrives_whole();
+            permit.arrives_whole();
         }
         let capacity = if is_first || length <= counted.min(rest.capacity()) {
             length
         } else {
             // Room for as much again, but not beyond the end, and never for what is only announced.
             let end = body.size_hint().upper().and_then(|more| usize::try_from(more).ok());
-            let end = end.map_or(allowance.limit, |more| length.saturating_add(more));
-            length.saturating_mul(2).min(end.min(allowance.limit)).max(length)
+            let end = end.map_or(bounds.limit, |more| length.saturating_add(more));
+            length.saturating_mul(2).min(end.min(bounds.limit)).max(length)
         };
         let more = capacity.saturating_sub(counted);
-        if share.grow(more).is_err() {
-            make_room(&mut share, more, allowance.connection).await?;
+        if permit.grow(more).is_err() {
+            make_room(&mut permit, more, bounds.connection).await?;
         }
         counted += more;
         if is_first {
@@ -91,11 +93,11 @@ async fn collect(mut body: Body, allowance: &Allowance<'_>) -> Result<Whole, Pro
         rest.extend_from_slice(&std::mem::take(&mut first));
         rest.extend_from_slice(&piece);
     }
-    share.arrives_whole();
+    permit.arrives_whole();
     let bytes = if rest.is_empty() { first } else { rest.into() };
-    Ok(Whole {
+    Ok(WholeBody {
         bytes,
-        share: share.into(),
+        permit: permit.into(),
     })
 }
 
@@ -117,9 +119,9 @@ async fn next_frame(body: &mut Body, connection: Option<&Connection>) -> Result<
     }
 }
 
-/// Takes the bytes once others give theirs up: while the budget is used up, the body that has waited longest for a byte
-/// gives way. Where none waits, all are on their way, and this one is shed.
-async fn make_room(share: &mut MemoryPermit, bytes: usize, connection: Option<&Connection>) -> Result<(), Shed> {
+/// Takes the bytes once another body gives its permit up: the one that has waited longest for a byte. Where none waits, all
+/// are on their way, and this one is shed.
+async fn make_room(permit: &mut MemoryPermit, bytes: usize, connection: Option<&Connection>) -> Result<(), Shed> {
     let connections = &connection.ok_or(Shed)?.connections;
     let until = Instant::now() + MAKE_ROOM_WITHIN;
     let mut is_asked = false;
@@ -129,7 +131,7 @@ async fn make_room(share: &mut MemoryPermit, bytes: usize, connection: Option<&C
             return Err(Shed);
         }
         sleep(LOOK_AGAIN).await;
-        if share.grow(bytes).is_ok() {
+        if permit.grow(bytes).is_ok() {
             return Ok(());
         }
     }

@@ -1,7 +1,6 @@
-//! The bodies of request and response, which tell the connection's state where it stands.
+//! The bodies of request and response, wrapped so that they write the connection's state.
 //!
-//! A response of known length is with hyper at once; one that goes on, as the live feed, may last hours, in which its
-//! connection is not idle.
+//! A connection is idle only after the last byte of its response: one of unknown length, as the live feed, may last hours.
 
 use std::pin::Pin;
 use std::sync::Arc;

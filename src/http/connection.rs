@@ -1,7 +1,7 @@
-//! From a listener to requests: accept loop and connections.
+//! The accept loop, and hyper's connection for each socket.
 //!
-//! Owns how hyper is run: `axum::serve` bounds neither connections nor heads. Invariants: nothing a peer or the kernel does
-//! ends the accept loop; it ends on `shutdown` and returns after the requests in flight are answered.
+//! Invariants: no error of a peer or of the kernel ends the accept loop; it ends on `shutdown`, and `serve` returns after the
+//! requests in flight are answered.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,8 +26,8 @@ use tower::ServiceExt;
 use super::body_guard::{RequestBody, ResponseBody};
 use super::connection_state::{ConnectionState, Timeouts};
 use super::connections::{Connections, OpenConnection};
-use super::layers::Served;
-use super::timeout_io::{Clock, TimeoutIo};
+use super::layers::HttpService;
+use super::timeout_io::{TimeoutIo, WaitTimer};
 
 /// Bytes of one head; Shopify sends about 1.5 KiB.
 const MAX_HEAD: usize = 16 * 1024;
@@ -55,7 +55,12 @@ pub(super) struct Connection {
 }
 
 /// Serves `service` on `listener` until `shutdown`, then until the last request in flight is answered.
-pub(super) async fn serve(listener: TcpListener, service: impl Served, bounds: Bounds, shutdown: CancellationToken) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    service: impl HttpService,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+) {
     let connections = Connections::new(bounds.connections, bounds.open);
     let (graceful, tracker) = (GracefulShutdown::new(), TaskTracker::new());
     let accepting = async {
@@ -93,7 +98,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Whether accepting failed because that one peer went away.
+/// Whether accepting failed because the peer went away.
 fn is_peers(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -101,11 +106,11 @@ fn is_peers(error: &io::Error) -> bool {
     )
 }
 
-/// Requests and answers in turn, until one side ends it, a clock runs out or another connection needs the place.
+/// Serves requests until one side closes, a time limit is over or a newcomer needs the place.
 async fn serve_connection(
     socket: TcpStream,
     peer: SocketAddr,
-    service: impl Served,
+    service: impl HttpService,
     timeouts: Timeouts,
     open: &OpenConnection,
     watcher: Watcher,
@@ -138,12 +143,12 @@ async fn serve_connection(
         .writev(false)
         .serve_connection(TokioIo::new(TimeoutIo::new(socket, Arc::clone(state))), service);
     let mut connection = pin!(watcher.watch(connection));
-    let mut clock = Clock::new(Arc::clone(state), timeouts);
+    let mut timer = WaitTimer::new(Arc::clone(state), timeouts);
     let ended = loop {
         tokio::select! {
             biased;
             ended = &mut connection => break ended,
-            () = &mut clock => {
+            () = &mut timer => {
                 state.times_out();
                 break connection.now_or_never().unwrap_or(Ok(()));
             }

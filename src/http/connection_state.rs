@@ -1,8 +1,7 @@
 //! What a connection waits for from its peer, and since when.
 //!
-//! Written by the socket (`timeout_io.rs`), by the bodies of request and response (`body_guard.rs`) and by the service; read
-//! by the connection's clock (`timeout_io.rs`) and by whoever looks for the connection that has waited longest
-//! (`connections.rs`). Invariant: while a request is handled, nothing is awaited, so that neither closes the connection.
+//! Atomics, written by the socket, the bodies and the service of one connection, read by its timer and by `connections.rs`.
+//! Invariant: while a request is handled, nothing is awaited, so that neither of these closes the connection.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -65,11 +64,11 @@ pub(super) struct ConnectionState {
     stalled_write: AtomicU64,
     /// Part of a request was not read.
     has_unread: AtomicBool,
-    /// The clock ran out.
+    /// A time limit is over.
     is_timed_out: AtomicBool,
-    /// The connection is to end, for one that has come.
+    /// The connection is to end in favour of a newcomer.
     gives_way: Notify,
-    /// The body that is being read is to be given up, for another.
+    /// The body that is being read is to be given up in favour of another.
     gives_up_body: AtomicBool,
     body_given_up: Notify,
 }
@@ -96,7 +95,7 @@ impl ConnectionState {
         (KINDS[kind.min(KINDS.len() - 1)], word >> KIND_BITS)
     }
 
-    /// From now on that is awaited.
+    /// Sets what is awaited from now on.
     pub(super) fn awaits(&self, what: Awaited) {
         self.awaited.store(now() << KIND_BITS | what as u64, Relaxed);
     }
@@ -146,8 +145,8 @@ impl ConnectionState {
         (what != Awaited::Nothing).then_some(since)
     }
 
-    /// When the wait that is under way has lasted too long; `None`: this clock does not run. (The limits of a body are its
-    /// reader's.)
+    /// When the wait that is under way has lasted too long; `None`: no limit applies. (`body.rs` holds the
+    /// limits of a body.)
     pub(super) fn deadline(&self, timeouts: Timeouts) -> Option<Instant> {
         let (since, limit) = match (self.stalled_write.load(Relaxed), self.awaited()) {
             (0, (Awaited::Nothing | Awaited::Body | Awaited::Delay, _)) => return None,

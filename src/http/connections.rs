@@ -1,8 +1,7 @@
-//! The open connections of one listener: how many there may be, and which gives way.
+//! The open connections of one listener: their cap, and which of them gives way to a newcomer.
 //!
-//! Invariants: no more than the cap are open. At the cap a newcomer gets in: the connection that has waited longest for its
-//! peer (for a head, for a byte of a body, for room to write) ends. One whose request is being handled never does; where all
-//! are, the newcomer waits until one is not.
+//! At the cap the connection ends that has waited longest for its peer (for a head, a byte of a body, room to write).
+//! A connection whose request is being handled never ends; where all are being handled, the newcomer waits.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,21 +13,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection_state::{Awaited, ConnectionState, now};
 
-/// A cap below this is meant for known peers (a proxy that keeps a few connections to itself): theirs are always kept.
+/// A cap below this is meant for known peers (a proxy with a few connections), whose connections are always kept alive.
 const FEW: usize = 10;
-/// How often it is looked for one to give way.
+/// Time between two searches for a connection that can give way.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// A connection that has waited for less than this stays: what it waits for may be on its way.
 const YOUNG_MS: u64 = 25;
 
-/// When a connection began to wait, as far as is known here, and its number. It may wait since later, never since earlier.
+/// The earliest time that a connection can wait since, and its number.
 type Rank = (u64, u64);
 
 /// The open connections of one listener.
 pub(super) struct Connections {
     cap: usize,
     slots: Arc<Semaphore>,
-    /// Those that were not told to give way.
+    /// Connections that were not asked to give way.
     ranked: Mutex<BTreeMap<Rank, Arc<Ranked>>>,
     count: AtomicU64,
     open: Gauge,
@@ -92,11 +91,11 @@ impl Connections {
         }
     }
 
-    /// Asks the connection that has waited longest to end; answers whether one is asked. Ranks are made right only here: a connection
-    /// that turns out to wait since later goes to that place, and the first whose rank is right is the one.
+    /// Asks the connection that has waited longest to end; answers whether one is asked. Ranks are corrected only here: a
+    /// connection that waits since later moves to that rank, and the first with a correct rank is asked.
     fn longest_waiting_gives_way(&self) -> bool {
         let mut ranked = self.ranked();
-        // Each goes to its place at most once before the first in line is right.
+        // Each is corrected at most once before the first rank is correct.
         for _ in 0..2 * ranked.len() {
             let Some(((known, _), connection)) = ranked.pop_first() else {
                 return false;
@@ -132,8 +131,8 @@ impl Connections {
         true
     }
 
-    /// Tells whether so many are open that none is kept for a further request: it would have to give way soon, perhaps
-    /// while a request is on its way to it.
+    /// Whether so many are open that none is kept alive: it would have to give way soon, perhaps while a request is on its
+    /// way to it.
     pub(super) fn is_keep_alive_limit_reached(&self) -> bool {
         let taken = self.cap.saturating_sub(self.slots.available_permits());
         self.cap >= FEW && taken.saturating_mul(5) > self.cap.saturating_mul(4)
@@ -159,7 +158,7 @@ impl OpenConnection {
         &self.ranked.state
     }
 
-    /// Whether it ends, now that it is asked to and has looked at its socket: not where something has come meanwhile.
+    /// Whether it ends, after it was asked to and has read its socket once more: not if something has come meanwhile.
     pub(super) fn gives_way(&self) -> bool {
         let since = self.ranked.state.waiting_since();
         if since.is_some_and(|since| since <= self.ranked.since.load(Relaxed)) {

@@ -1,7 +1,6 @@
-//! Tokens that were refused: logged, and slowed down where one address tries many.
+//! Rate limit and log of refused bearer tokens, by address.
 //!
-//! Bounded: so many addresses, so many lines a minute. A refusal that is delayed holds its connection only until another
-//! needs the place.
+//! Addresses and log lines a minute are bounded. A delayed refusal keeps its connection only until a newcomer needs the place.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -31,7 +30,7 @@ struct Counts {
     lines: Option<Window>,
 }
 
-/// How often something happened since then.
+/// Events since the start of a window.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     since: Instant,
@@ -73,7 +72,7 @@ impl FailedTokens {
             counts.by_address.retain(|_, window| now < window.since + WINDOW);
         }
         if counts.by_address.len() >= ADDRESSES {
-            // Many take part; none of them may take more memory.
+            // Bounds the memory that a distributed flood takes.
             counts.by_address.clear();
         }
         let window = Window::count(counts.by_address.get(&address).copied(), now);

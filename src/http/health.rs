@@ -1,23 +1,24 @@
 //! `GET /health`, `/livez`, `/readyz`: on both listeners.
 //!
-//! The status code says whether this node can durably accept, and only that; the body says it too (check
-//! `stream`), and how the readers are. However often it is asked, and however fresh the report is to be, the stream is
-//! looked at once a second.
+//! The status code of `/health` tells only whether this node can durably accept; its body is the whole report. The report is
+//! at most a second old, and no number of probes makes more load on the stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
 use crate::health::collector::Health;
 
-/// What the probes look at; a cheap clone.
+/// State of the probes; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Probes {
     /// Of the stream, and whether this process can accept.
@@ -36,8 +37,19 @@ pub(super) fn router(probes: Probes) -> Router {
         .with_state(probes)
 }
 
-async fn report(State(probes): State<Probes>, uri: Uri) -> Result<Response, Problem> {
-    let (can_accept, report) = if super::flag(&uri, "fresh")? {
+#[derive(Deserialize)]
+struct ReportQuery {
+    /// Waits for the next report.
+    #[serde(default)]
+    fresh: bool,
+}
+
+async fn report(
+    State(probes): State<Probes>,
+    query: Result<Query<ReportQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|_| Problem::MalformedQuery)?;
+    let (can_accept, report) = if query.fresh {
         probes.health.next_report().await
     } else {
         probes.health.report()

@@ -1,7 +1,7 @@
-//! What stands around every handler: tower-http's layers.
+//! The tower-http layers around every handler.
 //!
-//! Owns their order. From outside: the problem is written, the request id set and passed on, headers with secrets marked so
-//! that no log shows them, panics caught, a head that HTTP forbids refused, a trailing slash dropped.
+//! Owns their order. From outside: problems are rendered, the request id is set and propagated, headers with secrets are
+//! marked sensitive, panics are caught, a head that HTTP forbids is refused, a trailing slash is trimmed.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -19,15 +19,15 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::validate_request::ValidateRequestHeaderLayer;
 
 use super::problem::{self, Problem};
-use super::request_id::{self, Counted, REQUEST_ID};
+use super::request_id::{self, CountedIds, REQUEST_ID};
 
-/// What a listener serves.
-pub(super) trait Served:
+/// The service of a listener.
+pub(super) trait HttpService:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
-impl<S> Served for S where
+impl<S> HttpService for S where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
@@ -39,12 +39,19 @@ const SENSITIVE: [HeaderName; 3] = [
     HeaderName::from_static("shopify-hmac-sha256"),
 ];
 
+/// `routes` with an answer to every path and method that they do not serve.
+pub(super) fn with_fallbacks(routes: Router) -> Router {
+    routes
+        .fallback(|| async { Problem::NotFound })
+        .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+}
+
 /// `router` within the layers.
-pub(super) fn layered(router: Router) -> impl Served {
+pub(super) fn layered(router: Router) -> impl HttpService {
     ServiceBuilder::new()
         .map_response(problem::render)
-        .map_request(request_id::checked)
-        .layer(SetRequestIdLayer::new(REQUEST_ID, Counted))
+        .map_request(request_id::drop_unsafe)
+        .layer(SetRequestIdLayer::new(REQUEST_ID, CountedIds))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetSensitiveRequestHeadersLayer::new(SENSITIVE))
         .map_response(|response: Response<_>| response.map(Body::new))
@@ -54,16 +61,16 @@ pub(super) fn layered(router: Router) -> impl Served {
         .service(router)
 }
 
-/// The same, compressed for who takes it. Event streams are not (tower-http's default): an event would wait in the
+/// `router` within the layers and compression. Event streams are not (tower-http's default): an event would wait in the
 /// compressor for the next.
-pub(super) fn compressed(router: Router) -> impl Served {
+pub(super) fn compressed(router: Router) -> impl HttpService {
     ServiceBuilder::new()
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CompressionLayer::new())
         .service(layered(router))
 }
 
-/// Where it panicked is in the log already (`telemetry.rs`); what the panic said may quote an order.
+/// The panic hook has logged the place (`telemetry.rs`); the panic's message may quote an order.
 fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     tracing::error!("a handler panicked");
     Problem::Internal.into_response()

@@ -1,17 +1,39 @@
 //! HTTP: the public listener (webhooks, batches, health) and the private one.
 //!
-//! Owns routes, extractors and answers. Must not know a store: events go to [`crate::ingest::Appender`], health comes
-//! from [`crate::health`]. Invariants: every answer to a request carries `x-request-id`; every refusal of one is
-//! `application/problem+json` (made in `problem`, nowhere else), while hyper's own refusal of an unreadable head is bare;
-//! nothing a peer sends is looked at before it is authenticated.
+//! # Layout
+//! From the socket inwards:
+//! - `connection.rs` accepts and runs hyper's HTTP/1.1 connection; `connections.rs` caps how many there are and chooses the one
+//!   that gives way to a newcomer.
+//! - `connection_state.rs` is what a connection waits for from its peer, and since when. `timeout_io.rs` (the socket) and
+//!   `body_guard.rs` (the bodies) write it; a timer beside hyper's connection and `connections.rs` read it.
+//! - `layers.rs` is the tower-http stack around each router: request ids, panics, sensitive headers, malformed heads.
+//! - `state.rs` is what the handlers share. The handlers are `webhooks.rs`, `batch.rs` (with `batch_items.rs` and
+//!   `batch_answer.rs`), `health.rs` and `admin/`.
+//! - A handler gets a body only through `verified.rs` (a signature) or `token.rs` (a bearer token), read by `body.rs`.
+//! - `problem.rs` is every refusal.
 //!
-//! From the socket inwards: `connection.rs` accepts and runs hyper's connection, `connections.rs` bounds how many there are,
-//! `timeout_io.rs` and `connection_state.rs` hold the clocks that hyper lacks, `body_guard.rs` tells them where a request
-//! stands; `layers.rs` is what stands around every handler, and the handlers are `webhooks.rs`, `batch.rs`, `health.rs` and
-//! `admin.rs`. They get a body only through `verified.rs` (a signature) or `token.rs`, read by `body.rs`.
+//! # Invariants
+//! - Every answer carries `x-request-id`. Every refusal is `application/problem+json` and made in `problem.rs`, except what
+//!   hyper refuses by itself (a head that cannot be read), which is bare.
+//! - A body is not parsed before its sender is authenticated, and never held beyond its limit, its timeout and its permit of
+//!   the memory budget.
+//! - Time limits: between requests `KEEP_ALIVE`; a head, and a stalled write, `HEADER_TIMEOUT`; a body `BODY_TIMEOUT` in all
+//!   and 5 s between two bytes; an answer 2.8 s after the last byte of its body.
+//! - At the cap of connections the one that has waited longest for its peer ends. A connection whose request is being handled
+//!   never does.
+//!
+//! # Start and end
+//! A listener is bound by `app.rs` and served until its token is cancelled. It then stops accepting, closes idle connections
+//! and returns after the last request in flight was answered; viewers of `/api/live` are disconnected at once.
+//!
+//! # Absent by design
+//! HTTP/2 and TLS: a proxy in front has them. `axum::serve`: it bounds neither connections nor heads. No store: events go to
+//! [`crate::ingest::Appender`], health comes from [`crate::health`], operations from [`crate::operations`].
 
 mod admin;
 mod batch;
+mod batch_answer;
+mod batch_items;
 mod body;
 mod body_guard;
 mod connection;
@@ -23,6 +45,7 @@ mod layers;
 mod problem;
 mod request_id;
 mod spans;
+mod state;
 mod timeout_io;
 mod token;
 mod verified;
@@ -31,28 +54,20 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
-use axum::http::Uri;
 use axum::routing::post;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::health::Probes;
+pub use self::state::{AdminState, PublicCredentials, PublicState};
 pub use self::token::Tokens;
 
 use self::connection::Bounds;
 use self::connection_state::Timeouts;
-use self::failed_tokens::FailedTokens;
-use self::problem::Problem;
-use crate::config::{IntakeConfig, PublicConfig};
-use crate::ingest::{Admission, Appender, QuarantineLog};
-use crate::live::Live;
-use crate::metrics::{Metrics, Outcomes, Route};
-use crate::nodes::Nodes;
-use crate::operations::Operations;
-use crate::shopify::Keyring;
+use crate::config::PublicConfig;
+use crate::metrics::Metrics;
 
 /// Bounds of the private listener, which needs no settings for them.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -60,85 +75,6 @@ const ADMIN_TIMEOUTS: Timeouts = Timeouts {
     idle: Duration::from_secs(75),
     head: Duration::from_secs(10),
 };
-
-/// What the public listener works with; a cheap clone.
-#[derive(Debug, Clone)]
-pub struct PublicState {
-    appender: Appender,
-    admission: Admission,
-    probes: Probes,
-    credentials: PublicCredentials,
-    intake: Arc<IntakeConfig>,
-    /// From the end of a head to the last byte of its body.
-    body_timeout: Duration,
-    signatures: webhooks::BySecret,
-    failed_tokens: FailedTokens,
-    webhook_outcomes: Outcomes,
-    batch_outcomes: Outcomes,
-    quarantine_log: Arc<QuarantineLog>,
-}
-
-/// Who may send; replaced as a whole when the secrets are read again. A cheap clone.
-#[derive(Debug, Clone, Default)]
-pub struct PublicCredentials {
-    /// Verifies webhooks; `None` refuses every one.
-    pub keyring: Arc<ArcSwapOption<Keyring>>,
-    /// Opens `/events/batch`.
-    pub tokens: Arc<ArcSwap<Tokens>>,
-}
-
-impl PublicState {
-    /// The door's answers are counted in the health of `probes`.
-    #[must_use]
-    pub fn new(
-        appender: Appender,
-        probes: Probes,
-        credentials: PublicCredentials,
-        intake: IntakeConfig,
-        public: &PublicConfig,
-        metrics: &Metrics,
-    ) -> Self {
-        Self {
-            appender,
-            admission: Admission::new(intake.bytes_in_flight, intake.body_limit, metrics.body_bytes.clone()),
-            probes,
-            credentials,
-            intake: Arc::new(intake),
-            body_timeout: public.body_timeout,
-            signatures: webhooks::BySecret::new(metrics),
-            failed_tokens: FailedTokens::default(),
-            webhook_outcomes: metrics.outcomes(Route::Webhook),
-            batch_outcomes: metrics.outcomes(Route::Batch),
-            quarantine_log: Arc::default(),
-        }
-    }
-
-    /// The role that says how many further deliveries were quarantined.
-    pub fn log_quarantines(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
-        Arc::clone(&self.quarantine_log).run(stop)
-    }
-}
-
-/// What the private listener works with; a cheap clone.
-#[derive(Debug, Clone)]
-pub struct AdminState {
-    /// Same as the public listener's.
-    pub probes: Probes,
-    /// Shown at `/metrics`.
-    pub metrics: Metrics,
-    /// Opens `/api`; empty refuses everyone.
-    pub tokens: Arc<ArcSwap<Tokens>>,
-    /// Names under which the listener may be asked for, besides IP addresses and `localhost`.
-    pub hosts: Arc<[String]>,
-    /// What `/api` does.
-    pub operations: Operations,
-    /// What `/api/live` shows.
-    pub live: Live,
-    /// What `/api/nodes` shows.
-    pub nodes: Nodes,
-    /// Whose use `/api/secrets` shows: the public listener's; empty where there is none.
-    pub keyring: Arc<ArcSwapOption<Keyring>>,
-}
 
 /// Serves the public listener until `shutdown`, and then until the last request in flight is answered.
 pub async fn serve_public(
@@ -159,13 +95,13 @@ pub async fn serve_public(
     connection::serve(listener, layers::layered(public_router(state)), bounds, shutdown).await;
 }
 
-/// Serves the private listener until `shutdown`, and then until the last request in flight is answered; who watches
-/// `/api/live` is let go at once.
+/// Serves the private listener until `shutdown`, and then until the last request in flight is answered; viewers of
+/// `/api/live` are disconnected at once.
 pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: CancellationToken) {
     let bounds = Bounds {
         timeouts: ADMIN_TIMEOUTS,
         connections: ADMIN_CONNECTIONS,
-        // Only the public listener's connections are a figure.
+        // Only the public listener's connections are exported.
         open: Gauge::default(),
     };
     let operations = state.operations.clone();
@@ -179,26 +115,7 @@ fn public_router(state: PublicState) -> Router {
     let routes = Router::new()
         .route("/webhooks/orders", post(webhooks::receive))
         .route("/events/batch", post(batch::receive))
-        // In one piece: a request counts one reference, not one for each of its metrics.
+        // One Arc: a request counts one reference, not one for each of the state's parts.
         .with_state(Arc::new(state));
-    closed(routes.merge(health::router(probes)))
-}
-
-/// A query's `true` or `false`, where it has one. Refuses anything else: whoever writes `atomic=1` must not get half a
-/// batch stored.
-fn flag(uri: &Uri, name: &str) -> Result<bool, Problem> {
-    let query = uri.query().unwrap_or_default();
-    let mut given = url::form_urlencoded::parse(query.as_bytes()).filter(|(found, _)| found == name);
-    let set = given.next().map_or(Ok(false), |(_, value)| value.parse());
-    match (set, given.next()) {
-        (Ok(set), None) => Ok(set),
-        (Err(_), _) | (_, Some(_)) => Err(Problem::MalformedQuery),
-    }
-}
-
-/// With an answer to every path and method that is not served.
-fn closed(routes: Router) -> Router {
-    routes
-        .fallback(|| async { Problem::NotFound })
-        .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+    layers::with_fallbacks(routes.merge(health::router(probes)))
 }

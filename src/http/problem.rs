@@ -1,7 +1,7 @@
-//! The only place that turns errors into responses: RFC 9457 `application/problem+json`.
+//! Problem documents: the only place that turns errors into responses (RFC 9457, `application/problem+json`).
 //!
-//! Owns every error a caller can meet, with its status, its stable `code` and its words. What the operator needs is
-//! logged where it happens and never stands here. Invariant: no text repeats what the caller sent.
+//! Owns every error a caller can get, with its status, its stable `code` and its text. What the operator needs is logged where
+//! it happens. Invariant: no text repeats what the caller sent.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
-use super::batch::Answer;
+use super::batch_answer::BatchAnswer;
 use super::request_id::{self, REQUEST_ID};
 use crate::ingest::{AppendError, Shed};
 use crate::metrics::Outcome;
@@ -23,7 +23,7 @@ const MEDIA_TYPE: &str = "application/problem+json";
 /// Why a request was not served.
 #[derive(Debug, Clone)]
 pub(crate) enum Problem {
-    /// The bytes are not an HTTP request.
+    /// The head is not valid HTTP/1.1.
     MalformedRequest,
     /// The body broke off or its framing is wrong.
     BrokenBody,
@@ -47,20 +47,20 @@ pub(crate) enum Problem {
     BatchTooLarge(usize),
     /// Content-Encoding other than identity.
     UnsupportedEncoding,
-    /// The `Host` header names no host that this listener answers for.
+    /// The `Host` header names an unknown host.
     WrongHost,
-    /// This process has no warehouse to look into.
+    /// This process has no warehouse.
     NoWarehouse,
-    /// No dead letter has a fingerprint that begins so.
+    /// No dead letter has a fingerprint with this prefix.
     NoSuchCause,
-    /// More than one fingerprint begins so.
+    /// More than one fingerprint has this prefix.
     AmbiguousFingerprint,
     /// An operator's request that makes no sense; the text says what would.
     InvalidOperation(&'static str),
     /// No event of the batch was valid.
-    NoValidEvent(Arc<Answer>),
+    NoValidEvent(Arc<BatchAnswer>),
     /// An atomic batch with an invalid event: nothing of it was appended.
-    AtomicRefused(Arc<Answer>),
+    AtomicRefused(Arc<BatchAnswer>),
     /// A bug.
     Internal,
     /// Shed at admission.
@@ -74,17 +74,17 @@ pub(crate) enum Problem {
     /// The stream did not confirm in time.
     StreamUnavailable,
     /// Valid events, and the stream took none of them.
-    NothingStored(Arc<Answer>),
+    NothingStored(Arc<BatchAnswer>),
     /// Stream or warehouse cannot do what an operator asks for now.
     StoreUnavailable,
-    /// As many watch already as may.
+    /// All places for viewers are taken.
     TooManyViewers,
     /// Draining.
     ShuttingDown,
 }
 
-/// What is fixed about a problem.
-struct Facts {
+/// The fixed part of a problem.
+struct Spec {
     status: u16,
     code: &'static str,
     outcome: Outcome,
@@ -92,12 +92,12 @@ struct Facts {
     detail: &'static str,
 }
 
-/// The connection ends with the answer: unread bytes of the request may still be on their way.
+/// The connection ends with the answer, since unread bytes of the request may be on their way.
 const CLOSE: bool = true;
 const KEEP: bool = false;
 
-const fn facts(status: u16, code: &'static str, outcome: Outcome, closes: bool, detail: &'static str) -> Facts {
-    Facts {
+const fn spec(status: u16, code: &'static str, outcome: Outcome, closes: bool, detail: &'static str) -> Spec {
+    Spec {
         status,
         code,
         outcome,
@@ -117,76 +117,76 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<usize>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    answer: Option<&'a Answer>,
+    answer: Option<&'a BatchAnswer>,
 }
 
 impl Problem {
     /// How it is counted.
     pub(super) fn outcome(&self) -> Outcome {
-        self.facts().outcome
+        self.spec().outcome
     }
 
     /// The one table: status, code, outcome, whether the connection ends, and the words.
     #[rustfmt::skip]
-    fn facts(&self) -> Facts {
+    fn spec(&self) -> Spec {
         use Outcome::{Invalid, Rejected, Shed, Timeout, TooLarge, Unauthorized, Unavailable};
         match self {
-            Self::MalformedRequest => facts(400, "malformed_request", Rejected, CLOSE,
+            Self::MalformedRequest => spec(400, "malformed_request", Rejected, CLOSE,
                 "The request is not valid HTTP/1.1."),
-            Self::BrokenBody => facts(400, "broken_body", Rejected, CLOSE,
-                "The body ended early or is framed wrongly."),
-            Self::MalformedBatch => facts(400, "malformed_batch", Invalid, KEEP,
+            Self::BrokenBody => spec(400, "broken_body", Rejected, CLOSE,
+                "The body ended early or its framing is invalid."),
+            Self::MalformedBatch => spec(400, "malformed_batch", Invalid, KEEP,
                 "The body is neither a JSON array nor one JSON object a line."),
-            Self::MalformedQuery => facts(400, "malformed_query", Invalid, KEEP,
-                "The query, the id or the body is not as the API's description has it."),
-            Self::InvalidSignature => facts(401, "invalid_signature", Unauthorized, CLOSE,
+            Self::MalformedQuery => spec(400, "malformed_query", Invalid, KEEP,
+                "The query, the id or the body does not match the API description (/openapi.yaml)."),
+            Self::InvalidSignature => spec(401, "invalid_signature", Unauthorized, CLOSE,
                 "X-Shopify-Hmac-Sha256 is missing or does not match the body."),
-            Self::InvalidToken => facts(401, "invalid_token", Unauthorized, CLOSE,
-                "Authorization needs a known bearer token."),
-            Self::NotFound => facts(404, "not_found", Rejected, CLOSE,
+            Self::InvalidToken => spec(401, "invalid_token", Unauthorized, CLOSE,
+                "The Authorization header needs a known bearer token."),
+            Self::NotFound => spec(404, "not_found", Rejected, CLOSE,
                 "There is nothing at this path."),
-            Self::MethodNotAllowed => facts(405, "method_not_allowed", Rejected, CLOSE,
-                "The path does not take this method; Allow names those it takes."),
-            Self::RequestTimeout => facts(408, "request_timeout", Timeout, CLOSE,
+            Self::MethodNotAllowed => spec(405, "method_not_allowed", Rejected, CLOSE,
+                "The path does not support this method; the Allow header lists those it supports."),
+            Self::RequestTimeout => spec(408, "request_timeout", Timeout, CLOSE,
                 "The request did not arrive in time."),
-            Self::BodyTooLarge(_) => facts(413, "body_too_large", TooLarge, CLOSE,
+            Self::BodyTooLarge(_) => spec(413, "body_too_large", TooLarge, CLOSE,
                 "The body has more bytes than the limit."),
-            Self::BatchTooLarge(_) => facts(413, "batch_too_large", TooLarge, KEEP,
+            Self::BatchTooLarge(_) => spec(413, "batch_too_large", TooLarge, KEEP,
                 "The batch has more events than the limit."),
-            Self::UnsupportedEncoding => facts(415, "unsupported_encoding", Rejected, CLOSE,
+            Self::UnsupportedEncoding => spec(415, "unsupported_encoding", Rejected, CLOSE,
                 "Send the body without Content-Encoding."),
-            Self::NoWarehouse => facts(409, "no_warehouse", Rejected, KEEP,
+            Self::NoWarehouse => spec(409, "no_warehouse", Rejected, KEEP,
                 "This process has no warehouse; ask one that runs workers."),
-            Self::NoSuchCause => facts(404, "no_such_cause", Rejected, KEEP,
-                "No dead letter has a fingerprint that begins so."),
-            Self::AmbiguousFingerprint => facts(422, "ambiguous_fingerprint", Invalid, KEEP,
-                "More than one fingerprint begins so: give more of its digits."),
-            Self::InvalidOperation(detail) => facts(422, "invalid_operation", Invalid, KEEP, detail),
-            Self::WrongHost => facts(421, "wrong_host", Rejected, CLOSE,
-                "The Host header names a host that this listener does not answer for: ORDERSTREAM_ADMIN_HOSTS can name it."),
-            Self::NoValidEvent(_) => facts(422, "no_valid_event", Invalid, KEEP,
+            Self::NoSuchCause => spec(404, "no_such_cause", Rejected, KEEP,
+                "No dead letter has a fingerprint with this prefix."),
+            Self::AmbiguousFingerprint => spec(422, "ambiguous_fingerprint", Invalid, KEEP,
+                "More than one fingerprint has this prefix: give more digits."),
+            Self::InvalidOperation(detail) => spec(422, "invalid_operation", Invalid, KEEP, detail),
+            Self::WrongHost => spec(421, "wrong_host", Rejected, CLOSE,
+                "The Host header names an unknown host; add it to ORDERSTREAM_ADMIN_HOSTS."),
+            Self::NoValidEvent(_) => spec(422, "no_valid_event", Invalid, KEEP,
                 "No event of the batch is valid; see results."),
-            Self::AtomicRefused(_) => facts(422, "atomic_batch_refused", Invalid, KEEP,
+            Self::AtomicRefused(_) => spec(422, "atomic_batch_refused", Invalid, KEEP,
                 "An event of the atomic batch is invalid, so none was appended; see results."),
-            Self::Internal => facts(500, "internal", Rejected, CLOSE,
-                "The request met a bug; quote the request id to the operator."),
-            Self::Overloaded => facts(503, "overloaded", Shed, CLOSE,
-                "Too much is in flight. Send it again later."),
-            Self::StreamFull => facts(503, "stream_full", Unavailable, KEEP,
+            Self::Internal => spec(500, "internal", Rejected, CLOSE,
+                "Internal error: a bug. Give the request id to the operator."),
+            Self::Overloaded => spec(503, "overloaded", Shed, CLOSE,
+                "Too many requests are in flight. Send it again later."),
+            Self::StreamFull => spec(503, "stream_full", Unavailable, KEEP,
                 "The stream is at its cap. Send it again later."),
-            Self::SpoolFull => facts(503, "spool_full", Unavailable, KEEP,
-                "The stream does not take it for now, and the spool is at its limit. Send it again later."),
-            Self::DeadLettersFull => facts(503, "dead_letters_full", Unavailable, KEEP,
+            Self::SpoolFull => spec(503, "spool_full", Unavailable, KEEP,
+                "The stream is unavailable and the spool is at its limit. Send it again later."),
+            Self::DeadLettersFull => spec(503, "dead_letters_full", Unavailable, KEEP,
                 "The delivery can only be quarantined, and the dead letters are at their cap. Send it again later."),
-            Self::StreamUnavailable => facts(503, "stream_unavailable", Unavailable, KEEP,
+            Self::StreamUnavailable => spec(503, "stream_unavailable", Unavailable, KEEP,
                 "The stream did not confirm in time. Send it again; what is stored is not stored twice."),
-            Self::NothingStored(_) => facts(503, "nothing_stored", Unavailable, KEEP,
+            Self::NothingStored(_) => spec(503, "nothing_stored", Unavailable, KEEP,
                 "No event could be stored; see results. Send them again."),
-            Self::StoreUnavailable => facts(503, "store_unavailable", Unavailable, KEEP,
-                "The stream or the warehouse cannot do that now; the log says why. Ask again."),
-            Self::TooManyViewers => facts(503, "too_many_viewers", Unavailable, KEEP,
-                "As many watch this process as may at once. Close one, or watch another process."),
-            Self::ShuttingDown => facts(503, "shutting_down", Unavailable, KEEP,
+            Self::StoreUnavailable => spec(503, "store_unavailable", Unavailable, KEEP,
+                "The stream or the warehouse is unavailable; the log has the cause. Try again later."),
+            Self::TooManyViewers => spec(503, "too_many_viewers", Unavailable, KEEP,
+                "Too many live views are open on this process. Close one, or use another process."),
+            Self::ShuttingDown => spec(503, "shutting_down", Unavailable, KEEP,
                 "This process is shutting down. Send it again."),
         }
     }
@@ -199,7 +199,7 @@ impl Problem {
         }
     }
 
-    fn answer(&self) -> Option<&Answer> {
+    fn answer(&self) -> Option<&BatchAnswer> {
         if let Self::NoValidEvent(answer) | Self::AtomicRefused(answer) | Self::NothingStored(answer) = self {
             Some(answer)
         } else {
@@ -208,7 +208,7 @@ impl Problem {
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.facts().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.spec().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn extra_headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
@@ -217,7 +217,7 @@ impl Problem {
         [
             retry.then_some((header::RETRY_AFTER, RETRY_AFTER)),
             bearer.then_some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            self.facts()
+            self.spec()
                 .closes
                 .then_some((header::CONNECTION, HeaderValue::from_static("close"))),
         ]
@@ -226,12 +226,12 @@ impl Problem {
     }
 
     fn document(&self, request_id: &str) -> Vec<u8> {
-        let facts = self.facts();
+        let spec = self.spec();
         let document = Document {
             title: self.status().canonical_reason().unwrap_or_default(),
-            status: facts.status,
-            code: facts.code,
-            detail: facts.detail,
+            status: spec.status,
+            code: spec.code,
+            detail: spec.detail,
             request_id,
             limit: self.limit(),
             answer: self.answer(),
@@ -257,7 +257,7 @@ impl Problem {
     }
 }
 
-/// A handler's answer is marked here and written by [`render`], when the request id is known.
+/// Marks the response; [`render`] writes it once the request id is known.
 impl IntoResponse for Problem {
     fn into_response(self) -> axum::response::Response {
         let mut response = Response::new(Body::empty());
@@ -268,13 +268,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Writes the problem that a handler answered with, if it did. The answer carries its request id already.
+/// Writes the body of a response that is a problem. The response has its request id already.
 pub(super) fn render(mut response: axum::response::Response) -> axum::response::Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let headers = response.headers_mut();
         let request_id = headers.get(REQUEST_ID).map(request_id::text).unwrap_or_default();
         if matches!(problem, Problem::Internal) {
-            tracing::error!(request_id, "a request met a bug");
+            tracing::error!(request_id, "a request failed by a bug");
         }
         let document = problem.document(request_id);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

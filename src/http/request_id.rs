@@ -1,4 +1,4 @@
-//! The id that ties an answer to the operator's logs: tower-http's layers, with a maker and a check of our own.
+//! Request ids: the maker for tower-http's layers, and the check of ids that come with a request.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +18,9 @@ static COUNT: AtomicU64 = AtomicU64::new(1);
 
 /// Makes ids that are unique within and, for all practical purposes, between processes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counted;
+pub(super) struct CountedIds;
 
-impl MakeRequestId for Counted {
+impl MakeRequestId for CountedIds {
     fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
         Some(RequestId::new(fresh()))
     }
@@ -33,10 +33,10 @@ pub(super) fn fresh() -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// Drops an id that the request came with, unless it is harmless: it goes into logs, and back to whoever asks.
-pub(super) fn checked<B>(mut request: Request<B>) -> Request<B> {
+/// Drops an id that the request came with, unless it is safe to log and to send back.
+pub(super) fn drop_unsafe<B>(mut request: Request<B>) -> Request<B> {
     let headers = request.headers_mut();
-    if headers.contains_key(&REQUEST_ID) && !has_harmless(headers) {
+    if headers.contains_key(&REQUEST_ID) && !has_safe(headers) {
         headers.remove(&REQUEST_ID);
     }
     request
@@ -52,13 +52,13 @@ pub(super) fn text(id: &HeaderValue) -> &str {
     id.to_str().unwrap_or_default()
 }
 
-fn has_harmless(headers: &HeaderMap) -> bool {
+fn has_safe(headers: &HeaderMap) -> bool {
     let mut ids = headers.get_all(&REQUEST_ID).iter();
-    let is_single = |id: &HeaderValue| is_harmless(id.as_bytes());
+    let is_single = |id: &HeaderValue| is_safe(id.as_bytes());
     ids.next().is_some_and(is_single) && ids.next().is_none()
 }
 
-fn is_harmless(id: &[u8]) -> bool {
+fn is_safe(id: &[u8]) -> bool {
     (1..=LONGEST).contains(&id.len()) && id.iter().all(|c| c.is_ascii_alphanumeric() || b"-_.:/+=".contains(c))
 }
 
@@ -67,10 +67,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_over_only_harmless_ids() {
+    fn takes_over_only_safe_ids() {
         let kept = |value: &str| {
             let request = Request::builder().header(REQUEST_ID, value.as_bytes());
-            let request = checked(request.body(()).unwrap());
+            let request = drop_unsafe(request.body(()).unwrap());
             request.headers().contains_key(REQUEST_ID)
         };
         assert!(kept("abc-123"));
@@ -78,7 +78,7 @@ mod tests {
             assert!(!kept(bad), "{bad}");
         }
         let twice = Request::builder().header(REQUEST_ID, "a").header(REQUEST_ID, "a");
-        assert!(checked(twice.body(()).unwrap()).headers().is_empty());
+        assert!(drop_unsafe(twice.body(()).unwrap()).headers().is_empty());
         assert_ne!(fresh(), fresh());
     }
 }

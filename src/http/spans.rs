@@ -1,8 +1,8 @@
-//! What the spans of a delivery say: the request, and below it each append.
+//! The spans of a delivery: the request, and below it each append.
 //!
-//! Owns names and attributes (OpenTelemetry's conventions for HTTP and messaging). Invariants: a request has a span only
-//! once its sender is known, so that strangers neither fill the exporter's queue nor choose what is recorded; no body, no
-//! address of a client, nothing of a customer.
+//! Owns names and attributes (OpenTelemetry's conventions for HTTP and messaging). Invariants: a request has a span only once
+//! its sender is authenticated, so that strangers neither fill the exporter's queue nor choose what is recorded; no attribute
+//! holds a body, a client's address or customer data.
 
 use axum::http::{HeaderMap, StatusCode};
 
@@ -55,7 +55,7 @@ pub(super) fn send(request: &Span, to: Destination) -> Span {
     span
 }
 
-/// What an entry carries: the context of its append where that is recorded, else what came with the request.
+/// The trace context of an entry: the one of its append where that is recorded, else what came with the request.
 pub(super) fn carried<'a>(send: &Span, traceparent: Option<&'a str>) -> Option<Text<'a>> {
     match send.context() {
         Some(context) => Some(context.to_string().into()),
@@ -81,7 +81,7 @@ pub(super) fn sent(mut span: Span, receipt: &Result<Receipt, AppendError>) {
     }
 }
 
-/// Ends the span of a piece of a batch.
+/// Ends the span of a chunk of a batch.
 pub(super) fn sent_many(mut span: Span, receipts: &[Result<Receipt, AppendError>]) {
     span.set_number("messaging.batch.message_count", receipts.len() as u64);
     if let Some(error) = receipts.iter().find_map(|receipt| receipt.as_ref().err()) {

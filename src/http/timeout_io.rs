@@ -1,9 +1,8 @@
-//! The socket under hyper with the three clocks that hyper lacks.
+//! The socket under hyper, with the time limits that hyper lacks: idle between requests, head, stalled write.
 //!
-//! Owns them: idle between requests, head from its first byte to its end, stalled write; hyper's own head timeout would run
-//! from idleness on. The socket tells [`ConnectionState`] what passes, the [`Clock`] runs beside hyper's connection in one
-//! task, and what it finds late the socket answers with `TimedOut`, which ends hyper's connection.
-//! Also owns the lingering close: closing a socket with unread bytes resets the connection, and the peer loses the answer.
+//! hyper's own head timeout would run from idleness on. The socket writes [`ConnectionState`], the [`WaitTimer`] runs beside
+//! hyper's connection in one task, and after a time limit the socket fails with `TimedOut`, which ends hyper's connection.
+//! Also the lingering close: closing a socket with unread bytes resets the connection, and the peer loses the answer.
 
 use std::io;
 use std::pin::Pin;
@@ -21,7 +20,7 @@ use super::problem::Problem;
 /// How long the unread rest of a refused request is read on.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A socket that tells what passes.
+/// A socket that writes the connection's state.
 pub(super) struct TimeoutIo {
     socket: TcpStream,
     state: Arc<ConnectionState>,
@@ -44,7 +43,7 @@ impl TimeoutIo {
         Ok(())
     }
 
-    /// Reads and throws away what still comes, for a moment.
+    /// Reads and discards what still comes, for at most [`LINGER`].
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         let mut bytes = [0; 4096];
@@ -102,15 +101,14 @@ impl AsyncWrite for TimeoutIo {
 }
 
 /// Ready once a wait has lasted too long. Has to be polled after each poll of the connection, which alone changes what is
-/// awaited. Nearly every wait ends long before its deadline, and the next begins at once: the timer stays where it was set
-/// and is moved on only when it fires.
-pub(super) struct Clock {
+/// awaited. Nearly every wait ends long before its deadline, so the timer is set anew only when it fires.
+pub(super) struct WaitTimer {
     state: Arc<ConnectionState>,
     timeouts: Timeouts,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Clock {
+impl WaitTimer {
     pub(super) fn new(state: Arc<ConnectionState>, timeouts: Timeouts) -> Self {
         Self {
             state,
@@ -120,7 +118,7 @@ impl Clock {
     }
 }
 
-impl Future for Clock {
+impl Future for WaitTimer {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,7 +1,4 @@
-//! Bearer tokens.
-//!
-//! Owns their comparison. Only digests are kept: they are of one length, so comparing them takes the same time
-//! whatever was sent.
+//! Bearer tokens and their comparison in constant time: digests are compared, which have one length.
 
 use std::fmt;
 
@@ -13,12 +10,12 @@ use subtle::{Choice, ConstantTimeEq as _};
 use super::problem::Problem;
 use crate::config::Secret;
 
-/// Tokens of which any opens; without one nothing does.
+/// The accepted tokens; without any, every request is refused.
 #[derive(Clone, Default)]
 pub struct Tokens(Vec<[u8; 32]>);
 
 impl Tokens {
-    /// Prepares tokens for comparison. Empty ones are left out: they would open to everyone.
+    /// Prepares tokens for comparison. Empty ones are left out: they would admit every request.
     #[must_use]
     pub fn new<'a>(tokens: impl IntoIterator<Item = &'a Secret>) -> Self {
         let tokens = tokens.into_iter().map(|token| token.expose_secret().as_bytes());

@@ -1,61 +1,37 @@
 //! `POST /webhooks/orders`: one delivery, from its verified body to a durable entry.
 //!
-//! Owns the way of one webhook (see `lib.rs`). Invariant: a verified body never gets a 4xx. What cannot become an event
-//! is quarantined with its raw bytes, since refusing it again and again makes Shopify drop the subscription.
+//! Invariant: a verified body never gets a 4xx. What cannot become an event is quarantined with its raw bytes, since Shopify
+//! drops a subscription whose deliveries are refused repeatedly.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::PublicState;
+use super::body::ANSWER_WITHIN;
 use super::problem::Problem;
 use super::request_id;
 use super::spans;
+use super::state::PublicState;
 use super::verified::VerifiedDelivery;
 use crate::config::KeepRaw;
 use crate::event::{Provenance, json};
 use crate::ingest::{AppendError, Receipt, SharedPermit, quarantine};
-use crate::metrics::{Metrics, Outcome, SecretLabels};
+use crate::metrics::Outcome;
 use crate::shopify::{self, ConvertError, DeliveryHints, REUSED_WEBHOOK_ID, Topic, TopicError};
 use crate::spans::{Span, SpanStart};
 use crate::stream::codec::{self, Quarantine, Raw};
 use crate::stream::{Destination, NewEntry, StreamId};
 
-/// From the last byte of the body to the answer, whatever hangs behind. Shopify hangs up after five seconds.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
-
-/// Counters of secrets by index; the last one stands for all further ones.
-const COUNTED_SECRETS: usize = 8;
-
-/// Verified deliveries by secret, looked up once.
-#[derive(Debug, Clone)]
-pub(super) struct BySecret([Counter; COUNTED_SECRETS]);
-
-impl BySecret {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        let mut secret = 0..;
-        Self(std::array::from_fn(|_| {
-            let secret = secret.next().unwrap_or_default();
-            metrics.signatures.get_or_create_owned(&SecretLabels { secret })
-        }))
-    }
-
-    pub(super) fn count(&self, secret: usize) {
-        self.0[secret.min(COUNTED_SECRETS - 1)].inc();
-    }
-}
-
 /// The answer to a delivery that is durable.
 #[derive(Debug, Serialize)]
-struct Taken {
+struct WebhookAnswer {
     status: &'static str,
     event_id: String,
     /// `None` while it is only in the spool.
@@ -66,7 +42,7 @@ struct Taken {
 
 /// Why a verified delivery is quarantined.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+enum QuarantineReason {
     #[error(transparent)]
     Topic(#[from] TopicError),
     #[error(transparent)]
@@ -91,37 +67,37 @@ pub(super) async fn receive(State(state): State<Arc<PublicState>>, request: Requ
     }
 }
 
-async fn take(state: &PublicState, request: Request) -> Result<Taken, Problem> {
+async fn take(state: &PublicState, request: Request) -> Result<WebhookAnswer, Problem> {
     let began = SpanStart::now();
     let request_id = request_id::of(request.extensions());
-    let delivery = VerifiedDelivery::from_request(request, state).await?;
-    let arrival = Arrival::new(&delivery, request_id, began);
-    let taken = arrival.settle(state).await;
-    arrival.end(&taken);
+    let verified = VerifiedDelivery::from_request(request, state).await?;
+    let delivery = Delivery::new(&verified, request_id, began);
+    let taken = delivery.settle(state).await;
+    delivery.end(&taken);
     taken
 }
 
 /// A verified delivery with everything that identifies it.
-struct Arrival<'a> {
+struct Delivery<'a> {
     body: &'a [u8],
-    share: &'a SharedPermit,
+    permit: &'a SharedPermit,
     hints: DeliveryHints<'a>,
     digest: [u8; 16],
     event_id: Uuid,
     received_at: OffsetDateTime,
-    /// Whatever hangs behind, it is answered before.
+    /// The latest time of its answer.
     latest: Instant,
     request_id: Option<HeaderValue>,
     span: Span,
 }
 
-impl<'a> Arrival<'a> {
-    fn new(delivery: &'a VerifiedDelivery, request_id: Option<HeaderValue>, began: SpanStart) -> Self {
-        let body = delivery.body();
-        let hints = delivery.hints();
+impl<'a> Delivery<'a> {
+    fn new(verified: &'a VerifiedDelivery, request_id: Option<HeaderValue>, began: SpanStart) -> Self {
+        let body = verified.body();
+        let hints = verified.hints();
         Self {
             body,
-            share: delivery.share(),
+            permit: verified.permit(),
             digest: shopify::digest(body),
             event_id: shopify::event_id(&hints, body),
             span: spans::request("/webhooks/orders", began, hints.traceparent),
@@ -132,12 +108,12 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    async fn settle(&self, state: &PublicState) -> Result<Taken, Problem> {
+    async fn settle(&self, state: &PublicState) -> Result<WebhookAnswer, Problem> {
         let converting = state.admission.conversion(self.body.len(), self.latest).await?;
         let entry = self.entry(state.intake.keep_raw)?;
         drop(converting);
-        let unusable = match entry {
-            Err(unusable) => unusable,
+        let reason = match entry {
+            Err(reason) => reason,
             Ok((entry, send)) => match self
                 .append(state, entry, send)
                 .await
@@ -146,23 +122,23 @@ impl<'a> Arrival<'a> {
                 Receipt::Accepted(id) => return Ok(self.taken("accepted", Some(id), Outcome::Accepted)),
                 Receipt::Duplicate(id) => return Ok(self.taken("duplicate", id, Outcome::Duplicate)),
                 Receipt::Spooled => return Ok(self.taken("spooled", None, Outcome::Spooled)),
-                Receipt::Conflict => Unusable::Conflict,
+                Receipt::Conflict => QuarantineReason::Conflict,
             },
         };
-        self.quarantine(state, &unusable).await
+        self.quarantine(state, &reason).await
     }
 
     async fn append(&self, state: &PublicState, entry: NewEntry, send: Span) -> Result<Receipt, AppendError> {
-        let receipt = state.appender.append(entry, self.share, self.latest).await;
+        let receipt = state.appender.append(entry, self.permit, self.latest).await;
         spans::sent(send, &receipt);
         receipt
     }
 
-    /// The entry of the event that the delivery is and the span of its append, or why it is none.
-    fn entry(&self, keep_raw: KeepRaw) -> Result<Result<(NewEntry, Span), Unusable>, Problem> {
+    /// The entry of the delivery's event and the span of its append, or why it is quarantined.
+    fn entry(&self, keep_raw: KeepRaw) -> Result<Result<(NewEntry, Span), QuarantineReason>, Problem> {
         let body = json::mended(self.body);
         let event = Topic::parse(self.hints.topic)
-            .map_err(Unusable::Topic)
+            .map_err(QuarantineReason::Topic)
             .and_then(|topic| {
                 Ok(shopify::convert(
                     topic,
@@ -174,7 +150,7 @@ impl<'a> Arrival<'a> {
             });
         let event = match event {
             Ok(event) => event,
-            Err(unusable) => return Ok(Err(unusable)),
+            Err(reason) => return Ok(Err(reason)),
         };
         let raw = match keep_raw {
             KeepRaw::Off => None,
@@ -202,9 +178,9 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    async fn quarantine(&self, state: &PublicState, unusable: &Unusable) -> Result<Taken, Problem> {
+    async fn quarantine(&self, state: &PublicState, reason: &QuarantineReason) -> Result<WebhookAnswer, Problem> {
         let event_id = self.event_id.to_string();
-        let reason = unusable.to_string();
+        let reason = reason.to_string();
         let send = spans::send(&self.span, Destination::DeadLetters);
         let fields = codec::quarantine_fields(Quarantine {
             event_type: Topic::parse(self.hints.topic).ok().map(Topic::event_type),
@@ -215,8 +191,8 @@ impl<'a> Arrival<'a> {
             order_id: shopify::named_order(self.hints.topic, self.body).order_id,
             error: &reason,
         });
-        let letter = quarantine::letter(&event_id, self.digest, fields);
-        let receipt = self.append(state, letter, send).await.map_err(|error| {
+        let dead_letter = quarantine::dead_letter(&event_id, self.digest, fields);
+        let receipt = self.append(state, dead_letter, send).await.map_err(|error| {
             let full = matches!(error, AppendError::Full);
             let problem = self.unconfirmed(error);
             if full { Problem::DeadLettersFull } else { problem }
@@ -224,14 +200,14 @@ impl<'a> Arrival<'a> {
         let id = match receipt {
             Receipt::Accepted(id) => Some(id),
             Receipt::Duplicate(id) => id,
-            // Its key holds the digest, so that there is no conflict.
+            // Its key holds the digest, so there is no conflict.
             Receipt::Spooled | Receipt::Conflict => None,
         };
         state.quarantine_log.note(&event_id, self.request_id(), &reason);
         Ok(self.taken("quarantined", id, Outcome::Quarantined))
     }
 
-    fn taken(&self, status: &'static str, stream_id: Option<StreamId>, outcome: Outcome) -> Taken {
+    fn taken(&self, status: &'static str, stream_id: Option<StreamId>, outcome: Outcome) -> WebhookAnswer {
         let event_id = self.event_id.to_string();
         let shown = stream_id.map(tracing::field::display);
         tracing::debug!(
@@ -241,7 +217,7 @@ impl<'a> Arrival<'a> {
             stream_id = shown,
             "webhook"
         );
-        Taken {
+        WebhookAnswer {
             status,
             event_id,
             stream_id,
@@ -264,7 +240,7 @@ impl<'a> Arrival<'a> {
     }
 
     /// Ends its span.
-    fn end(mut self, taken: &Result<Taken, Problem>) {
+    fn end(mut self, taken: &Result<WebhookAnswer, Problem>) {
         let status = match taken {
             Ok(taken) => {
                 self.span.set_attribute("orderstream.outcome", taken.status);

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::AdminState;
 use super::super::problem::Problem;
-use crate::live::{INTERVAL_MS, Now, Sample, Viewer};
+use crate::live::{INTERVAL_MS, Sample, Snapshot, Viewer};
 
 /// A comment after so much silence, so that no proxy takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -52,6 +52,6 @@ async fn watch(state: AdminState, shutdown: CancellationToken) -> Result<impl In
 }
 
 async fn next(mut viewer: Viewer) -> Option<(Result<Event, axum::Error>, Viewer)> {
-    let now: Arc<Now> = viewer.next().await?;
+    let now: Arc<Snapshot> = viewer.next().await?;
     Some((Event::default().event("now").json_data(&*now), viewer))
 }

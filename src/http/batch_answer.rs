@@ -1,15 +1,15 @@
-//! The answer to a batch: one verdict an item, and counts.
+//! The answer to a batch: one result an item, and counts.
 
 use serde::Serialize;
 
 use crate::metrics::{Outcome, Outcomes};
 use crate::stream::StreamId;
 
-/// All verdicts, in the order of the items.
+/// All results, in the order of the items.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Answer {
+pub(crate) struct BatchAnswer {
     counts: Counts,
-    results: Vec<Verdict>,
+    results: Vec<ItemResult>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -31,9 +31,9 @@ enum Status {
     Unavailable,
 }
 
-/// What became of one item.
+/// The result of one item.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Verdict {
+pub(super) struct ItemResult {
     status: Status,
     /// `null` where the item could not be read that far.
     event_id: Option<String>,
@@ -42,7 +42,7 @@ pub(super) struct Verdict {
     reason: Option<String>,
 }
 
-impl Verdict {
+impl ItemResult {
     pub(super) fn accepted(event_id: String, id: StreamId) -> Self {
         Self::stored(Status::Accepted, event_id, Some(id))
     }
@@ -83,7 +83,7 @@ impl Verdict {
     }
 }
 
-impl Answer {
+impl BatchAnswer {
     pub(super) fn with_capacity(items: usize) -> Self {
         Self {
             counts: Counts::default(),
@@ -91,8 +91,8 @@ impl Answer {
         }
     }
 
-    pub(super) fn push(&mut self, verdict: Verdict) {
-        let count = match verdict.status {
+    pub(super) fn push(&mut self, result: ItemResult) {
+        let count = match result.status {
             Status::Accepted => &mut self.counts.accepted,
             Status::Duplicate => &mut self.counts.duplicate,
             Status::Spooled => &mut self.counts.spooled,
@@ -100,7 +100,7 @@ impl Answer {
             Status::Unavailable => &mut self.counts.unavailable,
         };
         *count += 1;
-        self.results.push(verdict);
+        self.results.push(result);
     }
 
     /// Items that are durable.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Problem;
+use super::problem::Problem;
 use crate::event::json;
 
 /// The items' JSON, at most `limit` of them. An array is read as such as a whole or not at all; a line stands for
