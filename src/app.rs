@@ -1,8 +1,8 @@
 //! The composition root: builds what a process needs, binds, runs, drains.
 //!
-//! Owns the order of start and end. Invariants: everything is bound before anything runs; a stream or warehouse that is
-//! away at start is waited for, a wrong configuration is not; on the way out requests and batches are finished before
-//! what they stand on ends, and what is left is said with its place.
+//! Owns the order of start and end. Invariants: all addresses are bound before anything runs; a stream or warehouse that is
+//! away at start is waited for, a wrong configuration ends the start. At the end listeners and workers stop first, then what
+//! they depend on, then the drainer, then the heartbeat; what is left is logged with its place.
 
 mod credentials;
 mod listeners;
@@ -29,7 +29,7 @@ use crate::ingest::{Drainer, SpoolFallback};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::open_files;
-use crate::shutdown::{Request, Roles, Signals};
+use crate::shutdown::{Roles, SignalRequest, Signals};
 use crate::spans;
 use crate::stream::{Stream, StreamError};
 use crate::warehouse::WarehouseError;
@@ -41,7 +41,7 @@ pub enum AppError {
     /// The configuration cannot work.
     #[error("{0}")]
     Config(String),
-    /// The data folder cannot be this process'.
+    /// This process cannot own the data folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// The stream cannot work as it is configured.
@@ -50,21 +50,21 @@ pub enum AppError {
     /// The warehouse cannot work as it is configured.
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
-    /// An address is taken or not ours.
-    #[error("cannot listen at {addr}: {source}; is another process there? Set {setting} to a free address")]
+    /// An address cannot be bound.
+    #[error("cannot listen at {addr}: {source}; set {setting} to a free address")]
     Bind {
         /// The address.
         addr: SocketAddr,
-        /// What decides it.
+        /// The setting that decides it.
         setting: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The system refuses signal handlers.
     #[error("cannot listen for signals: {0}")]
     Signals(#[from] io::Error),
     /// Part of the process died; the rest was shut down in order.
-    #[error("the {0} ended unexpectedly, so the process does; see the log above")]
+    #[error("the {0} ended unexpectedly, which ends the process; the log above has the cause")]
     Role(&'static str),
 }
 
@@ -80,12 +80,12 @@ pub async fn run(config: Config, purpose: Purpose, up: impl FnOnce(Addresses)) -
     let grace = app.config.shutdown.grace;
     tokio::select! {
         drained = tokio::time::timeout(grace, app.drain()) => match drained {
-            Ok(()) => info!("everything is finished"),
-            Err(_) => warn!(?grace, "the grace period is over"),
+            Ok(()) => info!("stopped: all work is finished"),
+            Err(_) => warn!(?grace, "stopped: the grace period is over"),
         },
-        () = signals.stop() => warn!("asked again to stop: ending at once"),
+        () = signals.stop() => warn!("stopped at once by a second signal"),
     }
-    app.say_what_is_left();
+    app.log_remaining();
     ended
 }
 
@@ -94,7 +94,7 @@ struct App {
     purpose: Purpose,
     storage: Storage,
     workers: Option<Arc<Workers>>,
-    /// Whether they reach the warehouse.
+    /// Whether the workers reach the warehouse.
     warehouse: Option<WarehouseProbe>,
     credentials: Credentials,
     metrics: Metrics,
@@ -102,13 +102,13 @@ struct App {
     nodes: Nodes,
     /// Readiness is off.
     draining: CancellationToken,
-    /// Takes work in: listeners and workers.
+    /// Listeners and workers, which take work in.
     front: Roles,
-    /// What the front stands on.
+    /// What those depend on.
     back: Roles,
-    /// Ends last: what the writers spool at the end may still be moved on.
+    /// Ends after those, since the writers may spool until their end.
     drainer: Roles,
-    /// Ends after all of them: until then this process is there.
+    /// Ends last.
     heartbeat: Roles,
 }
 
@@ -137,7 +137,7 @@ impl App {
             metrics,
             front,
         };
-        start::say_where(&app.config, addresses, purpose);
+        start::log_addresses(&app.config, addresses, purpose);
         app.start_workers();
         listeners.start(&app);
         app.start_upkeep(addresses);
@@ -150,10 +150,10 @@ impl App {
         };
         let handler: Arc<dyn Handler> = Arc::new(Loader::new(Arc::clone(&warehouse)));
         let probe = self.warehouse.insert(WarehouseProbe::unknown()).clone();
-        let losses = start::watch_for_losses(self.stream(), warehouse, probe.clone());
+        let losses = start::compare_warehouse(self.stream(), warehouse, probe.clone());
         self.back.spawn_task("warehouse comparison", losses);
         self.back
-            .spawn_task("warehouse check", start::follow_warehouse(Arc::clone(&handler), probe));
+            .spawn_task("warehouse check", start::probe_warehouse(Arc::clone(&handler), probe));
         let workers = Arc::new(Workers::new(self.stream(), handler, &self.config.worker, &self.metrics));
         self.workers = Some(Arc::clone(&workers));
         let stop = self.front.stop_token();
@@ -170,7 +170,8 @@ impl App {
         );
         let monitor = loss_monitor::run(self.stream(), self.metrics.clone(), self.back.stop_token());
         self.back.spawn("loss monitor", monitor);
-        self.back.spawn_task("stream check", start::meet_stream(self.stream()));
+        self.back
+            .spawn_task("stream check", start::connect_stream(self.stream()));
         if let Some(fallback) = self.storage.fallback.clone() {
             let drainer = Drainer::new(fallback, self.stream());
             self.drainer.spawn("drainer", drainer.run(self.drainer.stop_token()));
@@ -182,8 +183,8 @@ impl App {
         loop {
             tokio::select! {
                 request = signals.next() => match request {
-                    Request::Stop => return Ok(()),
-                    Request::Reload => self.reload(),
+                    SignalRequest::Stop => return Ok(()),
+                    SignalRequest::Reload => self.reload(),
                 },
                 role = self.front.failed() => return Err(AppError::Role(role)),
             }
@@ -192,10 +193,10 @@ impl App {
 
     async fn drain(&self) {
         self.draining.cancel();
-        // Only load balancers need the time to look elsewhere.
+        // Load balancers need the time to take this node out.
         if self.purpose.ingests() {
             let delay = self.config.shutdown.drain_delay;
-            info!(?delay, "stopping: not ready any more");
+            info!(?delay, "stopping: readiness is off");
             tokio::time::sleep(delay).await;
         }
         self.front.stop().await;
@@ -205,8 +206,8 @@ impl App {
         spans::finish().await;
     }
 
-    fn say_what_is_left(&self) {
-        self.say_what_is_spooled();
+    fn log_remaining(&self) {
+        self.log_spooled();
         let Some(workers) = &self.workers else { return };
         let count = workers.in_flight();
         if count > 0 {
@@ -214,19 +215,19 @@ impl App {
             let (stream, group) = (&self.config.stream.name, &self.config.stream.group);
             warn!(
                 count,
-                stream, group, consumers, "entries in hand stay pending; another worker will claim them"
+                stream, group, consumers, "entries in flight stay pending; another worker will claim them"
             );
         }
     }
 
-    fn say_what_is_spooled(&self) {
+    fn log_spooled(&self) {
         let depth = |fallback: &SpoolFallback| fallback.spool.report().depth;
         let count = self.storage.fallback.as_ref().map_or(0, depth);
         if let Some(file) = self.storage.spool_file().filter(|_| count > 0) {
             warn!(
                 count,
                 file = %file.display(),
-                "events stay in the spool; the next process on this folder moves them, or `orderstream drain`"
+                "events stay in the spool; the next process on this folder moves them, or run `orderstream drain`"
             );
         }
     }

@@ -1,9 +1,8 @@
-//! What the pipeline does right now, second by second, for whoever watches.
+//! The live view: the figures of the pipeline, second by second, of the last 15 minutes.
 //!
-//! Owns the figures of the last 15 minutes and who follows them. They are taken from the stream (what was ever appended)
-//! and from the records of all nodes (what each loads), so that any node shows the whole. Must not know HTTP.
-//! Invariants: memory is bounded, whoever watches and however slowly; a viewer costs the stream no call, since the looks
-//! of the health collector are used; what is not known is null, never 0.
+//! They come from the stream (entries ever appended) and from the records of all nodes (what each loads), so that any node
+//! shows the whole. Must not know HTTP. Invariants: memory is bounded, whatever the number and speed of viewers; a viewer costs
+//! the stream no call, since the health collector's are used; what is not known is null, never 0.
 
 mod rate;
 mod sampler;
@@ -22,11 +21,11 @@ use crate::nodes::{Node, Nodes};
 use crate::shutdown::Roles;
 use crate::stream::{ConsumerReport, GroupReport};
 
-/// Between two samples, as long as the stream answers at once.
+/// Milliseconds between two samples, as long as the stream answers at once.
 pub const INTERVAL_MS: u64 = 1000;
 /// Samples that are kept: 15 minutes.
 const KEPT: usize = 900;
-/// Who may watch at once.
+/// Viewers at once.
 const VIEWERS: usize = 32;
 
 /// The figures of one moment.
@@ -46,7 +45,7 @@ pub struct Sample {
 
 /// A sample with everything that is shown beside it.
 #[derive(Debug, Serialize)]
-pub struct Now {
+pub struct Snapshot {
     sample: Sample,
     report: HealthReport,
     groups: Option<Vec<GroupReport>>,
@@ -57,7 +56,7 @@ pub struct Now {
     node: Process,
 }
 
-/// The process that tells it.
+/// The process that is asked.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Process {
     /// `run`, `serve` or `work`.
@@ -69,7 +68,7 @@ pub struct Process {
     pub started_at: OffsetDateTime,
     /// Whether it loads the warehouse itself.
     pub has_warehouse: bool,
-    /// What it stands on.
+    /// Its stores.
     pub storage: Stores,
 }
 
@@ -81,7 +80,7 @@ impl Process {
     }
 }
 
-/// What a process stands on.
+/// The stores of a process.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Stores {
     /// `redis` or `embedded`.
@@ -90,15 +89,15 @@ pub struct Stores {
     pub warehouse: Option<&'static str>,
 }
 
-/// What is known: the last minutes, and the last moment in full.
+/// The last minutes, and the last snapshot.
 #[derive(Debug, Default)]
-struct Record {
+struct History {
     samples: VecDeque<Sample>,
-    now: Option<Arc<Now>>,
+    now: Option<Arc<Snapshot>>,
 }
 
-impl Record {
-    fn add(&mut self, now: Now) {
+impl History {
+    fn add(&mut self, now: Snapshot) {
         if self.samples.len() >= KEPT {
             self.samples.pop_front();
         }
@@ -107,10 +106,10 @@ impl Record {
     }
 }
 
-/// The last minutes, and places for those who watch; a cheap clone.
+/// The last minutes, and places for viewers; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Live {
-    record: watch::Sender<Record>,
+    history: watch::Sender<History>,
     node: Process,
     places: Arc<Semaphore>,
 }
@@ -120,7 +119,7 @@ impl Live {
     #[must_use]
     pub fn start(health: Health, nodes: Nodes, node: Process, roles: &Roles) -> Self {
         let live = Self {
-            record: watch::Sender::default(),
+            history: watch::Sender::default(),
             node,
             places: Arc::new(Semaphore::new(VIEWERS)),
         };
@@ -140,29 +139,29 @@ impl Live {
     pub fn watch(&self) -> Option<Viewer> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         Some(Viewer {
-            record: self.record.subscribe(),
+            record: self.history.subscribe(),
             _place: place,
         })
     }
 }
 
-/// One who watches. Nothing is kept for it: what comes while it is busy it never sees.
+/// A viewer. Nothing is queued for it: it skips the snapshots that come while it is busy.
 #[derive(Debug)]
 pub struct Viewer {
-    record: watch::Receiver<Record>,
+    history: watch::Receiver<History>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Viewer {
     /// The samples of the last minutes, oldest first. [`Viewer::next`] goes on after them.
     pub fn history(&mut self) -> Vec<Sample> {
-        self.record.borrow_and_update().samples.iter().cloned().collect()
+        self.history.borrow_and_update().samples.iter().cloned().collect()
     }
 
-    /// Waits for the next moment; `None` when there will be none.
-    pub async fn next(&mut self) -> Option<Arc<Now>> {
-        self.record.changed().await.ok()?;
-        self.record.borrow_and_update().now.clone()
+    /// Waits for the next snapshot; `None` when there will be none.
+    pub async fn next(&mut self) -> Option<Arc<Snapshot>> {
+        self.history.changed().await.ok()?;
+        self.history.borrow_and_update().now.clone()
     }
 }
 
@@ -182,9 +181,9 @@ mod tests {
                 warehouse: None,
             },
         };
-        let mut record = Record::default();
+        let mut history = History::default();
         for at in 0..=KEPT as u64 {
-            record.add(Now {
+            history.add(Snapshot {
                 sample: Sample {
                     at,
                     ..Sample::default()
@@ -197,8 +196,8 @@ mod tests {
                 node,
             });
         }
-        assert_eq!(record.samples.len(), KEPT);
-        assert_eq!(record.samples.front().map(|sample| sample.at), Some(1));
-        assert_eq!(record.samples.back().map(|sample| sample.at), Some(KEPT as u64));
+        assert_eq!(history.samples.len(), KEPT);
+        assert_eq!(history.samples.front().map(|sample| sample.at), Some(1));
+        assert_eq!(history.samples.back().map(|sample| sample.at), Some(KEPT as u64));
     }
 }

@@ -1,7 +1,6 @@
-//! The limit of open files, and how many connections fit below it.
+//! The limit of open files, and the default cap of connections below it.
 //!
-//! Every connection is an open file. The soft limit is often 1,024 where the hard one is far higher: it exists for programs
-//! that use `select`, which this one does not.
+//! The soft limit is often 1,024 where the hard one is far higher, for programs that use `select`; this one does not.
 
 use rlimit::Resource;
 use tracing::warn;

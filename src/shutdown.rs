@@ -1,7 +1,7 @@
-//! How a process ends: signals, and the roles that have to end with it.
+//! Shutdown: signals, and the roles (background tasks) that end with the process.
 //!
-//! Owns the tasks of the process. Invariants: every task is tracked; a role that panics, or ends before it was told to,
-//! takes the process down with its name on it, since a half-dead process looks healthy from outside.
+//! Invariants: every task is tracked; a role that panics or ends early ends the process, with its name in the error, since a
+//! process that lost a role looks healthy from outside.
 
 use std::future::Future;
 use std::io;
@@ -38,7 +38,7 @@ impl Roles {
         Self::default()
     }
 
-    /// Roles that are stopped on their own, but whose failure is noticed with those of `self`.
+    /// Roles that are stopped apart from those of `self`, but whose failure is reported with theirs.
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Roles {
         }
     }
 
-    /// What a role watches to know that it is to end.
+    /// The token that a role watches to end.
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
@@ -64,7 +64,7 @@ impl Roles {
         });
     }
 
-    /// Starts something that is done at some time; it is dropped when the roles are stopped.
+    /// Starts a task that may end by itself; it is dropped when the roles are stopped.
     pub fn spawn_task(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.spawn(name, async move {
@@ -79,7 +79,7 @@ impl Roles {
         let mut failed = self.failed.subscribe();
         match failed.wait_for(Option::is_some).await.map(|name| *name) {
             Ok(Some(name)) => name,
-            // We hold a sender ourselves, so this waits like a role that never fails.
+            // Cannot happen, since `self` holds a sender; waits as if no role fails.
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
@@ -92,9 +92,9 @@ impl Roles {
     }
 }
 
-/// What the outside asks of the process.
+/// The request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum SignalRequest {
     /// SIGTERM or SIGINT.
     Stop,
     /// SIGHUP: read secrets and URLs again.
@@ -122,18 +122,18 @@ impl Signals {
         })
     }
 
-    /// The next one.
-    pub async fn next(&mut self) -> Request {
+    /// The next request.
+    pub async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            _ = self.terminate.recv() => Request::Stop,
-            _ = self.interrupt.recv() => Request::Stop,
-            _ = self.hangup.recv() => Request::Reload,
+            _ = self.terminate.recv() => SignalRequest::Stop,
+            _ = self.interrupt.recv() => SignalRequest::Stop,
+            _ = self.hangup.recv() => SignalRequest::Reload,
         }
     }
 
     /// Waits for a request to stop, whatever else comes.
     pub async fn stop(&mut self) {
-        while self.next().await != Request::Stop {}
+        while self.next().await != SignalRequest::Stop {}
     }
 }
 

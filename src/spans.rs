@@ -1,10 +1,8 @@
-//! Spans: what one delivery went through, as a tracing backend shows it.
+//! OpenTelemetry spans of deliveries and loads.
 //!
-//! Owns their life: started with a parent that came by wire, given attributes, handed to the exporter when dropped. What is
-//! said in them is decided where it happens (`http/spans.rs`, `worker/spans.rs`). Must not hold anything up: the exporter
-//! works in a thread of its own behind a bounded queue, and what does not fit is dropped. Invariants: without the feature
-//! `otel`, or where no collector is configured, nothing is started, and no attribute is even written; a span that the
-//! sampler leaves out does not exist here.
+//! A span is started with a parent that came by wire, given attributes (`http/spans.rs`, `worker/spans.rs`) and exported when
+//! dropped, by a thread of its own behind a bounded queue that drops what does not fit. Without the feature `otel`, without a
+//! collector, or where the sampler leaves a span out, a `Span` is empty and no attribute is formatted.
 
 #[cfg(not(feature = "otel"))]
 mod none;
@@ -25,7 +23,7 @@ use crate::traceparent::TraceParent;
 /// How long a process that ends waits for a collector that does not answer.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
-/// The part of an exchange that a span describes.
+/// The kind of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It answers a request.
@@ -36,7 +34,7 @@ pub enum Role {
     Consumer,
 }
 
-/// What spans call the logs, and who reads them.
+/// Names of the logs and of their readers in spans.
 #[derive(Debug)]
 pub struct Names {
     /// `redis` or `sqlite`.
@@ -68,7 +66,7 @@ pub async fn finish() {
     exporter::finish(FLUSH_LIMIT).await;
 }
 
-/// What spans call the logs; `None` where there are no spans.
+/// The names in spans; `None` where there are no spans.
 #[must_use]
 pub fn names() -> Option<&'static Names> {
     exporter::names()
@@ -118,7 +116,7 @@ impl Span {
         }))
     }
 
-    /// Where this span stands in its trace, for whoever goes on with it.
+    /// The context that a child in another process gets as its parent.
     #[must_use]
     pub fn context(&self) -> Option<TraceParent> {
         self.0.as_ref().map(exporter::Recording::context)
@@ -138,7 +136,7 @@ impl Span {
         }
     }
 
-    /// It did not go well. The reason names no content.
+    /// Sets its status to error. The reason names no content.
     pub fn set_error(&mut self, reason: impl Display) {
         if let Some(recording) = &mut self.0 {
             recording.set_error(reason.to_string());

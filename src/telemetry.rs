@@ -1,9 +1,9 @@
 //! Logs: lines for people or JSON for collectors, on stderr.
 //!
-//! Owns the subscriber and the panic hook. An event is one line of text, whatever stands in it: characters that a terminal
-//! acts on are escaped (JSON escapes what ends a line by itself). Must not hold up a request: a terminal or collector that stops reading blocks
-//! one thread of its own, and what does not fit the queue until then is dropped and counted, not waited for. Must not
-//! repeat content: of a panic only the place is logged.
+//! Owns the subscriber and the panic hook. Invariants: an event is one line of text, in which characters that a terminal acts
+//! on are escaped (JSON escapes by itself); logging never delays a request: a reader of stderr that stops blocks only the
+//! logging thread, and lines that do not fit its queue are dropped and counted; of a panic only the place is logged, since its
+//! message may quote content.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -22,12 +22,10 @@ use crate::terminal::is_acted_on;
 /// Lines waiting for stderr. At a few hundred bytes each this stays within some megabytes.
 const QUEUED_LINES: usize = 8192;
 
-/// Target of what tells an operator that it is up and where. It is said whatever `RUST_LOG` says of all else; a
-/// directive for this very target has the last word.
+/// Target of the start line, which is logged unless `RUST_LOG` has a directive for this very target.
 pub const START: &str = "orderstream::start";
 
-/// Target under which the driver logs what PostgreSQL says beside its answers: whatever a trigger raises as a notice or a
-/// warning, which may quote a row. It is never written.
+/// Target under which the driver logs notices of PostgreSQL, which may quote a row. It is never written.
 const NOTICES: &str = "tokio_postgres::connection";
 
 /// Writes out what is queued when it is dropped.
@@ -147,8 +145,7 @@ impl PanicPlace {
     }
 }
 
-/// A panic's message may repeat content (a slice of a body, a value that did not fit); its place and its way there, which
-/// `RUST_BACKTRACE` asks for, cannot.
+/// Logs the place of a panic, and with `RUST_BACKTRACE` its backtrace; its message may quote content.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     PLACE.set(place.clone());

@@ -1,6 +1,4 @@
-//! The one line that ties what several programs do to one trace: W3C Trace Context, level 1.
-//!
-//! Owns its form. Pure. Invariant: what is malformed is no trace context, and is dropped rather than passed on.
+//! `traceparent` of W3C Trace Context, level 1: parsed and written. Pure. A malformed one is dropped, never passed on.
 
 use std::fmt;
 

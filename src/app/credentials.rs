@@ -10,7 +10,7 @@ use crate::config::{AuthConfig, Config, Secret};
 use crate::http::{PublicCredentials, Tokens};
 use crate::shopify::Keyring;
 
-/// Everything that opens something.
+/// The credentials of both listeners.
 pub(super) struct Credentials {
     pub(super) public: PublicCredentials,
     pub(super) admin: Arc<ArcSwap<Tokens>>,
@@ -27,7 +27,7 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// Nothing is replaced before the answer is called.
+    /// Builds the new credentials; calling the answer replaces the old ones.
     pub(super) fn prepare<'a>(
         &'a self,
         auth: &AuthConfig,

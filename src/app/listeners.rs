@@ -1,7 +1,6 @@
-//! The two listeners and what answers behind them.
+//! The two listeners: binding, and what `http` gets of the stream and the workers.
 //!
-//! Owns binding, and how `http` is put together with the stream and the life of the workers. Invariant: an address
-//! that is taken is known before anything runs.
+//! Invariant: an address that is taken is reported before anything runs.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,13 +20,13 @@ use crate::ingest::{AppendStats, Appender, SpoolReader};
 use crate::live::{Live, Process};
 use crate::operations::{Actor, Operations};
 
-/// How often the loops of the workers are looked at.
-const LIFE_CHECK: Duration = Duration::from_secs(1);
+/// Interval of the check that the workers' loops move.
+const LIVENESS_CHECK: Duration = Duration::from_secs(1);
 /// Connections that the kernel keeps until they are accepted (at most `net.core.somaxconn`). Beyond it newcomers are
 /// dropped, and try again only after a second.
 const BACKLOG: u32 = 4096;
 
-/// Where a process really listens (port 0 is any free one).
+/// The bound addresses (port 0 in a setting is any free one).
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// Webhooks, batches, health.
@@ -42,7 +41,7 @@ struct Bound {
     addr: SocketAddr,
 }
 
-/// What this process listens at.
+/// The bound listeners.
 pub(super) struct Listeners {
     public: Option<Bound>,
     private: Option<Bound>,
@@ -65,7 +64,7 @@ impl Listeners {
         }
     }
 
-    /// Starts to answer.
+    /// Serves both.
     pub(super) fn start(self, app: &App) {
         if self.public.is_none() && self.private.is_none() {
             return;
@@ -100,7 +99,7 @@ impl Listeners {
         let probes = Probes {
             health,
             draining: app.draining.clone(),
-            alive: watch_life(app),
+            alive: watch_liveness(app),
         };
         if let Some((public, appender)) = self.public.zip(appender) {
             start_public(app, public.listener, appender, probes.clone());
@@ -160,15 +159,15 @@ fn start_private(app: &App, listener: TcpListener, probes: Probes) {
         .spawn("private listener", http::serve_admin(listener, state, stop));
 }
 
-/// Follows whether the workers move; true for ever where there are none.
-fn watch_life(app: &App) -> Arc<AtomicBool> {
+/// Follows whether the workers' loops move; always true without workers.
+fn watch_liveness(app: &App) -> Arc<AtomicBool> {
     let alive = Arc::new(AtomicBool::new(true));
     if let Some(workers) = app.workers.clone() {
         let flag = Arc::clone(&alive);
-        app.back.spawn_task("life check", async move {
+        app.back.spawn_task("liveness check", async move {
             loop {
                 flag.store(workers.is_live(), Ordering::Relaxed);
-                tokio::time::sleep(LIFE_CHECK).await;
+                tokio::time::sleep(LIVENESS_CHECK).await;
             }
         });
     }

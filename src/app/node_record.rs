@@ -1,4 +1,4 @@
-//! What this process tells of itself: its record, and the figures in it, collected from the parts that have them.
+//! This process' node record: its identity, and figures collected from the parts that have them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Role, Secr
 use crate::shopify::Keyring;
 use crate::worker::Workers;
 
-/// Secrets in a record, which every node reads; there may be some for each of many shops.
+/// Most secrets in a record, which every node reads; each of many shops may have some.
 const SECRETS_LISTED: usize = 50;
 
 impl App {
     /// The role that writes the record of this process.
     pub(super) fn heartbeater(&self, at: Addresses) -> Heartbeater {
-        let sources = Sources {
+        let sources = FigureSources {
             webhooks: self.metrics.outcomes(Route::Webhook),
             batches: self.metrics.outcomes(Route::Batch),
             metrics: self.metrics.clone(),
@@ -59,8 +59,8 @@ impl App {
     }
 }
 
-/// Where the figures stand.
-struct Sources {
+/// Where the figures come from.
+struct FigureSources {
     metrics: Metrics,
     webhooks: Outcomes,
     batches: Outcomes,
@@ -71,7 +71,7 @@ struct Sources {
     warehouse: Option<WarehouseProbe>,
 }
 
-impl Sources {
+impl FigureSources {
     fn figures(&self) -> Figures {
         let unauthorized = self.answered(Outcome::Unauthorized);
         Figures {

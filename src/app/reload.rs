@@ -1,17 +1,16 @@
-//! SIGHUP: secrets and URLs as the files say now.
+//! SIGHUP: reads secrets and URLs again.
 //!
-//! Owns the order: everything new is built first, then everything old is replaced. Invariant: what is wrong anywhere
-//! changes nothing anywhere.
+//! All that is new is built first, then all that is old is replaced. Invariant: one error anywhere changes nothing anywhere.
 
 use tracing::{info, warn};
 
 use super::App;
 
-/// Puts something that is built already in the place of what is in use; cannot fail.
+/// Replaces what is in use by what is built already; cannot fail.
 type Swap<'a> = Box<dyn FnOnce() + 'a>;
 
 impl App {
-    /// Goes over to what the files say now, or says why it stays as it is.
+    /// Reads them again, or logs why the old ones stay.
     pub(super) fn reload(&self) {
         match self.prepare() {
             Ok(swaps) => {

@@ -1,5 +1,4 @@
-//! First contact: reaching what is configured, and telling the operator what was found. The warehouse is followed from
-//! then on, since nobody else asks it while nothing is to be loaded.
+//! The first contact with stream and warehouse, and the warehouse's probe: between loads no other role reaches it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,15 +15,15 @@ use crate::warehouse::Warehouse;
 use crate::worker::warehouse_loss::WarehouseLoss;
 use crate::worker::{Handler, OutageLog};
 
-/// How often it is asked whether the warehouse answers.
-const ASK_EVERY: Duration = Duration::from_secs(5);
-/// How often it is looked at what was found.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Bound on its answer; more than that is an outage to whoever looks.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Interval of the warehouse's probe.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Interval at which the probe's result is read.
+const POLL_EVERY: Duration = Duration::from_millis(200);
+/// A probe that takes longer counts as an outage.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// The one line that says what runs, where, and on what.
-pub(super) fn say_where(config: &Config, at: Addresses, purpose: Purpose) {
+/// Logs what runs, where, and on which stream.
+pub(super) fn log_addresses(config: &Config, at: Addresses, purpose: Purpose) {
     let place = |addr: Option<SocketAddr>| addr.map_or_else(|| "none".to_owned(), |addr| format!("http://{addr}"));
     let consumer = if purpose.works() {
         &config.worker.consumer
@@ -42,9 +41,9 @@ pub(super) fn say_where(config: &Config, at: Addresses, purpose: Purpose) {
     );
 }
 
-/// Reaches the stream, however long that takes, and says what an operator should change about it. The group exists
-/// afterwards, workers or not: from then on its lag is known, and nothing it has yet to read is trimmed.
-pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
+/// Connects to the stream, however long that takes, and logs what an operator should change about it. Creates the group, with
+/// workers or without: from then on its lag is known, and nothing that it has yet to read is trimmed.
+pub(super) async fn connect_stream(stream: Arc<dyn Stream>) {
     let mut outage = OutageLog::of("reaching the stream");
     let report = loop {
         match stream.inspect().await {
@@ -57,7 +56,7 @@ pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
         product = report.product,
         address = report.address,
         fsync = report.fsync,
-        "the stream is there"
+        "connected to the stream"
     );
     for warning in report.warnings {
         warn!("{warning}");
@@ -67,26 +66,26 @@ pub(super) async fn meet_stream(stream: Arc<dyn Stream>) {
         tokio::time::sleep(outage.failed(&error)).await;
     }
     outage.over();
-    // Where it fails, the roles that ask for it say so.
+    // Where it fails, the roles that need it log that.
     if let Some(warning) = stream.report().await.ok().as_ref().and_then(ids_warning) {
         warn!("{warning}");
     }
 }
 
-/// Reaches the warehouse, however long that takes; its schema is up to date afterwards. Asks on from then, and says in
-/// `probe` what came of it.
-pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, probe: WarehouseProbe) {
+/// Connects to the warehouse, however long that takes, and migrates its schema. Then probes it for ever; `probe` has the
+/// result.
+pub(super) async fn probe_warehouse(handler: Arc<dyn Handler>, probe: WarehouseProbe) {
     let mut outage = OutageLog::of("reaching the warehouse");
-    let mut is_met = false;
+    let mut is_connected = false;
     loop {
-        let pause = match patiently(handler.ready(), &probe).await {
+        let pause = match with_outage(handler.ready(), &probe).await {
             Ok(()) => {
                 probe.reached();
                 outage.over();
-                if !std::mem::replace(&mut is_met, true) {
-                    info!("the warehouse is there");
+                if !std::mem::replace(&mut is_connected, true) {
+                    info!("connected to the warehouse");
                 }
-                ASK_EVERY
+                PROBE_EVERY
             }
             Err(error) => {
                 probe.missed(&error);
@@ -97,12 +96,12 @@ pub(super) async fn follow_warehouse(handler: Arc<dyn Handler>, probe: Warehouse
     }
 }
 
-/// Compares the warehouse with what was acked: at the start, and each time that it comes back. What is missing is said
+/// Compares the warehouse with what was acked: at the start, and each time that it comes back. What is missing is reported
 /// until it is loaded.
-pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn Warehouse>, probe: WarehouseProbe) {
+pub(super) async fn compare_warehouse(stream: Arc<dyn Stream>, warehouse: Arc<dyn Warehouse>, probe: WarehouseProbe) {
     loop {
         while !probe.is_reached() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
         let mut outage = OutageLog::of("comparing the warehouse with what was acked");
         let mut loss = loop {
@@ -114,12 +113,12 @@ pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn
         outage.over();
         match &loss {
             Some(loss) => error!("{}", loss.text()),
-            None => info!("the warehouse has what was acked"),
+            None => info!("the warehouse has all events that were acked"),
         }
         let is_missing = loss.is_some();
         while let Some(found) = loss {
             probe.lacks(Some(found.text()));
-            tokio::time::sleep(ASK_EVERY).await;
+            tokio::time::sleep(PROBE_EVERY).await;
             loss = found
                 .remaining(&*stream, &*warehouse)
                 .await
@@ -130,21 +129,21 @@ pub(super) async fn watch_for_losses(stream: Arc<dyn Stream>, warehouse: Arc<dyn
         }
         if is_missing {
             probe.lacks(None);
-            info!("what was missing in the warehouse has been loaded again, or was replayed");
+            info!("the warehouse has all events again that it lacked");
         }
         while probe.is_reached() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 }
 
-/// A warehouse that hangs is said to before it is given up.
-async fn patiently<T>(asking: impl Future<Output = T>, probe: &WarehouseProbe) -> T {
+/// Waits for the answer; reports an outage meanwhile if it takes too long.
+async fn with_outage<T>(asking: impl Future<Output = T>, probe: &WarehouseProbe) -> T {
     let mut asking = std::pin::pin!(asking);
-    match tokio::time::timeout(PATIENCE, &mut asking).await {
+    match tokio::time::timeout(PROBE_LIMIT, &mut asking).await {
         Ok(answer) => answer,
         Err(_) => {
-            probe.missed(&format_args!("no answer within {PATIENCE:?}"));
+            probe.missed(&format_args!("no answer within {PROBE_LIMIT:?}"));
             asking.await
         }
     }

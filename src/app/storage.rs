@@ -1,7 +1,5 @@
-//! The stores this process stands on: servers where they are configured, files in the data folder where not, and the
-//! spool beside a server.
-//!
-//! Owns that choice. Invariant: a file is opened only in a folder that is this process' own.
+//! The stores of this process: servers where they are configured, files in the data folder where not, and the spool beside a
+//! server. Invariant: a file is opened only in a folder that this process owns.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +19,7 @@ use crate::warehouse::Warehouse;
 use crate::warehouse::embedded::EmbeddedWarehouse;
 use crate::warehouse::postgres::PostgresWarehouse;
 
-/// Stream and warehouse, whatever they are.
+/// The opened stores.
 pub(super) struct Storage {
     pub(super) stream: Arc<dyn Stream>,
     /// `None` in a process without workers, which never opens it.
@@ -46,7 +44,7 @@ impl Storage {
                 .insert(Arc::new(RedisStream::new(server, &config.stream, metrics.clone())?))
                 .clone(),
             None => {
-                let file = taken(&mut folder, config, purpose).await?.file(folder::STREAM)?;
+                let file = own_folder(&mut folder, config, purpose).await?.file(folder::STREAM)?;
                 info!(file = %file.display(), "REDIS_URL is not set: the stream is a file");
                 Arc::new(EmbeddedStream::open(&file, &config.stream, None, metrics.clone())?)
             }
@@ -62,14 +60,16 @@ impl Storage {
                 Some(postgres.insert(Arc::new(server)).clone())
             }
             None => {
-                let file = taken(&mut folder, config, purpose).await?.file(folder::WAREHOUSE)?;
+                let file = own_folder(&mut folder, config, purpose)
+                    .await?
+                    .file(folder::WAREHOUSE)?;
                 info!(file = %file.display(), "DATABASE_URL is not set: the warehouse is a file");
                 Some(Arc::new(EmbeddedWarehouse::open(&file).counted(metrics)))
             }
         };
         let fallback = match config.spool_limit {
             Some(limit) if purpose.ingests() => {
-                let folder = taken(&mut folder, config, purpose).await?;
+                let folder = own_folder(&mut folder, config, purpose).await?;
                 Some(spool(folder, limit, config, metrics)?)
             }
             _ => {
@@ -92,7 +92,7 @@ impl Storage {
         })
     }
 
-    /// What it stands on, in a word each.
+    /// The kind of each store.
     pub(super) fn stores(&self) -> Stores {
         let kind = |on_server, server| if on_server { server } else { "embedded" };
         let warehouse = kind(self.postgres.is_some(), "postgres");
@@ -108,7 +108,7 @@ impl Storage {
         folder.map(|folder| folder.path().join(folder::SPOOL))
     }
 
-    /// Tells other commands where the owner of the data folder listens.
+    /// Records in the data folder where its owner listens, for other commands.
     pub(super) fn announce(&mut self, at: Addresses) -> Result<(), FolderError> {
         match &mut self.folder {
             Some(folder) => folder.announce(at.public, at.private),
@@ -129,8 +129,8 @@ fn spool(folder: &Folder, limit: u64, config: &Config, metrics: &Metrics) -> Res
     })
 }
 
-/// The data folder, which is taken at the first need.
-async fn taken<'a>(
+/// The data folder, which is locked when it is first needed.
+async fn own_folder<'a>(
     folder: &'a mut Option<Folder>,
     config: &Config,
     purpose: Purpose,

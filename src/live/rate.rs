@@ -1,4 +1,4 @@
-//! How fast a count grows that anybody can see. Pure.
+//! The rate of accepted events, from the stream's count of entries ever added. Pure.
 
 use std::time::Instant;
 
@@ -15,9 +15,9 @@ struct Count {
 
 /// Follows the entries that the stream ever took, whoever sent them.
 #[derive(Debug, Default)]
-pub(super) struct Accepted(Option<Count>);
+pub(super) struct AppendRate(Option<Count>);
 
-impl Accepted {
+impl AppendRate {
     /// Entries a second since the look before. `None` at the first look, and once where the stream began anew: what it
     /// took in between nobody can tell. A look without an answer changes nothing: the next one tells of all that time.
     pub(super) fn per_second(&mut self, at: Instant, stream: Option<&StreamReport>) -> Option<f64> {
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn a_rate_is_of_two_looks_at_one_stream() {
         let start = Instant::now();
-        let mut accepted = Accepted::default();
+        let mut accepted = AppendRate::default();
         for (millis, seen, rate) in [
             (0, Some((Some(1000), 0)), None),
             (1000, Some((Some(1000), 0)), Some(0.0)),

@@ -1,14 +1,14 @@
-//! Role: takes a sample at each look of the health collector's.
+//! The sampler: takes a sample each time that the health collector has read the stream.
 //!
-//! What is accepted is told by the stream, what is loaded by the nodes that load: rates and latencies are theirs of the
-//! last 10 s, added up. Invariant: neither stream nor warehouse is asked.
+//! Accepted events come from the stream's report; rates and latencies of loads are those of the nodes, of the last 10 s, added
+//! up. Invariant: it calls neither stream nor warehouse.
 
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use super::rate::Accepted;
-use super::{Live, Now, Sample};
+use super::rate::AppendRate;
+use super::{Live, Sample, Snapshot};
 use crate::health::HealthReport;
 use crate::health::collector::Health;
 use crate::nodes::{Latency, Loading, Node, Nodes};
@@ -31,7 +31,7 @@ impl Sampler {
 
     async fn follow(&self) {
         let mut snapshots = self.health.snapshots();
-        let mut accepted = Accepted::default();
+        let mut accepted = AppendRate::default();
         // The collector ends with this role.
         while snapshots.changed().await.is_ok() {
             let look = snapshots.borrow_and_update().clone();
@@ -43,7 +43,7 @@ impl Sampler {
             let (groups, consumers) = stream_report
                 .map(|stream| (stream.groups.clone(), stream.consumers.clone()))
                 .unzip();
-            let now = Now {
+            let now = Snapshot {
                 sample,
                 report,
                 groups,
@@ -52,7 +52,7 @@ impl Sampler {
                 node_id: self.nodes.own_id(),
                 node: self.live.node,
             };
-            self.live.record.send_modify(|record| record.add(now));
+            self.live.history.send_modify(|history| history.add(now));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The program without the feature `otel`: there are no spans, and the compiler knows it.
+//! The exporter without the feature `otel`: a recording cannot exist, so the compiler drops all calls.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{Names, Role};
 use crate::traceparent::TraceParent;
 
-/// What nobody can have.
+/// A type without values.
 #[derive(Debug)]
 pub(super) enum Recording {}
 

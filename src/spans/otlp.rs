@@ -1,8 +1,7 @@
 //! Spans over OTLP/HTTP, by OpenTelemetry's own SDK.
 //!
 //! Owns the exporter. Endpoint, headers, sampler, limits and resource are the SDK's to read from the standard `OTEL_*`
-//! variables. Invariants: a collector that is away is said once, and once more when it is back, however many exports fail
-//! between; what does not fit the queue (`OTEL_BSP_MAX_QUEUE_SIZE`, 2048 spans) is dropped, and the SDK says so once and
+//! variables. Invariants: a collector that is away is logged once, and once more when it is back; what does not fit the queue (`OTEL_BSP_MAX_QUEUE_SIZE`, 2048 spans) is dropped, and the SDK says so once and
 //! counts it at the end.
 
 use std::borrow::Cow;

@@ -54,7 +54,7 @@ async fn a_first_order_needs_nothing_but_the_line_that_is_printed() {
 
     service.signal(Signal::SIGTERM);
     assert!(service.ended(PATIENCE).await.success());
-    assert!(service.stderr().contains("everything is finished"));
+    assert!(service.stderr().contains("all work is finished"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

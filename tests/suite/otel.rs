@@ -212,7 +212,7 @@ async fn a_collector_that_hangs_does_not_hold_up_the_end() {
     assert!(service.ended(PATIENCE).await.success());
     let log = service.stderr();
     assert!(
-        log.contains("everything is finished"),
+        log.contains("all work is finished"),
         "the grace period was used up: {log}"
     );
     assert!(log.contains("spans were lost at the end"), "{log}");

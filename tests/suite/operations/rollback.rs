@@ -3,7 +3,7 @@
 use super::*;
 use crate::harness::service::order;
 
-const COMPARED: &str = "the warehouse has what was acked";
+const COMPARED: &str = "the warehouse has all events that were acked";
 
 /// What health says of rows that are gone; none where it says nothing.
 async fn loss(service: &Service) -> Option<Value> {

@@ -24,7 +24,7 @@ async fn a_first_start_of_several_workers_raises_no_alarm() {
     site.has_rows(50).await;
     site.is_settled().await;
     for worker in [first, second, third] {
-        let log = worker.says("the warehouse is there").await;
+        let log = worker.says("connected to the warehouse").await;
         let alarms: Vec<&str> = log
             .lines()
             .filter(|line| line.contains("WARN") || line.contains("ERROR") || line.contains("missing"))
@@ -39,7 +39,7 @@ async fn a_first_start_of_several_workers_raises_no_alarm() {
 async fn a_dropped_table_is_named_wherever_an_operator_looks() {
     let site = Site::new().await;
     let service = Service::start("run", &site.settings()).await;
-    service.says("the warehouse is there").await;
+    service.says("connected to the warehouse").await;
     site.sql("DROP TABLE orderstream.order_items CASCADE");
     assert_eq!(service.deliver_order(1).await, Some(200));
     let detail = eventually("health names the table", PATIENCE, async || {
