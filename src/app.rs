@@ -1,8 +1,9 @@
 //! The composition root: builds what a process needs, binds, runs, drains.
 //!
-//! Owns the order of start and end. Invariants: all addresses are bound before anything runs; a stream or warehouse that is
-//! away at start is waited for, a wrong configuration ends the start. At the end listeners and workers stop first, then what
-//! they depend on, then the drainer, then the heartbeat; what is left is logged with its place.
+//! Owns the order of start and end. Invariants: all addresses are bound before anything runs; a
+//! stream or warehouse that is away at start is waited for, a wrong configuration ends the start.
+//! At the end listeners and workers stop first, then what they depend on, then the drainer, then
+//! the heartbeat; what is left is logged with its place.
 
 mod credentials;
 mod listeners;
@@ -68,7 +69,8 @@ pub enum AppError {
     Role(&'static str),
 }
 
-/// Runs ingest, workers or both, as `purpose` says, until a signal ends it. `up` is called once it answers, with where.
+/// Runs ingest, workers or both, depending on `purpose`, until a signal ends it. Calls `up` with
+/// the addresses once they are served.
 ///
 /// # Errors
 /// It did not start, or a part of it died.

@@ -1,8 +1,9 @@
 //! The live view: the figures of the pipeline, second by second, of the last 15 minutes.
 //!
-//! They come from the stream (entries ever appended) and from the records of all nodes (what each loads), so that any node
-//! shows the whole. Must not know HTTP. Invariants: memory is bounded, whatever the number and speed of viewers; a viewer costs
-//! the stream no call, since the health collector's are used; what is not known is null, never 0.
+//! They come from the stream (entries ever appended) and from the records of all nodes (what each
+//! loads), so that any node shows the whole. Must not know HTTP. Invariants: memory is bounded,
+//! whatever the number and speed of viewers; a viewer costs the stream no call, since the health
+//! collector's are used; what is not known is null, never 0.
 
 mod rate;
 mod sampler;

@@ -1,7 +1,8 @@
 //! The metrics this process exports at `/metrics` (Prometheus / OpenMetrics text).
 //!
-//! Owns every metric and its name. Label values come from the closed enums here, never from a shop, an id or a raw
-//! topic. A leaf: every module may count; only this node's record (`nodes.rs`) reads counters back.
+//! Owns every metric and its name. Label values come from the closed enums here, never from a shop,
+//! an id or a raw topic. A leaf: every module may count; only this node's record (`nodes.rs`) reads
+//! counters back.
 
 mod delays;
 
@@ -240,8 +241,8 @@ pub struct HealthMetrics {
     pub checks: Family<CheckLabels, Gauge>,
 }
 
-/// Figures of the spool and of the outage that fills it. All are zero where there is no spool, except
-/// `retry_budget_used`, which needs none.
+/// Figures of the spool and of the outage that fills it. All are zero where there is no spool,
+/// except `retry_budget_used`, which needs none.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "the help text of each describes it")]
 pub struct SpoolMetrics {
@@ -308,7 +309,8 @@ impl Metrics {
             },
             registry: Arc::new(r.0),
         };
-        // At 0 from the start: a series that begins with its first event hides that event from `increase`.
+        // At 0 from the start: a series that begins with its first event hides that event from
+        // `increase`.
         for service in [Service::Stream, Service::Warehouse] {
             drop(metrics.reconnects.get_or_create(&ServiceLabels { service }));
         }

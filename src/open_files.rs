@@ -1,16 +1,19 @@
 //! The limit of open files, and the default cap of connections below it.
 //!
-//! The soft limit is often 1,024 where the hard one is far higher, for programs that use `select`; this one does not.
+//! The soft limit is often 1,024 where the hard one is far higher, for programs that use `select`;
+//! this one does not.
 
 use rlimit::Resource;
 use tracing::warn;
 
-/// Files that are no connection of the public listener: 64 connections of the private one, those to the stores, SQLite's.
+/// Files that are no connection of the public listener: 64 connections of the private one, those to
+/// the stores, SQLite's.
 const OTHER_FILES: u64 = 124;
 /// Connections by default where the limit allows more. An idle one takes about 20 kB.
 const DEFAULT_CONNECTIONS: u64 = 5000;
 
-/// Raises the soft limit to the hard one, and warns where so many connections would not fit below it.
+/// Raises the soft limit to the hard one, and warns where so many connections would not fit below
+/// it.
 pub fn raise_limit(connections: usize) {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < (connections as u64).saturating_add(OTHER_FILES) => warn!(
@@ -24,7 +27,8 @@ pub fn raise_limit(connections: usize) {
     }
 }
 
-/// Connections of the public listener where none are configured: as many as the hard limit allows, within reason.
+/// Connections of the public listener where none are configured: as many as the hard limit allows,
+/// within reason.
 #[must_use]
 pub fn default_connections() -> usize {
     let limit = Resource::NOFILE.get().map_or(1024, |(_, hard)| hard);

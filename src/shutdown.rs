@@ -1,7 +1,7 @@
 //! Shutdown: signals, and the roles (background tasks) that end with the process.
 //!
-//! Invariants: every task is tracked; a role that panics or ends early ends the process, with its name in the error, since a
-//! process that lost a role looks healthy from outside.
+//! Invariants: every task is tracked; a role that panics or ends early ends the process, with its
+//! name in the error, since a process that lost a role looks healthy from outside.
 
 use std::future::Future;
 use std::io;
@@ -38,7 +38,8 @@ impl Roles {
         Self::default()
     }
 
-    /// Roles that are stopped apart from those of `self`, but whose failure is reported with theirs.
+    /// Roles that are stopped apart from those of `self`, but whose failure is reported with
+    /// theirs.
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
@@ -131,7 +132,7 @@ impl Signals {
         }
     }
 
-    /// Waits for a request to stop, whatever else comes.
+    /// Waits for a request to stop and ignores others.
     pub async fn stop(&mut self) {
         while self.next().await != SignalRequest::Stop {}
     }

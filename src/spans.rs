@@ -1,8 +1,9 @@
 //! OpenTelemetry spans of deliveries and loads.
 //!
-//! A span is started with a parent that came by wire, given attributes (`http/spans.rs`, `worker/spans.rs`) and exported when
-//! dropped, by a thread of its own behind a bounded queue that drops what does not fit. Without the feature `otel`, without a
-//! collector, or where the sampler leaves a span out, a `Span` is empty and no attribute is formatted.
+//! A span is started with a parent that came by wire, given attributes (`http/spans.rs`,
+//! `worker/spans.rs`) and exported when dropped, by a thread of its own behind a bounded queue that
+//! drops what does not fit. Without the feature `otel`, without a collector, or where the sampler
+//! leaves a span out, a `Span` is empty and no attribute is formatted.
 
 #[cfg(not(feature = "otel"))]
 mod none;
@@ -95,7 +96,8 @@ impl Span {
         Self(None)
     }
 
-    /// One that began before. Without a parent it is the first of a trace, if the sampler wants one.
+    /// One that began before. Without a parent it is the first of a trace, if the sampler wants
+    /// one.
     pub fn since(
         began: SpanStart,
         name: impl FnOnce() -> Cow<'static, str>,

@@ -1,9 +1,10 @@
 //! Logs: lines for people or JSON for collectors, on stderr.
 //!
-//! Owns the subscriber and the panic hook. Invariants: an event is one line of text, in which characters that a terminal acts
-//! on are escaped (JSON escapes by itself); logging never delays a request: a reader of stderr that stops blocks only the
-//! logging thread, and lines that do not fit its queue are dropped and counted; of a panic only the place is logged, since its
-//! message may quote content.
+//! Owns the subscriber and the panic hook. Invariants: an event is one line of text, in which
+//! characters that a terminal acts on are escaped (JSON escapes by itself); logging never delays a
+//! request: a reader of stderr that stops blocks only the logging thread, and lines that do not fit
+//! its queue are dropped and counted; of a panic only the place is logged, since its message may
+//! quote content.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -22,13 +23,15 @@ use crate::terminal::is_acted_on;
 /// Lines waiting for stderr. At a few hundred bytes each this stays within some megabytes.
 const QUEUED_LINES: usize = 8192;
 
-/// Target of the start line, which is logged unless `RUST_LOG` has a directive for this very target.
+/// Target of the start line, which is logged unless `RUST_LOG` has a directive for this very
+/// target.
 pub const START: &str = "orderstream::start";
 
-/// Target under which the driver logs notices of PostgreSQL, which may quote a row. It is never written.
+/// Target under which the driver logs notices of PostgreSQL, which may quote a row. It is never
+/// written.
 const NOTICES: &str = "tokio_postgres::connection";
 
-/// Writes out what is queued when it is dropped.
+/// Flushes the queued lines when it is dropped.
 #[must_use = "logs end when this is dropped"]
 #[derive(Debug)]
 pub struct Logs {
@@ -88,7 +91,8 @@ impl<W: Write> Write for OneLine<W> {
     }
 }
 
-/// The event with escapes for what a terminal acts on, but for its end and the colours that the subscriber gave it.
+/// The event with escapes for what a terminal acts on, but for its end and the colours that the
+/// subscriber gave it.
 fn escaped(event: &str) -> Cow<'_, str> {
     let (line, end) = match event.strip_suffix('\n') {
         Some(line) => (line, "\n"),
@@ -112,7 +116,8 @@ fn escaped(event: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Bytes of the colour that the text begins with: `ESC [ 2 ; 31 m`. In values the subscriber itself escapes them.
+/// Bytes of the colour that the text begins with: `ESC [ 2 ; 31 m`. In values the subscriber itself
+/// escapes them.
 fn colour(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("\x1b[")?;
     let end = inner.find(|c: char| !c.is_ascii_digit() && c != ';')?;
@@ -126,7 +131,8 @@ thread_local! {
     static PLACE: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Where a panic began: what stands for it in an error, and on its way from one thread to another.
+/// The place of a panic, which replaces its message in errors and when it is resumed in another
+/// thread.
 #[derive(Debug, Clone)]
 pub struct PanicPlace(Option<String>);
 
@@ -145,7 +151,8 @@ impl PanicPlace {
     }
 }
 
-/// Logs the place of a panic, and with `RUST_BACKTRACE` its backtrace; its message may quote content.
+/// Logs the place of a panic, and with `RUST_BACKTRACE` its backtrace; its message may quote
+/// content.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     PLACE.set(place.clone());

@@ -1,4 +1,5 @@
-//! `traceparent` of W3C Trace Context, level 1: parsed and written. Pure. A malformed one is dropped, never passed on.
+//! `traceparent` of W3C Trace Context, level 1: parsed and written. Pure. A malformed one is
+//! dropped, never passed on.
 
 use std::fmt;
 
@@ -14,8 +15,8 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// Reads the header or field; `None` where it is malformed. Of a version that is not known yet, only what all
-    /// versions have in common is read.
+    /// Reads the header or field; `None` where it is malformed. Of a version that is not known yet,
+    /// only what all versions have in common is read.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');

@@ -22,8 +22,8 @@ use crate::operations::{Actor, Operations};
 
 /// Interval of the check that the workers' loops move.
 const LIVENESS_CHECK: Duration = Duration::from_secs(1);
-/// Connections that the kernel keeps until they are accepted (at most `net.core.somaxconn`). Beyond it newcomers are
-/// dropped, and try again only after a second.
+/// Connections that the kernel keeps until they are accepted (at most `net.core.somaxconn`). Beyond
+/// it newcomers are dropped, and try again only after a second.
 const BACKLOG: u32 = 4096;
 
 /// The bound addresses (port 0 in a setting is any free one).

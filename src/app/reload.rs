@@ -1,6 +1,7 @@
 //! SIGHUP: reads secrets and URLs again.
 //!
-//! All that is new is built first, then all that is old is replaced. Invariant: one error anywhere changes nothing anywhere.
+//! All that is new is built first, then all that is old is replaced. Invariant: one error anywhere
+//! changes nothing anywhere.
 
 use tracing::{info, warn};
 

@@ -1,4 +1,5 @@
-//! The first contact with stream and warehouse, and the warehouse's probe: between loads no other role reaches it.
+//! The first contact with stream and warehouse, and the warehouse's probe: between loads no other
+//! role reaches it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,8 +42,9 @@ pub(super) fn log_addresses(config: &Config, at: Addresses, purpose: Purpose) {
     );
 }
 
-/// Connects to the stream, however long that takes, and logs what an operator should change about it. Creates the group, with
-/// workers or without: from then on its lag is known, and nothing that it has yet to read is trimmed.
+/// Connects to the stream, however long that takes, and logs what an operator should change about
+/// it. Creates the group, with workers or without: from then on its lag is known, and nothing that
+/// it has yet to read is trimmed.
 pub(super) async fn connect_stream(stream: Arc<dyn Stream>) {
     let mut outage = OutageLog::of("reaching the stream");
     let report = loop {
@@ -72,8 +74,8 @@ pub(super) async fn connect_stream(stream: Arc<dyn Stream>) {
     }
 }
 
-/// Connects to the warehouse, however long that takes, and migrates its schema. Then probes it for ever; `probe` has the
-/// result.
+/// Connects to the warehouse, however long that takes, and migrates its schema. Then probes it for
+/// ever; `probe` has the result.
 pub(super) async fn probe_warehouse(handler: Arc<dyn Handler>, probe: WarehouseProbe) {
     let mut outage = OutageLog::of("reaching the warehouse");
     let mut is_connected = false;
@@ -96,8 +98,8 @@ pub(super) async fn probe_warehouse(handler: Arc<dyn Handler>, probe: WarehouseP
     }
 }
 
-/// Compares the warehouse with what was acked: at the start, and each time that it comes back. What is missing is reported
-/// until it is loaded.
+/// Compares the warehouse with what was acked: at the start, and each time that it comes back. What
+/// is missing is reported until it is loaded.
 pub(super) async fn compare_warehouse(stream: Arc<dyn Stream>, warehouse: Arc<dyn Warehouse>, probe: WarehouseProbe) {
     loop {
         while !probe.is_reached() {

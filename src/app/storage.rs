@@ -1,5 +1,6 @@
-//! The stores of this process: servers where they are configured, files in the data folder where not, and the spool beside a
-//! server. Invariant: a file is opened only in a folder that this process owns.
+//! The stores of this process: servers where they are configured, files in the data folder where
+//! not, and the spool beside a server. Invariant: a file is opened only in a folder that this
+//! process owns.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub(super) struct Storage {
     pub(super) postgres: Option<Arc<PostgresWarehouse>>,
     /// The spool, where there is one.
     pub(super) fallback: Option<SpoolFallback>,
-    /// Last of all, since it is given back after what stands in it is closed.
+    /// The last field: its lock is released after the files in it are closed.
     pub(super) folder: Option<Folder>,
 }
 
@@ -141,8 +142,8 @@ async fn own_folder<'a>(
     }
 }
 
-/// Refuses a server that can never be as durable as is asked for. One that is away is waited for, and asked when it is
-/// back.
+/// Refuses a server that can never be as durable as is asked for. One that is away is waited for,
+/// and asked when it is back.
 async fn refuse_unusable(config: &Config, stream: &dyn Stream) -> Result<(), StreamError> {
     let asks = |redis: &RedisConfig| redis.durability != Durability::Received;
     if !config.redis.as_ref().is_some_and(asks) {

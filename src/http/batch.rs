@@ -1,8 +1,9 @@
 //! `POST /events/batch`: many events from trusted services.
 //!
-//! Items are validated one by one and appended in chunks: an invalid item costs only itself, and a batch takes the memory of
-//! its body and one chunk. Invariants: one deadline holds for all chunks; an item is `accepted` or `duplicate` only after the
-//! stream confirmed it, `spooled` only once it is on the disk.
+//! Items are validated one by one and appended in chunks: an invalid item costs only itself, and a
+//! batch takes the memory of its body and one chunk. Invariants: one deadline holds for all chunks;
+//! an item is `accepted` or `duplicate` only after the stream confirmed it, `spooled` only once it
+//! is on the disk.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,13 +16,13 @@ use axum::response::{IntoResponse, Response};
 
 use serde::Deserialize;
 
-use super::batch_answer::{BatchAnswer, ItemResult};
+use super::batch_answer::{BatchAnswer, ItemResult, reason};
 use super::body::{self, ANSWER_WITHIN, BodyBounds};
 use super::problem::Problem;
 use super::state::PublicState;
 use super::{batch_items, request_id, spans};
 use crate::event::{OrderEvent, Provenance, Text, json, validate};
-use crate::ingest::{AppendError, Receipt, SharedPermit};
+use crate::ingest::{AppendError, SharedPermit};
 use crate::metrics::Outcome;
 use crate::shopify::digest;
 use crate::spans::{Span, SpanStart};
@@ -136,8 +137,8 @@ async fn all_or_none(state: &PublicState, items: &[&str], shared: Shared<'_>) ->
     Ok(one_by_one(state, items, shared).await)
 }
 
-/// Validates items that are not appended, for the reason `why`. Yields then: a whole batch of 32 MiB takes longer to read
-/// than another request should wait for this thread.
+/// Validates items that are not appended, for the reason `why`. Yields then: a whole batch of 32
+/// MiB takes longer to read than another request should wait for this thread.
 async fn validate_only(chunk: &[&str], why: &str, answer: &mut BatchAnswer) {
     for item in chunk {
         answer.push(match entry(item, None) {
@@ -193,7 +194,8 @@ async fn append(
     let send = spans::send(shared.span, Destination::Stream);
     let carried = spans::carried(&send, shared.traceparent);
     let bytes = chunk.iter().map(|item| item.len()).sum();
-    // Where there is no room until then, there is no time for an append either, which then refuses each item.
+    // Where there is no room until then, there is no time for an append either, which then refuses
+    // each item.
     let converting = state.admission.conversion(bytes, shared.latest).await;
     for item in chunk {
         validated.push(entry(item, carried.as_ref()).map(|(event_id, entry)| {
@@ -216,30 +218,10 @@ async fn append(
             }
         };
         let receipt = receipts.next().unwrap_or(Err(AppendError::Overloaded));
-        answer.push(match receipt {
-            Ok(Receipt::Accepted(id)) => ItemResult::accepted(event_id, id),
-            Ok(Receipt::Duplicate(id)) => ItemResult::duplicate(event_id, id),
-            Ok(Receipt::Spooled) => ItemResult::spooled(event_id),
-            Ok(Receipt::Conflict) => ItemResult::invalid(Some(event_id), "event_id was used for another body"),
-            Err(error) => {
-                let result = ItemResult::unavailable(event_id, reason(&error));
-                failed = Some(error);
-                result
-            }
-        });
+        answer.push(ItemResult::of_append(event_id, &receipt));
+        failed = receipt.err().or(failed);
     }
     failed
-}
-
-/// The reason as the sender may read it.
-fn reason(error: &AppendError) -> &'static str {
-    match error {
-        AppendError::Overloaded => "too many requests are in flight",
-        AppendError::Full => "the stream is at its cap",
-        AppendError::SpoolFull => "the stream is unavailable and the spool is at its limit",
-        AppendError::Unavailable(_) => "the stream did not confirm in time",
-        AppendError::ShuttingDown => "this process is shutting down",
-    }
 }
 
 /// The entry of one item and its event's id, or why there is none.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::ingest::{AppendError, Receipt};
 use crate::metrics::{Outcome, Outcomes};
 use crate::stream::StreamId;
 
@@ -37,22 +38,27 @@ pub(super) struct ItemResult {
     status: Status,
     /// `null` where the item could not be read that far.
     event_id: Option<String>,
-    stream_id: Option<String>,
+    stream_id: Option<StreamId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
 impl ItemResult {
-    pub(super) fn accepted(event_id: String, id: StreamId) -> Self {
-        Self::stored(Status::Accepted, event_id, Some(id))
-    }
-
-    pub(super) fn duplicate(event_id: String, id: Option<StreamId>) -> Self {
-        Self::stored(Status::Duplicate, event_id, id)
-    }
-
-    pub(super) fn spooled(event_id: String) -> Self {
-        Self::stored(Status::Spooled, event_id, None)
+    /// The result of an item that was appended.
+    pub(super) fn of_append(event_id: String, receipt: &Result<Receipt, AppendError>) -> Self {
+        let (status, stream_id) = match receipt {
+            Ok(Receipt::Accepted(id)) => (Status::Accepted, Some(*id)),
+            Ok(Receipt::Duplicate(id)) => (Status::Duplicate, *id),
+            Ok(Receipt::Spooled) => (Status::Spooled, None),
+            Ok(Receipt::Conflict) => return Self::invalid(Some(event_id), "event_id was used for another body"),
+            Err(error) => return Self::unavailable(event_id, reason(error)),
+        };
+        Self {
+            status,
+            event_id: Some(event_id),
+            stream_id,
+            reason: None,
+        }
     }
 
     pub(super) fn invalid(event_id: Option<String>, reason: impl ToString) -> Self {
@@ -67,19 +73,19 @@ impl ItemResult {
     pub(super) fn unavailable(event_id: String, reason: &str) -> Self {
         Self {
             status: Status::Unavailable,
-            event_id: Some(event_id),
-            stream_id: None,
-            reason: Some(reason.to_owned()),
+            ..Self::invalid(Some(event_id), reason)
         }
     }
+}
 
-    fn stored(status: Status, event_id: String, id: Option<StreamId>) -> Self {
-        Self {
-            status,
-            event_id: Some(event_id),
-            stream_id: id.map(|id| id.to_string()),
-            reason: None,
-        }
+/// The reason as the sender may read it.
+pub(super) fn reason(error: &AppendError) -> &'static str {
+    match error {
+        AppendError::Overloaded => "too many requests are in flight",
+        AppendError::Full => "the stream is at its cap",
+        AppendError::SpoolFull => "the stream is unavailable and the spool is at its limit",
+        AppendError::Unavailable(_) => "the stream did not confirm in time",
+        AppendError::ShuttingDown => "this process is shutting down",
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::problem::Problem;
 use crate::event::json;
 
-/// The items' JSON, at most `limit` of them. An array is read as such as a whole or not at all; a line stands for
-/// itself, so a broken one is an item that turns out to be invalid.
+/// The items' JSON, at most `limit` of them. A malformed array is refused as a whole; a malformed
+/// line is one invalid item.
 pub(super) fn split(body: &[u8], limit: usize) -> Result<Vec<&str>, Problem> {
     let body = std::str::from_utf8(json::without_mark(body)).map_err(|_| Problem::MalformedBatch)?;
     let items = match body.trim_ascii_start().as_bytes().first() {
@@ -26,7 +26,8 @@ fn lines(body: &str, limit: usize) -> Option<Vec<&str>> {
     (items.len() <= limit).then_some(items)
 }
 
-/// `None` where there are more than `limit`; reading stops there, so a body of many tiny items takes no more memory.
+/// `None` where there are more than `limit`; reading stops there, so a body of many tiny items
+/// takes no more memory.
 fn array(body: &str, limit: usize) -> Result<Option<Vec<&str>>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(body);
     let mut exceeded = false;

@@ -75,7 +75,7 @@ async fn collect(mut body: Body, bounds: &BodyBounds<'_>) -> Result<WholeBody, P
         let capacity = if is_first || length <= counted.min(rest.capacity()) {
             length
         } else {
-            // Room for as much again, but not beyond the end, and never for what is only announced.
+            // Doubles, but not beyond the announced end; what is only announced takes no memory.
             let end = body.size_hint().upper().and_then(|more| usize::try_from(more).ok());
             let end = end.map_or(bounds.limit, |more| length.saturating_add(more));
             length.saturating_mul(2).min(end.min(bounds.limit)).max(length)
@@ -119,8 +119,8 @@ async fn next_frame(body: &mut Body, connection: Option<&Connection>) -> Result<
     }
 }
 
-/// Takes the bytes once another body gives its permit up: the one that has waited longest for a byte. Where none waits, all
-/// are on their way, and this one is shed.
+/// Takes the bytes once another body gives its permit up: the one that has waited longest for a
+/// byte. Where none waits, all are on their way, and this one is shed.
 async fn make_room(permit: &mut MemoryPermit, bytes: usize, connection: Option<&Connection>) -> Result<(), Shed> {
     let connections = &connection.ok_or(Shed)?.connections;
     let until = Instant::now() + MAKE_ROOM_WITHIN;

@@ -1,6 +1,7 @@
 //! The bodies of request and response, wrapped so that they write the connection's state.
 //!
-//! A connection is idle only after the last byte of its response: one of unknown length, as the live feed, may last hours.
+//! A connection is idle only after the last byte of its response: one of unknown length, as the
+//! live feed, may last hours.
 
 use std::pin::Pin;
 use std::sync::Arc;

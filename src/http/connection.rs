@@ -1,7 +1,7 @@
 //! The accept loop, and hyper's connection for each socket.
 //!
-//! Invariants: no error of a peer or of the kernel ends the accept loop; it ends on `shutdown`, and `serve` returns after the
-//! requests in flight are answered.
+//! Invariants: no error of a peer or of the kernel ends the accept loop; it ends on `shutdown`, and
+//! `serve` returns after the requests in flight are answered.
 
 use std::convert::Infallible;
 use std::io;
@@ -33,7 +33,8 @@ use super::timeout_io::{TimeoutIo, WaitTimer};
 const MAX_HEAD: usize = 16 * 1024;
 /// Bytes that hyper buffers of one connection.
 const MAX_BUFFER: usize = 32 * 1024;
-/// Pause after a failed accept (out of file descriptors, mostly), which fails again at once otherwise.
+/// Pause after a failed accept (out of file descriptors, mostly), which fails again at once
+/// otherwise.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bounds of one listener.
@@ -54,7 +55,8 @@ pub(super) struct Connection {
     pub(super) connections: Arc<Connections>,
 }
 
-/// Serves `service` on `listener` until `shutdown`, then until the last request in flight is answered.
+/// Serves `service` on `listener` until `shutdown`, then until the last request in flight is
+/// answered.
 pub(super) async fn serve(
     listener: TcpListener,
     service: impl HttpService,
@@ -68,7 +70,8 @@ pub(super) async fn serve(
             let (socket, peer) = accept(&listener).await;
             let open = connections.admit().await;
             let (service, watcher) = (service.clone(), graceful.watcher());
-            // hyper's connection is made in the task: one that is handed over would take its memory twice.
+            // hyper's connection is made in the task: one that is handed over would take its memory
+            // twice.
             tracker.spawn(async move {
                 serve_connection(socket, peer, service, bounds.timeouts, &open, watcher).await;
             });

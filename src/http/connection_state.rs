@@ -1,7 +1,8 @@
 //! What a connection waits for from its peer, and since when.
 //!
-//! Atomics, written by the socket, the bodies and the service of one connection, read by its timer and by `connections.rs`.
-//! Invariant: while a request is handled, nothing is awaited, so that neither of these closes the connection.
+//! Atomics, written by the socket, the bodies and the service of one connection, read by its timer
+//! and by `connections.rs`. Invariant: while a request is handled, nothing is awaited, so that
+//! neither of these closes the connection.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -23,7 +24,8 @@ pub(super) fn now() -> u64 {
 pub(super) struct Timeouts {
     /// Between requests.
     pub(super) idle: Duration,
-    /// From the first byte of a head to its end; from the start of the connection to its first byte; for a stalled write.
+    /// From the first byte of a head to its end; from the start of the connection to its first
+    /// byte; for a stalled write.
     pub(super) head: Duration,
 }
 
@@ -125,7 +127,7 @@ impl ConnectionState {
         self.has_unread.load(Relaxed) || self.awaited().0 == Awaited::HeadEnd
     }
 
-    /// The peer takes nothing of what is written for it, or takes it again.
+    /// Notes whether the peer takes what is written.
     pub(super) fn write_stalls(&self, stalls: bool) {
         let since = self.stalled_write.load(Relaxed);
         if stalls && since == 0 {
@@ -145,8 +147,8 @@ impl ConnectionState {
         (what != Awaited::Nothing).then_some(since)
     }
 
-    /// When the wait that is under way has lasted too long; `None`: no limit applies. (`body.rs` holds the
-    /// limits of a body.)
+    /// When the wait that is under way has lasted too long; `None`: no limit applies. (`body.rs`
+    /// holds the limits of a body.)
     pub(super) fn deadline(&self, timeouts: Timeouts) -> Option<Instant> {
         let (since, limit) = match (self.stalled_write.load(Relaxed), self.awaited()) {
             (0, (Awaited::Nothing | Awaited::Body | Awaited::Delay, _)) => return None,

@@ -1,7 +1,8 @@
 //! The open connections of one listener: their cap, and which of them gives way to a newcomer.
 //!
-//! At the cap the connection ends that has waited longest for its peer (for a head, a byte of a body, room to write).
-//! A connection whose request is being handled never ends; where all are being handled, the newcomer waits.
+//! At the cap the connection ends that has waited longest for its peer (for a head, a byte of a
+//! body, room to write). A connection whose request is being handled never ends; where all are
+//! being handled, the newcomer waits.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,7 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection_state::{Awaited, ConnectionState, now};
 
-/// A cap below this is meant for known peers (a proxy with a few connections), whose connections are always kept alive.
+/// A cap below this is meant for known peers (a proxy with a few connections), whose connections
+/// are always kept alive.
 const FEW: usize = 10;
 /// Time between two searches for a connection that can give way.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -83,7 +85,8 @@ impl Connections {
                 return slot;
             }
             self.longest_waiting_gives_way();
-            // The one that was asked may stay, and one whose request is being handled may come to wait.
+            // The one that was asked may stay, and one whose request is being handled may come to
+            // wait.
             let freed = Arc::clone(&self.slots).acquire_owned();
             if let Ok(Ok(slot)) = tokio::time::timeout(LOOK_AGAIN, freed).await {
                 return slot;
@@ -91,8 +94,9 @@ impl Connections {
         }
     }
 
-    /// Asks the connection that has waited longest to end; answers whether one is asked. Ranks are corrected only here: a
-    /// connection that waits since later moves to that rank, and the first with a correct rank is asked.
+    /// Asks the connection that has waited longest to end; answers whether one is asked. Ranks are
+    /// corrected only here: a connection that waits since later moves to that rank, and the first
+    /// with a correct rank is asked.
     fn longest_waiting_gives_way(&self) -> bool {
         let mut ranked = self.ranked();
         // Each is corrected at most once before the first rank is correct.
@@ -115,7 +119,8 @@ impl Connections {
         false
     }
 
-    /// Asks the reader of the body that has waited longest for a byte to give it up; answers whether one is asked.
+    /// Asks the reader of the body that has waited longest for a byte to give it up; answers
+    /// whether one is asked.
     pub(super) fn longest_stalled_body_gives_way(&self) -> bool {
         let ranked = self.ranked();
         let stalled = ranked.values().filter_map(|connection| {
@@ -131,8 +136,8 @@ impl Connections {
         true
     }
 
-    /// Whether so many are open that none is kept alive: it would have to give way soon, perhaps while a request is on its
-    /// way to it.
+    /// Whether so many are open that none is kept alive: it would have to give way soon, perhaps
+    /// while a request is on its way to it.
     pub(super) fn is_keep_alive_limit_reached(&self) -> bool {
         let taken = self.cap.saturating_sub(self.slots.available_permits());
         self.cap >= FEW && taken.saturating_mul(5) > self.cap.saturating_mul(4)
@@ -158,7 +163,8 @@ impl OpenConnection {
         &self.ranked.state
     }
 
-    /// Whether it ends, after it was asked to and has read its socket once more: not if something has come meanwhile.
+    /// Whether it ends, after it was asked to and has read its socket once more: not if something
+    /// has come meanwhile.
     pub(super) fn gives_way(&self) -> bool {
         let since = self.ranked.state.waiting_since();
         if since.is_some_and(|since| since <= self.ranked.since.load(Relaxed)) {

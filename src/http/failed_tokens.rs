@@ -1,6 +1,7 @@
 //! Rate limit and log of refused bearer tokens, by address.
 //!
-//! Addresses and log lines a minute are bounded. A delayed refusal keeps its connection only until a newcomer needs the place.
+//! Addresses and log lines a minute are bounded. A delayed refusal keeps its connection only until
+//! a newcomer needs the place.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -65,7 +66,8 @@ impl FailedTokens {
         }
     }
 
-    /// How many it is within the window, and whether to log it: the first, and the one from which on they are delayed.
+    /// How many it is within the window, and whether to log it: the first, and the one from which
+    /// on they are delayed.
     fn counted(&self, address: IpAddr, now: Instant) -> (u32, bool) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.by_address.len() >= ADDRESSES {

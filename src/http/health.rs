@@ -1,7 +1,8 @@
 //! `GET /health`, `/livez`, `/readyz`: on both listeners.
 //!
-//! The status code of `/health` tells only whether this node can durably accept; its body is the whole report. The report is
-//! at most a second old, and no number of probes makes more load on the stream.
+//! The status code of `/health` tells only whether this node can durably accept; its body is the
+//! whole report. The report is at most a second old, and no number of probes makes more load on the
+//! stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,8 @@
 //! The tower-http layers around every handler.
 //!
-//! Owns their order. From outside: problems are rendered, the request id is set and propagated, headers with secrets are
-//! marked sensitive, panics are caught, a head that HTTP forbids is refused, a trailing slash is trimmed.
+//! Owns their order. From outside: problems are rendered, the request id is set and propagated,
+//! headers with secrets are marked sensitive, panics are caught, a head that HTTP forbids is
+//! refused, a trailing slash is trimmed.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -61,8 +62,8 @@ pub(super) fn layered(router: Router) -> impl HttpService {
         .service(router)
 }
 
-/// `router` within the layers and compression. Event streams are not (tower-http's default): an event would wait in the
-/// compressor for the next.
+/// `router` within the layers and compression. Event streams are not (tower-http's default): an
+/// event would wait in the compressor for the next.
 pub(super) fn compressed(router: Router) -> impl HttpService {
     ServiceBuilder::new()
         .map_response(|response: Response<_>| response.map(Body::new))
@@ -76,8 +77,8 @@ fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     Problem::Internal.into_response()
 }
 
-/// Refuses what hyper takes and RFC 9112 forbids (3.2, 6.1): no `Host` or several, and a transfer coding other than
-/// one `chunked`. A proxy in front may read such a request otherwise than we do.
+/// Refuses what hyper takes and RFC 9112 forbids (3.2, 6.1): no `Host` or several, and a transfer
+/// coding other than one `chunked`. A proxy in front may read such a request otherwise than we do.
 #[expect(clippy::result_large_err, reason = "the signature is tower-http's")]
 fn well_formed(request: &mut Request<Body>) -> Result<(), Response<Body>> {
     let headers = request.headers();

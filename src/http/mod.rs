@@ -2,33 +2,39 @@
 //!
 //! # Layout
 //! From the socket inwards:
-//! - `connection.rs` accepts and runs hyper's HTTP/1.1 connection; `connections.rs` caps how many there are and chooses the one
-//!   that gives way to a newcomer.
-//! - `connection_state.rs` is what a connection waits for from its peer, and since when. `timeout_io.rs` (the socket) and
-//!   `body_guard.rs` (the bodies) write it; a timer beside hyper's connection and `connections.rs` read it.
-//! - `layers.rs` is the tower-http stack around each router: request ids, panics, sensitive headers, malformed heads.
-//! - `state.rs` is what the handlers share. The handlers are `webhooks.rs`, `batch.rs` (with `batch_items.rs` and
-//!   `batch_answer.rs`), `health.rs` and `admin/`.
-//! - A handler gets a body only through `verified.rs` (a signature) or `token.rs` (a bearer token), read by `body.rs`.
+//! - `connection.rs` accepts and runs hyper's HTTP/1.1 connection; `connections.rs` caps how many
+//!   there are and chooses the one that gives way to a newcomer.
+//! - `connection_state.rs` is what a connection waits for from its peer, and since when.
+//!   `timeout_io.rs` (the socket) and `body_guard.rs` (the bodies) write it; a timer beside hyper's
+//!   connection and `connections.rs` read it.
+//! - `layers.rs` is the tower-http stack around each router: request ids, panics, sensitive
+//!   headers, malformed heads.
+//! - `state.rs` is what the handlers share. The handlers are `webhooks.rs`, `batch.rs` (with
+//!   `batch_items.rs` and `batch_answer.rs`), `health.rs` and `admin/`.
+//! - A handler gets a body only through `verified.rs` (a signature) or `token.rs` (a bearer token),
+//!   read by `body.rs`.
 //! - `problem.rs` is every refusal.
 //!
 //! # Invariants
-//! - Every answer carries `x-request-id`. Every refusal is `application/problem+json` and made in `problem.rs`, except what
-//!   hyper refuses by itself (a head that cannot be read), which is bare.
-//! - A body is not parsed before its sender is authenticated, and never held beyond its limit, its timeout and its permit of
-//!   the memory budget.
-//! - Time limits: between requests `KEEP_ALIVE`; a head, and a stalled write, `HEADER_TIMEOUT`; a body `BODY_TIMEOUT` in all
-//!   and 5 s between two bytes; an answer 2.8 s after the last byte of its body.
-//! - At the cap of connections the one that has waited longest for its peer ends. A connection whose request is being handled
-//!   never does.
+//! - Every answer carries `x-request-id`. Every refusal is `application/problem+json` and made in
+//!   `problem.rs`, except what hyper refuses by itself (a head that cannot be read), which is bare.
+//! - A body is not parsed before its sender is authenticated, and never held beyond its limit, its
+//!   timeout and its permit of the memory budget.
+//! - Time limits: between requests `KEEP_ALIVE`; a head, and a stalled write, `HEADER_TIMEOUT`; a
+//!   body `BODY_TIMEOUT` in all and 5 s between two bytes; an answer 2.8 s after the last byte of
+//!   its body.
+//! - At the cap of connections the one that has waited longest for its peer ends. A connection
+//!   whose request is being handled never does.
 //!
 //! # Start and end
-//! A listener is bound by `app.rs` and served until its token is cancelled. It then stops accepting, closes idle connections
-//! and returns after the last request in flight was answered; viewers of `/api/live` are disconnected at once.
+//! A listener is bound by `app.rs` and served until its token is cancelled. It then stops
+//! accepting, closes idle connections and returns after the last request in flight was answered;
+//! viewers of `/api/live` are disconnected at once.
 //!
 //! # Absent by design
-//! HTTP/2 and TLS: a proxy in front has them. `axum::serve`: it bounds neither connections nor heads. No store: events go to
-//! [`crate::ingest::Appender`], health comes from [`crate::health`], operations from [`crate::operations`].
+//! HTTP/2 and TLS: a proxy in front has them. `axum::serve`: it bounds neither connections nor
+//! heads. No store: events go to [`crate::ingest::Appender`], health comes from [`crate::health`],
+//! operations from [`crate::operations`].
 
 mod admin;
 mod batch;
@@ -76,7 +82,8 @@ const ADMIN_TIMEOUTS: Timeouts = Timeouts {
     head: Duration::from_secs(10),
 };
 
-/// Serves the public listener until `shutdown`, and then until the last request in flight is answered.
+/// Serves the public listener until `shutdown`, and then until the last request in flight is
+/// answered.
 pub async fn serve_public(
     listener: TcpListener,
     state: PublicState,
@@ -95,8 +102,8 @@ pub async fn serve_public(
     connection::serve(listener, layers::layered(public_router(state)), bounds, shutdown).await;
 }
 
-/// Serves the private listener until `shutdown`, and then until the last request in flight is answered; viewers of
-/// `/api/live` are disconnected at once.
+/// Serves the private listener until `shutdown`, and then until the last request in flight is
+/// answered; viewers of `/api/live` are disconnected at once.
 pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: CancellationToken) {
     let bounds = Bounds {
         timeouts: ADMIN_TIMEOUTS,

@@ -1,7 +1,8 @@
-//! Problem documents: the only place that turns errors into responses (RFC 9457, `application/problem+json`).
+//! Problem documents: the only place that turns errors into responses (RFC 9457,
+//! `application/problem+json`).
 //!
-//! Owns every error a caller can get, with its status, its stable `code` and its text. What the operator needs is logged where
-//! it happens. Invariant: no text repeats what the caller sent.
+//! Owns every error a caller can get, with its status, its stable `code` and its text. What the
+//! operator needs is logged where it happens. Invariant: no text repeats what the caller sent.
 
 use std::sync::Arc;
 
@@ -20,66 +21,42 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Why a request was not served.
+/// Why a request was not served; the table in `spec` describes each.
 #[derive(Debug, Clone)]
 pub(crate) enum Problem {
-    /// The head is not valid HTTP/1.1.
     MalformedRequest,
-    /// The body broke off or its framing is wrong.
     BrokenBody,
-    /// The body is neither a JSON array nor NDJSON.
     MalformedBatch,
-    /// The query, path or body of an API request cannot be read.
     MalformedQuery,
-    /// No signature, or none that any secret made over this body.
     InvalidSignature,
-    /// No bearer token, or an unknown one.
     InvalidToken,
-    /// No such path.
     NotFound,
-    /// The path exists, the method does not; axum adds `Allow`.
+    /// axum adds `Allow`.
     MethodNotAllowed,
-    /// Head or body did not arrive in time.
     RequestTimeout,
-    /// More than so many bytes.
+    /// With the limit in bytes.
     BodyTooLarge(usize),
-    /// More than so many events.
+    /// With the limit in events.
     BatchTooLarge(usize),
-    /// Content-Encoding other than identity.
     UnsupportedEncoding,
-    /// The `Host` header names an unknown host.
     WrongHost,
-    /// This process has no warehouse.
     NoWarehouse,
-    /// No dead letter has a fingerprint with this prefix.
     NoSuchCause,
-    /// More than one fingerprint has this prefix.
     AmbiguousFingerprint,
     /// An operator's request that makes no sense; the text says what would.
     InvalidOperation(&'static str),
-    /// No event of the batch was valid.
     NoValidEvent(Arc<BatchAnswer>),
-    /// An atomic batch with an invalid event: nothing of it was appended.
     AtomicRefused(Arc<BatchAnswer>),
-    /// A bug.
     Internal,
     /// Shed at admission.
     Overloaded,
-    /// The stream is at its cap.
     StreamFull,
-    /// The stream does not take it, and the spool is at its limit.
     SpoolFull,
-    /// The dead letters are at their cap.
     DeadLettersFull,
-    /// The stream did not confirm in time.
     StreamUnavailable,
-    /// Valid events, and the stream took none of them.
     NothingStored(Arc<BatchAnswer>),
-    /// Stream or warehouse cannot do what an operator asks for now.
     StoreUnavailable,
-    /// All places for viewers are taken.
     TooManyViewers,
-    /// Draining.
     ShuttingDown,
 }
 
@@ -236,7 +213,8 @@ impl Problem {
             limit: self.limit(),
             answer: self.answer(),
         };
-        // Strings and numbers only: this cannot fail, and an empty body would still carry the status.
+        // Strings and numbers only: this cannot fail, and an empty body would still carry the
+        // status.
         serde_json::to_vec(&document).unwrap_or_default()
     }
 

@@ -1,8 +1,9 @@
 //! The spans of a delivery: the request, and below it each append.
 //!
-//! Owns names and attributes (OpenTelemetry's conventions for HTTP and messaging). Invariants: a request has a span only once
-//! its sender is authenticated, so that strangers neither fill the exporter's queue nor choose what is recorded; no attribute
-//! holds a body, a client's address or customer data.
+//! Owns names and attributes (OpenTelemetry's conventions for HTTP and messaging). Invariants: a
+//! request has a span only once its sender is authenticated, so that strangers neither fill the
+//! exporter's queue nor choose what is recorded; no attribute holds a body, a client's address or
+//! customer data.
 
 use axum::http::{HeaderMap, StatusCode};
 
@@ -55,7 +56,8 @@ pub(super) fn send(request: &Span, to: Destination) -> Span {
     span
 }
 
-/// The trace context of an entry: the one of its append where that is recorded, else what came with the request.
+/// The trace context of an entry: the one of its append where that is recorded, else what came with
+/// the request.
 pub(super) fn carried<'a>(send: &Span, traceparent: Option<&'a str>) -> Option<Text<'a>> {
     match send.context() {
         Some(context) => Some(context.to_string().into()),

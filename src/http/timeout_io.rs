@@ -1,8 +1,10 @@
-//! The socket under hyper, with the time limits that hyper lacks: idle between requests, head, stalled write.
+//! The socket under hyper, with the time limits that hyper lacks: idle between requests, head,
+//! stalled write.
 //!
-//! hyper's own head timeout would run from idleness on. The socket writes [`ConnectionState`], the [`WaitTimer`] runs beside
-//! hyper's connection in one task, and after a time limit the socket fails with `TimedOut`, which ends hyper's connection.
-//! Also the lingering close: closing a socket with unread bytes resets the connection, and the peer loses the answer.
+//! hyper's own head timeout would run from idleness on. The socket writes [`ConnectionState`], the
+//! [`WaitTimer`] runs beside hyper's connection in one task, and after a time limit the socket
+//! fails with `TimedOut`, which ends hyper's connection. Also the lingering close: closing a socket
+//! with unread bytes resets the connection, and the peer loses the answer.
 
 use std::io;
 use std::pin::Pin;
@@ -100,8 +102,9 @@ impl AsyncWrite for TimeoutIo {
     }
 }
 
-/// Ready once a wait has lasted too long. Has to be polled after each poll of the connection, which alone changes what is
-/// awaited. Nearly every wait ends long before its deadline, so the timer is set anew only when it fires.
+/// Ready once a wait has lasted too long. Has to be polled after each poll of the connection, which
+/// alone changes what is awaited. Nearly every wait ends long before its deadline, so the timer is
+/// set anew only when it fires.
 pub(super) struct WaitTimer {
     state: Arc<ConnectionState>,
     timeouts: Timeouts,

@@ -1,4 +1,5 @@
-//! Bearer tokens and their comparison in constant time: digests are compared, which have one length.
+//! Bearer tokens and their comparison in constant time: digests are compared, which have one
+//! length.
 
 use std::fmt;
 

@@ -12,7 +12,8 @@ use super::state::PublicState;
 use crate::ingest::SharedPermit;
 use crate::shopify::{self, DeliveryHints};
 
-/// A webhook whose body Shopify signed. It is made only by extraction, so no handler gets an unverified body.
+/// A webhook whose body Shopify signed. It is made only by extraction, so no handler gets an
+/// unverified body.
 #[derive(Debug)]
 pub(super) struct VerifiedDelivery {
     headers: HeaderMap,

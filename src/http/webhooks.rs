@@ -1,7 +1,7 @@
 //! `POST /webhooks/orders`: one delivery, from its verified body to a durable entry.
 //!
-//! Invariant: a verified body never gets a 4xx. What cannot become an event is quarantined with its raw bytes, since Shopify
-//! drops a subscription whose deliveries are refused repeatedly.
+//! Invariant: a verified body never gets a 4xx. What cannot become an event is quarantined with its
+//! raw bytes, since Shopify drops a subscription whose deliveries are refused repeatedly.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,11 +1,12 @@
 //! Admission: bounds the memory that bodies, and what is made of them, take at once.
 //!
-//! Owns the budget, in bytes. Bytes count when they arrive, not when they are announced. A body's permit lives as long as the
-//! entries made of it, queued ones too, and each entry takes a permit of its own. Converting a body takes about four times
-//! its bytes: the three on top come from a pool of their own, a sixth of the budget, which a conversion waits for. The
-//! bound on all is 1.17 times the budget.
-//! Invariants: each byte taken is given back when the last holder is dropped; bodies that have not arrived whole, and so
-//! are not verified, take at most half of the budget (or the largest body).
+//! Owns the budget, in bytes. Bytes count when they arrive, not when they are announced. A body's
+//! permit lives as long as the entries made of it, queued ones too, and each entry takes a permit
+//! of its own. Converting a body takes about four times its bytes: the three on top come from a
+//! pool of their own, a sixth of the budget, which a conversion waits for. The bound on all is 1.17
+//! times the budget. Invariants: each byte taken is given back when the last holder is dropped;
+//! bodies that have not arrived whole, and so are not verified, take at most half of the budget (or
+//! the largest body).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,14 +49,16 @@ pub struct ConversionPermit(#[expect(dead_code, reason = "given back when it is 
 
 /// What a body costs while it is converted, in times its bytes and beside them.
 const CONVERSION_FACTOR: usize = 3;
-/// Conversions have this part of the budget: with a quarter, peak memory reached 1.3 times the budget and 64 MiB.
+/// Conversions have this part of the budget: with a quarter, peak memory reached 1.3 times the
+/// budget and 64 MiB.
 const CONVERSIONS: usize = 6;
 
 /// A permit that several hold: the last of them gives it back.
 pub type SharedPermit = Arc<MemoryPermit>;
 
 impl Admission {
-    /// A budget of `bytes`, all free, in which one unverified body of `largest` bytes fits. `in_use` follows what is taken.
+    /// A budget of `bytes`, all free, in which one unverified body of `largest` bytes fits.
+    /// `in_use` follows what is taken.
     #[must_use]
     pub fn new(bytes: usize, largest: usize, in_use: Gauge) -> Self {
         let unverified = (bytes / 2).max(largest);
@@ -128,7 +131,8 @@ impl MemoryPermit {
         Ok(entry)
     }
 
-    /// The body is whole with what is added next: it is verified at once, so it leaves the unverified half.
+    /// The body is whole with what is added next: it is verified at once, so it leaves the
+    /// unverified half.
     pub fn arrives_whole(&mut self) {
         self.unverified = None;
         self.is_verified = true;

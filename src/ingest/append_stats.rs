@@ -1,7 +1,7 @@
 //! The state of this process' appends, which the health checks read.
 //!
-//! Invariant: only a flush that failed as a whole counts as a failure; what the store refuses of single entries says
-//! nothing of the others.
+//! Invariant: only a flush that failed as a whole counts as a failure; what the store refuses of
+//! single entries says nothing of the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

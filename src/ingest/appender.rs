@@ -1,8 +1,8 @@
 //! The appender: concurrent requests share round trips to the stream.
 //!
-//! Owns the queue between requests and writers, and each append's deadline. Invariants: the queue is bounded, and a full one
-//! refuses at once; an answer comes by the deadline; an append belongs to a writer's task, so that a client that hangs up
-//! cancels nothing.
+//! Owns the queue between requests and writers, and each append's deadline. Invariants: the queue
+//! is bounded, and a full one refuses at once; an answer comes by the deadline; an append belongs
+//! to a writer's task, so that a client that hangs up cancels nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,9 +29,10 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Starts the writers among `roles`. `dedupe` tells whether the stream recognizes a repeated append, which makes
-    /// an unknown outcome safe to resend. What the stream does not take goes to the `fallback`, where there is one.
-    /// Once the roles are stopped, appends are refused; what is queued is still finished.
+    /// Starts the writers among `roles`. With `dedupe` the stream recognizes a repeated append, so
+    /// an unknown outcome is safe to resend. What the stream does not take goes to the `fallback`,
+    /// where there is one. Once the roles are stopped, appends are refused; what is queued is still
+    /// finished.
     #[must_use]
     pub fn start(
         stream: &dyn Stream,
@@ -64,9 +65,9 @@ impl Appender {
         }
     }
 
-    /// Appends one entry and answers when the stream confirmed it, or the spool has it: by its deadline, and before
-    /// `latest`. `permit` is held for as long as
-    /// the entry is in memory, also after the request is gone.
+    /// Appends one entry and answers when the stream confirmed it, or the spool has it: by its
+    /// deadline, and before `latest`. `permit` is held for as long as the entry is in memory, also
+    /// after the request is gone.
     ///
     /// # Errors
     /// Not confirmed in time, or refused before. It may still be stored later where it was sent.
@@ -79,7 +80,8 @@ impl Appender {
         self.submit(entry, permit, self.deadline(latest))?.answer().await
     }
 
-    /// Appends several entries, one answer each, in order and before `latest`. They fail one by one, not together.
+    /// Appends several entries, one answer each, in order and before `latest`. They fail one by
+    /// one, not together.
     pub async fn append_many(
         &self,
         entries: impl IntoIterator<Item = NewEntry>,

@@ -1,7 +1,8 @@
 //! The circuit breaker: whether appends go to the stream or straight to the spool.
 //!
-//! Writers open it when the stream did not confirm in time or refuses everything; the drainer closes it once the stream
-//! answers promptly again. Invariant: a stream that flaps many times a minute makes a handful of log lines.
+//! Writers open it when the stream did not confirm in time or refuses everything; the drainer
+//! closes it once the stream answers promptly again. Invariant: a stream that flaps many times a
+//! minute makes a handful of log lines.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

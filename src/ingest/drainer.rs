@@ -1,11 +1,15 @@
-//! The drainer: moves the spool into the stream as soon as that takes events again, and then closes the breaker.
+//! The drainer: moves the spool into the stream as soon as that takes events again, and then closes
+//! the breaker.
 //!
 //! Invariants:
-//! - An entry leaves the spool only after the stream (or the dead letters) confirmed it. A crash therefore repeats an append,
-//!   which dedupe absorbs, or the warehouse's unique event id after the dedupe window.
-//! - An entry that is refused for reasons of its own delays no other; it becomes a dead letter with the reason.
-//! - What is refused for the stream's reasons (memory, rights, its cap) stays in the spool until the stream takes it. Large
-//!   entries that find no memory are set aside meanwhile, so that small ones go on.
+//! - An entry leaves the spool only after the stream (or the dead letters) confirmed it. A crash
+//!   therefore repeats an append, which dedupe absorbs, or the warehouse's unique event id after
+//!   the dedupe window.
+//! - An entry that is refused for reasons of its own delays no other; it becomes a dead letter with
+//!   the reason.
+//! - What is refused for the stream's reasons (memory, rights, its cap) stays in the spool until
+//!   the stream takes it. Large entries that find no memory are set aside meanwhile, so that small
+//!   ones go on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::SpoolFallback;
+use super::drained::{DrainError, Drained};
 use super::flush::Flush;
 use super::quarantine;
 use super::retry_queue::RetryQueue;
@@ -22,7 +27,8 @@ use super::spool_level::SpoolLevel;
 use crate::stream::codec::REUSED_ID;
 use crate::stream::{Appended, Delivered, Destination, Reader, Stream, StreamError, StreamId, Writer};
 
-/// Most entries of one page, and so of one flush; the bytes of a flush are bounded too (`flush.rs`).
+/// Most entries of one page, and so of one flush; the bytes of a flush are bounded too
+/// (`flush.rs`).
 const PAGE: usize = 1000;
 /// Most entries of one claim.
 const CLAIM: usize = 500;
@@ -33,36 +39,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Bound on the probe whether the stream takes writes.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// While the stream answers more slowly than that, it gets only spooled events: new ones would soon be given up again, after
-/// `ORDERSTREAM_SPOOL_AFTER`.
+/// While the stream answers more slowly than that, it gets only spooled events: new ones would soon
+/// be given up again, after `ORDERSTREAM_SPOOL_AFTER`.
 const PROMPT: Duration = Duration::from_millis(250);
-
-/// Counts of entries that left the spool.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Drained {
-    /// New to the stream, or to the dead letters where those were their destination.
-    pub accepted: u64,
-    /// Already there: their first append was stored after all, or they were sent again meanwhile.
-    pub duplicate: u64,
-    /// In the dead letters, since their id was used for another body.
-    pub quarantined: u64,
-    /// In the dead letters, since the stream refuses them.
-    pub dead_lettered: u64,
-}
-
-/// Why the spool cannot be drained now.
-#[derive(Debug, thiserror::Error)]
-pub enum DrainError {
-    /// The stream or the spool failed.
-    #[error(transparent)]
-    Store(#[from] StreamError),
-    /// The stream does not take entries for now.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The spool reports entries that it does not hand out.
-    #[error("some are there and cannot be read")]
-    Unreadable,
-}
 
 /// The one reader of the spool.
 pub struct Drainer {
@@ -128,8 +107,8 @@ impl Drainer {
         self.report();
     }
 
-    /// Moves everything that can be moved now. With `patient` it also waits for refused entries, which become dead letters
-    /// if the dead letters take them.
+    /// Moves everything that can be moved now. With `patient` it also waits for refused entries,
+    /// which become dead letters if the dead letters take them.
     ///
     /// # Errors
     /// The stream or the spool failed.
@@ -201,7 +180,8 @@ impl Drainer {
         }
     }
 
-    /// Moves one flush. With the breaker open the stream is probed first, and the flush proves that it takes events.
+    /// Moves one flush. With the breaker open the stream is probed first, and the flush proves that
+    /// it takes events.
     async fn step(&mut self) -> Result<bool, DrainError> {
         if !self.fallback.breaker.is_open() {
             return self.round().await;
@@ -229,7 +209,8 @@ impl Drainer {
         }
         let Some(flush) = self.in_flight.pop_front() else {
             if self.unclaimed.is_none() && self.has_unread() && !std::mem::replace(&mut self.is_searched, true) {
-                // Its file was damaged and replaced: what was handed out from it is to be claimed again.
+                // Its file was damaged and replaced: what was handed out from it is to be claimed
+                // again.
                 self.unclaimed = Some(StreamId::MIN);
             }
             return Ok(self.unclaimed.is_some());
@@ -238,8 +219,8 @@ impl Drainer {
         let (appended, moved_on) = self.append(&flush).await;
         match appended {
             Ok(outcomes) => self.apply(flush, outcomes).await?,
-            // The dead letters have a key and rights of their own; without them, their entries must not delay what goes to
-            // the stream.
+            // The dead letters have a key and rights of their own; without them, their entries must
+            // not delay what goes to the stream.
             Err(error @ (StreamError::Denied(_) | StreamError::UnusableKey(_))) if !flush.goes_to_the_stream() => {
                 if !flush.beside.iter().any(|id| self.retry_queue.waits_for_room(*id)) {
                     tracing::warn!(%error, "dead letters stay in the spool for now");
@@ -258,7 +239,8 @@ impl Drainer {
         Ok(true)
     }
 
-    /// Appends a flush. Meanwhile the one before leaves the spool and the next is read, in one commit.
+    /// Appends a flush. Meanwhile the one before leaves the spool and the next is read, in one
+    /// commit.
     async fn append(
         &mut self,
         flush: &Flush<StreamId>,
@@ -279,7 +261,8 @@ impl Drainer {
         (appended, settled.and(read))
     }
 
-    /// Reads the next entries: first what an earlier process left, then what is to be retried, then what is new.
+    /// Reads the next entries: first what an earlier process left, then what is to be retried, then
+    /// what is new.
     async fn read(&mut self) -> Result<(), StreamError> {
         let now = Instant::now();
         if let Some(start) = self.unclaimed {
@@ -313,7 +296,8 @@ impl Drainer {
         Ok(entries)
     }
 
-    /// Applies the stream's outcomes: what it took leaves the spool, what it refused is retried or becomes a dead letter.
+    /// Applies the stream's outcomes: what it took leaves the spool, what it refused is retried or
+    /// becomes a dead letter.
     async fn apply(&mut self, flush: Flush<StreamId>, outcomes: Vec<Appended>) -> Result<(), DrainError> {
         let now = Instant::now();
         let (mut kept, mut dead_letters) = (Flush::empty(), Flush::empty());

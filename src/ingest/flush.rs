@@ -1,7 +1,8 @@
 //! A flush: the entries that one call appends, and beside each what its outcome concerns.
 //!
-//! The writers' flushes have a waiting request beside each entry, the drainer's a place in the spool. Owns the size of a
-//! flush and the answers to waiting requests. Invariant: entries and what is beside them stay in one order.
+//! The writers' flushes have a waiting request beside each entry, the drainer's a place in the
+//! spool. Owns the size of a flush and the answers to waiting requests. Invariant: entries and what
+//! is beside them stay in one order.
 
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ use super::admission::{MemoryPermit, SharedPermit};
 use super::receipt::{AppendError, Receipt};
 use crate::stream::{Destination, NewEntry};
 
-/// Bytes after which a flush takes no further entry: what Redis reads and one connection sends at once.
+/// Bytes after which a flush takes no further entry: what Redis reads and one connection sends at
+/// once.
 pub(super) const FLUSH_BYTES: usize = 4 * 1024 * 1024;
 
 /// The entries of one flush, and what is beside each.
@@ -39,8 +41,8 @@ impl<T> Flush<T> {
         self.entries.is_empty()
     }
 
-    /// A flush of dead letters only says nothing of the stream: the dead letters have their own cap and may have their own
-    /// rights.
+    /// Whether its outcome concerns the stream: dead letters have a cap, and may have rights, of
+    /// their own.
     pub(super) fn goes_to_the_stream(&self) -> bool {
         let mut entries = self.entries.iter();
         entries.any(|entry| entry.destination == Destination::Stream)
@@ -69,15 +71,16 @@ pub(super) struct PendingAppend {
 }
 
 impl PendingAppend {
-    /// The receiver is gone where the client hung up or the deadline passed: the entry is stored nevertheless.
+    /// The receiver is gone where the client hung up or the deadline passed: the entry is stored
+    /// nevertheless.
     pub(super) fn answer(self, answer: Result<Receipt, AppendError>) {
         let _ = self.answer.send(answer);
     }
 }
 
 impl Flush<PendingAppend> {
-    /// Waits for the first append and takes all that are queued by then, within the bounds of one flush; empty once the
-    /// queue is closed and empty.
+    /// Waits for the first append and takes all that are queued by then, within the bounds of one
+    /// flush; empty once the queue is closed and empty.
     pub(super) async fn gather(
         queue: &Mutex<mpsc::Receiver<QueuedAppend>>,
         limit: usize,

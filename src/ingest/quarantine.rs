@@ -1,8 +1,10 @@
-//! Quarantine: the dead letter of a delivery that never gets into the stream, and what is logged of such deliveries.
+//! Quarantine: the dead letter of a delivery that never gets into the stream, and what is logged of
+//! such deliveries.
 //!
-//! Owns what makes two of these dead letters the same, whether rejected at intake or by the drainer, and the log: one line a
-//! cause and minute, with the count. Invariants: a new cause is logged at once, and each delivery is counted; a flood of
-//! bodies, whatever their causes, is a bounded number of lines and takes bounded memory.
+//! Owns what makes two of these dead letters the same, whether rejected at intake or by the
+//! drainer, and the log: one line a cause and minute, with the count. Invariants: a new cause is
+//! logged at once, and each delivery is counted; a flood of bodies, whatever their causes, is a
+//! bounded number of lines and takes bounded memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +25,8 @@ const TICK: Duration = Duration::from_secs(5);
 const MOST_CAUSES: usize = 64;
 const FURTHER: &str = "further reasons; the dead letters have them";
 
-/// A dead letter with these fields. Its key holds the digest: a second body under the same id is kept too.
+/// A dead letter with these fields. Its key holds the digest: a second body under the same id is
+/// kept too.
 #[must_use]
 pub fn dead_letter(event_id: &str, digest: [u8; 16], fields: Fields) -> NewEntry {
     NewEntry {
@@ -86,7 +89,8 @@ impl QuarantineLog {
         true
     }
 
-    /// Takes the counts of causes whose last line is that old; a cause that did not come again is forgotten.
+    /// Takes the counts of causes whose last line is that old; a cause that did not come again is
+    /// forgotten.
     fn due(&self, now: Instant, pause: Duration) -> Vec<(String, u64)> {
         let mut due = Vec::new();
         self.causes().retain(|cause, unlogged| {

@@ -15,7 +15,8 @@ pub enum Receipt {
     Spooled,
 }
 
-/// Why an append was not confirmed. The sender must send again; dedupe absorbs what was stored nevertheless.
+/// Why an append was not confirmed. The sender must send again; dedupe absorbs what was stored
+/// nevertheless.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The queue is full; nothing was sent.

@@ -1,7 +1,8 @@
-//! Entries that the drainer retries later, so that they do not delay the others. Pure; the clock is passed in.
+//! Entries that the drainer retries later, so that they do not delay the others. Pure; the clock is
+//! passed in.
 //!
-//! Two kinds: entries that the stream refused, retried one by one with growing delay; and entries that the dead letters do
-//! not take (their cap, their key, their rights), retried together.
+//! Two kinds: entries that the stream refused, retried one by one with growing delay; and entries
+//! that the dead letters do not take (their cap, their key, their rights), retried together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! The spool: events on this machine's disk while the stream does not take them.
 //!
-//! `spool.db` is an embedded stream with one reader, the drainer. Must not decide when to spool (`writer.rs`) or when to
-//! move on (`drainer.rs`). Invariants: a receipt comes after the fsync; at its limit (bytes) the spool takes nothing, and
-//! evicts nothing; a dedupe key is known for as long as its entry is in the spool, so that the stream alone decides on
-//! what was moved on.
+//! `spool.db` is an embedded stream with one reader, the drainer. Must not decide when to spool
+//! (`writer.rs`) or when to move on (`drainer.rs`). Invariants: a receipt comes after the fsync; at
+//! its limit (bytes) the spool takes nothing, and evicts nothing; a dedupe key is known for as long
+//! as its entry is in the spool, so that the stream alone decides on what was moved on.
 
 use std::fmt;
 use std::path::Path;
@@ -23,8 +23,9 @@ use crate::stream::{Claim, Claimed, NewEntry, Reader, Stream as _, StreamError, 
 
 /// The group, and its one member.
 const DRAINER: &str = "drainer";
-/// Bound on one write: with `ORDERSTREAM_SPOOL_AFTER` before it, still within the three seconds that
-/// Shopify is promised. What comes later is on the disk all the same, and dedupe absorbs that it is sent again.
+/// Bound on one write: with `ORDERSTREAM_SPOOL_AFTER` before it, still within the three seconds
+/// that Shopify is promised. A write that takes longer may still be stored, and dedupe absorbs that
+/// it is sent again.
 const WRITE_LIMIT: Duration = Duration::from_millis(1700);
 
 /// The spool; a cheap clone.
@@ -71,8 +72,9 @@ pub struct SpoolReport {
 }
 
 impl Spool {
-    /// Opens the file, or makes it. `limit` bounds the bytes that it holds. `dedupe` is the stream's: off, an entry that
-    /// comes twice is stored twice here too. Blocks the thread while it reads.
+    /// Opens the file, or makes it. `limit` bounds the bytes that it holds. `dedupe` is the
+    /// stream's: off, an entry that comes twice is stored twice here too. Blocks the thread while
+    /// it reads.
     ///
     /// # Errors
     /// As [`EmbeddedStream::open`].

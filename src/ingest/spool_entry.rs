@@ -1,4 +1,5 @@
-//! The form of an entry in the spool: three fields that say where it belongs, and then its own. Pure.
+//! The form of an entry in the spool: three fields that say where it belongs, and then its own.
+//! Pure.
 
 use bytes::Bytes;
 
@@ -29,7 +30,8 @@ pub(super) fn encode(entry: &NewEntry) -> NewEntry {
     }
 }
 
-/// The entry as it was given to the spool; its fields as they are where this release cannot read it.
+/// The entry as it was given to the spool; its fields as they are where this release cannot read
+/// it.
 pub(super) fn decode(fields: Fields) -> Result<NewEntry, Fields> {
     let found = (|| {
         let [(first, destination), (second, key), (third, digest), own @ ..] = fields.0.as_slice() else {
@@ -51,7 +53,8 @@ pub(super) fn decode(fields: Fields) -> Result<NewEntry, Fields> {
     found.ok_or(fields)
 }
 
-/// Cuts a page of the spool into flushes. An entry that this release cannot read becomes a dead letter.
+/// Cuts a page of the spool into flushes. An entry that this release cannot read becomes a dead
+/// letter.
 pub(super) fn flushes(page: Vec<Delivered>) -> Vec<Flush<StreamId>> {
     let mut flushes: Vec<Flush<StreamId>> = Vec::new();
     let mut bytes = usize::MAX;

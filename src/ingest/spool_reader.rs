@@ -1,7 +1,7 @@
 //! Reads a spool's file beside its owner.
 //!
-//! Shows events as they were given to the spool, with their destination. Invariant: the drainer is neither asked nor held
-//! up, and any process may own the file.
+//! Shows events as they were given to the spool, with their destination. Invariant: the drainer is
+//! neither asked nor held up, and any process may own the file.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,8 @@ impl SpoolReader {
         Self(path.into())
     }
 
-    /// Calls `visit` for each entry in one snapshot of the file, newest first, until it breaks; what it gathers in `seen`
-    /// is the answer. Reads on a blocking thread.
+    /// Calls `visit` for each entry in one snapshot of the file, newest first, until it breaks;
+    /// what it gathers in `seen` is the answer. Reads on a blocking thread.
     ///
     /// # Errors
     /// The file cannot be read.

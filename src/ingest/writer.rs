@@ -1,13 +1,16 @@
-//! The writer task: sends queued appends to the stream, one flush in flight, and to the spool what the stream does not take.
+//! The writer task: sends queued appends to the stream, one flush in flight, and to the spool what
+//! the stream does not take.
 //!
-//! Owns the retry of a flush and the choice between stream and spool. What the stream has not confirmed within
-//! `ORDERSTREAM_SPOOL_AFTER` after it was queued is spooled, and the breaker opens; a stream that refuses everything opens it
-//! at once. Invariants: an entry is resent only where that cannot store it twice (the store refused it, or dedupe is on), and
-//! only before its deadline; an entry whose deadline passed before it was sent is dropped; after `stop` the queue is emptied
-//! before the task ends.
+//! Owns the retry of a flush and the choice between stream and spool. What the stream has not
+//! confirmed within `ORDERSTREAM_SPOOL_AFTER` after it was queued is spooled, and the breaker
+//! opens; a stream that refuses everything opens it at once. Invariants: an entry is resent only
+//! where that cannot store it twice (the store refused it, or dedupe is on), and only before its
+//! deadline; an entry whose deadline passed before it was sent is dropped; after `stop` the queue
+//! is emptied before the task ends.
 //!
-//! A flush that is given up may have been stored. With dedupe the stream then knows the spooled copy; with `DEDUPE_BY=off` the
-//! stream holds it twice, and the warehouse's unique event id absorbs that.
+//! A flush that is given up may have been stored. With dedupe the stream then knows the spooled
+//! copy; with `DEDUPE_BY=off` the stream holds it twice, and the warehouse's unique event id
+//! absorbs that.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +28,8 @@ use crate::stream::{Appended, Destination, StreamError, Writer};
 /// The stream gets at least so long, also for what waited in the queue before.
 const LEAST_TRY: Duration = Duration::from_millis(100);
 
-/// Pause before the first resend; doubles up to [`LONGEST_PAUSE`], so that a store that comes back is noticed soon.
+/// Pause before the first resend; doubles up to [`LONGEST_PAUSE`], so that a store that comes back
+/// is noticed soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
@@ -35,8 +39,8 @@ pub(super) struct Deps {
     pub(super) writer: Box<dyn Writer>,
     /// `None`: there is no spool.
     pub(super) fallback: Option<SpoolFallback>,
-    /// How long an append may wait for the stream before it is spooled. The spool's write is bounded too, so that the
-    /// answer is there within three seconds.
+    /// How long an append may wait for the stream before it is spooled. The spool's write is
+    /// bounded too, so that the answer is there within three seconds.
     pub(super) spool_after: Duration,
     pub(super) flush_entries: usize,
     pub(super) dedupe: bool,
@@ -75,8 +79,8 @@ impl Deps {
         }
     }
 
-    /// Sends until the stream confirms, and answers what it took. What is left is for the spool; nothing is left where
-    /// there is none.
+    /// Sends until the stream confirms, and answers what it took. What is left is for the spool;
+    /// nothing is left where there is none.
     async fn send(&mut self, mut flush: Flush<PendingAppend>, is_failing: &mut bool) -> Flush<PendingAppend> {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -128,7 +132,8 @@ impl Deps {
         }
     }
 
-    /// Answers what the stream took, and everything where there is no spool. What is left is for the spool.
+    /// Answers what the stream took, and everything where there is no spool. What is left is for
+    /// the spool.
     fn settle(&self, flush: Flush<PendingAppend>, outcomes: Vec<Appended>) -> Flush<PendingAppend> {
         let mut left = Flush::empty();
         let mut is_taken = false;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::stream::StreamReport;
 
-/// What was ever appended, as of one look.
+/// The count of entries ever added, in one report.
 #[derive(Debug, Clone, Copy)]
 struct Count {
     at: Instant,
@@ -13,13 +13,14 @@ struct Count {
     losses: u64,
 }
 
-/// Follows the entries that the stream ever took, whoever sent them.
+/// Follows the count of entries ever added, by any producer.
 #[derive(Debug, Default)]
 pub(super) struct AppendRate(Option<Count>);
 
 impl AppendRate {
-    /// Entries a second since the look before. `None` at the first look, and once where the stream began anew: what it
-    /// took in between nobody can tell. A look without an answer changes nothing: the next one tells of all that time.
+    /// Entries a second since the report before. `None` at the first report, and once after the
+    /// stream lost entries or began anew. Without a report nothing changes: the next one covers all
+    /// of the time.
     pub(super) fn per_second(&mut self, at: Instant, stream: Option<&StreamReport>) -> Option<f64> {
         let stream = stream?;
         let new = stream.entries_added.map(|entries| Count {

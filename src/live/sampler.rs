@@ -1,7 +1,7 @@
 //! The sampler: takes a sample each time that the health collector has read the stream.
 //!
-//! Accepted events come from the stream's report; rates and latencies of loads are those of the nodes, of the last 10 s, added
-//! up. Invariant: it calls neither stream nor warehouse.
+//! Accepted events come from the stream's report; rates and latencies of loads are those of the
+//! nodes, of the last 10 s, added up. Invariant: it calls neither stream nor warehouse.
 
 use std::time::{Duration, SystemTime};
 

@@ -14,7 +14,8 @@ const AN_OCTAVE: f64 = 4.0;
 /// Counts of all buckets.
 pub type DelayCounts = [u64; DELAY_BUCKETS];
 
-/// Delays, exported as a histogram of Prometheus' and counted in finer buckets beside it; a cheap clone.
+/// Delays, exported as a histogram of Prometheus' and counted in finer buckets beside it; a cheap
+/// clone.
 #[derive(Debug, Clone)]
 pub struct Delays {
     exported: Histogram,

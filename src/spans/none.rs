@@ -1,4 +1,5 @@
-//! The exporter without the feature `otel`: a recording cannot exist, so the compiler drops all calls.
+//! The exporter without the feature `otel`: a recording cannot exist, so the compiler drops all
+//! calls.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};

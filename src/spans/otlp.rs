@@ -1,8 +1,9 @@
 //! Spans over OTLP/HTTP, by OpenTelemetry's own SDK.
 //!
-//! Owns the exporter. Endpoint, headers, sampler, limits and resource are the SDK's to read from the standard `OTEL_*`
-//! variables. Invariants: a collector that is away is logged once, and once more when it is back; what does not fit the queue (`OTEL_BSP_MAX_QUEUE_SIZE`, 2048 spans) is dropped, and the SDK says so once and
-//! counts it at the end.
+//! Owns the exporter. Endpoint, headers, sampler, limits and resource are the SDK's to read from
+//! the standard `OTEL_*` variables. Invariants: a collector that is away is logged once, and once
+//! more when it is back; what does not fit the queue (`OTEL_BSP_MAX_QUEUE_SIZE`, 2048 spans) is
+//! dropped, and the SDK says so once and counts it at the end.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -32,8 +33,8 @@ struct Started {
     names: Names,
 }
 
-/// `instance` is what the group calls this process. A collector that cannot even be configured is a warning: no webhook
-/// is refused for it.
+/// `instance` is what the group calls this process. A collector that cannot even be configured is a
+/// warning: no webhook is refused for it.
 pub(super) fn start(names: Names, instance: &str) {
     let exporter = match SpanExporter::builder().with_http().build() {
         Ok(exporter) => exporter,
@@ -59,7 +60,7 @@ pub(super) fn start(names: Names, instance: &str) {
     tracing::info!("spans go to the collector of OTEL_EXPORTER_OTLP_ENDPOINT");
 }
 
-/// What an operator sets stands above what we know.
+/// Attributes of the resource; `OTEL_*` variables override ours.
 fn resource(instance: &str) -> Resource {
     let ours = Resource::builder_empty().with_attributes([
         KeyValue::new("service.name", "orderstream"),
