@@ -6,25 +6,26 @@
 //! the heartbeat; what is left is logged with its place.
 
 mod credentials;
+mod error;
 mod listeners;
 mod node_record;
 mod reload;
 mod start;
+mod state;
 mod storage;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::credentials::Credentials;
+pub use self::error::AppError;
 pub use self::listeners::Addresses;
 use self::listeners::Listeners;
+use self::state::App;
 use self::storage::Storage;
 use crate::config::{Config, Purpose};
-use crate::folder::FolderError;
 use crate::health::WarehouseProbe;
 use crate::ingest::{Drainer, SpoolFallback};
 use crate::metrics::Metrics;
@@ -32,42 +33,7 @@ use crate::nodes::Nodes;
 use crate::open_files;
 use crate::shutdown::{Roles, SignalRequest, Signals};
 use crate::spans;
-use crate::stream::{Stream, StreamError};
-use crate::warehouse::WarehouseError;
 use crate::worker::{Handler, Loader, Workers, loss_monitor, trimmer};
-
-/// Why a process did not start, or ended by itself. Texts say what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// The configuration cannot work.
-    #[error("{0}")]
-    Config(String),
-    /// This process cannot own the data folder.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The stream cannot work as it is configured.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// The warehouse cannot work as it is configured.
-    #[error(transparent)]
-    Warehouse(#[from] WarehouseError),
-    /// An address cannot be bound.
-    #[error("cannot listen at {addr}: {source}; set {setting} to a free address")]
-    Bind {
-        /// The address.
-        addr: SocketAddr,
-        /// The setting that decides it.
-        setting: &'static str,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The system refuses signal handlers.
-    #[error("cannot listen for signals: {0}")]
-    Signals(#[from] io::Error),
-    /// Part of the process died; the rest was shut down in order.
-    #[error("the {0} ended unexpectedly, which ends the process; the log above has the cause")]
-    Role(&'static str),
-}
 
 /// Runs ingest, workers or both, depending on `purpose`, until a signal ends it. Calls `up` with
 /// the addresses once they are served.
@@ -91,29 +57,6 @@ pub async fn run(config: Config, purpose: Purpose, up: impl FnOnce(Addresses)) -
     ended
 }
 
-struct App {
-    config: Config,
-    purpose: Purpose,
-    storage: Storage,
-    workers: Option<Arc<Workers>>,
-    /// Whether the workers reach the warehouse.
-    warehouse: Option<WarehouseProbe>,
-    credentials: Credentials,
-    metrics: Metrics,
-    /// The processes on the stream, this one included.
-    nodes: Nodes,
-    /// Readiness is off.
-    draining: CancellationToken,
-    /// Listeners and workers, which take work in.
-    front: Roles,
-    /// What those depend on.
-    back: Roles,
-    /// Ends after those, since the writers may spool until their end.
-    drainer: Roles,
-    /// Ends last.
-    heartbeat: Roles,
-}
-
 impl App {
     async fn start(config: Config, purpose: Purpose) -> Result<(Self, Addresses), AppError> {
         let metrics = Metrics::new();
@@ -122,7 +65,7 @@ impl App {
         let mut storage = Storage::open(&config, purpose, &metrics).await?;
         let listeners = Listeners::bind(&config, purpose)?;
         let addresses = listeners.addresses();
-        storage.announce(addresses)?;
+        storage.announce(addresses.public, addresses.private)?;
         let front = Roles::new();
         let mut app = Self {
             workers: None,
@@ -232,9 +175,5 @@ impl App {
                 "events stay in the spool; the next process on this folder moves them, or run `orderstream drain`"
             );
         }
-    }
-
-    fn stream(&self) -> Arc<dyn Stream> {
-        Arc::clone(&self.storage.stream)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::{AuthConfig, Config, Secret};
 use crate::http::{PublicCredentials, Tokens};
 use crate::shopify::Keyring;

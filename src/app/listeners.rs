@@ -11,7 +11,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::{App, AppError};
+use super::error::AppError;
+use super::state::App;
 use crate::config::{Config, Purpose};
 use crate::health::Thresholds;
 use crate::health::collector::{Health, Sources};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use time::OffsetDateTime;
 
-use super::{Addresses, App};
+use super::listeners::Addresses;
+use super::state::App;
 use crate::health::WarehouseProbe;
 use crate::ingest::SpoolFallback;
 use crate::metrics::{Metrics, Outcome, Outcomes, Route};

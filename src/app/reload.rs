@@ -5,7 +5,7 @@
 
 use tracing::{info, warn};
 
-use super::App;
+use super::state::App;
 
 /// Replaces what is in use by what is built already; cannot fail.
 type Swap<'a> = Box<dyn FnOnce() + 'a>;

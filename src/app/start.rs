@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::Addresses;
+use super::listeners::Addresses;
 use crate::config::{Config, Purpose};
 use crate::health::{WarehouseProbe, ids_warning};
 use crate::stream::Stream;

@@ -2,12 +2,13 @@
 //! not, and the spool beside a server. Invariant: a file is opened only in a folder that this
 //! process owns.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::info;
 
-use super::{Addresses, AppError};
+use super::error::AppError;
 use crate::config::{Config, Durability, Purpose, RedisConfig};
 use crate::folder::{self, Folder, FolderError};
 use crate::ingest::{Breaker, Spool, SpoolFallback};
@@ -110,9 +111,13 @@ impl Storage {
     }
 
     /// Records in the data folder where its owner listens, for other commands.
-    pub(super) fn announce(&mut self, at: Addresses) -> Result<(), FolderError> {
+    pub(super) fn announce(
+        &mut self,
+        public: Option<SocketAddr>,
+        private: Option<SocketAddr>,
+    ) -> Result<(), FolderError> {
         match &mut self.folder {
-            Some(folder) => folder.announce(at.public, at.private),
+            Some(folder) => folder.announce(public, private),
             None => Ok(()),
         }
     }

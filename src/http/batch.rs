@@ -13,7 +13,6 @@ use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-
 use serde::Deserialize;
 
 use super::batch_answer::{BatchAnswer, ItemResult, reason};

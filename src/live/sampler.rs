@@ -5,25 +5,23 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::history::{History, Process, Sample, Snapshot};
 use super::rate::AppendRate;
-use super::{Live, Sample, Snapshot};
 use crate::health::HealthReport;
 use crate::health::collector::Health;
 use crate::nodes::{Latency, Loading, Node, Nodes};
 
 pub(super) struct Sampler {
-    live: Live,
-    health: Health,
-    nodes: Nodes,
+    pub(super) history: watch::Sender<History>,
+    pub(super) node: Process,
+    pub(super) health: Health,
+    pub(super) nodes: Nodes,
 }
 
 impl Sampler {
-    pub(super) fn new(live: Live, health: Health, nodes: Nodes) -> Self {
-        Self { live, health, nodes }
-    }
-
     pub(super) async fn run(self, stop: CancellationToken) {
         stop.run_until_cancelled(self.follow()).await;
         stop.cancelled().await;
@@ -50,9 +48,9 @@ impl Sampler {
                 consumers,
                 nodes,
                 node_id: self.nodes.own_id(),
-                node: self.live.node,
+                node: self.node,
             };
-            self.live.history.send_modify(|history| history.add(now));
+            self.history.send_modify(|history| history.add(now));
         }
     }
 }
