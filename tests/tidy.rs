@@ -120,7 +120,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    ("http", &["crate::operations"], &["http/admin", "http/mod"]),
+    ("http", &["crate::operations"], &["http/admin", "http/state"]),
     ("worker", &["crate::http", "crate::ingest", "crate::shopify"], &[]),
     (
         "ingest",
