@@ -60,7 +60,7 @@ pub(in crate::cli) struct SendArgs {
     /// mixed of a storm]
     #[arg(long)]
     topic: Option<String>,
-    /// Shop they claim to come from
+    /// Shop that they come from
     #[arg(long, default_value = "example.myshopify.com")]
     pub(super) shop: String,
     /// Bodies to send instead of generated orders, byte for byte

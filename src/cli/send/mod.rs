@@ -24,8 +24,8 @@ use self::deliveries::{Bodies, Deliveries};
 use self::mix::{MOST, Mix};
 use self::schedule::Schedule;
 use self::sender::Sending;
-use self::summary::Tally;
-use self::verify::{Ledger, Verified, verify};
+use self::summary::Summary;
+use self::verify::{Checklist, Verified, verify};
 use super::backend::{Backend, Needs};
 use super::instance::Instance;
 use super::{Failure, output};
@@ -62,28 +62,28 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
         None => None,
     };
     let stop = CancellationToken::new();
-    let mut tally = Tally::new(url.to_string());
-    let mut ledger = backend.as_ref().map(|_| Ledger::default());
+    let mut summary = Summary::new(url.to_string());
+    let mut checklist = backend.as_ref().map(|_| Checklist::default());
     // Deliveries under way are awaited, then the summary is printed.
     until_interrupted(
         &stop,
-        sender::send(sending, deliveries, stop.clone(), &mut tally, &mut ledger),
+        sender::send(sending, deliveries, stop.clone(), &mut summary, &mut checklist),
     )
     .await?;
-    let verified = match (backend, ledger) {
-        (Some((backend, patience)), Some(ledger)) if !tally.is_silent_after(1) => {
+    let verified = match (backend, checklist) {
+        (Some((backend, patience)), Some(checklist)) if !summary.is_silent_after(1) => {
             let stop = CancellationToken::new();
-            let verified = until_interrupted(&stop, verify(ledger, &backend, patience, &stop)).await;
+            let verified = until_interrupted(&stop, verify(checklist, &backend, patience, &stop)).await;
             if let Err(error) = verified {
-                print(&args, &tally, None)?;
+                print(&args, &summary, None)?;
                 return Err(error);
             }
             verified.ok()
         }
         _ => None,
     };
-    print(&args, &tally, verified.as_ref())?;
-    tally.verdict()?;
+    print(&args, &summary, verified.as_ref())?;
+    summary.verdict()?;
     match verified {
         Some(verified) if !verified.is_right() => Err(Failure::Unavailable(
             "not every promised event landed as it should: see the findings".to_owned(),
@@ -92,14 +92,14 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
     }
 }
 
-fn print(args: &SendArgs, tally: &Tally, verified: Option<&Verified>) -> Result<(), Failure> {
+fn print(args: &SendArgs, summary: &Summary, verified: Option<&Verified>) -> Result<(), Failure> {
     if args.json {
-        let mut summary = tally.json();
+        let mut summary = summary.json();
         summary["verified"] = serde_json::to_value(verified).unwrap_or_default();
         return output::print_json(&summary);
     }
     let verified = verified.map(Verified::text).unwrap_or_default();
-    output::print_lines([tally.text(), verified].concat())
+    output::print_lines([summary.text(), verified].concat())
 }
 
 /// Runs it to its end; Ctrl-C fires `stop`.

@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::deliveries::{Deliveries, Delivery};
 use super::schedule::Schedule;
-use super::summary::{Answer, Outcome, Tally};
-use super::verify::{Claim, Ledger};
+use super::summary::{Answer, Outcome, Summary};
+use super::verify::{Checklist, SentEvent};
 use crate::cli::Failure;
 use crate::cli::progress::progress;
 
 /// What the summary needs of an answer's body; a longer one is not ours.
 const ANSWER_LIMIT: usize = 4096;
-/// Outcomes on their way to the tally.
+/// Outcomes on their way to the summary.
 const OUTCOMES: usize = 1024;
 
 pub(super) struct Sending {
@@ -39,12 +39,12 @@ struct Sender {
     next: AtomicU64,
     start: Instant,
     stop: CancellationToken,
-    /// Whether a ledger is kept.
-    claims: bool,
+    /// Whether a checklist is kept.
+    checks: bool,
 }
 
 /// Sends all, or until `stop` fires or nothing answers; awaits what is under way. Answers go into
-/// the summary, and what must land into the ledger.
+/// the summary, and what must land into the checklist.
 ///
 /// # Errors
 /// The HTTP client cannot be built, or a sender died.
@@ -52,8 +52,8 @@ pub(super) async fn send(
     sending: Sending,
     deliveries: Deliveries,
     stop: CancellationToken,
-    tally: &mut Tally,
-    ledger: &mut Option<Ledger>,
+    summary: &mut Summary,
+    checklist: &mut Option<Checklist>,
 ) -> Result<(), Failure> {
     let client = reqwest::Client::builder()
         .timeout(sending.timeout)
@@ -69,7 +69,7 @@ pub(super) async fn send(
         next: AtomicU64::new(0),
         start: Instant::now(),
         stop,
-        claims: ledger.is_some(),
+        checks: checklist.is_some(),
     });
     let (outcomes, mut arriving) = mpsc::channel(OUTCOMES);
     let mut lanes = JoinSet::new();
@@ -77,13 +77,13 @@ pub(super) async fn send(
         lanes.spawn(Arc::clone(&sender).lane(outcomes.clone()));
     }
     drop(outcomes);
-    while let Some((outcome, claim)) = arriving.recv().await {
-        if let (Some(ledger), Some(claim)) = (ledger.as_mut(), claim) {
-            ledger.add(claim, outcome.kind, &outcome.answer);
+    while let Some((outcome, sent_event)) = arriving.recv().await {
+        if let (Some(checklist), Some(sent_event)) = (checklist.as_mut(), sent_event) {
+            checklist.add(sent_event, outcome.kind, &outcome.answer);
         }
-        tally.add(outcome);
+        summary.add(outcome);
         bar.inc(1);
-        if tally.is_silent_after(patience) {
+        if summary.is_silent_after(patience) {
             sender.stop.cancel();
         }
     }
@@ -91,12 +91,12 @@ pub(super) async fn send(
     while let Some(ended) = lanes.join_next().await {
         ended.map_err(|error| Failure::Unavailable(error.to_string()))?;
     }
-    tally.finish(sender.start.elapsed());
+    summary.finish(sender.start.elapsed());
     Ok(())
 }
 
 impl Sender {
-    async fn lane(self: Arc<Self>, outcomes: mpsc::Sender<(Outcome, Option<Claim>)>) {
+    async fn lane(self: Arc<Self>, outcomes: mpsc::Sender<(Outcome, Option<SentEvent>)>) {
         while !self.stop.is_cancelled() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(delivery) = self.deliveries.make(number) else {
@@ -112,14 +112,14 @@ impl Sender {
                 () = tokio::time::sleep_until(due) => {}
                 () = self.stop.cancelled() => return,
             }
-            let (kind, claim) = (delivery.kind, self.claims.then(|| Claim::of(&delivery)));
+            let (kind, sent_event) = (delivery.kind, self.checks.then(|| SentEvent::of(&delivery)));
             let answer = self.deliver(delivery).await;
             let outcome = Outcome {
                 kind,
                 answer,
                 latency: due.elapsed(),
             };
-            if outcomes.send((outcome, claim)).await.is_err() {
+            if outcomes.send((outcome, sent_event)).await.is_err() {
                 return;
             }
         }

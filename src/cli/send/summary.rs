@@ -63,7 +63,7 @@ impl Answer {
 }
 
 /// The answer that a kind should get.
-fn due(kind: Kind) -> &'static str {
+fn expected(kind: Kind) -> &'static str {
     match kind {
         Kind::BadSignature => "401",
         Kind::Malformed => "200 quarantined",
@@ -71,7 +71,7 @@ fn due(kind: Kind) -> &'static str {
     }
 }
 
-pub(super) struct Tally {
+pub(super) struct Summary {
     url: String,
     answers: BTreeMap<(Kind, Answer), Times>,
     sent: u64,
@@ -86,7 +86,7 @@ struct Times {
     latencies: Option<Histogram<u64>>,
 }
 
-impl Tally {
+impl Summary {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
@@ -190,8 +190,8 @@ impl Tally {
             lines.push(format!("latency    {} ms", figures.join("  ")));
         }
         let should = |(kind, answer, count): (Kind, &Answer, u64)| {
-            let (name, due, answer) = (kind.name(), due(kind), answer.name());
-            format!("finding    {count} of the kind \"{name}\" should be answered {due}: {answer}")
+            let (name, expected, answer) = (kind.name(), expected(kind), answer.name());
+            format!("finding    {count} of the kind \"{name}\" should be answered {expected}: {answer}")
         };
         // Of one kind alone, the answers say it already.
         if self.kinds().len() > 1 && !self.is_silent_after(1) {
@@ -232,7 +232,7 @@ impl Tally {
             });
             (kind.name(), figures)
         };
-        let unexpected = |(kind, answer, count): (Kind, &Answer, u64)| json!({"kind": kind.name(), "answer": answer.name(), "due": due(kind), "count": count});
+        let unexpected = |(kind, answer, count): (Kind, &Answer, u64)| json!({"kind": kind.name(), "answer": answer.name(), "due": expected(kind), "count": count});
         json!({
             "url": self.url,
             "sent": self.sent,
@@ -275,17 +275,17 @@ fn latency<'a>(times: impl IntoIterator<Item = &'a Times>) -> Vec<(&'static str,
 mod tests {
     use super::*;
 
-    fn tally(answers: &[(Kind, Answer)]) -> Tally {
-        let mut tally = Tally::new("http://x/".to_owned());
+    fn summary(answers: &[(Kind, Answer)]) -> Summary {
+        let mut summary = Summary::new("http://x/".to_owned());
         for (at, (kind, answer)) in (1..).zip(answers) {
-            tally.add(Outcome {
+            summary.add(Outcome {
                 kind: *kind,
                 answer: answer.clone(),
                 latency: Duration::from_millis(at),
             });
         }
-        tally.finish(Duration::from_secs(2));
-        tally
+        summary.finish(Duration::from_secs(2));
+        summary
     }
 
     fn status(status: u16, word: &str) -> Answer {
@@ -295,14 +295,14 @@ mod tests {
     #[test]
     fn only_2xx_is_success() {
         let ok = (Kind::Event, status(200, "accepted"));
-        assert!(tally(&[ok.clone(), ok.clone()]).verdict().is_ok());
+        assert!(summary(&[ok.clone(), ok.clone()]).verdict().is_ok());
         for bad in [
             Answer::Status(503, None),
             Answer::Timeout,
             Answer::Broken,
             Answer::Unreachable,
         ] {
-            assert!(tally(&[ok.clone(), (Kind::Event, bad)]).verdict().is_err());
+            assert!(summary(&[ok.clone(), (Kind::Event, bad)]).verdict().is_err());
         }
     }
 
@@ -321,7 +321,7 @@ mod tests {
             let kinds = [Kind::Event, Kind::OldSecret, Kind::BadSignature, Kind::Malformed];
             assert_eq!(kinds.map(|kind| answer.suits(kind)), suits, "{answer:?}");
         }
-        let found = tally(&[
+        let found = summary(&[
             (Kind::Event, status(200, "accepted")),
             (Kind::BadSignature, status(200, "accepted")),
         ]);
@@ -334,13 +334,13 @@ mod tests {
     #[test]
     fn figures_are_those_of_the_answers() {
         let ok = (Kind::Event, status(200, "accepted"));
-        let tally = tally(&[
+        let summary = summary(&[
             ok.clone(),
             ok,
             (Kind::Late, status(200, "accepted")),
             (Kind::Event, Answer::Unreachable),
         ]);
-        let json = tally.json();
+        let json = summary.json();
         assert_eq!(json["answers"], json!({"200 accepted": 3, "unreachable": 1}));
         assert_eq!(
             json["kinds"]["event"]["answers"],
@@ -350,6 +350,6 @@ mod tests {
         assert_eq!(json["per_second"], 2.0);
         assert!(json["latency_ms"]["max"].as_f64().unwrap() < 3.1);
         assert!(json["kinds"]["event"]["latency_ms"]["max"].as_f64().unwrap() < 2.1);
-        assert!(!tally.is_silent_after(1));
+        assert!(!summary.is_silent_after(1));
     }
 }

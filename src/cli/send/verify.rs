@@ -1,16 +1,16 @@
 //! `send --verify`: whether what was promised landed.
 //!
-//! Looks events up until all are found or nothing more lands; what must be where is the `ledger`'s.
-//! Reads only.
+//! Looks events up until all are found or nothing more lands; `checklist.rs` decides what must be
+//! where. Reads only.
 
-mod ledger;
+mod checklist;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::ledger::{Claim, Ledger, Verified};
+pub(super) use self::checklist::{Checklist, SentEvent, Verified};
 use crate::cli::Failure;
 use crate::cli::backend::Backend;
 use crate::cli::progress::progress;
@@ -31,22 +31,22 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// A store does not answer.
 pub(super) async fn verify(
-    mut ledger: Ledger,
+    mut checklist: Checklist,
     backend: &Backend,
     patience: Duration,
     stop: &CancellationToken,
 ) -> Result<Verified, Failure> {
-    let bar = progress(Some(ledger.promised()));
-    let mut missing = ledger.missing();
+    let bar = progress(Some(checklist.promised()));
+    let mut missing = checklist.missing();
     let mut since = Instant::now();
     loop {
-        find_rows(&mut ledger, backend, &missing).await?;
-        let mut still = ledger.missing();
+        find_rows(&mut checklist, backend, &missing).await?;
+        let mut still = checklist.missing();
         if !still.is_empty() {
-            find_dead_letters(&mut ledger, backend).await?;
-            still = ledger.missing();
+            find_dead_letters(&mut checklist, backend).await?;
+            still = checklist.missing();
         }
-        bar.set_position(ledger.promised().saturating_sub(still.len() as u64));
+        bar.set_position(checklist.promised().saturating_sub(still.len() as u64));
         if still.len() < missing.len() {
             since = Instant::now();
         }
@@ -61,31 +61,31 @@ pub(super) async fn verify(
     }
     bar.finish_and_clear();
     // Once more, now with what must not be there, or not twice.
-    let all = ledger.ids();
-    find_rows(&mut ledger, backend, &all).await?;
-    find_dead_letters(&mut ledger, backend).await?;
-    for keys in ledger.orders().chunks(ORDERS) {
+    let all = checklist.ids();
+    find_rows(&mut checklist, backend, &all).await?;
+    find_dead_letters(&mut checklist, backend).await?;
+    for keys in checklist.orders().chunks(ORDERS) {
         let query = DeliveryQuery {
             orders: keys.to_vec(),
             ..DeliveryQuery::default()
         };
-        ledger.judge(keys, &backend.call(query).await?.orders);
+        checklist.judge(keys, &backend.call(query).await?.orders);
     }
-    Ok(ledger.close())
+    Ok(checklist.close())
 }
 
-async fn find_rows(ledger: &mut Ledger, backend: &Backend, ids: &[String]) -> Result<(), Failure> {
+async fn find_rows(checklist: &mut Checklist, backend: &Backend, ids: &[String]) -> Result<(), Failure> {
     for ids in ids.chunks(EVENTS) {
         let query = DeliveryQuery {
             events: ids.to_vec(),
             ..DeliveryQuery::default()
         };
-        ledger.found(ids, &backend.call(query).await?.events);
+        checklist.found(ids, &backend.call(query).await?.events);
     }
     Ok(())
 }
 
-async fn find_dead_letters(ledger: &mut Ledger, backend: &Backend) -> Result<(), Failure> {
+async fn find_dead_letters(checklist: &mut Checklist, backend: &Backend) -> Result<(), Failure> {
     let mut query = DeadLetterQuery {
         count: Some(DEAD_LETTERS),
         ..DeadLetterQuery::default()
@@ -95,7 +95,7 @@ async fn find_dead_letters(ledger: &mut Ledger, backend: &Backend) -> Result<(),
         for dead_letter in page.dead_letters {
             if let Some(event_id) = &dead_letter.event_id {
                 let origin = dead_letter.original_id.unwrap_or_else(|| dead_letter.id.to_string());
-                ledger.add_dead_letter(event_id, origin);
+                checklist.add_dead_letter(event_id, origin);
             }
         }
         let Some(next) = page.next else { return Ok(()) };

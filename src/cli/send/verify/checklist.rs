@@ -22,7 +22,7 @@ const MAX_EXAMPLES: usize = 10;
 
 /// The event of a delivery, as far as it can be found again.
 #[derive(Debug, Clone)]
-pub(in crate::cli::send) struct Claim {
+pub(in crate::cli::send) struct SentEvent {
     event_id: String,
     order: Option<(OrderKey, Effect)>,
 }
@@ -36,7 +36,7 @@ enum Effect {
     Deletion,
 }
 
-impl Claim {
+impl SentEvent {
     pub(in crate::cli::send) fn of(delivery: &Delivery) -> Self {
         /// Declared here once more, so that the check does not share a mistake of the service.
         #[derive(Deserialize)]
@@ -72,7 +72,7 @@ fn micros(at: OffsetDateTime) -> i128 {
 
 /// Where an event must be. Of several answers to the same event, the greatest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+enum Expected {
     /// Nowhere: it was refused for its signature.
     Nowhere,
     /// Anywhere or nowhere: there was no answer, or one that promises nothing.
@@ -84,7 +84,7 @@ enum Due {
 }
 
 struct Event {
-    due: Due,
+    expected: Expected,
     rows: u64,
     /// The entries that dead letters about it came from; copies of one dead letter have the same.
     dead_letters: BTreeSet<String>,
@@ -92,17 +92,17 @@ struct Event {
 
 impl Event {
     fn is_missing(&self) -> bool {
-        match self.due {
-            Due::Nowhere | Due::Anything => false,
-            Due::Somewhere => self.rows == 0 && self.dead_letters.is_empty(),
-            Due::Quarantined => self.dead_letters.is_empty(),
+        match self.expected {
+            Expected::Nowhere | Expected::Anything => false,
+            Expected::Somewhere => self.rows == 0 && self.dead_letters.is_empty(),
+            Expected::Quarantined => self.dead_letters.is_empty(),
         }
     }
 }
 
 /// All events of a run.
 #[derive(Default)]
-pub(in crate::cli::send) struct Ledger {
+pub(in crate::cli::send) struct Checklist {
     events: BTreeMap<String, Event>,
     orders: BTreeMap<OrderKey, Vec<(String, Effect)>>,
     faults: Faults,
@@ -148,25 +148,25 @@ pub(in crate::cli::send) struct Verified {
     faults: Faults,
 }
 
-impl Ledger {
-    pub(in crate::cli::send) fn add(&mut self, claim: Claim, kind: Kind, answer: &Answer) {
-        let due = match (kind, answer) {
-            (_, answer) if answer.is_quarantined() => Due::Quarantined,
-            (_, answer) if answer.is_success() => Due::Somewhere,
-            (Kind::BadSignature, Answer::Status(..)) => Due::Nowhere,
-            _ => Due::Anything,
+impl Checklist {
+    pub(in crate::cli::send) fn add(&mut self, sent_event: SentEvent, kind: Kind, answer: &Answer) {
+        let expected = match (kind, answer) {
+            (_, answer) if answer.is_quarantined() => Expected::Quarantined,
+            (_, answer) if answer.is_success() => Expected::Somewhere,
+            (Kind::BadSignature, Answer::Status(..)) => Expected::Nowhere,
+            _ => Expected::Anything,
         };
-        let event = self.events.entry(claim.event_id.clone()).or_insert_with(|| {
-            if let Some((key, effect)) = claim.order {
-                self.orders.entry(key).or_default().push((claim.event_id, effect));
+        let event = self.events.entry(sent_event.event_id.clone()).or_insert_with(|| {
+            if let Some((key, effect)) = sent_event.order {
+                self.orders.entry(key).or_default().push((sent_event.event_id, effect));
             }
             Event {
-                due,
+                expected,
                 rows: 0,
                 dead_letters: BTreeSet::new(),
             }
         });
-        event.due = event.due.max(due);
+        event.expected = event.expected.max(expected);
     }
 
     /// Events that were promised and not found so far.
@@ -181,7 +181,10 @@ impl Ledger {
     }
 
     pub(super) fn promised(&self) -> u64 {
-        self.events.values().filter(|event| event.due >= Due::Somewhere).count() as u64
+        self.events
+            .values()
+            .filter(|event| event.expected >= Expected::Somewhere)
+            .count() as u64
     }
 
     /// Of the events asked for, these have rows, once for each row.
@@ -249,13 +252,13 @@ impl Ledger {
             if event.is_missing() {
                 faults.missing.add(id.clone());
             }
-            if event.due == Due::Nowhere && (event.rows > 0 || !event.dead_letters.is_empty()) {
+            if event.expected == Expected::Nowhere && (event.rows > 0 || !event.dead_letters.is_empty()) {
                 faults.refused_and_there.add(id.clone());
             }
             if event.rows + event.dead_letters.len() as u64 > 1 {
                 faults.doubled.add(id.clone());
             }
-            if event.due >= Due::Somewhere {
+            if event.expected >= Expected::Somewhere {
                 loaded += u64::from(event.rows > 0);
                 in_dead_letters += u64::from(event.rows == 0 && !event.dead_letters.is_empty());
             }
@@ -313,7 +316,7 @@ mod tests {
 
     const SHOP: &str = "example.myshopify.com";
 
-    fn claim(topic: &'static str, webhook: &str, body: &'static str) -> Claim {
+    fn sent_event(topic: &'static str, webhook: &str, body: &'static str) -> SentEvent {
         let mut headers = HeaderMap::new();
         headers.insert("x-shopify-topic", HeaderValue::from_static(topic));
         headers.insert("x-shopify-shop-domain", HeaderValue::from_static(SHOP));
@@ -322,7 +325,7 @@ mod tests {
             "x-shopify-triggered-at",
             HeaderValue::from_static("2026-01-05T10:00:09Z"),
         );
-        Claim::of(&Delivery {
+        SentEvent::of(&Delivery {
             kind: Kind::Event,
             headers,
             body: Bytes::from_static(body.as_bytes()),
@@ -334,23 +337,23 @@ mod tests {
     }
 
     /// The older and the newer state of order 1, promised and loaded.
-    fn two_states() -> (Ledger, [String; 2]) {
-        let mut ledger = Ledger::default();
-        let older = claim(
+    fn two_states() -> (Checklist, [String; 2]) {
+        let mut checklist = Checklist::default();
+        let older = sent_event(
             "orders/create",
             "w-1",
             r#"{"id":1,"updated_at":"2026-01-05T10:00:00Z"}"#,
         );
-        let newer = claim(
+        let newer = sent_event(
             "orders/paid",
             "w-2",
             r#"{"id":1,"updated_at":"2026-01-05T11:00:01+01:00"}"#,
         );
         let ids = [older.event_id.clone(), newer.event_id.clone()];
-        ledger.add(newer, Kind::Event, &said("accepted"));
-        ledger.add(older, Kind::Late, &said("accepted"));
-        ledger.found(&ids, &ids);
-        (ledger, ids)
+        checklist.add(newer, Kind::Event, &said("accepted"));
+        checklist.add(older, Kind::Late, &said("accepted"));
+        checklist.found(&ids, &ids);
+        (checklist, ids)
     }
 
     fn row(last: &str, as_of: &str) -> OrderState {
@@ -369,7 +372,7 @@ mod tests {
 
     #[test]
     fn only_what_was_promised_can_be_missing() {
-        let mut ledger = Ledger::default();
+        let mut checklist = Checklist::default();
         let answers = [
             (said("accepted"), true),
             (said("duplicate"), true),
@@ -381,39 +384,42 @@ mod tests {
         ];
         let mut expected = BTreeSet::new();
         for (at, (answer, is_promised)) in (0..).zip(answers) {
-            let claim = claim("refunds/create", &format!("w-{at}"), "{}");
+            let sent_event = sent_event("refunds/create", &format!("w-{at}"), "{}");
             if is_promised {
-                expected.insert(claim.event_id.clone());
+                expected.insert(sent_event.event_id.clone());
             }
-            ledger.add(claim, Kind::Event, &answer);
+            checklist.add(sent_event, Kind::Event, &answer);
         }
-        assert_eq!(BTreeSet::from_iter(ledger.missing()), expected);
-        assert!(!ledger.close().is_right());
+        assert_eq!(BTreeSet::from_iter(checklist.missing()), expected);
+        assert!(!checklist.close().is_right());
     }
 
     #[test]
     fn a_promise_stands_whatever_other_deliveries_of_it_were_answered() {
-        let mut ledger = Ledger::default();
+        let mut checklist = Checklist::default();
         for answer in [Answer::Timeout, said("duplicate"), Answer::Status(503, None)] {
-            ledger.add(claim("refunds/create", "w-1", "{}"), Kind::Duplicate, &answer);
+            checklist.add(sent_event("refunds/create", "w-1", "{}"), Kind::Duplicate, &answer);
         }
-        assert_eq!(ledger.missing().len(), 1);
+        assert_eq!(checklist.missing().len(), 1);
     }
 
     #[test]
     fn the_quarantined_must_be_letters_and_the_refused_nothing() {
-        let mut ledger = Ledger::default();
-        let (bad, forged) = (claim("orders/create", "w-1", "["), claim("orders/create", "w-2", "{}"));
-        let [bad_id, forged_id] = [&bad, &forged].map(|claim| claim.event_id.clone());
-        ledger.add(bad, Kind::Malformed, &said("quarantined"));
-        ledger.add(forged, Kind::BadSignature, &Answer::Status(401, None));
-        assert_eq!(ledger.missing(), std::slice::from_ref(&bad_id));
-        ledger.add_dead_letter(&bad_id, "1-1".to_owned());
-        ledger.add_dead_letter(&bad_id, "1-1".to_owned());
-        assert!(ledger.missing().is_empty());
+        let mut checklist = Checklist::default();
+        let (bad, forged) = (
+            sent_event("orders/create", "w-1", "["),
+            sent_event("orders/create", "w-2", "{}"),
+        );
+        let [bad_id, forged_id] = [&bad, &forged].map(|sent_event| sent_event.event_id.clone());
+        checklist.add(bad, Kind::Malformed, &said("quarantined"));
+        checklist.add(forged, Kind::BadSignature, &Answer::Status(401, None));
+        assert_eq!(checklist.missing(), std::slice::from_ref(&bad_id));
+        checklist.add_dead_letter(&bad_id, "1-1".to_owned());
+        checklist.add_dead_letter(&bad_id, "1-1".to_owned());
+        assert!(checklist.missing().is_empty());
         let ids = [bad_id, forged_id.clone()];
-        ledger.found(&ids, &ids[1..]);
-        let verified = ledger.close();
+        checklist.found(&ids, &ids[1..]);
+        let verified = checklist.close();
         assert_eq!(verified.faults.refused_and_there.first, [forged_id]);
         assert_eq!((verified.promised, verified.in_dead_letters), (1, 1));
         assert_eq!(verified.faults.doubled.count, 0, "copies of one dead letter are one");
@@ -421,11 +427,11 @@ mod tests {
 
     #[test]
     fn what_is_there_twice_is_doubled() {
-        let (mut ledger, ids) = two_states();
-        assert_eq!(ledger.faults.doubled.count, 0);
-        ledger.found(&ids[..1], &[ids[0].clone(), ids[0].clone()]);
-        ledger.add_dead_letter(&ids[1], "1-1".to_owned());
-        assert_eq!(ledger.close().faults.doubled.count, 2);
+        let (mut checklist, ids) = two_states();
+        assert_eq!(checklist.faults.doubled.count, 0);
+        checklist.found(&ids[..1], &[ids[0].clone(), ids[0].clone()]);
+        checklist.add_dead_letter(&ids[1], "1-1".to_owned());
+        assert_eq!(checklist.close().faults.doubled.count, 2);
     }
 
     #[test]
@@ -433,9 +439,9 @@ mod tests {
         let key = [(SHOP.to_owned(), "1".to_owned())];
         let (_, [older, newer]) = two_states();
         let judged = |row: Option<OrderState>| {
-            let (mut ledger, _) = two_states();
-            ledger.judge(&key, row.as_slice());
-            ledger.close().is_right()
+            let (mut checklist, _) = two_states();
+            checklist.judge(&key, row.as_slice());
+            checklist.close().is_right()
         };
         assert!(judged(Some(row(&newer, "2026-01-05T10:00:01Z"))));
         assert!(judged(Some(row("another's", "2026-01-05T10:00:02Z"))));
@@ -451,29 +457,29 @@ mod tests {
     /// What is in the dead letters changed no row.
     #[test]
     fn the_newest_is_the_newest_that_was_loaded() {
-        let (mut ledger, [older, newer]) = two_states();
-        ledger.found(std::slice::from_ref(&newer), &[]);
-        ledger.add_dead_letter(&newer, "1-1".to_owned());
-        ledger.judge(
+        let (mut checklist, [older, newer]) = two_states();
+        checklist.found(std::slice::from_ref(&newer), &[]);
+        checklist.add_dead_letter(&newer, "1-1".to_owned());
+        checklist.judge(
             &[(SHOP.to_owned(), "1".to_owned())],
             &[row(&older, "2026-01-05T10:00:00Z")],
         );
-        assert!(ledger.close().is_right());
+        assert!(checklist.close().is_right());
     }
 
     #[test]
     fn a_deletion_must_show() {
-        let (mut ledger, [_, newer]) = two_states();
-        let gone = claim("orders/delete", "w-3", r#"{"id":1}"#);
+        let (mut checklist, [_, newer]) = two_states();
+        let gone = sent_event("orders/delete", "w-3", r#"{"id":1}"#);
         let id = [gone.event_id.clone()];
-        ledger.add(gone, Kind::Event, &said("accepted"));
-        ledger.found(&id, &id);
-        ledger.judge(
+        checklist.add(gone, Kind::Event, &said("accepted"));
+        checklist.found(&id, &id);
+        checklist.judge(
             &[(SHOP.to_owned(), "1".to_owned())],
             &[row(&newer, "2026-01-05T10:00:01Z")],
         );
         assert_eq!(
-            ledger.close().faults.orders_wrong.first,
+            checklist.close().faults.orders_wrong.first,
             ["1 was deleted, and its row does not say so"]
         );
     }
