@@ -4,9 +4,10 @@
 mod embedded;
 mod finding;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use self::finding::{Finding, Verdict};
+use super::instance::Process;
 use super::{Exit, Failure, output};
 use crate::config::{Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
 use crate::health::ids_warning;
@@ -25,13 +26,6 @@ pub(super) struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Process {
-    Run,
-    Serve,
-    Work,
 }
 
 /// Checks everything, prints the findings, and succeeds where the process could start.

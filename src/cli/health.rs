@@ -1,9 +1,9 @@
 //! `health`: the health of the process of this configuration, as an exit code. For HEALTHCHECK.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::Failure;
-use super::instance::{self, Instance, TIMEOUT};
+use super::instance::{self, Instance, Process, TIMEOUT};
 use crate::config::Config;
 
 /// Arguments of `health`.
@@ -12,13 +12,6 @@ pub(super) struct HealthArgs {
     /// Which process to check; by default the public listener's, else a worker's
     #[arg(value_enum)]
     process: Option<Process>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Process {
-    Run,
-    Serve,
-    Work,
 }
 
 /// Succeeds where the process reports that it is healthy.

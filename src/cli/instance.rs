@@ -4,6 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::Failure;
 use crate::config::Config;
 use crate::folder;
@@ -13,6 +15,14 @@ use crate::health::HealthReport;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 /// Bound on an answer for which the process observes its stores anew, which takes up to 2.5 s.
 const FRESH: Duration = Duration::from_secs(5);
+
+/// A command that runs a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Process {
+    Run,
+    Serve,
+    Work,
+}
 
 /// Where it listens, as this machine reaches it.
 #[derive(Debug, Clone, Copy)]

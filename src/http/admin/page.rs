@@ -47,8 +47,14 @@ pub(super) fn router() -> Router<AdminState> {
         .route("/", get(async |headers: HeaderMap| file("index.html", &headers)))
         .route("/docs", get(async |headers: HeaderMap| file("docs.html", &headers)))
         .route("/assets/{file}", get(asset))
-        .route("/openapi.yaml", get(openapi_yaml))
-        .route("/openapi.json", get(openapi_json))
+        .route(
+            "/openapi.yaml",
+            get(async |headers: HeaderMap| described("application/yaml", OPENAPI_YAML, &headers)),
+        )
+        .route(
+            "/openapi.json",
+            get(async |headers: HeaderMap| described("application/json", OPENAPI_JSON, &headers)),
+        )
 }
 
 /// Puts the guards on every answer of `routes`, and keeps it out of caches where it does not say
@@ -72,14 +78,6 @@ async fn asset(name: Result<Path<String>, PathRejection>, headers: HeaderMap) ->
         // No name is other than UTF-8.
         Err(_) => Problem::NotFound.into_response(),
     }
-}
-
-async fn openapi_yaml(headers: HeaderMap) -> Response {
-    described("application/yaml", OPENAPI_YAML, &headers)
-}
-
-async fn openapi_json(headers: HeaderMap) -> Response {
-    described("application/json", OPENAPI_JSON, &headers)
 }
 
 fn described(kind: &'static str, text: &'static str, headers: &HeaderMap) -> Response {

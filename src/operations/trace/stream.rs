@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::dead_letters::{DeadLetterFilter, shop};
 use super::search::{Search, entry_of, key};
-use super::timeline::{RetainedEntry, TimelineEvent};
+use super::timeline::TimelineEvent;
 use crate::operations::context::Operations;
 use crate::operations::dead_letters::DeadLetterSummary;
 use crate::operations::error::OperationsError;
@@ -52,7 +52,7 @@ impl Operations {
                 }
                 further += 1;
             }
-            search.event_of(&found).entries.push(found.into());
+            search.event_of(&found).entries.push((found, Vec::new()));
         }
         if has_more {
             search.unknown(format!(
@@ -78,9 +78,9 @@ impl Operations {
                 let page = self.stream.range(only(Destination::Stream, id)).await?;
                 let found = page.entries.first().map(EntrySummary::of);
                 known.is_gone = found.is_none();
-                known.entries.extend(found.map(RetainedEntry::from));
+                known.entries.extend(found.map(|entry| (entry, Vec::new())));
             }
-            for RetainedEntry { entry, groups } in &mut known.entries {
+            for (entry, groups) in &mut known.entries {
                 let found = self.stream.entry_states(entry.id).await?;
                 *groups = found.into_iter().map(GroupProgress::from).collect();
             }

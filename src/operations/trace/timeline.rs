@@ -63,25 +63,10 @@ pub(super) struct KnownEvent {
     pub(super) stored: Option<StoredEvent>,
     /// In the spool.
     pub(super) spooled: Vec<EntrySummary>,
-    /// In the stream.
-    pub(super) entries: Vec<RetainedEntry>,
+    /// In the stream, and how far the groups came with them.
+    pub(super) entries: Vec<(EntrySummary, Vec<GroupProgress>)>,
     /// Whether the entry that it was loaded from was looked up, and is gone.
     pub(super) is_gone: bool,
-}
-
-/// An entry that is in the stream, and how far the groups came with it.
-pub(super) struct RetainedEntry {
-    pub(super) entry: EntrySummary,
-    pub(super) groups: Vec<GroupProgress>,
-}
-
-impl From<EntrySummary> for RetainedEntry {
-    fn from(entry: EntrySummary) -> Self {
-        Self {
-            entry,
-            groups: Vec::new(),
-        }
-    }
 }
 
 impl TimelineEvent {
@@ -164,7 +149,7 @@ impl KnownEvent {
     /// The entry that it was loaded from, where that is not among those found.
     pub(super) fn loaded_from(&self) -> Option<StreamId> {
         let id = self.stored.as_ref()?.stream_id.parse().ok()?;
-        self.entries.iter().all(|found| found.entry.id != id).then_some(id)
+        self.entries.iter().all(|(entry, _)| entry.id != id).then_some(id)
     }
 
     /// Adds all that is known of it.
@@ -205,7 +190,7 @@ impl KnownEvent {
         if let Some(id) = self.loaded_from() {
             timeline.push(self.received(id, self.is_gone.then_some(false), &blank));
         }
-        for RetainedEntry { entry, groups } in &self.entries {
+        for (entry, groups) in &self.entries {
             let received = self.received(entry.id, Some(true), &blank);
             for progress in groups {
                 let mut reached = TimelineEvent::of_group(progress, &received);
@@ -221,11 +206,7 @@ impl KnownEvent {
     /// What all of its timeline has in common. What is of no entry has the one it was loaded from,
     /// else the newest.
     fn blank(&self) -> TimelineEvent {
-        let newest = self
-            .entries
-            .iter()
-            .map(|found| &found.entry)
-            .max_by_key(|entry| entry.id);
+        let newest = self.entries.iter().map(|(entry, _)| entry).max_by_key(|entry| entry.id);
         let (stored, entry) = (self.stored.as_ref(), newest.or(self.spooled.first()));
         let own = |of_event: fn(&StoredEvent) -> &String, of_entry: fn(&EntrySummary) -> &Option<String>| {
             stored
