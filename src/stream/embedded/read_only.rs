@@ -17,25 +17,22 @@ use super::schema;
 use crate::sqlite::{self, FileError};
 use crate::stream::{Destination, Entry, Order, Page, Range, StreamError};
 
-const ENTRIES: &str = "SELECT id, checksum, fields FROM entries WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
-const NEWEST_ENTRIES: &str =
-    "SELECT id, checksum, fields FROM entries WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3";
-const DEAD_LETTERS: &str =
-    "SELECT id, checksum, fields FROM dead_letters WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
-const NEWEST_DEAD_LETTERS: &str =
-    "SELECT id, checksum, fields FROM dead_letters WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3";
-
 /// Entries of a page of [`scan_file`].
 const SCAN_PAGE: usize = 200;
 
 /// A page of a log. Damaged entries are left out, and logged.
 pub(super) fn range(connection: &Connection, range: Range) -> rusqlite::Result<Page> {
-    let mut query = connection.prepare_cached(match (range.log, range.order) {
-        (Destination::Stream, Order::OldestFirst) => ENTRIES,
-        (Destination::Stream, Order::NewestFirst) => NEWEST_ENTRIES,
-        (Destination::DeadLetters, Order::OldestFirst) => DEAD_LETTERS,
-        (Destination::DeadLetters, Order::NewestFirst) => NEWEST_DEAD_LETTERS,
-    })?;
+    let table = match range.log {
+        Destination::Stream => "entries",
+        Destination::DeadLetters => "dead_letters",
+    };
+    let order = match range.order {
+        Order::OldestFirst => "ASC",
+        Order::NewestFirst => "DESC",
+    };
+    let sql =
+        format!("SELECT id, checksum, fields FROM {table} WHERE id BETWEEN ?1 AND ?2 ORDER BY id {order} LIMIT ?3");
+    let mut query = connection.prepare_cached(&sql)?;
     let most = i64::try_from(range.page()).unwrap_or(i64::MAX);
     let mut rows = query.query(params![row_from(range.from), row_up_to(range.to), most])?;
     let mut page = Page::default();
