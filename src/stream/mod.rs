@@ -63,7 +63,7 @@ pub use self::delivery::{Attempts, Claim, Claimed, DeadLetter, Delivered, Refres
 pub use self::entry::{Appended, Destination, Entry, Fields, InvalidStreamId, NewEntry, StreamId};
 pub use self::error::StreamError;
 pub use self::nodes::{Heartbeat, NodeRegistry};
-pub use self::range::{Order, PAGE, Page, Range};
+pub use self::range::{Order, PAGE, PAGE_BYTES, Page, Range};
 pub use self::report::{ConsumerReport, GroupReport, Lost, Restored, ServerReport, StreamReport};
 
 /// Appends, over a connection of its own. One flush is in flight at a time; one whose future is
@@ -82,9 +82,9 @@ pub trait Writer: Send {
 /// it.
 #[async_trait]
 pub trait Reader: Send {
-    /// Up to `count` entries that no member of the group was given yet; waits up to `block` for the
-    /// first. Returns early and empty when `cancel` fires. Never loses a delivery by being
-    /// cancelled.
+    /// Up to `count` entries (fewer where they are large: [`PAGE_BYTES`]) that no member of the group
+    /// was given yet; waits up to `block` for the first. Returns early and empty when `cancel` fires.
+    /// Never loses a delivery by being cancelled.
     ///
     /// # Errors
     /// The read failed; entries may have been delivered all the same, so the caller claims

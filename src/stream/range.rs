@@ -4,6 +4,8 @@ use super::entry::{Destination, Entry, StreamId};
 
 /// Entries of a page at most.
 pub const PAGE: usize = 1000;
+/// Bytes at which a store ends a page, whatever is asked for: of a range, a claim or a read.
+pub const PAGE_BYTES: usize = 8 << 20;
 
 /// Which entries of a log, and from which end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! One batch: decoded whole, loaded whole; split only to find what is at fault.
+//! One page: decoded and loaded whole, unless it is very large; split only to find what is at fault.
 //!
 //! Invariants: an entry at fault costs its neighbours some halving and nothing else, also where its fault is not clear; a fault of the handler's
 //! surroundings is waited out with everything in hand, and no entry is blamed for it.
@@ -11,14 +11,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::HandlerError;
-use super::consumer::{Consumer, decode};
+use super::consumer::{Consumer, Page, decode};
+use super::memory::entry_bytes;
 use super::outage_log::{OutageLog, sleep_or_stop};
 use super::processor::Ticket;
 use super::retry_queue::Suspect;
 use super::single_retry;
 use crate::event::EventRecord;
 use crate::retryability::Retryability;
-use crate::stream::{Delivered, StreamId};
+use crate::stream::{Delivered, PAGE_BYTES, StreamId};
 
 /// Entries decoded before other tasks of the thread get their turn.
 const DECODED_AT_ONCE: usize = 32;
@@ -31,12 +32,44 @@ const PATIENCE: u32 = 5;
 /// not cost a transaction for each entry of each batch.
 const REFUSALS: usize = 8;
 
-/// Settles a batch; answers the entries that are to be tried alone later.
+/// Settles a page, in loads of bounded size; answers the entries that are to be tried alone later.
 pub(super) async fn run(
     consumer: Arc<Consumer>,
-    delivered: Vec<Delivered>,
+    page: Page,
     mut ticket: Ticket,
     stop: CancellationToken,
+) -> Vec<Suspect> {
+    let Page {
+        mut entries,
+        mut memory,
+    } = page;
+    let mut aside = Vec::new();
+    while !entries.is_empty() {
+        let rest = entries.split_off(first_load(&entries));
+        aside.extend(settle(&consumer, &entries, &mut ticket, &stop).await);
+        entries = rest;
+        memory.resize(entries.iter().map(|one| entry_bytes(&one.entry)).sum());
+    }
+    aside
+}
+
+/// How many entries make up the first load: as many as have the bytes of a page, at least one. Decoded they take a
+/// multiple of that, and a page may be larger where its entries are larger than those before.
+fn first_load(entries: &[Delivered]) -> usize {
+    let mut bytes = 0;
+    let fitting = entries.iter().take_while(|one| {
+        bytes += entry_bytes(&one.entry);
+        bytes <= PAGE_BYTES
+    });
+    fitting.count().max(1)
+}
+
+/// Decodes entries while others are loaded, loads them, and counts or puts aside what is left over.
+async fn settle(
+    consumer: &Arc<Consumer>,
+    delivered: &[Delivered],
+    ticket: &mut Ticket,
+    stop: &CancellationToken,
 ) -> Vec<Suspect> {
     let mut records = Vec::with_capacity(delivered.len());
     let mut places = Vec::with_capacity(delivered.len());
@@ -56,35 +89,24 @@ pub(super) async fn run(
     ticket.wait().await;
     let began = Instant::now();
     let ids: Vec<StreamId> = places.iter().map(|&place| delivered[place].entry.id).collect();
-    let unsettled = load(&consumer, &records, &ids, &stop).await;
+    let unsettled = load(consumer, &records, &ids, stop).await;
     drop(records);
-    faults.extend(
-        unsettled
-            .at_fault
-            .into_iter()
-            .map(|(index, fault)| (places[index], fault)),
-    );
+    let failed = |(index, fault): (usize, HandlerError)| (places[index], fault);
+    faults.extend(unsettled.at_fault.into_iter().map(failed));
 
-    let mut aside = Vec::with_capacity(faults.len() + unsettled.spared.len());
-    let suspect = |place: usize| delivered.get(place).cloned();
-    for index in unsettled.spared {
-        aside.extend(suspect(places[index]).map(|one| Suspect::new(one, consumer.config.retry_delay)));
-    }
-    for index in unsettled.unclear {
-        aside.extend(suspect(places[index]).map(|one| Suspect {
-            since: began,
-            ..Suspect::new(one, Duration::ZERO)
-        }));
-    }
+    let suspect = |place: usize, delay| Suspect::new(delivered[place].clone(), delay);
+    let spared = unsettled.spared.into_iter();
+    let mut aside = Vec::from_iter(spared.map(|index| suspect(places[index], consumer.config.retry_delay)));
+    aside.extend(unsettled.unclear.into_iter().map(|index| Suspect {
+        since: began,
+        ..suspect(places[index], Duration::ZERO)
+    }));
     for index in unsettled.conflicts {
-        if let Some(one) = suspect(places[index]) {
-            aside.extend(single_retry::dead_letter_conflict(&consumer, Suspect::new(one, Default::default())).await);
-        }
+        let conflict = suspect(places[index], Duration::ZERO);
+        aside.extend(single_retry::dead_letter_conflict(consumer, conflict).await);
     }
     for (place, fault) in faults {
-        if let Some(one) = suspect(place) {
-            aside.extend(single_retry::count_failure(&consumer, Suspect::new(one, Default::default()), fault).await);
-        }
+        aside.extend(single_retry::count_failure(consumer, suspect(place, Duration::ZERO), fault).await);
     }
     aside
 }

@@ -13,12 +13,13 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::in_flight::InFlight;
 use super::liveness::{self, Liveness};
+use super::memory::{Memory, Reservation, entry_bytes};
 use super::outage_log::OutageLog;
-use super::page_size::PageSize;
 use super::retry_policy::Limits;
 use super::{Handler, HandlerError, spans};
 use crate::config::WorkerConfig;
@@ -27,13 +28,13 @@ use crate::metrics::Metrics;
 use crate::nodes::Batch;
 use crate::retryability::Retryability;
 use crate::spans::SpanStart;
-use crate::stream::{Claim, Claimed, Delivered, Entry, Stream, StreamError, StreamId, codec};
+use crate::stream::{Claim, Claimed, Delivered, Entry, Reader, Stream, StreamError, StreamId, codec};
 use crate::telemetry::PanicPlace;
 
-/// One page of claimed entries that are in hand now.
+/// Entries that are in flight now, oldest first, and the memory that they take.
 pub(super) struct Page {
     pub(super) entries: Vec<Delivered>,
-    pub(super) next: Option<StreamId>,
+    pub(super) memory: Reservation,
 }
 
 /// A member of the group.
@@ -44,7 +45,8 @@ pub(super) struct Consumer {
     pub(super) config: WorkerConfig,
     pub(super) metrics: Metrics,
     pub(super) in_flight: InFlight,
-    pub(super) page_size: PageSize,
+    /// Shared by the workers of this process.
+    pub(super) memory: Arc<Memory>,
     pub(super) reading: Liveness,
     pub(super) loading: Liveness,
     /// The load under way.
@@ -86,12 +88,13 @@ impl Consumer {
         config: WorkerConfig,
         metrics: Metrics,
         last_load: Arc<LastLoad>,
+        memory: Arc<Memory>,
     ) -> Self {
         Self {
             name,
             stream,
             handler,
-            page_size: PageSize::new(config.read_count),
+            memory,
             config,
             metrics,
             in_flight: InFlight::default(),
@@ -114,34 +117,81 @@ impl Consumer {
         self.reading.is_alive(bound) && self.loading.is_alive(bound)
     }
 
-    /// Takes new entries in hand.
-    pub(super) fn take_new(&self, entries: Vec<Delivered>) -> Vec<Delivered> {
-        self.in_flight.take(entries, &HashSet::new())
+    /// Waits for the memory that a page takes.
+    pub(super) async fn reserve_page(&self) -> Reservation {
+        self.memory.pages.reserve(self.memory.page_size.bytes()).await
     }
 
-    /// Claims a page of its own pending entries that are not in hand.
-    pub(super) async fn claim_own(&self, start: StreamId) -> Result<Page, StreamError> {
+    /// Reads a page of new entries.
+    pub(super) async fn read(
+        &self,
+        reader: &mut dyn Reader,
+        memory: Reservation,
+        stop: &CancellationToken,
+    ) -> Result<Page, StreamError> {
+        let asked = self.memory.page_size.entries();
+        let entries = reader.read(asked, self.config.block, stop).await;
+        self.page(asked, entries, &HashSet::new(), memory)
+    }
+
+    /// Claims a page of its own pending entries that are not in flight; answers where the next page starts, too.
+    pub(super) async fn claim_own(
+        &self,
+        start: StreamId,
+        memory: Reservation,
+    ) -> Result<(Page, Option<StreamId>), StreamError> {
         let before = self.in_flight.ids();
-        let in_hand = Vec::from_iter(before.iter().copied());
-        self.claim(Claim::Own(&in_hand), start, &before).await
+        let in_flight = Vec::from_iter(before.iter().copied());
+        self.claim(Claim::Own(&in_flight), start, &before, memory).await
     }
 
-    /// Claims a page of what others left pending.
-    pub(super) async fn claim_stale(&self, start: StreamId) -> Result<Page, StreamError> {
+    /// Claims a page of what others left pending; answers where the next page starts, too.
+    pub(super) async fn claim_stale(
+        &self,
+        start: StreamId,
+        memory: Reservation,
+    ) -> Result<(Page, Option<StreamId>), StreamError> {
         let before = self.in_flight.ids();
-        self.claim(Claim::Stale(self.config.claim_idle), start, &before).await
+        self.claim(Claim::Stale(self.config.claim_idle), start, &before, memory)
+            .await
     }
 
-    async fn claim(&self, which: Claim<'_>, start: StreamId, before: &HashSet<StreamId>) -> Result<Page, StreamError> {
-        let claimed = self.stream.claim(&self.name, which, start, self.page_size.get()).await;
-        self.page_size.learn(claimed.as_ref().map(|page| page.entries.len()));
-        let Claimed { entries, deleted, next } = claimed?;
+    async fn claim(
+        &self,
+        which: Claim<'_>,
+        start: StreamId,
+        before: &HashSet<StreamId>,
+        memory: Reservation,
+    ) -> Result<(Page, Option<StreamId>), StreamError> {
+        let asked = self.memory.page_size.entries();
+        let claimed = self.stream.claim(&self.name, which, start, asked).await;
+        let (entries, rest) = match claimed {
+            Ok(Claimed { entries, deleted, next }) => (Ok(entries), Some((deleted, next))),
+            Err(error) => (Err(error), None),
+        };
+        let page = self.page(asked, entries, before, memory)?;
+        let (deleted, next) = rest.unwrap_or_default();
         if let Some(first) = deleted.first() {
             self.metrics.entries_lost.inc_by(deleted.len() as u64);
             error!(count = deleted.len(), %first, "entries that were pending are gone from the stream: they are lost");
         }
-        let entries = self.in_flight.take(entries, before);
-        Ok(Page { entries, next })
+        Ok((page, next))
+    }
+
+    /// Takes what came in flight, but for what was there `before` it was asked for.
+    fn page(
+        &self,
+        asked: usize,
+        came: Result<Vec<Delivered>, StreamError>,
+        before: &HashSet<StreamId>,
+        mut memory: Reservation,
+    ) -> Result<Page, StreamError> {
+        let bytes_of = |entries: &Vec<Delivered>| entries.iter().map(|one| entry_bytes(&one.entry)).sum();
+        let size = came.as_ref().map(|entries| (entries.len(), bytes_of(entries)));
+        self.memory.page_size.learn(asked, size);
+        let entries = self.in_flight.take(came?, before);
+        memory.resize(bytes_of(&entries));
+        Ok(Page { entries, memory })
     }
 
     /// Hands the events to the handler; answers the indexes of those that it did not take, since their id is another

@@ -14,6 +14,7 @@ mod lease_renewer;
 mod liveness;
 mod loader;
 pub mod loss_monitor;
+mod memory;
 mod outage_log;
 mod page_size;
 mod processor;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::Consumer;
 pub use self::loader::Loader;
+use self::memory::Memory;
 pub(crate) use self::outage_log::OutageLog;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
@@ -111,6 +113,7 @@ impl Workers {
             _ => format!("{}-{number}", config.consumer),
         };
         let last_load = Arc::default();
+        let memory = Arc::new(Memory::new(config.workers, config.read_count));
         let consumers = (1..=config.workers.max(1))
             .map(|number| {
                 let (stream, handler) = (Arc::clone(&stream), Arc::clone(&handler));
@@ -121,6 +124,7 @@ impl Workers {
                     config.clone(),
                     metrics.clone(),
                     Arc::clone(&last_load),
+                    Arc::clone(&memory),
                 ))
             })
             .collect();
@@ -139,13 +143,13 @@ impl Workers {
         let processing = Arc::new(drained.clone().drop_guard());
         roles.spawn(lease_renewer::run(self.consumers.clone(), drained));
         for (index, consumer) in self.consumers.iter().enumerate() {
-            // Read-ahead of one: a batch waits here while another is being loaded.
-            let (batches, inbox) = mpsc::channel(1);
+            // Read-ahead of one: a page waits here while another is being loaded.
+            let (pages, inbox) = mpsc::channel(1);
             if index == 0 {
-                roles.spawn(reclaimer::run(Arc::clone(consumer), batches.clone(), stop.clone()));
+                roles.spawn(reclaimer::run(Arc::clone(consumer), pages.clone(), stop.clone()));
                 roles.spawn(consumer_reaper::run(Arc::clone(consumer), stop.clone()));
             }
-            roles.spawn(reader::run(Arc::clone(consumer), batches, stop.clone()));
+            roles.spawn(reader::run(Arc::clone(consumer), pages, stop.clone()));
             let (processor, guard) = (
                 processor::run(Arc::clone(consumer), inbox, stop.clone()),
                 processing.clone(),

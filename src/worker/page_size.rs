@@ -1,42 +1,72 @@
-//! How many entries one read or claim asks for.
+//! How many entries one read or claim asks for, and how much memory they take.
 //!
-//! Invariant: entries too large to come within the response timeout as one page come as smaller ones, so that the same
-//! page does not fail for ever.
+//! The size of the next entries is expected to be that of the last ones, so the first read asks for two, and a page holds
+//! about as many bytes as it may. Invariant: entries too large to come within the response timeout as one page come as
+//! smaller ones, so that the same page does not fail for ever.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::stream::StreamError;
 
+/// Bytes that an entry is expected to have before one was read: nearly the largest webhook body.
+const FIRST_EXPECTED: usize = 4 << 20;
 /// Full pages it takes to grow from nothing to the most. Slow, since each step too far costs a whole timeout.
 const GROWTH_STEPS: usize = 16;
 
-/// Between 1 and `most`.
+/// Shared by the workers of one process.
 #[derive(Debug)]
 pub(super) struct PageSize {
-    now: AtomicUsize,
+    /// Between 1 and `most`.
+    count: AtomicUsize,
     most: usize,
+    /// Bytes of a page, but for one entry that is larger.
+    page_bytes: usize,
+    entry_bytes: AtomicUsize,
 }
 
 impl PageSize {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, page_bytes: usize) -> Self {
         let most = most.max(1);
-        let now = AtomicUsize::new(most);
-        Self { now, most }
+        Self {
+            count: AtomicUsize::new(most),
+            most,
+            page_bytes,
+            entry_bytes: AtomicUsize::new(FIRST_EXPECTED),
+        }
     }
 
-    pub(super) fn get(&self) -> usize {
-        self.now.load(Ordering::Relaxed)
+    /// Entries of the next page.
+    pub(super) fn entries(&self) -> usize {
+        let fitting = self.page_bytes / self.entry_bytes();
+        fitting.clamp(1, self.count.load(Ordering::Relaxed))
     }
 
-    /// Halves after a timeout, grows after a full page; other errors and pages say nothing about sizes.
-    pub(super) fn learn(&self, came: Result<usize, &StreamError>) {
-        let now = self.get();
+    /// Bytes that the next page is expected to take at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.page_bytes.max(self.entry_bytes())
+    }
+
+    fn entry_bytes(&self) -> usize {
+        self.entry_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a page for which `asked` entries were asked: of their number and bytes. After a timeout half as many
+    /// are asked for, after a full page more; other errors and pages say nothing about the number. The expected size
+    /// rises at once, and falls by half a page.
+    pub(super) fn learn(&self, asked: usize, came: Result<(usize, usize), &StreamError>) {
+        let count = self.count.load(Ordering::Relaxed);
         let next = match came {
-            Ok(count) if count >= now => now + self.most.div_ceil(GROWTH_STEPS),
-            Err(StreamError::Timeout { .. }) => now / 2,
-            Ok(_) | Err(_) => now,
+            Ok((entries, _)) if entries >= asked => count + self.most.div_ceil(GROWTH_STEPS),
+            Err(StreamError::Timeout { .. }) => asked / 2,
+            Ok(_) | Err(_) => count,
         };
-        self.now.store(next.clamp(1, self.most), Ordering::Relaxed);
+        self.count.store(next.clamp(1, self.most), Ordering::Relaxed);
+        if let Ok((entries, bytes)) = came
+            && let Some(mean) = bytes.checked_div(entries)
+        {
+            let expected = mean.max(self.entry_bytes() / 2).max(1);
+            self.entry_bytes.store(expected, Ordering::Relaxed);
+        }
     }
 }
 
@@ -47,11 +77,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn asks_for_few_first_and_then_by_the_size_that_came() {
+        let size = PageSize::new(500, 8 << 20);
+        let after = |asked, entries: usize, bytes: usize| {
+            size.learn(asked, Ok((entries, entries * bytes)));
+            size.entries()
+        };
+        assert_eq!((size.entries(), size.bytes()), (2, 8 << 20));
+        assert_eq!(
+            [(); 9].map(|()| after(2, 1, 2000)),
+            [4, 8, 16, 32, 64, 128, 256, 500, 500]
+        );
+        assert_eq!(after(500, 3, 4_500_000), 1, "larger ones are believed at once");
+        assert_eq!(after(1, 0, 0), 1, "an empty page says nothing");
+        assert_eq!(after(1, 1, 2000), 3);
+        assert_eq!(after(1, 1, 9 << 20), 1);
+        assert_eq!(size.bytes(), 9 << 20, "one that is larger than a page");
+    }
+
+    #[test]
     fn shrinks_with_timeouts_only_and_grows_with_full_pages() {
-        let size = PageSize::new(40);
-        let after = |came| {
-            size.learn(came);
-            size.get()
+        let size = PageSize::new(40, 1 << 30);
+        let after = |came: Result<usize, _>| {
+            size.learn(size.entries(), came.map(|entries| (entries, entries)));
+            size.entries()
         };
         let timeout = &StreamError::Timeout {
             server: "here".to_owned(),

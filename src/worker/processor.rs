@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::consumer::Consumer;
+use super::consumer::{Consumer, Page};
+use super::memory::entry_bytes;
 use super::retry_policy::{RetryPlan, plan};
 use super::retry_queue::{RetryQueue, Suspect};
 use super::{batch, single_retry, take_output};
@@ -22,7 +23,7 @@ use crate::stream::{Delivered, codec};
 const AT_ONCE: usize = 2;
 
 /// Processes until the inbox is closed and empty.
-pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<Delivered>>, stop: CancellationToken) {
+pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Page>, stop: CancellationToken) {
     let read_count = consumer.config.read_count;
     let mut retry_queue = RetryQueue::new(read_count.saturating_mul(4));
     let mut jobs: JoinSet<Vec<Suspect>> = JoinSet::new();
@@ -48,13 +49,14 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Vec<D
                     jobs.spawn(single_retry::run(Arc::clone(&consumer), suspect, ticket, stop.clone()));
                 }
             }
-            delivered = inbox.recv(), if takes_more => {
-                let Some(delivered) = delivered else { break };
+            page = inbox.recv(), if takes_more => {
+                let Some(Page { entries, memory }) = page else { break };
                 tried_last = false;
-                let together = triage(&consumer, &mut retry_queue, delivered);
+                let together = triage(&consumer, &mut retry_queue, entries);
                 if !together.is_empty() {
                     let ticket = sequencer.next();
-                    jobs.spawn(batch::run(Arc::clone(&consumer), together, ticket, stop.clone()));
+                    let page = Page { entries: together, memory };
+                    jobs.spawn(batch::run(Arc::clone(&consumer), page, ticket, stop.clone()));
                 }
             }
         }
@@ -91,10 +93,21 @@ fn triage(consumer: &Consumer, retry_queue: &mut RetryQueue, delivered: Vec<Deli
 
 /// What does not fit is let go: it stays pending, and the reader's next look through the pending entries finds it.
 fn set_aside(consumer: &Consumer, retry_queue: &mut RetryQueue, suspects: Vec<Suspect>) {
-    for suspect in suspects {
-        if let Some(gone) = retry_queue.add(suspect) {
-            debug!(stream_id = %gone.id(), "too many entries wait to be tried alone; this one is left pending");
-            consumer.in_flight.release(&[gone.id()]);
+    for mut suspect in suspects {
+        let reserve = || {
+            consumer
+                .memory
+                .retries
+                .try_reserve(entry_bytes(&suspect.delivered.entry))
+        };
+        suspect.memory = suspect.memory.take().or_else(reserve);
+        let left_out = match suspect.memory {
+            Some(_) => retry_queue.add(suspect),
+            None => Some(suspect),
+        };
+        if let Some(left_out) = left_out {
+            debug!(stream_id = %left_out.id(), "too many entries wait to be tried alone; this one is left pending");
+            consumer.in_flight.release(&[left_out.id()]);
         }
     }
 }

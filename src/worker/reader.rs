@@ -1,6 +1,6 @@
 //! The reader: brings one consumer's entries to its processor.
 //!
-//! Invariants: it asks for work only when there is a place for it; the consumer's own pending entries come first at the
+//! Invariants: it asks for work only when there are a place and memory for it; the consumer's own pending entries come first at the
 //! start, after every error (a lost reply leaves entries pending) and once per claim time (nothing of ours is ever
 //! forgotten); what is in hand is never brought twice.
 
@@ -11,15 +11,16 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::consumer::Consumer;
+use super::consumer::{Consumer, Page};
+use super::memory::Reservation;
 use super::outage_log::{OutageLog, sleep_or_stop};
-use crate::stream::{Delivered, Reader, StreamError, StreamId};
+use crate::stream::{Reader, StreamError, StreamId};
 
 /// Own pending entries are not looked through more often than this.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
 
 /// Reads until `stop` fires.
-pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Delivered>>, stop: CancellationToken) {
+pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<Page>, stop: CancellationToken) {
     let mut reader = consumer.stream.reader(&consumer.name);
     let mut outage = OutageLog::of("reading");
     let mut sweep = Sweep::due_now();
@@ -27,15 +28,18 @@ pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Deliv
         consumer.reading.idle();
         let permit = tokio::select! {
             () = stop.cancelled() => return,
-            permit = batches.reserve() => permit,
+            permit = pages.reserve() => permit,
         };
         let Ok(permit) = permit else { return };
+        let Some(memory) = stop.run_until_cancelled(consumer.reserve_page()).await else {
+            return;
+        };
         consumer.reading.beat();
-        match next(&consumer, reader.as_mut(), &mut sweep, &stop).await {
-            Ok(entries) => {
+        match next(&consumer, reader.as_mut(), memory, &mut sweep, &stop).await {
+            Ok(page) => {
                 outage.over();
-                if !entries.is_empty() {
-                    permit.send(entries);
+                if !page.entries.is_empty() {
+                    permit.send(page);
                 }
             }
             Err(error) => {
@@ -53,17 +57,16 @@ pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Deliv
 async fn next(
     consumer: &Consumer,
     reader: &mut dyn Reader,
+    memory: Reservation,
     sweep: &mut Sweep,
     stop: &CancellationToken,
-) -> Result<Vec<Delivered>, StreamError> {
+) -> Result<Page, StreamError> {
     if let Some(start) = sweep.page() {
-        let page = consumer.claim_own(start).await?;
-        sweep.move_on(page.next, consumer.config.claim_idle.max(SHORTEST_SWEEP));
-        return Ok(page.entries);
+        let (page, next) = consumer.claim_own(start, memory).await?;
+        sweep.move_on(next, consumer.config.claim_idle.max(SHORTEST_SWEEP));
+        return Ok(page);
     }
-    let new = reader.read(consumer.page_size.get(), consumer.config.block, stop).await;
-    consumer.page_size.learn(new.as_ref().map(Vec::len));
-    Ok(consumer.take_new(new?))
+    consumer.read(reader, memory, stop).await
 }
 
 /// Where the look through the own pending entries stands.

@@ -1,6 +1,6 @@
 //! The reclaimer: takes over what other consumers left pending.
 //!
-//! Invariants: it claims only with a place in hand, and only while the handler is ready (claiming during an outage only
+//! Invariants: it claims only with a place and memory for a page, and only while the handler is ready (claiming during an outage only
 //! moves entries around and raises their delivery counts). Of the workers of a process the first does it for all.
 
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::backoff::spread;
-use super::consumer::Consumer;
+use super::consumer::{Consumer, Page};
 use super::outage_log::{OutageLog, sleep_or_stop};
-use crate::stream::{Delivered, StreamError, StreamId};
+use crate::stream::{StreamError, StreamId};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Reclaims until `stop` fires.
-pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Delivered>>, stop: CancellationToken) {
+pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<Page>, stop: CancellationToken) {
     let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let mut outage = OutageLog::of("reclaiming");
     while sleep_or_stop(spread(pause, rand::random()), &stop).await {
@@ -28,7 +28,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Deliv
             Some(Err(_)) => continue,
             Some(Ok(())) => {}
         }
-        match stop.run_until_cancelled(pass(&consumer, &batches)).await {
+        match stop.run_until_cancelled(pass(&consumer, &pages)).await {
             None => return,
             Some(Ok(())) => outage.over(),
             Some(Err(error)) => {
@@ -39,14 +39,15 @@ pub(super) async fn run(consumer: Arc<Consumer>, batches: mpsc::Sender<Vec<Deliv
 }
 
 /// Goes through all stale entries once. Being dropped is safe: what was claimed is then pending with us.
-async fn pass(consumer: &Consumer, batches: &mpsc::Sender<Vec<Delivered>>) -> Result<(), StreamError> {
+async fn pass(consumer: &Consumer, pages: &mpsc::Sender<Page>) -> Result<(), StreamError> {
     let mut start = Some(StreamId::default());
     while let Some(from) = start {
-        let Ok(permit) = batches.reserve().await else {
+        let Ok(permit) = pages.reserve().await else {
             return Ok(());
         };
-        let page = consumer.claim_stale(from).await?;
-        start = page.next;
+        let memory = consumer.reserve_page().await;
+        let page;
+        (page, start) = consumer.claim_stale(from, memory).await?;
         if !page.entries.is_empty() {
             consumer.metrics.reclaimed.inc_by(page.entries.len() as u64);
             info!(
@@ -54,7 +55,7 @@ async fn pass(consumer: &Consumer, batches: &mpsc::Sender<Vec<Delivered>>) -> Re
                 consumer = consumer.name,
                 "took over entries that others left pending"
             );
-            permit.send(page.entries);
+            permit.send(page);
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::memory::Reservation;
 use crate::stream::{Delivered, StreamId};
 
 /// An entry that is to be tried alone.
@@ -25,6 +26,8 @@ pub(super) struct Suspect {
     pub(super) owes_end: bool,
     /// Why no try is left to make, where it only waits for room in the dead letters.
     pub(super) verdict: Option<String>,
+    /// What it takes of the memory for retries; `None` before it is in the queue.
+    pub(super) memory: Option<Reservation>,
 }
 
 impl Suspect {
@@ -37,6 +40,7 @@ impl Suspect {
             postponed: 0,
             owes_end: false,
             verdict: None,
+            memory: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What goes wrong between stream and warehouse, and whom it costs.
 
 mod foreign_commands;
+mod large_backlog;
 mod refusals;
 mod slow_link;
 mod tables;

@@ -2,10 +2,10 @@
 
 use rusqlite::{Row, params};
 
-use super::group::{self, Group, PAGE_BYTES};
+use super::group::{self, Group};
 use super::logs::Session;
 use super::row::{id_of, row_from, row_of, unpack};
-use crate::stream::{Attempts, Claimed, Delivered, Destination, StreamId};
+use crate::stream::{Attempts, Claimed, Delivered, Destination, PAGE_BYTES, StreamId};
 
 /// ?1 group, ?2 first id, ?3 most rows, ?4 the owner (or null), ?5 the latest delivery (or null),
 /// ?6 name of the group.

@@ -7,10 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::logs::{self, LogCounters, Session};
 use super::row::{id_of, row_of, unpack};
-use crate::stream::{Attempts, Delivered, Destination, Refreshed, Step, StreamId};
-
-/// Bytes of one page of entries; the rest comes with the next page.
-pub(super) const PAGE_BYTES: usize = 32 << 20;
+use crate::stream::{Attempts, Delivered, Destination, PAGE_BYTES, Refreshed, Step, StreamId};
 
 const CREATE: &str = "INSERT INTO consumer_groups (name, last_delivered, read, pending)
     SELECT ?1, 0, added - length, 0 FROM logs WHERE log = 0";

@@ -11,11 +11,10 @@ use std::path::Path;
 use rusqlite::{Connection, params};
 
 use super::error::EmbeddedError;
-use super::group::PAGE_BYTES;
 use super::row::{id_of, row_from, row_up_to, unpack};
 use super::schema;
 use crate::sqlite::{self, FileError};
-use crate::stream::{Destination, Entry, Order, Page, Range, StreamError};
+use crate::stream::{Destination, Entry, Order, PAGE_BYTES, Page, Range, StreamError};
 
 /// Entries of a page of [`scan_file`].
 const SCAN_PAGE: usize = 200;

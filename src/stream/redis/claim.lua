@@ -1,13 +1,16 @@
 -- Makes one page of pending entries the consumer's.
--- KEYS: stream, record of attempts. ARGV: group, consumer, 'own' or the least idle time in ms, start id, count, then
--- for 'own' the ids that the consumer has in hand, which are left alone.
+-- KEYS: stream, record of attempts. ARGV: group, consumer, 'own' or the least idle time in ms, start id, count, bytes of
+-- values at which the page ends, then for 'own' the ids that the consumer has in flight, which are left alone.
 -- Answers: id of the last one looked at (nil on the last page), the entries, how often each was handed out,
 -- the record of each, and the ids that were pending but no longer exist.
 local stream, record = KEYS[1], KEYS[2]
 local group, consumer, which, start, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local room = tonumber(ARGV[6])
+-- Entries of one XCLAIM: their sizes show only then.
+local step = 16
 
 local in_hand = {}
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   in_hand[ARGV[i]] = true
 end
 
@@ -32,7 +35,20 @@ if #ids == 0 then
 end
 
 -- XCLAIM itself takes ids whose entry is gone off the pending list, and leaves them out of its answer.
-local entries = redis.call('XCLAIM', stream, group, consumer, 0, unpack(ids))
+local entries, taken = {}, 0
+while taken < #ids and room > 0 do
+  local upto = math.min(taken + step, #ids)
+  for _, entry in ipairs(redis.call('XCLAIM', stream, group, consumer, 0, unpack(ids, taken + 1, upto))) do
+    entries[#entries + 1] = entry
+    for i = 2, #entry[2], 2 do
+      room = room - #entry[2][i]
+    end
+  end
+  taken = upto
+end
+if taken < #ids then
+  last = ids[taken]
+end
 local claimed, deliveries = {}, {}
 for i, entry in ipairs(entries) do
   claimed[i] = entry[1]
@@ -40,9 +56,9 @@ for i, entry in ipairs(entries) do
   handed_out[entry[1]] = nil
 end
 local deleted = {}
-for _, id in ipairs(ids) do
-  if handed_out[id] then
-    deleted[#deleted + 1] = id
+for i = 1, taken do
+  if handed_out[ids[i]] then
+    deleted[#deleted + 1] = ids[i]
   end
 end
 local attempts = #claimed > 0 and redis.call('HMGET', record, unpack(claimed)) or {}

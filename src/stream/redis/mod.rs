@@ -16,6 +16,7 @@ mod group_monitor;
 mod inspect;
 mod loss_detector;
 mod nodes;
+mod pages;
 mod reader;
 mod reply;
 mod report;
@@ -42,7 +43,7 @@ use self::writer::RedisWriter;
 use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::{
-    Attempts, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, Order, Page, Range, Reader, Refreshed,
+    Attempts, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, PAGE_BYTES, Page, Range, Reader, Refreshed,
     Restored, ServerReport, Step, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
 };
 
@@ -146,7 +147,11 @@ impl RedisStream {
         };
         let mut script = scripts::CLAIM.key(&self.keys.stream);
         script.key(&self.keys.attempts).arg(&self.keys.group).arg(consumer);
-        script.arg(which).arg(start.to_string()).arg(count.clamp(1, CLAIM_PAGE));
+        script
+            .arg(which)
+            .arg(start.to_string())
+            .arg(count.clamp(1, CLAIM_PAGE))
+            .arg(PAGE_BYTES);
         for id in in_hand.iter().filter(|id| **id >= start) {
             script.arg(id.to_string());
         }
@@ -370,19 +375,7 @@ impl Stream for RedisStream {
             Destination::Stream => &self.keys.stream,
             Destination::DeadLetters => &self.keys.dead_letters,
         };
-        let (command, first, last) = match range.order {
-            Order::OldestFirst => ("XRANGE", range.from, range.to),
-            Order::NewestFirst => ("XREVRANGE", range.to, range.from),
-        };
-        let mut query = redis::cmd(command);
-        query.arg(log).arg(first.to_string()).arg(last.to_string());
-        query.arg("COUNT").arg(range.page());
-        let entries: Vec<Entry> = self.server.query(&query).await?;
-        let last = entries.last().filter(|_| entries.len() == range.page());
-        Ok(Page {
-            next: last.and_then(|last| range.behind(last.id)),
-            entries,
-        })
+        pages::range(&self.server, log, range).await
     }
 
     async fn report(&self) -> Result<StreamReport, StreamError> {

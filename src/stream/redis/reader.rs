@@ -12,6 +12,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult};
 use tokio_util::sync::CancellationToken;
 
+use super::pages::Steps;
 use super::server::{ConnectionGuard, Server};
 use super::{Keys, restore_group};
 use crate::stream::{Delivered, Entry, Reader, StreamError};
@@ -24,6 +25,8 @@ pub(super) struct RedisReader {
     keys: Arc<Keys>,
     consumer: String,
     own: Option<Own>,
+    /// What ended the read before, which had entries to answer.
+    failed: Option<StreamError>,
 }
 
 /// The connection of one reader, and what the server calls it.
@@ -42,6 +45,7 @@ impl RedisReader {
             keys,
             consumer: consumer.to_owned(),
             own: None,
+            failed: None,
         }
     }
 
@@ -106,6 +110,37 @@ impl Reader for RedisReader {
         block: Duration,
         cancel: &CancellationToken,
     ) -> Result<Vec<Delivered>, StreamError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let mut entries = Vec::new();
+        let mut steps = Steps::new(count);
+        let mut block = block;
+        while let Some(step) = steps.next() {
+            match self.read_step(step, block, cancel).await {
+                Ok(came) => {
+                    steps.came(&came);
+                    entries.extend(came);
+                }
+                Err(error) if entries.is_empty() => return Err(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+            block = Duration::ZERO;
+        }
+        Ok(entries.into_iter().map(Delivered::first_time).collect())
+    }
+}
+
+impl RedisReader {
+    async fn read_step(
+        &mut self,
+        count: usize,
+        block: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Entry>, StreamError> {
         if cancel.is_cancelled() {
             return Ok(Vec::new());
         }
@@ -125,8 +160,7 @@ impl Reader for RedisReader {
         match reply {
             Ok(streams) => {
                 self.own = Some(own);
-                let entries = streams.into_iter().flatten().flat_map(|(_, entries)| entries);
-                Ok(entries.map(Delivered::first_time).collect())
+                Ok(streams.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
             }
             // The second is what a reader hears whose stream is deleted while it waits.
             Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
