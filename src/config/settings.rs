@@ -240,7 +240,7 @@ settings! {
     "Workers" {
         WORKERS "ORDERSTREAM_WORKERS" Count(1, 256), Text("1"), "workers in this process";
         CONSUMER_NAME "CONSUMER_NAME" Kind::Text, Derived("host + random"), "consumer of the first worker; the others get -2, -3, ... appended";
-        READ_COUNT "ORDERSTREAM_READ_COUNT" Count(1, 10_000), Text("500"), "entries of one read";
+        READ_COUNT "ORDERSTREAM_READ_COUNT" Count(1, 10_000), Text("500"), "entries of one read at most; fewer where they are large: a worker process holds 64 MiB of entries";
         BLOCK "ORDERSTREAM_BLOCK" Kind::Duration(10, 5 * MINUTE), Text("5s"), "how long a read waits for the first entry";
         MAX_DELIVERIES "ORDERSTREAM_MAX_DELIVERIES" Count(1, 1000), Text("3"), "attempts at a poison entry before the dead letters";
         CLAIM_IDLE "ORDERSTREAM_CLAIM_IDLE" Kind::Duration(100, DAY), Text("60s"), "idle time before a pending entry is claimed";

@@ -1,6 +1,6 @@
-//! Delays that grow.
+//! Delays that grow. Pure: the caller brings the random number.
 //!
-//! Pure: the caller brings the chance. Invariants: never shorter than half of what it grew to, never above the cap.
+//! Invariant: at least half of what the delay grew to, at most the cap.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ pub(super) fn grown(base: Duration, step: u32, cap: Duration) -> Duration {
         .min(cap)
 }
 
-/// Spreads a delay over its upper half, so that those who failed together do not return together. `chance` is in 0..1.
+/// Spreads a delay over its upper half, so that those who failed together do not return together.
+/// `chance` is in 0..1.
 pub(super) fn spread(delay: Duration, chance: f64) -> Duration {
     delay.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
 }

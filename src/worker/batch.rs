@@ -1,7 +1,8 @@
-//! One page: decoded and loaded whole, unless it is very large; split only to find what is at fault.
+//! One page: decoded and loaded as a whole, or in loads of 8 MiB; split further only to find the
+//! entry at fault.
 //!
-//! Invariants: an entry at fault costs its neighbours some halving and nothing else, also where its fault is not clear; a fault of the handler's
-//! surroundings is waited out with everything in hand, and no entry is blamed for it.
+//! Invariants: an entry at fault costs its neighbours a few more loads and nothing else, also where
+//! its fault is unclear. A fault of the surroundings is waited out, and no entry is blamed for it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,25 +15,26 @@ use super::HandlerError;
 use super::consumer::{Consumer, Page, decode};
 use super::memory::entry_bytes;
 use super::outage_log::{OutageLog, sleep_or_stop};
-use super::processor::Ticket;
 use super::retry_queue::Suspect;
+use super::sequencer::Ticket;
 use super::single_retry;
 use crate::event::EventRecord;
 use crate::retryability::Retryability;
 use crate::stream::{Delivered, PAGE_BYTES, StreamId};
 
-/// Entries decoded before other tasks of the thread get their turn.
+/// Entries decoded between two yields to other tasks.
 const DECODED_AT_ONCE: usize = 32;
 
-/// Failures in a row after which smaller loads are tried: a batch too large for a timeout would fail for ever. Once lost,
-/// patience does not come back within a batch: its other parts are as large.
+/// Transient failures in a row after which smaller loads are tried: a load too large for a timeout
+/// would fail for ever. From then on every load of the page is split, since its other parts are as
+/// large.
 const PATIENCE: u32 = 5;
 
-/// Entries refused alone, with none loaded, after which the surroundings are waited for: a trigger that refuses all must
-/// not cost a transaction for each entry of each batch.
+/// Entries refused alone, with none loaded, after which the surroundings are waited for: a trigger
+/// that refuses everything must not cost a transaction for each entry.
 const REFUSALS: usize = 8;
 
-/// Settles a page, in loads of bounded size; answers the entries that are to be tried alone later.
+/// Settles a page, in loads of bounded size; returns the entries that are to be retried alone.
 pub(super) async fn run(
     consumer: Arc<Consumer>,
     page: Page,
@@ -53,8 +55,9 @@ pub(super) async fn run(
     aside
 }
 
-/// How many entries make up the first load: as many as have the bytes of a page, at least one. Decoded they take a
-/// multiple of that, and a page may be larger where its entries are larger than those before.
+/// How many entries make up the first load: as many as have the bytes of a page, at least one.
+/// Decoded they take a multiple of that, and a page may be larger where its entries are larger than
+/// those before.
 fn first_load(entries: &[Delivered]) -> usize {
     let mut bytes = 0;
     let fitting = entries.iter().take_while(|one| {
@@ -124,7 +127,7 @@ struct Unsettled {
     unclear: Vec<usize>,
 }
 
-/// Loads and acks, halving whatever fails as poison until the entries at fault stand alone.
+/// Loads and acks. A range that fails as poison is halved until the entries at fault stand alone.
 async fn load(
     consumer: &Consumer,
     records: &[EventRecord<'_>],

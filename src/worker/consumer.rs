@@ -1,7 +1,7 @@
 //! One consumer of the group: what its reader, its processor and the shared roles have in common.
 //!
-//! Owns the calls to handler and stream that every role meets the same way. Invariant: what leaves the hand was acked,
-//! dead-lettered, or knowingly left pending.
+//! Owns the calls to handler and stream that every role makes alike. Invariant: an entry leaves the
+//! set of entries in flight only when it was acked, dead-lettered, or deliberately left pending.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -49,13 +49,12 @@ pub(super) struct Consumer {
     pub(super) memory: Arc<Memory>,
     pub(super) reading: Liveness,
     pub(super) loading: Liveness,
-    /// The load under way.
+    /// The load in progress.
     pub(super) load: ArcSwapOption<Batch>,
-    /// When a worker of this process last loaded something.
     last_load: Arc<LastLoad>,
 }
 
-/// When something was last loaded.
+/// When a worker of this process last loaded an event.
 #[derive(Debug, Default)]
 pub(super) struct LastLoad(Mutex<Option<tokio::time::Instant>>);
 
@@ -134,7 +133,8 @@ impl Consumer {
         self.page(asked, entries, &HashSet::new(), memory)
     }
 
-    /// Claims a page of its own pending entries that are not in flight; answers where the next page starts, too.
+    /// Claims a page of its own pending entries that are not in flight; answers where the next page
+    /// starts, too.
     pub(super) async fn claim_own(
         &self,
         start: StreamId,
@@ -194,8 +194,8 @@ impl Consumer {
         Ok(Page { entries, memory })
     }
 
-    /// Hands the events to the handler; answers the indexes of those that it did not take, since their id is another
-    /// event's. A panic in it is a bug, not the end.
+    /// Hands the events to the handler; returns the indexes of those that it did not take, since
+    /// their id is another event's. A panic of the handler is returned as a bug.
     pub(super) async fn handle(&self, records: &[EventRecord<'_>]) -> Result<Vec<usize>, HandlerError> {
         let (began, moment) = (Instant::now(), SpanStart::now());
         self.loading.beat();
@@ -223,12 +223,13 @@ impl Consumer {
         Ok(handled.conflicts)
     }
 
-    /// Whether a worker of this process has loaded something since then.
+    /// Whether a worker of this process has loaded an event since then.
     pub(super) fn has_loaded_since(&self, time: tokio::time::Instant) -> bool {
         self.last_load.is_since(time)
     }
 
-    /// Acks until it worked; the effects are durable, so nothing is loaded again for a failing ack.
+    /// Acks, and retries until that succeeds: the effects are durable, so a failing ack is no
+    /// reason to load again.
     pub(super) async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) {
         let mut outage = OutageLog::of("acking");
         while let Err(error) = self.stream.ack(ids, tried).await {
@@ -240,7 +241,7 @@ impl Consumer {
     }
 }
 
-/// Decodes; what cannot be decoded, or makes the decoder panic, is at fault itself.
+/// Decodes an entry. One that cannot be decoded, or makes the decoder panic, is at fault itself.
 pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {
     match catch_unwind(AssertUnwindSafe(|| codec::decode(entry))) {
         Ok(Ok(record)) => Ok(record),
@@ -249,7 +250,7 @@ pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {
     }
 }
 
-/// Names the place of the panic; its message may repeat content.
+/// Names the place of the panic only: its message may quote content.
 fn bug(what: &str, panic: &(dyn Any + Send)) -> HandlerError {
     match PanicPlace::of(panic).text() {
         Some(place) => HandlerError::new(Retryability::Bug, format_args!("{what} panicked at {place}")),

@@ -1,4 +1,4 @@
-//! The consumer reaper: takes consumers out of the group that have been silent for long.
+//! The consumer reaper: removes consumers from the group that were silent for long.
 //!
 //! Invariant: never one with pending entries; the stream checks and removes in one step.
 

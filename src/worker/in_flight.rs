@@ -1,20 +1,21 @@
-//! Which entries one consumer has in hand: read or claimed, and not yet acked, dead-lettered or given up.
+//! The entries that one consumer has in flight: read or claimed, and not yet acked, dead-lettered
+//! or released.
 //!
-//! Invariants: an entry is in flight once; what is in flight is kept fresh by the lease renewer; what was
-//! lost to another consumer is never counted against its entry.
+//! Invariants: an entry is in flight once. What is in flight is kept fresh by the lease renewer. An
+//! entry that was lost to another consumer is never counted against.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::stream::{Delivered, StreamId};
 
-/// Ids in hand.
+/// Their ids.
 #[derive(Debug, Default)]
 pub(super) struct InFlight(Mutex<HashSet<StreamId>>);
 
 impl InFlight {
-    /// Takes what is not in hand yet, and was not in hand `before` the entries were asked for either: an entry that was
-    /// settled while the stream was still answering must not come back.
+    /// Takes entries that are not in flight, and were not `before` they were asked for: one that
+    /// was settled while the stream was still answering must not come back.
     pub(super) fn take(&self, entries: Vec<Delivered>, before: &HashSet<StreamId>) -> Vec<Delivered> {
         let mut held = self.lock();
         entries
@@ -23,7 +24,7 @@ impl InFlight {
             .collect()
     }
 
-    /// Lets go.
+    /// Removes entries.
     pub(super) fn release(&self, ids: &[StreamId]) {
         let mut held = self.lock();
         for id in ids {

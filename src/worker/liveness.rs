@@ -1,21 +1,22 @@
-//! Proof of life of one loop.
+//! Liveness of one loop, for `/livez`.
 //!
-//! Invariant: a loop that waits for work is alive; one that is at work must move within a bound.
+//! Invariant: an idle loop is alive; one that is at work must make progress within a bound.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const AT_REST: u64 = u64::MAX;
-/// Beyond what a read or a load may take by its own limits, a loop that does not move is stuck.
+const IDLE: u64 = u64::MAX;
+/// Margin above the longest read or load, after which a loop counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// How long a loop may go without moving. A read waits for `block`. A load is slow, not stuck, as long as the warehouse
-/// lets it run: its statement timeout is below `claim_idle`, and a call may take half as long again.
+/// How long a loop may go without progress. A read waits for `block`. A load is slow, not stuck,
+/// for as long as the warehouse lets it run: its statement timeout is below `claim_idle`, and a
+/// call may take half as long again.
 pub(super) fn patience(block: Duration, claim_idle: Duration) -> Duration {
     block + claim_idle * 2 + STUCK
 }
 
-/// Last sign of life.
+/// When the loop last made progress.
 #[derive(Debug)]
 pub(super) struct Liveness {
     born: Instant,
@@ -26,28 +27,28 @@ impl Liveness {
     pub(super) fn new() -> Self {
         Self {
             born: Instant::now(),
-            last_ms: AtomicU64::new(AT_REST),
+            last_ms: AtomicU64::new(IDLE),
         }
     }
 
-    /// The loop moves.
+    /// The loop makes progress.
     pub(super) fn beat(&self) {
         self.last_ms.store(self.age_ms(), Ordering::Relaxed);
     }
 
-    /// The loop waits for work, for as long as that takes.
+    /// The loop waits for work, however long.
     pub(super) fn idle(&self) {
-        self.last_ms.store(AT_REST, Ordering::Relaxed);
+        self.last_ms.store(IDLE, Ordering::Relaxed);
     }
 
-    /// Whether it rests or moved within `bound`.
+    /// Whether it is idle or made progress within `bound`.
     pub(super) fn is_alive(&self, bound: Duration) -> bool {
         let last = self.last_ms.load(Ordering::Relaxed);
-        last == AT_REST || u128::from(self.age_ms().saturating_sub(last)) <= bound.as_millis()
+        last == IDLE || u128::from(self.age_ms().saturating_sub(last)) <= bound.as_millis()
     }
 
     fn age_ms(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(AT_REST - 1)
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(IDLE - 1)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The handler that loads into the warehouse.
 //!
-//! Owns the meeting of the two seams: error classes are passed on, and a warehouse whose tables are missing (a first
-//! start, or a database that came back empty) is migrated.
+//! Owns the joint of the two seams: retryability is passed on, and a warehouse whose tables are
+//! missing (a first start, or a database that came back empty) is migrated.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ impl Loader {
         Self { warehouse }
     }
 
-    /// Migrates where that may mend it; answers the original error where there was nothing to migrate.
+    /// Migrates where that may mend it; answers the original error where there was nothing to
+    /// migrate.
     async fn mend(&self, error: WarehouseError) -> Result<(), WarehouseError> {
         if !matches!(error, WarehouseError::Outdated { .. } | WarehouseError::Unusable(_)) {
             return Err(error);

@@ -1,8 +1,8 @@
-//! The loss monitor: says and counts what the store lost of what it had confirmed, as after FLUSHALL or a
-//! failover to a replica that lagged, and what a foreign command took off our group.
+//! The loss monitor: logs and counts confirmed entries that the store lost, as after FLUSHALL or a
+//! failover to a replica that lagged, and entries that a foreign command took off our group.
 //!
-//! Such a loss makes no call fail: what was confirmed is just not there any more, or is handed out to no one. The stream
-//! notices it; invariant: it is said once, with how many events may be missing from the warehouse, and counted.
+//! No call fails for such a loss; the stream notices it. Invariant: a loss is logged once, with how
+//! many events may be missing from the warehouse, and counted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::stream::{Lost, Stream, StreamError};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Watches until `stop` fires.
+/// Runs until `stop` fires.
 pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationToken) {
     let mut outage = OutageLog::of("watching the stream");
     let mut known = Lost::default();

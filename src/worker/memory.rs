@@ -1,8 +1,9 @@
 //! Bytes of entries that the workers of one process hold in memory at once.
 //!
-//! Entries differ in size by a factor of a thousand, so a bound on their number bounds no memory. Two budgets, 64 MiB
-//! together, are shared by all workers: one for pages, from before they are read until they are acked, and one for entries
-//! that wait to be retried alone, so that these never keep new pages from being read.
+//! Entries differ in size by a factor of a thousand, so a bound on their number bounds no memory.
+//! Two budgets, 64 MiB together, are shared by all workers: one for pages, from before they are
+//! read until they are acked, and one for entries that wait to be retried alone, so that these
+//! never keep new pages from being read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +28,8 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// All of `workers` can wait for a page at once, and half of the memory is left for pages that came.
+    /// All of `workers` can wait for a page at once, and half of the memory is left for pages that
+    /// came.
     pub(super) fn new(workers: usize, read_count: usize) -> Self {
         let page_bytes = stream::PAGE_BYTES.min(PAGES_BYTES / 2 / workers.max(1));
         Self {
@@ -49,7 +51,8 @@ pub(super) struct Budget {
     limit: usize,
     held: Mutex<usize>,
     freed: Notify,
-    /// Held by the one who waits, so that a large reservation is not overtaken for ever by small ones.
+    /// Held by the one who waits, so that a large reservation is not overtaken for ever by small
+    /// ones.
     queue: tokio::sync::Mutex<()>,
 }
 

@@ -1,9 +1,49 @@
-//! From the stream to a handler: read, decode, load, ack; and everything that goes wrong between.
+//! Workers: consumers of the group that hand entries to a [`Handler`] and ack what it confirmed.
 //!
-//! Owns the consumer side, one role a file: reader, processor, reclaimer, lease renewer, trimmer, consumer
-//! reaper, loss monitor. Must not know HTTP or SQL. Invariants: an entry is acked only after its handler
-//! confirmed it or it is in the dead letters; only an entry that failed alone, or whose tries alone never
-//! ended, gets there; whatever a worker holds when it dies stays pending for another.
+//! # Layout
+//!
+//! A process runs `ORDERSTREAM_WORKERS` consumers (`consumer.rs`). Each has two tasks, joined by a
+//! channel of one page:
+//!
+//! - The *reader* (`reader.rs`) waits for a place in the channel and for memory, then reads one
+//!   page: at most `ORDERSTREAM_READ_COUNT` entries and about 8 MiB (`page_size.rs`, `memory.rs`).
+//!   Its own pending entries come first.
+//! - The *processor* (`processor.rs`) runs two jobs, in order (`sequencer.rs`): one is at the
+//!   handler while the next is being decoded. A job is a page (`batch.rs`), or one entry that is
+//!   retried alone when it is due (`retry_queue.rs`, `single_retry.rs`).
+//!
+//! Beside them run, once a process: the *reclaimer* (takes over stale entries of other consumers),
+//! the *lease renewer* (keeps entries in flight from becoming stale), the *consumer reaper*
+//! (removes silent consumers). The *trimmer* and the *loss monitor* run wherever the service runs,
+//! and [`warehouse_loss`] compares the warehouse with what was acked.
+//!
+//! # Invariants
+//!
+//! - An entry is acked only after the handler confirmed it, or after it was written to the dead
+//!   letters.
+//! - An entry is in flight (`in_flight.rs`) from the read or claim that brought it to its ack, its
+//!   dead letter or its release. What is in flight when the process dies stays pending and is
+//!   claimed by another consumer.
+//! - Only an attempt counts against an entry: a failure of it alone while others load, or a try
+//!   alone that never ended (`retry_policy.rs`). Outages, deadlocks, timeouts, crashes and claims
+//!   do not.
+//! - A fault of the surroundings is waited out with everything in flight (100 ms growing to 5 s).
+//!   The reclaimer rests meanwhile: a claim would only raise delivery counts.
+//! - Entries in memory have at most 64 MiB in all (one larger entry is admitted alone), decoded
+//!   loads at most 8 MiB each.
+//!
+//! # Start and end
+//!
+//! Roles start in any order; each survives the absence of what it needs. When `stop` fires, the
+//! readers and the reclaimer end first and close the channels. The processors settle what they
+//! have, as far as the handler takes it, but begin no retry. The lease renewer ends with the last
+//! processor, so that nothing in flight becomes stale during a slow last load.
+//!
+//! # Absent
+//!
+//! No exactly-once here: a page may be loaded again after a crash between commit and ack, and the
+//! warehouse's unique event id absorbs that. No priority among entries, and no parallel loads
+//! within one consumer: they would only contend for the same rows. HTTP and SQL are other modules'.
 
 mod backoff;
 mod batch;
@@ -22,6 +62,7 @@ mod reader;
 mod reclaimer;
 mod retry_policy;
 mod retry_queue;
+mod sequencer;
 mod single_retry;
 mod spans;
 pub mod trimmer;
@@ -38,6 +79,7 @@ use self::consumer::Consumer;
 pub use self::loader::Loader;
 use self::memory::Memory;
 pub(crate) use self::outage_log::OutageLog;
+use self::sequencer::take_output;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
@@ -45,19 +87,22 @@ use crate::nodes::Batch;
 use crate::retryability::Retryability;
 use crate::stream::Stream;
 
-/// What is done with events. The warehouse is one; a Rust user can put their own in its place.
+/// Takes the events of entries. The warehouse is one ([`Loader`]); a program can put its own in its
+/// place.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Takes the events, all or none; answers when their effects are durable. Must be safe to repeat: after a crash
-    /// the same events come again. Must bound its own waits.
+    /// Takes the events, all or none, and returns when their effects are durable. Must be safe to
+    /// repeat, since the same events come again after a crash, and must bound its own waits.
     ///
     /// # Errors
-    /// By class: transient is retried as it is, poison makes the worker find the event at fault, which has a few attempts;
-    /// what is unclear counts as one only while other events are taken. A panic is a bug: its event has one try alone.
+    /// By retryability: a transient failure is retried as it is. Poison makes the worker search for
+    /// the event at fault, which has `ORDERSTREAM_MAX_DELIVERIES` attempts; an unclear failure
+    /// counts as an attempt only while other events are taken. A panic is a bug: its event has one
+    /// try alone.
     async fn handle(&self, events: &[EventRecord<'_>]) -> Result<Handled, HandlerError>;
 
-    /// Whether events would be taken now. Asked before a claim and before an event is tried alone, so that an outage
-    /// is not mistaken for an event that kills its workers.
+    /// Whether events would be taken now. Asked before a claim and before an event is tried alone,
+    /// so that an outage is not mistaken for an event that kills its workers.
     ///
     /// # Errors
     /// Why not.
@@ -73,7 +118,8 @@ pub struct Handled {
     pub new: u64,
     /// Events it had already.
     pub known: u64,
-    /// Events it did not take, by their index: it has another event under their id. They become dead letters.
+    /// Events it did not take, by their index: it has another event under their id. They become
+    /// dead letters.
     pub conflicts: Vec<usize>,
 }
 
@@ -81,7 +127,7 @@ pub struct Handled {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct HandlerError {
-    /// Whose fault it was.
+    /// Whether a retry may help.
     pub retryability: Retryability,
     /// For the operator; names no content.
     pub message: String,
@@ -131,14 +177,15 @@ impl Workers {
         Self { consumers }
     }
 
-    /// Works until `stop` fires, then finishes and acks what is in hand as far as the handler takes it. What is still
-    /// [in flight](Self::in_flight) afterwards stays pending. The caller bounds the wait; dropping the future is safe.
+    /// Works until `stop` fires, then settles what is in flight as far as the handler takes it.
+    /// What is still [in flight](Self::in_flight) afterwards stays pending. The caller bounds the
+    /// wait; dropping the future is safe.
     ///
     /// # Panics
-    /// When a role does: then nothing is being worked on any more.
+    /// When a task of a role panics.
     pub async fn run(&self, stop: CancellationToken) {
         let mut roles = JoinSet::new();
-        // The lease renewer goes last: it ends when the last processor lets go of this guard.
+        // The lease renewer ends last: when the last processor drops this guard.
         let drained = CancellationToken::new();
         let processing = Arc::new(drained.clone().drop_guard());
         roles.spawn(lease_renewer::run(self.consumers.clone(), drained));
@@ -165,20 +212,20 @@ impl Workers {
         }
     }
 
-    /// Entries in hand: read or claimed, not acked.
+    /// Entries in flight: read or claimed, not acked.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.consumers.iter().map(|consumer| consumer.in_flight.len()).sum()
     }
 
-    /// The oldest load under way.
+    /// The load that is in progress for longest.
     #[must_use]
     pub fn batch_under_way(&self) -> Option<Batch> {
         let loads = self.consumers.iter().filter_map(|consumer| consumer.load.load_full());
         loads.min_by_key(|load| load.since).map(|load| Batch::clone(&load))
     }
 
-    /// Whether every loop either waits for work or has moved within its bound.
+    /// Whether every reader and processor is idle or made progress within its bound.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.consumers.iter().all(|consumer| consumer.is_live())
@@ -187,14 +234,5 @@ impl Workers {
     /// Names of the consumers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.consumers.iter().map(|consumer| consumer.name.as_str())
-    }
-}
-
-/// Passes a task's panic on to whoever joins it.
-fn take_output<T>(ended: Result<T, tokio::task::JoinError>) -> Option<T> {
-    match ended {
-        Ok(value) => Some(value),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => None,
     }
 }

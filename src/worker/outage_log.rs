@@ -1,6 +1,7 @@
-//! One outage of something a role depends on: how long to wait, and what to say.
+//! An outage of something that a role depends on: how long to wait before the next try, and what to
+//! log.
 //!
-//! Invariant: an outage of hours is a handful of log lines, and its end is always said.
+//! Invariant: an outage of hours makes a handful of log lines, and its end is always logged.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// State of one dependency as one role sees it.
+/// The failures of one dependency as one role sees them.
 #[derive(Debug)]
 pub(crate) struct OutageLog {
     what: &'static str,
@@ -39,7 +40,7 @@ impl OutageLog {
         self.failures
     }
 
-    /// Takes note of a failure and answers how long to wait before the next try: 100 ms growing to 5 s.
+    /// Notes a failure; returns how long to wait before the next try: 100 ms growing to 5 s.
     pub(crate) fn failed(&mut self, error: &(impl Display + ?Sized)) -> Duration {
         self.began.get_or_insert_with(Instant::now);
         if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
@@ -51,7 +52,7 @@ impl OutageLog {
         spread(delay, rand::random())
     }
 
-    /// Takes note of a success.
+    /// Notes a success.
     pub(crate) fn over(&mut self) {
         self.failures = 0;
         self.said = None;
@@ -61,7 +62,7 @@ impl OutageLog {
     }
 }
 
-/// Sleeps; answers false at once when `stop` fires.
+/// Sleeps; returns false at once when `stop` fires.
 pub(super) async fn sleep_or_stop(delay: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,

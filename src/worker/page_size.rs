@@ -1,8 +1,9 @@
 //! How many entries one read or claim asks for, and how much memory they take.
 //!
-//! The size of the next entries is expected to be that of the last ones, so the first read asks for two, and a page holds
-//! about as many bytes as it may. Invariant: entries too large to come within the response timeout as one page come as
-//! smaller ones, so that the same page does not fail for ever.
+//! The size of the next entries is expected to be that of the last ones, so the first read asks for
+//! two, and a page holds about as many bytes as it may. Invariant: entries too large to come within
+//! the response timeout as one page come as smaller ones, so that the same page does not fail for
+//! ever.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +11,8 @@ use crate::stream::StreamError;
 
 /// Bytes that an entry is expected to have before one was read: nearly the largest webhook body.
 const FIRST_EXPECTED: usize = 4 << 20;
-/// Full pages it takes to grow from nothing to the most. Slow, since each step too far costs a whole timeout.
+/// Full pages it takes to grow from nothing to the most. Slow, since each step too far costs a
+/// whole timeout.
 const GROWTH_STEPS: usize = 16;
 
 /// Shared by the workers of one process.
@@ -50,9 +52,9 @@ impl PageSize {
         self.entry_bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a page for which `asked` entries were asked: of their number and bytes. After a timeout half as many
-    /// are asked for, after a full page more; other errors and pages say nothing about the number. The expected size
-    /// rises at once, and falls by half a page.
+    /// Takes note of a page for which `asked` entries were asked: of their number and bytes. After
+    /// a timeout half as many are asked for, after a full page more; other errors and pages say
+    /// nothing about the number. The expected size rises at once, and falls by half a page.
     pub(super) fn learn(&self, asked: usize, came: Result<(usize, usize), &StreamError>) {
         let count = self.count.load(Ordering::Relaxed);
         let next = match came {

@@ -1,12 +1,12 @@
-//! The processor: settles one consumer's batches in order, and tries suspects alone when they are due.
+//! The processor: runs the jobs of one consumer in order.
 //!
-//! Invariants: the handler works on one thing at a time and in order of arrival, while the next batch is already being
-//! decoded; an entry that waits for its next try never holds up the others, and tries alone take turns with new
-//! work; at the end nothing is half done.
+//! Invariants: the handler has one job at a time, in order of arrival, while the next page is
+//! already being decoded. An entry that waits for its retry does not delay others, and retries take
+//! turns with new pages. After the stop, pages are settled and no retry begins.
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -16,13 +16,14 @@ use super::consumer::{Consumer, Page};
 use super::memory::entry_bytes;
 use super::retry_policy::{RetryPlan, plan};
 use super::retry_queue::{RetryQueue, Suspect};
-use super::{batch, single_retry, take_output};
+use super::sequencer::{Sequencer, take_output};
+use super::{batch, single_retry};
 use crate::stream::{Delivered, codec};
 
 /// One at the handler, one being decoded.
 const AT_ONCE: usize = 2;
 
-/// Processes until the inbox is closed and empty.
+/// Runs until the channel is closed and empty.
 pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Page>, stop: CancellationToken) {
     let read_count = consumer.config.read_count;
     let mut retry_queue = RetryQueue::new(read_count.saturating_mul(4));
@@ -35,7 +36,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Page>
         }
         let has_place = jobs.len() < AT_ONCE;
         let due = retry_queue.next_due();
-        // After the stop no suspect is tried any more, so none may keep the inbox from being emptied.
+        // After the stop no entry is retried, so none may keep the channel from being emptied.
         let stopping = stop.is_cancelled();
         let takes_more = has_place && (stopping || !retry_queue.is_behind(read_count));
         let gives_way = tried_last && takes_more && !inbox.is_empty();
@@ -66,7 +67,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Page>
     }
 }
 
-/// Puts those that must be tried alone aside; answers the rest.
+/// Puts entries that must be retried alone into the queue; returns the others.
 fn triage(consumer: &Consumer, retry_queue: &mut RetryQueue, delivered: Vec<Delivered>) -> Vec<Delivered> {
     let mut together = Vec::with_capacity(delivered.len());
     let mut alone = Vec::new();
@@ -91,7 +92,7 @@ fn triage(consumer: &Consumer, retry_queue: &mut RetryQueue, delivered: Vec<Deli
     together
 }
 
-/// What does not fit is let go: it stays pending, and the reader's next look through the pending entries finds it.
+/// What does not fit is released: it stays pending, and the reader's next sweep finds it.
 fn set_aside(consumer: &Consumer, retry_queue: &mut RetryQueue, suspects: Vec<Suspect>) {
     for mut suspect in suspects {
         let reserve = || {
@@ -108,39 +109,6 @@ fn set_aside(consumer: &Consumer, retry_queue: &mut RetryQueue, suspects: Vec<Su
         if let Some(left_out) = left_out {
             debug!(stream_id = %left_out.id(), "too many entries wait to be tried alone; this one is left pending");
             consumer.in_flight.release(&[left_out.id()]);
-        }
-    }
-}
-
-/// A place in the order of jobs: it comes when the job before it has ended, however it ended.
-pub(super) struct Ticket {
-    before: Option<oneshot::Receiver<()>>,
-    _end: oneshot::Sender<()>,
-}
-
-/// Gives each job its place behind the one before.
-struct Sequencer(Option<oneshot::Receiver<()>>);
-
-impl Ticket {
-    /// Waits for it.
-    pub(super) async fn wait(&mut self) {
-        if let Some(before) = self.before.take() {
-            // Nothing is ever sent: the job before drops its end.
-            let _ = before.await;
-        }
-    }
-}
-
-impl Sequencer {
-    fn new() -> Self {
-        Self(None)
-    }
-
-    fn next(&mut self) -> Ticket {
-        let (end, ended) = oneshot::channel();
-        Ticket {
-            before: self.0.replace(ended),
-            _end: end,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The reader: brings one consumer's entries to its processor.
+//! The reader: fetches pages of entries for one consumer's processor.
 //!
-//! Invariants: it asks for work only when there are a place and memory for it; the consumer's own pending entries come first at the
-//! start, after every error (a lost reply leaves entries pending) and once per claim time (nothing of ours is ever
-//! forgotten); what is in hand is never brought twice.
+//! Invariants: it reads only with a place in the channel and memory for the page. The consumer's
+//! own pending entries come first at the start, after every error (a lost reply leaves entries
+//! pending) and once per claim time. An entry in flight is not fetched again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::memory::Reservation;
 use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::stream::{Reader, StreamError, StreamId};
 
-/// Own pending entries are not looked through more often than this.
+/// Least time between two passes over the own pending entries.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
 
 /// Reads until `stop` fires.
@@ -53,7 +53,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<Page>, stop
     }
 }
 
-/// A page of own pending entries while a sweep is under way, else new ones.
+/// A page of own pending entries during a sweep, else of new ones.
 async fn next(
     consumer: &Consumer,
     reader: &mut dyn Reader,
@@ -69,7 +69,7 @@ async fn next(
     consumer.read(reader, memory, stop).await
 }
 
-/// Where the look through the own pending entries stands.
+/// Progress of the pass over the own pending entries.
 enum Sweep {
     At(StreamId),
     DoneUntil(Instant),

@@ -1,7 +1,8 @@
-//! The reclaimer: takes over what other consumers left pending.
+//! The reclaimer: takes over entries that other consumers left pending.
 //!
-//! Invariants: it claims only with a place and memory for a page, and only while the handler is ready (claiming during an outage only
-//! moves entries around and raises their delivery counts). Of the workers of a process the first does it for all.
+//! Invariants: it claims only with a place in the channel and memory for a page, and only while the
+//! handler is ready: during an outage a claim would only move entries and raise their delivery
+//! counts. It runs in the first consumer of a process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,8 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<Page>, stop
     }
 }
 
-/// Goes through all stale entries once. Being dropped is safe: what was claimed is then pending with us.
+/// Claims all stale entries once. Dropping the future is safe: what was claimed is then pending
+/// with this consumer.
 async fn pass(consumer: &Consumer, pages: &mpsc::Sender<Page>) -> Result<(), StreamError> {
     let mut start = Some(StreamId::default());
     while let Some(from) = start {

@@ -1,7 +1,8 @@
-//! What is to happen to an entry: two pure tables.
+//! What happens to an entry: two pure tables.
 //!
-//! Owns the only place where a [`Retryability`] turns into a fate. Invariants: nothing but failures of the entry alone, and
-//! tries alone that never ended, lead to the dead letters; a fault of the surroundings leads back to another try.
+//! Owns the only place where a [`Retryability`] decides over an entry. Invariants: only failures of
+//! the entry alone, and tries alone that never ended, lead to the dead letters; a fault of the
+//! surroundings leads to another try.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::retryability::Retryability;
 use crate::stream::Attempts;
 use crate::worker::backoff::grown;
 
-/// Handed out more often than this, an entry may be what ended its workers.
+/// Deliveries above which an entry may be what ended its workers.
 const TRUSTED_DELIVERIES: u64 = 2;
 
 /// No entry waits longer than this for its next try.
@@ -24,14 +25,14 @@ pub(super) struct Limits {
     pub(super) retry_delay: Duration,
 }
 
-/// How an entry that has just arrived is to be tried.
+/// How an entry that was just delivered is to be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryPlan {
     /// With its neighbours.
     Together,
     /// By itself, after this delay.
     Alone(Duration),
-    /// Not at all: too many tries at it ended with the worker.
+    /// Not at all: too many of its tries ended with the worker.
     DeadLetter,
 }
 
@@ -44,7 +45,7 @@ pub(super) enum Decision {
     Retry,
     /// It stays pending and is tried again after this delay.
     LeavePending(Duration),
-    /// No try will help.
+    /// No further try will help.
     DeadLetter,
 }
 
@@ -65,8 +66,9 @@ pub(super) fn plan(deliveries: u64, attempts: Attempts, limits: Limits) -> Retry
     }
 }
 
-/// The second table: `fault` of the try, if any, whether other entries were loaded since the entry first failed, and the
-/// record with this try in it. A panic leaves no second try: it may have cost more than this entry.
+/// The second table: `fault` of the try, if any, whether other entries were loaded since the entry
+/// first failed, and the record with this try in it. A panic leaves no second try: it may have cost
+/// more than this entry.
 pub(super) fn decide(fault: Option<Retryability>, others_load: bool, attempts: Attempts, limits: Limits) -> Decision {
     match fault {
         None => Decision::Ack,
@@ -112,7 +114,8 @@ mod tests {
             (900, tried(0, 0), alone(0)),
             (2, tried(1, 0), alone(1)),
             (2, tried(2, 0), alone(2)),
-            // On record as finished, but not yet in the dead letters: one more try brings its error back.
+            // On record as finished, but not yet in the dead letters: one more try brings its error
+            // back.
             (9, tried(3, 0), alone(4)),
             (3, tried(0, 1), alone(2)),
             (3, tried(2, 3), alone(8)),

@@ -1,7 +1,8 @@
-//! Entries to be tried alone, each at its time.
+//! Entries to be retried alone, each at its time.
 //!
-//! Invariants: bounded; entries due at the same moment come out in random order, so that whoever kills workers from
-//! outside does not meet the same entry each time.
+//! Invariants: bounded in entries here and in bytes by their reservations. Entries due at the same
+//! moment come out in random order, so that whoever kills workers from outside does not always meet
+//! the same entry.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,20 +12,20 @@ use tokio::time::Instant;
 use super::memory::Reservation;
 use crate::stream::{Delivered, StreamId};
 
-/// An entry that is to be tried alone.
+/// An entry that is to be retried alone, because it may be at fault.
 #[derive(Debug)]
 pub(super) struct Suspect {
     /// The entry and what is on record of it.
     pub(super) delivered: Delivered,
-    /// When.
+    /// When the next try is due.
     pub(super) due: Instant,
-    /// Since when it is one: what is loaded from then on shows that others load.
+    /// Since when it is suspected: a load after that shows that others load.
     pub(super) since: Instant,
-    /// Tries that something else ended.
+    /// Tries in which something else was at fault.
     pub(super) postponed: u32,
-    /// Its last try ended, but that is not on record yet.
+    /// The end of its last try is not on record yet.
     pub(super) owes_end: bool,
-    /// Why no try is left to make, where it only waits for room in the dead letters.
+    /// Why it is dead-lettered, where it only waits for room in the dead letters.
     pub(super) verdict: Option<String>,
     /// What it takes of the memory for retries; `None` before it is in the queue.
     pub(super) memory: Option<Reservation>,
@@ -57,7 +58,7 @@ impl Suspect {
     }
 }
 
-/// The queue ones, by the time they are due.
+/// The entries, by the time they are due.
 #[derive(Debug)]
 pub(super) struct RetryQueue {
     by_due: BTreeMap<(Instant, u64), Suspect>,
@@ -72,7 +73,7 @@ impl RetryQueue {
         }
     }
 
-    /// Adds one; answers the one that has to go for it when there are too many: the one due last.
+    /// Adds one; where the queue is full, removes and returns the one that is due last.
     #[must_use]
     pub(super) fn add(&mut self, suspect: Suspect) -> Option<Suspect> {
         self.by_due.insert((suspect.due, rand::random()), suspect);

@@ -1,8 +1,9 @@
-//! One entry, tried alone.
+//! One entry, retried alone.
 //!
-//! Invariants: a try is on record before it begins, so that it counts even if it ends this process; it begins only
-//! while the handler is ready, so that an outage does not look like a killer; an attempt counts only while the entry is
-//! in hand and only if the entry itself was at fault.
+//! Invariants: a try is on record before it begins, so that it counts even if it ends this process.
+//! It begins only while the handler is ready, so that an outage does not look like an entry that
+//! kills its worker. An attempt counts only while the entry is in flight, and only if the entry
+//! itself was at fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +13,20 @@ use tracing::{error, info, warn};
 
 use super::backoff::grown;
 use super::consumer::{Consumer, decode};
-use super::processor::Ticket;
 use super::retry_policy::{Decision, decide};
 use super::retry_queue::Suspect;
+use super::sequencer::Ticket;
 use super::{HandlerError, spans};
 use crate::retryability::Retryability;
 use crate::spans::SpanStart;
 use crate::stream::codec::REUSED_ID;
 use crate::stream::{DeadLetter, Step, StreamError};
 
-/// Bounds of the wait after a try that something else ended.
+/// Bounds of the wait after a try in which something else was at fault.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// Tries a suspect; answers it where another try is to be made.
+/// Retries an entry; returns it where another try is to be made.
 pub(super) async fn run(
     consumer: Arc<Consumer>,
     mut suspect: Suspect,
@@ -81,7 +82,8 @@ async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
     Some(postpone(suspect))
 }
 
-/// Puts on record that a try begins, and before it that the last one ended where that could not be said at the time.
+/// Records that a try begins, and before that the end of the last one where that could not be
+/// recorded then.
 async fn begin(consumer: &Consumer, suspect: &mut Suspect) -> Result<(), StreamError> {
     let id = suspect.id();
     if suspect.owes_end {
@@ -99,7 +101,7 @@ fn judge(consumer: &Consumer, suspect: &Suspect, fault: Retryability) -> Decisio
     decide(Some(fault), others_load, suspect.delivered.attempts, consumer.limits())
 }
 
-/// Counts an attempt; answers the entry where another is to be made.
+/// Counts an attempt; returns the entry where another try is to be made.
 pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fault: HandlerError) -> Option<Suspect> {
     let id = suspect.id();
     if !consumer.in_flight.contains(id) {
@@ -133,7 +135,7 @@ pub(super) async fn dead_letter_conflict(consumer: &Consumer, mut suspect: Suspe
     dead_letter(consumer, suspect, REUSED_ID.to_owned()).await
 }
 
-/// Dead-letters; answers the entry where there was no room for it.
+/// Dead-letters; returns the entry where there was no room for it.
 async fn dead_letter(consumer: &Consumer, mut suspect: Suspect, verdict: String) -> Option<Suspect> {
     let (id, attempts) = (suspect.id(), suspect.delivered.attempts);
     let letter = DeadLetter {
@@ -158,7 +160,7 @@ async fn dead_letter(consumer: &Consumer, mut suspect: Suspect, verdict: String)
     Some(postpone(suspect))
 }
 
-/// The same entry later; nothing is counted.
+/// The same entry, later; nothing is counted.
 fn postpone(mut suspect: Suspect) -> Suspect {
     let delay = grown(FIRST_DELAY, suspect.postponed, LONGEST_DELAY);
     suspect.postponed = suspect.postponed.saturating_add(1);

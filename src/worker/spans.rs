@@ -1,9 +1,9 @@
-//! What the spans of a load say: one for each trace that a batch holds entries of.
+//! Spans of a load: one for each trace that a batch holds entries of.
 //!
-//! Owns names and attributes (OpenTelemetry's conventions for messaging). Entries of one append (a piece of a batch)
-//! carry one context and share a span, so that there are never more of them than there were requests. Invariants: an
-//! entry whose trace is not recorded costs a glance at its context; a fault of the handler's surroundings, which the
-//! batch waits out, is no span.
+//! Owns names and attributes (OpenTelemetry's conventions for messaging). Entries of one append
+//! carry one context and share a span, so that there are never more spans than there were requests.
+//! Invariants: an entry whose trace is not recorded costs one look at its context; a fault of the
+//! surroundings, which is waited out, is no span.
 
 use std::collections::HashMap;
 use std::fmt::Display;

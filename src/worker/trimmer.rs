@@ -1,7 +1,7 @@
-//! The trimmer: removes what every group has acked, beyond what is to be retained.
+//! The trimmer: removes entries that every group has acked, beyond what is to be retained.
 //!
-//! Runs wherever the service runs, workers or not, since readers of other groups ack too. The stream decides what may
-//! go; this role only asks, once a second.
+//! Runs in every process, with workers or not, since readers of other groups ack too. Which entries
+//! may be removed is the stream's decision; this role asks once a second.
 
 use std::sync::Arc;
 use std::time::Duration;

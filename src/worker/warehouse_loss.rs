@@ -1,10 +1,11 @@
-//! Entries that the group acked and whose events the warehouse does not have: what it lost when an older copy was put in
-//! its place, or a crash took its write-ahead log.
+//! Entries that the group acked and whose events the warehouse does not have: rows that it lost
+//! when an older copy was restored, or when a crash took its write-ahead log.
 //!
-//! Owns the comparison; reads only. The newest acked entries that the stream retains are looked up by their event ids, so
-//! that no time and no order of ids has to be trusted. Not missing are: what has a row under its id, whichever entry made
-//! it; what is no event; what is a dead letter; as many as operators have discarded or replayed from there since; and rows
-//! older than every other one, which may have been deleted on purpose.
+//! Owns the comparison; reads only. The newest acked entries that the stream retains are looked up
+//! by their event ids, so that no clock and no order of ids has to be trusted. Not counted as
+//! missing: an event with a row, whichever entry made it; an entry that is no event; a dead letter;
+//! as many as operators have discarded or replayed from the dead letters since; and rows older than
+//! every other one, which may have been deleted on purpose.
 
 use std::collections::HashSet;
 
@@ -63,8 +64,8 @@ impl WarehouseLoss {
         Ok(Some(Self { missing, noted }).filter(|loss| !loss.missing.is_empty()))
     }
 
-    /// Compares again what was missing; `None` where all of it is loaded or dead-lettered by now, or a replay has ended
-    /// since and nothing of it is pending any more.
+    /// Compares again what was missing; `None` where all of it is loaded or dead-lettered by now,
+    /// or a replay has ended since and nothing of it is pending any more.
     ///
     /// # Errors
     /// Stream or warehouse did not answer.
@@ -113,8 +114,8 @@ impl WarehouseLoss {
     }
 }
 
-/// Acked entries without a row, newest first. Of rows that are older than all others it is not known whether they were
-/// deleted on purpose: they count only where there is no other row.
+/// Acked entries without a row, newest first. Of rows that are older than all others it is not
+/// known whether they were deleted on purpose: they count only where there is no other row.
 async fn missing(
     stream: &dyn Stream,
     warehouse: &dyn Warehouse,

@@ -6,7 +6,9 @@ use redis::streams::StreamInfoGroupsReply;
 
 use std::time::Duration;
 
-use super::{IDS_A_CALL, RedisStream, scripts};
+use super::keys::{IDS_A_CALL, millis};
+use super::scripts;
+use super::stream::RedisStream;
 use crate::stream::admin::{AUDIT_ENTRIES, LONG_IDLE, REPLAY_CONSUMER};
 use crate::stream::{Entry, EntryState, Fields, PAGE, Stage, StreamAdmin, StreamError, StreamId};
 
@@ -30,8 +32,8 @@ impl RedisStream {
         Ok(reply.groups.into_iter().map(group).collect())
     }
 
-    /// Those that a group was given; `None` where there is no such group. The last id only grows, so what was read stays
-    /// read.
+    /// Those that a group was given; `None` where there is no such group. The last id only grows,
+    /// so what was read stays read.
     async fn read_of(&self, group: &str, ids: &[StreamId]) -> Result<Option<Vec<StreamId>>, StreamError> {
         let groups = self.groups().await?;
         let group = groups.into_iter().find(|(name, _)| name == group);
@@ -46,14 +48,10 @@ impl RedisStream {
         let mut pipeline = Pipeline::new();
         for (group, id) in asked {
             let pending = pipeline.cmd("XPENDING").arg(&self.keys.stream).arg(group);
-            pending.arg(id.to_string()).arg(id.to_string()).arg(1);
+            pending.arg(id).arg(id).arg(1);
         }
         let lines: Vec<Vec<PendingLine>> = self.server.query_all(&pipeline).await?;
         Ok(lines.into_iter().map(|lines| lines.into_iter().next()).collect())
-    }
-
-    fn audit(&self) -> String {
-        format!("{}:audit", self.keys.stream)
     }
 }
 
@@ -63,10 +61,7 @@ impl StreamAdmin for RedisStream {
         let mut removed = 0;
         for ids in ids.chunks(IDS_A_CALL) {
             let mut delete = redis::cmd("XDEL");
-            delete.arg(&self.keys.dead_letters);
-            for id in ids {
-                delete.arg(id.to_string());
-            }
+            delete.arg(&self.keys.dead_letters).arg(ids);
             removed += self.server.query::<u64>(&delete).await?;
         }
         Ok(removed)
@@ -80,10 +75,7 @@ impl StreamAdmin for RedisStream {
         for ids in read.chunks(IDS_A_CALL) {
             let mut script = scripts::MAKE_PENDING.key(&self.keys.stream);
             script.arg(group).arg(REPLAY_CONSUMER);
-            script.arg(u64::try_from(LONG_IDLE.as_millis()).unwrap_or(u64::MAX));
-            for id in ids {
-                script.arg(id.to_string());
-            }
+            script.arg(millis(LONG_IDLE)).arg(ids);
             made += self.server.run::<u64>(&script).await?;
         }
         Ok(Some(made))
@@ -125,17 +117,19 @@ impl StreamAdmin for RedisStream {
 
     async fn note(&self, note: &Fields) -> Result<(), StreamError> {
         let mut add = redis::cmd("XADD");
-        add.arg(self.audit()).arg("MAXLEN").arg("~").arg(AUDIT_ENTRIES).arg("*");
-        for (name, value) in &note.0 {
-            add.arg(name.as_bytes()).arg(&value[..]);
-        }
+        add.arg(&self.keys.audit)
+            .arg("MAXLEN")
+            .arg("~")
+            .arg(AUDIT_ENTRIES)
+            .arg("*");
+        add.arg(note);
         self.server.query::<String>(&add).await?;
         Ok(())
     }
 
     async fn notes(&self, count: usize) -> Result<Vec<Entry>, StreamError> {
         let mut query = redis::cmd("XREVRANGE");
-        query.arg(self.audit()).arg("+").arg("-");
+        query.arg(&self.keys.audit).arg("+").arg("-");
         query.arg("COUNT").arg(count.clamp(1, PAGE));
         self.server.query(&query).await
     }

@@ -9,8 +9,8 @@ use crate::stream::{Appended, Destination, NewEntry};
 const CHUNK_ENTRIES: usize = 256;
 /// Bytes of one script call, likewise.
 const CHUNK_BYTES: usize = 4 << 20;
-/// Above that Redis reads an argument into a buffer of its own (`PROTO_MBULK_BIG_ARG`), keeps a buffer of that size with the
-/// connection for up to seconds, and counts it as used memory.
+/// Above that Redis reads an argument into a buffer of its own (`PROTO_MBULK_BIG_ARG`), keeps a
+/// buffer of that size with the connection for up to seconds, and counts it as used memory.
 const LARGE: usize = 32 << 10;
 
 /// Entries of one destination that go in one script call, by their place in the flush.
@@ -38,7 +38,8 @@ impl Chunk {
         self.places.iter().any(|place| is_refused(outcomes, *place))
     }
 
-    /// Those entries in smaller calls: halves, and each large one alone. None where the call had one entry only.
+    /// Those entries in smaller calls: halves, and each large one alone. None where the call had
+    /// one entry only.
     pub(super) fn halves(&self, entries: &[NewEntry], outcomes: &[Appended]) -> Vec<Self> {
         if self.places.len() == 1 {
             return Vec::new();

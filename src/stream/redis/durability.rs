@@ -1,10 +1,12 @@
 //! How a confirmation is made to survive what it is configured to survive.
 //!
-//! Owns the question that goes with a flush: WAIT or WAITAOF on its connection after it, behind a write of their own,
-//! since they speak of what that connection wrote: a duplicate's first append may have come over another. Before Redis
-//! 7.2 it is the question for the settings: a server that syncs its file before each answer has synced a flush whose
-//! answer says so, and CONFIG SET may change that at any time. Invariants: every new connection leads to a server that is
-//! able to prove what is asked for, since one may come back with other settings; what is not proven is not confirmed.
+//! Owns the question that goes with a flush: WAIT or WAITAOF on its connection after it, behind a
+//! write of their own, since they speak of what that connection wrote: a duplicate's first append
+//! may have come over another. Before Redis 7.2 it is the question for the settings: a server that
+//! syncs its file before each answer has synced a flush whose answer says so, and CONFIG SET may
+//! change that at any time. Invariants: every new connection leads to a server that is able to
+//! prove what is asked for, since one may come back with other settings; what is not proven is not
+//! confirmed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Value, from_redis_value};
 
 use super::error;
+use super::keys::{PROBE_LIFETIME, millis};
 use super::server::{ConnectionGuard, Server, breaks_connection};
 use crate::config::Durability;
 use crate::stream::StreamError;
@@ -31,11 +34,13 @@ pub(super) enum Proof {
 }
 
 impl Proof {
-    /// A connection from the pool, to a server that is able to prove what is configured; answers how, too.
+    /// A connection from the pool, to a server that is able to prove what is configured; answers
+    /// how, too.
     ///
     /// # Errors
-    /// [`StreamError::Unusable`] where its settings or its version rule that out, [`StreamError::Refused`] where it has
-    /// too few replicas at the moment: nothing is appended then.
+    /// [`StreamError::Unusable`] where its settings or its version rule that out,
+    /// [`StreamError::Refused`] where it has too few replicas at the moment: nothing is appended
+    /// then.
     pub(super) async fn acquire(server: &Server) -> Result<(ConnectionGuard, Self), StreamError> {
         let mut guard = server.acquire().await?;
         match Self::meet(server, &mut guard).await {
@@ -78,14 +83,14 @@ impl Proof {
 
     /// Adds the question to a flush.
     pub(super) fn ask(self, pipeline: &mut Pipeline, probe: &str, patience: Duration) {
-        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1);
+        let patience = millis(patience).max(1);
         if matches!(self, Self::Fsync | Self::Replicas(_)) {
             pipeline
                 .cmd("SET")
                 .arg(probe)
                 .arg("")
                 .arg("PX")
-                .arg(super::PROBE_LIFETIME.as_secs() * 1000);
+                .arg(millis(PROBE_LIFETIME));
         }
         match self {
             Self::Answer => {}

@@ -1,7 +1,7 @@
 //! What a failure of Redis means: one table from its error codes to [`StreamError`].
 //!
-//! Owns that table and the remedy that goes with each code. Must not copy a reply that could hold content: only error
-//! lines of the server and of the transport are passed on.
+//! Owns that table and the remedy that goes with each code. Must not copy a reply that could hold
+//! content: only error lines of the server and of the transport are passed on.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use crate::stream::StreamError;
 /// The code with which Redis refuses a call for want of memory. Nothing of such a call happened.
 pub(super) const OUT_OF_MEMORY: &str = "OOM";
 
-/// What an XADD is refused with once an entry had the greatest possible id, and the name that we give that refusal.
+/// What an XADD is refused with once an entry had the greatest possible id, and the name that we
+/// give that refusal.
 const EXHAUSTED_TEXT: &str = "The stream has exhausted the last possible ID";
 const EXHAUSTED: &str = "EXHAUSTED";
 
-/// What the operator can do about an error code that refuses a command for reasons of the server's own, all of them
-/// passing or curable; `None` for every other code.
+/// What the operator can do about an error code that refuses a command for reasons of the server's
+/// own, all of them passing or curable; `None` for every other code.
 fn remedy(code: &str) -> Option<&'static str> {
     match code {
         OUT_OF_MEMORY => Some("give Redis more memory (maxmemory) or shorten the dedupe window"),

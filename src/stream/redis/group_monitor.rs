@@ -1,31 +1,38 @@
-//! Finds entries that a foreign command took off our group, and makes them pending again: those that were pending with a
-//! consumer when XGROUP DELCONSUMER removed it, and those unread when XGROUP SETID moved the group past them.
+//! Finds entries that a foreign command took off our group, and makes them pending again: those
+//! that were pending with a consumer when XGROUP DELCONSUMER removed it, and those unread when
+//! XGROUP SETID moved the group past them.
 //!
-//! Redis fails no call for such a loss, and its counters do not show it: acks are not counted, and `entries-read` is unknown
-//! after SETID until the next read at the end of the stream sets it to what it would be without a loss. What shows it,
-//! once a second, is the state of the look before:
+//! Redis fails no call for such a loss, and its counters do not show it: acks are not counted, and
+//! `entries-read` is unknown after SETID until the next read at the end of the stream sets it to
+//! what it would be without a loss. What shows it, once a second, is the state of the look before:
 //!
-//! - A consumer with pending entries is not in the group any more. The service removes none that has any, and leaves a mark
-//!   for each that it removes (`remove_silent.lua`), since its last entries may have been acked after the look.
-//! - `INFO commandstats` counts another call of XGROUP SETID, and the group's last delivered id is a later one. The service
-//!   calls it only here.
-//! - The last delivered id is behind the newest one: the group would read nothing any more. It is set back.
+//! - A consumer with pending entries is not in the group any more. The service removes none that
+//!   has any, and leaves a mark for each that it removes (`remove_silent.lua`), since its last
+//!   entries may have been acked after the look.
+//! - `INFO commandstats` counts another call of XGROUP SETID, and the group's last delivered id is
+//!   a later one. The service calls it only here.
+//! - The last delivered id is behind the newest one: the group would read nothing any more. It is
+//!   set back.
 //!
-//! Then every entry of that part of the stream that is pending with nobody becomes pending. Some may have been acked within
-//! the last second, which Redis does not know: they are loaded again, and that is harmless, as after a replay. Of the
-//! processes that see it, the first to set a mark in Redis does it.
+//! Then every entry of that part of the stream that is pending with nobody becomes pending. Some
+//! may have been acked within the last second, which Redis does not know: they are loaded again,
+//! and that is harmless, as after a replay. Of the processes that see it, the first to set a mark
+//! in Redis does it.
 //!
-//! Not found: what happens while no process of the service runs, within the first second of one, or to a consumer that came
-//! since the look before; XGROUP SETID where the user may not call INFO; what was trimmed before the look, which takes
-//! `ORDERSTREAM_RETAIN_ACKED=0`. A group that was made anew is no loss: it reads everything again.
+//! Not found: what happens while no process of the service runs, within the first second of one, or
+//! to a consumer that came since the look before; XGROUP SETID where the user may not call INFO;
+//! what was trimmed before the look, which takes `ORDERSTREAM_RETAIN_ACKED=0`. A group that was
+//! made anew is no loss: it reads everything again.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::group::lacks_group;
+use super::keys::{Keys, millis};
+use super::scripts;
 use super::server::Server;
-use super::{Keys, lacks_group, scripts};
 use crate::stream::admin::{LONG_IDLE, REPLAY_CONSUMER};
 use crate::stream::{Restored, StreamError, StreamId};
 
@@ -85,7 +92,8 @@ impl GroupMonitor {
         }
     }
 
-    /// Looks at the group, and restores what it lost since the look before. After an error the next call does it.
+    /// Looks at the group, and restores what it lost since the look before. After an error the next
+    /// call does it.
     pub(super) async fn restore(&self, server: &Server, keys: &Keys) -> Result<Vec<Restored>, StreamError> {
         let mut before = self.before.lock().await;
         let mut script = scripts::GROUP_STATE.key(&keys.stream);
@@ -114,8 +122,8 @@ impl GroupMonitor {
 
     /// Whether no other process saw to it.
     async fn is_first(&self, server: &Server, keys: &Keys, loss: &Loss, since: u64) -> Result<bool, StreamError> {
-        let mut script = scripts::TAKE_MARK.key(format!("{}{}", keys.marks(), loss.mark));
-        script.arg(since).arg(self.token).arg(MARK_LIFETIME.as_secs() * 1000);
+        let mut script = scripts::TAKE_MARK.key(format!("{}{}", keys.marks, loss.mark));
+        script.arg(since).arg(self.token).arg(millis(MARK_LIFETIME));
         Ok(server.run::<u8>(&script).await? == 1)
     }
 }
@@ -134,8 +142,8 @@ impl From<Answer> for GroupState {
     }
 }
 
-/// What was lost between two looks. Nothing where the server is another one or runs anew, or a group was made meanwhile:
-/// ours may be, and then it reads everything again.
+/// What was lost between two looks. Nothing where the server is another one or runs anew, or a
+/// group was made meanwhile: ours may be, and then it reads everything again.
 fn losses(before: &GroupState, now: &GroupState) -> Vec<Loss> {
     if before.run != now.run || before.made != now.made {
         return Vec::new();
@@ -175,8 +183,8 @@ async fn make_pending(server: &Server, keys: &Keys, loss: &Loss) -> Result<u64, 
     while let Some(first) = next.filter(|first| *first <= loss.last) {
         let mut script = scripts::REDELIVER.key(&keys.stream);
         script.arg(&keys.group).arg(REPLAY_CONSUMER);
-        script.arg(u64::try_from(LONG_IDLE.as_millis()).unwrap_or(u64::MAX));
-        script.arg(first.to_string()).arg(loss.last.to_string()).arg(PAGE);
+        script.arg(millis(LONG_IDLE));
+        script.arg(first).arg(loss.last).arg(PAGE);
         let (page, last): (u64, Option<StreamId>) = server.run(&script).await?;
         made += page;
         next = last.and_then(StreamId::successor);
@@ -187,10 +195,7 @@ async fn make_pending(server: &Server, keys: &Keys, loss: &Loss) -> Result<u64, 
 /// What is appended from now on has a later id.
 async fn set_back(server: &Server, keys: &Keys, newest: StreamId) -> Result<(), StreamError> {
     let mut set = redis::cmd("XGROUP");
-    set.arg("SETID")
-        .arg(&keys.stream)
-        .arg(&keys.group)
-        .arg(newest.to_string());
+    set.arg("SETID").arg(&keys.stream).arg(&keys.group).arg(newest);
     match server.query::<()>(&set).await {
         Err(error) if !lacks_group(&error) => Err(error),
         _ => Ok(()),

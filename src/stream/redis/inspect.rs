@@ -1,6 +1,7 @@
 //! What the server is and how it is configured, and what of that an operator should change.
 //!
-//! Managed servers deny CONFIG and parts of INFO: what they do not tell stays unknown and is no error.
+//! Managed servers deny CONFIG and parts of INFO: what they do not tell stays unknown and is no
+//! error.
 
 use std::collections::HashMap;
 

@@ -1,11 +1,13 @@
-//! What this process knows the stream to have held, so that a loss is noticed that makes no call fail: FLUSHALL, a
-//! restart without the file, a failover to a replica that lagged.
+//! What this process knows the stream to have held, so that a loss is noticed that makes no call
+//! fail: FLUSHALL, a restart without the file, a failover to a replica that lagged.
 //!
-//! Each report looks for the newest entry of the one before. Where it is gone, the server's count of entries ever added
-//! tells how many are: what was trimmed in good order was added all the same, so it never looks like a loss. Whatever
-//! was confirmed to a writer of ours since is looked for one by one, where the server is another one (or runs anew) or
-//! its count is too small. Invariants: a loss is counted once, even where new entries came right after it; memory is
-//! bounded, so that after very many confirmations between two reports a loss is told as smaller than it is.
+//! Each report looks for the newest entry of the one before. Where it is gone, the server's count
+//! of entries ever added tells how many are: what was trimmed in good order was added all the same,
+//! so it never looks like a loss. Whatever was confirmed to a writer of ours since is looked for
+//! one by one, where the server is another one (or runs anew) or its count is too small.
+//! Invariants: a loss is counted once, even where new entries came right after it; memory is
+//! bounded, so that after very many confirmations between two reports a loss is told as smaller
+//! than it is.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -29,7 +31,8 @@ struct Seen {
     lost: Lost,
 }
 
-/// How far a stream has come, how much of it our group had not acked, and what nobody has resolved yet.
+/// How far a stream has come, how much of it our group had not acked, and what nobody has resolved
+/// yet.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Position {
     /// Which run of which server it is, where that is known.
@@ -39,7 +42,8 @@ pub(super) struct Position {
     pub(super) added: u64,
     pub(super) backlog: u64,
     pub(super) dead_letters: u64,
-    /// The dead letters of the report before are not there any more, and nobody removed them one by one.
+    /// The dead letters of the report before are not there any more, and nobody removed them one by
+    /// one.
     pub(super) has_other_letters: bool,
 }
 
@@ -153,7 +157,8 @@ mod tests {
         }
     }
 
-    /// A stream at 50 with 30 entries ever added, 4 of them not acked, and 3 dead letters; confirmations of 51 and 52 since.
+    /// A stream at 50 with 30 entries ever added, 4 of them not acked, and 3 dead letters;
+    /// confirmations of 51 and 52 since.
     async fn detector() -> LossDetector {
         let loss_detector = LossDetector::default();
         loss_detector.confirm([id(49), id(50)]);

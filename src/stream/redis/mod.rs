@@ -1,19 +1,65 @@
-//! Redis Streams: the only place that speaks Redis.
+//! The stream on Redis Streams, and the only place that speaks Redis. Needs Redis 7.0 or Valkey.
 //!
-//! Owns every key, command and script; what takes more than one step is one script, so that it happens in one go or not
-//! at all. Nothing outside this folder sees a type of the client library. Needs Redis 7.0 or Valkey.
+//! # Layout
 //!
-//! Keys: the stream, the dead letters, and beside them `<log>:dedupe:<key>` (one a window), `<stream>:attempts:<group>`
-//! (a hash: entry id → `failed unfinished`), `<stream>:audit` (what operators did), `<stream>:nodes` (a record a process),
-//! `<stream>:probe` (what [`Stream::confirm_writable`] writes) and `<stream>:mark:<group>:<what>` (what one process has seen
-//! to for all).
+//! Names come from `ORDERSTREAM_STREAM`, `_DEAD_LETTER_STREAM` and `_GROUP`; times are milliseconds
+//! of the server's clock.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `<stream>` | stream | entries; the group's pending list is Redis' own |
+//! | `<dead letters>` | stream | dead letters; no group |
+//! | `<log>:dedupe:<key>` | string, PX dedupe window | `<entry id> <digest>` of an append that was confirmed |
+//! | `<stream>:attempts:<group>` | hash, 30 days | entry id → `<failed> <unfinished>` tries |
+//! | `<stream>:audit` | stream, MAXLEN ~ 10,000 | what operators did |
+//! | `<stream>:nodes` | hash | node id → time and record of its last heartbeat |
+//! | `<stream>:mark:<group>:<what>` | string, 60 s | an action that one process took for all |
+//! | `<stream>:probe` | string, 60 s | written to learn whether writes are taken |
+//!
+//! # Invariants
+//!
+//! - What takes more than one step is one script (`*.lua`; the head of each says what it does and
+//!   takes), so that it happens as a whole or not at all.
+//! - A dedupe key exists only once its entry is confirmed. An append with an unknown outcome is
+//!   therefore sent again as it is.
+//! - A refusal of a call (`error.rs`) is certain not to have stored anything; a timeout is unknown.
+//! - A confirmed append is as durable as `ORDERSTREAM_DURABILITY` asks for (`durability.rs`).
+//! - A trim removes nothing that a group has not acked, and one-by-one deletions stay below every
+//!   group's last-delivered id, since Redis would lose count of the lag otherwise.
+//! - A call is bounded: 256 entries or 4 MiB of a flush, 500 ids, 4 to 24 entries of a read or range (a
+//!   page is several calls and ends at 8 MiB), so that no script holds the server for more than a
+//!   few milliseconds.
+//! - Every wait is bounded (`server.rs`). A connection that failed, or leads to a replica, is
+//!   closed and never goes back to the pool.
+//!
+//! # Connections
+//!
+//! A writer holds one from flush to flush, a reader has its own outside the pool, since a read
+//! blocks; everything else takes one from the pool for a call. Nothing connects before its first
+//! call, and the group is created at 0 wherever it is missing (`group.rs`), so that processes start
+//! and restart in any order. SIGHUP exchanges URL and pool; a connection that leads to the old
+//! server is dropped at its next use.
+//!
+//! # Losses
+//!
+//! Redis fails no call for what it lost. `loss_detector.rs` compares each report with the one
+//! before, and with what was confirmed since; `group_monitor.rs` finds what a foreign command took
+//! off the group, and makes it pending again.
+//!
+//! # Absent
+//!
+//! XAUTOCLAIM: its one idle threshold does not fit attempts, and it counts entries in flight as
+//! delivered. Eviction: at the cap an append is refused. Cluster and Sentinel are not supported
+//! yet.
 
 mod admin;
 mod chunk;
 mod durability;
 mod error;
+mod group;
 mod group_monitor;
 mod inspect;
+mod keys;
 mod loss_detector;
 mod nodes;
 mod pages;
@@ -22,371 +68,8 @@ mod reply;
 mod report;
 mod scripts;
 mod server;
+mod stream;
 mod writable;
 mod writer;
 
-use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::Duration;
-
-use async_trait::async_trait;
-use redis::Pipeline;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use tokio::sync::Mutex;
-
-use self::group_monitor::{GroupMonitor, MARK_LIFETIME};
-use self::loss_detector::LossDetector;
-use self::reader::RedisReader;
-use self::server::Server;
-use self::writer::RedisWriter;
-use crate::config::{RedisConfig, Secret, StreamConfig};
-use crate::metrics::Metrics;
-use crate::stream::{
-    Attempts, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, PAGE_BYTES, Page, Range, Reader, Refreshed,
-    Restored, ServerReport, Step, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
-};
-
-/// Entries of one page of a claim; bounds the time its script holds the server.
-const CLAIM_PAGE: usize = 500;
-/// Ids of one refresh or ack.
-const IDS_A_CALL: usize = 500;
-/// Fields of an entry that its letter keeps: twice as many arguments would overflow the stack of Lua's unpack.
-const DEAD_LETTER_FIELDS: usize = 1900;
-/// Entries a trim looks at one by one in one call.
-const TRIM_WALK: usize = 256;
-/// A record of tries is dropped when nobody has tried anything for so long.
-const ATTEMPTS_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Lifetime of the key that a probe writes.
-const PROBE_LIFETIME: Duration = Duration::from_secs(60);
-/// A stream on a Redis server.
-pub struct RedisStream {
-    server: Arc<Server>,
-    keys: Arc<Keys>,
-    loss_detector: Arc<LossDetector>,
-    group_monitor: GroupMonitor,
-    letters: report::DeadLetterCache,
-    /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
-    trim_cursor: Mutex<String>,
-}
-
-/// Names and caps.
-struct Keys {
-    stream: String,
-    group: String,
-    dead_letters: String,
-    attempts: String,
-    probe: String,
-    maxlen: u64,
-    retain_acked: u64,
-    dead_letters_maxlen: u64,
-    dedupe_window: Option<Duration>,
-}
-
-impl RedisStream {
-    /// Reads the URL and the CA file; connects at the first call.
-    ///
-    /// # Errors
-    /// [`StreamError::Unusable`]: the URL is not one of a Redis server, its scheme is reserved, or the CA file is
-    /// unreadable.
-    pub fn new(redis: &RedisConfig, stream: &StreamConfig, metrics: Metrics) -> Result<Self, StreamError> {
-        Ok(Self {
-            server: Arc::new(Server::new(redis, metrics)?),
-            keys: Arc::new(Keys {
-                stream: stream.name.clone(),
-                group: stream.group.clone(),
-                dead_letters: stream.dead_letters.clone(),
-                attempts: format!("{}:attempts:{}", stream.name, stream.group),
-                probe: format!("{}:probe", stream.name),
-                maxlen: stream.maxlen,
-                retain_acked: stream.retain_acked,
-                dead_letters_maxlen: stream.dead_letters_maxlen,
-                dedupe_window: stream.dedupe_window,
-            }),
-            loss_detector: Arc::default(),
-            group_monitor: GroupMonitor::new(),
-            letters: report::DeadLetterCache::default(),
-            trim_cursor: Mutex::new("0-0".to_owned()),
-        })
-    }
-
-    /// Makes ready to use another URL (or the same with a new password): once the answer is called, from the next call
-    /// to the stream on, for writers and readers too.
-    ///
-    /// # Errors
-    /// As [`RedisStream::new`].
-    pub fn prepare<'a>(&'a self, url: &Secret) -> Result<impl FnOnce() + use<'a>, StreamError> {
-        self.server.prepare(url)
-    }
-
-    /// Removes consumers that have nothing pending: these, or all where none is named.
-    async fn remove_consumers(&self, silent: Duration, names: &[String]) -> Result<Vec<String>, StreamError> {
-        let mut script = scripts::REMOVE_SILENT.key(&self.keys.stream);
-        script
-            .arg(&self.keys.group)
-            .arg(u64::try_from(silent.as_millis()).unwrap_or(u64::MAX))
-            .arg(self.keys.marks())
-            .arg(MARK_LIFETIME.as_secs() * 1000)
-            .arg(names);
-        match self.server.run(&script).await {
-            Err(error) if lacks_group(&error) => Ok(Vec::new()),
-            removed => removed,
-        }
-    }
-
-    async fn claim_page(
-        &self,
-        consumer: &str,
-        which: Claim<'_>,
-        start: StreamId,
-        count: usize,
-    ) -> Result<Claimed, StreamError> {
-        let (which, in_hand) = match which {
-            Claim::Own(in_hand) => ("own".to_owned(), in_hand),
-            Claim::Stale(idle) => (idle.as_millis().to_string(), &[][..]),
-        };
-        let mut script = scripts::CLAIM.key(&self.keys.stream);
-        script.key(&self.keys.attempts).arg(&self.keys.group).arg(consumer);
-        script
-            .arg(which)
-            .arg(start.to_string())
-            .arg(count.clamp(1, CLAIM_PAGE))
-            .arg(PAGE_BYTES);
-        for id in in_hand.iter().filter(|id| **id >= start) {
-            script.arg(id.to_string());
-        }
-        let (last, entries, deliveries, attempts, deleted): ClaimedPage = self.server.run(&script).await?;
-        let records = deliveries.into_iter().zip(attempts);
-        let entries = entries
-            .into_iter()
-            .zip(records)
-            .map(|(entry, (deliveries, attempts))| Delivered {
-                entry,
-                deliveries,
-                attempts: reply::attempts(attempts.as_deref()),
-            });
-        Ok(Claimed {
-            entries: entries.collect(),
-            deleted,
-            next: last.and_then(StreamId::successor),
-        })
-    }
-}
-
-impl Keys {
-    /// Beginning of the names of what the processes leave for each other about our group.
-    fn marks(&self) -> String {
-        format!("{}:mark:{}:", self.stream, self.group)
-    }
-}
-
-/// Answer of `claim.lua`.
-type ClaimedPage = (
-    Option<StreamId>,
-    Vec<Entry>,
-    Vec<u64>,
-    Vec<Option<String>>,
-    Vec<StreamId>,
-);
-
-/// Whether the call failed only for want of the group.
-fn lacks_group(error: &StreamError) -> bool {
-    matches!(error, StreamError::Refused { code, .. } if code == "NOGROUP")
-}
-
-/// Creates stream and group where they are missing; at 0, so that what was appended before is read too.
-async fn ensure_group(server: &Server, keys: &Keys) -> Result<bool, StreamError> {
-    let mut create = redis::cmd("XGROUP");
-    create
-        .arg("CREATE")
-        .arg(&keys.stream)
-        .arg(&keys.group)
-        .arg("0")
-        .arg("MKSTREAM");
-    match server.query::<()>(&create).await {
-        Ok(()) => {
-            tracing::warn!(
-                stream = keys.stream,
-                group = keys.group,
-                "the consumer group was missing: created at 0"
-            );
-            Ok(true)
-        }
-        Err(StreamError::Refused { code, .. }) if code == "BUSYGROUP" => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// As [`ensure_group`], after a call that failed for want of the group.
-async fn restore_group(server: &Server, keys: &Keys) -> Result<(), StreamError> {
-    if ensure_group(server, keys).await? {
-        server.count_reconnect();
-    }
-    Ok(())
-}
-
-#[async_trait]
-impl Stream for RedisStream {
-    fn writer(&self) -> Box<dyn Writer> {
-        let (server, keys, loss_detector) = (self.server.clone(), self.keys.clone(), self.loss_detector.clone());
-        Box::new(RedisWriter::new(server, keys, loss_detector))
-    }
-
-    fn reader(&self, consumer: &str) -> Box<dyn Reader> {
-        Box::new(RedisReader::new(self.server.clone(), self.keys.clone(), consumer))
-    }
-
-    async fn ensure_group(&self) -> Result<bool, StreamError> {
-        ensure_group(&self.server, &self.keys).await
-    }
-
-    async fn claim(
-        &self,
-        consumer: &str,
-        which: Claim<'_>,
-        start: StreamId,
-        count: usize,
-    ) -> Result<Claimed, StreamError> {
-        match self.claim_page(consumer, which, start, count).await {
-            // Without a group nothing is pending.
-            Err(error) if lacks_group(&error) => {
-                restore_group(&self.server, &self.keys).await?;
-                Ok(Claimed::default())
-            }
-            claimed => claimed,
-        }
-    }
-
-    async fn refresh(&self, consumer: &str, ids: &[StreamId]) -> Result<Refreshed, StreamError> {
-        let mut refreshed = Refreshed::default();
-        for ids in ids.chunks(IDS_A_CALL) {
-            let mut script = scripts::REFRESH.key(&self.keys.stream);
-            script.arg(&self.keys.group).arg(consumer);
-            for id in ids {
-                script.arg(id.to_string());
-            }
-            match self.server.run::<(Vec<StreamId>, Vec<StreamId>)>(&script).await {
-                Ok((held, gone)) => {
-                    refreshed.held.extend(held);
-                    refreshed.gone.extend(gone);
-                }
-                // Without a group nothing can have become another's.
-                Err(error) if lacks_group(&error) => {
-                    restore_group(&self.server, &self.keys).await?;
-                    refreshed.held.extend(ids);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(refreshed)
-    }
-
-    async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) -> Result<u64, StreamError> {
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let mut pipeline = Pipeline::new();
-        for ids in ids.chunks(IDS_A_CALL) {
-            let ack = pipeline.cmd("XACK").arg(&self.keys.stream).arg(&self.keys.group);
-            for id in ids {
-                ack.arg(id.to_string());
-            }
-        }
-        for ids in tried.chunks(IDS_A_CALL) {
-            let forget = pipeline.cmd("HDEL").arg(&self.keys.attempts);
-            for id in ids {
-                forget.arg(id.to_string());
-            }
-            forget.ignore();
-        }
-        let acked: Vec<u64> = self.server.query_all(&pipeline).await?;
-        Ok(acked.iter().sum())
-    }
-
-    async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError> {
-        let (step, count) = match step {
-            Step::Begin(count) => ("begin", count),
-            Step::Failed(count) => ("failed", count),
-            Step::Spared => ("spared", 0),
-        };
-        let mut script = scripts::RECORD.key(&self.keys.attempts);
-        script
-            .arg(id.to_string())
-            .arg(step)
-            .arg(count)
-            .arg(ATTEMPTS_LIFETIME.as_secs() * 1000);
-        let (failed, unfinished) = self.server.run(&script).await?;
-        Ok(Attempts { failed, unfinished })
-    }
-
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<bool, StreamError> {
-        let id = letter.entry.id.to_string();
-        let failed_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        let mut script = scripts::DEAD_LETTER.key(&self.keys.stream);
-        script.key(&self.keys.dead_letters).key(&self.keys.attempts);
-        script.arg(&self.keys.group).arg(&id).arg(self.keys.dead_letters_maxlen);
-        let mut fields: Vec<_> = letter.entry.fields.0.iter().collect();
-        let mut error = Cow::from(&letter.error);
-        let left_out = fields.len().saturating_sub(DEAD_LETTER_FIELDS);
-        if left_out > 0 {
-            fields.sort_by_key(|(name, _)| !codec::FIELDS.contains(&&**name));
-            fields.truncate(DEAD_LETTER_FIELDS);
-            error = format!("{error} ({left_out} fields of the entry are left out here)").into();
-        }
-        for (name, value) in fields {
-            script.arg(name.as_bytes()).arg(&value[..]);
-        }
-        for (name, value) in codec::found_by(&letter.entry.fields) {
-            script.arg(name).arg(value);
-        }
-        script.arg("original_stream").arg(&self.keys.stream);
-        script.arg("original_id").arg(&id);
-        script.arg("failed_at").arg(failed_at);
-        script.arg("error").arg(&*error);
-        script.arg("attempts").arg(letter.attempts);
-        script.arg("consumer").arg(&letter.consumer);
-        Ok(self.server.run::<u8>(&script).await? == 1)
-    }
-
-    async fn trim(&self) -> Result<Trimmed, StreamError> {
-        let mut cursor = self.trim_cursor.lock().await;
-        let mut script = scripts::TRIM.key(&self.keys.stream);
-        script
-            .arg(&self.keys.group)
-            .arg(self.keys.retain_acked)
-            .arg(self.keys.maxlen)
-            .arg(&*cursor)
-            .arg(TRIM_WALK);
-        let (prefix, pinned, next): (u64, u64, String) = self.server.run(&script).await?;
-        *cursor = next;
-        Ok(Trimmed { prefix, pinned })
-    }
-
-    async fn remove_silent_consumers(&self, silent: Duration) -> Result<Vec<String>, StreamError> {
-        self.remove_consumers(silent, &[]).await
-    }
-
-    async fn restore(&self) -> Result<Vec<Restored>, StreamError> {
-        self.group_monitor.restore(&self.server, &self.keys).await
-    }
-
-    async fn range(&self, range: Range) -> Result<Page, StreamError> {
-        let log = match range.log {
-            Destination::Stream => &self.keys.stream,
-            Destination::DeadLetters => &self.keys.dead_letters,
-        };
-        pages::range(&self.server, log, range).await
-    }
-
-    async fn report(&self) -> Result<StreamReport, StreamError> {
-        report::report(&self.server, &self.keys, &self.loss_detector, &self.letters).await
-    }
-
-    async fn confirm_writable(&self) -> Result<(), StreamError> {
-        writable::confirm(&self.server, &self.keys).await
-    }
-
-    async fn inspect(&self) -> Result<ServerReport, StreamError> {
-        inspect::inspect(&self.server).await
-    }
-}
+pub use self::stream::RedisStream;

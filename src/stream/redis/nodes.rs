@@ -4,14 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{RedisStream, scripts};
+use super::keys::millis;
+use super::scripts;
+use super::stream::RedisStream;
 use crate::stream::{Heartbeat, NodeRegistry, StreamError};
-
-impl RedisStream {
-    fn nodes(&self) -> String {
-        format!("{}:nodes", self.keys.stream)
-    }
-}
 
 fn heartbeats(answer: Vec<(String, String, u64)>) -> Vec<Heartbeat> {
     let heartbeat = |(node, record, age)| Heartbeat {
@@ -25,21 +21,21 @@ fn heartbeats(answer: Vec<(String, String, u64)>) -> Vec<Heartbeat> {
 #[async_trait]
 impl NodeRegistry for RedisStream {
     async fn heartbeat(&self, node: &str, record: &str, forget_after: Duration) -> Result<Vec<Heartbeat>, StreamError> {
-        let mut script = scripts::HEARTBEAT.key(self.nodes());
-        script.arg(u64::try_from(forget_after.as_millis()).unwrap_or(u64::MAX));
+        let mut script = scripts::HEARTBEAT.key(&self.keys.nodes);
+        script.arg(millis(forget_after));
         script.arg(node).arg(record);
         Ok(heartbeats(self.server.run(&script).await?))
     }
 
     async fn heartbeats(&self) -> Result<Vec<Heartbeat>, StreamError> {
-        let mut script = scripts::HEARTBEAT.key(self.nodes());
+        let mut script = scripts::HEARTBEAT.key(&self.keys.nodes);
         script.arg(u64::MAX);
         Ok(heartbeats(self.server.run(&script).await?))
     }
 
     async fn leave(&self, node: &str, consumers: &[String]) -> Result<(), StreamError> {
         let mut forget = redis::cmd("HDEL");
-        self.server.query::<u64>(forget.arg(self.nodes()).arg(node)).await?;
+        self.server.query::<u64>(forget.arg(&self.keys.nodes).arg(node)).await?;
         if consumers.is_empty() {
             return Ok(());
         }

@@ -1,14 +1,18 @@
-//! Pages of entries: several calls of a few entries each, since their sizes show only when they come.
+//! Pages of entries: several calls of a few entries each, since their sizes show only when they
+//! come.
 
 use super::server::Server;
 use crate::stream::{Entry, Order, PAGE_BYTES, Page, Range, StreamError};
 
-/// Entries of one call: with bodies of the largest usual size (5 MiB) 160 MiB, where small ones came before.
-const STEP: usize = 32;
+/// Entries of the first call of a page; each further call asks for twice as many.
+const FIRST: usize = 4;
+/// Entries of a later call at most: where large ones (5 MiB) follow small ones, they take 120 MiB.
+const MOST: usize = 24;
 
 /// The calls of one page.
 pub(super) struct Steps {
     left: usize,
+    step: usize,
     bytes: usize,
     is_at_end: bool,
 }
@@ -17,6 +21,7 @@ impl Steps {
     pub(super) fn new(count: usize) -> Self {
         Self {
             left: count.max(1),
+            step: FIRST,
             bytes: 0,
             is_at_end: false,
         }
@@ -25,13 +30,14 @@ impl Steps {
     /// Entries of the next call; `None` where the page is complete.
     pub(super) fn next(&self) -> Option<usize> {
         let is_complete = self.is_at_end || self.left == 0 || self.bytes >= PAGE_BYTES;
-        (!is_complete).then(|| self.left.min(STEP))
+        (!is_complete).then(|| self.left.min(self.step))
     }
 
     /// Takes note of what that call brought.
     pub(super) fn came(&mut self, entries: &[Entry]) {
         self.is_at_end = self.next().is_some_and(|asked| entries.len() < asked);
         self.left -= entries.len().min(self.left);
+        self.step = (2 * self.step).min(MOST);
         self.bytes += entries.iter().map(|entry| entry.fields.bytes()).sum::<usize>();
     }
 }
@@ -46,7 +52,7 @@ pub(super) async fn range(server: &Server, log: &str, range: Range) -> Result<Pa
             Order::NewestFirst => ("XREVRANGE", part.to, part.from),
         };
         let mut query = redis::cmd(command);
-        query.arg(log).arg(first.to_string()).arg(last.to_string());
+        query.arg(log).arg(first).arg(last);
         let came: Vec<Entry> = server.query(query.arg("COUNT").arg(count)).await?;
         steps.came(&came);
         rest = came.last().and_then(|last| part.behind(last.id));
@@ -83,11 +89,11 @@ mod tests {
             }
             calls
         };
-        assert_eq!(calls(Steps::new(70), 10), [32, 32, 6]);
-        assert_eq!(calls(Steps::new(70), PAGE_BYTES / 33), [32, 32]);
+        assert_eq!(calls(Steps::new(70), 10), [4, 8, 16, 24, 18]);
+        assert_eq!(calls(Steps::new(70), PAGE_BYTES / 25), [4, 8, 16]);
         assert_eq!(calls(Steps::new(1), 2 * PAGE_BYTES), [1]);
         let mut short = Steps::new(70);
-        short.came(&entries(31, 10));
+        short.came(&entries(3, 10));
         assert_eq!(short.next(), None);
     }
 }

@@ -1,7 +1,8 @@
 //! The reader: one consumer's blocking reads, over a connection of its own.
 //!
-//! Invariants: an unwanted wait is ended by CLIENT UNBLOCK from another connection and its reply is awaited all the
-//! same, so that nothing is delivered to nobody; after an error the connection is gone.
+//! Invariants: an unwanted wait is ended by CLIENT UNBLOCK from another connection and its reply is
+//! awaited all the same, so that nothing is delivered to nobody; after an error the connection is
+//! gone.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult};
 use tokio_util::sync::CancellationToken;
 
+use super::group::restore_group;
+use super::keys::{Keys, millis};
 use super::pages::Steps;
 use super::server::{ConnectionGuard, Server};
-use super::{Keys, restore_group};
 use crate::stream::{Delivered, Entry, Reader, StreamError};
 
 /// Pause between two attempts to end a wait that may not have begun yet.
@@ -49,8 +51,8 @@ impl RedisReader {
         }
     }
 
-    /// Takes the connection, or makes one: whatever ends a read early must not leave a connection behind that still owes
-    /// a reply.
+    /// Takes the connection, or makes one: whatever ends a read early must not leave a connection
+    /// behind that still owes a reply.
     async fn connect(&mut self) -> Result<Own, StreamError> {
         if let Some(own) = self.own.take().filter(|own| self.server.is_current(&own.guard)) {
             return Ok(own);
@@ -67,9 +69,7 @@ impl RedisReader {
         command.arg("COUNT").arg(count.max(1));
         // BLOCK 0 would wait for ever.
         if !block.is_zero() {
-            command
-                .arg("BLOCK")
-                .arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1));
+            command.arg("BLOCK").arg(millis(block).max(1));
         }
         command.arg("STREAMS").arg(&self.keys.stream).arg(">");
         command

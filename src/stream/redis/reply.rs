@@ -3,9 +3,29 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
+use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_redis_value};
 
 use crate::stream::{Attempts, Delivered, Entry, Fields, StreamId};
+
+impl ToRedisArgs for StreamId {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(self);
+    }
+}
+
+/// Names and values in turn.
+impl ToRedisArgs for Fields {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        for (name, value) in &self.0 {
+            out.write_arg(name.as_bytes());
+            out.write_arg(value);
+        }
+    }
+
+    fn num_of_args(&self) -> usize {
+        2 * self.0.len()
+    }
+}
 
 impl FromRedisValue for StreamId {
     fn from_redis_value_ref(value: &Value) -> Result<Self, ParsingError> {
@@ -51,7 +71,8 @@ impl Delivered {
     }
 }
 
-/// The record of tries as the attempts hash holds it: `failed unfinished`; none where there is no record.
+/// The record of tries as the attempts hash holds it: `failed unfinished`; none where there is no
+/// record.
 pub(super) fn attempts(text: Option<&str>) -> Attempts {
     let Some((failed, unfinished)) = text.and_then(|text| text.split_once(' ')) else {
         return Attempts::default();

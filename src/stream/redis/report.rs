@@ -3,9 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::keys::{IDS_A_CALL, Keys};
 use super::loss_detector::{LossDetector, Position};
+use super::scripts;
 use super::server::Server;
-use super::{IDS_A_CALL, Keys, scripts};
 use crate::stream::{ConsumerReport, GroupReport, REPLAY_CONSUMER, StreamError, StreamId, StreamReport};
 
 /// Entries counted at most where Redis does not know a lag.
@@ -64,7 +65,7 @@ pub(super) async fn report(
     let mut script = scripts::REPORT.key(&keys.stream);
     let comparison = loss_detector.compare().await;
     script.key(&keys.dead_letters).arg(&keys.group).arg(COUNT_LAG);
-    script.arg(comparison.newest_before().to_string()).arg(COUNT_ABOVE);
+    script.arg(comparison.newest_before()).arg(COUNT_ABOVE);
     let known = letters.known();
     match known {
         Some((length, ..)) => script.arg(length),
@@ -73,7 +74,8 @@ pub(super) async fn report(
     let (now, length, entries_added, last_id, told, groups, consumers, above, run): Figures =
         server.run(&script).await?;
     let (dead_letters, dead_letters_added, first_letter) = letters.complete(known, told);
-    // A log that letters were removed from has had as many as before, and stays where it is when it is empty.
+    // A log that letters were removed from has had as many as before, and stays where it is when it
+    // is empty.
     let before = comparison.dead_letters_before();
     let has_other_letters = dead_letters < before && dead_letters_added.is_some_and(|added| added < before);
     let age = |id: Option<StreamId>| id.and_then(|id| age(id, now));
@@ -126,10 +128,7 @@ async fn absent(server: &Server, keys: &Keys, ids: &[StreamId]) -> Result<u64, S
     let mut absent = 0;
     for ids in ids.chunks(IDS_A_CALL) {
         let mut script = scripts::ABSENT.key(&keys.stream);
-        for id in ids {
-            script.arg(id.to_string());
-        }
-        absent += server.run::<u64>(&script).await?;
+        absent += server.run::<u64>(script.arg(ids)).await?;
     }
     Ok(absent)
 }

@@ -1,8 +1,9 @@
-//! Connections to the Redis server: the pool, connections of one's own, and what an error on them means.
+//! Connections to the Redis server: the pool, connections of one's own, and what an error on them
+//! means.
 //!
-//! Owns the URL (and forgets its credentials in every text), TLS and timeouts. Invariants: every wait is bounded; a
-//! connection that failed, or that leads to a replica, is closed and never goes back to the pool, so that the next one
-//! resolves the name afresh.
+//! Owns the URL (and forgets its credentials in every text), TLS and timeouts. Invariants: every
+//! wait is bounded; a connection that failed, or that leads to a replica, is closed and never goes
+//! back to the pool, so that the next one resolves the name afresh.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +64,8 @@ impl Server {
         })
     }
 
-    /// Once the answer is called, uses that URL for every connection; held ones are let go at their next use.
+    /// Once the answer is called, uses that URL for every connection; held ones are let go at their
+    /// next use.
     pub(super) fn prepare<'a>(&'a self, url: &Secret) -> Result<impl FnOnce() + use<'a>, StreamError> {
         let endpoint = Endpoint::new(
             &RedisConfig {
@@ -97,7 +99,8 @@ impl Server {
     /// A connection from the pool; costs a round trip, so a caller with much to say holds it.
     pub(super) async fn acquire(&self) -> Result<ConnectionGuard, StreamError> {
         let endpoint = self.endpoint.load_full();
-        // The pool bounds each step, not their sum: every idle connection to a stalled server is a step.
+        // The pool bounds each step, not their sum: every idle connection to a stalled server is a
+        // step.
         let after = self.connect_timeout + self.response_timeout;
         match tokio::time::timeout(after, endpoint.pool.get()).await {
             Ok(Ok(connection)) => Ok(ConnectionGuard { connection, endpoint }),
@@ -170,7 +173,8 @@ impl Server {
         Ok(())
     }
 
-    /// Closes a connection instead of giving it back, and with it the idle ones: they lead to the same place.
+    /// Closes a connection instead of giving it back, and with it the idle ones: they lead to the
+    /// same place.
     pub(super) fn discard(&self, guard: ConnectionGuard) {
         drop(Connection::take(guard.connection));
         guard.endpoint.pool.retain(|_, _| false);

@@ -1,10 +1,11 @@
 //! The writer: a flush is one round trip over a connection that is held from flush to flush.
 //!
-//! With dedupe the entries go through `append.lua`, some hundred a call; without it as plain XADDs while there is ample
-//! room, and through the same script near the cap. Redis counts the arguments of a call as used memory: a call that it
-//! refuses for want of memory is sent again in halves, down to single entries, so that what fits is stored. Invariants:
-//! one outcome an entry, in order; a flush of which nothing was taken for reasons of the server's is an error as a whole,
-//! and so is one whose durability is not proven; otherwise each entry carries its own outcome.
+//! With dedupe the entries go through `append.lua`, some hundred a call; without it as plain XADDs
+//! while there is ample room, and through the same script near the cap. Redis counts the arguments
+//! of a call as used memory: a call that it refuses for want of memory is sent again in halves,
+//! down to single entries, so that what fits is stored. Invariants: one outcome an entry, in order;
+//! a flush of which nothing was taken for reasons of the server's is an error as a whole, and so is
+//! one whose durability is not proven; otherwise each entry carries its own outcome.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +16,10 @@ use scopeguard::ScopeGuard;
 
 use super::chunk::{Chunk, chunks, is_large};
 use super::durability::Proof;
+use super::keys::Keys;
 use super::loss_detector::LossDetector;
 use super::server::{ConnectionGuard, Server};
-use super::{Keys, error, scripts};
+use super::{error, scripts};
 use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
 
 /// How long the last seen length of the stream may be relied on for plain XADDs.
@@ -28,7 +30,8 @@ pub(super) struct RedisWriter {
     keys: Arc<Keys>,
     loss_detector: Arc<LossDetector>,
     held: Option<ConnectionGuard>,
-    /// How the server behind the held connection proves what it stored, and whether it did so for the last flush.
+    /// How the server behind the held connection proves what it stored, and whether it did so for
+    /// the last flush.
     proof: Proof,
     proven: Result<(), StreamError>,
     /// Entries below the cap, and when that was seen; only where dedupe is off.
@@ -74,8 +77,8 @@ impl RedisWriter {
         Ok(outcomes)
     }
 
-    /// Whether plain XADDs cannot meet the cap: so much room was there a moment ago that other writers cannot have filled
-    /// it meanwhile.
+    /// Whether plain XADDs cannot meet the cap: so much room was there a moment ago that other
+    /// writers cannot have filled it meanwhile.
     fn has_ample_room(&self, entries: &[NewEntry]) -> bool {
         self.keys.dedupe_window.is_none()
             && entries.iter().all(|entry| entry.destination == Destination::Stream)
@@ -123,7 +126,8 @@ impl RedisWriter {
         Ok(outcomes)
     }
 
-    /// Ends: the script is loaded once, and every other call that is sent again is smaller than it was.
+    /// Ends: the script is loaded once, and every other call that is sent again is smaller than it
+    /// was.
     async fn call_until_answered(
         &mut self,
         guard: &mut ConnectionGuard,
@@ -160,8 +164,8 @@ impl RedisWriter {
         Ok(())
     }
 
-    /// Lets go of the buffer that a large argument left with the connection. A part of the flush may be stored, so that no
-    /// error from here is a refusal of it.
+    /// Lets go of the buffer that a large argument left with the connection. A part of the flush
+    /// may be stored, so that no error from here is a refusal of it.
     async fn renew(&mut self, guard: &mut ConnectionGuard) -> Result<(), StreamError> {
         let renewed = Proof::renew(&self.server, guard).await;
         self.proof = renewed.map_err(|error| StreamError::Unreachable {
@@ -209,8 +213,9 @@ impl RedisWriter {
         Ok(replies)
     }
 
-    /// Tells refusals for the server's reasons from those for an entry's own. An error where the server took nothing at
-    /// all; not where only large entries found no memory, since smaller ones may.
+    /// Tells refusals for the server's reasons from those for an entry's own. An error where the
+    /// server took nothing at all; not where only large entries found no memory, since smaller ones
+    /// may.
     fn judge(&self, entries: &[NewEntry], mut outcomes: Vec<Appended>) -> Result<Vec<Appended>, StreamError> {
         let (mut is_whole, mut cause) = (true, None);
         for (entry, outcome) in entries.iter().zip(&mut outcomes) {
@@ -246,13 +251,15 @@ impl Writer for RedisWriter {
             return Ok(Vec::new());
         }
         let server = Arc::clone(&self.server);
-        // A flush that is given up midway leaves its answer on the way: nobody else is to meet that, or to wait for it.
+        // A flush that is given up midway leaves its answer on the way: nobody else is to meet
+        // that, or to wait for it.
         let mut guard = scopeguard::guard(self.acquire().await?, |guard| server.discard(guard));
         let flushed = self.flush(&mut guard, entries).await;
         let guard = ScopeGuard::into_inner(guard);
         match &flushed {
             Err(error) if super::server::breaks_connection(error) => self.server.discard(guard),
-            // Back to the pool: before the next flush the server is asked again what it is able to prove.
+            // Back to the pool: before the next flush the server is asked again what it is able to
+            // prove.
             Err(StreamError::Unconfirmed(_)) => {}
             _ => self.held = Some(guard),
         }
@@ -266,10 +273,7 @@ impl Keys {
     fn add(&self, entry: &NewEntry) -> Cmd {
         let fields = &entry.fields;
         let mut add = Cmd::with_capacity(3 + 2 * fields.0.len(), self.stream.len() + 8 + fields.bytes());
-        add.arg("XADD").arg(&self.stream).arg("*");
-        for (name, value) in &fields.0 {
-            add.arg(name.as_bytes()).arg(&value[..]);
-        }
+        add.arg("XADD").arg(&self.stream).arg("*").arg(fields);
         add
     }
 
@@ -301,10 +305,7 @@ impl Keys {
         for entry in chosen() {
             // Fails only where the two lengths do not match, which are fixed.
             let _ = hex::encode_to_slice(entry.digest, &mut digest);
-            call.arg(&digest[..]).arg(2 * entry.fields.0.len());
-            for (name, value) in &entry.fields.0 {
-                call.arg(name.as_bytes()).arg(&value[..]);
-            }
+            call.arg(&digest[..]).arg(2 * entry.fields.0.len()).arg(&entry.fields);
         }
         call
     }
@@ -356,9 +357,9 @@ fn place(outcomes: &mut [Appended], chunk: &Chunk, reply: RedisResult<Value>) {
 
 /// One answer of `append.lua`.
 ///
-/// A key of ours that holds something else costs its own event the recognition of a repeat, as with dedupe off: the
-/// warehouse's unique event id absorbs that. To refuse the event for it would lose it, and what stands there is not ours
-/// to overwrite.
+/// A key of ours that holds something else costs its own event the recognition of a repeat, as with
+/// dedupe off: the warehouse's unique event id absorbs that. To refuse the event for it would lose
+/// it, and what stands there is not ours to overwrite.
 fn outcome(answer: &str) -> Option<Appended> {
     let (kind, rest) = answer.split_at_checked(1)?;
     let id = || rest.parse::<StreamId>().ok();

@@ -13,12 +13,20 @@ const LARGE: u64 = 60;
 /// As an order of 5 MiB becomes.
 const LARGE_BYTES: usize = 4_500_000;
 
+/// Reads so many entries as a consumer that has been idle for an hour.
+const READ_AND_GO: &str = "
+redis.call('XGROUP', 'CREATE', KEYS[1], 'pipeline_workers', '0')
+local read = redis.call('XREADGROUP', 'GROUP', 'pipeline_workers', 'gone', 'COUNT', ARGV[1], 'STREAMS', KEYS[1], '>')
+for _, entry in ipairs(read[1][2]) do
+  redis.call('XCLAIM', KEYS[1], 'pipeline_workers', 'gone', 0, entry[1], 'IDLE', 3600000, 'JUSTID')
+end";
+
 /// An event of at least so many bytes, most of them in its lines.
 fn wide_event(id: u64, bytes: usize) -> Value {
-    let title = "x".repeat(1000);
+    let title = "x".repeat(4000);
     let line = |number: usize| json!({"line_id": number.to_string(), "title": title, "qty": 1, "price": 1.5});
     let mut event = event(id);
-    event["items"] = (0..bytes / 1050).map(line).collect();
+    event["items"] = (0..bytes / 4050).map(line).collect();
     event
 }
 
@@ -46,6 +54,11 @@ async fn large_orders_behind_small_ones_are_loaded_within_the_memory_of_a_worker
         let event = wide_event(id, LARGE_BYTES);
         site.produce(&event).await;
     }
+    // Half of them are pending with a consumer that is gone: they are claimed, the others read.
+    let read = (SMALL + LARGE / 2).to_string();
+    site.redis
+        .command::<()>(&["EVAL", READ_AND_GO, "1", "orders_stream", &read])
+        .await;
     let worker = Service::start("work", &patient(&site.settings())).await;
     site.has_rows(usize::try_from(SMALL + LARGE).unwrap()).await;
     site.is_settled().await;
