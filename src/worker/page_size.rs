@@ -1,16 +1,15 @@
 //! How many entries one read or claim asks for, and how much memory they take.
 //!
-//! The size of the next entries is expected to be that of the last ones, so the first read asks for
-//! two, and a page holds about as many bytes as it may. Invariant: entries too large to come within
-//! the response timeout as one page come as smaller ones, so that the same page does not fail for
-//! ever.
+//! The next entries are expected to be as large as the last ones. Where they are larger, the store
+//! ends the page early: it asks for few entries first. Invariant: entries too large to come within the
+//! response timeout as one page come as smaller ones, so that the same page does not fail for ever.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::stream::StreamError;
 
-/// Bytes that an entry is expected to have before one was read: nearly the largest webhook body.
-const FIRST_EXPECTED: usize = 4 << 20;
+/// Bytes that an entry is expected to have before one was read.
+const FIRST_EXPECTED: usize = 8 << 10;
 /// Full pages it takes to grow from nothing to the most. Slow, since each step too far costs a
 /// whole timeout.
 const GROWTH_STEPS: usize = 16;
@@ -79,20 +78,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_for_few_first_and_then_by_the_size_that_came() {
+    fn asks_for_as_many_as_fit_by_the_size_that_came() {
         let size = PageSize::new(500, 8 << 20);
         let after = |asked, entries: usize, bytes: usize| {
             size.learn(asked, Ok((entries, entries * bytes)));
             size.entries()
         };
-        assert_eq!((size.entries(), size.bytes()), (2, 8 << 20));
-        assert_eq!(
-            [(); 9].map(|()| after(2, 1, 2000)),
-            [4, 8, 16, 32, 64, 128, 256, 500, 500]
-        );
-        assert_eq!(after(500, 3, 4_500_000), 1, "larger ones are believed at once");
+        assert_eq!((size.entries(), size.bytes()), (500, 8 << 20));
+        assert_eq!(after(500, 3, 4_500_000), 1, "larger ones are expected at once");
         assert_eq!(after(1, 0, 0), 1, "an empty page says nothing");
-        assert_eq!(after(1, 1, 2000), 3);
+        let small = [(); 9].map(|()| after(2, 1, 2000));
+        assert_eq!(small, [3, 7, 14, 29, 59, 119, 238, 477, 500]);
         assert_eq!(after(1, 1, 9 << 20), 1);
         assert_eq!(size.bytes(), 9 << 20, "one that is larger than a page");
     }

@@ -26,7 +26,7 @@
 //! - A confirmed append is as durable as `ORDERSTREAM_DURABILITY` asks for (`durability.rs`).
 //! - A trim removes nothing that a group has not acked, and one-by-one deletions stay below every
 //!   group's last-delivered id, since Redis would lose count of the lag otherwise.
-//! - A call is bounded: 256 entries or 4 MiB of a flush, 500 ids, 4 to 24 entries of a read or range (a
+//! - A call is bounded: 256 entries or 4 MiB of a flush, 500 ids, 2 to 24 entries of a read or range (a
 //!   page is several calls and ends at 8 MiB), so that no script holds the server for more than a
 //!   few milliseconds.
 //! - Every wait is bounded (`server.rs`). A connection that failed, or leads to a replica, is

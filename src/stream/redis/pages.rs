@@ -5,7 +5,7 @@ use super::server::Server;
 use crate::stream::{Entry, Order, PAGE_BYTES, Page, Range, StreamError};
 
 /// Entries of the first call of a page; each further call asks for twice as many.
-const FIRST: usize = 4;
+const FIRST: usize = 2;
 /// Entries of a later call at most: where large ones (5 MiB) follow small ones, they take 120 MiB.
 const MOST: usize = 24;
 
@@ -89,11 +89,11 @@ mod tests {
             }
             calls
         };
-        assert_eq!(calls(Steps::new(70), 10), [4, 8, 16, 24, 18]);
-        assert_eq!(calls(Steps::new(70), PAGE_BYTES / 25), [4, 8, 16]);
+        assert_eq!(calls(Steps::new(70), 10), [2, 4, 8, 16, 24, 16]);
+        assert_eq!(calls(Steps::new(70), PAGE_BYTES / 25), [2, 4, 8, 16]);
         assert_eq!(calls(Steps::new(1), 2 * PAGE_BYTES), [1]);
         let mut short = Steps::new(70);
-        short.came(&entries(3, 10));
+        short.came(&entries(1, 10));
         assert_eq!(short.next(), None);
     }
 }

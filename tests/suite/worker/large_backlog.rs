@@ -9,7 +9,7 @@ use crate::harness::local::Local;
 const MOST_RESIDENT: usize = 256 << 20;
 /// As many as a page of small entries has.
 const SMALL: u64 = 500;
-const LARGE: u64 = 60;
+const LARGE: u64 = 40;
 /// As an order of 5 MiB becomes.
 const LARGE_BYTES: usize = 4_500_000;
 
