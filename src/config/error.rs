@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: everything at once, and never a secret's value.
+//! Problems of a configuration: all at once, and never with a secret's value.
 
 use std::fmt;
 

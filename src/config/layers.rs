@@ -1,38 +1,22 @@
-//! What was given for each setting, by precedence: flag, environment, `NAME_FILE`, default.
+//! What is given for each setting, by precedence: flag, environment, `NAME_FILE`, default.
 //!
-//! Owns the layering and the gathering of problems. Invariant: a text it hands out was accepted by its setting's kind,
-//! so a reader of it cannot fail; what was refused is reported once and counts as not given.
+//! Owns the layering and the gathering of problems. Invariant: a text that it hands out was
+//! accepted by its setting's kind, so that a reader of it cannot fail; what was refused is reported
+//! once and counts as not given.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString as Secret;
+
 use super::error::{ConfigErrors, Problem};
+use super::model::Inputs;
+use super::parse;
 use super::settings::{ALL, Fallback, Kind, Setting};
-use super::{Secret, parse};
 
 /// A secret file larger than this is some other file.
 const FILE_LIMIT: u64 = 64 << 10;
-
-/// Everything that settings are read from, apart from files. Cheap to clone; kept for reading files again on SIGHUP.
-#[derive(Clone, Default)]
-pub struct Inputs {
-    /// Variable → text, of the flags given.
-    pub flags: Arc<BTreeMap<String, String>>,
-    /// The environment.
-    pub env: Arc<BTreeMap<String, String>>,
-}
-
-/// Shows names only: values may be secret.
-impl fmt::Debug for Inputs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inputs")
-            .field("flags", &self.flags.keys())
-            .finish_non_exhaustive()
-    }
-}
 
 pub(super) struct Values {
     given: BTreeMap<&'static str, String>,

@@ -4,20 +4,24 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::layers::{Inputs, Values};
-use super::settings as s;
-use super::{
-    AdminConfig, Ages, AppenderConfig, AuthConfig, Config, ConfigErrors, DatabaseConfig, DeadLetterLevels, Durability,
-    HealthConfig, IntakeConfig, KeepRaw, Levels, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig,
-    ShutdownConfig, StreamConfig, WorkerConfig, parse, secrets, spans, suggest,
+use super::error::ConfigErrors;
+use super::layers::Values;
+use super::model::{
+    AdminConfig, AppenderConfig, AuthConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
+    LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
 };
+use super::settings as s;
+use super::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};
+use super::validate::statement_timeout;
+use super::{parse, secrets, spans, suggest};
 use crate::open_files;
 
 /// Why `serve` and `work` need servers.
 const ONE_PROCESS: &str = "what is kept in the data folder instead belongs to one process that does everything";
 
 impl Config {
-    /// Reads flags, environment and files. `NAME_FILE` files and those that settings name are all it touches.
+    /// Reads flags, environment and files. `NAME_FILE` files and those that settings name are all
+    /// it touches.
     ///
     /// # Errors
     /// Everything that is wrong, at once: values, and contradictions between them.
@@ -27,7 +31,8 @@ impl Config {
         let redis = redis(&mut values, purpose);
         let database = database(&mut values, purpose);
         let spool_after = spool_after(&values, redis.as_ref());
-        // On a volume that was not chosen to outlive the process, what is answered 200 would vanish with it.
+        // On a volume that was not chosen to outlive the process, what is answered 200 would vanish
+        // with it.
         let has_spool = redis.is_some() && values.is_given(&s::DATA_DIR);
         let (exports_spans, no_spans) = spans::exported(&inputs.env);
         let host = host(&inputs);
@@ -78,6 +83,29 @@ impl Config {
         config.validate(&mut values);
         let warnings = config.collect_warnings().into_iter().chain(no_spans).collect();
         values.finish().map(|()| Self { warnings, ..config })
+    }
+
+    /// Reads every file again; flags and environment stay as they were at start. Changes nothing in
+    /// `self`.
+    ///
+    /// # Errors
+    /// What is wrong now. The caller keeps what it has and says so.
+    pub fn reload(&self) -> Result<Reloaded, ConfigErrors> {
+        let mut fresh = Self::load(self.purpose, self.inputs.clone())?;
+        if fresh.is_local() {
+            fresh.auth = self.auth.clone();
+            fresh.admin.token.clone_from(&self.admin.token);
+        }
+        Ok(Reloaded {
+            auth: fresh.auth,
+            admin_token: fresh.admin.token,
+            redis_url: fresh.redis.map(|redis| redis.url),
+            migrate_url: fresh
+                .database
+                .as_ref()
+                .and_then(|database| database.migrate_url.clone()),
+            database_url: fresh.database.map(|database| database.url),
+        })
     }
 }
 
@@ -208,7 +236,7 @@ fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
             .unwrap_or_else(|| values.duration(&s::APPEND_DEADLINE).min(Duration::from_secs(2))),
         durability: values
             .text(&s::DURABILITY)
-            .and_then(super::parse::durability)
+            .and_then(parse::durability)
             .unwrap_or_default(),
     })
 }
@@ -260,13 +288,6 @@ fn database(values: &mut Values, purpose: Purpose) -> Option<DatabaseConfig> {
         connect_timeout: values.duration(&s::DATABASE_CONNECT_TIMEOUT),
         statement_timeout: statement_timeout(values),
     })
-}
-
-pub(super) fn statement_timeout(values: &Values) -> Duration {
-    let half = values.duration(&s::CLAIM_IDLE) / 2;
-    values
-        .duration_given(&s::STATEMENT_TIMEOUT)
-        .unwrap_or_else(|| half.min(Duration::from_secs(30)))
 }
 
 fn worker(values: &Values, host: &str) -> WorkerConfig {

@@ -1,16 +1,18 @@
-//! Local mode: secrets that are made once and kept in the data folder, so that a first order needs no configuration.
+//! Local mode: secrets that are made once and kept in the data folder, so that a first order needs
+//! no configuration.
 //!
-//! Used only while no secret is configured and every address is on loopback. Invariant: the file is complete from the
-//! moment it exists, has mode 0600, and is never written again.
+//! Used only while no secret is configured and every address is on loopback. Invariant: the file is
+//! complete from the moment it exists, has mode 0600, and is never written again.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use secrecy::SecretString as Secret;
 use serde::Deserialize;
 
-use super::{Config, Secret};
+use super::model::Config;
 use crate::folder;
 
 const FILE: &str = "local-secrets.toml";
@@ -54,7 +56,8 @@ struct Stored {
 }
 
 impl Config {
-    /// Whether this process works with local secrets: none configured, and every address on loopback.
+    /// Whether this process works with local secrets: none configured, and every address on
+    /// loopback.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.purpose.ingests() && self.auth_is_unset() && self.first_exposed_address().is_none()
@@ -74,17 +77,10 @@ impl Config {
         self.admin.token = Some(local.admin_token.clone());
         Ok(Some(local))
     }
-
-    pub(super) fn auth_is_unset(&self) -> bool {
-        let auth = &self.auth;
-        auth.shopify_secrets.is_empty()
-            && auth.shop_secrets.is_none()
-            && auth.api_tokens.is_empty()
-            && self.admin.token.is_none()
-    }
 }
 
-/// The secrets of that data folder, made if need be. Safe against several processes at once: one wins, all read it.
+/// The secrets of that data folder, made if need be. Safe against several processes at once: one
+/// wins, all read it.
 ///
 /// # Errors
 /// See [`LocalError`].
@@ -126,7 +122,8 @@ pub fn find(data_dir: &Path) -> Result<Option<LocalSecrets>, LocalError> {
     }))
 }
 
-/// Writes beside the final name and links it there, which fails where another process was first: that one's stand.
+/// Writes beside the final name and links it there, which fails where another process was first:
+/// that one's stand.
 fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
     folder::make(data_dir)?;
     let draft = data_dir.join(format!("{FILE}.{}", uuid::Uuid::new_v4()));

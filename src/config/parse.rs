@@ -1,9 +1,9 @@
-//! How values are written: durations, sizes, addresses. Pure parsers; bounds stand in the table of settings.
+//! How values are written: durations, sizes, addresses. Pure; bounds are in the table of settings.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::Durability;
+use super::model::Durability;
 
 const DURATION_UNITS: [(&str, u64); 5] = [
     ("ms", 1),
@@ -56,7 +56,8 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// A name as it stands in a URL, without a port: letters, digits, `-` and, as containers are named, `_`.
+/// A name as it stands in a URL, without a port: letters, digits, `-` and, as containers are named,
+/// `_`.
 pub(super) fn host(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

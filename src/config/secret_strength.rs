@@ -1,15 +1,17 @@
-//! Refuses secrets and tokens that protect nothing: placeholders everywhere, short ones where an address is off loopback.
+//! Refuses weak secrets and tokens: placeholders everywhere, short ones where an address is off
+//! loopback.
 //!
-//! Owns what counts as a placeholder and how long a secret must be. Invariant: no value stands in a problem; it is named
-//! by its setting, its shop and its place in the list.
+//! Owns what counts as a placeholder and how long a secret must be. Invariant: no value stands in a
+//! problem; it is named by its setting, its shop and its place in the list.
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString as Secret};
 
 use super::layers::Values;
+use super::model::Config;
 use super::settings as s;
-use super::{Config, Secret};
 
-/// Characters that a secret has at least where others can reach the process. Shopify's have 32 or more.
+/// Characters that a secret has at least where others can reach the process. Shopify's have 32 or
+/// more.
 const MIN_CHARS: usize = 16;
 
 const MAKE_ONE: &str = "one made by `openssl rand -hex 32`";
@@ -80,7 +82,8 @@ const PLACEHOLDER_WORDS: &[&str] = &[
 ];
 
 impl Config {
-    /// Reports each secret that is a placeholder, and each that is too short where an address is off loopback.
+    /// Reports each secret that is a placeholder, and each that is too short where an address is
+    /// off loopback.
     pub(super) fn validate_secrets(&self, values: &mut Values) {
         let opens = self.purpose.ingests() || self.purpose.works();
         let is_reachable = opens && self.first_exposed_address().is_some();
@@ -121,8 +124,8 @@ impl Config {
     }
 }
 
-/// Whether the value, apart from its punctuation and case, consists of placeholder words alone, or repeats one
-/// character. `...` has nothing but punctuation.
+/// Whether the value, apart from its punctuation and case, consists of placeholder words alone, or
+/// repeats one character. `...` has nothing but punctuation.
 fn is_placeholder(text: &str) -> bool {
     let bare: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
     let bare = bare.to_lowercase();

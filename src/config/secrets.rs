@@ -1,50 +1,11 @@
-//! What is read again on SIGHUP: secrets and URLs, and the file of secrets by shop.
+//! The file of secrets by shop.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::error::ConfigErrors;
+use secrecy::SecretString as Secret;
+
 use super::layers::read_file;
-use super::{AuthConfig, Config, Secret};
-
-/// Secrets and URLs as the files say now. URLs are for new connections.
-#[derive(Debug, Clone)]
-pub struct Reloaded {
-    /// Who may send.
-    pub auth: AuthConfig,
-    /// Bearer token of the admin API.
-    pub admin_token: Option<Secret>,
-    /// Redis, where it is configured.
-    pub redis_url: Option<Secret>,
-    /// PostgreSQL, where it is configured.
-    pub database_url: Option<Secret>,
-    /// PostgreSQL as the role that owns the schema, where that is another.
-    pub migrate_url: Option<Secret>,
-}
-
-impl Config {
-    /// Reads every file again; flags and environment stay as they were at start. Changes nothing in `self`.
-    ///
-    /// # Errors
-    /// What is wrong now. The caller keeps what it has and says so.
-    pub fn reload(&self) -> Result<Reloaded, ConfigErrors> {
-        let mut fresh = Self::load(self.purpose, self.inputs.clone())?;
-        if fresh.is_local() {
-            fresh.auth = self.auth.clone();
-            fresh.admin.token.clone_from(&self.admin.token);
-        }
-        Ok(Reloaded {
-            auth: fresh.auth,
-            admin_token: fresh.admin.token,
-            redis_url: fresh.redis.map(|redis| redis.url),
-            migrate_url: fresh
-                .database
-                .as_ref()
-                .and_then(|database| database.migrate_url.clone()),
-            database_url: fresh.database.map(|database| database.url),
-        })
-    }
-}
 
 /// Reads the TOML file of secret lists by shop. The error never shows a line of it.
 pub(super) fn by_shop(path: &Path) -> Result<BTreeMap<String, Vec<Secret>>, String> {

@@ -1,7 +1,7 @@
 //! Whether spans are exported, by the standard `OTEL_*` variables.
 //!
-//! Owns that question and the warnings about it; what else these variables say is OpenTelemetry's SDK to follow. Pure.
-//! Invariant: tracing is never a reason not to start.
+//! Owns that question and the warnings about it; what else these variables say is OpenTelemetry's
+//! SDK to follow. Pure. Invariant: tracing is never a reason not to start.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORT
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const PROTOCOL: &str = "http/protobuf";
 
-/// Whether a collector is configured that this build can reach; a sentence where one is and it cannot.
+/// Whether a collector is configured that this build can reach; a sentence where one is and it
+/// cannot.
 pub(super) fn exported(env: &BTreeMap<String, String>) -> (bool, Option<String>) {
     let first = |names: &[&'static str]| {
         names

@@ -1,4 +1,4 @@
-//! `ORDERSTREAM_*` names that mean nothing: almost always a typo, which would otherwise silently be a default.
+//! Unknown `ORDERSTREAM_*` names: almost always a typo, which would silently be a default.
 
 use std::collections::BTreeMap;
 
@@ -37,8 +37,9 @@ fn tail(name: &str) -> &str {
     name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
-/// Kubernetes puts the address of every service of the namespace into the environment: for a service `orderstream`,
-/// and for each `orderstream-x`, whose names only count where the service's host stands beside them.
+/// Kubernetes puts the address of every service of the namespace into the environment: for a
+/// service `orderstream`, and for each `orderstream-x`, whose names only count where the service's
+/// host stands beside them.
 fn is_service_link(name: &str, env: &BTreeMap<String, String>) -> bool {
     let services = name.match_indices('_').map(|(at, _)| name.split_at(at));
     services.into_iter().any(|(service, rest)| {
@@ -47,7 +48,8 @@ fn is_service_link(name: &str, env: &BTreeMap<String, String>) -> bool {
     })
 }
 
-/// `_SERVICE_HOST`, `_SERVICE_PORT`, `_SERVICE_PORT_HTTP`, `_PORT`, `_PORT_8080_TCP`, `_PORT_8080_TCP_ADDR`.
+/// `_SERVICE_HOST`, `_SERVICE_PORT`, `_SERVICE_PORT_HTTP`, `_PORT`, `_PORT_8080_TCP`,
+/// `_PORT_8080_TCP_ADDR`.
 fn is_link_suffix(rest: &str) -> bool {
     if rest == "_SERVICE_HOST" || rest == "_SERVICE_PORT" || rest.starts_with("_SERVICE_PORT_") || rest == "_PORT" {
         return true;

@@ -1,11 +1,11 @@
-//! What makes a configuration valid as a whole: contradictions between values, and doors that must not stand open.
+//! Contradictions between values, and addresses that are reachable from outside without secrets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::layers::Values;
+use super::model::{Config, Purpose, is_exposed};
 use super::settings as s;
-use super::{Config, Purpose};
 
 /// Shopify waits 5 s in all; an answer within this of the last body byte is promised.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -88,7 +88,7 @@ impl Config {
                 "REDIS_RESPONSE_TIMEOUT of at most APPEND_DEADLINE",
             );
         }
-        if super::load::statement_timeout(values) >= self.worker.claim_idle {
+        if statement_timeout(values) >= self.worker.claim_idle {
             values.contradict(
                 &[&s::STATEMENT_TIMEOUT, &s::CLAIM_IDLE],
                 "another worker would claim entries while a statement still holds their locks",
@@ -216,18 +216,14 @@ impl Config {
         }
         warnings
     }
-
-    /// An address that others can reach, if there is one.
-    pub(super) fn first_exposed_address(&self) -> Option<SocketAddr> {
-        [Some(self.public.addr), self.admin.addr]
-            .into_iter()
-            .flatten()
-            .find(|addr| is_exposed(*addr))
-    }
 }
 
-fn is_exposed(addr: SocketAddr) -> bool {
-    !addr.ip().to_canonical().is_loopback()
+/// What holds for STATEMENT_TIMEOUT.
+pub(super) fn statement_timeout(values: &Values) -> Duration {
+    let half = values.duration(&s::CLAIM_IDLE) / 2;
+    values
+        .duration_given(&s::STATEMENT_TIMEOUT)
+        .unwrap_or_else(|| half.min(Duration::from_secs(30)))
 }
 
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {

@@ -1,12 +1,15 @@
-//! The table of checks: figure → status and sentence. Pure.
+//! The checks of a report: figure → status and sentence. Pure.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Check, HealthReport, Losses, Observation, Status, Thresholds, dead_letters, workers};
+use super::levels::{counted, filled};
+use super::observation::{Observation, Thresholds, age_of_newest};
+use super::report::{Check, HealthReport, Status, seconds, worst};
+use super::{dead_letters, workers};
 use crate::config::Levels;
-use crate::stream::StreamId;
+use crate::stream::{ConsumerReport, StreamId, StreamReport};
 
 /// Requests of a minute of which the share of refused ones says something.
 const LEAST_REQUESTS: f64 = 20.0;
@@ -35,7 +38,58 @@ pub(super) const NAMES: [&str; 20] = [
     "other_spools",
 ];
 
-pub(super) fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Vec<Check> {
+impl HealthReport {
+    /// Judges what was found.
+    #[must_use]
+    pub fn judge(observation: &Observation, thresholds: &Thresholds) -> Self {
+        let stream = &observation.stream;
+        let ours = stream.groups.iter().find(|group| group.ours);
+        let mut report = Self {
+            stream_length: Some(stream.length),
+            pending_count: ours.map(|group| group.pending),
+            lag: ours.and_then(|group| group.lag),
+            consumers: Some(stream.consumers.len() as u64),
+            idle_consumers: Some(idle_consumers(stream, thresholds.claim_idle)),
+            last_delivered_id: ours.map(|group| group.last_delivered.to_string()),
+            oldest_backlog_seconds: stream.oldest_backlog.map(seconds),
+            oldest_pending_seconds: stream.oldest_pending.map(seconds),
+            last_accepted_seconds: observation.since_accepted.map(seconds),
+            seconds_until_full: seconds_until_full(observation, thresholds),
+            trim_held_by: trim_held_by(stream, thresholds.retain_acked),
+            dead_letters: Some(stream.dead_letters),
+            dead_letters_new: dead_letters::new_letters(observation),
+            oldest_dead_letter_seconds: stream.oldest_dead_letter.map(seconds),
+            workers: workers::live(observation),
+            spool_drained_per_second: observation.drain_rate,
+            ..Self::default()
+        };
+        report.checks = all(&report, observation, thresholds);
+        report.status = worst(&report.checks);
+        report
+    }
+
+    /// What is known without the stream: whether the warehouse is reached, by a process that loads
+    /// into one.
+    pub(super) fn of_warehouse(observation: &Observation, thresholds: &Thresholds) -> Self {
+        let limit = thresholds.levels.warehouse_critical;
+        let judged = |_| workers::warehouse(observation, limit, OffsetDateTime::now_utc());
+        let checks = Vec::from_iter(observation.warehouse.as_ref().map(judged));
+        Self {
+            status: worst(&checks),
+            checks,
+            ..Self::default()
+        }
+    }
+}
+
+/// What is wrong with the stream's newest id, for `check` and the start to say.
+#[must_use]
+pub fn ids_warning(report: &StreamReport) -> Option<String> {
+    let (_, ids_ahead) = age_of_newest(report);
+    ids_problem(report.last_id, ids_ahead).map(|(_, problem)| format!("stream ids: {problem}"))
+}
+
+fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Vec<Check> {
     let levels = &thresholds.levels;
     let mut checks = vec![
         workers::workers(report, seen),
@@ -86,47 +140,6 @@ fn pending(report: &HealthReport, thresholds: &Thresholds) -> Check {
     )
 }
 
-/// How near a stream is to its cap.
-pub(super) fn filled(name: &'static str, (length, maxlen): (u64, u64), levels: Levels) -> Check {
-    let tenths = length.saturating_mul(1000) / maxlen.max(1);
-    let status = if tenths > levels.critical.saturating_mul(10) {
-        Status::Critical
-    } else if tenths >= levels.warning.saturating_mul(10) {
-        Status::Warning
-    } else {
-        Status::Healthy
-    };
-    check(name, status, format!("{length} of at most {maxlen} entries"))
-}
-
-fn counted(name: &'static str, value: Option<u64>, levels: Levels, what: &str) -> Check {
-    match value {
-        Some(value) => check(name, level(value, levels), format!("{value} {what}")),
-        None => Check::unknown(name, "not known".to_owned()),
-    }
-}
-
-/// A time in one unit, as a person says it.
-pub(super) fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
-pub(super) fn level(value: u64, levels: Levels) -> Status {
-    if value > levels.critical {
-        Status::Critical
-    } else if value >= levels.warning {
-        Status::Warning
-    } else {
-        Status::Healthy
-    }
-}
-
 fn accepted(seen: &Observation, thresholds: &Thresholds) -> Check {
     const NAME: &str = "accepted";
     match (seen.since_accepted, thresholds.levels.silence) {
@@ -174,7 +187,8 @@ fn unauthorized(seen: &Observation, limit_percent: u64) -> Check {
     )
 }
 
-/// Share of requests answered 401 in the last minute, on all other nodes; `None` where they were too few to tell.
+/// Share of requests answered 401 in the last minute, on all other nodes; `None` where they were
+/// too few to tell.
 fn unauthorized_elsewhere(seen: &Observation) -> Option<f64> {
     let live = seen.nodes.iter().flatten().filter(|node| !node.is_stale());
     let intakes = live.filter_map(|node| node.record.intake.as_ref());
@@ -229,7 +243,7 @@ fn ids(seen: &Observation) -> Check {
 }
 
 /// The store gives an entry an id after the newest one, whoever chose that.
-pub(super) fn ids_problem(newest: Option<StreamId>, ahead: Option<Duration>) -> Option<(Status, String)> {
+fn ids_problem(newest: Option<StreamId>, ahead: Option<Duration>) -> Option<(Status, String)> {
     if newest == Some(StreamId::MAX) {
         let detail = "an entry had the greatest possible id, so that the stream takes none ever again; set another \
                       ORDERSTREAM_STREAM, and run a second `orderstream work` on this one until it is empty";
@@ -243,7 +257,8 @@ pub(super) fn ids_problem(newest: Option<StreamId>, ahead: Option<Duration>) -> 
     Some((Status::Warning, detail))
 }
 
-/// Rows that are gone from the warehouse, as a live worker found it; there while something is missing.
+/// Rows that are gone from the warehouse, as a live worker found it; there while something is
+/// missing.
 fn warehouse_loss(seen: &Observation) -> Option<Check> {
     let nodes = seen.nodes.iter().flatten().filter(|node| !node.is_stale());
     let lost = nodes
@@ -252,16 +267,37 @@ fn warehouse_loss(seen: &Observation) -> Option<Check> {
     Some(check("warehouse_loss", Status::Critical, lost))
 }
 
-pub(super) fn losses(Losses { entries, unknown }: Losses) -> Check {
-    const NAME: &str = "losses";
-    let size = match (entries, unknown) {
-        (0, 0) => return check(NAME, Status::Healthy, "nothing was lost since the start".to_owned()),
-        (entries, 0) => format!("{entries} entries"),
-        (0, _) => "an unknown number of entries".to_owned(),
-        (entries, _) => format!("{entries} entries, and an unknown number"),
-    };
-    let detail = format!("since the start the stores lost {size} that they had confirmed; see the log");
-    check(NAME, Status::Warning, detail)
+/// Before Redis 7.2 a quiet consumer's idle time grows too: only one that holds entries is idle.
+fn idle_consumers(stream: &StreamReport, claim_idle: Duration) -> u64 {
+    let idle = |consumer: &&ConsumerReport| consumer.pending > 0 && consumer.idle > claim_idle;
+    stream.consumers.iter().filter(idle).count() as u64
+}
+
+/// The group that is furthest behind, where what it has not acked is more than is kept on purpose.
+fn trim_held_by(stream: &StreamReport, retain_acked: u64) -> Option<String> {
+    stream
+        .groups
+        .iter()
+        .filter(|group| group.pending.saturating_add(group.lag.unwrap_or(stream.length)) > retain_acked)
+        .min_by_key(|group| group.needs_from)
+        .map(|group| group.name.clone())
+}
+
+/// Below `retain_acked` growth ends by itself: the trimmer has not begun yet.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an estimate; a float cast saturates"
+)]
+fn seconds_until_full(observation: &Observation, thresholds: &Thresholds) -> Option<u64> {
+    let stream = &observation.stream;
+    let growth = observation.growth.filter(|growth| *growth > 0.0)?;
+    if stream.length <= thresholds.retain_acked {
+        return None;
+    }
+    let room = stream.maxlen.saturating_sub(stream.length);
+    Some((room as f64 / growth) as u64)
 }
 
 fn check(name: &'static str, status: Status, detail: String) -> Check {
@@ -316,7 +352,8 @@ mod tests {
         }
     }
 
-    /// A stream of `length` with our group at `pending` and `lag`, and `idle` of two consumers idle.
+    /// A stream of `length` with our group at `pending` and `lag`, and `idle` of two consumers
+    /// idle.
     fn observation(length: u64, pending: u64, lag: Option<u64>, idle: usize) -> Observation {
         let consumer = |n: usize| ConsumerReport {
             name: format!("c{n}"),
@@ -341,20 +378,6 @@ mod tests {
             },
             eviction_policy: Some("noeviction".to_owned()),
             ..Observation::default()
-        }
-    }
-
-    #[test]
-    fn a_loss_of_unknown_size_is_no_loss_of_none() {
-        for (entries, unknown, status, text) in [
-            (0, 0, Status::Healthy, "nothing was lost"),
-            (7, 0, Status::Warning, "lost 7 entries that"),
-            (0, 1, Status::Warning, "an unknown number"),
-            (7, 1, Status::Warning, "7 entries, and an unknown number"),
-        ] {
-            let found = losses(Losses { entries, unknown });
-            assert_eq!(found.status, status);
-            assert!(found.detail.contains(text), "{}", found.detail);
         }
     }
 

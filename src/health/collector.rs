@@ -1,9 +1,10 @@
-//! Role: keeps the health report and the proof that the stream takes writes fresh.
+//! Role: keeps the health report, and the proof that the stream takes writes, fresh.
 //!
-//! Owns the cache behind `/health`: probes read it and never load the stream. Two things are kept apart: whether this
-//! process can durably accept ([`Health::can_accept`], which decides the status code) and how the stream and its
-//! readers are (the report). Invariant: the stream is asked at most once a second for the report, and at most twice a
-//! second, only where no append proved it, whether it takes writes.
+//! Owns the cache behind `/health`: probes read it and never load the stream. Two things are kept
+//! apart: whether this process can durably accept ([`Health::can_accept`], which decides the status
+//! code), and how the stream and its readers are (the report). Invariant: the stream is asked at
+//! most once a second for the report, and at most twice a second, only where no append proved it,
+//! whether it takes writes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::dead_letters::Recent;
+use super::debounce::Debounce;
+use super::gauges;
+use super::observation::{Observation, Thresholds, observe};
+use super::probe::WarehouseProbe;
+use super::recent_dead_letters::{NewDeadLetters, Recent, recent_ages};
+use super::report::{HealthReport, Losses};
 use super::spool::{QUIET, RetryBudget};
-use super::{
-    Debounce, HealthReport, Losses, NewDeadLetters, Observation, Thresholds, WarehouseProbe, gauges, observe,
-    recent_ages,
-};
 use crate::ingest::{AppendStats, AtomicInstant, SpoolFallback};
 use crate::metrics::{Metrics, Outcome};
 use crate::nodes::Nodes;
@@ -31,10 +33,11 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 const CONFIRM_EVERY: Duration = Duration::from_millis(500);
 /// How old the proof may be: a second, and one [`CONFIRM_EVERY`] for a busy machine.
 const FRESH: Duration = Duration::from_millis(1500);
-/// How long a failed append counts where none is tried since: nobody sends any more to a node that is not ready.
+/// How long a failed append counts where none was tried since: a node that is not ready gets no
+/// requests.
 const DISTRUST: Duration = Duration::from_secs(5);
 /// How long somebody who asks for the next snapshot waits for it: for its turn, and for the stream.
-const NEXT_LOOK: Duration = Duration::from_millis(2500);
+const NEXT_SNAPSHOT: Duration = Duration::from_millis(2500);
 /// Bound on one question to the stream.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What "lately" means for growth and the share of 401s.
@@ -43,7 +46,7 @@ const LATELY: Duration = Duration::from_secs(60);
 const LEAST_TIME: Duration = Duration::from_secs(10);
 const LEAST_REQUESTS: u64 = 20;
 
-/// The stream as it was found at one moment.
+/// The stream at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     began: Instant,
@@ -59,7 +62,7 @@ pub struct Snapshot {
 pub struct Health {
     snapshot: watch::Receiver<Snapshot>,
     confirmed: AtomicInstant,
-    /// What the last question for a write was answered with, where it was no.
+    /// Why the stream refused the last write, where it did.
     refusal: Arc<ArcSwapOption<String>>,
     append_stats: AppendStats,
     fallback: Option<SpoolFallback>,
@@ -85,7 +88,8 @@ pub struct Sources {
 }
 
 impl Health {
-    /// Starts the collector among `roles`. `append_stats` is the appender's, and so is the `fallback`.
+    /// Starts the collector among `roles`. `append_stats` is the appender's, and so is the
+    /// `fallback`.
     #[must_use]
     pub fn start(
         sources: Sources,
@@ -129,14 +133,15 @@ impl Health {
         health
     }
 
-    /// Follows the looks at the stream, about one a second: who wants the stream's figures need not ask it too.
+    /// Follows the looks at the stream, about one a second: who wants the stream's figures need not
+    /// ask it too.
     #[must_use]
     pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
         self.snapshot.clone()
     }
 
-    /// The last report, and whether this process can durably accept. The report says that too, as of the same moment, so
-    /// that a status code and the body beside it agree.
+    /// The last report, and whether this process can durably accept. The report says that too, as
+    /// of the same moment, so that a status code and the body beside it agree.
     #[must_use]
     pub fn report(&self) -> (bool, HealthReport) {
         let (takes_writes, can_spool) = (self.stream_takes_writes(), self.can_spool());
@@ -153,12 +158,12 @@ impl Health {
         (takes_writes || can_spool, report)
     }
 
-    /// As [`Self::report`], of a snapshot that begins after this call: within about a second, since nobody makes one begin
-    /// sooner. Of the last one, where none ends in time.
+    /// As [`Self::report`], of a snapshot that begins after this call: within about a second, since
+    /// nobody makes one begin sooner. Of the last one, where none ends in time.
     pub async fn next_report(&self) -> (bool, HealthReport) {
         let asked = Instant::now();
         let mut snapshot = self.snapshots();
-        let _ = tokio::time::timeout(NEXT_LOOK, snapshot.wait_for(|snapshot| snapshot.began > asked)).await;
+        let _ = tokio::time::timeout(NEXT_SNAPSHOT, snapshot.wait_for(|snapshot| snapshot.began > asked)).await;
         self.report()
     }
 
@@ -173,8 +178,9 @@ impl Health {
         self.fallback.as_ref().is_some_and(takes_writes)
     }
 
-    /// Whether the stream took a write within the last second: an append of this process, or a write of the collector's,
-    /// which proves less: the store may take it and refuse appends. So a failed append outweighs it for a while.
+    /// Whether the stream took a write within the last second: an append of this process, or a
+    /// write of the collector's, which proves less: the store may take it and refuse appends. So a
+    /// failed append outweighs it for a while.
     fn stream_takes_writes(&self) -> bool {
         let proven = is_within(self.append_stats.last_accepted(), FRESH) || is_within(&self.confirmed, FRESH);
         proven && !self.append_stats.are_failing(DISTRUST)
@@ -242,7 +248,7 @@ impl Collector {
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut debounce = Debounce::new(self.thresholds.levels.after);
-        let mut lately = Lately::default();
+        let mut samples = RecentSamples::default();
         let mut recent = Recent::new(self.thresholds.levels.dead_letters.window);
         let started = Instant::now();
         loop {
@@ -263,7 +269,7 @@ impl Collector {
                     seen.warehouse = warehouse;
                     seen.nodes = self.nodes.current();
                     seen.own_node = self.nodes.own_id();
-                    lately.look(&mut seen, &self.health, at);
+                    samples.look(&mut seen, &self.health, at);
                     seen.new_dead_letters = self.new_dead_letters(&mut recent, &seen.stream, at).await;
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
                     debounce.settle(&mut report, at);
@@ -294,7 +300,8 @@ impl Collector {
         }
     }
 
-    /// How many dead letters came lately. Those that came before the first snapshot are asked for once, when it is taken.
+    /// How many dead letters came lately. Those that came before the first snapshot are asked for
+    /// once, when it is taken.
     async fn new_dead_letters(
         &self,
         recent: &mut Recent,
@@ -332,9 +339,9 @@ struct Sample {
 
 /// The looks of the last minute, oldest first; at most one a second.
 #[derive(Default)]
-struct Lately(VecDeque<Sample>);
+struct RecentSamples(VecDeque<Sample>);
 
-impl Lately {
+impl RecentSamples {
     /// Adds this snapshot and tells what changed since the oldest one.
     #[allow(clippy::cast_precision_loss, reason = "counts of one minute are far below 2^52")]
     fn look(&mut self, seen: &mut Observation, health: &Health, now: Instant) {

@@ -1,12 +1,14 @@
-//! A state must last before it is reported: a burst is no warning. Pure; the clock is handed in.
+//! Debounce: a status must last before it is reported, so that a burst is no warning. Pure; the
+//! clock is handed in.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Check, HealthReport, Status, worst};
+use super::report::{Check, HealthReport, Status, worst};
 
-/// Since when each check has been at least that bad. Getting better is reported at once, and so is what is not known.
+/// Since when each check has been at least that bad. An improvement is reported at once, and so is
+/// what is not known.
 #[derive(Debug)]
 pub struct Debounce {
     after: Duration,
@@ -23,7 +25,8 @@ impl Debounce {
         }
     }
 
-    /// Lowers each check of a report taken at `now` to the worst status that has lasted, and the overall status too.
+    /// Lowers each check of a report taken at `now` to the worst status that has lasted, and the
+    /// overall status too.
     pub fn settle(&mut self, report: &mut HealthReport, now: Instant) {
         for check in &mut report.checks {
             check.status = self.lasting(check, now);

@@ -1,6 +1,8 @@
-//! The last look and its report as gauges. What is not known is [`UNKNOWN`], not the figure of before.
+//! The last snapshot and its report as gauges. A figure that is not known is [`UNKNOWN`], not the
+//! one before.
 
-use super::{HealthReport, checks};
+use super::checks;
+use super::report::HealthReport;
 use crate::metrics::{CheckLabels, HealthMetrics, Metrics, UNKNOWN};
 use crate::stream::StreamReport;
 

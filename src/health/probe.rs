@@ -1,4 +1,4 @@
-//! Whether the warehouse answers, which the report does not ask itself.
+//! Whether the warehouse answers, as the process that loads into it last found.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::nodes::WarehouseState;
 
-/// What whoever asks it found last, and since when that is so; a cheap clone.
+/// What was found last, and since when that holds; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct WarehouseProbe {
     state: Arc<ArcSwap<WarehouseState>>,
@@ -16,7 +16,7 @@ pub struct WarehouseProbe {
 }
 
 impl WarehouseProbe {
-    /// It was not reached yet.
+    /// The state before the first answer.
     #[must_use]
     pub fn unknown() -> Self {
         let state = WarehouseState::Away {
@@ -29,7 +29,7 @@ impl WarehouseProbe {
         }
     }
 
-    /// It answered.
+    /// Notes an answer.
     pub fn reached(&self) {
         if let WarehouseState::Away { .. } = **self.state.load() {
             self.set(WarehouseState::Reached {
@@ -38,7 +38,7 @@ impl WarehouseProbe {
         }
     }
 
-    /// It did not, and why.
+    /// Notes a failure, and why.
     pub fn missed(&self, why: &impl fmt::Display) {
         let since = match **self.state.load() {
             WarehouseState::Away { since, .. } => since,
@@ -48,24 +48,24 @@ impl WarehouseProbe {
         self.set(WarehouseState::Away { since, why });
     }
 
-    /// What it lacks of what was acked, and what to do; `None` where nothing is known to be missing.
+    /// Notes which acked events are missing, and the remedy; `None` where none is known to be.
     pub fn lacks(&self, lost: Option<String>) {
         self.lost.store(lost.map(Arc::new));
     }
 
-    /// What it lacks of what was acked.
+    /// Which acked events are missing, and the remedy.
     #[must_use]
     pub fn lost(&self) -> Option<String> {
         self.lost.load().as_deref().cloned()
     }
 
-    /// Whether it answered last.
+    /// Whether the last attempt was answered.
     #[must_use]
     pub fn is_reached(&self) -> bool {
         matches!(**self.state.load(), WarehouseState::Reached { .. })
     }
 
-    /// How it was found last.
+    /// The last state.
     #[must_use]
     pub fn state(&self) -> WarehouseState {
         WarehouseState::clone(&self.state.load())

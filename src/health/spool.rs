@@ -1,26 +1,29 @@
-//! How the spool is, and how much of Shopify's patience an outage has used. Pure but for the metric.
+//! The check `spool`, and the share of Shopify's retries that an outage has used. Pure but for the
+//! metric.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::{Check, HealthReport, Status, seconds};
+use super::report::{Check, HealthReport, Status, seconds};
 use crate::ingest::{AtomicInstant, SpoolReport};
 use crate::metrics::Outcome;
 
-/// How long Shopify goes on sending a delivery that fails: "retried a total of 8 times over 4 hours using an exponential
-/// backoff schedule" (<https://shopify.dev/changelog/updates-to-webhook-retry-mechanism>, in effect since 2024-09-10). After
-/// that the delivery is lost, and a subscription that goes on failing is removed.
+/// How long Shopify retries a delivery: "retried a total of 8 times over 4 hours using an
+/// exponential backoff schedule"
+/// (<https://shopify.dev/changelog/updates-to-webhook-retry-mechanism>, in effect since
+/// 2024-09-10). After that the delivery is lost, and a subscription that goes on failing is
+/// removed.
 const RETRIES_LAST: Duration = Duration::from_secs(4 * 3600);
 
-/// So long after the last refusal an outage is over on a node that can accept, though no webhook came to show it: the sender
-/// may have found another node, or have nothing to send.
+/// An outage is over this long after the last refusal on a node that can accept, though no webhook
+/// came to show it: the sender may have found another node, or have nothing to send.
 pub(super) const QUIET: Duration = Duration::from_secs(15 * 60);
 
 /// Percent of its limit above which a spool is nearly full.
 const NEARLY_FULL: u64 = 90;
 
 impl HealthReport {
-    /// Puts in, and counts in, a spool that no process has: what is in it stays there.
+    /// Adds the check of a spool that no process has open: what it holds stays there.
     #[must_use]
     pub fn with_orphaned_spool(self, spool: &SpoolReport) -> Self {
         let (status, detail) = if spool.depth > 0 {
@@ -33,7 +36,7 @@ impl HealthReport {
         self.with_figures(spool).with_check(status, detail)
     }
 
-    /// Puts in, and counts in, that there is a spool of which nothing could be learnt, and why.
+    /// Adds the check of a spool whose state could not be read, and why.
     #[must_use]
     pub fn with_unknown_spool(self, why: impl fmt::Display) -> Self {
         let mut report = self.with_check(
@@ -46,7 +49,7 @@ impl HealthReport {
         report
     }
 
-    /// Puts in, and counts in, how the spool of this process is, as of now.
+    /// Adds the check of this process' spool, as of now.
     #[must_use]
     pub fn with_spool(mut self, spool: &SpoolReport, breaker_is_open: bool) -> Self {
         self.breaker = Some(if breaker_is_open { "open" } else { "closed" }.into());
@@ -94,7 +97,7 @@ impl HealthReport {
     }
 }
 
-/// Since when webhooks are refused without one being taken; a cheap clone.
+/// Since when every webhook is refused; a cheap clone.
 #[derive(Debug, Clone)]
 pub(super) struct RetryBudget {
     /// The first refusal of the present outage.
@@ -111,7 +114,7 @@ impl RetryBudget {
         }
     }
 
-    /// A webhook was answered so.
+    /// Notes the outcome of a webhook.
     pub(super) fn answered(&self, outcome: Outcome) {
         match outcome {
             Outcome::Unavailable | Outcome::Shed => {
@@ -125,14 +128,14 @@ impl RetryBudget {
         }
     }
 
-    /// This node can accept: the outage is over, where nothing was refused for `quiet`.
+    /// Notes that this node can accept: the outage is over where nothing was refused for `quiet`.
     pub(super) fn can_accept(&self, quiet: Duration) {
         if self.last.elapsed().is_some_and(|since| since >= quiet) {
             self.first.forget();
         }
     }
 
-    /// Share that the present outage has used, 0 to 1; 0 while everything is taken.
+    /// Share of [`RETRIES_LAST`] that the present outage has used, 0 to 1; 0 without an outage.
     pub(super) fn used(&self) -> f64 {
         let lasts = self.first.elapsed().unwrap_or_default();
         (lasts.as_secs_f64() / RETRIES_LAST.as_secs_f64()).min(1.0)

@@ -1,29 +1,32 @@
-//! Whether the backlog is being loaded: its age, the workers with a heartbeat, the warehouse as they tell it. Pure.
+//! The checks on loading: age of the backlog, live workers, the warehouse as they report it, and
+//! the spools of other nodes. Pure.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Check, HealthReport, Observation, Status, checks};
+use super::levels;
+use super::observation::Observation;
+use super::report::{Check, HealthReport, Status};
 use crate::config::Ages;
 use crate::nodes::{Node, WarehouseState};
 use crate::stream::GroupReport;
 
-/// What a check says that needs them.
+/// Detail of a check that needs the nodes, where they are not known.
 const NO_NODES: &str = "not known: the stream did not tell of its nodes";
 
 const WAREHOUSE: &str = "warehouse";
-/// Nodes that a sentence names at most.
+/// Most nodes that a sentence names.
 const NAMED: usize = 3;
 
-/// Workers with a heartbeat.
+/// Number of workers with a recent heartbeat.
 pub(super) fn live(seen: &Observation) -> Option<u64> {
     let nodes = seen.nodes.as_ref()?;
     Some(nodes.iter().filter(|node| node.is_live_worker()).count() as u64)
 }
 
-/// How long the oldest entry waits that is unread or pending.
-pub(super) fn backlog_age(seen: &Observation, levels: Ages) -> Check {
+/// Age of the oldest entry that is unread or pending.
+pub(super) fn backlog_age(seen: &Observation, limits: Ages) -> Check {
     const NAME: &str = "backlog_age";
     let length = seen.stream.length;
     if length > 0 && !seen.stream.groups.iter().any(|group| group.ours) {
@@ -40,22 +43,22 @@ pub(super) fn backlog_age(seen: &Observation, levels: Ages) -> Check {
             None => Check::new(NAME, Status::Healthy, "nothing waits".to_owned()),
         };
     };
-    let (status, since) = if age >= levels.critical {
-        (Status::Critical, levels.critical)
-    } else if age >= levels.warning {
-        (Status::Warning, levels.warning)
+    let (status, since) = if age >= limits.critical {
+        (Status::Critical, limits.critical)
+    } else if age >= limits.warning {
+        (Status::Warning, limits.warning)
     } else {
         (Status::Healthy, age)
     };
     let detail = format!(
         "the oldest entry that is unread or pending waits for {}",
-        checks::span(age)
+        levels::span(age)
     );
     Check::new(NAME, status, detail).lasting(age.saturating_sub(since))
 }
 
-/// Whether anybody works off the backlog. A worker without a heartbeat is none; the time since it counts as time for which
-/// the state has lasted.
+/// Whether a live worker loads the backlog. A worker without a recent heartbeat is not live, and
+/// the state has lasted since that heartbeat.
 pub(super) fn workers(report: &HealthReport, seen: &Observation) -> Check {
     const NAME: &str = "workers";
     let Some(nodes) = &seen.nodes else {
@@ -67,7 +70,7 @@ pub(super) fn workers(report: &HealthReport, seen: &Observation) -> Check {
         .collect();
     let silent = stale.iter().map(|node| node.heartbeat_age).min();
     let gone = silent.map_or_else(String::new, |age| {
-        format!("; no heartbeat for {}: {}", checks::span(age), names(&stale))
+        format!("; no heartbeat for {}: {}", levels::span(age), names(&stale))
     });
     match live(seen).unwrap_or_default() {
         0 => {
@@ -90,7 +93,7 @@ fn names(nodes: &[&Node]) -> String {
     names
 }
 
-/// How bad it is that nobody works, and what waits.
+/// Status without a live worker, and the size of the backlog.
 fn waiting(report: &HealthReport, seen: &Observation) -> (Status, String) {
     let without_group = || (report.pending_count.is_none()).then_some(seen.stream.length);
     let both = report.lag.zip(report.pending_count);
@@ -105,7 +108,8 @@ fn waiting(report: &HealthReport, seen: &Observation) -> (Status, String) {
     }
 }
 
-/// Whether the warehouse answers the live workers; where none of them tells, whether it answers this process.
+/// Whether the warehouse answers the live workers; where none of them reports it, whether it
+/// answers this process.
 pub(super) fn warehouse(seen: &Observation, limit: Duration, now: OffsetDateTime) -> Check {
     let nodes = seen.nodes.iter().flatten().filter(|node| node.is_live_worker());
     let mut states: Vec<_> = nodes.filter_map(state).collect();
@@ -127,7 +131,8 @@ fn state(node: &Node) -> Option<(&str, &WarehouseState)> {
     Some((&node.record.id, state))
 }
 
-/// Nothing is lost while it is away, since the stream keeps what comes.
+/// At first a warning: nothing is lost while the warehouse is away, since the stream keeps what
+/// comes.
 fn of_states(states: &[(&str, &WarehouseState)], limit: Duration, now: OffsetDateTime) -> Check {
     let away: Vec<_> = states
         .iter()
@@ -136,12 +141,12 @@ fn of_states(states: &[(&str, &WarehouseState)], limit: Duration, now: OffsetDat
             WarehouseState::Reached { .. } => None,
         })
         .collect();
-    // Since the last of them lost it nobody has it.
+    // No worker has reached it since the last of them lost it.
     let Some((who, since, why)) = away.iter().max_by_key(|(_, since, _)| *since) else {
         return Check::new(WAREHOUSE, Status::Healthy, "it answers".to_owned());
     };
     let lasted = Duration::try_from(now - *since).unwrap_or_default();
-    let span = checks::span(lasted);
+    let span = levels::span(lasted);
     if away.len() < states.len() {
         let detail = format!("it does not answer {who} for {span}, and answers others: {why}");
         return Check::new(WAREHOUSE, Status::Warning, detail).lasting(lasted);
@@ -154,7 +159,7 @@ fn of_states(states: &[(&str, &WarehouseState)], limit: Duration, now: OffsetDat
     }
 }
 
-/// The spools of other nodes than this one, by what they told last; `None` where no other has one.
+/// The spools of other nodes, as they last reported them; `None` where no other node has one.
 pub(super) fn other_spools(seen: &Observation) -> Option<Check> {
     const NAME: &str = "other_spools";
     let nodes = seen
@@ -179,7 +184,7 @@ pub(super) fn other_spools(seen: &Observation) -> Option<Check> {
         };
         worst = worst.max(status);
         let gone = if node.is_stale() {
-            format!(", without a heartbeat for {}", checks::span(node.heartbeat_age))
+            format!(", without a heartbeat for {}", levels::span(node.heartbeat_age))
         } else if status == Status::Critical {
             ", and it takes no more".to_owned()
         } else if is_open {

@@ -1,7 +1,9 @@
-//! Role: keeps this process' record fresh, writes it beside the stream and reads those of the others.
+//! Role: the heartbeater keeps this process' record fresh, writes it beside the stream and reads
+//! those of the others.
 //!
-//! Invariants: one call to the store every [`HEARTBEAT_EVERY`](super::HEARTBEAT_EVERY), whatever the load; every wait is
-//! bounded; at the end the record goes, and so do consumers with nothing pending. It is to be stopped last.
+//! Invariants: one call to the store every [`HEARTBEAT_EVERY`], whatever the load; every wait is
+//! bounded; at the end the record is removed, and so are consumers with nothing pending. It is
+//! stopped last.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,18 +12,19 @@ use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::record::{Intake, Loading, NodeRecord};
+use super::view::{FORGET_AFTER, HEARTBEAT_EVERY, Node, Nodes};
 use super::window::{Totals, Window};
-use super::{FORGET_AFTER, HEARTBEAT_EVERY, Intake, Loading, Node, NodeRecord, Nodes};
 use crate::stream::{Heartbeat, Stream, StreamError};
 
 /// From one sample of this process' figures to the next.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Bound on one answer of the store.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a user of the store who lacks a right is left alone before the next try.
+/// Pause after the store denied access.
 const DENIED_PAUSE: Duration = Duration::from_secs(60);
 
-/// What this process tells of itself at one moment, without its rates.
+/// Figures of this process at one moment, without its rates.
 #[derive(Debug)]
 pub struct Figures {
     /// Where it takes webhooks.
@@ -36,7 +39,7 @@ pub struct Figures {
 pub struct Heartbeater {
     /// Where records are kept.
     pub stream: Arc<dyn Stream>,
-    /// Who sees what it finds.
+    /// Where the answers are published.
     pub nodes: Nodes,
     /// The record without figures.
     pub identity: NodeRecord,
@@ -124,7 +127,7 @@ impl Heartbeater {
     }
 }
 
-/// The nodes on a stream, as a process sees them that is none.
+/// The nodes on a stream, for a process that is none itself.
 ///
 /// # Errors
 /// The stream did not answer.
@@ -132,7 +135,7 @@ pub async fn read(stream: &dyn Stream) -> Result<Vec<Node>, StreamError> {
     Ok(nodes(stream.heartbeats().await?))
 }
 
-/// What cannot be read at all is known by its id alone. In order of their ids.
+/// In order of their ids. A record that cannot be read at all is known by its id alone.
 fn nodes(heartbeats: Vec<Heartbeat>) -> Vec<Node> {
     let node = |heartbeat: Heartbeat| Node {
         record: NodeRecord {

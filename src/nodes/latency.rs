@@ -1,7 +1,8 @@
-//! Latencies in fixed buckets, so that those of several nodes can be added up. Pure.
+//! Latencies in fixed buckets, so that those of several nodes can be added. Pure.
 //!
-//! Bucket `i` holds what took longer than 0.1 ms × 2^((i - 1) / 4) and no longer than 0.1 ms × 2^(i / 4): four buckets an
-//! octave, which makes a quantile wrong by a tenth at most. The last one holds everything above.
+//! Bucket `i` holds latencies above 0.1 ms × 2^((i - 1) / 4) and up to 0.1 ms × 2^(i / 4): four
+//! buckets an octave, so that a quantile is wrong by a tenth at most. The last one holds everything
+//! above.
 
 use serde::{Deserialize, Serialize};
 

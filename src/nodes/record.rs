@@ -1,7 +1,7 @@
 //! The record of one process: who it is, and its own figures.
 //!
-//! Every field is read on its own: one that is absent, or that a later release writes otherwise, is unknown and spoils no
-//! other.
+//! Each field is read on its own: one that is absent, or that a later release writes otherwise, is
+//! unknown and spoils no other.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 
-use super::Latency;
+use super::latency::Latency;
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ impl Role {
     }
 }
 
-/// What a process tells of itself.
+/// What a process reports of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeRecord {
@@ -112,7 +112,7 @@ pub struct NodeRecord {
     pub loading: Option<Loading>,
 }
 
-/// What a process took in, as it saw it.
+/// What a process accepted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Intake {
@@ -187,7 +187,7 @@ pub struct SpoolFigures {
     pub breaker: Option<String>,
 }
 
-/// What a process loaded, as it saw it.
+/// What a process loaded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Loading {
@@ -203,7 +203,8 @@ pub struct Loading {
     /// Whether the warehouse answers it.
     #[serde(deserialize_with = "partial")]
     pub warehouse: Option<WarehouseState>,
-    /// What the warehouse lacks of what was acked, and what to do; none where nothing is known to be missing.
+    /// What the warehouse lacks of what was acked, and what to do; none where nothing is known to
+    /// be missing.
     #[serde(deserialize_with = "partial")]
     pub warehouse_loss: Option<String>,
     /// The load under way; none between two.

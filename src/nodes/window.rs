@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Latency;
+use super::latency::Latency;
 use crate::metrics::{DELAY_BUCKETS, DelayCounts};
 
 /// The span of rates and latencies: two heartbeats, so that none is missed.
