@@ -6,24 +6,28 @@
 
 mod amount;
 mod currency;
+mod details;
 pub mod json;
 mod line;
 mod named_order;
 mod refund;
 mod scalar;
+mod transaction;
 mod validate;
 
 pub use amount::{Amount, InvalidAmount};
 pub use currency::currency_digits;
+pub use details::{Attribute, Details, Discount, Fulfillment, TaxLine, Utm};
 pub use json::InvalidJson;
 pub use line::{AddedLine, Item, OrderEdit, ShippingLine};
 pub use named_order::NamedOrder;
 pub use refund::{Refund, RefundLine};
-pub use scalar::{Id, InvalidTimestamp, Text, Timestamp};
+pub use scalar::{Id, InvalidTimestamp, Text, Timestamp, UtcTime};
+pub use transaction::Transaction;
 pub use validate::{InvalidEvent, is_currency, validate, validate_storable};
 
 pub(crate) use amount::EXPECTED_AMOUNT;
-pub(crate) use scalar::{MAX_NAME, optional_quantity, quantity};
+pub(crate) use scalar::{MAX_NAME, MOST_UNITS, optional_quantity, quantity};
 
 use std::borrow::Cow;
 
@@ -36,7 +40,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Read from JSON, `event_type`, `event_id` and `timestamp` may be missing, since a plain producer may have put them
 /// beside the payload only; [`validate_storable`] refuses an event in which they still are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OrderEvent<'a> {
     /// Dotted lower case, `order.created`.
     #[serde(borrow, default)]
@@ -130,6 +134,51 @@ pub struct OrderEvent<'a> {
     /// Additional fees as ordered, in `currency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_fees: Option<Amount>,
+    /// The number in `name`, 1042.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_number: Option<i64>,
+    /// Why it was cancelled: `customer`, `fraud`, `inventory`, `declined`, `staff` or `other`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub cancel_reason: Option<Text<'a>>,
+    /// When it was closed (archived).
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Timestamp<'a>>,
+    /// The app that made the order.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<Id<'a>>,
+    /// Where it was sold, of a point of sale.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub location_id: Option<Id<'a>>,
+    /// Country of the billing address, `CA`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub billing_country: Option<Text<'a>>,
+    /// Country of the shipping address, `CA`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub shipping_country: Option<Text<'a>>,
+    /// Cash rounding of what was paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Amount>,
+    /// Cash rounding of what was paid back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refund_rounding: Option<Amount>,
+    /// `subtotal` after edits and returns, where it differs; so for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_subtotal: Option<Amount>,
+    /// `total_discounts` after edits and returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_total_discounts: Option<Amount>,
+    /// `total_shipping` after edits and returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_total_shipping: Option<Amount>,
+    /// `total_tax` after edits and returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_total_tax: Option<Amount>,
+    /// `total_duties` after edits and returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_total_duties: Option<Amount>,
+    /// `total_fees` after edits and returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_total_fees: Option<Amount>,
     /// Shipping lines, removed ones included.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub shipping_lines: Option<Vec<ShippingLine<'a>>>,
@@ -139,6 +188,17 @@ pub struct OrderEvent<'a> {
     /// What an `order.edited` event changed.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub edit: Option<OrderEdit<'a>>,
+    /// Transactions known to this event, without those of its refunds.
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "scalar::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub transactions: Vec<Transaction<'a>>,
+    /// What else is known of the order.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details<'a>>,
 }
 
 /// Event types that never carry the whole order, whatever else they hold: the only list of them.
@@ -218,6 +278,8 @@ pub struct Provenance<'a> {
     pub api_version: Option<Text<'a>>,
     /// W3C trace context.
     pub traceparent: Option<Text<'a>>,
+    /// When this service received it.
+    pub received_at: Option<Text<'a>>,
 }
 
 /// An event with everything the warehouse stores of it: what a worker hands to a handler.
@@ -233,7 +295,7 @@ pub struct EventRecord<'a> {
     pub triggered_at: Option<time::OffsetDateTime>,
     /// Id of its stream entry, `ms-seq`.
     pub stream_id: String,
-    /// When the stream took it.
+    /// When this service received it; where the entry does not say, when the stream took it.
     pub received_at: time::OffsetDateTime,
     /// The original body where `ORDERSTREAM_KEEP_RAW` kept it, compressed (zstd); from a foreign producer, its bytes.
     pub raw: Option<Cow<'a, [u8]>>,

@@ -62,7 +62,15 @@ fn reads(command: &str, setting: &Setting) -> bool {
             _ => !any(&[WAREHOUSE, &[s::MIGRATE_DATABASE_URL]]),
         },
         "work" => match setting.section {
-            "Intake" => any(&[CAPS, &[s::BODY_LIMIT, s::KEEP_RAW]]),
+            "Intake" => any(&[
+                CAPS,
+                &[
+                    s::BODY_LIMIT,
+                    s::KEEP_RAW,
+                    s::KEEP_NOTE_ATTRIBUTES,
+                    s::KEEP_LINE_PROPERTIES,
+                ],
+            ]),
             "Security" => any(&[OWNER]),
             _ => !any(&[&[s::LISTEN_ADDR, s::PORT, s::BODY_TIMEOUT, s::SPOOL_LIMIT, s::SPOOL_AFTER]]),
         },
@@ -73,7 +81,17 @@ fn reads(command: &str, setting: &Setting) -> bool {
             &[s::LISTEN_ADDR, s::PORT, s::SHOPIFY_SECRETS, s::SHOP_SECRETS_FILE],
         ]),
         "migrate" => any(&[WAREHOUSE, &[s::MIGRATE_DATABASE_URL, s::DATA_DIR]]),
-        "dead-letters" => any(&[STREAM, OWNER, CAPS, &[s::KEEP_RAW, s::BODY_LIMIT]]),
+        "dead-letters" => any(&[
+            STREAM,
+            OWNER,
+            CAPS,
+            &[
+                s::KEEP_RAW,
+                s::KEEP_NOTE_ATTRIBUTES,
+                s::KEEP_LINE_PROPERTIES,
+                s::BODY_LIMIT,
+            ],
+        ]),
         "trace" => any(&[STREAM, WAREHOUSE, OWNER, &[s::SPOOL_LIMIT, s::BODY_LIMIT]]),
         "replay" | "rebuild" => any(&[STREAM, WAREHOUSE, OWNER]),
         "drain" => any(&[STREAM, CAPS, &[s::DATA_DIR, s::SPOOL_LIMIT, s::DURABILITY]]),

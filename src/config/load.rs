@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConfigErrors;
@@ -170,7 +171,14 @@ fn intake(values: &Values) -> IntakeConfig {
             Some("redacted") => KeepRaw::Redacted,
             _ => KeepRaw::Off,
         },
+        keep_note_attributes: names(values, &s::KEEP_NOTE_ATTRIBUTES),
+        keep_line_properties: names(values, &s::KEEP_LINE_PROPERTIES),
     }
+}
+
+fn names(values: &Values, setting: &s::Setting) -> Arc<[String]> {
+    let names = parse::list(values.text(setting).unwrap_or_default());
+    names.map(str::to_owned).collect()
 }
 
 fn stream(values: &Values) -> StreamConfig {

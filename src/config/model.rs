@@ -213,6 +213,10 @@ pub struct IntakeConfig {
     pub bytes_in_flight: usize,
     /// Whether the original body is kept beside the event.
     pub keep_raw: KeepRaw,
+    /// Names of the note attributes that are kept.
+    pub keep_note_attributes: Arc<[String]>,
+    /// Names of the lines' properties that are kept.
+    pub keep_line_properties: Arc<[String]>,
 }
 
 /// `ORDERSTREAM_KEEP_RAW`.

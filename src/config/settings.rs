@@ -218,6 +218,8 @@ settings! {
         BATCH_LIMIT "ORDERSTREAM_BATCH_LIMIT" Count(1, 1_000_000), Text("10000"), "events of one batch";
         BYTES_IN_FLIGHT "ORDERSTREAM_BYTES_IN_FLIGHT" Size(MIB, 64 * GIB), Text("256MiB"), "all bodies in memory at once; beyond it requests are shed";
         KEEP_RAW "ORDERSTREAM_KEEP_RAW" Choice(&["off", "redacted", "full"]), Text("off"), "the original body beside the event: off, redacted (without personal fields) or full";
+        KEEP_NOTE_ATTRIBUTES "ORDERSTREAM_KEEP_NOTE_ATTRIBUTES" Kind::Text, Unset, "names, separated by commas, of the note attributes of orders that are kept; they may hold anything that a customer was asked for";
+        KEEP_LINE_PROPERTIES "ORDERSTREAM_KEEP_LINE_PROPERTIES" Kind::Text, Unset, "names, separated by commas, of the properties of lines that are kept";
         DEDUPE_BY "ORDERSTREAM_DEDUPE_BY" Choice(&["webhook-id", "off"]), Text("webhook-id"), "webhook-id or off";
         DEDUPE_WINDOW "ORDERSTREAM_DEDUPE_WINDOW" Kind::Duration(1000, 30 * DAY), Text("6h"), "lifetime of a dedupe key";
         WRITERS "ORDERSTREAM_WRITERS" Count(1, 64), Text("2"), "writer tasks of the appender, each with one flush in flight";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Id, Text, Timestamp, scalar};
+use super::{Amount, Attribute, Id, Text, Timestamp, scalar};
 
 /// One line of an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,33 @@ pub struct Item<'a> {
     /// A gift card: sold, it is a liability and no sale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gift_card: Option<bool>,
+    /// Title of the variant as sold.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub variant_title: Option<Text<'a>>,
+    /// Who makes the product.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<Text<'a>>,
+    /// Whether it is taxed at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taxable: Option<bool>,
+    /// Whether it has to be shipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires_shipping: Option<bool>,
+    /// Units that may still be fulfilled, at most 10^9; never negative.
+    #[serde(
+        default,
+        deserialize_with = "scalar::optional_quantity",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub fulfillable_qty: Option<i64>,
+    /// Those that the merchant asks to keep.
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "scalar::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub properties: Vec<Attribute<'a>>,
 }
 
 /// One shipping line of an order.
@@ -54,6 +81,12 @@ pub struct ShippingLine<'a> {
     /// What the customer saw.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Text<'a>>,
+    /// What the shop calls it, where that is not the title.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Text<'a>>,
+    /// Where the rate came from: `shopify`, a carrier, an app.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Text<'a>>,
     /// Before discounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Amount>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Id, Text, Timestamp, scalar};
+use super::{Amount, Id, Text, Timestamp, Transaction, scalar};
 
 /// One refund of an order. It reverses sales on the day of `processed_at`, with or without money.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,14 @@ pub struct Refund<'a> {
     /// Tax on `adjustments`, of the same sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adjustments_tax: Option<Amount>,
+    /// What paid it back, or is to.
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "scalar::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub transactions: Vec<Transaction<'a>>,
 }
 
 /// Units of one line that a refund reverses.

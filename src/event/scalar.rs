@@ -75,7 +75,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 /// An identifier: text without NUL, or a whole number of up to 64 bits, which becomes its digits. Shopify's global form
 /// (`gid://shopify/Order/917001`) is the number at its end: one thing has one id.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id<'a>(pub Cow<'a, str>);
 
 impl Id<'_> {
@@ -207,6 +207,11 @@ pub(crate) fn optional_quantity<'de, D: Deserializer<'de>>(deserializer: D) -> R
     Ok(quantity.map(|Quantity(units)| units))
 }
 
+/// For serde: a list; null is an empty one.
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Option::<Vec<T>>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 /// Characters of a name that are kept: PostgreSQL's index takes no row of more than 2.7 KB.
 pub(crate) const MAX_NAME: usize = 255;
 
@@ -296,6 +301,34 @@ impl From<OffsetDateTime> for Timestamp<'_> {
             text: text.into(),
             instant,
         }
+    }
+}
+
+/// A point in time whose offset says nothing: always written in UTC with microseconds, 27 characters, which sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UtcTime(OffsetDateTime);
+
+impl From<OffsetDateTime> for UtcTime {
+    fn from(instant: OffsetDateTime) -> Self {
+        let instant = instant.checked_to_offset(UtcOffset::UTC).unwrap_or(instant);
+        let micros = instant.microsecond() * 1_000;
+        Self(instant.replace_nanosecond(micros).unwrap_or(instant))
+    }
+}
+
+impl Serialize for UtcTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (date, (hour, minute, second, micros)) = (self.0.date(), self.0.to_hms_micro());
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        serializer.collect_str(&format_args!(
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
+        ))
+    }
+}
+
+impl<'de> Deserialize<'de> for UtcTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Timestamp::deserialize(deserializer).map(|at| at.instant().into())
     }
 }
 

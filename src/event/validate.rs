@@ -6,7 +6,7 @@
 use rust_decimal::Decimal;
 
 use super::scalar::MOST_UNITS;
-use super::{Amount, Id, Item, OrderEdit, OrderEvent, Refund, Text, WHOLE};
+use super::{Amount, Id, Item, OrderEdit, OrderEvent, Refund, Text, Transaction, WHOLE};
 
 /// Longest text of any field, in bytes. Shopify's own limits are far below.
 const MAX_TEXT: usize = 4096;
@@ -77,11 +77,16 @@ pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
         ("financial_status", &event.financial_status),
         ("fulfillment_status", &event.fulfillment_status),
         ("source_name", &event.source_name),
+        ("cancel_reason", &event.cancel_reason),
+        ("billing_country", &event.billing_country),
+        ("shipping_country", &event.shipping_country),
     ] {
         bounded(field, text.as_ref().map(Text::as_str))?;
     }
     bounded_id("shop", event.shop.as_ref().map(Text::as_str))?;
     bounded_id("customer_id", id(event.customer_id.as_ref()))?;
+    bounded_id("app_id", id(event.app_id.as_ref()))?;
+    bounded_id("location_id", id(event.location_id.as_ref()))?;
     for (index, line) in event.items.iter().flatten().enumerate() {
         item(line).map_err(|error| error.within("items", index))?;
     }
@@ -94,6 +99,7 @@ pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
             .and_then(|()| bounded("title", line.title.as_ref().map(Text::as_str)))
             .map_err(|error| error.within("shipping_lines", index))?;
     }
+    transactions(&event.transactions)?;
     event.edit.as_ref().map_or(Ok(()), edit)
 }
 
@@ -158,7 +164,34 @@ fn item(item: &Item<'_>) -> Result<(), InvalidEvent> {
     bounded_id("line_id", id(item.line_id.as_ref()))?;
     bounded_id("variant_id", id(item.variant_id.as_ref()))?;
     bounded_id("product_id", id(item.product_id.as_ref()))?;
-    bounded("title", item.title.as_ref().map(Text::as_str))
+    bounded("title", item.title.as_ref().map(Text::as_str))?;
+    bounded("variant_title", item.variant_title.as_ref().map(Text::as_str))?;
+    bounded("vendor", item.vendor.as_ref().map(Text::as_str))
+}
+
+fn transactions(transactions: &[Transaction<'_>]) -> Result<(), InvalidEvent> {
+    for (index, one) in transactions.iter().enumerate() {
+        transaction(one).map_err(|error| error.within("transactions", index))?;
+    }
+    Ok(())
+}
+
+fn transaction(transaction: &Transaction<'_>) -> Result<(), InvalidEvent> {
+    if transaction.transaction_id.as_str().is_empty() {
+        return Err(invalid("transaction_id", "missing"));
+    }
+    bounded_id("transaction_id", Some(transaction.transaction_id.as_str()))?;
+    bounded_id("parent_id", id(transaction.parent_id.as_ref()))?;
+    for (field, text) in [
+        ("kind", &transaction.kind),
+        ("status", &transaction.status),
+        ("gateway", &transaction.gateway),
+        ("currency", &transaction.currency),
+        ("paid_currency", &transaction.paid_currency),
+    ] {
+        bounded(field, text.as_ref().map(Text::as_str))?;
+    }
+    Ok(())
 }
 
 fn refund(refund: &Refund<'_>) -> Result<(), InvalidEvent> {
@@ -170,7 +203,7 @@ fn refund(refund: &Refund<'_>) -> Result<(), InvalidEvent> {
             .and_then(|()| bounded("restock_type", line.restock_type.as_ref().map(Text::as_str)))
             .map_err(|error| error.within("lines", index))?;
     }
-    Ok(())
+    transactions(&refund.transactions)
 }
 
 fn edit(edit: &OrderEdit<'_>) -> Result<(), InvalidEvent> {

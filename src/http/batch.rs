@@ -14,13 +14,14 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use time::OffsetDateTime;
 
 use super::batch_answer::{BatchAnswer, ItemResult, reason};
 use super::body::{self, ANSWER_WITHIN, BodyBounds};
 use super::problem::Problem;
 use super::state::PublicState;
 use super::{batch_items, request_id, spans};
-use crate::event::{OrderEvent, Provenance, Text, json, validate};
+use crate::event::{OrderEvent, Provenance, Text, Timestamp, json, validate};
 use crate::ingest::{AppendError, SharedPermit};
 use crate::metrics::Outcome;
 use crate::shopify::digest;
@@ -231,6 +232,7 @@ fn entry(item: &str, traceparent: Option<&Text<'_>>) -> Result<(String, NewEntry
     let provenance = Provenance {
         source: Some("batch".into()),
         traceparent: traceparent.cloned(),
+        received_at: Some(Timestamp::from(OffsetDateTime::now_utc()).into_text()),
         ..Provenance::default()
     };
     let fields =

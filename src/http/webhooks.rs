@@ -20,11 +20,11 @@ use super::request_id;
 use super::spans;
 use super::state::PublicState;
 use super::verified::VerifiedDelivery;
-use crate::config::KeepRaw;
+use crate::config::{IntakeConfig, KeepRaw};
 use crate::event::{Provenance, json};
 use crate::ingest::{AppendError, Receipt, SharedPermit, quarantine};
 use crate::metrics::Outcome;
-use crate::shopify::{self, ConvertError, DeliveryHints, REUSED_WEBHOOK_ID, Topic, TopicError};
+use crate::shopify::{self, ConvertError, DeliveryHints, KeptNames, REUSED_WEBHOOK_ID, Topic, TopicError};
 use crate::spans::{Span, SpanStart};
 use crate::stream::codec::{self, Quarantine, Raw};
 use crate::stream::{Destination, NewEntry, StreamId};
@@ -110,7 +110,7 @@ impl<'a> Delivery<'a> {
 
     async fn settle(&self, state: &PublicState) -> Result<WebhookAnswer, Problem> {
         let converting = state.admission.conversion(self.body.len(), self.latest).await?;
-        let entry = self.entry(state.intake.keep_raw)?;
+        let entry = self.entry(&state.intake)?;
         drop(converting);
         let reason = match entry {
             Err(reason) => reason,
@@ -135,7 +135,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// The entry of the delivery's event and the span of its append, or why it is quarantined.
-    fn entry(&self, keep_raw: KeepRaw) -> Result<Result<(NewEntry, Span), QuarantineReason>, Problem> {
+    fn entry(&self, intake: &IntakeConfig) -> Result<Result<(NewEntry, Span), QuarantineReason>, Problem> {
         let body = json::mended(self.body);
         let event = Topic::parse(self.hints.topic)
             .map_err(QuarantineReason::Topic)
@@ -148,11 +148,16 @@ impl<'a> Delivery<'a> {
                     self.received_at,
                 )?)
             });
-        let event = match event {
+        let mut event = match event {
             Ok(event) => event,
             Err(reason) => return Ok(Err(reason)),
         };
-        let raw = match keep_raw {
+        let kept = KeptNames {
+            note_attributes: &intake.keep_note_attributes,
+            line_properties: &intake.keep_line_properties,
+        };
+        shopify::keep_attributes(&body, kept, &mut event);
+        let raw = match intake.keep_raw {
             KeepRaw::Off => None,
             KeepRaw::Full => Some(Raw::whole(self.body).map_err(|error| self.bug(&error))?),
             KeepRaw::Redacted => shopify::redact(self.body)

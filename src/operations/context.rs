@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use super::error::OperationsError;
-use crate::config::{IntakeConfig, KeepRaw};
+use crate::config::IntakeConfig;
 use crate::ingest::SpoolReader;
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
@@ -34,7 +34,7 @@ pub struct Operations {
     pub(super) warehouse: Option<Arc<dyn Warehouse>>,
     /// `None` where this node has none.
     pub(super) spool: Option<SpoolReader>,
-    pub(super) keep_raw: KeepRaw,
+    pub(super) intake: Arc<IntakeConfig>,
     /// Bytes that a kept body may have.
     pub(super) body_limit: usize,
     pub(super) actor: Actor,
@@ -65,7 +65,7 @@ impl Operations {
             stream,
             warehouse,
             spool: None,
-            keep_raw: intake.keep_raw,
+            intake: Arc::new(intake.clone()),
             body_limit: intake.body_limit,
             actor,
             reads: Arc::new(Semaphore::new(MAX_READS)),

@@ -14,9 +14,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::entry_view::{body, text};
-use crate::config::KeepRaw;
+use crate::config::{IntakeConfig, KeepRaw};
 use crate::event::{Timestamp, json};
-use crate::shopify::{self, DeliveryHints, REUSED_WEBHOOK_ID, Topic};
+use crate::shopify::{self, DeliveryHints, KeptNames, REUSED_WEBHOOK_ID, Topic};
 use crate::stream::codec::{self, REUSED_ID, Raw};
 use crate::stream::{Entry, Fields};
 
@@ -31,13 +31,13 @@ pub(super) struct Redriven {
 
 /// The entry that a dead letter becomes, or why it still cannot be one; the reason names no
 /// content.
-pub(super) fn redrive(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Redriven, String> {
+pub(super) fn redrive(dead_letter: &Entry, intake: &IntakeConfig) -> Result<Redriven, String> {
     // An entry that made a worker panic may do so here.
     let judged = catch_unwind(AssertUnwindSafe(|| {
         if dead_letter.fields.get("payload").is_some() {
             of_payload(dead_letter)
         } else {
-            of_body(dead_letter, keep_raw, body_limit)
+            of_body(dead_letter, intake)
         }
     }));
     judged.unwrap_or_else(|_| Err("reading it panicked".to_owned()))
@@ -93,8 +93,9 @@ fn with_event_id(payload: &str, event_id: &str) -> serde_json::Result<String> {
 }
 
 /// The event of a quarantined delivery.
-fn of_body(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Redriven, String> {
-    let whole = body(dead_letter, body_limit).ok_or("it holds neither a payload nor a body that can be unpacked")?;
+fn of_body(dead_letter: &Entry, intake: &IntakeConfig) -> Result<Redriven, String> {
+    let whole =
+        body(dead_letter, intake.body_limit).ok_or("it holds neither a payload nor a body that can be unpacked")?;
     let body = json::mended(&whole);
     let field = |name| text(dead_letter, name);
     let (topic, webhook_id, shopify_event_id) = (field("topic"), field("webhook_id"), field("shopify_event_id"));
@@ -116,8 +117,13 @@ fn of_body(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<
         .unwrap_or_else(|| shopify::event_id(&hints, &whole));
     let topic = Topic::parse(hints.topic).map_err(|error| error.to_string())?;
     let received_at = received_at(dead_letter);
-    let event = shopify::convert(topic, &body, &hints, event_id, received_at).map_err(|error| error.to_string())?;
-    let raw = kept(&whole, keep_raw)?;
+    let mut event = shopify::convert(topic, &body, &hints, event_id, received_at).map_err(|error| error.to_string())?;
+    let names = KeptNames {
+        note_attributes: &intake.keep_note_attributes,
+        line_properties: &intake.keep_line_properties,
+    };
+    shopify::keep_attributes(&body, names, &mut event);
+    let raw = kept(&whole, intake.keep_raw)?;
     let provenance = crate::event::Provenance {
         webhook_id: webhook_id.as_deref().map(Into::into),
         ..hints.provenance(received_at)
@@ -140,16 +146,32 @@ fn kept(body: &[u8], keep_raw: KeepRaw) -> Result<Option<Raw>, String> {
 
 /// When the delivery came.
 fn received_at(dead_letter: &Entry) -> OffsetDateTime {
-    text(dead_letter, "timestamp")
-        .and_then(|at| Timestamp::parse(at.into()).ok().map(|at| at.instant()))
+    let told = |name| Some(Timestamp::parse(text(dead_letter, name)?.into()).ok()?.instant());
+    told("received_at")
+        .or_else(|| told("timestamp"))
         .unwrap_or_else(OffsetDateTime::now_utc)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::stream::StreamId;
     use crate::stream::codec::DEAD_LETTER_TRAILER;
+
+    fn redrive(dead_letter: &Entry, keep_raw: KeepRaw, body_limit: usize) -> Result<Redriven, String> {
+        let intake = IntakeConfig {
+            body_limit,
+            batch_body_limit: 0,
+            batch_limit: 0,
+            bytes_in_flight: 0,
+            keep_raw,
+            keep_note_attributes: Arc::default(),
+            keep_line_properties: Arc::default(),
+        };
+        super::redrive(dead_letter, &intake)
+    }
 
     const ORDER: &[u8] = br##"{"id":7,"total_price":"1.50","currency":"EUR","line_items":[],"email":"x@example.com"}"##;
 

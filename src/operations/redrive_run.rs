@@ -285,7 +285,7 @@ impl Operations {
         let mut resolutions = Vec::with_capacity(dead_letters.len());
         let (mut ready, mut entries) = (Vec::new(), Vec::new());
         for dead_letter in dead_letters {
-            match redrive(dead_letter, self.keep_raw, self.body_limit) {
+            match redrive(dead_letter, &self.intake) {
                 Ok(redriven) => {
                     let mut resolution = resolution(dead_letter, Outcome::WouldReplay);
                     resolution.event_type = Some(redriven.event_type);

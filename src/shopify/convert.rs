@@ -10,7 +10,7 @@ use super::fit::Members;
 use super::order;
 use super::thin;
 use super::{DeliveryHints, Shape, Topic};
-use crate::event::{Id, InvalidEvent, InvalidJson, OrderEvent, Text, validate};
+use crate::event::{InvalidEvent, InvalidJson, OrderEvent, Text, validate};
 
 /// Why a body becomes no event. Texts name fields, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,34 +90,7 @@ fn blank<'a>(
         event_type: topic.event_type().into(),
         event_id: event_id.to_string().into(),
         timestamp: hints.triggered_at(received_at).unwrap_or_else(|| received_at.into()),
-        order_id: Id::from(""),
-        customer_id: None,
-        total_amount: None,
-        currency: None,
-        items: None,
         shop: hints.shop.as_deref().map(Text::from),
-        name: None,
-        created_at: None,
-        processed_at: None,
-        updated_at: None,
-        cancelled_at: None,
-        financial_status: None,
-        fulfillment_status: None,
-        subtotal: None,
-        total_discounts: None,
-        total_shipping: None,
-        total_tax: None,
-        taxes_included: None,
-        current_total_amount: None,
-        presentment_currency: None,
-        presentment_total_amount: None,
-        source_name: None,
-        test: None,
-        total_tip: None,
-        total_duties: None,
-        total_fees: None,
-        shipping_lines: None,
-        refunds: None,
-        edit: None,
+        ..OrderEvent::default()
     }
 }

@@ -127,6 +127,7 @@ impl<'a> DeliveryHints<'a> {
             triggered_at: self.triggered_at(received_at).map(Timestamp::into_text),
             api_version: self.api_version.map(Text::from),
             traceparent: self.traceparent.map(Text::from),
+            received_at: Some(Timestamp::from(received_at).into_text()),
         }
     }
 }

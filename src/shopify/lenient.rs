@@ -34,9 +34,33 @@ pub(super) fn presence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<boo
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
+/// Whatever of that form is there; none where it has another.
+pub(super) fn any<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    Ok(serde_json::from_str::<Option<T>>(raw).ok().flatten())
+}
+
+/// An amount as [`amount`] reads it, but none also where it is too large.
+pub(super) fn any_amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(Amount::of_json_if_any(raw).ok().flatten())
+}
+
+/// What of a list has that form; empty where it is no list.
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    let all = serde_json::from_str::<Option<Vec<T>>>(raw);
+    Ok(all.map(Option::unwrap_or_default).unwrap_or_else(|_| {
+        let each = serde_json::from_str::<Vec<&RawValue>>(raw).unwrap_or_default();
+        each.into_iter()
+            .filter_map(|one| serde_json::from_str(one.get()).ok())
+            .collect()
+    }))
+}
+
 /// Text that a merchant or an app wrote. A number is its digits as they stand, and a NUL, which PostgreSQL refuses,
 /// becomes U+FFFD.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LossyText<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for LossyText<'a> {
@@ -59,4 +83,13 @@ impl<'a> From<LossyText<'a>> for Text<'a> {
     fn from(LossyText(text): LossyText<'a>) -> Self {
         Text(text)
     }
+}
+
+/// Characters of a text that are kept where Shopify itself takes no more.
+const MAX_SHORT: usize = 255;
+
+/// A text of a few words; an empty one is none.
+pub(super) fn short(text: Option<LossyText<'_>>) -> Option<Text<'_>> {
+    let text = text.map(|LossyText(text)| Text(text).cut(MAX_SHORT));
+    text.filter(|text| !text.as_str().is_empty())
 }

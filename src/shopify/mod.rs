@@ -5,6 +5,7 @@
 //! type); headers are not signed and therefore only hints; no error text repeats a value; no personal field gets into
 //! an event.
 
+mod attributes;
 mod convert;
 mod fit;
 mod headers;
@@ -18,8 +19,10 @@ mod refund;
 mod signature;
 mod thin;
 mod topic;
+mod transaction;
 mod usage;
 
+pub use attributes::{KeptNames, keep_attributes};
 pub use convert::{ConvertError, convert};
 pub use headers::{DeliveryHints, shop, signature};
 pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};

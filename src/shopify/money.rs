@@ -1,5 +1,6 @@
 //! Amounts as Shopify writes them: in the shop's currency, and in the one that the customer saw.
 
+use rust_decimal::Decimal;
 use serde::Deserialize;
 
 use super::lenient;
@@ -27,6 +28,21 @@ pub(super) struct Money<'a> {
 /// everywhere but in transactions.
 pub(super) fn shop_amount(plain: Option<Amount>, set: Option<&MoneySet<'_>>) -> Option<Amount> {
     set.and_then(|set| set.shop_money.as_ref()?.amount).or(plain)
+}
+
+/// Shop's money for one unit of what the customer paid in, where the amounts tell it; `currency` is the shop's.
+pub(super) fn exchange_rate<'s, 'a: 's>(
+    sets: impl Iterator<Item = &'s MoneySet<'a>>,
+    currency: Option<&Text<'a>>,
+) -> Option<Decimal> {
+    let both = sets.filter_map(|set| {
+        let (shop, paid) = (set.shop_money.as_ref()?, set.presentment_money.as_ref()?);
+        (shop.currency_code.as_ref() == currency).then_some((shop.amount?.0.abs(), paid.amount?.0.abs()))
+    });
+    let (shop, paid) = both.fold((Decimal::ZERO, Decimal::ZERO), |(shop, paid), one| {
+        (shop.saturating_add(one.0), paid.saturating_add(one.1))
+    });
+    shop.checked_div(paid).filter(|rate| !rate.is_zero())
 }
 
 /// Shopify writes `XXX` (ISO 4217: no currency) where it does not know.

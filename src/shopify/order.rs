@@ -3,15 +3,21 @@
 //! Owns which of Shopify's order fields mean what in an event. Nulls count as absent everywhere. What makes the order
 //! one (id, total, currency, lines with quantity and price) is read strictly, what is only nice to know leniently.
 
+mod details;
+mod lines;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use self::details::{ApplicationBody, CodeBody, FulfillmentBody, TaxBody, take_details};
+use self::lines::{LineItem, ShippingBody, item};
 use super::fit;
-use super::lenient::{self, LossyText};
-use super::money::{MoneySet, shop_amount, sum};
+use super::lenient::{self, LossyText, short};
+use super::money::{MoneySet, exchange_rate, shop_amount, sum};
 use super::refund::{self, RefundBody};
+use super::transaction::{Context, TransactionBody};
 use super::{ConvertError, Topic};
-use crate::event::{self, Amount, Id, Item, MAX_NAME, OrderEvent, ShippingLine, Text, Timestamp, is_currency, json};
+use crate::event::{Amount, Id, MAX_NAME, OrderEvent, ShippingLine, Text, Timestamp, is_currency, json};
 
 /// Shopify's order, as far as an event needs it.
 #[derive(Debug, Deserialize)]
@@ -67,6 +73,56 @@ struct OrderBody<'a> {
     line_items: Option<Vec<LineItem<'a>>>,
     #[serde(borrow)]
     refunds: Option<Vec<RefundBody<'a>>>,
+    #[serde(default, deserialize_with = "lenient::any")]
+    order_number: Option<i64>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    cancel_reason: Option<LossyText<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    closed_at: Option<Timestamp<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    app_id: Option<Id<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    location_id: Option<Id<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    billing_address: Option<Address<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    shipping_address: Option<Address<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    total_cash_rounding_payment_adjustment_set: Option<MoneySet<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    total_cash_rounding_refund_adjustment_set: Option<MoneySet<'a>>,
+    #[serde(default, deserialize_with = "lenient::any_amount")]
+    current_subtotal_price: Option<Amount>,
+    #[serde(default, deserialize_with = "lenient::any_amount")]
+    current_total_discounts: Option<Amount>,
+    #[serde(default, deserialize_with = "lenient::any_amount")]
+    current_total_tax: Option<Amount>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    current_shipping_price_set: Option<MoneySet<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    current_total_duties_set: Option<MoneySet<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    current_total_additional_fees_set: Option<MoneySet<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    transactions: Vec<TransactionBody<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    payment_gateway_names: Vec<LossyText<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    customer_locale: Option<LossyText<'a>>,
+    #[serde(default, deserialize_with = "lenient::any")]
+    total_weight: Option<i64>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    tags: Option<LossyText<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    landing_site: Option<LossyText<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    discount_applications: Vec<ApplicationBody<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    discount_codes: Vec<CodeBody<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    tax_lines: Vec<TaxBody<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    fulfillments: Vec<FulfillmentBody<'a>>,
     /// What the API, but never a webhook, wraps orders in.
     order: Option<IgnoredAny>,
     orders: Option<IgnoredAny>,
@@ -85,138 +141,129 @@ struct Customer<'a> {
     id: Option<Id<'a>>,
 }
 
+/// Of which only the country is kept.
 #[derive(Debug, Deserialize)]
-struct LineItem<'a> {
+struct Address<'a> {
     #[serde(borrow)]
-    id: Option<Id<'a>>,
-    #[serde(borrow)]
-    variant_id: Option<Id<'a>>,
-    #[serde(borrow)]
-    product_id: Option<Id<'a>>,
-    #[serde(borrow)]
-    title: Option<LossyText<'a>>,
-    #[serde(borrow)]
-    sku: Option<LossyText<'a>>,
-    #[serde(deserialize_with = "event::quantity")]
-    quantity: i64,
-    #[serde(default, deserialize_with = "event::optional_quantity")]
-    current_quantity: Option<i64>,
-    price: Amount,
-    #[serde(default, deserialize_with = "lenient::amount")]
-    total_discount: Option<Amount>,
-    discount_allocations: Option<Vec<Allocation>>,
-    tax_lines: Option<Vec<Priced>>,
-    gift_card: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Allocation {
-    #[serde(default, deserialize_with = "lenient::amount")]
-    amount: Option<Amount>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Priced {
-    #[serde(default, deserialize_with = "lenient::amount")]
-    price: Option<Amount>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ShippingBody<'a> {
-    #[serde(borrow)]
-    id: Option<Id<'a>>,
-    #[serde(borrow)]
-    title: Option<LossyText<'a>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
-    price: Option<Amount>,
-    #[serde(borrow)]
-    price_set: Option<MoneySet<'a>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
-    discounted_price: Option<Amount>,
-    #[serde(borrow)]
-    discounted_price_set: Option<MoneySet<'a>>,
-    discount_allocations: Option<Vec<Allocation>>,
-    tax_lines: Option<Vec<Priced>>,
-    is_removed: Option<bool>,
+    country_code: Option<LossyText<'a>>,
 }
 
 /// Fills the event from an order's body.
 pub(super) fn read<'a>(topic: Topic, body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
-    let order: OrderBody<'a> = json::parse(body)?;
-    let OrderBody {
-        id: Some(id),
-        total_price: Some(total_price),
-        currency: Some(currency),
-        line_items: Some(line_items),
-        ..
-    } = order
-    else {
+    let mut order: OrderBody<'a> = json::parse(body)?;
+    if order.id.is_none() || order.total_price.is_none() || order.currency.is_none() || order.line_items.is_none() {
         return Err(order.missing());
-    };
+    }
     if order.order_id || order.invoice_url || order.abandoned_checkout_url {
         return Err(fit::unfit(topic));
     }
-    let total_shipping = order
-        .total_shipping_price_set
-        .and_then(|set| set.shop_money?.amount)
-        .or_else(|| sum(order.shipping_lines.as_deref()?, ShippingBody::price));
-    let set_amount = |set: Option<MoneySet<'_>>| shop_amount(None, set.as_ref());
-    let presentment_currency = order.presentment_currency.filter(|code| is_currency(code.as_str()));
-    // Where the two places disagree about the currency, an amount without a certain currency is worth nothing.
-    let presentment_total_amount = order
-        .total_price_set
-        .and_then(|set| set.presentment_money)
-        .filter(|money| money.currency_code == presentment_currency)
-        .and_then(|money| money.amount);
-    // A refund that cannot be summed is left out: every later version of the order will carry it, and would be lost.
-    let refunds = order.refunds.map(|refunds| {
-        let refunds = refunds.into_iter();
-        refunds
-            .filter_map(|refund| refund::read(refund, Some(&currency), &id).ok())
-            .collect()
-    });
-    Ok(OrderEvent {
-        timestamp: order
-            .updated_at
-            .as_ref()
-            .or(order.created_at.as_ref())
-            .or(order.processed_at.as_ref())
-            .cloned()
-            .unwrap_or(blank.timestamp),
-        order_id: id,
-        customer_id: order.customer.and_then(|customer| customer.id),
-        total_amount: Some(total_price),
-        items: Some(line_items.into_iter().map(item).collect()),
-        name: order.name.map(|name| Text::from(name).cut(MAX_NAME)),
-        created_at: order.created_at,
-        processed_at: order.processed_at,
-        updated_at: order.updated_at,
-        cancelled_at: order.cancelled_at,
-        financial_status: order.financial_status,
-        fulfillment_status: order.fulfillment_status,
+    let details = take_details(&mut order);
+    let total_shipping = order.total_shipping();
+    let (rounding, refund_rounding) = order.rounding();
+    let known = OrderEvent {
+        timestamp: order.changed_at().unwrap_or(blank.timestamp),
+        order_id: order.id.take().unwrap_or_default(),
+        customer_id: order.customer.take().and_then(|customer| customer.id),
+        total_amount: order.total_price,
+        name: order.name.take().map(|name| Text::from(name).cut(MAX_NAME)),
+        created_at: order.created_at.take(),
+        processed_at: order.processed_at.take(),
+        updated_at: order.updated_at.take(),
+        cancelled_at: order.cancelled_at.take(),
+        financial_status: order.financial_status.take(),
+        fulfillment_status: order.fulfillment_status.take(),
         subtotal: order.subtotal_price,
         total_discounts: order.total_discounts,
         total_shipping,
         total_tax: order.total_tax,
         taxes_included: order.taxes_included,
-        current_total_amount: order.current_total_price,
-        presentment_currency,
-        presentment_total_amount,
-        source_name: order.source_name.map(Text::from),
+        source_name: order.source_name.take().map(Text::from),
         test: order.test,
         total_tip: order.total_tip_received,
-        total_duties: set_amount(order.original_total_duties_set),
-        total_fees: set_amount(order.original_total_additional_fees_set),
-        shipping_lines: order
-            .shipping_lines
-            .map(|lines| lines.into_iter().map(ShippingLine::from).collect()),
-        refunds,
-        currency: Some(currency),
+        total_duties: shop_amount(None, order.original_total_duties_set.as_ref()),
+        total_fees: shop_amount(None, order.original_total_additional_fees_set.as_ref()),
+        order_number: order.order_number,
+        cancel_reason: short(order.cancel_reason.take()),
+        closed_at: order.closed_at.take(),
+        app_id: order.app_id.take(),
+        location_id: order.location_id.take(),
+        billing_country: order.billing_address.take().and_then(|at| short(at.country_code)),
+        shipping_country: order.shipping_address.take().and_then(|at| short(at.country_code)),
+        rounding,
+        refund_rounding,
+        details,
         ..blank
-    })
+    };
+    Ok(order.with_lists(known))
 }
 
-impl OrderBody<'_> {
+impl<'a> OrderBody<'a> {
+    /// What of the body is in lists, or stands beside what the event has already.
+    fn with_lists(self, event: OrderEvent<'a>) -> OrderEvent<'a> {
+        let currency = self.currency;
+        let around = Context {
+            currency: currency.as_ref(),
+            rate: exchange_rate(self.total_price_set.iter(), currency.as_ref()),
+            processed_at: None,
+        };
+        let transactions = self.transactions.iter().filter_map(|one| one.told(around));
+        let transactions = transactions.collect();
+        // A refund that cannot be summed is left out: every later version of the order will carry it, and would be lost.
+        let refunds = self.refunds.map(|refunds| {
+            let refunds = refunds.into_iter();
+            let refunds = refunds.map(|refund| refund::read(refund, around, &event.order_id));
+            refunds.filter_map(Result::ok).collect()
+        });
+        let presentment_currency = self.presentment_currency.filter(|code| is_currency(code.as_str()));
+        // Where the two places disagree about the currency, an amount without a certain currency is worth nothing.
+        let presentment_total_amount = self
+            .total_price_set
+            .and_then(|set| set.presentment_money)
+            .filter(|money| money.currency_code == presentment_currency)
+            .and_then(|money| money.amount);
+        let set_amount = |set: Option<MoneySet<'_>>| shop_amount(None, set.as_ref());
+        let current = |now: Option<Amount>, ordered: Option<Amount>| now.filter(|_| now != ordered);
+        OrderEvent {
+            presentment_currency,
+            presentment_total_amount,
+            current_total_amount: self.current_total_price,
+            current_subtotal: current(self.current_subtotal_price, event.subtotal),
+            current_total_discounts: current(self.current_total_discounts, event.total_discounts),
+            current_total_shipping: current(set_amount(self.current_shipping_price_set), event.total_shipping),
+            current_total_tax: current(self.current_total_tax, event.total_tax),
+            current_total_duties: current(set_amount(self.current_total_duties_set), event.total_duties),
+            current_total_fees: current(set_amount(self.current_total_additional_fees_set), event.total_fees),
+            items: self.line_items.map(|lines| lines.into_iter().map(item).collect()),
+            shipping_lines: self
+                .shipping_lines
+                .map(|lines| lines.into_iter().map(ShippingLine::from).collect()),
+            refunds,
+            transactions,
+            currency,
+            ..event
+        }
+    }
+
+    fn changed_at(&self) -> Option<Timestamp<'a>> {
+        let times = [&self.updated_at, &self.created_at, &self.processed_at];
+        times.into_iter().flatten().next().cloned()
+    }
+
+    fn total_shipping(&self) -> Option<Amount> {
+        let told = self.total_shipping_price_set.as_ref();
+        told.and_then(|set| set.shop_money.as_ref()?.amount)
+            .or_else(|| sum(self.shipping_lines.as_deref()?, ShippingBody::price))
+    }
+
+    /// Of payments, and of refunds; where there is any.
+    fn rounding(&self) -> (Option<Amount>, Option<Amount>) {
+        let amount = |set: &Option<MoneySet<'_>>| shop_amount(None, set.as_ref()).filter(|amount| !amount.0.is_zero());
+        (
+            amount(&self.total_cash_rounding_payment_adjustment_set),
+            amount(&self.total_cash_rounding_refund_adjustment_set),
+        )
+    }
+
     /// The error for a body that is no whole order; meaningful only where it is none.
     fn missing(&self) -> ConvertError {
         let fields = [
@@ -235,58 +282,6 @@ impl OrderBody<'_> {
             } else {
                 "does the subscription filter fields (include_fields)? It must send the whole order"
             },
-        }
-    }
-}
-
-fn item(line: LineItem<'_>) -> Item<'_> {
-    // Allocations hold every discount, shown on the line or on the order; `total_discount` only the former, and both
-    // may be there for the same money: never add them. (Shopify staff in the announcement of discount applications,
-    // community.shopify.com, API Announcements 416581.) Bodies before 2018 have no allocations.
-    let allocations = line.discount_allocations.as_deref().filter(|list| !list.is_empty());
-    let discount = match allocations {
-        Some(list) => sum(list, |one| one.amount),
-        None => line.total_discount,
-    };
-    Item {
-        sku: line.sku.map(|LossyText(sku)| Id(sku)),
-        qty: line.quantity,
-        price: line.price,
-        line_id: line.id,
-        variant_id: line.variant_id,
-        product_id: line.product_id,
-        title: line.title.map(Text::from),
-        current_qty: line.current_quantity,
-        discount,
-        tax: line.tax_lines.as_deref().and_then(|lines| sum(lines, |tax| tax.price)),
-        gift_card: line.gift_card.filter(|is_gift_card| *is_gift_card),
-    }
-}
-
-impl ShippingBody<'_> {
-    fn price(&self) -> Option<Amount> {
-        shop_amount(self.price, self.price_set.as_ref())
-    }
-
-    /// Bodies before 2018 have only the price and its allocations.
-    fn discounted_price(&self) -> Option<Amount> {
-        shop_amount(self.discounted_price, self.discounted_price_set.as_ref()).or_else(|| {
-            let allocated = sum(self.discount_allocations.as_deref()?, |one| one.amount)?;
-            self.price()?.0.checked_sub(allocated.0).map(Amount)
-        })
-    }
-}
-
-impl<'a> From<ShippingBody<'a>> for ShippingLine<'a> {
-    fn from(line: ShippingBody<'a>) -> Self {
-        let (price, discounted_price) = (line.price(), line.discounted_price());
-        Self {
-            line_id: line.id,
-            title: line.title.map(Text::from),
-            price,
-            discounted_price: discounted_price.filter(|discounted| Some(discounted) != price.as_ref()),
-            tax: line.tax_lines.as_deref().and_then(|lines| sum(lines, |tax| tax.price)),
-            removed: line.is_removed.filter(|is_removed| *is_removed),
         }
     }
 }

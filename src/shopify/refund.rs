@@ -1,16 +1,16 @@
 //! One refund, from `refunds/create` and from an order's `refunds[]` alike.
 //!
 //! Owns what a refund reverses (lines, shipping, duties, adjustments; with or without money) and what its transactions
-//! paid back, both in the shop's currency. Pure. A transaction may carry only what the customer paid in another
-//! currency; its worth in the shop's currency is then told by the refund's other amounts, which come in both.
+//! paid back, both in the shop's currency. Pure.
 
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 use serde::Deserialize;
 
 use super::ConvertError;
 use super::lenient::{self, LossyText};
-use super::money::{MoneySet, known_currency, shop_amount, sum};
-use crate::event::{self, Amount, Id, Refund, RefundLine, Text, Timestamp, currency_digits};
+use super::money::{MoneySet, exchange_rate, known_currency, shop_amount, sum};
+use super::transaction::{Context, TransactionBody};
+use crate::event::{self, Amount, Id, Refund, RefundLine, Text, Timestamp};
 
 /// Shopify's refund, as far as an event needs it.
 #[derive(Debug, Deserialize)]
@@ -24,7 +24,7 @@ pub(super) struct RefundBody<'a> {
     #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     created_at: Option<Timestamp<'a>>,
     #[serde(borrow)]
-    transactions: Option<Vec<Transaction<'a>>>,
+    transactions: Option<Vec<TransactionBody<'a>>>,
     #[serde(borrow)]
     refund_line_items: Option<Vec<RefundedLine<'a>>>,
     #[serde(borrow)]
@@ -35,19 +35,6 @@ pub(super) struct RefundBody<'a> {
     duties: Option<Vec<RefundedDuty<'a>>>,
     #[serde(borrow)]
     total_duties_set: Option<MoneySet<'a>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Transaction<'a> {
-    #[serde(borrow)]
-    kind: Option<LossyText<'a>>,
-    #[serde(borrow)]
-    status: Option<LossyText<'a>>,
-    amount: Option<Amount>,
-    #[serde(borrow)]
-    currency: Option<LossyText<'a>>,
-    #[serde(borrow)]
-    amount_set: Option<MoneySet<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,21 +95,28 @@ struct RefundedDuty<'a> {
     amount_set: Option<MoneySet<'a>>,
 }
 
-/// Makes the refund. `order_currency` is the shop's, where the body around it says so; `order_id` names a refund
-/// without an id of its own.
+/// Makes the refund. `order` is what the order around it says, if there is one; `order_id` names a refund without an id of
+/// its own.
 ///
 /// # Errors
 /// A sum is out of bounds.
 pub(super) fn read<'a>(
     body: RefundBody<'a>,
-    order_currency: Option<&Text<'a>>,
+    order: Context<'_, 'a>,
     order_id: &Id<'a>,
 ) -> Result<Refund<'a>, ConvertError> {
-    let currency = body.shop_currency().or_else(|| order_currency.cloned());
+    let currency = body.shop_currency().or_else(|| order.currency.cloned());
     let transactions = body.transactions.as_deref().unwrap_or_default();
-    let currency = currency.or_else(|| transactions.iter().find_map(Transaction::currency));
-    let rate = body.exchange_rate(currency.as_ref());
-    let paid = |status| paid_back(transactions, status, currency.as_ref(), rate);
+    let currency = currency
+        .or_else(|| transactions.iter().find_map(TransactionBody::shop_currency))
+        .or_else(|| transactions.iter().find_map(TransactionBody::currency));
+    let processed_at = body.processed_at.clone().or_else(|| body.created_at.clone());
+    let around = Context {
+        currency: currency.as_ref(),
+        rate: exchange_rate(body.sets(), currency.as_ref()).or(order.rate),
+        processed_at: processed_at.as_ref(),
+    };
+    let paid = |status| paid_back(transactions, status, around);
     let (amount, pending) = (paid("success")?, paid("pending")?);
     let lines = body.lines();
     let (shipping, shipping_tax) = body.shipping();
@@ -136,7 +130,7 @@ pub(super) fn read<'a>(
     let all_shipping_tax = shipping_tax.unwrap_or_else(|| minus(old_shipping.1));
     let taxes = [lines_tax, all_shipping_tax, minus(discrepancies.1)];
     let tax = total(taxes.map(Some).into_iter(), "order_adjustments[].tax_amount")?;
-    let processed_at = body.processed_at.clone().or_else(|| body.created_at.clone());
+    let told = transactions.iter().filter_map(|one| one.told(around)).collect();
     let nonzero = |amount: Amount| (!amount.0.is_zero()).then_some(amount);
     Ok(Refund {
         refund_id: body
@@ -154,6 +148,7 @@ pub(super) fn read<'a>(
         duties: body.duties_amount()?,
         adjustments: nonzero(discrepancies.0),
         adjustments_tax: nonzero(discrepancies.1),
+        transactions: told,
     })
 }
 
@@ -178,36 +173,13 @@ fn total(mut amounts: impl Iterator<Item = Option<Amount>>, field: &'static str)
 }
 
 /// What refund transactions of that status paid back, in the shop's currency as far as that can be told.
-fn paid_back(
-    transactions: &[Transaction<'_>],
+fn paid_back<'a>(
+    transactions: &[TransactionBody<'a>],
     status: &str,
-    currency: Option<&Text<'_>>,
-    rate: Option<Decimal>,
+    around: Context<'_, 'a>,
 ) -> Result<Amount, ConvertError> {
-    let counts = |one: &&Transaction<'_>| {
-        let is = |text: &Option<LossyText<'_>>, name| text.as_ref().is_some_and(|text| text.0 == name);
-        is(&one.kind, "refund") && is(&one.status, status)
-    };
-    let paid = transactions.iter().filter(counts).map(|one| {
-        let told = shop_amount(None, one.amount_set.as_ref());
-        told.or_else(|| match (one.currency(), currency, rate) {
-            (Some(paid_in), Some(shop), Some(rate)) if paid_in != *shop => {
-                let worth = one.amount?.0.checked_mul(rate)?;
-                let digits = currency_digits(shop.as_str());
-                Some(Amount(
-                    worth.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero),
-                ))
-            }
-            (..) => one.amount,
-        })
-    });
-    total(paid, "transactions[].amount")
-}
-
-impl<'a> Transaction<'a> {
-    fn currency(&self) -> Option<Text<'a>> {
-        known_currency(self.currency.as_ref().map(|code| Text(code.0.clone())))
-    }
+    let paid = transactions.iter().filter(|one| one.is("refund", status));
+    total(paid.map(|one| one.worth(around).0), "transactions[].amount")
 }
 
 impl<'a> RefundBody<'a> {
@@ -229,18 +201,6 @@ impl<'a> RefundBody<'a> {
     fn shop_currency(&self) -> Option<Text<'a>> {
         self.sets()
             .find_map(|set| known_currency(set.shop_money.as_ref()?.currency_code.clone()))
-    }
-
-    /// Shop's money for one unit of what the customer paid in, where the refund's amounts tell it.
-    fn exchange_rate(&self, currency: Option<&Text<'a>>) -> Option<Decimal> {
-        let both = self.sets().filter_map(|set| {
-            let (shop, paid) = (set.shop_money.as_ref()?, set.presentment_money.as_ref()?);
-            (shop.currency_code.as_ref() == currency).then_some((shop.amount?.0.abs(), paid.amount?.0.abs()))
-        });
-        let (shop, paid) = both.fold((Decimal::ZERO, Decimal::ZERO), |(shop, paid), one| {
-            (shop.saturating_add(one.0), paid.saturating_add(one.1))
-        });
-        shop.checked_div(paid).filter(|rate| !rate.is_zero())
     }
 
     fn lines(&self) -> Option<Vec<RefundLine<'a>>> {

@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use super::lenient::{self, LossyText};
 use super::refund::{self, RefundBody};
+use super::transaction::{Context, TransactionBody};
 use super::{ConvertError, DeliveryHints};
-use crate::event::{self, AddedLine, Id, OrderEdit, OrderEvent, Text, Timestamp, is_currency, json};
+use crate::event::{self, AddedLine, Id, OrderEdit, OrderEvent, Timestamp, json};
 
 /// What these bodies have in common; each has some of it.
 #[derive(Debug, Deserialize)]
@@ -26,8 +27,6 @@ struct ThinBody<'a> {
     updated_at: Option<Timestamp<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
     created_at: Option<Timestamp<'a>>,
-    #[serde(borrow)]
-    currency: Option<Text<'a>>,
     test: Option<bool>,
 }
 
@@ -110,7 +109,7 @@ impl<'a> From<Edit<'a>> for OrderEdit<'a> {
 pub(super) fn refund<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
     let mut body: RefundBody<'a> = json::parse(body)?;
     let order_id = body.order_id.take().ok_or_else(|| missing("order_id"))?;
-    let refund = refund::read(body, None, &order_id)?;
+    let refund = refund::read(body, Context::default(), &order_id)?;
     Ok(OrderEvent {
         order_id,
         timestamp: refund.processed_at.clone().unwrap_or(blank.timestamp),
@@ -119,13 +118,20 @@ pub(super) fn refund<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderE
     })
 }
 
-/// A payment transaction: its amount says nothing about the order's total, its currency does about the order's.
+/// A payment transaction, which is the event's only one; without it where the body cannot be read as one.
 pub(super) fn transaction<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
-    let mut body: ThinBody<'a> = json::parse(body)?;
-    let currency = body.currency.take().filter(|code| is_currency(code.as_str()));
+    let thin: ThinBody<'a> = json::parse(body)?;
+    let transaction = json::parse::<TransactionBody<'a>>(body).ok();
+    let currency = transaction.as_ref().and_then(|one| one.worth(Context::default()).1);
+    let around = Context {
+        currency: currency.as_ref(),
+        ..Context::default()
+    };
+    let transactions = transaction.iter().filter_map(|one| one.told(around)).collect();
     Ok(OrderEvent {
         currency,
-        ..body.fill(blank, None, "order_id")?
+        transactions,
+        ..thin.fill(blank, None, "order_id")?
     })
 }
 

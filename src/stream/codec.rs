@@ -18,7 +18,7 @@ pub use self::dead_letter::{
     DEAD_LETTER_TRAILER, Quarantine, REUSED_ID, dead_letter_fields, entry_fields, quarantine_fields,
 };
 pub(super) use self::dead_letter::{dead_letter_of, found_by};
-pub use self::decode::{DecodeError, decode, mend};
+pub use self::decode::{DecodeError, appended_at, decode, mend};
 pub(super) use self::encode::FIELDS;
 pub use self::encode::encode;
 pub use self::raw::{Raw, UnpackError, Unpacker};
@@ -31,8 +31,10 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::event::{AddedLine, Amount, Id, Item, OrderEdit, Refund, RefundLine, ShippingLine};
-    use crate::event::{OrderEvent, Provenance, Text, Timestamp};
+    use crate::event::{
+        AddedLine, Amount, Attribute, Details, Discount, Fulfillment, Id, Item, OrderEdit, OrderEvent, Provenance,
+        Refund, RefundLine, ShippingLine, TaxLine, Text, Timestamp, Transaction, Utm,
+    };
     use crate::stream::{Entry, Fields, StreamId};
 
     fn entry(fields: &[(&'static str, &str)]) -> Entry {
@@ -71,6 +73,24 @@ mod tests {
         assert_eq!(record.stream_id, "1767225600123-4");
         assert_eq!(record.received_at, time::macros::datetime!(2026-01-01 00:00:00.123 UTC));
         assert_eq!(record.provenance, Provenance::default());
+    }
+
+    #[test]
+    fn an_entry_tells_when_it_was_received_whatever_its_id_says() {
+        let payload = r#"{"event_type":"a.b","event_id":"e","timestamp":"2026-01-01T00:00:00Z","order_id":1}"#;
+        let of_id = time::macros::datetime!(2026-01-01 00:00:00.123 UTC);
+        for (told, received_at) in [
+            (
+                "2025-12-31T23:00:00.5Z",
+                time::macros::datetime!(2025-12-31 23:00:00.5 UTC),
+            ),
+            ("2025-12-31T23:59:58Z", of_id),
+            ("soon", of_id),
+            ("", of_id),
+        ] {
+            let entry = entry(&[("payload", payload), ("received_at", told)]);
+            assert_eq!(decode(&entry).unwrap().received_at, received_at, "{told}");
+        }
     }
 
     #[test]
@@ -241,7 +261,9 @@ mod tests {
             discount in option::of(amount()), tax in option::of(amount()), gift_card in option::of(any::<bool>()),
         ) -> Item<'static> {
             Item {
-                sku, qty, price, line_id, variant_id: None, product_id: None, title, current_qty, discount, tax, gift_card,
+                sku, qty, price, line_id, variant_id: None, product_id: None, vendor: title.clone(), title, current_qty,
+                discount, tax, gift_card, variant_title: None, taxable: gift_card, requires_shipping: None,
+                fulfillable_qty: current_qty, properties: Vec::new(),
             }
         }
     }
@@ -255,13 +277,41 @@ mod tests {
     }
 
     prop_compose! {
+        fn transaction()(transaction_id in id(), parent_id in option::of(id()), kind in option::of(text()),
+                         amount in option::of(amount()), currency in option::of(text()),
+                         processed_at in option::of(timestamp()), test in option::of(any::<bool>())) -> Transaction<'static> {
+            Transaction {
+                transaction_id, parent_id, status: kind.clone(), gateway: currency.clone(), kind, amount, currency,
+                paid_amount: amount, paid_currency: None, processed_at, test,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn details()(gateways in prop::collection::vec(text(), 0..3), locale in option::of(text()),
+                     weight in option::of(any::<i64>()), line_id in option::of(id()), rate in option::of(amount()),
+                     at in option::of(timestamp()), name in text()) -> Details<'static> {
+            let tax = TaxLine { line_id, title: locale.clone(), rate, amount: rate, ..TaxLine::default() };
+            let created_at = at.map(|at| at.instant().into());
+            let utm = Utm { source: Some(name.clone()), ..Utm::default() };
+            Details {
+                tags: gateways.clone(), gateways, locale, weight, utm: Some(utm), tax_lines: vec![tax],
+                discounts: vec![Discount { value: rate, ..Discount::default() }],
+                fulfillments: vec![Fulfillment { created_at, ..Fulfillment::default() }],
+                note_attributes: vec![Attribute { name, value: None }],
+            }
+        }
+    }
+
+    prop_compose! {
         fn refund()(refund_id in id(), processed_at in option::of(timestamp()), amount in amount(),
                     pending_amount in option::of(amount()), tax in option::of(amount()), currency in option::of(text()),
                     lines in option::of(prop::collection::vec(refund_line(), 0..3)), shipping in option::of(amount()),
-                    adjustments in option::of(amount())) -> Refund<'static> {
+                    adjustments in option::of(amount()),
+                    transactions in prop::collection::vec(transaction(), 0..2)) -> Refund<'static> {
             Refund {
                 refund_id, processed_at, amount, pending_amount, tax, currency, lines, shipping, shipping_tax: tax,
-                duties: pending_amount, adjustments, adjustments_tax: adjustments,
+                duties: pending_amount, adjustments, adjustments_tax: adjustments, transactions,
             }
         }
     }
@@ -269,7 +319,7 @@ mod tests {
     prop_compose! {
         fn shipping_line()(line_id in option::of(id()), title in option::of(text()), price in option::of(amount()),
                            tax in option::of(amount()), removed in option::of(any::<bool>())) -> ShippingLine<'static> {
-            ShippingLine { line_id, title, price, discounted_price: price, tax, removed }
+            ShippingLine { line_id, code: title.clone(), title, source: None, price, discounted_price: price, tax, removed }
         }
     }
 
@@ -290,15 +340,13 @@ mod tests {
             subtotal in option::of(amount()), test in option::of(any::<bool>()),
             refunds in option::of(prop::collection::vec(refund(), 0..3)), edit in option::of(edit()),
             shipping_lines in option::of(prop::collection::vec(shipping_line(), 0..3)),
+            transactions in prop::collection::vec(transaction(), 0..3), details in option::of(details()),
         ) -> OrderEvent<'static> {
             OrderEvent {
                 event_type: event_type.into(), event_id: event_id.into(), timestamp, order_id, customer_id,
                 total_amount, currency, items, updated_at, financial_status, subtotal, test, refunds,
-                shop: None, name: None, created_at: None, processed_at: None, cancelled_at: None,
-                fulfillment_status: None, total_discounts: None, total_shipping: None, total_tax: None,
-                taxes_included: test, current_total_amount: total_amount, presentment_currency: None,
-                presentment_total_amount: None, source_name: None, total_tip: subtotal, total_duties: total_amount,
-                total_fees: subtotal, shipping_lines, edit,
+                taxes_included: test, current_total_amount: total_amount, total_tip: subtotal, total_duties: total_amount,
+                total_fees: subtotal, shipping_lines, edit, transactions, details, ..OrderEvent::default()
             }
         }
     }

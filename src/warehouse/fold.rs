@@ -11,7 +11,7 @@ use time::{Date, OffsetDateTime};
 
 use super::ledger::shows_same_sales;
 use super::version::{Version, micros};
-use crate::event::{EventRecord, Refund, Timestamp};
+use crate::event::{EventRecord, Refund, Timestamp, Transaction};
 
 /// The key of an order: shop and order id.
 pub type OrderRef<'a> = (&'a str, &'a str);
@@ -25,6 +25,8 @@ pub struct Effects<'a> {
     pub deletions: Vec<(OrderRef<'a>, OffsetDateTime)>,
     /// The newest statement about each refund.
     pub refunds: Vec<RefundRow<'a>>,
+    /// The newest statement about each transaction.
+    pub transactions: Vec<TransactionRow<'a>>,
     /// Orders that an event of their own says were edited.
     pub edited: Vec<OrderRef<'a>>,
     /// Orders of which the batch has states with different lines.
@@ -61,6 +63,60 @@ impl RefundRow<'_> {
     }
 }
 
+/// One transaction, as its newest event tells it.
+#[derive(Debug, Clone, Copy)]
+pub struct TransactionRow<'a> {
+    /// Where it was told.
+    pub record: &'a EventRecord<'a>,
+    /// The transaction itself.
+    pub transaction: &'a Transaction<'a>,
+    /// The refund that it was told in.
+    refund: Option<&'a Refund<'a>>,
+    /// The refund that any event of the batch told it in.
+    pub refund_id: Option<&'a str>,
+}
+
+impl<'a> TransactionRow<'a> {
+    /// All transactions that an event tells of.
+    fn of(record: &'a EventRecord<'a>) -> impl Iterator<Item = Self> {
+        let row = move |refund: Option<&'a Refund<'a>>| {
+            move |transaction| Self {
+                record,
+                transaction,
+                refund,
+                refund_id: refund.map(|refund| refund.refund_id.as_str()),
+            }
+        };
+        let refunds = record.event.refunds.iter().flatten();
+        let refunds = refunds.flat_map(move |refund| refund.transactions.iter().map(row(Some(refund))));
+        refunds.chain(record.event.transactions.iter().map(row(None)))
+    }
+
+    /// A status that nothing follows is newer than any other, whenever it came: the times of the events that tell it
+    /// are those of orders and refunds.
+    fn age(&self) -> (bool, Version<'a>) {
+        (self.transaction.is_final(), Version::of(self.record))
+    }
+
+    /// When it was processed; with its refund, or at the time of the event, where it does not say.
+    #[must_use]
+    pub fn processed_at(&self) -> &Timestamp<'_> {
+        let told = self.transaction.processed_at.as_ref();
+        told.or_else(|| self.refund?.processed_at.as_ref())
+            .unwrap_or(&self.record.event.timestamp)
+    }
+
+    /// ISO 4217; that of the refund or order around it where it does not say.
+    #[must_use]
+    pub fn currency(&self) -> Option<&str> {
+        let told = self.transaction.currency.as_ref();
+        let currency = told
+            .or_else(|| self.refund?.currency.as_ref())
+            .or(self.record.event.currency.as_ref());
+        currency.map(|text| text.as_str())
+    }
+}
+
 impl<'a> Effects<'a> {
     /// Folds events that are new, or known with the payload they have here. One that is there twice counts once.
     #[must_use]
@@ -68,6 +124,7 @@ impl<'a> Effects<'a> {
         let mut orders: BTreeMap<OrderRef<'a>, &EventRecord<'_>> = BTreeMap::new();
         let mut deletions: BTreeMap<OrderRef<'a>, OffsetDateTime> = BTreeMap::new();
         let mut refunds: BTreeMap<(&str, &str), RefundRow<'_>> = BTreeMap::new();
+        let mut transactions: BTreeMap<(&str, &str), TransactionRow<'_>> = BTreeMap::new();
         let (mut edited, mut changed) = (BTreeSet::new(), BTreeSet::new());
         for record in records {
             let event = &record.event;
@@ -104,11 +161,21 @@ impl<'a> Effects<'a> {
                 }
                 newest.test = test;
             }
+            for row in TransactionRow::of(record) {
+                let id = row.transaction.transaction_id.as_str();
+                let newest = transactions.entry((key.0, id)).or_insert(row);
+                let refund_id = newest.refund_id.or(row.refund_id);
+                if row.age() >= newest.age() {
+                    *newest = row;
+                }
+                newest.refund_id = refund_id;
+            }
         }
         Self {
             orders: orders.into_values().collect(),
             deletions: deletions.into_iter().collect(),
             refunds: refunds.into_values().collect(),
+            transactions: transactions.into_values().collect(),
             edited: edited.into_iter().collect(),
             changed: changed.into_iter().collect(),
         }

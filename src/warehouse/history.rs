@@ -30,7 +30,7 @@ pub struct StoredEvent {
     pub occurred_at: OffsetDateTime,
     /// When its delivery was triggered.
     pub triggered_at: Option<OffsetDateTime>,
-    /// When the stream took it.
+    /// When it was received.
     pub received_at: OffsetDateTime,
     /// When it was loaded.
     pub loaded_at: OffsetDateTime,
@@ -38,6 +38,12 @@ pub struct StoredEvent {
     pub stream_id: String,
     /// The event's JSON.
     pub payload: String,
+    /// Raw webhook topic.
+    pub topic: Option<String>,
+    /// Shopify's id of its delivery.
+    pub webhook_id: Option<String>,
+    /// Version of Shopify's API that its body had the form of.
+    pub api_version: Option<String>,
 }
 
 impl StoredEvent {
@@ -63,6 +69,9 @@ impl StoredEvent {
             provenance: Provenance {
                 source: self.source.as_deref().map(Text::from),
                 shop: Some(self.shop.as_str()).filter(|shop| !shop.is_empty()).map(Text::from),
+                topic: self.topic.as_deref().map(Text::from),
+                webhook_id: self.webhook_id.as_deref().map(Text::from),
+                api_version: self.api_version.as_deref().map(Text::from),
                 ..Provenance::default()
             },
             triggered_at: self.triggered_at,
@@ -85,7 +94,7 @@ impl StoredEvent {
 /// A place in the order of arrival.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventPosition {
-    /// When the stream took it, to the microsecond.
+    /// When it was received, to the microsecond.
     pub received_at: OffsetDateTime,
     /// Tells apart what came at the same time; empty is before all of that time.
     pub event_id: String,
@@ -121,7 +130,8 @@ pub type OrderKey = (String, String);
 
 /// Columns of `order_events` that [`stored_event`] reads.
 pub(super) const EVENT: &str = "SELECT event_id, event_type, source, shop, order_id, occurred_at, triggered_at, \
-                                received_at, loaded_at, stream_id, CAST(payload AS text) FROM {schema}.order_events";
+                                received_at, loaded_at, stream_id, CAST(payload AS text), topic, webhook_id, api_version \
+                                FROM {schema}.order_events";
 /// Columns of `orders` that [`order_state`] reads.
 const ORDER: &str = "SELECT shop, order_id, name, status, CAST(total_amount AS text), currency, last_event_id, \
                      deleted_at, NULLIF(version_at, '-infinity') FROM {schema}.orders";
@@ -210,6 +220,9 @@ pub(super) fn stored_event(mut row: Row) -> Option<StoredEvent> {
         loaded_at: row.time()?,
         stream_id: row.text()?,
         payload: row.text()?,
+        topic: row.text(),
+        webhook_id: row.text(),
+        api_version: row.text(),
     })
 }
 

@@ -40,6 +40,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("postgres/migrations/0002_ledger.sql"),
         sqlite: include_str!("embedded/migrations/0002_ledger.sql"),
     },
+    Migration {
+        version: 3,
+        name: "details",
+        compatible_from: 1,
+        postgres: include_str!("postgres/migrations/0003_details.sql"),
+        sqlite: include_str!("embedded/migrations/0003_details.sql"),
+    },
 ];
 
 /// What this program knows.

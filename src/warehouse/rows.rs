@@ -3,14 +3,21 @@
 //! Pure. Owns names and order of the columns that a load writes, and the lines of an order as rows. A store says by
 //! its own [`Column`] what a text, an amount or a time looks like there.
 
+mod money;
+
 use rust_decimal::Decimal;
+use serde::Serialize;
 use time::{Date, OffsetDateTime};
 
-use super::fold::{OrderRef, RefundRow, local_date, order_key};
-use super::ledger::{DatedSale, LineSale, OrderSale, Reversal, line_sales};
+pub(super) use self::money::{
+    RefundItemRow, order_refund_items, order_refunds, order_transactions, refund_items, refund_transactions,
+    test_refunds,
+};
+use super::fold::{OrderRef, local_date, order_key};
+use super::ledger::{DatedSale, LineSale, OrderSale, line_sales};
 use super::status::status;
 use super::version::{Version, micros};
-use crate::event::{Amount, EventRecord, Item, OrderEvent, RefundLine, Text, Timestamp};
+use crate::event::{Amount, Details, EventRecord, Id, Item, OrderEvent, ShippingLine, Text, Timestamp};
 
 /// One column of all rows of a statement, as a store binds it.
 pub(super) trait Column<'a>: Sized {
@@ -53,13 +60,17 @@ pub(super) fn order_events<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -
         C::instant("triggered_at", each().map(|r| r.triggered_at.map(micros))),
         C::instant("received_at", each().map(|r| Some(micros(r.received_at)))),
         C::text("stream_id", each().map(|r| Some(r.stream_id.as_str()))),
+        C::text("topic", each().map(|r| text(r.provenance.topic.as_ref()))),
+        C::text("webhook_id", each().map(|r| text(r.provenance.webhook_id.as_ref()))),
+        C::text("api_version", each().map(|r| text(r.provenance.api_version.as_ref()))),
         C::json("payload", each().map(|r| Some(r.payload))),
         C::bytes("raw", each().map(|r| r.raw.as_deref())),
     ]
 }
 
-/// Rows of `orders`, of events that carry the whole order. The first two columns are the key.
-pub(super) fn orders<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> Vec<C> {
+/// Rows of `orders`, of events that carry the whole order; `details` is that of each ([`details`]). The first two columns
+/// are the key.
+pub(super) fn orders<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>], details: &'a [Option<String>]) -> Vec<C> {
     let each = || records.iter().copied();
     let events = || each().map(|record| &record.event);
     let instant_of = |at: Option<&Timestamp<'_>>| at.map(|at| micros(at.instant()));
@@ -84,7 +95,10 @@ pub(super) fn orders<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> Vec<
         ),
     ];
     columns.extend(order_amounts(records));
+    columns.extend(current_amounts(records));
     columns.extend(order_sales(records));
+    columns.extend(order_marks(records));
+    columns.push(C::json("details", details.iter().map(Option::as_deref)));
     columns.extend([
         C::text("source_name", events().map(|e| text(e.source_name.as_ref()))),
         C::boolean("test", events().map(|e| Some(e.test.unwrap_or_default()))),
@@ -109,6 +123,71 @@ fn order_amounts<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8] {
         ),
         amount("presentment_total_amount", |e| e.presentment_total_amount),
     ]
+}
+
+/// Where no other amount is told, it is as ordered.
+fn current_amounts<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8] {
+    let events = || records.iter().map(|record| &record.event);
+    let amount = |name, of: fn(&OrderEvent<'_>) -> Option<Amount>| C::numeric(name, events().map(|e| decimal(of(e))));
+    [
+        amount("current_subtotal", |e| e.current_subtotal.or(e.subtotal)),
+        amount("current_total_discounts", |e| {
+            e.current_total_discounts.or(e.total_discounts)
+        }),
+        amount("current_total_shipping", |e| {
+            e.current_total_shipping.or(e.total_shipping)
+        }),
+        amount("current_total_tax", |e| e.current_total_tax.or(e.total_tax)),
+        amount("current_total_duties", |e| e.current_total_duties.or(e.total_duties)),
+        amount("current_total_fees", |e| e.current_total_fees.or(e.total_fees)),
+        amount("rounding", |e| e.rounding),
+        amount("refund_rounding", |e| e.refund_rounding),
+    ]
+}
+
+/// What an order is told apart by.
+fn order_marks<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8] {
+    let events = || records.iter().map(|record| &record.event);
+    [
+        C::int8("order_number", events().map(|e| e.order_number)),
+        C::text("cancel_reason", events().map(|e| text(e.cancel_reason.as_ref()))),
+        C::instant(
+            "closed_at",
+            events().map(|e| e.closed_at.as_ref().map(|at| micros(at.instant()))),
+        ),
+        C::int8("utc_offset_minutes", events().map(utc_offset_minutes)),
+        C::text("app_id", events().map(|e| id(e.app_id.as_ref()))),
+        C::text("location_id", events().map(|e| id(e.location_id.as_ref()))),
+        C::text("billing_country", events().map(|e| text(e.billing_country.as_ref()))),
+        C::text("shipping_country", events().map(|e| text(e.shipping_country.as_ref()))),
+    ]
+}
+
+/// The shop's, as the order's own times are written with it; the time of an event need not be.
+fn utc_offset_minutes(event: &OrderEvent<'_>) -> Option<i64> {
+    let written = event.processed_at.as_ref().or(event.created_at.as_ref())?;
+    Some(written.instant().offset().whole_minutes().into())
+}
+
+/// `orders.details`.
+#[derive(Serialize)]
+struct OrderDetails<'a> {
+    #[serde(flatten)]
+    details: Option<&'a Details<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    shipping_lines: &'a [ShippingLine<'a>],
+}
+
+/// `orders.details` of each; none where an order says nothing of the kind.
+pub(super) fn details(records: &[&EventRecord<'_>]) -> Vec<Option<String>> {
+    let of = |event: &OrderEvent<'_>| {
+        let details = OrderDetails {
+            details: event.details.as_ref(),
+            shipping_lines: event.shipping_lines.as_deref().unwrap_or_default(),
+        };
+        serde_json::to_string(&details).ok().filter(|json| json != "{}")
+    };
+    records.iter().map(|record| of(&record.event)).collect()
 }
 
 /// The order's sales, as if everything was sold on its own day.
@@ -152,95 +231,6 @@ pub(super) fn deletions<'a, C: Column<'a>>(deletions: &'a [(OrderRef<'_>, Offset
     ]
 }
 
-/// Rows of `order_refunds`. The first two columns are the key; the third is no version's to change: a refund that was
-/// once called a test stays one ([`test_refunds`]).
-pub(super) fn order_refunds<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> Vec<C> {
-    let each = || refunds.iter();
-    let records = || each().map(|row| row.record);
-    let mut columns = vec![
-        C::text("shop", records().map(|r| Some(r.shop()))),
-        C::text("refund_id", each().map(|row| Some(row.refund.refund_id.as_str()))),
-        C::boolean("test", each().map(|row| Some(row.test))),
-        C::text("order_id", records().map(|r| Some(r.event.order_id.as_str()))),
-        C::instant(
-            "processed_at",
-            each().map(|row| Some(micros(row.processed_at().instant()))),
-        ),
-        C::date("local_date", each().map(|row| row.processed_at().local_date())),
-        C::numeric("amount", each().map(|row| decimal(Some(row.refund.amount)))),
-        C::numeric("pending_amount", each().map(|row| decimal(row.refund.pending_amount))),
-        C::numeric("tax", each().map(|row| decimal(row.refund.tax))),
-        C::text("currency", each().map(RefundRow::currency)),
-    ];
-    columns.extend(reversals(refunds));
-    columns.extend(version_columns(records()));
-    columns
-}
-
-/// What each refund reverses.
-fn reversals<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> [C; 8] {
-    let reversals: Vec<Reversal> = refunds.iter().map(|row| Reversal::of(row.refund)).collect();
-    let amount = |name, of: fn(&Reversal) -> Decimal| C::numeric(name, reversals.iter().map(|one| Some(of(one))));
-    [
-        amount("reversed_lines", |one| one.lines),
-        amount("reversed_lines_tax", |one| one.lines_tax),
-        amount("reversed_gift_cards", |one| one.gift_cards),
-        amount("reversed_shipping", |one| one.shipping),
-        amount("reversed_shipping_tax", |one| one.shipping_tax),
-        amount("reversed_duties", |one| one.duties),
-        amount("reversed_tax", |one| one.tax),
-        amount("adjustments", |one| one.adjustments),
-    ]
-}
-
-/// One row of `order_refund_items`.
-pub(super) struct RefundItemRow<'a> {
-    shop: &'a str,
-    refund_id: &'a str,
-    /// From 1.
-    no: i32,
-    line: &'a RefundLine<'a>,
-}
-
-/// The lines of a refund, as they were sent.
-pub(super) fn refund_items<'a>(row: &'a RefundRow<'_>) -> impl Iterator<Item = RefundItemRow<'a>> {
-    (1..)
-        .zip(row.refund.lines.iter().flatten())
-        .map(|(no, line)| RefundItemRow {
-            shop: row.record.shop(),
-            refund_id: row.refund.refund_id.as_str(),
-            no,
-            line,
-        })
-}
-
-/// Rows of `order_refund_items`. The first three columns are the key.
-pub(super) fn order_refund_items<'a, C: Column<'a>>(items: &'a [RefundItemRow<'_>]) -> Vec<C> {
-    let each = || items.iter();
-    let lines = || items.iter().map(|item| item.line);
-    vec![
-        C::text("shop", each().map(|item| Some(item.shop))),
-        C::text("refund_id", each().map(|item| Some(item.refund_id))),
-        C::int4("line_no", each().map(|item| item.no)),
-        C::text(
-            "line_id",
-            lines().map(|line| line.line_id.as_ref().map(|id| id.as_str())),
-        ),
-        C::int8("qty", lines().map(|line| Some(line.qty))),
-        C::numeric("subtotal", lines().map(|line| decimal(line.subtotal))),
-        C::numeric("tax", lines().map(|line| decimal(line.tax))),
-        C::boolean(
-            "gift_card",
-            lines().map(|line| Some(line.gift_card.unwrap_or_default())),
-        ),
-        C::text("restock_type", lines().map(|line| text(line.restock_type.as_ref()))),
-        C::text(
-            "location_id",
-            lines().map(|line| line.location_id.as_ref().map(|id| id.as_str())),
-        ),
-    ]
-}
-
 /// One row of `order_sale_rows`.
 pub(super) struct SaleRow<'a> {
     pub(super) order: OrderRef<'a>,
@@ -267,15 +257,6 @@ pub(super) fn order_sale_rows<'a, C: Column<'a>>(rows: &'a [SaleRow<'_>]) -> Vec
     ]
 }
 
-/// Keys of `order_refunds` that are tests from now on, whatever was written of them before.
-pub(super) fn test_refunds<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> Vec<C> {
-    let marked = || refunds.iter().filter(|row| row.test);
-    vec![
-        C::text("shop", marked().map(|row| Some(row.record.shop()))),
-        C::text("refund_id", marked().map(|row| Some(row.refund.refund_id.as_str()))),
-    ]
-}
-
 fn version_columns<'a, C: Column<'a>>(records: impl Iterator<Item = &'a EventRecord<'a>> + Clone) -> [C; 3] {
     let versions = || records.clone().map(Version::of);
     [
@@ -288,6 +269,10 @@ fn version_columns<'a, C: Column<'a>>(records: impl Iterator<Item = &'a EventRec
 /// One row of `order_items`.
 pub(super) struct ItemRow<'a> {
     order: OrderRef<'a>,
+    /// The order's own day.
+    day: Date,
+    /// JSON.
+    properties: Option<String>,
     /// From 1.
     no: i32,
     item: &'a Item<'a>,
@@ -297,15 +282,20 @@ pub(super) struct ItemRow<'a> {
 /// The lines of an order, as they were sent.
 pub(super) fn lines<'a>(record: &'a EventRecord<'_>) -> impl Iterator<Item = ItemRow<'a>> {
     let items = record.event.items.iter().flatten().zip(line_sales(&record.event));
-    (1..).zip(items).map(|(no, (item, sale))| ItemRow {
+    let day = local_date(record);
+    (1..).zip(items).map(move |(no, (item, sale))| ItemRow {
         order: order_key(record),
+        day,
+        properties: (!item.properties.is_empty())
+            .then(|| serde_json::to_string(&item.properties).ok())
+            .flatten(),
         no,
         item,
         sale,
     })
 }
 
-/// Rows of `order_items`.
+/// Rows of `order_items`. Each line counts as of the order's own day until it is known to be added later.
 pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [ItemRow<'_>]) -> Vec<C> {
     let each = || lines.iter();
     let items = || lines.iter().map(|line| line.item);
@@ -313,17 +303,18 @@ pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [ItemRow<'_>]) -> Vec<C>
         C::text("shop", each().map(|line| Some(line.order.0))),
         C::text("order_id", each().map(|line| Some(line.order.1))),
         C::int4("line_no", each().map(|line| line.no)),
-        C::text("line_id", items().map(|i| i.line_id.as_ref().map(|id| id.as_str()))),
-        C::text("sku", items().map(|i| i.sku.as_ref().map(|id| id.as_str()))),
-        C::text(
-            "variant_id",
-            items().map(|i| i.variant_id.as_ref().map(|id| id.as_str())),
-        ),
-        C::text(
-            "product_id",
-            items().map(|i| i.product_id.as_ref().map(|id| id.as_str())),
-        ),
+        C::text("line_id", items().map(|i| id(i.line_id.as_ref()))),
+        C::text("sku", items().map(|i| id(i.sku.as_ref()))),
+        C::text("variant_id", items().map(|i| id(i.variant_id.as_ref()))),
+        C::text("product_id", items().map(|i| id(i.product_id.as_ref()))),
         C::text("title", items().map(|i| text(i.title.as_ref()))),
+        C::text("variant_title", items().map(|i| text(i.variant_title.as_ref()))),
+        C::text("vendor", items().map(|i| text(i.vendor.as_ref()))),
+        C::boolean("taxable", items().map(|i| i.taxable)),
+        C::boolean("requires_shipping", items().map(|i| i.requires_shipping)),
+        C::int8("fulfillable_qty", items().map(|i| i.fulfillable_qty)),
+        C::date("added_on", each().map(|line| line.day)),
+        C::json("properties", each().map(|line| line.properties.as_deref())),
         C::int8("qty", items().map(|i| Some(i.qty))),
         C::int8("current_qty", items().map(|i| i.current_qty)),
         C::numeric("price", items().map(|i| decimal(Some(i.price)))),
@@ -337,7 +328,11 @@ pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [ItemRow<'_>]) -> Vec<C>
 }
 
 fn customer_id<'a>(event: &'a OrderEvent<'_>) -> Option<&'a str> {
-    event.customer_id.as_ref().map(|id| id.as_str())
+    id(event.customer_id.as_ref())
+}
+
+fn id<'a>(id: Option<&'a Id<'_>>) -> Option<&'a str> {
+    id.map(Id::as_str)
 }
 
 fn text<'a>(text: Option<&'a Text<'_>>) -> Option<&'a str> {

@@ -21,6 +21,12 @@ pub(super) fn replace_older(columns: &[&str], kept: usize) -> String {
     on_conflict(columns, 2, kept) + " WHERE " + NOT_OLDER
 }
 
+/// As [`replace_older`], but a final row gives way to final ones alone, and any other to all of these.
+pub(super) fn replace_unless_final(columns: &[&str], kept: usize) -> String {
+    let newer = format!("excluded.is_final > t.is_final OR (excluded.is_final = t.is_final AND {NOT_OLDER})");
+    on_conflict(columns, 2, kept) + " WHERE " + &newer
+}
+
 fn on_conflict(columns: &[&str], keys: usize, kept: usize) -> String {
     let assignments = columns
         .iter()

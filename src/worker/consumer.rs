@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::entry_ids;
 use super::in_flight::InFlight;
 use super::liveness::{self, Liveness};
 use super::memory::{Memory, Reservation, entry_bytes};
@@ -216,8 +217,10 @@ impl Consumer {
         self.metrics.events_known.inc_by(handled.known);
         let now = OffsetDateTime::now_utc();
         for record in records {
+            entry_ids::look(record, now);
+            let appended_at = record.stream_id.parse().map_or(record.received_at, codec::appended_at);
             // Clocks of the two machines may differ by more than the delay.
-            let delay = (now - record.received_at).as_seconds_f64().max(0.0);
+            let delay = (now - appended_at).as_seconds_f64().max(0.0);
             self.metrics.commit_delay_seconds.observe(delay);
         }
         Ok(handled.conflicts)

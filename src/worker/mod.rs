@@ -49,6 +49,7 @@ mod backoff;
 mod batch;
 mod consumer;
 mod consumer_reaper;
+mod entry_ids;
 mod in_flight;
 mod lease_renewer;
 mod liveness;

@@ -54,8 +54,45 @@ fn triggered() -> DeliveryHints<'static> {
 #[test]
 fn a_whole_order_is_exact_and_impersonal() {
     let body = bodies::read("order_usd");
+    let mut event = convert("orders/create", &body, &triggered()).unwrap();
     assert_eq!(
-        convert("orders/create", &body, &triggered()).unwrap(),
+        event["details"].take(),
+        json!({
+            "gateways": ["shopify_payments"], "locale": "en-US", "weight": "600", "utm": {"source": "mail"},
+            "discounts": [{"type": "discount_code", "code": "TEN&MORE", "value_type": "percentage", "amount": "11.28"}],
+            "tax_lines": [
+                {"line_id": "9007199254740993", "title": "State Tax", "rate": "0.08", "amount": "3.53"},
+                {"line_id": "9007199254740995", "title": "State Tax", "rate": "0.08", "amount": "4.15"},
+                {"line_id": "9007199254740995", "title": "State Tax", "rate": "0.08", "amount": "0.01"},
+                {"line_id": "9007199254740997", "title": "State Tax", "rate": "0.08", "amount": "0.41"},
+            ],
+        })
+    );
+    assert_eq!(
+        event["items"].take(),
+        json!([
+            {"sku": "TEA-EARL/GREY", "qty": "2", "price": "24.50", "line_id": "9007199254740993",
+             "variant_id": "49148385000001", "product_id": "632910392000001",
+             "title": "Earl Grey \"Extra\" – Dose", "current_qty": "2", "discount": "4.90", "tax": "3.53",
+             "taxable": true, "requires_shipping": true, "fulfillable_qty": "2"},
+            {"sku": "CUP-01", "qty": "3", "price": "19.25", "line_id": "9007199254740995",
+             "variant_id": "49148385000002", "product_id": "632910392000002",
+             "title": "Cup & Saucer", "current_qty": "3", "discount": "5.78", "tax": "4.16",
+             "taxable": true, "requires_shipping": true, "fulfillable_qty": "3"},
+            {"sku": "", "qty": "1", "price": "6.00", "line_id": "9007199254740997",
+             "title": "Tea strainer", "current_qty": "1", "discount": "0.60", "tax": "0.41",
+             "taxable": true, "requires_shipping": true, "fulfillable_qty": "1"},
+        ])
+    );
+    assert_eq!(event["order_number"].take(), "1042");
+    assert_eq!(event["app_id"].take(), "580111");
+    assert_eq!(
+        (event["billing_country"].take(), event["shipping_country"].take()),
+        ("US".into(), "US".into())
+    );
+    event.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    assert_eq!(
+        event,
         json!({
             "event_type": "order.created", "timestamp": "2026-01-31T21:30:02-05:00",
             "order_id": "9100000000000000123", "customer_id": "8800000000000000457",
@@ -66,16 +103,6 @@ fn a_whole_order_is_exact_and_impersonal() {
             "taxes_included": false, "current_total_amount": "116.57", "presentment_currency": "USD",
             "presentment_total_amount": "116.57", "source_name": "web", "test": false, "refunds": [],
             "shipping_lines": [{"line_id": "1", "price": "7.00", "title": "Standard"}],
-            "items": [
-                {"sku": "TEA-EARL/GREY", "qty": "2", "price": "24.50", "line_id": "9007199254740993",
-                 "variant_id": "49148385000001", "product_id": "632910392000001",
-                 "title": "Earl Grey \"Extra\" – Dose", "current_qty": "2", "discount": "4.90", "tax": "3.53"},
-                {"sku": "CUP-01", "qty": "3", "price": "19.25", "line_id": "9007199254740995",
-                 "variant_id": "49148385000002", "product_id": "632910392000002",
-                 "title": "Cup & Saucer", "current_qty": "3", "discount": "5.78", "tax": "4.16"},
-                {"sku": "", "qty": "1", "price": "6.00", "line_id": "9007199254740997",
-                 "title": "Tea strainer", "current_qty": "1", "discount": "0.60", "tax": "0.41"},
-            ],
         })
     );
 }
@@ -121,8 +148,128 @@ fn a_refund_counts_what_went_back_in_the_shops_currency() {
         event["refunds"],
         json!([{"refund_id": "6200000000901", "processed_at": "2026-02-20T09:14:30-05:00",
                 "amount": "30.00", "pending_amount": "10.00", "tax": "5.0", "currency": "USD",
-                "lines": [{"line_id": "6200000000101", "qty": "1", "subtotal": "45.0", "tax": "5.0"}]}])
+                "lines": [{"line_id": "6200000000101", "qty": "1", "subtotal": "45.0", "tax": "5.0"}],
+                "transactions": [
+                    {"transaction_id": "1", "kind": "refund", "status": "success", "gateway": "shopify_payments",
+                     "amount": "30.00", "paid_amount": "41.10", "paid_currency": "CAD"},
+                    {"transaction_id": "2", "kind": "refund", "status": "pending", "gateway": "shopify_payments",
+                     "amount": "10.00", "paid_amount": "13.70", "paid_currency": "CAD"},
+                    {"transaction_id": "3", "kind": "refund", "status": "failure", "gateway": "shopify_payments",
+                     "amount": "729.00", "paid_amount": "999.00", "paid_currency": "CAD"},
+                    {"transaction_id": "4", "kind": "void", "status": "success", "gateway": "shopify_payments",
+                     "amount": "3.65", "paid_amount": "5.00", "paid_currency": "CAD"}]}])
     );
+}
+
+/// The only transaction of an `order_transactions/create`, and the event's currency.
+fn transaction_of(rest: &str) -> (Value, Value) {
+    let body = format!(r#"{{"id":1,"order_id":2,"kind":"capture","status":"success",{rest}}}"#);
+    let mut event = convert("order_transactions/create", body.as_bytes(), &triggered()).unwrap();
+    (
+        event["transactions"].get(0).cloned().unwrap_or_default(),
+        event["currency"].take(),
+    )
+}
+
+#[test]
+fn a_transaction_is_worth_in_the_shops_currency_what_its_body_tells() {
+    let unsettled = r#""total_unsettled_set":{"shop_money":{"amount":"5.00","currency":"USD"},"presentment_money":{"amount":"6.25","currency":"CAD"}}"#;
+    let settled = r#""total_unsettled_set":{"shop_money":{"amount":"0.0","currency":"USD"},"presentment_money":{"amount":"0.0","currency":"CAD"}}"#;
+    let adjusted =
+        r#""currency_exchange_adjustment":{"final_amount":"-8.01","original_amount":"-8.00","currency":"USD"}"#;
+    let set = r#""amount_set":{"shop_money":{"amount":"7.99","currency_code":"USD"}}"#;
+    for (rest, amount, currency, paid) in [
+        (String::new(), json!("10.00"), json!("CAD"), Value::Null),
+        (format!(",{unsettled}"), json!("8.00"), json!("USD"), json!("10.00")),
+        (format!(",{adjusted}"), json!("8.01"), json!("USD"), json!("10.00")),
+        (format!(",{set}"), json!("7.99"), json!("USD"), json!("10.00")),
+        // Only the order tells what it is worth.
+        (format!(",{settled}"), json!("10.00"), json!("CAD"), Value::Null),
+    ] {
+        let (transaction, of_event) = transaction_of(&format!(r#""amount":"10.00","currency":"CAD"{rest}"#));
+        assert_eq!((&transaction["amount"], &of_event), (&amount, &currency), "{rest}");
+        assert_eq!(transaction["paid_amount"], paid, "{rest}");
+        assert!(transaction.get("currency").is_none(), "as the event's");
+    }
+    let (unreadable, _) = transaction_of(r#""amount":"ten","gateway":5"#);
+    assert_eq!(unreadable, Value::Null, "the event is one without it");
+    let (bare, currency) =
+        transaction_of(r#""amount":"1.00","currency":"XXX","gateway":"","test":true,"parent_id":[]"#);
+    assert_eq!(
+        (&bare["test"], &bare["gateway"], &bare["parent_id"]),
+        (&json!(true), &Value::Null, &Value::Null)
+    );
+    assert_eq!(currency, Value::Null);
+}
+
+#[test]
+fn an_orders_rate_tells_what_its_transactions_are_worth() {
+    let body = br#"{"id":1,"total_price":"100.00","currency":"USD","presentment_currency":"CAD","line_items":[],
+        "total_price_set":{"shop_money":{"amount":"100.00","currency_code":"USD"},
+                           "presentment_money":{"amount":"125.00","currency_code":"CAD"}},
+        "transactions":[{"id":7,"kind":"sale","status":"success","amount":"25.00","currency":"CAD"},"?",
+                        {"kind":"sale","amount":"1.00"}],
+        "refunds":[{"id":9,"transactions":[{"id":8,"kind":"refund","status":"success","amount":"12.50","currency":"CAD"}]}]}"#;
+    let event = convert("orders/updated", body, &triggered()).unwrap();
+    assert_eq!(
+        event["transactions"],
+        json!([{"transaction_id": "7", "kind": "sale", "status": "success", "amount": "20.00", "paid_amount": "25.00",
+                "paid_currency": "CAD"}])
+    );
+    assert_eq!(event["refunds"][0]["amount"], "10.00");
+}
+
+#[test]
+fn whatever_form_the_rest_has_it_costs_no_order() {
+    for odd in [
+        "5",
+        "\"x\"",
+        "[5]",
+        "{\"a\":[]}",
+        "[{}]",
+        "[null]",
+        "true",
+        "1e400",
+        "null",
+    ] {
+        let fields = [
+            "order_number",
+            "cancel_reason",
+            "closed_at",
+            "app_id",
+            "location_id",
+            "billing_address",
+            "shipping_address",
+            "total_cash_rounding_payment_adjustment_set",
+            "current_subtotal_price",
+            "current_shipping_price_set",
+            "transactions",
+            "payment_gateway_names",
+            "customer_locale",
+            "total_weight",
+            "tags",
+            "landing_site",
+            "discount_applications",
+            "discount_codes",
+            "fulfillments",
+            "note_attributes",
+        ];
+        let rest = fields.map(|name| format!(r#""{name}":{odd}"#)).join(",");
+        let line = [
+            "variant_title",
+            "vendor",
+            "taxable",
+            "requires_shipping",
+            "fulfillable_quantity",
+        ];
+        let line = line.map(|name| format!(r#""{name}":{odd}"#)).join(",");
+        let body = format!(
+            r#"{{"id":1,"total_price":"1.00","currency":"EUR","line_items":[{{"quantity":1,"price":"1",{line}}}],{rest}}}"#
+        );
+        let event =
+            convert("orders/create", body.as_bytes(), &triggered()).unwrap_or_else(|error| panic!("{odd}: {error}"));
+        assert_eq!(event["total_amount"], "1.00");
+    }
 }
 
 #[test]
@@ -250,14 +397,24 @@ fn thin_bodies_become_thin_events() {
             json!({"refunds": [{"refund_id": "7100000000000000021", "processed_at": "2026-02-03T11:00:00-05:00",
                                 "amount": "46.89", "tax": "3.14", "currency": "USD",
                                 "lines": [{"line_id": "9007199254740993", "qty": "1", "subtotal": "24.5", "tax": "1.76"},
-                                          {"line_id": "9007199254740995", "qty": "1", "subtotal": "19.25", "tax": "1.38"}]}]}),
+                                          {"line_id": "9007199254740995", "qty": "1", "subtotal": "19.25", "tax": "1.38"}],
+                                "transactions": [
+                                    {"transaction_id": "11", "kind": "refund", "status": "success",
+                                     "gateway": "shopify_payments", "amount": "40.00"},
+                                    {"transaction_id": "12", "kind": "refund", "status": "success",
+                                     "gateway": "shopify_payments", "amount": "6.89"},
+                                    {"transaction_id": "13", "kind": "sale", "status": "success",
+                                     "gateway": "shopify_payments", "amount": "100.00"}]}]}),
         ),
         (
             "transaction",
             "order_transactions/create",
             "order_transaction.created",
             "2026-01-31T21:30:03-05:00",
-            json!({"currency": "USD", "test": false}),
+            json!({"currency": "USD", "test": false,
+                   "transactions": [{"transaction_id": "8200000000001", "kind": "capture", "status": "success",
+                                     "gateway": "shopify_payments", "amount": "116.57",
+                                     "processed_at": "2026-01-31T21:30:03-05:00"}]}),
         ),
     ] {
         let mut expected = json!({
@@ -389,6 +546,7 @@ fn what_is_only_nice_to_know_never_costs_the_order() {
             "event_type": "order.created", "timestamp": "2026-01-31T21:30:02-05:00", "order_id": "1",
             "customer_id": null, "total_amount": "1.00", "currency": "USD", "name": "1042", "source_name": "580111",
             "updated_at": "2026-01-31T21:30:02-05:00", "shipping_lines": [{"price": "5.00"}, {}],
+            "details": {"tax_lines": [{"amount": "0.20"}]},
             "items": [{"title": "12.50", "sku": "90071992547409931234567890", "qty": "1", "price": "1.00"}],
         })
     );

@@ -26,6 +26,7 @@ mod intake;
 mod killed;
 mod live;
 mod local;
+mod money;
 mod nodes;
 mod openapi;
 mod operations;

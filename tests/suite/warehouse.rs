@@ -54,6 +54,12 @@ macro_rules! conformance {
             a_refund_of_a_test_order_stays_one
             daily_sales_add_up_by_currency_and_day_without_test_orders
             captured_orders_add_up
+            captured_bodies_tell_the_rest
+            a_final_status_of_a_transaction_stands
+            payments_are_money_that_moved_in_the_shops_currency
+            an_order_lays_out_what_else_it_says
+            the_rest_is_of_the_newest_state_and_a_webhook_is_known
+            a_line_says_on_which_day_it_came
             histories_give_shopifys_figures
             the_ledger_adds_up_to_what_each_order_is_worth
             any_arrival_ends_in_the_same_state

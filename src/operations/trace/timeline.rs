@@ -237,9 +237,8 @@ impl KnownEvent {
             Some(false) => "it is no longer there",
             None => "whether it is still there was not looked up",
         };
-        let loaded = self.stored.as_ref().filter(|event| event.stream_id.parse() == Ok(id));
         TimelineEvent {
-            at: loaded.map_or_else(|| appended_at(id), |event| rfc3339(event.received_at)),
+            at: appended_at(id),
             detail: format!("appended to the stream as {id}; {state}"),
             stream_id: Some(id),
             stands,

@@ -71,19 +71,21 @@ pub fn decode(entry: &Entry) -> Result<EventRecord<'_>, DecodeError> {
         triggered_at: hint(entry, "triggered_at"),
         api_version: hint(entry, "api_version"),
         traceparent: hint(entry, "traceparent"),
+        received_at: hint(entry, "received_at"),
     };
-    let triggered_at = provenance
-        .triggered_at
-        .clone()
-        .and_then(|at| Timestamp::parse(at).ok())
-        .map(|at| at.instant());
+    let instant = |text: &Option<Text<'_>>| Some(Timestamp::parse(text.clone()?).ok()?.instant());
+    let triggered_at = instant(&provenance.triggered_at);
+    let received_at = instant(&provenance.received_at);
+    let appended_at = appended_at(entry.id);
     Ok(EventRecord {
         event,
         payload,
         provenance,
         triggered_at,
         stream_id: entry.id.to_string(),
-        received_at: appended_at(entry.id),
+        received_at: received_at
+            .filter(|at| (*at - appended_at).abs() > APPEND_WITHIN)
+            .unwrap_or(appended_at),
         raw: entry
             .fields
             .get("raw")
@@ -99,6 +101,10 @@ fn text<'a>(entry: &'a Entry, name: &'static str) -> Result<Option<&'a str>, Dec
         .transpose()
 }
 
+/// Longest time from the receipt to the append of an entry that was not spooled. Within it the entry's
+/// id dates the entry: history goes from the warehouse over into the stream by the time in ids.
+const APPEND_WITHIN: time::Duration = time::Duration::seconds(5);
+
 /// Longest hint, in characters: the shop is part of keys.
 const MAX_HINT: usize = 255;
 
@@ -111,7 +117,8 @@ fn hint<'a>(entry: &'a Entry, name: &'static str) -> Option<Text<'a>> {
 }
 
 /// The time in an id; the epoch where a producer's own id is out of range.
-fn appended_at(id: StreamId) -> OffsetDateTime {
+#[must_use]
+pub fn appended_at(id: StreamId) -> OffsetDateTime {
     i64::try_from(id.ms / 1000)
         .ok()
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())

@@ -8,11 +8,12 @@ use crate::event::{OrderEvent, Provenance};
 use crate::stream::entry::Fields;
 
 /// Every field that an entry of this program may have.
-pub(in crate::stream) const FIELDS: [&str; 14] = [
+pub(in crate::stream) const FIELDS: [&str; 15] = [
     "event_type",
     "event_id",
     "timestamp",
     "payload",
+    "received_at",
     "source",
     "shop",
     "topic",
@@ -28,7 +29,7 @@ pub(in crate::stream) const FIELDS: [&str; 14] = [
 /// Usual bytes of an entry's values beside the payload.
 pub(super) const SMALL_VALUES: usize = 512;
 /// Usual bytes of all values of an entry. A larger entry grows the buffer.
-const USUAL_ENTRY: usize = 2048 + SMALL_VALUES;
+const USUAL_ENTRY: usize = 3072 + SMALL_VALUES;
 
 /// The fields of an event's entry.
 ///
@@ -71,6 +72,7 @@ impl Values {
 
 pub(super) fn push_provenance(fields: &mut Fields, values: &mut Values, provenance: &Provenance<'_>) {
     for (name, text) in [
+        ("received_at", &provenance.received_at),
         ("source", &provenance.source),
         ("shop", &provenance.shop),
         ("topic", &provenance.topic),

@@ -16,6 +16,13 @@ use crate::warehouse::history::{EVENT, OrderKey, StoredEvent, UNREADABLE, stored
 use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
 use crate::warehouse::rows::{self, SaleRow};
 
+/// Says of each line of an order on which day its first units were sold.
+const DATE_LINES: &str = "UPDATE order_items AS t SET added_on = COALESCE(\
+         (SELECT min(r.local_date) FROM order_sale_rows r \
+          WHERE r.shop = t.shop AND r.order_id = t.order_id AND r.line_id = t.line_id), \
+         (SELECT o.local_date FROM orders o WHERE o.shop = t.shop AND o.order_id = t.order_id)) \
+     WHERE shop = ?1 AND order_id = ?2";
+
 /// What of a state its sales' days depend on.
 pub(super) struct State {
     pub(super) key: OrderKey,
@@ -56,6 +63,7 @@ pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<OrderKey>) -> 
     let mut delete = connection.prepare("DELETE FROM order_sale_rows WHERE shop = ?1 AND order_id = ?2")?;
     let mut mark = connection
         .prepare("UPDATE orders SET has_sale_rows = ?3 WHERE shop = ?1 AND order_id = ?2 AND has_sale_rows <> ?3")?;
+    let mut date_lines = connection.prepare(DATE_LINES)?;
     for (shop, order_id) in keys {
         let stored = history::rows(connection, &sql, (shop, order_id))?;
         let stored = stored
@@ -71,6 +79,7 @@ pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<OrderKey>) -> 
         let rows = Rows::new(rows::order_sale_rows(&rows))?;
         write_all(connection, &rows, &rows.insert("order_sale_rows"))?;
         mark.execute((shop, order_id, has_edit(&records) || !sales.is_empty()))?;
+        date_lines.execute((shop, order_id))?;
     }
     Ok(())
 }

@@ -39,6 +39,8 @@ pub(super) struct LoadBatch {
     /// Which of `refund_items` belong to which refund.
     refund_lines: Vec<Range<usize>>,
     test_refunds: Rows,
+    transactions: Rows,
+    refund_transactions: Rows,
     /// Per order: the state itself, for what its sales depend on.
     states: Vec<ledger::State>,
     /// Orders whose sales are to be worked out whatever is stored.
@@ -52,7 +54,8 @@ impl LoadBatch {
         let mut events: Vec<ValueColumn> = rows::order_events(records);
         events.push(averages(records));
         events.push(ValueColumn::instant("loaded_at", records.iter().map(|_| Some(now))));
-        let mut orders: Vec<ValueColumn> = rows::orders(&effects.orders);
+        let details = rows::details(&effects.orders);
+        let mut orders: Vec<ValueColumn> = rows::orders(&effects.orders, &details);
         orders.push(averages(&effects.orders));
         let mut items = Vec::new();
         let mut lines = Vec::new();
@@ -88,6 +91,8 @@ impl LoadBatch {
             deletions: Rows::new(rows::deletions(&effects.deletions))?,
             refunds: Rows::new(rows::order_refunds(&effects.refunds))?,
             test_refunds: Rows::new(rows::test_refunds(&effects.refunds))?,
+            transactions: Rows::new(rows::order_transactions(&effects.transactions))?,
+            refund_transactions: Rows::new(rows::refund_transactions(&effects.transactions))?,
         })
     }
 }
@@ -191,6 +196,7 @@ pub(super) fn write(connection: &mut Connection, batch: &LoadBatch) -> Result<Wr
         write_all(&transaction, rows, &(rows.insert("orders") + on_conflict))?;
     }
     write_refunds(&transaction, batch)?;
+    write_transactions(&transaction, batch)?;
     to_date.extend(batch.to_date.iter().cloned());
     ledger::date_sales(&transaction, &to_date)?;
     transaction.commit()?;
@@ -276,7 +282,19 @@ fn write_refunds(connection: &Connection, batch: &LoadBatch) -> Result<(), Failu
     write_all(connection, &batch.test_refunds, mark)
 }
 
+fn write_transactions(connection: &Connection, batch: &LoadBatch) -> Result<(), Failure> {
+    let rows = &batch.transactions;
+    let sql = rows.insert("order_transactions") + &upsert::replace_unless_final(&rows.names(), 3);
+    write_all(connection, rows, &sql)?;
+    let mark = "UPDATE order_transactions SET refund_id = ?3 \
+                WHERE shop = ?1 AND transaction_id = ?2 AND refund_id IS NULL";
+    write_all(connection, &batch.refund_transactions, mark)
+}
+
 pub(super) fn write_all(connection: &Connection, rows: &Rows, sql: &str) -> Result<(), Failure> {
+    if rows.count() == 0 {
+        return Ok(());
+    }
     let mut statement = connection.prepare(sql)?;
     for row in 0..rows.count() {
         rows.run(&mut statement, row)?;

@@ -104,6 +104,22 @@ pub(super) async fn date_sales(
         columns::rows(&flags)
     ));
     transaction.execute_typed(&statement, &params(&flags)).await?;
+    date_lines(transaction, schema, keys).await?;
+    Ok(())
+}
+
+/// Says of each line of these orders on which day its first units were sold.
+async fn date_lines(transaction: &Transaction<'_>, schema: &Schema, keys: &[OrderRef<'_>]) -> Result<(), Error> {
+    let orders: Vec<ArrayColumn<'_>> = rows::order_keys(keys);
+    let statement = schema.sql(&format!(
+        "UPDATE {{schema}}.order_items t SET added_on = COALESCE((\
+             SELECT min(r.local_date) FROM {{schema}}.order_sale_rows r \
+             WHERE r.shop = t.shop AND r.order_id = t.order_id AND r.line_id = t.line_id), o.local_date) \
+         FROM {} JOIN {{schema}}.orders o USING (shop, order_id) \
+         WHERE t.shop = v.shop AND t.order_id = v.order_id",
+        columns::rows(&orders)
+    ));
+    transaction.execute_typed(&statement, &params(&orders)).await?;
     Ok(())
 }
 

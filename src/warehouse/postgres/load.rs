@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use futures_util::future::{try_join, try_join4};
+use futures_util::future::{try_join, try_join5};
 use tokio_postgres::{Client, Error, IsolationLevel, Transaction};
 
 use super::columns::{self, ArrayColumn, insert, names, params};
@@ -14,7 +14,7 @@ use super::error::Failure;
 use super::ledger::{self, Upserted};
 use super::schema::Schema;
 use crate::event::EventRecord;
-use crate::warehouse::fold::{Effects, OrderRef, RefundRow, order_key};
+use crate::warehouse::fold::{Effects, OrderRef, RefundRow, TransactionRow, order_key};
 use crate::warehouse::ledger::Units;
 use crate::warehouse::rows::{self, Column as _, ItemRow, RefundItemRow, by_id};
 use crate::warehouse::{Loaded, payload, upsert};
@@ -54,11 +54,12 @@ pub(super) async fn load(
     let stored = compare_stored(&transaction, schema, &records, &known).await?;
     let is_unchanged = |place: &usize| stored.get(place).is_none_or(|stored| *stored == Comparison::Unchanged);
     let effects = Effects::of((0..records.len()).filter(is_unchanged).map(|place| records[place]));
-    let (changed, (), (), ()) = try_join4(
+    let (changed, (), (), (), ()) = try_join5(
         upsert_orders(&transaction, schema, &effects.orders),
         mark_deleted(&transaction, schema, &effects.deletions),
         ledger::mark_edited(&transaction, schema, &effects.edited),
         upsert_refunds(&transaction, schema, &effects.refunds),
+        upsert_transactions(&transaction, schema, &effects.transactions),
     )
     .await?;
     let replaced = replace_items(&transaction, schema, &effects.orders, &changed).await?;
@@ -161,7 +162,8 @@ async fn upsert_orders(
     if records.is_empty() {
         return Ok(Upserted::new());
     }
-    let columns = rows::orders(records);
+    let details = rows::details(records);
+    let columns = rows::orders(records, &details);
     let statement = format!(
         "{}{} RETURNING shop, order_id, has_sale_rows",
         insert(schema, "orders", &columns),
@@ -247,6 +249,31 @@ async fn mark_test_refunds(
         columns::rows(&columns)
     ));
     transaction.execute_typed(&statement, &params(&columns)).await?;
+    Ok(())
+}
+
+/// A final status stands, whatever comes later of an older event.
+async fn upsert_transactions(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    rows: &[TransactionRow<'_>],
+) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = rows::order_transactions(rows);
+    let statement = insert(schema, "order_transactions", &columns) + &upsert::replace_unless_final(&names(&columns), 3);
+    transaction.execute_typed(&statement, &params(&columns)).await?;
+    let refunded: Vec<ArrayColumn<'_>> = rows::refund_transactions(rows);
+    if rows.iter().all(|row| row.refund_id.is_none()) {
+        return Ok(());
+    }
+    let statement = schema.sql(&format!(
+        "UPDATE {{schema}}.order_transactions t SET refund_id = v.refund_id FROM {} \
+         WHERE t.shop = v.shop AND t.transaction_id = v.transaction_id AND t.refund_id IS NULL",
+        columns::rows(&refunded)
+    ));
+    transaction.execute_typed(&statement, &params(&refunded)).await?;
     Ok(())
 }
 

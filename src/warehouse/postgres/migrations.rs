@@ -156,9 +156,12 @@ pub(super) async fn may_load(client: &Client, schema: &Schema, role: Option<&str
              FROM COALESCE($2::name, current_user) AS who \
              CROSS JOIN (VALUES ('schema_migrations', 'SELECT'), ('order_events', 'SELECT'), ('order_events', 'INSERT'), \
                           ('orders', 'SELECT'), ('orders', 'INSERT'), ('orders', 'UPDATE'), \
-                          ('order_items', 'SELECT'), ('order_items', 'INSERT'), ('order_items', 'DELETE'), \
+                          ('order_items', 'SELECT'), ('order_items', 'INSERT'), ('order_items', 'UPDATE'), \
+                          ('order_items', 'DELETE'), \
                           ('order_refunds', 'SELECT'), ('order_refunds', 'INSERT'), ('order_refunds', 'UPDATE'), \
                           ('order_refund_items', 'INSERT'), ('order_refund_items', 'UPDATE'), \
+                          ('order_transactions', 'SELECT'), ('order_transactions', 'INSERT'), \
+                          ('order_transactions', 'UPDATE'), \
                           ('order_sale_rows', 'SELECT'), ('order_sale_rows', 'INSERT'), \
                           ('order_sale_rows', 'DELETE') \
                   ) AS need(relation, privilege) \

@@ -18,7 +18,7 @@ const EVENTS: usize = 60;
 /// Columns that hold when and where it was loaded, which differs.
 const OWN: [&str; 3] = ["loaded_at", "slowest_load", "applied_at"];
 
-pub const EVERYTHING: [&str; 14] = [
+pub const EVERYTHING: [&str; 22] = [
     "schema_migrations",
     "order_events",
     "orders",
@@ -26,6 +26,14 @@ pub const EVERYTHING: [&str; 14] = [
     "order_refunds",
     "order_refund_items",
     "order_sale_rows",
+    "order_transactions",
+    "payments",
+    "daily_payments",
+    "order_discounts",
+    "order_tax_lines",
+    "order_shipping_lines",
+    "order_fulfillments",
+    "order_tags",
     "sales",
     "refund_reversals",
     "order_sales",
@@ -104,6 +112,51 @@ fn refund() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+fn transaction() -> impl Strategy<Value = serde_json::Value> {
+    let words = (
+        one_of(&["authorization", "sale", "capture", "refund"]),
+        one_of(&["pending", "success", "success", "failure"]),
+        prop::option::of(one_of(&["bogus", "gift_card"])),
+    );
+    let currency = prop::option::of(one_of(&["EUR", "USD"]));
+    let test = prop::bool::weighted(0.1);
+    (0..20_u8, words, maybe(amount()), currency, maybe(time()), test).prop_map(
+        |(id, (kind, status, gateway), amount, currency, at, test)| {
+            json!({"transaction_id": format!("t{id}"), "kind": kind, "status": status, "gateway": gateway,
+                   "amount": amount, "currency": currency, "processed_at": at, "test": test})
+        },
+    )
+}
+
+/// What else an order says.
+fn details() -> impl Strategy<Value = serde_json::Value> {
+    let text = || one_of(&["State \"x\" Tax", "é, \\ and '", "TENOFF", ""]);
+    let tax = (text(), maybe(amount()), maybe(amount()), any::<bool>()).prop_map(|(title, rate, amount, liable)| {
+        json!({"line_id": "1", "title": title, "rate": rate, "amount": amount, "channel_liable": liable})
+    });
+    let discount = (text(), maybe(amount()), maybe(amount())).prop_map(
+        |(code, value, amount)| json!({"type": "discount_code", "code": code, "value": value, "amount": amount}),
+    );
+    let fulfillment = (text(), maybe(time()))
+        .prop_map(|(status, at)| json!({"fulfillment_id": 7, "status": status, "created_at": at}));
+    let tags = prop::collection::vec(text(), 0..3);
+    let lists = (
+        prop::collection::vec(tax, 0..3),
+        prop::collection::vec(discount, 0..3),
+        prop::collection::vec(fulfillment, 0..2),
+    );
+    (lists, tags, prop::option::of(0..9_i64)).prop_map(|((taxes, discounts, fulfillments), tags, weight)| {
+        json!({"tax_lines": taxes, "discounts": discounts, "fulfillments": fulfillments, "tags": tags, "weight": weight})
+    })
+}
+
+fn shipping_line() -> impl Strategy<Value = serde_json::Value> {
+    (maybe(amount()), maybe(amount()), maybe(amount()), any::<bool>()).prop_map(|(price, discounted, tax, removed)| {
+        json!({"line_id": 5, "title": "Post", "price": price, "discounted_price": discounted, "tax": tax,
+               "removed": removed})
+    })
+}
+
 fn event() -> impl Strategy<Value = Sample> {
     let kind = one_of(&[
         "order.created",
@@ -129,6 +182,9 @@ fn event() -> impl Strategy<Value = Sample> {
     let lists = (
         prop::collection::vec(item(), 0..4),
         prop::collection::vec(refund(), 0..3),
+        prop::collection::vec(transaction(), 0..3),
+        prop::collection::vec(shipping_line(), 0..2),
+        prop::option::of(details()),
     );
     let flags = (
         prop::option::of(any::<bool>()),
@@ -137,12 +193,19 @@ fn event() -> impl Strategy<Value = Sample> {
     );
     let times = (time(), maybe(time()), maybe(time()), maybe(time()));
     (kind, about, amounts, lists, flags, times).prop_map(
-        |(kind, (id, shop, order_id, currency), amounts, (items, refunds), flags, times)| {
+        |(kind, (id, shop, order_id, currency), amounts, lists, flags, times)| {
+            let (items, mut refunds, transactions, shipping_lines, details) = lists;
             let (taxes_included, test, customer) = flags;
             let (timestamp, updated_at, processed_at, cancelled_at) = times;
+            let mut transactions = transactions.into_iter();
+            if let Some(refund) = refunds.first_mut() {
+                refund["transactions"] = transactions.next().into_iter().collect();
+            }
+            let transactions: Vec<serde_json::Value> = transactions.collect();
             let mut event = json!({
                 "event_type": kind, "event_id": format!("e{id}"), "timestamp": timestamp, "shop": shop,
                 "order_id": order_id.to_string(), "test": test, "refunds": refunds,
+                "transactions": transactions,
             });
             if kind.starts_with("order.") && kind != "order.deleted" {
                 let (total, subtotal, discounts, shipping, tax) = amounts;
@@ -151,14 +214,15 @@ fn event() -> impl Strategy<Value = Sample> {
                     "total_shipping": shipping, "total_tax": tax, "currency": currency, "items": items,
                     "taxes_included": taxes_included, "customer_id": customer.map(|n| n.to_string()),
                     "updated_at": updated_at, "processed_at": processed_at, "cancelled_at": cancelled_at,
+                    "presentment_currency": "USD", "presentment_total_amount": "12.30", "shipping_lines": shipping_lines,
+                    "details": details, "order_number": id % 1000, "closed_at": cancelled_at, "app_id": id,
+                    "shipping_country": "CA", "rounding": "0.02", "current_subtotal": "1.10",
                 });
-                event
-                    .as_object_mut()
-                    .unwrap()
-                    .extend(whole.as_object().unwrap().clone());
+                let event = event.as_object_mut().unwrap();
+                event.extend(whole.as_object().unwrap().clone());
                 if id % 8 == 0 {
                     // A plain producer's: a total, but no lines.
-                    event.as_object_mut().unwrap().remove("items");
+                    event.remove("items");
                 }
             }
             event.into()

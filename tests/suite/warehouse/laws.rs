@@ -2,18 +2,22 @@
 
 mod arrivals;
 mod captured;
+mod details;
 mod histories;
 mod history;
 mod lives;
+mod money;
 mod schema;
 mod tables;
 mod upgrade;
 
 pub use arrivals::*;
 pub use captured::*;
+pub use details::*;
 pub use histories::*;
 pub use history::*;
 pub use lives::*;
+pub use money::*;
 pub use schema::*;
 pub use tables::*;
 pub use upgrade::*;
@@ -36,7 +40,7 @@ async fn empty(store: &dyn Store) {
     store
         .change(
             "DELETE FROM order_events; DELETE FROM orders; DELETE FROM order_items; DELETE FROM order_refunds; \
-             DELETE FROM order_refund_items; DELETE FROM order_sale_rows",
+             DELETE FROM order_refund_items; DELETE FROM order_sale_rows; DELETE FROM order_transactions",
         )
         .await;
 }

@@ -31,7 +31,7 @@ impl Answer {
     }
 }
 
-/// A decimal without the zeros at its end, to 12 places; a JSON object in a fixed order; anything else as it is.
+/// A decimal without the zeros at its end, to 12 places; JSON in a fixed order; anything else as it is.
 fn normal(text: &str) -> String {
     let number = text.strip_prefix('-').unwrap_or(text);
     let is_decimal = number.split_once('.').is_some_and(|(whole, part)| {
@@ -43,7 +43,7 @@ fn normal(text: &str) -> String {
         return decimal.round_dp(12).normalize().to_string();
     }
     match serde_json::from_str::<Value>(text) {
-        Ok(object @ Value::Object(_)) => object.to_string(),
+        Ok(json @ (Value::Object(_) | Value::Array(_))) => json.to_string(),
         _ => text.to_owned(),
     }
 }

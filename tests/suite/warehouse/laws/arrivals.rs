@@ -14,7 +14,9 @@ async fn state(store: &dyn Store) -> String {
     let orders = rows(store, "SELECT * FROM orders ORDER BY shop, order_id").await;
     let items = rows(store, "SELECT * FROM order_items ORDER BY shop, order_id, line_no").await;
     let refunds = rows(store, "SELECT * FROM order_refunds ORDER BY shop, refund_id").await;
-    [orders, items, refunds].join("\n\n")
+    let transactions = "SELECT * FROM order_transactions ORDER BY shop, transaction_id";
+    let transactions = rows(store, transactions).await;
+    [orders, items, refunds, transactions].join("\n\n")
 }
 
 /// Any event out of few orders, refunds and moments, so that they collide and tie.
@@ -40,7 +42,18 @@ fn any_event() -> impl Strategy<Value = Sample> {
                 event["test"] = json!(true);
             }
             if kind != 2 && qty > 1 {
+                let transaction =
+                    |status| json!({"transaction_id": format!("t{qty}"), "status": status, "amount": nano});
+                let status = if nano == 0 { "pending" } else { "success" };
                 event["refunds"] = json!([{"refund_id": format!("r{}", qty + second), "amount": qty}]);
+                // A transaction belongs to one refund, if to any.
+                match second {
+                    0 => event["transactions"] = json!([transaction(status)]),
+                    _ => {
+                        event["refunds"] = json!([{"refund_id": format!("r{qty}"), "amount": qty,
+                                                    "transactions": [transaction(status)]}])
+                    }
+                }
             }
             Sample {
                 payload: event.to_string(),
