@@ -47,6 +47,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("postgres/migrations/0003_details.sql"),
         sqlite: include_str!("embedded/migrations/0003_details.sql"),
     },
+    Migration {
+        version: 4,
+        name: "dbt",
+        compatible_from: 1,
+        postgres: include_str!("postgres/migrations/0004_dbt.sql"),
+        sqlite: include_str!("embedded/migrations/0004_dbt.sql"),
+    },
 ];
 
 /// What this program knows.

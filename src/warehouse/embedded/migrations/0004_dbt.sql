@@ -1,0 +1,1 @@
+-- The views for dbt are PostgreSQL's alone: its package has no adapter for SQLite.
