@@ -124,6 +124,10 @@ async fn a_damaged_stream_is_left_to_the_process_that_runs_on_it() {
     let file = local.data_dir().join("stream.db");
     let damaged = [b"no database, ".as_slice(), &std::fs::read(&file).unwrap()[13..]].concat();
     std::fs::write(&file, &damaged).unwrap();
+    // The process may end before SQLite has removed its log, which would hide the damage.
+    for log in ["stream.db-wal", "stream.db-shm"] {
+        let _ = std::fs::remove_file(local.data_dir().join(log));
+    }
 
     for (args, mark) in [(&["check"][..], "✗ embedded stream: "), (&["status"], "is damaged")] {
         let (code, said) = fails(&local, args);
