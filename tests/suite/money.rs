@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::ground::{Place, in_any_place};
-use crate::harness::service::{Service, order};
+use crate::harness::service::{Service, event, order};
+use crate::harness::site::Site;
 
 in_any_place!(money_and_details_become_rows, named_attributes_are_kept_and_no_others);
 
@@ -108,4 +109,52 @@ async fn named_attributes_are_kept_and_no_others(place: impl Place) {
     );
     let payload = place.query("SELECT payload FROM {}order_events").concat();
     assert!(!payload.contains("secret") && !payload.contains("\"_id\""), "{payload}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_is_dated_by_its_receipt_and_not_by_its_id() {
+    let site = Site::new().await;
+    let worker = Service::start("work", &site.settings()).await;
+    let append = async |id: &str, number: u64, received_at: Option<&str>| {
+        let event = event(number);
+        let payload = event.to_string();
+        let mut command = vec!["XADD", "orders_stream", id, "payload", &payload];
+        for name in ["event_type", "event_id", "timestamp"] {
+            command.extend([name, event[name].as_str().unwrap()]);
+        }
+        command.extend(received_at.into_iter().flat_map(|at| ["received_at", at]));
+        let _: String = site.redis.command(&command).await;
+    };
+    append("1-1", 1, None).await;
+    append("*", 2, Some("2026-01-05T15:00:00.250Z")).await;
+    // Microseconds.
+    append("1796000000000000-0", 3, Some("2026-01-05T15:00:01Z")).await;
+    append("1796000000000000-1", 4, None).await;
+    site.has_rows(4).await;
+    let received = site.sql(
+        "SET timezone = 'UTC'; SELECT order_id, received_at < '1970-01-02' OR received_at > now(), \
+                CASE WHEN order_id IN ('2', '3') THEN received_at END \
+         FROM orderstream.order_events ORDER BY 1",
+    );
+    let rows: Vec<&str> = received.lines().filter(|line| line.contains('|')).collect();
+    assert_eq!(
+        rows,
+        [
+            "1|t|",
+            "2|f|2026-01-05 15:00:00.25+00",
+            "3|f|2026-01-05 15:00:01+00",
+            "4|t|"
+        ]
+    );
+    worker
+        .says("an entry's id is of a time before the entry was received")
+        .await;
+    worker.says("an entry's id is ahead of the clock").await;
+    let said = worker.stderr();
+    for cause in [
+        "an entry's id is ahead of the clock",
+        "an entry's id is of a time before",
+    ] {
+        assert_eq!(said.lines().filter(|line| line.contains(cause)).count(), 1, "{cause}");
+    }
 }
