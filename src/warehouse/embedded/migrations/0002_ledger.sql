@@ -79,22 +79,22 @@ CREATE VIEW sales AS
 -- reversed on the day of the cancellation. gross: price times quantity of all lines but gift cards, before discounts,
 -- without tax. discounts: of lines, without tax. shipping: after discounts, without tax.
 SELECT shop, order_id, name, customer_id, status, currency, local_date, source_name, item_count AS units,
-       round(CAST(sale_gross AS REAL), 6) AS gross, round(CAST(sale_discounts AS REAL), 6) AS discounts,
-       round(CAST(sale_tax AS REAL), 6) AS tax, round(CAST(sale_shipping AS REAL), 6) AS shipping,
-       round(CAST(total_amount AS REAL), 6) AS total
+       round(CAST(sale_gross AS DOUBLE), 6) AS gross, round(CAST(sale_discounts AS DOUBLE), 6) AS discounts,
+       round(CAST(sale_tax AS DOUBLE), 6) AS tax, round(CAST(sale_shipping AS DOUBLE), 6) AS shipping,
+       round(CAST(total_amount AS DOUBLE), 6) AS total
 FROM orders
 WHERE test = 0 AND deleted_at IS NULL AND last_event_id IS NOT NULL;
 
 CREATE VIEW refund_reversals AS
 -- What each refund reverses, with or without money, without tax. daily_sales.reversals counts lines - adjustments.
 SELECT r.shop, r.refund_id, r.order_id, COALESCE(o.currency, r.currency) AS currency, r.processed_at, r.local_date,
-       round(CAST(r.reversed_lines AS REAL)
-           - CASE WHEN o.taxes_included = 1 THEN CAST(r.reversed_lines_tax AS REAL) ELSE 0 END, 6) AS lines,
-       round(CAST(r.adjustments AS REAL), 6) AS adjustments,
-       round(CAST(r.reversed_shipping AS REAL)
-           - CASE WHEN o.taxes_included = 1 THEN CAST(r.reversed_shipping_tax AS REAL) ELSE 0 END, 6) AS shipping,
-       round(CAST(r.reversed_tax AS REAL), 6) AS tax, round(CAST(r.reversed_duties AS REAL), 6) AS duties,
-       round(CAST(r.reversed_gift_cards AS REAL), 6) AS gift_cards
+       round(CAST(r.reversed_lines AS DOUBLE)
+           - CASE WHEN o.taxes_included = 1 THEN CAST(r.reversed_lines_tax AS DOUBLE) ELSE 0 END, 6) AS lines,
+       round(CAST(r.adjustments AS DOUBLE), 6) AS adjustments,
+       round(CAST(r.reversed_shipping AS DOUBLE)
+           - CASE WHEN o.taxes_included = 1 THEN CAST(r.reversed_shipping_tax AS DOUBLE) ELSE 0 END, 6) AS shipping,
+       round(CAST(r.reversed_tax AS DOUBLE), 6) AS tax, round(CAST(r.reversed_duties AS DOUBLE), 6) AS duties,
+       round(CAST(r.reversed_gift_cards AS DOUBLE), 6) AS gift_cards
 FROM order_refunds r LEFT JOIN orders o ON o.shop = r.shop AND o.order_id = r.order_id
 WHERE r.test = 0 AND (o.order_id IS NULL OR (o.test = 0 AND o.deleted_at IS NULL));
 
@@ -115,10 +115,10 @@ SELECT shop, currency, local_date, CAST(sum(orders) AS BIGINT) AS orders,
        round(sum(gross) - sum(discounts) - sum(reversals) + sum(shipping) + sum(tax) + sum(duties) + sum(fees), 6) AS total,
        round(sum(tips), 6) AS tips, round(sum(gift_cards), 6) AS gift_cards
 FROM (
-    SELECT shop, currency, local_date, 1 AS orders, CAST(sale_gross AS REAL) AS gross,
-           CAST(sale_discounts AS REAL) AS discounts, 0.0 AS reversals, CAST(sale_shipping AS REAL) AS shipping,
-           CAST(sale_tax AS REAL) AS tax, CAST(sale_duties AS REAL) AS duties, CAST(sale_fees AS REAL) AS fees,
-           CAST(sale_tips AS REAL) AS tips, CAST(sale_gift_cards AS REAL) AS gift_cards
+    SELECT shop, currency, local_date, 1 AS orders, CAST(sale_gross AS DOUBLE) AS gross,
+           CAST(sale_discounts AS DOUBLE) AS discounts, 0.0 AS reversals, CAST(sale_shipping AS DOUBLE) AS shipping,
+           CAST(sale_tax AS DOUBLE) AS tax, CAST(sale_duties AS DOUBLE) AS duties, CAST(sale_fees AS DOUBLE) AS fees,
+           CAST(sale_tips AS DOUBLE) AS tips, CAST(sale_gift_cards AS DOUBLE) AS gift_cards
     FROM orders
     WHERE has_sale_rows = 0 AND test = 0 AND deleted_at IS NULL AND last_event_id IS NOT NULL
     UNION ALL
@@ -127,15 +127,15 @@ FROM (
     WHERE has_sale_rows = 1 AND test = 0 AND deleted_at IS NULL AND last_event_id IS NOT NULL
     UNION ALL
     SELECT r.shop, o.currency, r.local_date, 0,
-           CASE WHEN r.line_type = 'product' THEN CAST(r.gross AS REAL) ELSE 0.0 END,
-           CASE WHEN r.line_type = 'product' THEN CAST(r.discount AS REAL) ELSE 0.0 END,
+           CASE WHEN r.line_type = 'product' THEN CAST(r.gross AS DOUBLE) ELSE 0.0 END,
+           CASE WHEN r.line_type = 'product' THEN CAST(r.discount AS DOUBLE) ELSE 0.0 END,
            0.0,
-           CASE WHEN r.line_type = 'shipping' THEN CAST(r.gross AS REAL) ELSE 0.0 END,
-           CAST(r.tax AS REAL),
-           CASE WHEN r.line_type = 'duty' THEN CAST(r.gross AS REAL) ELSE 0.0 END,
-           CASE WHEN r.line_type = 'fee' THEN CAST(r.gross AS REAL) ELSE 0.0 END,
-           CASE WHEN r.line_type = 'tip' THEN CAST(r.gross AS REAL) ELSE 0.0 END,
-           CASE WHEN r.line_type = 'gift_card' THEN CAST(r.gross AS REAL) - CAST(r.discount AS REAL) ELSE 0.0 END
+           CASE WHEN r.line_type = 'shipping' THEN CAST(r.gross AS DOUBLE) ELSE 0.0 END,
+           CAST(r.tax AS DOUBLE),
+           CASE WHEN r.line_type = 'duty' THEN CAST(r.gross AS DOUBLE) ELSE 0.0 END,
+           CASE WHEN r.line_type = 'fee' THEN CAST(r.gross AS DOUBLE) ELSE 0.0 END,
+           CASE WHEN r.line_type = 'tip' THEN CAST(r.gross AS DOUBLE) ELSE 0.0 END,
+           CASE WHEN r.line_type = 'gift_card' THEN CAST(r.gross AS DOUBLE) - CAST(r.discount AS DOUBLE) ELSE 0.0 END
     FROM order_sale_rows r JOIN orders o ON o.shop = r.shop AND o.order_id = r.order_id
     WHERE o.has_sale_rows = 1 AND o.test = 0 AND o.deleted_at IS NULL
     UNION ALL
@@ -149,26 +149,26 @@ CREATE VIEW order_sales AS
 -- daily_sales. reason: order, edit or refund. line_type: product, gift_card, shipping, tip, duty, fee or adjustment.
 WITH counted AS (
     SELECT shop, order_id, COALESCE(processed_at, created_at, version_at) AS happened_at, local_date, currency,
-           item_count, has_sale_rows, CAST(sale_gross AS REAL) AS gross, CAST(sale_discounts AS REAL) AS discounts,
-           CAST(sale_tax AS REAL) AS tax, CAST(sale_shipping AS REAL) AS shipping,
-           CAST(sale_shipping_tax AS REAL) AS shipping_tax, CAST(sale_tips AS REAL) AS tips,
-           CAST(sale_duties AS REAL) AS duties, CAST(sale_fees AS REAL) AS fees
+           item_count, has_sale_rows, CAST(sale_gross AS DOUBLE) AS gross, CAST(sale_discounts AS DOUBLE) AS discounts,
+           CAST(sale_tax AS DOUBLE) AS tax, CAST(sale_shipping AS DOUBLE) AS shipping,
+           CAST(sale_shipping_tax AS DOUBLE) AS shipping_tax, CAST(sale_tips AS DOUBLE) AS tips,
+           CAST(sale_duties AS DOUBLE) AS duties, CAST(sale_fees AS DOUBLE) AS fees
     FROM orders WHERE test = 0 AND deleted_at IS NULL AND last_event_id IS NOT NULL
 ), refund AS (
     SELECT r.shop, r.order_id, r.refund_id, r.processed_at, r.local_date, COALESCE(o.currency, r.currency) AS currency,
-           COALESCE(o.taxes_included, 0) AS taxes_included, CAST(r.reversed_shipping AS REAL) AS shipping,
-           CAST(r.reversed_shipping_tax AS REAL) AS shipping_tax, CAST(r.adjustments AS REAL) AS adjustments,
-           CAST(r.reversed_tax AS REAL) - CAST(r.reversed_lines_tax AS REAL) - CAST(r.reversed_shipping_tax AS REAL)
+           COALESCE(o.taxes_included, 0) AS taxes_included, CAST(r.reversed_shipping AS DOUBLE) AS shipping,
+           CAST(r.reversed_shipping_tax AS DOUBLE) AS shipping_tax, CAST(r.adjustments AS DOUBLE) AS adjustments,
+           CAST(r.reversed_tax AS DOUBLE) - CAST(r.reversed_lines_tax AS DOUBLE) - CAST(r.reversed_shipping_tax AS DOUBLE)
                AS other_tax,
-           CAST(r.reversed_duties AS REAL) AS duties
+           CAST(r.reversed_duties AS DOUBLE) AS duties
     FROM order_refunds r LEFT JOIN orders o ON o.shop = r.shop AND o.order_id = r.order_id
     WHERE r.test = 0 AND (o.order_id IS NULL OR (o.test = 0 AND o.deleted_at IS NULL))
 ), sale AS (
     SELECT o.shop, o.order_id, 'line:' || COALESCE(i.line_id, CAST(i.line_no AS TEXT)) AS sale_key, o.happened_at,
            o.local_date, 'order' AS reason, 'order' AS action,
            CASE WHEN i.gift_card = 1 THEN 'gift_card' ELSE 'product' END AS line_type, i.line_id, NULL AS refund_id,
-           i.qty AS quantity, CAST(i.sale_gross AS REAL) AS gross, CAST(i.sale_discount AS REAL) AS discount,
-           CAST(i.sale_tax AS REAL) AS tax, o.currency
+           i.qty AS quantity, CAST(i.sale_gross AS DOUBLE) AS gross, CAST(i.sale_discount AS DOUBLE) AS discount,
+           CAST(i.sale_tax AS DOUBLE) AS tax, o.currency
     FROM counted o JOIN order_items i ON i.shop = o.shop AND i.order_id = o.order_id
     WHERE o.has_sale_rows = 0
     UNION ALL
@@ -194,17 +194,17 @@ WITH counted AS (
         AND NOT EXISTS (SELECT 1 FROM order_items i WHERE i.shop = o.shop AND i.order_id = o.order_id)
     UNION ALL
     SELECT r.shop, r.order_id, r.sale_key, r.happened_at, r.local_date, r.reason,
-           CASE WHEN CAST(r.gross AS REAL) < 0 THEN 'update' ELSE 'order' END, r.line_type, r.line_id, NULL, r.quantity,
-           CAST(r.gross AS REAL), CAST(r.discount AS REAL), CAST(r.tax AS REAL), o.currency
+           CASE WHEN CAST(r.gross AS DOUBLE) < 0 THEN 'update' ELSE 'order' END, r.line_type, r.line_id, NULL, r.quantity,
+           CAST(r.gross AS DOUBLE), CAST(r.discount AS DOUBLE), CAST(r.tax AS DOUBLE), o.currency
     FROM order_sale_rows r JOIN counted o ON o.shop = r.shop AND o.order_id = r.order_id
     WHERE o.has_sale_rows = 1
     UNION ALL
     SELECT r.shop, r.order_id, 'refund:' || r.refund_id || ':' || CAST(i.line_no AS TEXT), r.processed_at, r.local_date,
            'refund', 'return', CASE WHEN i.gift_card = 1 THEN 'gift_card' ELSE 'product' END, i.line_id, r.refund_id,
            -i.qty,
-           -(CAST(COALESCE(i.subtotal, '0') AS REAL)
-               - CASE WHEN r.taxes_included = 1 THEN CAST(COALESCE(i.tax, '0') AS REAL) ELSE 0 END),
-           0.0, -CAST(COALESCE(i.tax, '0') AS REAL), r.currency
+           -(CAST(COALESCE(i.subtotal, '0') AS DOUBLE)
+               - CASE WHEN r.taxes_included = 1 THEN CAST(COALESCE(i.tax, '0') AS DOUBLE) ELSE 0 END),
+           0.0, -CAST(COALESCE(i.tax, '0') AS DOUBLE), r.currency
     FROM refund r JOIN order_refund_items i ON i.shop = r.shop AND i.refund_id = r.refund_id
     UNION ALL
     SELECT shop, order_id, 'refund:' || refund_id || ':shipping', processed_at, local_date, 'refund', 'return', 'shipping',
@@ -229,9 +229,9 @@ CREATE VIEW product_sales AS
 -- What sells, returned and removed units taken off; gift cards left out. Amounts are without tax.
 WITH returned AS (
     SELECT f.shop, f.order_id, n.line_id, sum(n.qty) AS qty,
-           sum(CAST(COALESCE(n.subtotal, '0') AS REAL)
-               - CASE WHEN o.taxes_included = 1 THEN CAST(COALESCE(n.tax, '0') AS REAL) ELSE 0 END) AS net,
-           sum(CAST(COALESCE(n.tax, '0') AS REAL)) AS tax
+           sum(CAST(COALESCE(n.subtotal, '0') AS DOUBLE)
+               - CASE WHEN o.taxes_included = 1 THEN CAST(COALESCE(n.tax, '0') AS DOUBLE) ELSE 0 END) AS net,
+           sum(CAST(COALESCE(n.tax, '0') AS DOUBLE)) AS tax
     FROM order_refund_items n
     JOIN order_refunds f ON f.shop = n.shop AND f.refund_id = n.refund_id
     JOIN orders o ON o.shop = f.shop AND o.order_id = f.order_id
@@ -240,11 +240,11 @@ WITH returned AS (
 SELECT o.shop, o.currency, i.product_id, i.variant_id, i.sku, max(i.title) AS title,
        count(DISTINCT i.order_id) AS orders,
        CAST(sum(i.qty) - sum(COALESCE(r.qty, 0)) AS BIGINT) AS units,
-       round(sum(CAST(i.sale_gross AS REAL)), 6) AS gross,
-       round(sum(CAST(i.sale_discount AS REAL)), 6) AS discounts,
+       round(sum(CAST(i.sale_gross AS DOUBLE)), 6) AS gross,
+       round(sum(CAST(i.sale_discount AS DOUBLE)), 6) AS discounts,
        round(sum(COALESCE(r.net, 0)), 6) AS reversals,
-       round(sum(CAST(i.sale_gross AS REAL)) - sum(CAST(i.sale_discount AS REAL)) - sum(COALESCE(r.net, 0)), 6) AS net,
-       round(sum(CAST(i.sale_tax AS REAL)) - sum(COALESCE(r.tax, 0)), 6) AS tax,
+       round(sum(CAST(i.sale_gross AS DOUBLE)) - sum(CAST(i.sale_discount AS DOUBLE)) - sum(COALESCE(r.net, 0)), 6) AS net,
+       round(sum(CAST(i.sale_tax AS DOUBLE)) - sum(COALESCE(r.tax, 0)), 6) AS tax,
        min(o.local_date) AS first_sold, max(o.local_date) AS last_sold
 FROM order_items i
 JOIN orders o ON o.shop = i.shop AND o.order_id = i.order_id
