@@ -503,11 +503,11 @@ test("who finds all places taken is told so, and gets in when one is free", asyn
     return answers.at(-1).status === 503;
   });
   await page.goto(service.link);
-  await page.getByText("As many watch this process as may at once.").waitFor();
+  await page.getByText("Too many live views are open on this process. Close one, or use another process.").waitFor();
   await page.getByRole("status").filter({ hasText: "Not live" }).waitFor();
   viewers.abort();
   await page.getByRole("status").filter({ hasText: /^Live$/ }).waitFor();
-  await page.getByText("As many watch this process as may at once.").waitFor({ state: "hidden" });
+  await page.getByText("Too many live views are open on this process. Close one, or use another process.").waitFor({ state: "hidden" });
   forgive("503");
 });
 
