@@ -49,10 +49,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         version: 4,
-        name: "dbt",
+        name: "views",
         compatible_from: 1,
-        postgres: include_str!("postgres/migrations/0004_dbt.sql"),
-        sqlite: include_str!("embedded/migrations/0004_dbt.sql"),
+        postgres: include_str!("postgres/migrations/0004_views.sql"),
+        sqlite: include_str!("embedded/migrations/0004_views.sql"),
     },
 ];
 

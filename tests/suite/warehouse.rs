@@ -35,6 +35,8 @@ pub trait Store: Send + Sync {
     async fn drop_table(&self, table: &str);
     /// Makes the tables of version 2, as that release made them.
     fn version_2(&self) -> &'static str;
+    /// Lists all columns, views and indexes as they are defined.
+    fn definitions(&self) -> &'static str;
     /// What cannot be kept here, each with `secret` in it.
     fn poison(&self) -> Vec<Sample>;
 }

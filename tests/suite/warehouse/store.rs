@@ -94,6 +94,13 @@ impl Store for Database {
         include_str!("../../fixtures/upgrade/version_2_postgres.sql")
     }
 
+    fn definitions(&self) -> &'static str {
+        "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default) FROM information_schema.columns \
+         WHERE table_schema = 'orderstream' \
+         UNION ALL SELECT concat(viewname, definition) FROM pg_views WHERE schemaname = 'orderstream' \
+         UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'orderstream' ORDER BY 1"
+    }
+
     fn poison(&self) -> Vec<Sample> {
         let mut nul = order("nul", "1", 1, 0);
         nul["unknown"] = json!("secret\u{0}");
@@ -209,6 +216,10 @@ impl Store for WarehouseFile {
 
     fn version_2(&self) -> &'static str {
         include_str!("../../fixtures/upgrade/version_2_sqlite.sql")
+    }
+
+    fn definitions(&self) -> &'static str {
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY 1"
     }
 
     fn poison(&self) -> Vec<Sample> {

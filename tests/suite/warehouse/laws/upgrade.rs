@@ -74,6 +74,17 @@ pub async fn version_2_is_brought_over_while_its_workers_still_load(store: &dyn 
     assert_eq!(rows(store, DAYS).await, expected, "rebuilt");
     let batch = [order("new", "new", 1, 0).into()];
     assert_eq!(warehouse.load(&records(&batch)).await.unwrap().inserted, 1);
+    // A step that a release has taken is never edited: no upgraded store would get the change.
+    let upgraded = store.query(store.definitions()).await.rows;
+    store.drop_tables().await;
+    store.open().migrate().await.unwrap();
+    let new = store.query(store.definitions()).await.rows;
+    let differs = upgraded.iter().find(|row| !new.contains(row));
+    assert_eq!(
+        (upgraded.len(), differs),
+        (new.len(), None),
+        "an upgraded store is as a new one"
+    );
 }
 
 async fn reaches(count: &AtomicUsize, wanted: usize) {

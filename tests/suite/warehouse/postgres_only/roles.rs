@@ -43,7 +43,7 @@ async fn many_at_once_migrate_once_and_a_current_schema_is_left_alone() {
     }
     assert_eq!(
         database.sql("SELECT version, name FROM orderstream.schema_migrations ORDER BY 1"),
-        "1|tables\n2|ledger\n3|details\n4|dbt"
+        "1|tables\n2|ledger\n3|details\n4|views"
     );
     let before = database.sql("SELECT max(xmin::text::bigint) FROM pg_class");
     let again = database.warehouse().migrate().await.unwrap();

@@ -1,1 +1,0 @@
--- The views for dbt are PostgreSQL's alone: its package has no adapter for SQLite.
