@@ -11,6 +11,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use self::reader::Unusual;
+
 /// Reads one JSON object.
 ///
 /// # Errors
@@ -27,11 +29,41 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
     }
     // Checked once as a whole, text need not be checked string by string. What is not UTF-8 may still be read where the
     // fault is in nothing that `T` reads.
-    let read = match std::str::from_utf8(json) {
-        Ok(text) => reader::read(text).or_else(|_| serde_json::from_str(text)),
-        Err(_) => serde_json::from_slice(json),
-    };
-    read.map_err(|_| explain::<T>(json))
+    match std::str::from_utf8(json) {
+        Ok(text) => read(text).map_err(|failure| match failure {
+            Unusual::List { at } => InvalidJson {
+                field: reader::path_of_failure::<T>(text),
+                problem: "expected an object".to_owned(),
+                position: Some(position(json, at)),
+            },
+            Unusual::Other => explain::<T>(json),
+        }),
+        Err(_) => serde_json::from_slice(json).map_err(|_| explain::<T>(json)),
+    }
+}
+
+/// Reads one JSON value of any form; `None` where it is not as `T` needs it.
+pub(crate) fn value<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    read(json).ok()
+}
+
+/// A list is not read as an object, at no depth.
+fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Unusual> {
+    match reader::read(json) {
+        Err(Unusual::Other) => serde_json::from_str(json).map_err(|_| Unusual::Other),
+        read => read,
+    }
+}
+
+/// Line and column of a byte, both from 1 on, as `serde_json` counts them.
+fn position(json: &[u8], at: usize) -> (usize, usize) {
+    let before = json.get(..at).unwrap_or_default();
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let start = before
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |newline| newline + 1);
+    (line, at - start + 1)
 }
 
 /// The JSON with U+FFFD for what no text can hold: an escaped NUL, which PostgreSQL refuses, and half a surrogate pair.
@@ -239,6 +271,10 @@ mod tests {
             (
                 r#"{"test":"missing field `secret"}"#,
                 "test: expected a boolean (line 1, column",
+            ),
+            (
+                "{\"price\":1,\n\"lines\":[{\"id\":1},[\"secret\"]]}",
+                "lines[1]: expected an object (line 2, column 19)",
             ),
             (r#"{"price":"1.00","#, "the JSON ends too early (line 1, column 16)"),
             (r#"{"price":secret}"#, "not JSON (line 1, column 10)"),

@@ -275,6 +275,7 @@ mod tests {
                 {"sku": "A", "qty": 2, "price": 5},
             ],
             "refunds": [{"refund_id": "9", "amount": 1, "currency": "EUR"}],
+            "details": {},
         })
     }
 
@@ -321,6 +322,12 @@ mod tests {
                 json!(1.5),
                 "order_id: expected a string without NUL or a whole number",
             ),
+            (
+                "/details",
+                json!({"fulfillments": [[null, null]]}),
+                "details.fulfillments[0]: expected an object",
+            ),
+            ("/refunds", json!([["9", 1]]), "refunds[0]: expected an object"),
             ("/currency", json!("eur"), "currency: must be three capital letters"),
             ("/currency", json!(null), "currency: missing"),
             ("/items", json!(null), "items: missing"),

@@ -37,7 +37,7 @@ pub(super) fn presence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<boo
 /// Whatever of that form is there; none where it has another.
 pub(super) fn any<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?.get();
-    Ok(serde_json::from_str::<Option<T>>(raw).ok().flatten())
+    Ok(json::value::<Option<T>>(raw).flatten())
 }
 
 /// An amount as [`amount`] reads it, but none also where it is too large.
@@ -49,12 +49,10 @@ pub(super) fn any_amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
 /// What of a list has that form; empty where it is no list.
 pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?.get();
-    let all = serde_json::from_str::<Option<Vec<T>>>(raw);
-    Ok(all.map(Option::unwrap_or_default).unwrap_or_else(|_| {
-        let each = serde_json::from_str::<Vec<&RawValue>>(raw).unwrap_or_default();
-        each.into_iter()
-            .filter_map(|one| serde_json::from_str(one.get()).ok())
-            .collect()
+    let all = json::value::<Option<Vec<T>>>(raw);
+    Ok(all.map(Option::unwrap_or_default).unwrap_or_else(|| {
+        let each = json::value::<Vec<&RawValue>>(raw).unwrap_or_default();
+        each.into_iter().filter_map(|one| json::value(one.get())).collect()
     }))
 }
 
