@@ -1,8 +1,9 @@
 //! `OrderEvent`: what happened to one order, and nothing personal.
 //!
-//! Owns the JSON of the `payload` field (names and types are public contract) and the exact scalar types in it.
-//! Pure: no I/O, no Shopify knowledge, no storage. Invariants: money keeps its written digits (`0.10` stays `0.10`),
-//! ids keep all 64 bits, absent stays absent, and text is borrowed from the input wherever it has no escapes.
+//! Owns the JSON of the `payload` field (names and types are public contract) and the exact scalar
+//! types in it. Pure: no I/O, no Shopify knowledge, no storage. Invariants: money keeps its written
+//! digits (`0.10` stays `0.10`), ids keep all 64 bits, absent stays absent, and text is borrowed
+//! from the input wherever it has no escapes.
 
 mod amount;
 mod currency;
@@ -36,10 +37,11 @@ use serde::{Deserialize, Serialize};
 /// One event, as it stands in the `payload` field of a stream entry.
 ///
 /// `total_amount`, `currency` and `items` are there exactly when the event carries the whole order
-/// ([`OrderEvent::is_whole`]); a thin event (a deletion, an edit, a refund) leaves them out.
+/// ([`OrderEvent::is_whole`]); a partial event (a deletion, an edit, a refund) leaves them out.
 ///
-/// Read from JSON, `event_type`, `event_id` and `timestamp` may be missing, since a plain producer may have put them
-/// beside the payload only; [`validate_storable`] refuses an event in which they still are.
+/// Read from JSON, `event_type`, `event_id` and `timestamp` may be missing, since a plain producer
+/// may have put them beside the payload only; [`validate_storable`] refuses an event in which they
+/// still are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OrderEvent<'a> {
     /// Dotted lower case, `order.created`.
@@ -89,7 +91,8 @@ pub struct OrderEvent<'a> {
     /// When it was cancelled.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<Timestamp<'a>>,
-    /// Shopify's `pending`, `authorized`, `partially_paid`, `paid`, `partially_refunded`, `refunded`, `voided`, ...
+    /// Shopify's `pending`, `authorized`, `partially_paid`, `paid`, `partially_refunded`,
+    /// `refunded`, `voided`, ...
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub financial_status: Option<Text<'a>>,
     /// Shopify's `fulfilled`, `partial`, `restocked`, ...; absent while unfulfilled.
@@ -202,7 +205,7 @@ pub struct OrderEvent<'a> {
 }
 
 /// Event types that never carry the whole order, whatever else they hold: the only list of them.
-const THIN: [&str; 12] = [
+const PARTIAL: [&str; 12] = [
     "order.deleted",
     "order.edited",
     "order.risk_assessment_changed",
@@ -228,13 +231,14 @@ const WHOLE: [&str; 6] = [
 ];
 
 impl OrderEvent<'_> {
-    /// Whether the event carries the whole order and may therefore write whole-order columns and lines.
+    /// Whether the event carries the whole order and may therefore write whole-order columns and
+    /// lines.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.total_amount.is_some()
             && self.currency.is_some()
             && self.items.is_some()
-            && !THIN.contains(&self.event_type.as_str())
+            && !PARTIAL.contains(&self.event_type.as_str())
     }
 
     /// Whether the event says what an edit added to the order.
@@ -268,7 +272,8 @@ pub struct Provenance<'a> {
     pub shop: Option<Text<'a>>,
     /// Raw webhook topic, `orders/create`.
     pub topic: Option<Text<'a>>,
-    /// `X-Shopify-Webhook-Id`: one per delivery of one subscription, equal across Shopify's retries.
+    /// `X-Shopify-Webhook-Id`: one per delivery of one subscription, equal across Shopify's
+    /// retries.
     pub webhook_id: Option<Text<'a>>,
     /// `X-Shopify-Event-Id`: shared by all subscriptions that the same change triggers.
     pub shopify_event_id: Option<Text<'a>>,
@@ -291,13 +296,15 @@ pub struct EventRecord<'a> {
     pub payload: &'a str,
     /// Where it came from.
     pub provenance: Provenance<'a>,
-    /// `provenance.triggered_at`, parsed; `None` where it is absent or unreadable (it is only a hint).
+    /// `provenance.triggered_at`, parsed; `None` where it is absent or unreadable (it is only a
+    /// hint).
     pub triggered_at: Option<time::OffsetDateTime>,
     /// Id of its stream entry, `ms-seq`.
     pub stream_id: String,
     /// When this service received it; where the entry does not say, when the stream took it.
     pub received_at: time::OffsetDateTime,
-    /// The original body where `ORDERSTREAM_KEEP_RAW` kept it, compressed (zstd); from a foreign producer, its bytes.
+    /// The original body where `ORDERSTREAM_KEEP_RAW` kept it, compressed (zstd); from a foreign
+    /// producer, its bytes.
     pub raw: Option<Cow<'a, [u8]>>,
 }
 

@@ -1,7 +1,7 @@
 //! Amounts of money.
 //!
-//! Owns their JSON forms and their bounds, which are the same whoever wrote them and wherever they are kept: read as a
-//! JSON number or as text, written as a number with the digits they came with.
+//! Owns their JSON forms and their bounds, which are the same whoever wrote them and wherever they
+//! are kept: read as a JSON number or as text, written as a number with the digits they came with.
 
 use std::fmt;
 use std::io::Write as _;
@@ -39,8 +39,8 @@ impl Amount {
         Self::parse(unquoted(raw))
     }
 
-    /// As [`Amount::of_json`], for an amount that can be done without: what is no exact decimal is none, and decimals
-    /// beyond the last one kept, which a float leaves, are rounded away.
+    /// As [`Amount::of_json`], for an amount that can be done without: what is no exact decimal is
+    /// none, and decimals beyond the last one kept, which a float leaves, are rounded away.
     ///
     /// # Errors
     /// Where it is not below the limit.
@@ -111,8 +111,9 @@ impl fmt::Display for Amount {
 
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // A raw number: `f64` would lose digits, and serde_json's `arbitrary_precision` would change every `Value`.
-        // Sign, point, a leading zero and 28 digits fit; an order has dozens of amounts, so none is put on the heap.
+        // A raw number: `f64` would lose digits, and serde_json's `arbitrary_precision` would
+        // change every `Value`. Sign, point, a leading zero and 28 digits fit; an order has dozens
+        // of amounts, so none is put on the heap.
         let mut text = [0; 32];
         let mut free = &mut text[..];
         write!(free, "{}", self.0).map_err(serde::ser::Error::custom)?;

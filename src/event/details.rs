@@ -1,7 +1,8 @@
-//! What else an order says: asked for less often than what has a field of its own in the event.
+//! Facts about an order that are queried less often than the event's own fields.
 //!
-//! Owns the JSON of `details`, which stands in the payload and, of an order's newest state, in `orders.details`. Views
-//! read it there, so that each value has the form that its type says. Nothing in it is personal.
+//! Owns the JSON of `details`, which stands in the payload and, of an order's newest state, in
+//! `orders.details`. Views read it there, so that each value has the form that its type says.
+//! Nothing in it is personal.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,7 @@ pub struct Details<'a> {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub tags: Vec<Text<'a>>,
-    /// Where the visit came from.
+    /// UTM tags of the visit that led to the order.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub utm: Option<Utm<'a>>,
     /// Discounts of lines and shipping.
@@ -59,7 +60,7 @@ pub struct Details<'a> {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub fulfillments: Vec<Fulfillment<'a>>,
-    /// Those that the merchant asks to keep.
+    /// Note attributes whose names are set to be kept.
     #[serde(
         borrow,
         default,
@@ -70,7 +71,7 @@ pub struct Details<'a> {
 }
 
 impl Details<'_> {
-    /// Whether it says nothing.
+    /// Whether it is without any fact.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Details::default()
@@ -124,7 +125,7 @@ pub struct Discount<'a> {
     /// Per cent, or an amount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Amount>,
-    /// What it took off.
+    /// Amount taken off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Amount>,
 }
@@ -164,13 +165,13 @@ pub struct Fulfillment<'a> {
     /// Where the parcel is: `in_transit`, `delivered`, ...
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub shipment_status: Option<Text<'a>>,
-    /// Who fulfils it: `manual`, ...
+    /// Fulfillment service: `manual`, ...
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Text<'a>>,
-    /// Who carries it.
+    /// Carrier.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub carrier: Option<Text<'a>>,
-    /// From where.
+    /// Location that it is sent from.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub location_id: Option<Id<'a>>,
     /// When it was made.
@@ -187,7 +188,7 @@ pub struct Attribute<'a> {
     /// Its name.
     #[serde(borrow)]
     pub name: Text<'a>,
-    /// What it says.
+    /// Its text.
     #[serde(borrow, default)]
     pub value: Option<Text<'a>>,
 }

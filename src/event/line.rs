@@ -1,4 +1,5 @@
-//! Lines of an order: products, shipping, and what an edit added. Amounts are in the order's `currency`.
+//! Lines of an order: products, shipping, and what an edit added. Amounts are in the order's
+//! `currency`.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +47,7 @@ pub struct Item<'a> {
     /// Title of the variant as sold.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub variant_title: Option<Text<'a>>,
-    /// Who makes the product.
+    /// Manufacturer of the product.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<Text<'a>>,
     /// Whether it is taxed at all.
@@ -62,7 +63,7 @@ pub struct Item<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     pub fulfillable_qty: Option<i64>,
-    /// Those that the merchant asks to keep.
+    /// Line properties whose names are set to be kept.
     #[serde(
         borrow,
         default,
@@ -101,7 +102,7 @@ pub struct ShippingLine<'a> {
     pub removed: Option<bool>,
 }
 
-/// What one edit of an order changed. Removed units are told by a refund, with or without money.
+/// What one edit of an order changed. Removed units come as a refund, with or without money.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderEdit<'a> {
     /// The shop's id of the edit.

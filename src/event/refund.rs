@@ -1,4 +1,5 @@
-//! A refund of an order: what was reversed, and the money that went back. All amounts are in the shop's currency.
+//! A refund of an order: what was reversed, and the money that went back. All amounts are in the
+//! shop's currency.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +37,8 @@ pub struct Refund<'a> {
     /// Duties reversed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duties: Option<Amount>,
-    /// Order adjustments, without those of shipping: positive is in the merchant's favour, so that it makes the
-    /// reversal smaller (`Refund.order_adjustments` of the Admin API).
+    /// Order adjustments, without those of shipping: positive is in the merchant's favour, so that
+    /// it makes the reversal smaller (`Refund.order_adjustments` of the Admin API).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adjustments: Option<Amount>,
     /// Tax on `adjustments`, of the same sign.

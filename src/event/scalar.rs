@@ -1,6 +1,6 @@
 //! The scalars of an event: text that borrows, ids, quantities, points in time.
 //!
-//! Owns their JSON forms. They read leniently what other producers write (an id as a number, a
+//! Owns their JSON forms. They read tolerantly what other producers write (an id as a number, a
 //! Python `isoformat()` without an offset) and always write one canonical form.
 
 use std::borrow::Cow;
@@ -14,7 +14,8 @@ use time::{Date, OffsetDateTime, UtcOffset};
 
 use super::json;
 
-/// A string that borrows from the JSON it came from. (`Option<Cow<str>>` would not: serde borrows only a bare `Cow`.)
+/// A string that borrows from the JSON it came from. (`Option<Cow<str>>` would not: serde borrows
+/// only a bare `Cow`.)
 ///
 /// Read from JSON it never holds a NUL character, which PostgreSQL's `text` and `jsonb` refuse.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,8 +74,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// An identifier: text without NUL, or a whole number of up to 64 bits, which becomes its digits. Shopify's global form
-/// (`gid://shopify/Order/917001`) is the number at its end: one thing has one id.
+/// An identifier: text without NUL, or a whole number of up to 64 bits, which becomes its digits.
+/// Shopify's global form (`gid://shopify/Order/917001`) is the number at its end: one thing has one
+/// id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id<'a>(pub Cow<'a, str>);
 
@@ -106,7 +108,8 @@ impl Serialize for Id<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As it stands: an order has a dozen ids, and their digits need not be made into a number and back.
+        // As it stands: an order has a dozen ids, and their digits need not be made into a number
+        // and back.
         let raw = <&RawValue>::deserialize(deserializer)?.get();
         match json::string(raw) {
             Some(text) if !text.contains('\0') => Ok(Self(without_path(text))),
@@ -148,7 +151,8 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        // JSON writes a NUL only as an escape, and a string with escapes is not borrowed: nothing to look for.
+        // JSON writes a NUL only as an escape, and a string with escapes is not borrowed: nothing
+        // to look for.
         Ok(Cow::Borrowed(text))
     }
 
@@ -223,7 +227,8 @@ pub(super) fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 
 /// A point in time that remembers how it was written: the offset carries the shop's day.
 ///
-/// Its year is 1 to 9999, in UTC and as written: what every store keeps, and what can be moved to any offset.
+/// Its year is 1 to 9999, in UTC and as written: what every store keeps, and what can be moved to
+/// any offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timestamp<'a> {
     text: Text<'a>,
@@ -231,8 +236,8 @@ pub struct Timestamp<'a> {
 }
 
 impl<'a> Timestamp<'a> {
-    /// Reads RFC 3339, also with a space for the `T`, with an offset as `-0500` or `-05`, and without one (taken as UTC,
-    /// as Python's `isoformat()` of a naive time is meant).
+    /// Reads RFC 3339, also with a space for the `T`, with an offset as `-0500` or `-05`, and
+    /// without one (taken as UTC, as Python's `isoformat()` of a naive time is meant).
     ///
     /// # Errors
     /// Where the text is no such time, or one out of bounds. The error never repeats the text.
@@ -304,7 +309,8 @@ impl From<OffsetDateTime> for Timestamp<'_> {
     }
 }
 
-/// A point in time whose offset says nothing: always written in UTC with microseconds, 27 characters, which sort.
+/// A point in time whose offset says nothing: always written in UTC with microseconds, 27
+/// characters, which sort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UtcTime(OffsetDateTime);
 

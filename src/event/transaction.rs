@@ -1,16 +1,17 @@
-//! A payment transaction: money that a gateway took, reserved or gave back, or failed to.
+//! A payment transaction: an attempt of a gateway to reserve, take or pay back money.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Amount, Id, Text, Timestamp};
 
-/// One transaction of an order, as its newest status tells it.
+/// One transaction of an order, with its newest status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transaction<'a> {
     /// The shop's id of the transaction.
     #[serde(borrow)]
     pub transaction_id: Id<'a>,
-    /// The transaction that it continues: of a capture its authorization, of a refund what it pays back.
+    /// The transaction that it continues: of a capture its authorization, of a refund what it pays
+    /// back.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub parent_id: Option<Id<'a>>,
     /// `authorization`, `sale`, `capture`, `void`, `refund` or `change`.
@@ -19,14 +20,14 @@ pub struct Transaction<'a> {
     /// `pending`, `success`, `failure`, `error`, ...
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Text<'a>>,
-    /// Who moved the money: `shopify_payments`, `gift_card`, ...
+    /// Payment gateway: `shopify_payments`, `gift_card`, ...
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Text<'a>>,
     /// In `currency`; a refund's is not negative either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Amount>,
-    /// ISO 4217: the shop's where that is told, else the one that was paid in; that of the refund or order around it where
-    /// absent.
+    /// ISO 4217: the shop's where that is known, else the one that was paid in; that of the refund
+    /// or order around it where absent.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Text<'a>>,
     /// In `paid_currency`.

@@ -1,7 +1,7 @@
 //! What an event must be like, whoever wrote it.
 //!
-//! Owns the bounds of texts and of what an order's lines come to. A single amount, quantity or time is within its bounds
-//! by its type, since it is not read otherwise.
+//! Owns the bounds of texts and of what an order's lines come to. A single amount, quantity or time
+//! is within its bounds by its type, since it is not read otherwise.
 
 use rust_decimal::Decimal;
 
@@ -63,8 +63,9 @@ pub fn validate(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
     Ok(())
 }
 
-/// Checks what every warehouse needs of an event, whoever wrote it, to store it and to count it in its views: type, id,
-/// time and order are there, and nothing is longer or greater than it can hold.
+/// Checks what every warehouse needs of an event, whoever wrote it, to store it and to count it in
+/// its views: type, id, time and order are there, and nothing is longer or greater than it can
+/// hold.
 ///
 /// # Errors
 /// The first field that is missing or out of bounds.
@@ -103,7 +104,8 @@ pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
     event.edit.as_ref().map_or(Ok(()), edit)
 }
 
-/// Views multiply and add up: what one order's lines come to must stay within the bounds of one amount.
+/// Views multiply and add up: what one order's lines come to must stay within the bounds of one
+/// amount.
 fn lines_can_be_summed(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
     let limit = Decimal::from(Amount::LIMIT);
     let mut gross = Decimal::ZERO;
@@ -288,10 +290,10 @@ mod tests {
     #[test]
     fn a_good_event_is_valid() {
         assert_eq!(judge(&whole()), Ok(()));
-        let mut thin = whole();
-        thin["event_type"] = "order.deleted".into();
-        thin.as_object_mut().unwrap().remove("items");
-        assert_eq!(judge(&thin), Ok(()));
+        let mut partial = whole();
+        partial["event_type"] = "order.deleted".into();
+        partial.as_object_mut().unwrap().remove("items");
+        assert_eq!(judge(&partial), Ok(()));
     }
 
     #[test]

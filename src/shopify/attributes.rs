@@ -1,11 +1,12 @@
-//! What themes and apps put onto orders and lines under names of their own: kept only where a merchant asks for the name.
+//! What themes and apps put onto orders and lines under names of their own: kept only where a
+//! merchant asks for the name.
 //!
-//! Owns the choice. Such texts hold anything that a customer was asked for, so that none is kept by default, and they are
-//! read apart from the rest of the body.
+//! Owns the choice. Such texts hold anything that a customer was asked for, so that none is kept by
+//! default, and they are read apart from the rest of the body.
 
 use serde::Deserialize;
 
-use super::lenient::{self, LossyText, short};
+use super::tolerant::{self, LossyText, short};
 use crate::event::{Attribute, Details, OrderEvent, Text, json};
 
 /// Names that are kept, as themes and apps write them.
@@ -19,15 +20,15 @@ pub struct KeptNames<'n> {
 
 #[derive(Debug, Deserialize)]
 struct Body<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     note_attributes: Vec<AttributeBody<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     line_items: Vec<LineBody<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct LineBody<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     properties: Vec<AttributeBody<'a>>,
 }
 
@@ -35,7 +36,7 @@ struct LineBody<'a> {
 struct AttributeBody<'a> {
     #[serde(borrow)]
     name: LossyText<'a>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     value: Option<LossyText<'a>>,
 }
 

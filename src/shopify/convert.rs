@@ -1,14 +1,14 @@
 //! A verified body into an event.
 //!
-//! Owns the choice of reader and what all events have in common. The body is parsed once, typed and borrowed; only the
-//! fields that an event has are read, so nothing personal gets in.
+//! Owns the choice of reader and what all events have in common. The body is parsed once, typed and
+//! borrowed; only the fields that an event has are read, so nothing personal gets in.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::fit::Members;
 use super::order;
-use super::thin;
+use super::partial;
 use super::{DeliveryHints, Shape, Topic};
 use crate::event::{InvalidEvent, InvalidJson, OrderEvent, Text, validate};
 
@@ -52,13 +52,13 @@ pub fn convert<'a>(
     let event = if topic.shape() == Shape::Order {
         order::read(topic, body, blank)?
     } else {
-        thin(topic, body, hints, blank)?
+        partial(topic, body, hints, blank)?
     };
     validate(&event)?;
     Ok(event)
 }
 
-fn thin<'a>(
+fn partial<'a>(
     topic: Topic,
     body: &'a [u8],
     hints: &'a DeliveryHints<'_>,
@@ -67,19 +67,22 @@ fn thin<'a>(
     let members = Members::read(body)?;
     members.must_not_contradict(topic)?;
     let event = match topic.shape() {
-        Shape::Order | Shape::Deletion => thin::deletion(body, blank)?,
-        Shape::Edit => thin::edit(body, blank)?,
-        Shape::Refund => thin::refund(body, blank)?,
-        Shape::Transaction => thin::transaction(body, blank)?,
-        Shape::RiskAssessment => thin::risk_assessment(body, blank, hints)?,
-        Shape::Fulfillment | Shape::FulfillmentEvent | Shape::Dispute | Shape::Protection => thin::note(body, blank)?,
+        Shape::Order | Shape::Deletion => partial::deletion(body, blank)?,
+        Shape::Edit => partial::edit(body, blank)?,
+        Shape::Refund => partial::refund(body, blank)?,
+        Shape::Transaction => partial::transaction(body, blank)?,
+        Shape::RiskAssessment => partial::risk_assessment(body, blank, hints)?,
+        Shape::Fulfillment | Shape::FulfillmentEvent | Shape::Dispute | Shape::Protection => {
+            partial::note(body, blank)?
+        }
     };
     // What is missing is said first: it says more.
     members.must_fit(topic)?;
     Ok(event)
 }
 
-/// The event before anything is read from the body: its time is when it was triggered, else received.
+/// The event before anything is read from the body: its time is when it was triggered, else
+/// received.
 fn blank<'a>(
     topic: Topic,
     hints: &'a DeliveryHints<'_>,

@@ -1,7 +1,8 @@
 //! Whether a body is what its topic says.
 //!
-//! Owns the members by which a body shows what it is. The topic is a header and not signed: whoever has seen a signed
-//! body can send it again under another topic, so a body counts only under a topic whose bodies look like it.
+//! Owns the members by which a body shows what it is. The topic is a header and not signed: whoever
+//! has seen a signed body can send it again under another topic, so a body counts only under a
+//! topic whose bodies look like it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +13,8 @@ use super::topic::Shape;
 use super::{ConvertError, Topic};
 use crate::event::json;
 
-/// Members at the top of a body that only bodies of that shape have (Shopify's schemas of 2023-07 to 2026-04).
+/// Members at the top of a body that only bodies of that shape have (Shopify's schemas of 2023-07
+/// to 2026-04).
 const MARKS: [(&str, Shape); 19] = [
     ("total_price", Shape::Order),
     ("subtotal_price", Shape::Order),
@@ -35,7 +37,7 @@ const MARKS: [(&str, Shape); 19] = [
     ("eligibility", Shape::Protection),
 ];
 
-/// What a thin body shows of itself.
+/// What a partial body shows of itself.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// The shape whose marks it has.

@@ -1,7 +1,8 @@
 //! What a delivery's headers say.
 //!
-//! Owns the header names, in both of Shopify's spellings (`X-Shopify-*` and the newer `Shopify-*`). Headers are not
-//! signed: apart from the signature itself all of it is hints, and a hint that is overlong or malformed is no hint.
+//! Owns the header names, in both of Shopify's spellings (`X-Shopify-*` and the newer `Shopify-*`).
+//! Headers are not signed: apart from the signature itself all of it is hints, and a hint that is
+//! overlong or malformed is no hint.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -44,8 +45,8 @@ static ORDER_ID: Spellings = Spellings::new("x-shopify-order-id", "shopify-order
 static SIGNATURE: Spellings = Spellings::new("x-shopify-hmac-sha256", "shopify-hmac-sha256");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The signature: the value of its header in both spellings, which may be repeated, also in one header (as a proxy joins
-/// them), only where all say the same.
+/// The signature: the value of its header in both spellings, which may be repeated, also in one
+/// header (as a proxy joins them), only where all say the same.
 ///
 /// # Errors
 /// [`SignatureError::Missing`] or [`SignatureError::Doubled`].
@@ -69,7 +70,8 @@ pub fn shop(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     hint(headers, &SHOP).filter(|shop| is_domain(shop)).map(lower_case)
 }
 
-/// What the headers claim about a delivery. All of it is unsigned; each is printable ASCII of at most 255 bytes.
+/// What the headers claim about a delivery. All of it is unsigned; each is printable ASCII of at
+/// most 255 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeliveryHints<'a> {
     /// `orders/create`, however it is written; a topic that is not known as it stands.
@@ -106,8 +108,8 @@ impl<'a> DeliveryHints<'a> {
         }
     }
 
-    /// When the delivery was triggered. It is part of an order's version, so a time that is unreadable, or further ahead
-    /// of the receipt than clocks differ, is taken as the receipt.
+    /// When the delivery was triggered. It is part of an order's version, so a time that is
+    /// unreadable, or further ahead of the receipt than clocks differ, is taken as the receipt.
     #[must_use]
     pub fn triggered_at(&self, received_at: OffsetDateTime) -> Option<Timestamp<'_>> {
         let said = Timestamp::parse(self.triggered_at?.into()).ok();

@@ -1,7 +1,6 @@
-//! Which deliveries are the same.
-//!
-//! Owns the event id of a webhook. Invariant: Shopify's retries of one delivery get one id, and two subscriptions'
-//! deliveries of one change get two.
+//! The event id of a webhook, and the digest of its body: which deliveries are the same. Invariant:
+//! Shopify's retries of one delivery get one id, and two subscriptions' deliveries of one change
+//! get two.
 
 use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_128;
@@ -15,15 +14,16 @@ pub const EVENT_NAMESPACE: Uuid = uuid!("6f9d3b0e-5c41-4f1c-9d57-2f8f0b6f4a11");
 /// Why a delivery is quarantined whose webhook id stood for another body before.
 pub const REUSED_WEBHOOK_ID: &str = "the webhook id was used for another body";
 
-/// Tells two bodies under one key apart. Not for secrets: XXH3 takes a tenth of SHA-256's time, and whoever wanted two
-/// bodies with one digest would have to make both, but each of them is signed.
+/// Tells two bodies under one key apart. Not for secrets: XXH3 takes a tenth of SHA-256's time, and
+/// whoever wanted two bodies with one digest would have to make both, but each of them is signed.
 #[must_use]
 pub fn digest(body: &[u8]) -> [u8; 16] {
     XxHash3_128::oneshot(body).to_be_bytes()
 }
 
-/// UUIDv5 of `shop LF topic LF webhook:ID`, or, where the delivery has no webhook id, of `shop LF topic LF body:HEX`
-/// with the first 16 bytes of the body's SHA-256. What a header does not tell is empty.
+/// UUIDv5 of `shop LF topic LF webhook:ID`, or, where the delivery has no webhook id, of `shop LF
+/// topic LF body:HEX` with the first 16 bytes of the body's SHA-256. A header that is absent is an
+/// empty text.
 #[must_use]
 pub fn event_id(hints: &DeliveryHints<'_>, body: &[u8]) -> Uuid {
     let shop = hints.shop.as_deref().unwrap_or_default();
@@ -67,7 +67,8 @@ mod tests {
         assert_ne!(event_id(&unknown, b"1"), event_id(&unknown, b"2"));
     }
 
-    /// As the reference implementation (`xxhsum -H2`) has it: what an older process remembered must still match.
+    /// As the reference implementation (`xxhsum -H2`) has it: what an older process remembered must
+    /// still match.
     #[test]
     fn digests_are_the_same_in_every_process() {
         assert_eq!(hex::encode(digest(b"")), "99aa06d3014798d86001c324468d497f");

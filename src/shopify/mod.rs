@@ -1,26 +1,26 @@
 //! Everything that is Shopify's: signature, headers, topics, bodies.
 //!
-//! Pure: bytes and headers in, an [`OrderEvent`](crate::event::OrderEvent) or a reason out; no I/O, no clock.
-//! Invariants: nothing of a body is looked at before [`Claim::verify`] (the caller's duty, held by the extractor's
-//! type); headers are not signed and therefore only hints; no error text repeats a value; no personal field gets into
-//! an event.
+//! Pure: bytes and headers in, an [`OrderEvent`](crate::event::OrderEvent) or a reason out; no I/O,
+//! no clock. Invariants: nothing of a body is looked at before [`Claim::verify`] (the caller's
+//! duty, held by the extractor's type); headers are not signed and therefore only hints; no error
+//! text repeats a value; no personal field gets into an event.
 
 mod attributes;
 mod convert;
 mod fit;
 mod headers;
 mod identity;
-mod lenient;
 mod money;
 mod named_order;
 mod order;
+mod partial;
 mod redact;
 mod refund;
+mod secret_usage;
 mod signature;
-mod thin;
+mod tolerant;
 mod topic;
 mod transaction;
-mod usage;
 
 pub use attributes::{KeptNames, keep_attributes};
 pub use convert::{ConvertError, convert};
@@ -28,6 +28,6 @@ pub use headers::{DeliveryHints, shop, signature};
 pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};
 pub use named_order::named_order;
 pub use redact::{PERSONAL_FIELDS, redact};
+pub use secret_usage::Usage;
 pub use signature::{Claim, InvalidKeyring, Keyring, SecretInUse, SignatureError};
 pub use topic::{Shape, Topic, TopicError};
-pub use usage::Usage;

@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use super::lenient;
+use super::tolerant;
 use crate::event::{Amount, Text, is_currency};
 
 /// One amount in both currencies.
@@ -18,19 +18,20 @@ pub(super) struct MoneySet<'a> {
 /// An amount in one of them.
 #[derive(Debug, Deserialize)]
 pub(super) struct Money<'a> {
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     pub(super) amount: Option<Amount>,
     #[serde(borrow)]
     pub(super) currency_code: Option<Text<'a>>,
 }
 
-/// The amount in the shop's currency: the set's, else the plain one, which Shopify writes in the shop's currency
-/// everywhere but in transactions.
+/// The amount in the shop's currency: the set's, else the plain one, which Shopify writes in the
+/// shop's currency everywhere but in transactions.
 pub(super) fn shop_amount(plain: Option<Amount>, set: Option<&MoneySet<'_>>) -> Option<Amount> {
     set.and_then(|set| set.shop_money.as_ref()?.amount).or(plain)
 }
 
-/// Shop's money for one unit of what the customer paid in, where the amounts tell it; `currency` is the shop's.
+/// Shop's money for one unit of what the customer paid in, where the amounts state it; `currency`
+/// is the shop's.
 pub(super) fn exchange_rate<'s, 'a: 's>(
     sets: impl Iterator<Item = &'s MoneySet<'a>>,
     currency: Option<&Text<'a>>,

@@ -1,14 +1,14 @@
 //! Which order a body names that could not be converted.
 //!
-//! Owns where each kind of body keeps the order's id. Lenient: what stands before the damage of a body is read, and a
-//! body that names no order has none.
+//! Owns where each kind of body keeps the order's id. Tolerant: what stands before the damage of a
+//! body is read, and a body that names no order has none.
 
-use super::thin::order_number;
+use super::partial::order_number;
 use crate::event::NamedOrder;
 use crate::event::json::members::{members, text};
 
-/// The order that a body names. `id` is the order's only under the topics of orders, and where the body's own global id
-/// says so.
+/// The order that a body names. `id` is the order's only under the topics of orders, and where the
+/// body's own global id says so.
 #[must_use]
 pub fn named_order(topic: Option<&str>, body: &[u8]) -> NamedOrder {
     const NAMES: [&str; 6] = [

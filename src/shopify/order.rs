@@ -1,7 +1,8 @@
 //! The whole order.
 //!
-//! Owns which of Shopify's order fields mean what in an event. Nulls count as absent everywhere. What makes the order
-//! one (id, total, currency, lines with quantity and price) is read strictly, what is only nice to know leniently.
+//! Owns which of Shopify's order fields mean what in an event. Nulls count as absent everywhere.
+//! What makes the order one (id, total, currency, lines with quantity and price) is read strictly,
+//! what is only nice to know tolerantly.
 
 mod details;
 mod lines;
@@ -12,9 +13,9 @@ use serde::de::IgnoredAny;
 use self::details::{ApplicationBody, CodeBody, FulfillmentBody, TaxBody, take_details};
 use self::lines::{LineItem, ShippingBody, item};
 use super::fit;
-use super::lenient::{self, LossyText, short};
 use super::money::{MoneySet, exchange_rate, shop_amount, sum};
 use super::refund::{self, RefundBody};
+use super::tolerant::{self, LossyText, short};
 use super::transaction::{Context, TransactionBody};
 use super::{ConvertError, Topic};
 use crate::event::{Amount, Id, MAX_NAME, OrderEvent, ShippingLine, Text, Timestamp, is_currency, json};
@@ -26,25 +27,25 @@ struct OrderBody<'a> {
     id: Option<Id<'a>>,
     #[serde(borrow)]
     name: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     created_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     processed_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     updated_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     cancelled_at: Option<Timestamp<'a>>,
     #[serde(borrow)]
     currency: Option<Text<'a>>,
     total_price: Option<Amount>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     subtotal_price: Option<Amount>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     total_discounts: Option<Amount>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     total_tax: Option<Amount>,
     taxes_included: Option<bool>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     current_total_price: Option<Amount>,
     #[serde(borrow)]
     presentment_currency: Option<Text<'a>>,
@@ -54,7 +55,7 @@ struct OrderBody<'a> {
     total_shipping_price_set: Option<MoneySet<'a>>,
     #[serde(borrow)]
     shipping_lines: Option<Vec<ShippingBody<'a>>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     total_tip_received: Option<Amount>,
     #[serde(borrow)]
     original_total_duties_set: Option<MoneySet<'a>>,
@@ -73,65 +74,65 @@ struct OrderBody<'a> {
     line_items: Option<Vec<LineItem<'a>>>,
     #[serde(borrow)]
     refunds: Option<Vec<RefundBody<'a>>>,
-    #[serde(default, deserialize_with = "lenient::any")]
+    #[serde(default, deserialize_with = "tolerant::any")]
     order_number: Option<i64>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     cancel_reason: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     closed_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     app_id: Option<Id<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     location_id: Option<Id<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     billing_address: Option<Address<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     shipping_address: Option<Address<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     total_cash_rounding_payment_adjustment_set: Option<MoneySet<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     total_cash_rounding_refund_adjustment_set: Option<MoneySet<'a>>,
-    #[serde(default, deserialize_with = "lenient::any_amount")]
+    #[serde(default, deserialize_with = "tolerant::any_amount")]
     current_subtotal_price: Option<Amount>,
-    #[serde(default, deserialize_with = "lenient::any_amount")]
+    #[serde(default, deserialize_with = "tolerant::any_amount")]
     current_total_discounts: Option<Amount>,
-    #[serde(default, deserialize_with = "lenient::any_amount")]
+    #[serde(default, deserialize_with = "tolerant::any_amount")]
     current_total_tax: Option<Amount>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     current_shipping_price_set: Option<MoneySet<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     current_total_duties_set: Option<MoneySet<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     current_total_additional_fees_set: Option<MoneySet<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     transactions: Vec<TransactionBody<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     payment_gateway_names: Vec<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     customer_locale: Option<LossyText<'a>>,
-    #[serde(default, deserialize_with = "lenient::any")]
+    #[serde(default, deserialize_with = "tolerant::any")]
     total_weight: Option<i64>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     tags: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     landing_site: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     discount_applications: Vec<ApplicationBody<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     discount_codes: Vec<CodeBody<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     tax_lines: Vec<TaxBody<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
     fulfillments: Vec<FulfillmentBody<'a>>,
     /// What the API, but never a webhook, wraps orders in.
     order: Option<IgnoredAny>,
     orders: Option<IgnoredAny>,
     /// What drafts and checkouts have, which look like orders otherwise.
-    #[serde(default, deserialize_with = "lenient::presence")]
+    #[serde(default, deserialize_with = "tolerant::presence")]
     order_id: bool,
-    #[serde(default, deserialize_with = "lenient::presence")]
+    #[serde(default, deserialize_with = "tolerant::presence")]
     invoice_url: bool,
-    #[serde(default, deserialize_with = "lenient::presence")]
+    #[serde(default, deserialize_with = "tolerant::presence")]
     abandoned_checkout_url: bool,
 }
 
@@ -206,16 +207,18 @@ impl<'a> OrderBody<'a> {
             rate: exchange_rate(self.total_price_set.iter(), currency.as_ref()),
             processed_at: None,
         };
-        let transactions = self.transactions.iter().filter_map(|one| one.told(around));
+        let transactions = self.transactions.iter().filter_map(|one| one.event_transaction(around));
         let transactions = transactions.collect();
-        // A refund that cannot be summed is left out: every later version of the order will carry it, and would be lost.
+        // A refund that cannot be summed is left out: every later version of the order will carry
+        // it, and would be lost.
         let refunds = self.refunds.map(|refunds| {
             let refunds = refunds.into_iter();
             let refunds = refunds.map(|refund| refund::read(refund, around, &event.order_id));
             refunds.filter_map(Result::ok).collect()
         });
         let presentment_currency = self.presentment_currency.filter(|code| is_currency(code.as_str()));
-        // Where the two places disagree about the currency, an amount without a certain currency is worth nothing.
+        // Where the two places disagree about the currency, an amount without a certain currency is
+        // worth nothing.
         let presentment_total_amount = self
             .total_price_set
             .and_then(|set| set.presentment_money)
@@ -250,8 +253,8 @@ impl<'a> OrderBody<'a> {
     }
 
     fn total_shipping(&self) -> Option<Amount> {
-        let told = self.total_shipping_price_set.as_ref();
-        told.and_then(|set| set.shop_money.as_ref()?.amount)
+        let set = self.total_shipping_price_set.as_ref();
+        set.and_then(|set| set.shop_money.as_ref()?.amount)
             .or_else(|| sum(self.shipping_lines.as_deref()?, ShippingBody::price))
     }
 

@@ -1,6 +1,7 @@
 //! A body without its personal fields, for `ORDERSTREAM_KEEP_RAW=redacted`.
 //!
-//! Owns the list. Everything else is copied byte for byte, so amounts and ids stay as they were written.
+//! Owns the list. Everything else is copied byte for byte, so amounts and ids stay as they were
+//! written.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::event::json;
 
-/// Fields that are left out wherever they are nested. `customer` and `user` objects go too, but for their `id`.
+/// Fields that are left out wherever they are nested. `customer` and `user` objects go too, but for
+/// their `id`.
 pub const PERSONAL_FIELDS: [&str; 54] = [
     "account_number",
     "address1",
@@ -75,7 +77,8 @@ const PERSONS: [&str; 2] = ["customer", "user"];
 /// Deeper nesting than any body has; what lies deeper is left out.
 const MAX_DEPTH: usize = 32;
 
-/// The body without [`PERSONAL_FIELDS`]; `None` where it is not JSON, so that nothing can be told apart in it.
+/// The body without [`PERSONAL_FIELDS`]; `None` where it is not JSON, so that its fields cannot be
+/// found.
 #[must_use]
 pub fn redact(body: &[u8]) -> Option<Vec<u8>> {
     let value: &RawValue = serde_json::from_slice(json::without_mark(body)).ok()?;

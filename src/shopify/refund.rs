@@ -1,14 +1,14 @@
 //! One refund, from `refunds/create` and from an order's `refunds[]` alike.
 //!
-//! Owns what a refund reverses (lines, shipping, duties, adjustments; with or without money) and what its transactions
-//! paid back, both in the shop's currency. Pure.
+//! Owns what a refund reverses (lines, shipping, duties, adjustments; with or without money) and
+//! what its transactions paid back, both in the shop's currency. Pure.
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
 use super::ConvertError;
-use super::lenient::{self, LossyText};
 use super::money::{MoneySet, exchange_rate, known_currency, shop_amount, sum};
+use super::tolerant::{self, LossyText};
 use super::transaction::{Context, TransactionBody};
 use crate::event::{self, Amount, Id, Refund, RefundLine, Text, Timestamp};
 
@@ -19,9 +19,9 @@ pub(super) struct RefundBody<'a> {
     id: Option<Id<'a>>,
     #[serde(borrow)]
     pub(super) order_id: Option<Id<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     processed_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     created_at: Option<Timestamp<'a>>,
     #[serde(borrow)]
     transactions: Option<Vec<TransactionBody<'a>>>,
@@ -47,11 +47,11 @@ struct RefundedLine<'a> {
     restock_type: Option<LossyText<'a>>,
     #[serde(borrow)]
     location_id: Option<Id<'a>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     subtotal: Option<Amount>,
     #[serde(borrow)]
     subtotal_set: Option<MoneySet<'a>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     total_tax: Option<Amount>,
     #[serde(borrow)]
     total_tax_set: Option<MoneySet<'a>>,
@@ -74,16 +74,17 @@ struct RefundedShipping<'a> {
     tax_amount_set: Option<MoneySet<'a>>,
 }
 
-/// Before API version 2024-10 refunded shipping is one of these, of kind `shipping_refund`, with negative amounts.
+/// Before API version 2024-10 refunded shipping is one of these, of kind `shipping_refund`, with
+/// negative amounts.
 #[derive(Debug, Deserialize)]
 struct Adjustment<'a> {
     #[serde(borrow)]
     kind: Option<LossyText<'a>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     amount: Option<Amount>,
     #[serde(borrow)]
     amount_set: Option<MoneySet<'a>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     tax_amount: Option<Amount>,
     #[serde(borrow)]
     tax_amount_set: Option<MoneySet<'a>>,
@@ -95,8 +96,8 @@ struct RefundedDuty<'a> {
     amount_set: Option<MoneySet<'a>>,
 }
 
-/// Makes the refund. `order` is what the order around it says, if there is one; `order_id` names a refund without an id of
-/// its own.
+/// Makes the refund. `order` is what the order around it says, if there is one; `order_id` names a
+/// refund without an id of its own.
 ///
 /// # Errors
 /// A sum is out of bounds.
@@ -126,11 +127,14 @@ pub(super) fn read<'a>(
         lines.iter().flatten().map(|line| line.tax),
         "refund_line_items[].total_tax",
     )?;
-    // Both lists may tell of the same shipping: never add them.
+    // Both lists may state the same shipping: they are never added.
     let all_shipping_tax = shipping_tax.unwrap_or_else(|| minus(old_shipping.1));
     let taxes = [lines_tax, all_shipping_tax, minus(discrepancies.1)];
     let tax = total(taxes.map(Some).into_iter(), "order_adjustments[].tax_amount")?;
-    let told = transactions.iter().filter_map(|one| one.told(around)).collect();
+    let event_transactions = transactions
+        .iter()
+        .filter_map(|one| one.event_transaction(around))
+        .collect();
     let nonzero = |amount: Amount| (!amount.0.is_zero()).then_some(amount);
     Ok(Refund {
         refund_id: body
@@ -148,11 +152,11 @@ pub(super) fn read<'a>(
         duties: body.duties_amount()?,
         adjustments: nonzero(discrepancies.0),
         adjustments_tax: nonzero(discrepancies.1),
-        transactions: told,
+        transactions: event_transactions,
     })
 }
 
-/// The same refund gets the same name wherever it is told.
+/// The id of a refund without one; the same in each delivery that states the refund.
 fn unnamed<'a>(order_id: &Id<'a>, processed_at: Option<&Timestamp<'a>>) -> Id<'a> {
     let at = processed_at.map_or(0, |at| at.instant().unix_timestamp());
     Id::from(format!("{}-{at}", order_id.as_str()))
@@ -163,7 +167,7 @@ fn minus(Amount(amount): Amount) -> Amount {
     Amount(Decimal::ZERO - amount)
 }
 
-/// The sum of the amounts that are told.
+/// The sum of the amounts that are there.
 fn total(mut amounts: impl Iterator<Item = Option<Amount>>, field: &'static str) -> Result<Amount, ConvertError> {
     amounts
         .try_fold(Amount::default(), |sum, amount| {
@@ -172,7 +176,7 @@ fn total(mut amounts: impl Iterator<Item = Option<Amount>>, field: &'static str)
         .ok_or(ConvertError::Overflow(field))
 }
 
-/// What refund transactions of that status paid back, in the shop's currency as far as that can be told.
+/// What refund transactions of that status paid back, in the shop's currency where that is known.
 fn paid_back<'a>(
     transactions: &[TransactionBody<'a>],
     status: &str,
@@ -223,7 +227,8 @@ impl<'a> RefundBody<'a> {
         Some(lines.collect())
     }
 
-    /// Refunded shipping and the tax on it, since API version 2024-10; each where every line tells it.
+    /// Refunded shipping and the tax on it, since API version 2024-10; each where every line states
+    /// it.
     fn shipping(&self) -> (Option<Amount>, Option<Amount>) {
         let lines = self.refund_shipping_lines.as_deref().filter(|lines| !lines.is_empty());
         let of = |amount: fn(&RefundedShipping<'a>) -> Option<Amount>| sum(lines?, amount);

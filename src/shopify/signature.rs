@@ -1,7 +1,8 @@
 //! Whether a body comes from Shopify: base64 HMAC-SHA256 over the raw bytes.
 //!
-//! Owns the secrets in use, and the count of what each verified. Invariants: it fails closed (no secret, an unknown shop, a malformed value: refused); the
-//! comparison takes constant time; an error never tells what the signature should have been.
+//! Owns the secrets in use, and the count of what each verified. Invariants: it fails closed (no
+//! secret, an unknown shop, a malformed value: refused); the comparison takes constant time; an
+//! error never contains the expected signature.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,7 +13,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 
-use super::usage::Usage;
+use super::secret_usage::Usage;
 
 /// Bytes of an HMAC-SHA256.
 const SIGNATURE_LEN: usize = 32;
@@ -101,7 +102,8 @@ impl Keyring {
         Ok(Self(Keys::ByShop(lists)))
     }
 
-    /// Goes on with the counts of `old` for secrets that stay in their list, at whatever place; those of the others begin at `now`, in Unix milliseconds.
+    /// Goes on with the counts of `old` for secrets that stay in their list, at whatever place;
+    /// those of the others begin at `now`, in Unix milliseconds.
     #[must_use]
     pub fn succeed(mut self, old: Option<&Self>, now: u64) -> Self {
         let take_over = |keys: &mut [Key], shop: Option<&str>| {
@@ -162,8 +164,9 @@ impl Keyring {
         }
     }
 
-    /// What the head of a delivery claims: the signature header's value, to be made with a secret of this shop.
-    /// `shop` is the header's hint and only chooses the list: a wrong one makes the signature fail.
+    /// What the head of a delivery claims: the signature header's value, to be made with a secret
+    /// of this shop. `shop` is the header's hint and only chooses the list: a wrong one makes the
+    /// signature fail.
     ///
     /// # Errors
     /// Whatever the body is, it must not be believed.
@@ -241,7 +244,8 @@ fn prepare(secrets: &[SecretString]) -> Result<Vec<Key>, InvalidKeyring> {
         .collect()
 }
 
-/// Strict: the standard alphabet, padded, no stray bits. So there is exactly one text for a signature.
+/// Strict: the standard alphabet, padded, no stray bits. So there is exactly one text for a
+/// signature.
 fn decode(text: &[u8]) -> Result<[u8; SIGNATURE_LEN], SignatureError> {
     if text.len() != ENCODED_LEN {
         return Err(SignatureError::Malformed);

@@ -1,6 +1,7 @@
 //! The topics that become events.
 //!
-//! Owns the one table from topic to event type. A closed set: what is not in it is quarantined, never refused.
+//! Owns the one table from topic to event type. A closed set: what is not in it is quarantined,
+//! never refused.
 
 /// How a body is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,7 +110,8 @@ fn is_named(topic: &str, name: &str) -> bool {
 }
 
 impl Topic {
-    /// Finds the topic that the header names, in any case, or as GraphQL writes it (`ORDERS_CREATE`).
+    /// Finds the topic that the header names, in any case, or as GraphQL writes it
+    /// (`ORDERS_CREATE`).
     ///
     /// # Errors
     /// Why it becomes no event.
@@ -174,7 +176,7 @@ mod tests {
         }
     }
 
-    /// The event's own list of thin types must know all of ours.
+    /// The event's own list of partial types must know all of ours.
     #[test]
     fn only_orders_can_be_whole() {
         for topic in TOPICS {

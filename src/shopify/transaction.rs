@@ -1,42 +1,43 @@
-//! A payment transaction, from `order_transactions/create` and from the `transactions[]` of orders and refunds alike.
+//! A payment transaction, from `order_transactions/create` and from the `transactions[]` of orders
+//! and refunds alike.
 //!
-//! Owns its worth in the shop's currency. A transaction may carry only what the customer paid in another one; then the
-//! amounts around it, which come in both currencies, tell the rate.
+//! Owns its worth in the shop's currency. A transaction may carry only what the customer paid in
+//! another one; then the amounts around it, which come in both currencies, give the rate.
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::Deserialize;
 
-use super::lenient::{self, LossyText, short};
 use super::money::{MoneySet, known_currency};
+use super::tolerant::{self, LossyText, short};
 use crate::event::{Amount, Id, Text, Timestamp, Transaction, currency_digits};
 
 /// Shopify's transaction, as far as an event needs it.
 #[derive(Debug, Deserialize)]
 pub(super) struct TransactionBody<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     id: Option<Id<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     parent_id: Option<Id<'a>>,
     #[serde(borrow)]
     kind: Option<LossyText<'a>>,
     #[serde(borrow)]
     status: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     gateway: Option<LossyText<'a>>,
     amount: Option<Amount>,
     #[serde(borrow)]
     currency: Option<LossyText<'a>>,
     #[serde(borrow)]
     amount_set: Option<MoneySet<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     total_unsettled_set: Option<UnsettledSet<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     currency_exchange_adjustment: Option<ExchangeAdjustment<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     processed_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     created_at: Option<Timestamp<'a>>,
-    #[serde(default, deserialize_with = "lenient::any")]
+    #[serde(default, deserialize_with = "tolerant::any")]
     test: Option<bool>,
 }
 
@@ -51,7 +52,7 @@ struct UnsettledSet<'a> {
 
 #[derive(Debug, Deserialize)]
 struct Unsettled<'a> {
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     amount: Option<Amount>,
     #[serde(borrow)]
     currency: Option<Text<'a>>,
@@ -61,7 +62,7 @@ struct Unsettled<'a> {
 #[derive(Debug, Deserialize)]
 struct ExchangeAdjustment<'a> {
     /// The transaction's worth in `currency`, of either sign.
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     final_amount: Option<Amount>,
     #[serde(borrow)]
     currency: Option<Text<'a>>,
@@ -84,7 +85,7 @@ impl<'a> TransactionBody<'a> {
         known_currency(self.currency.as_ref().map(|code| Text(code.0.clone())))
     }
 
-    /// The shop's currency, as far as the transaction itself tells it.
+    /// The shop's currency, where the transaction itself states it.
     pub(super) fn shop_currency(&self) -> Option<Text<'a>> {
         let in_set = self.amount_set.as_ref().and_then(|set| set.shop_money.as_ref());
         let unsettled = self
@@ -106,10 +107,10 @@ impl<'a> TransactionBody<'a> {
     /// Its amount in the shop's currency, else in the one that it was paid in; with the currency.
     pub(super) fn worth(&self, around: Context<'_, 'a>) -> (Option<Amount>, Option<Text<'a>>) {
         let shop = around.currency.cloned().or_else(|| self.shop_currency());
-        let told = self.amount_set.as_ref().and_then(|set| set.shop_money.as_ref()?.amount);
+        let in_set = self.amount_set.as_ref().and_then(|set| set.shop_money.as_ref()?.amount);
         let paid_in = self.currency();
         match (&paid_in, &shop) {
-            _ if told.is_some() => (told, shop.or(paid_in)),
+            _ if in_set.is_some() => (in_set, shop.or(paid_in)),
             (Some(paid), Some(shop_code)) if paid != shop_code => match self.converted(shop_code, around.rate) {
                 Some(amount) => (Some(amount), shop),
                 None => (self.amount, paid_in),
@@ -140,8 +141,9 @@ impl<'a> TransactionBody<'a> {
             .filter(|rate| !rate.is_zero())
     }
 
-    /// It as an event tells it, without what is told around it; none where it has no id.
-    pub(super) fn told(&self, around: Context<'_, 'a>) -> Option<Transaction<'a>> {
+    /// The transaction of an event, without the fields that `around` already states; none where it
+    /// has no id.
+    pub(super) fn event_transaction(&self, around: Context<'_, 'a>) -> Option<Transaction<'a>> {
         let (amount, currency) = self.worth(around);
         let paid_in = self.currency().filter(|paid| currency.as_ref() != Some(paid));
         let processed_at = self.processed_at.as_ref().or(self.created_at.as_ref());

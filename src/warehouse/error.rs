@@ -2,7 +2,8 @@
 
 use crate::retryability::Retryability;
 
-/// A failed call to the warehouse. Texts name code and constraint, never content (PostgreSQL's DETAIL repeats rows).
+/// A failed call to the warehouse. Texts name code and constraint, never content (PostgreSQL's
+/// DETAIL repeats rows).
 #[derive(Debug, thiserror::Error)]
 pub enum WarehouseError {
     /// It cannot be reached, or the connection broke.
@@ -13,7 +14,8 @@ pub enum WarehouseError {
         /// What the transport said.
         message: String,
     },
-    /// It answered with an error that says nothing about the data (deadlock, timeout, full disk, shutdown, ...).
+    /// It answered with an error that says nothing about the data (deadlock, timeout, full disk,
+    /// shutdown, ...).
     #[error("the warehouse cannot load for now: {code}: {message}")]
     Unavailable {
         /// `SQLSTATE 55P03`, `SQLITE_FULL`.
@@ -29,7 +31,8 @@ pub enum WarehouseError {
         /// What was violated; no values.
         message: String,
     },
-    /// It refused the data by an error of which is not known whether the data is at fault (a trigger's exception).
+    /// It refused the data by an error of which is not known whether the data is at fault (a
+    /// trigger's exception).
     #[error("the warehouse refuses the data: {code}: {message}")]
     Refused {
         /// `SQLSTATE P0001`, `SQLITE_ERROR`.
@@ -50,7 +53,8 @@ pub enum WarehouseError {
         /// Version that this program brings.
         known: u32,
     },
-    /// Some tables are gone: somebody dropped them. None is made again by itself, since what it held would be missing.
+    /// Some tables are gone: they were dropped. None is created again automatically, since its rows
+    /// would be missing.
     #[error(
         "{place}: missing tables: {}; restore them from a backup, or move the rest aside, run `orderstream migrate`, copy \
          order_events back and run `orderstream rebuild` (docs/OPERATIONS.md, \"A table of the warehouse is gone\")",
@@ -62,14 +66,15 @@ pub enum WarehouseError {
         /// Names of the tables.
         tables: Vec<&'static str>,
     },
-    /// Wrong credentials, missing rights, missing or foreign tables, a damaged file: nobody but the operator
-    /// can mend it.
+    /// Wrong credentials, missing rights, missing or foreign tables, a damaged file: only the
+    /// operator can repair it.
     #[error("the warehouse is not usable: {0}")]
     Unusable(String),
 }
 
 impl WarehouseError {
-    /// How it is to be met. What only the operator can mend is waited for: the entries stay pending.
+    /// How it is to be met. What only the operator can mend is waited for: the entries stay
+    /// pending.
     #[must_use]
     pub fn retryability(&self) -> Retryability {
         match self {

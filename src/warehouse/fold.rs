@@ -1,8 +1,8 @@
 //! What a batch of new events does to the state tables, worked out before any table is touched.
 //!
-//! Pure, and the same for every store. Invariants: at most one row a key comes out, so that one set-based statement can
-//! take all; rows come out in key order, so that concurrent loads lock in the same order; and the result does not
-//! depend on the order of the events.
+//! Pure, and the same for every store. Invariants: at most one row a key comes out, so that one
+//! set-based statement can take all; rows come out in key order, so that concurrent loads lock in
+//! the same order; and the result does not depend on the order of the events.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,15 +33,15 @@ pub struct Effects<'a> {
     pub changed: Vec<OrderRef<'a>>,
 }
 
-/// One refund, as its newest event tells it.
+/// One refund, of the newest event that states it.
 #[derive(Debug, Clone, Copy)]
 pub struct RefundRow<'a> {
-    /// Where it was told.
+    /// The event that states it.
     pub record: &'a EventRecord<'a>,
     /// The refund itself.
     pub refund: &'a Refund<'a>,
-    /// Whether any event of the batch said that it is of a test order: a refund event of its own cannot say, so that
-    /// nothing takes it back.
+    /// Whether any event of the batch said that it is of a test order: a refund event of its own
+    /// cannot say, so that nothing takes it back.
     pub test: bool,
 }
 
@@ -63,21 +63,21 @@ impl RefundRow<'_> {
     }
 }
 
-/// One transaction, as its newest event tells it.
+/// One transaction, of the newest event that states it.
 #[derive(Debug, Clone, Copy)]
 pub struct TransactionRow<'a> {
-    /// Where it was told.
+    /// The event that states it.
     pub record: &'a EventRecord<'a>,
     /// The transaction itself.
     pub transaction: &'a Transaction<'a>,
-    /// The refund that it was told in.
+    /// The refund that it stands in.
     refund: Option<&'a Refund<'a>>,
-    /// The refund that any event of the batch told it in.
+    /// The refund that it stands in, in any event of the batch.
     pub refund_id: Option<&'a str>,
 }
 
 impl<'a> TransactionRow<'a> {
-    /// All transactions that an event tells of.
+    /// All transactions of an event.
     fn of(record: &'a EventRecord<'a>) -> impl Iterator<Item = Self> {
         let row = move |refund: Option<&'a Refund<'a>>| {
             move |transaction| Self {
@@ -92,8 +92,8 @@ impl<'a> TransactionRow<'a> {
         refunds.chain(record.event.transactions.iter().map(row(None)))
     }
 
-    /// A status that nothing follows is newer than any other, whenever it came: the times of the events that tell it
-    /// are those of orders and refunds.
+    /// A final status is newer than any other, whenever it came: the times of the events that state
+    /// it are those of orders and refunds.
     fn age(&self) -> (bool, Version<'a>) {
         (self.transaction.is_final(), Version::of(self.record))
     }
@@ -101,16 +101,16 @@ impl<'a> TransactionRow<'a> {
     /// When it was processed; with its refund, or at the time of the event, where it does not say.
     #[must_use]
     pub fn processed_at(&self) -> &Timestamp<'_> {
-        let told = self.transaction.processed_at.as_ref();
-        told.or_else(|| self.refund?.processed_at.as_ref())
+        let own = self.transaction.processed_at.as_ref();
+        own.or_else(|| self.refund?.processed_at.as_ref())
             .unwrap_or(&self.record.event.timestamp)
     }
 
     /// ISO 4217; that of the refund or order around it where it does not say.
     #[must_use]
     pub fn currency(&self) -> Option<&str> {
-        let told = self.transaction.currency.as_ref();
-        let currency = told
+        let own = self.transaction.currency.as_ref();
+        let currency = own
             .or_else(|| self.refund?.currency.as_ref())
             .or(self.record.event.currency.as_ref());
         currency.map(|text| text.as_str())
@@ -118,7 +118,8 @@ impl<'a> TransactionRow<'a> {
 }
 
 impl<'a> Effects<'a> {
-    /// Folds events that are new, or known with the payload they have here. One that is there twice counts once.
+    /// Folds events that are new, or known with the payload they have here. One that is there twice
+    /// counts once.
     #[must_use]
     pub fn of(records: impl IntoIterator<Item = &'a EventRecord<'a>>) -> Self {
         let mut orders: BTreeMap<OrderRef<'a>, &EventRecord<'_>> = BTreeMap::new();
@@ -188,8 +189,9 @@ pub fn order_key<'a>(record: &'a EventRecord<'_>) -> OrderRef<'a> {
     (record.shop(), record.event.order_id.as_str())
 }
 
-/// The day an order counts on, as written, in the shop's offset: `processed_at`, which imported orders set to their
-/// real day and which Shopify's own reports use; else `created_at`; else the time of the event.
+/// The day an order counts on, as written, in the shop's offset: `processed_at`, which imported
+/// orders set to their real day and which Shopify's own reports use; else `created_at`; else the
+/// time of the event.
 #[must_use]
 pub fn local_date(record: &EventRecord<'_>) -> Date {
     let event = &record.event;

@@ -1,9 +1,10 @@
-//! What a warehouse remembers, for operators: events in the order of arrival, and all that is known of one order.
+//! What a warehouse remembers, for operators: events in the order of arrival, and all that is known
+//! of one order.
 //!
-//! Owns the statements for that, one text for every store, and the columns of their answers; a store runs them
-//! ([`History::read`]). In a statement `{schema}.` stands for where the tables are, `$1` for a parameter, and `{elements}`
-//! for the elements of the JSON list `$1` as `e.value`. Reads only; what a replay applies again goes through
-//! [`super::Warehouse::load`].
+//! Owns the statements for that, one text for every store, and the columns of their answers; a
+//! store runs them ([`History::read`]). In a statement `{schema}.` stands for where the tables are,
+//! `$1` for a parameter, and `{elements}` for the elements of the JSON list `$1` as `e.value`.
+//! Reads only; what a replay applies again goes through [`super::Warehouse::load`].
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,8 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
-    /// The event as a worker would hand it over. Its body stays where it is: a known event is not stored again.
+    /// The event as a worker would hand it over. Its body stays where it is: a known event is not
+    /// stored again.
     ///
     /// # Errors
     /// The payload is no event's, which nothing that was loaded by this program is.
@@ -117,7 +119,8 @@ pub struct OrderState {
     pub currency: Option<String>,
     /// Event that made this state; `None` where only a deletion is known.
     pub last_event_id: Option<String>,
-    /// When the order came to be so: the event's `updated_at`, else its time. `None` where only a deletion is known.
+    /// When the order came to be so: the event's `updated_at`, else its time. `None` where only a
+    /// deletion is known.
     #[serde(with = "time::serde::rfc3339::option")]
     pub as_of: Option<OffsetDateTime>,
     /// When the order was deleted.
@@ -261,7 +264,8 @@ pub trait History: Send + Sync {
     /// Runs a statement of this module, bounded as a load is.
     async fn read(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, WarehouseError>;
 
-    /// Events received after a position and before a time, in the order of arrival, at most `count`.
+    /// Events received after a position and before a time, in the order of arrival, at most
+    /// `count`.
     async fn events(
         &self,
         after: &EventPosition,
@@ -277,7 +281,8 @@ pub trait History: Send + Sync {
         each(self.read(&sql, &params).await?, stored_event)
     }
 
-    /// When the first event was received from `from` on and before `before`; `None` where there is none.
+    /// When the first event was received from `from` on and before `before`; `None` where there is
+    /// none.
     async fn first(
         &self,
         from: OffsetDateTime,
@@ -295,8 +300,8 @@ pub trait History: Send + Sync {
         Ok(found.into_iter().next().and_then(|mut row| row.time()))
     }
 
-    /// How many events were received after a position and before a time. Reads the whole of the index there, which may
-    /// take longer than a statement may.
+    /// How many events were received after a position and before a time. Reads the whole of the
+    /// index there, which may take longer than a statement may.
     async fn count(&self, after: &EventPosition, before: OffsetDateTime) -> Result<u64, WarehouseError> {
         let sql = "SELECT count(*) FROM {schema}.order_events \
                    WHERE received_at < $3 AND (received_at, event_id) > ($1, $2)";
@@ -313,7 +318,8 @@ pub trait History: Send + Sync {
         Ok(found.into_iter().next())
     }
 
-    /// The newest events of an order, by when they happened, newest first; of that shop, or of all where none is named.
+    /// The newest events of an order, by when they happened, newest first; of that shop, or of all
+    /// where none is named.
     async fn events_of(
         &self,
         order_id: &str,

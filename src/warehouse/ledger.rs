@@ -1,12 +1,14 @@
-//! What an order sold, on which day, as Shopify's sales reports count it.
+//! The sales of an order by day, as Shopify's sales reports count them.
 //!
-//! Pure, and the same for every store. Owns the split of an order into sales: gross before discounts and tax, discounts
-//! of lines without tax, tax, shipping after discounts without tax, duties, fees; gift cards and tips apart, since they
-//! are no sales. Everything is in the shop's currency. What was told of later than the order itself (an edit) counts on
-//! the day it happened; [`dated_sales`] works that out from all that is known of the order, so that the order of
-//! arrival does not matter. Refunds are reversals of their own and stand in `order_refunds`.
+//! Pure, and the same for every store. Owns the split of an order into sales: gross before
+//! discounts and tax, discounts of lines without tax, tax, shipping after discounts without tax,
+//! duties, fees; gift cards and tips apart, since they are no sales. Everything is in the shop's
+//! currency. Units that an edit added count on the day of the edit; [`dated_sales`] works that out
+//! from all events of the order, so that the order of arrival does not matter. Refunds are
+//! reversals of their own and stand in `order_refunds`.
 //!
-//! Source of the definitions: Shopify Help Center, "Sales reports"; `Order.agreements` of the Admin API.
+//! Source of the definitions: Shopify Help Center, "Sales reports"; `Order.agreements` of the Admin
+//! API.
 
 mod dated;
 
@@ -105,8 +107,8 @@ fn rounded(amount: Decimal, digits: u32) -> Decimal {
     amount.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero)
 }
 
-/// Figures of each line, in the order of `items`. Where the lines do not tell their discounts or taxes, the order's
-/// are spread over them by price.
+/// Figures of each line, in the order of `items`. Where no line states its discount or its tax, the
+/// order's are spread over them by price.
 pub(super) fn line_sales(event: &OrderEvent<'_>) -> Vec<LineSale> {
     let items = event.items.as_deref().unwrap_or_default();
     let digits = digits(event);
@@ -120,7 +122,7 @@ pub(super) fn line_sales(event: &OrderEvent<'_>) -> Vec<LineSale> {
         .zip(&discounts)
         .map(|(price, less)| price.saturating_sub(*less))
         .collect();
-    let taxes = told(items, |item| item.tax).unwrap_or_else(|| {
+    let taxes = stated(items, |item| item.tax).unwrap_or_else(|| {
         let (_, shipping_tax) = shipping(event);
         let tax = event.total_tax.unwrap_or_default().0.saturating_sub(shipping_tax);
         spread(tax, &discounted, digits)
@@ -141,7 +143,8 @@ pub(super) fn line_sales(event: &OrderEvent<'_>) -> Vec<LineSale> {
         .collect()
 }
 
-/// Tax is within both the price and the discount, in the proportion in which it is within what was paid.
+/// Tax is within both the price and the discount, in the proportion in which it is within what was
+/// paid.
 fn without_tax(price: Decimal, discounted: Decimal, tax: Decimal, digits: u32) -> LineSale {
     let net = discounted.saturating_sub(tax);
     let gross = price
@@ -155,8 +158,8 @@ fn without_tax(price: Decimal, discounted: Decimal, tax: Decimal, digits: u32) -
     }
 }
 
-/// The amounts, where any line tells one.
-fn told(items: &[Item<'_>], amount: impl Fn(&Item<'_>) -> Option<Amount>) -> Option<Vec<Decimal>> {
+/// The amount of each line, where any line states one.
+fn stated(items: &[Item<'_>], amount: impl Fn(&Item<'_>) -> Option<Amount>) -> Option<Vec<Decimal>> {
     let amounts: Vec<Option<Amount>> = items.iter().map(amount).collect();
     let any = amounts.iter().any(Option::is_some);
     any.then(|| amounts.into_iter().map(|amount| amount.unwrap_or_default().0).collect())
@@ -182,25 +185,26 @@ fn spread(amount: Decimal, weights: &[Decimal], digits: u32) -> Vec<Decimal> {
     weights.iter().enumerate().map(share).collect()
 }
 
-/// The discount of each line. What the order's discounts are above those of its lines and shipping (bodies without
-/// allocations, other producers) is spread over the lines by price.
+/// The discount of each line. What the order's discounts are above those of its lines and shipping
+/// (bodies without allocations, other producers) is spread over the lines by price.
 fn line_discounts(event: &OrderEvent<'_>, items: &[Item<'_>], prices: &[Decimal], digits: u32) -> Vec<Decimal> {
-    let told = told(items, |item| item.discount).unwrap_or_else(|| vec![Decimal::ZERO; items.len()]);
-    let rest = told
+    let of_lines = stated(items, |item| item.discount).unwrap_or_else(|| vec![Decimal::ZERO; items.len()]);
+    let rest = of_lines
         .iter()
         .fold(order_discounts(event), |rest, one| rest.saturating_sub(*one));
     if rest <= Decimal::ZERO {
-        return told;
+        return of_lines;
     }
     let discounted: Vec<Decimal> = prices
         .iter()
-        .zip(&told)
+        .zip(&of_lines)
         .map(|(price, less)| price.saturating_sub(*less))
         .collect();
     let more = spread(rest, &discounted, digits);
-    told.into_iter()
+    of_lines
+        .into_iter()
         .zip(more)
-        .map(|(told, more)| told.saturating_add(more))
+        .map(|(own, more)| own.saturating_add(more))
         .collect()
 }
 
@@ -222,7 +226,7 @@ fn order_discounts(event: &OrderEvent<'_>) -> Decimal {
 fn shipping(event: &OrderEvent<'_>) -> (Decimal, Decimal) {
     let lines = event.shipping_lines.as_deref().filter(|lines| !lines.is_empty());
     let Some(lines) = lines else {
-        let tax = untold_shipping_tax(event);
+        let tax = remaining_shipping_tax(event);
         let charged = event.total_shipping.unwrap_or_default().0;
         return (
             if includes_tax(event) {
@@ -247,10 +251,11 @@ fn shipping_sale(line: &ShippingLine<'_>, includes_tax: bool) -> (Decimal, Decim
     (if includes_tax { price.saturating_sub(tax) } else { price }, tax)
 }
 
-/// Where no shipping line tells its tax: what the lines' taxes leave of the order's, if there is shipping at all.
-fn untold_shipping_tax(event: &OrderEvent<'_>) -> Decimal {
+/// The tax on shipping where no shipping line states it: the order's tax less that of the lines, if
+/// there is shipping at all.
+fn remaining_shipping_tax(event: &OrderEvent<'_>) -> Decimal {
     let is_shipped = event.total_shipping.is_some_and(|amount| !amount.0.is_zero());
-    let lines = told(event.items.as_deref().unwrap_or_default(), |item| item.tax).filter(|_| is_shipped);
+    let lines = stated(event.items.as_deref().unwrap_or_default(), |item| item.tax).filter(|_| is_shipped);
     let (Some(lines), Some(total)) = (lines, event.total_tax) else {
         return Decimal::ZERO;
     };
@@ -258,7 +263,7 @@ fn untold_shipping_tax(event: &OrderEvent<'_>) -> Decimal {
     rest.max(Decimal::ZERO)
 }
 
-/// What a refund reverses, as it is told: prices may include tax, which only the order knows.
+/// What a refund reverses, as it states it: prices may include tax, which only the order knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Reversal {
     /// Lines that are no gift cards.
@@ -301,7 +306,7 @@ impl Reversal {
                 reversal.lines_tax = reversal.lines_tax.saturating_add(amount(line.tax));
             }
         }
-        // A producer that tells only the money: it reverses what it paid back, tax apart.
+        // A refund that states only the money reverses what it paid back, tax apart.
         if !says_what {
             reversal.tax = tax.min(refund.amount.0);
             reversal.adjustments = reversal.tax.saturating_sub(refund.amount.0);

@@ -1,9 +1,10 @@
 //! How the schema is brought up to date, whatever store it is in.
 //!
-//! Owns the list of migrations, their runner, and what is said of a schema that this program cannot load into. A store
-//! reads its state and applies one migration ([`SchemaStore`]). A migration only adds (tables, nullable columns, views at
-//! their end), so that the previous release goes on working beside it; where one cannot, `compatible_from` shuts older
-//! programs out. Tables that were dropped are named and never made again: neither a migration nor a load brings back what
+//! Owns the list of migrations, their runner, and what is said of a schema that this program cannot
+//! load into. A store reads its state and applies one migration ([`SchemaStore`]). A migration only
+//! adds (tables, nullable columns, views at their end), so that the previous release goes on
+//! working beside it; where one cannot, `compatible_from` shuts older programs out. Tables that
+//! were dropped are named and never made again: neither a migration nor a load brings back what
 //! they held.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,8 +112,8 @@ pub(super) trait SchemaStore: Send {
     /// Names of all tables and views.
     async fn relations(&self) -> Result<Vec<String>, Self::Failure>;
 
-    /// Applies one step in a transaction that holds a lock against other processes. Changes nothing where one of them
-    /// was here meanwhile.
+    /// Applies one step in a transaction that holds a lock against other processes. Changes nothing
+    /// where one of them was here meanwhile.
     async fn apply(&mut self, step: &'static Migration) -> Result<(), Self::Failure>;
 }
 
@@ -150,7 +151,8 @@ fn refuse_newer<S: SchemaStore>(store: &S, installed: Installed) -> Result<(), S
     Ok(())
 }
 
-/// Another process may migrate between the two readings: only what is missing from a version that stands is missing.
+/// Another process may migrate between the two readings: only what is missing from a version that
+/// stands is missing.
 async fn refuse_incomplete<S: SchemaStore + Sync>(store: &S, mut installed: Installed) -> Result<(), S::Failure> {
     loop {
         let tables = missing(MIGRATIONS, installed.version, &store.relations().await?);
@@ -165,8 +167,8 @@ async fn refuse_incomplete<S: SchemaStore + Sync>(store: &S, mut installed: Inst
     }
 }
 
-/// Which tables of that version are not among those present. A schema of no version that has none of those which the
-/// migrations would create lacks nothing: it is made at the first start.
+/// Which tables of that version are not among those present. A schema of no version that has none
+/// of those which the migrations would create lacks nothing: it is made at the first start.
 fn missing(migrations: &[Migration], version: u32, present: &[String]) -> Vec<&'static str> {
     let applied = |step: &&Migration| version == 0 || step.version <= version;
     let tables: Vec<&str> = migrations.iter().filter(applied).flat_map(Migration::tables).collect();
@@ -186,7 +188,8 @@ impl Migration {
     }
 }
 
-/// Whether the tables were there at some time: where a load has to make them again, what they held is lost.
+/// Whether the tables were there at some time: where a load has to make them again, what they held
+/// is lost.
 #[derive(Default)]
 pub(super) struct SeenTables(AtomicBool);
 
@@ -196,7 +199,8 @@ impl SeenTables {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Read it before a load: a check that runs beside a first load may find the new tables meanwhile.
+    /// Read it before a load: a check that runs beside a first load may find the new tables
+    /// meanwhile.
     pub(super) fn get(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

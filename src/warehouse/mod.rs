@@ -63,7 +63,8 @@ pub struct Loaded {
     pub inserted: u64,
     /// Events that were there already.
     pub known: u64,
-    /// Events that were not loaded, by their index: their id belongs to another entry with another payload.
+    /// Events that were not loaded, by their index: their id belongs to another entry with another
+    /// payload.
     pub conflicts: Vec<usize>,
 }
 
@@ -79,13 +80,15 @@ pub struct Migrated {
 /// Tables of events and orders. All calls are safe to repeat.
 #[async_trait]
 pub trait Warehouse: History + 'static {
-    /// Loads the events and all their effects in one transaction, all or none; committed when it answers. An event that
-    /// is known has its effects on the state tables once more, under the version rule as ever: that changes nothing,
-    /// unless something was amiss there. One that is known with another payload has none; it is a conflict unless the
-    /// stored row came from the same stream entry (a row that was edited since, as for an erasure, stays as it is).
+    /// Loads the events and all their effects in one transaction, all or none; committed when it
+    /// answers. An event that is known has its effects on the state tables once more, under the
+    /// version rule as ever: that changes nothing, unless something was amiss there. One that is
+    /// known with another payload has none; it is a conflict unless the stored row came from the
+    /// same stream entry (a row that was edited since, as for an erasure, stays as it is).
     ///
     /// # Errors
-    /// Nothing was loaded, or (transient only) the commit's outcome is unknown; sending it again is safe.
+    /// Nothing was loaded, or (transient only) the commit's outcome is unknown; sending it again is
+    /// safe.
     async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError>;
 
     /// Brings the schema up to date, under a lock against other processes.

@@ -1,9 +1,10 @@
 //! Whether two payloads say the same: compared as JSON, not as text.
 //!
-//! Pure, and the same for every store: PostgreSQL keeps payloads as `jsonb` and SQLite keeps them as text, and a known
-//! event id with another payload has to be told from a second delivery of the same event in both. Invariant: whatever
-//! `jsonb` calls equal is equal here (order of keys, escapes, `0.1` and `0.10`); numbers are compared by their digits, so
-//! that none is rounded.
+//! Pure, and the same for every store: PostgreSQL keeps payloads as `jsonb` and SQLite keeps them
+//! as text, and a known event id with another payload has to be distinguished from a second
+//! delivery of the same event in both. Invariant: whatever `jsonb` calls equal is equal here (order
+//! of keys, escapes, `0.1` and `0.10`); numbers are compared by their digits, so that none is
+//! rounded.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,11 +19,12 @@ const DEPTH: u32 = 128;
 /// The field that a webhook has from its headers, or from its receipt, where its body has no time.
 const TIME: &str = "timestamp";
 
-/// Whether the event's `timestamp` need not be its body's: two deliveries of one body may then differ in it.
+/// Whether the event's `timestamp` need not be its body's: two deliveries of one body may then
+/// differ in it.
 pub(super) fn has_time_beside_body(record: &EventRecord<'_>) -> bool {
     let source = record.provenance.source.as_ref();
-    let is_told = |at| at == record.event.timestamp.instant();
-    source.is_some_and(|source| source.as_str() == "shopify") && record.triggered_at.is_none_or(is_told)
+    let is_triggered_at = |at| at == record.event.timestamp.instant();
+    source.is_some_and(|source| source.as_str() == "shopify") && record.triggered_at.is_none_or(is_triggered_at)
 }
 
 /// Whether both payloads are the same JSON; `without_time` leaves their `timestamp` out.

@@ -1,7 +1,7 @@
 //! Which part of an event goes into which column: the same for every store.
 //!
-//! Pure. Owns names and order of the columns that a load writes, and the lines of an order as rows. A store says by
-//! its own [`Column`] what a text, an amount or a time looks like there.
+//! Pure. Owns names and order of the columns that a load writes, and the lines of an order as rows.
+//! A store says by its own [`Column`] what a text, an amount or a time looks like there.
 
 mod money;
 
@@ -68,8 +68,8 @@ pub(super) fn order_events<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -
     ]
 }
 
-/// Rows of `orders`, of events that carry the whole order; `details` is that of each ([`details`]). The first two columns
-/// are the key.
+/// Rows of `orders`, of events that carry the whole order; `details` is that of each ([`details`]).
+/// The first two columns are the key.
 pub(super) fn orders<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>], details: &'a [Option<String>]) -> Vec<C> {
     let each = || records.iter().copied();
     let events = || each().map(|record| &record.event);
@@ -125,7 +125,7 @@ fn order_amounts<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8] {
     ]
 }
 
-/// Where no other amount is told, it is as ordered.
+/// Where no other amount is stated, it is as ordered.
 fn current_amounts<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8] {
     let events = || records.iter().map(|record| &record.event);
     let amount = |name, of: fn(&OrderEvent<'_>) -> Option<Amount>| C::numeric(name, events().map(|e| decimal(of(e))));
@@ -145,7 +145,7 @@ fn current_amounts<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8]
     ]
 }
 
-/// What an order is told apart by.
+/// The key of an order.
 fn order_marks<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>]) -> [C; 8] {
     let events = || records.iter().map(|record| &record.event);
     [
@@ -295,7 +295,8 @@ pub(super) fn lines<'a>(record: &'a EventRecord<'_>) -> impl Iterator<Item = Ite
     })
 }
 
-/// Rows of `order_items`. Each line counts as of the order's own day until it is known to be added later.
+/// Rows of `order_items`. Each line counts as of the order's own day until it is known to be added
+/// later.
 pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [ItemRow<'_>]) -> Vec<C> {
     let each = || lines.iter();
     let items = || lines.iter().map(|line| line.item);

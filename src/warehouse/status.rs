@@ -1,12 +1,13 @@
-//! `orders.status`: one word for where an order stands.
+//! `orders.status`: the state of an order in one word.
 //!
-//! Pure table. The strongest statement wins: cancelled, then money gone back or never to come, then fulfilment, then
-//! payment. The type of the event speaks only where the order itself says nothing.
+//! Pure table. The strongest statement wins: cancelled, then money gone back or never to come, then
+//! fulfilment, then payment. The type of the event speaks only where the order itself says nothing.
 
 use crate::event::OrderEvent;
 
-/// Word for `orders.status`; one of `cancelled`, `refunded`, `voided`, `fulfilled`, `partially_fulfilled`,
-/// `partially_refunded`, `paid`, `partially_paid`, `authorized`, `pending`, `open`.
+/// Word for `orders.status`; one of `cancelled`, `refunded`, `voided`, `fulfilled`,
+/// `partially_fulfilled`, `partially_refunded`, `paid`, `partially_paid`, `authorized`, `pending`,
+/// `open`.
 #[must_use]
 pub fn status(event: &OrderEvent<'_>) -> &'static str {
     let financial = event.financial_status.as_ref().map(|text| text.as_str());

@@ -1,4 +1,5 @@
-//! What an insert does where its row is there already: one text for every store, in which `t` is the table.
+//! What an insert does where its row is there already: one text for every store, in which `t` is
+//! the table.
 
 /// A row gives way to a version that is not older.
 const NOT_OLDER: &str = "(excluded.version_at, excluded.version_triggered_at, excluded.last_event_id) \
@@ -21,7 +22,8 @@ pub(super) fn replace_older(columns: &[&str], kept: usize) -> String {
     on_conflict(columns, 2, kept) + " WHERE " + NOT_OLDER
 }
 
-/// As [`replace_older`], but a final row gives way to final ones alone, and any other to all of these.
+/// As [`replace_older`], but a final row gives way to final ones alone, and any other to all of
+/// these.
 pub(super) fn replace_unless_final(columns: &[&str], kept: usize) -> String {
     let newer = format!("excluded.is_final > t.is_final OR (excluded.is_final = t.is_final AND {NOT_OLDER})");
     on_conflict(columns, 2, kept) + " WHERE " + &newer

@@ -1,13 +1,14 @@
 //! Which of two states of one order is the newer.
 //!
-//! Pure; the tables keep the same three columns and compare them alike, so that a state wins or loses whatever store,
-//! batch or order of arrival it comes in.
+//! Pure; the tables keep the same three columns and compare them alike, so that a state wins or
+//! loses whatever store, batch or order of arrival it comes in.
 
 use time::OffsetDateTime;
 
 use crate::event::EventRecord;
 
-/// Place of an event among all events of its order. The greater wins, and an equal one may overwrite.
+/// Place of an event among all events of its order. The greater wins, and an equal one may
+/// overwrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version<'a> {
     /// `updated_at`, else `timestamp`.
@@ -31,8 +32,8 @@ impl<'a> Version<'a> {
     }
 }
 
-/// Cuts to what a table keeps. With finer times in memory, two events could compare one way within a batch and the
-/// other way across batches.
+/// Cuts to what a table keeps. With finer times in memory, two events could compare one way within
+/// a batch and the other way across batches.
 #[must_use]
 pub fn micros(instant: OffsetDateTime) -> OffsetDateTime {
     let whole = instant.microsecond() * 1_000;

@@ -72,7 +72,7 @@ const REFUNDS: [Given; 6] = [
 
 /// (file, topic, order, time).
 #[rustfmt::skip]
-const THIN: [(&str, &str, &str, &str); 7] = [
+const PARTIAL: [(&str, &str, &str, &str); 7] = [
     ("docs_2026-04_orders_delete", "orders/delete", "820982911946154500", "1970-01-01T00:00:00.000Z"),
     ("docs_2026-04_orders_edited", "orders/edited", "820982911946154500", "2021-12-31T19:00:00-05:00"),
     ("docs_2026-04_refunds_create", "refunds/create", "820982911946154500", "2021-12-31T19:00:00-05:00"),
@@ -132,7 +132,7 @@ fn every_captured_body_is_in_one_of_the_tables() {
         if path.extension().is_some_and(|extension| extension == "json") {
             let name = path.file_stem().unwrap().to_str().unwrap();
             let known = WHOLE.iter().any(|row| row.0 == name)
-                || THIN.iter().any(|row| row.0 == name)
+                || PARTIAL.iter().any(|row| row.0 == name)
                 || REFUSED.iter().any(|row| row.0 == name);
             assert!(known, "{name} has no expectation");
         }
@@ -230,7 +230,7 @@ fn refunds_amount_to_what_their_transactions_gave_back() {
 
 #[test]
 fn thin_bodies_name_order_and_time_and_never_are_whole() {
-    for (name, topic, order, timestamp) in THIN {
+    for (name, topic, order, timestamp) in PARTIAL {
         let Some(body) = read(name) else { return };
         let hints = DeliveryHints::default();
         let event = convert(topic, &body, &hints).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -1,7 +1,8 @@
 //! What else an order's body says: discounts, taxes, fulfillments, tags, where the visit came from.
 //!
-//! Owns which of it an event keeps. All of it is read leniently: nobody should lose an order over it. Nothing personal is
-//! kept: of the landing page only the UTM tags, of a fulfillment no tracking numbers.
+//! Owns which of it an event keeps. All of it is read tolerantly: no order is quarantined for it.
+//! Nothing personal is kept: of the landing page only the UTM tags, of a fulfillment no tracking
+//! numbers.
 
 use std::borrow::Cow;
 use std::mem::take;
@@ -9,30 +10,30 @@ use std::mem::take;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::super::lenient::{self, LossyText, short};
+use super::super::tolerant::{self, LossyText, short};
 use super::OrderBody;
 use super::lines::LineItem;
 use crate::event::{Amount, Details, Discount, Fulfillment, Id, TaxLine, Text, Timestamp, Utm};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ApplicationBody<'a> {
-    #[serde(rename = "type", borrow, default, deserialize_with = "lenient::any")]
+    #[serde(rename = "type", borrow, default, deserialize_with = "tolerant::any")]
     kind: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     code: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     title: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     description: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     target_type: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     target_selection: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     allocation_method: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     value_type: Option<LossyText<'a>>,
-    #[serde(default, deserialize_with = "lenient::any_amount")]
+    #[serde(default, deserialize_with = "tolerant::any_amount")]
     value: Option<Amount>,
 }
 
@@ -40,42 +41,42 @@ pub(super) struct ApplicationBody<'a> {
 pub(super) struct CodeBody<'a> {
     #[serde(borrow)]
     code: LossyText<'a>,
-    #[serde(rename = "type", borrow, default, deserialize_with = "lenient::any")]
+    #[serde(rename = "type", borrow, default, deserialize_with = "tolerant::any")]
     kind: Option<LossyText<'a>>,
-    #[serde(default, deserialize_with = "lenient::any_amount")]
+    #[serde(default, deserialize_with = "tolerant::any_amount")]
     amount: Option<Amount>,
 }
 
 /// A tax of a line, of a shipping line, or of the order.
 #[derive(Debug, Deserialize)]
 pub(super) struct TaxBody<'a> {
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     pub(super) price: Option<Amount>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     title: Option<LossyText<'a>>,
-    #[serde(default, deserialize_with = "lenient::any_amount")]
+    #[serde(default, deserialize_with = "tolerant::any_amount")]
     rate: Option<Amount>,
-    #[serde(default, deserialize_with = "lenient::any")]
+    #[serde(default, deserialize_with = "tolerant::any")]
     channel_liable: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct FulfillmentBody<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     id: Option<Id<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     status: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     shipment_status: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     service: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     tracking_company: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     location_id: Option<Id<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     created_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     updated_at: Option<Timestamp<'a>>,
 }
 
@@ -126,7 +127,8 @@ fn utm(page: &str) -> Option<Utm<'static>> {
     (utm != Utm::default()).then_some(utm)
 }
 
-/// Applications, each with what is allocated to it; then the codes that no application has (bodies before 2018).
+/// Applications, each with what is allocated to it; then the codes that no application has (bodies
+/// before 2018).
 fn discounts<'a>(order: &mut OrderBody<'a>) -> Vec<Discount<'a>> {
     let codes = take(&mut order.discount_codes);
     let code_of = |code: &str| codes.iter().find(|one| one.code.0.eq_ignore_ascii_case(code));
@@ -186,26 +188,26 @@ fn tax_lines<'a>(order: &mut OrderBody<'a>) -> Vec<TaxLine<'a>> {
         let taxes = line.tax_lines.iter().flatten();
         taxes.map(|tax| TaxLine {
             line_id: line.id.clone(),
-            ..tax.told()
+            ..tax.tax_line()
         })
     });
     let shipping = order.shipping_lines.iter().flatten().flat_map(|line| {
         let taxes = line.tax_lines.iter().flatten();
         taxes.map(|tax| TaxLine {
             shipping_line_id: line.id.clone(),
-            ..tax.told()
+            ..tax.tax_line()
         })
     });
     let says_something = |tax: &TaxLine<'_>| tax.amount.is_some() || tax.title.is_some();
-    let mut told: Vec<TaxLine<'a>> = lines.chain(shipping).filter(says_something).collect();
-    if told.is_empty() {
-        told.extend(order.tax_lines.iter().map(TaxBody::told).filter(says_something));
+    let mut lines: Vec<TaxLine<'a>> = lines.chain(shipping).filter(says_something).collect();
+    if lines.is_empty() {
+        lines.extend(order.tax_lines.iter().map(TaxBody::tax_line).filter(says_something));
     }
-    told
+    lines
 }
 
 impl<'a> TaxBody<'a> {
-    fn told(&self) -> TaxLine<'a> {
+    fn tax_line(&self) -> TaxLine<'a> {
         TaxLine {
             title: short(self.title.clone()),
             rate: self.rate,

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::super::lenient::{self, LossyText, short};
 use super::super::money::{MoneySet, shop_amount, sum};
+use super::super::tolerant::{self, LossyText, short};
 use super::details::TaxBody;
 use crate::event::{self, Amount, Id, Item, MOST_UNITS, ShippingLine, Text};
 
@@ -24,29 +24,29 @@ pub(super) struct LineItem<'a> {
     #[serde(default, deserialize_with = "event::optional_quantity")]
     current_quantity: Option<i64>,
     price: Amount,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     total_discount: Option<Amount>,
     discount_allocations: Option<Vec<Allocation>>,
     #[serde(borrow)]
     pub(super) tax_lines: Option<Vec<TaxBody<'a>>>,
     gift_card: Option<bool>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     variant_title: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     vendor: Option<LossyText<'a>>,
-    #[serde(default, deserialize_with = "lenient::any")]
+    #[serde(default, deserialize_with = "tolerant::any")]
     taxable: Option<bool>,
-    #[serde(default, deserialize_with = "lenient::any")]
+    #[serde(default, deserialize_with = "tolerant::any")]
     requires_shipping: Option<bool>,
-    #[serde(default, deserialize_with = "lenient::any")]
+    #[serde(default, deserialize_with = "tolerant::any")]
     fulfillable_quantity: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Allocation {
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     pub(super) amount: Option<Amount>,
-    #[serde(default, deserialize_with = "lenient::any")]
+    #[serde(default, deserialize_with = "tolerant::any")]
     pub(super) discount_application_index: Option<usize>,
 }
 
@@ -56,15 +56,15 @@ pub(super) struct ShippingBody<'a> {
     pub(super) id: Option<Id<'a>>,
     #[serde(borrow)]
     title: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     code: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::any")]
     source: Option<LossyText<'a>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     price: Option<Amount>,
     #[serde(borrow)]
     price_set: Option<MoneySet<'a>>,
-    #[serde(default, deserialize_with = "lenient::amount")]
+    #[serde(default, deserialize_with = "tolerant::amount")]
     discounted_price: Option<Amount>,
     #[serde(borrow)]
     discounted_price_set: Option<MoneySet<'a>>,
@@ -74,11 +74,12 @@ pub(super) struct ShippingBody<'a> {
     is_removed: Option<bool>,
 }
 
-/// The line as an event tells it.
+/// The line of an event.
 pub(super) fn item(line: LineItem<'_>) -> Item<'_> {
-    // Allocations hold every discount, shown on the line or on the order; `total_discount` only the former, and both
-    // may be there for the same money: never add them. (Shopify staff in the announcement of discount applications,
-    // community.shopify.com, API Announcements 416581.) Bodies before 2018 have no allocations.
+    // Allocations hold every discount, shown on the line or on the order; `total_discount` only the
+    // former, and both may be there for the same money: never add them. (Shopify staff in the
+    // announcement of discount applications, community.shopify.com, API Announcements 416581.)
+    // Bodies before 2018 have no allocations.
     let discount = match line.allocations() {
         [] => line.total_discount,
         list => sum(list, |one| one.amount),

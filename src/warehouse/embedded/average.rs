@@ -12,7 +12,8 @@ const GROUP_BASE: Decimal = Decimal::from_parts(10_000, 0, 0, false, 0);
 /// Decimals that an amount here can have; PostgreSQL goes on for quotients below 10^-10.
 const MOST_DECIMALS: i32 = 28;
 
-/// `total / greatest(count, 1)` as PostgreSQL rounds it, without zeros at its end; `None` where it is out of range.
+/// `total / greatest(count, 1)` as PostgreSQL rounds it, without zeros at its end; `None` where it
+/// is out of range.
 pub(super) fn average(total: Decimal, count: i64) -> Option<Decimal> {
     let count = Decimal::from(count.max(1));
     let ((total_weight, total_first), (count_weight, count_first)) = (leading(total), leading(count));
@@ -24,8 +25,8 @@ pub(super) fn average(total: Decimal, count: i64) -> Option<Decimal> {
     Some(rounded.normalize())
 }
 
-/// The first group of digits that is not zero, and its place: 0 for the ones, 1 for the ten thousands, -1 behind the
-/// point.
+/// The first group of digits that is not zero, and its place: 0 for the ones, 1 for the ten
+/// thousands, -1 behind the point.
 fn leading(number: Decimal) -> (i32, Decimal) {
     let (mut first, mut place) = (number.abs(), 0);
     if first.is_zero() {

@@ -1,7 +1,7 @@
 //! What the failure of a call means: from its cause to [`WarehouseError`].
 //!
-//! SQLite's texts name tables and columns, never values, but for what a trigger or a function raises, which is left
-//! out.
+//! SQLite's texts name tables and columns, never values, but for what a trigger or a function
+//! raises, which is left out.
 
 use std::path::Path;
 
@@ -47,8 +47,8 @@ impl Failure {
         matches!(self, Self::Damaged(_))
     }
 
-    /// Whether the connection may serve the next call. Where the disk or the file is at fault, only a new one sees
-    /// that it is well again.
+    /// Whether the connection may serve the next call. Where the disk or the file is at fault, only
+    /// a new one sees that it is well again.
     pub(super) fn leaves_connection_sound(&self) -> bool {
         match self {
             Self::File(FileError::Sql(error)) => {

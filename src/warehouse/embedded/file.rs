@@ -1,6 +1,8 @@
-//! The file: opened when it is needed, one connection, one job at a time on a thread that may block.
+//! The file: opened when it is needed, one connection, one job at a time on a thread that may
+//! block.
 //!
-//! Invariants: what was committed is on disk (`synchronous=FULL`), in a file that its name led to at that time; waits for other programs' locks end; a damaged file is left as it is until a load
+//! Invariants: what was committed is on disk (`synchronous=FULL`), in a file that its name led to
+//! at that time; waits for other programs' locks end; a damaged file is left as it is until a load
 //! sets it aside.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,7 +18,8 @@ use crate::metrics::Metrics;
 use crate::sqlite::{self, Cause, Count, FileError, LogBound, Moved, OpenFile, Opened, Options, cause};
 use crate::telemetry::PanicPlace;
 
-/// Longest wait for another program's write lock; after it the entries stay pending, and the load is tried again.
+/// Longest wait for another program's write lock; after it the entries stay pending, and the load
+/// is tried again.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 const OPTIONS: Options = Options {
@@ -68,7 +71,8 @@ impl DatabaseFile {
         &self.path
     }
 
-    /// Runs the job with the connection. It runs to its end even where the caller does not wait for it.
+    /// Runs the job with the connection. It runs to its end even where the caller does not wait for
+    /// it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
@@ -77,7 +81,8 @@ impl DatabaseFile {
         self.blocking(move |slot| slot.run(&path, metrics.as_ref(), job)).await
     }
 
-    /// Gives a damaged file another name: the next job makes a new one. Says and counts what it held.
+    /// Gives a damaged file another name: the next job makes a new one. Says and counts what it
+    /// held.
     pub(super) async fn set_aside(&self) -> Result<(), Failure> {
         let (path, metrics) = (self.path.clone(), self.metrics.clone());
         self.blocking(move |slot| slot.set_aside(&path, metrics.as_ref())).await
@@ -133,8 +138,9 @@ impl Slot {
         }
     }
 
-    /// Sees whether the names still lead to the files that are open. Where they do not, nothing is loaded: what is written
-    /// into a removed file is lost. It stays open, so that what it holds can be saved.
+    /// Sees whether the names still lead to the files that are open. Where they do not, nothing is
+    /// loaded: what is written into a removed file is lost. It stays open, so that what it holds
+    /// can be saved.
     fn watch(&mut self) -> Result<(), Failure> {
         let Some(open) = &self.open else { return Ok(()) };
         match open.files.moved() {

@@ -1,7 +1,7 @@
 //! Sales of orders that were changed after they were placed, dated one by one.
 //!
-//! Owns `order_sale_rows` and the column `orders.has_sale_rows`. Such orders are few; for each, all its events are read
-//! and its sales are worked out anew, within the load's transaction.
+//! Owns `order_sale_rows` and the column `orders.has_sale_rows`. Such orders are few; for each, all
+//! its events are read and its sales are worked out anew, within the load's transaction.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,8 @@ impl State {
         }
     }
 
-    /// Whether the order's sales may have happened on more than one day, given the lines it had before.
+    /// Whether the order's sales may have happened on more than one day, given the lines it had
+    /// before.
     pub(super) fn may_be_dated(&self, older: &[Units]) -> bool {
         self.removes_shipping || may_be_dated(older, &self.units)
     }

@@ -1,7 +1,8 @@
 //! One load: events, and what they do to the state tables, in one transaction.
 //!
-//! Owns the statements. The effects are worked out beforehand, on the premise that every event of the batch is new, or
-//! known just as it is; whether that holds only the table can say, so a batch of which it does not hold is not written.
+//! Owns the statements. The effects are worked out beforehand, on the premise that every event of
+//! the batch is new, or known just as it is; whether that holds only the table can say, so a batch
+//! of which it does not hold is not written.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
@@ -231,9 +232,9 @@ fn insert_events(connection: &Connection, batch: &LoadBatch) -> Result<(u64, Cha
     Ok((inserted, changed))
 }
 
-/// Lines go with the order: they are replaced where this became its newest state. Answers the orders whose sales may
-/// have happened on more than one day: those that show more than they did, have such sales already, or of which an older
-/// state came late.
+/// Lines go with the order: they are replaced where this became its newest state. Answers the
+/// orders whose sales may have happened on more than one day: those that show more than they did,
+/// have such sales already, or of which an older state came late.
 fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<OrderKey>, Failure> {
     let LoadBatch {
         orders, items, lines, ..

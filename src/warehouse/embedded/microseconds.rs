@@ -1,6 +1,7 @@
 //! Differences of times, in SQL that SQLite and DuckDB both understand.
 //!
-//! Owns `{micros time AS x}` in a migration: the microseconds of a time that is written as this file writes it.
+//! Owns `{micros time AS x}` in a migration: the microseconds of a time that is written as this
+//! file writes it.
 
 /// Writes out every `{micros ...}`.
 pub(super) fn write_out(sql: &str) -> String {

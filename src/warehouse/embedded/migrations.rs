@@ -1,4 +1,5 @@
-//! The schema in the file: its state, and one migration in a transaction that holds the file's write lock.
+//! The schema in the file: its state, and one migration in a transaction that holds the file's
+//! write lock.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};

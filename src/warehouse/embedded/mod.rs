@@ -1,9 +1,10 @@
 //! The warehouse in one SQLite file: what an orderstream without `DATABASE_URL` loads into.
 //!
-//! Owns the file, its tables and views: the same names, columns and figures as in PostgreSQL. Anybody may read the file
-//! while it is loaded into (`sqlite3`, DuckDB); only this process loads. Invariants: an event and all its effects are
-//! one transaction, on disk before it is answered; amounts are text, so that none ever becomes a float; the file is
-//! opened when it is needed and again after it failed, so that a disk or a file that comes back is used again.
+//! Owns the file, its tables and views: the same names, columns and figures as in PostgreSQL.
+//! Anybody may read the file while it is loaded into (`sqlite3`, DuckDB); only this process loads.
+//! Invariants: an event and all its effects are one transaction, on disk before it is answered;
+//! amounts are text, so that none ever becomes a float; the file is opened when it is needed and
+//! again after it failed, so that a disk or a file that comes back is used again.
 
 mod average;
 mod columns;
@@ -35,8 +36,8 @@ pub struct EmbeddedWarehouse {
 }
 
 impl EmbeddedWarehouse {
-    /// Names the file, which is made where it is missing, by the first call; its folder must be there. Nothing is
-    /// touched before that.
+    /// Names the file, which is made where it is missing, by the first call; its folder must be
+    /// there. Nothing is touched before that.
     #[must_use]
     pub fn open(path: &Path) -> Self {
         Self {

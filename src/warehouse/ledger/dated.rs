@@ -1,8 +1,9 @@
 //! Sales of orders that were changed after they were placed, each on its own day.
 //!
-//! Pure. Works from all events of one order: whole states and edits, in whatever order they arrived. What an
-//! `order.edited` event names counts on the edit's day; units that no edit names count on the day of the first state
-//! that shows them; shipping that was taken off without a refund is reversed on the day of the first state that shows it.
+//! Pure. Works from all events of one order: whole states and edits, in whatever order they
+//! arrived. What an `order.edited` event names counts on the edit's day; units that no edit names
+//! count on the day of the first state that shows them; shipping that was taken off without a
+//! refund is reversed on the day of the first state that shows it.
 
 use std::collections::HashSet;
 
@@ -35,7 +36,7 @@ pub(in crate::warehouse) struct DatedSale {
 /// Key of the sale that takes back shipping which was taken off.
 const REMOVED_SHIPPING: &str = "shipping:removed";
 
-/// When something was sold, and why then.
+/// Time and day of a sale, and the reason that dates it.
 #[derive(Clone, Copy)]
 struct SaleDate {
     at: OffsetDateTime,
@@ -67,8 +68,9 @@ struct OrderHistory<'a> {
     ordered: SaleDate,
 }
 
-/// The sales of one order out of all its events. Empty where it was never edited and everything was sold on the order's
-/// own day: the order's figures then say it all. Whole-order events and edits are looked at, in any order.
+/// The sales of one order out of all its events. Empty where it was never edited and everything was
+/// sold on the order's own day: the order's figures then say it all. Whole-order events and edits
+/// are looked at, in any order.
 pub(in crate::warehouse) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<DatedSale> {
     let mut states: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.is_whole()).collect();
     states.sort_by(|one, other| Version::of(one).cmp(&Version::of(other)));
@@ -112,7 +114,7 @@ fn edited_at<'a>(record: &'a EventRecord<'_>) -> &'a Timestamp<'a> {
     committed.unwrap_or(&record.event.timestamp)
 }
 
-/// The same edit told twice: Shopify sends it to each subscription.
+/// Whether both are the same edit: Shopify sends it to each subscription.
 fn is_same_edit(one: &EventRecord<'_>, other: &EventRecord<'_>) -> bool {
     let id = |record: &EventRecord<'_>| {
         record
@@ -161,8 +163,8 @@ impl OrderHistory<'_> {
         sales
     }
 
-    /// The units of a line by when they were sold: what edits added on their day, else what states showed for the first
-    /// time after the earliest known one; the rest with the order.
+    /// The units of a line by when they were sold: what edits added on their day, else what states
+    /// showed for the first time after the earliest known one; the rest with the order.
     fn portions(&self, item: &Item<'_>, key: &str) -> Vec<Portion> {
         let added = match &item.line_id {
             None => Vec::new(),
@@ -177,7 +179,8 @@ impl OrderHistory<'_> {
         };
         let mut left = item.qty;
         let mut later = Vec::new();
-        // Latest first: where edits name more units than there are, the earliest gives way to the order's own.
+        // Latest first: where edits name more units than there are, the earliest gives way to the
+        // order's own.
         for mut portion in added.into_iter().rev() {
             portion.units = portion.units.min(left);
             left -= portion.units;
@@ -249,8 +252,8 @@ impl OrderHistory<'_> {
         added
     }
 
-    /// Shipping on the order's day, and taken back on the day of the first state that shows it removed, unless a refund
-    /// reverses it.
+    /// Shipping on the order's day, and taken back on the day of the first state that shows it
+    /// removed, unless a refund reverses it.
     fn shipping(&self, event: &OrderEvent<'_>) -> Vec<DatedSale> {
         let (amount, tax) = shipping(event);
         let sale = |key: &str, when: SaleDate, gross: Decimal, tax: Decimal| DatedSale {
@@ -337,7 +340,8 @@ fn removed_shipping<'a>(event: &'a OrderEvent<'_>) -> impl Iterator<Item = &'a S
 /// Lines of a state by id and units.
 pub(in crate::warehouse) type Units = (Option<String>, i64);
 
-/// Whether a newer state shows units that an older one does not have. An older state without lines says nothing.
+/// Whether a newer state shows units that an older one does not have. An older state without lines
+/// says nothing.
 pub(in crate::warehouse) fn may_be_dated(older: &[Units], newer: &[Units]) -> bool {
     let is_more = |(id, units): &Units| {
         let known = older.iter().find(|(known, _)| known == id);

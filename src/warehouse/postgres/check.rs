@@ -42,7 +42,8 @@ pub(super) async fn inspect(client: &mut Client, schema: &Schema, server: &str) 
     ))
 }
 
-/// Fails where the database cannot hold every text: most names and titles would be refused one by one.
+/// Fails where the database cannot hold every text: most names and titles would be refused one by
+/// one.
 pub(super) async fn refuse_encoding(client: &Client) -> Result<(), Failure> {
     let row = client
         .query_typed_one(

@@ -1,7 +1,7 @@
 //! Rows as columns: one array a column, so that one statement takes any number of rows.
 //!
-//! Owns the match between a column's name, its type and its values; the statements are written from it, so that they
-//! cannot disagree with the parameters.
+//! Owns the match between a column's name, its type and its values; the statements are written from
+//! it, so that they cannot disagree with the parameters.
 
 use rust_decimal::Decimal;
 use time::{Date, OffsetDateTime};

@@ -1,8 +1,9 @@
 //! What PostgreSQL's and the driver's errors mean.
 //!
-//! Owns the table from SQLSTATE to [`WarehouseError`]. Invariant: no value out of a row gets into a text. DETAIL and the
-//! primary message may hold one (`invalid input syntax for type ...: "..."`, whatever a trigger raises), so that only
-//! SQLSTATE, names from the schema and our own words are used; what a server says to a new connection is its own.
+//! Owns the table from SQLSTATE to [`WarehouseError`]. Invariant: no value out of a row gets into a
+//! text. DETAIL and the primary message may hold one (`invalid input syntax for type ...: "..."`,
+//! whatever a trigger raises), so that only SQLSTATE, names from the schema and our own words are
+//! used; what a server says to a new connection is its own.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -53,8 +54,8 @@ impl Failure {
         })
     }
 
-    /// Whether the connection may serve the next call. Not where it leads to a server that shuts down, or that became
-    /// a standby in a failover: a new connection may find the right one.
+    /// Whether the connection may serve the next call. Not where it leads to a server that shuts
+    /// down, or that became a standby in a failover: a new connection may find the right one.
     pub(super) fn leaves_connection_sound(&self) -> bool {
         match self {
             Self::Driver(error) => error.as_db_error().is_some_and(|answer| {
@@ -203,7 +204,8 @@ fn violated(answer: &DbError, class: &str) -> String {
     text + &names(answer)
 }
 
-/// Names that the server gives beside its message. A trigger may set them as it likes: only what looks like a name is one.
+/// Names that the server gives beside its message. A trigger may set them as it likes: only what
+/// looks like a name is one.
 fn names(answer: &DbError) -> String {
     let mut text = String::new();
     for (what, name) in [
@@ -220,7 +222,8 @@ fn names(answer: &DbError) -> String {
     text
 }
 
-/// The innermost function of an error's context (`PL/pgSQL function public.refuse() line 3 at RAISE`), without arguments.
+/// The innermost function of an error's context (`PL/pgSQL function public.refuse() line 3 at
+/// RAISE`), without arguments.
 fn function(context: &str) -> Option<&str> {
     let rest = context.strip_prefix("PL/pgSQL function ")?;
     rest.split_once('(').map(|(name, _)| name)

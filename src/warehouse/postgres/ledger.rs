@@ -1,8 +1,9 @@
 //! Sales of orders that were changed after they were placed, dated one by one.
 //!
-//! Owns `order_sale_rows` and the column `orders.has_sale_rows`. Such orders are few; for each, all its events are read
-//! and its sales are worked out anew, within the load's transaction. The order's row is locked by then, so that of two
-//! loads which touch one order the second sees the events of the first.
+//! Owns `order_sale_rows` and the column `orders.has_sale_rows`. Such orders are few; for each, all
+//! its events are read and its sales are worked out anew, within the load's transaction. The
+//! order's row is locked by then, so that of two loads which touch one order the second sees the
+//! events of the first.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -37,8 +38,9 @@ pub(super) async fn mark_edited(
     Ok(())
 }
 
-/// The orders whose sales may be on more than one day, as far as this load changes that: those that were edited, have
-/// such sales already, show more than they did, or of which an older state came late.
+/// The orders whose sales may be on more than one day, as far as this load changes that: those that
+/// were edited, have such sales already, show more than they did, or of which an older state came
+/// late.
 pub(super) fn keys_to_date<'a>(
     effects: &'a Effects<'_>,
     upserted: &Upserted,

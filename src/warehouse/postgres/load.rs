@@ -1,7 +1,7 @@
 //! One load: events, and what they do to the state tables, in one transaction.
 //!
-//! Owns the statements. Each takes all rows at once, in key order; those that do not need each other's answer are
-//! pipelined. Events that are known with another payload have no effects.
+//! Owns the statements. Each takes all rows at once, in key order; those that do not need each
+//! other's answer are pipelined. Events that are known with another payload have no effects.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::warehouse::ledger::Units;
 use crate::warehouse::rows::{self, Column as _, ItemRow, RefundItemRow, by_id};
 use crate::warehouse::{Loaded, payload, upsert};
 
-/// Bounds of a transaction, as the statement that sets them: a stalled worker must not hold locks, and a commit must
-/// be on disk whatever the server's default is.
+/// Bounds of a transaction, as the statement that sets them: a stalled worker must not hold locks,
+/// and a commit must be on disk whatever the server's default is.
 pub(super) fn session_limits(statement_timeout: Duration) -> String {
     let statement = statement_timeout.as_millis().max(2);
     let lock = statement / 2;
@@ -77,8 +77,8 @@ pub(super) async fn load(
     })
 }
 
-/// Whether the event at that place was inserted, and is the only one of its id: of several, the table tells which one
-/// it holds. `records` are in order of id.
+/// Whether the event at that place was inserted, and is the only one of its id: of several, the
+/// table tells which one it holds. `records` are in order of id.
 fn is_new(records: &[&EventRecord<'_>], place: usize, new: &HashSet<String>) -> bool {
     let id = |place: usize| records.get(place).map(|record| record.event.event_id.as_str());
     let own = id(place);
@@ -109,7 +109,8 @@ async fn insert_events(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Compares the events at those places with their rows. A row that was removed meanwhile counts as edited.
+/// Compares the events at those places with their rows. A row that was removed meanwhile counts as
+/// edited.
 async fn compare_stored(
     transaction: &Transaction<'_>,
     schema: &Schema,
@@ -153,7 +154,8 @@ async fn compare_stored(
     Ok(compared)
 }
 
-/// Answers the orders of which this became the newest state, and whether their sales are dated one by one.
+/// Answers the orders of which this became the newest state, and whether their sales are dated one
+/// by one.
 async fn upsert_orders(
     transaction: &Transaction<'_>,
     schema: &Schema,
@@ -277,8 +279,8 @@ async fn upsert_transactions(
     Ok(())
 }
 
-/// Writes the lines of those orders whose newest state is in this batch; their rows are locked by the upsert. Answers
-/// the lines that were there before.
+/// Writes the lines of those orders whose newest state is in this batch; their rows are locked by
+/// the upsert. Answers the lines that were there before.
 async fn replace_items(
     transaction: &Transaction<'_>,
     schema: &Schema,

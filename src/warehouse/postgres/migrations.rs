@@ -1,4 +1,5 @@
-//! The schema in PostgreSQL: its state, one migration under an advisory lock, and the rights that loading needs.
+//! The schema in PostgreSQL: its state, one migration under an advisory lock, and the rights that
+//! loading needs.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(15 * 60);
 const SESSION: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '30s'; \
                        SET LOCAL idle_in_transaction_session_timeout = '1min'; SET LOCAL synchronous_commit = on";
 
-/// Runs what is missing, and where `reader` is another role than ours gives it the rights that loading needs.
+/// Runs what is missing, and where `reader` is another role than ours gives it the rights that
+/// loading needs.
 pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, Failure> {
     check::refuse_encoding(client).await?;
     let mut store = Session { client, schema };
@@ -67,7 +69,8 @@ impl SchemaStore for Session<'_> {
         let transaction = self
             .client
             .build_transaction()
-            // Whoever waited for the lock must see what its holder committed, whatever the role's default is.
+            // Whoever waited for the lock must see what its holder committed, whatever the role's
+            // default is.
             .isolation_level(IsolationLevel::ReadCommitted)
             .read_only(false)
             .start()
@@ -90,7 +93,8 @@ async fn apply(transaction: &Transaction<'_>, schema: &Schema, step: &Migration)
     if installed(transaction.client(), schema).await?.version >= step.version {
         return Ok(());
     }
-    // `CREATE SCHEMA IF NOT EXISTS` wants the right to create schemas even where there is nothing to do.
+    // `CREATE SCHEMA IF NOT EXISTS` wants the right to create schemas even where there is nothing
+    // to do.
     let exists = transaction
         .query_typed(
             "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1",
@@ -120,7 +124,8 @@ async fn apply(transaction: &Transaction<'_>, schema: &Schema, step: &Migration)
 }
 
 async fn installed(client: &Client, schema: &Schema) -> Result<Installed, Failure> {
-    // Not `to_regclass`: it may answer from what the session remembers of before it waited for the lock.
+    // Not `to_regclass`: it may answer from what the session remembers of before it waited for the
+    // lock.
     let there = client
         .query_typed(
             "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

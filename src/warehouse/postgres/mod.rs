@@ -1,10 +1,10 @@
 //! The warehouse on PostgreSQL 14 or newer. The only place that speaks its SQL.
 //!
-//! Owns connections, tables and views, all within one schema that every statement names: no search path, no named
-//! prepared statement and no session state is relied on, so that PgBouncer may stand between in transaction mode.
-//! Invariants: an event and all its effects are one transaction; no wait is without a bound, on the server's side
-//! (`SET LOCAL` timeouts) and on ours (a peer that went silent costs its connection, not the worker); no error text
-//! holds a value out of a row.
+//! Owns connections, tables and views, all within one schema that every statement names: no search
+//! path, no named prepared statement and no session state is relied on, so that PgBouncer may stand
+//! between in transaction mode. Invariants: an event and all its effects are one transaction; no
+//! wait is without a bound, on the server's side (`SET LOCAL` timeouts) and on ours (a peer that
+//! went silent costs its connection, not the worker); no error text holds a value out of a row.
 
 mod check;
 mod columns;
@@ -77,7 +77,8 @@ impl PostgresWarehouse {
     /// Reads the URLs and the CA file; connects only when it is used.
     ///
     /// # Errors
-    /// [`WarehouseError::Unusable`] for a URL, CA file or schema name that cannot work; the text has no secret.
+    /// [`WarehouseError::Unusable`] for a URL, CA file or schema name that cannot work; the text
+    /// has no secret.
     pub fn new(config: &DatabaseConfig) -> Result<Self, WarehouseError> {
         Ok(Self {
             pools: ArcSwap::from_pointee(Pools::new(&config.url, config.migrate_url.as_ref(), config)?),
@@ -96,8 +97,8 @@ impl PostgresWarehouse {
         Self { reconnects, ..self }
     }
 
-    /// Makes ready to go over to other URLs (rotated passwords), which happens when the answer is called. Calls under
-    /// way finish on the old connections.
+    /// Makes ready to go over to other URLs (rotated passwords), which happens when the answer is
+    /// called. Calls under way finish on the old connections.
     ///
     /// # Errors
     /// As [`PostgresWarehouse::new`].
@@ -120,8 +121,8 @@ impl PostgresWarehouse {
         call_limit(self.config.statement_timeout)
     }
 
-    /// Gives the connection back if it is certainly idle and sound; closes it otherwise, which makes the server roll
-    /// back what was open.
+    /// Gives the connection back if it is certainly idle and sound; closes it otherwise, which
+    /// makes the server roll back what was open.
     fn settle<T>(
         &self,
         connection: Object,
@@ -181,8 +182,9 @@ impl PostgresWarehouse {
     }
 }
 
-/// Longest a call may take on our side: longer than one statement, which the server bounds, and still below the time
-/// after which another worker claims the entries (at least twice the statement's).
+/// Longest a call may take on our side: longer than one statement, which the server bounds, and
+/// still below the time after which another worker claims the entries (at least twice the
+/// statement's).
 fn call_limit(statement_timeout: Duration) -> Duration {
     statement_timeout * 3 / 2
 }
@@ -203,7 +205,8 @@ impl Warehouse for PostgresWarehouse {
                     // Out of step with whom it collided with.
                     tokio::time::sleep(Duration::from_millis(rand::random_range(5..50) * u64::from(tries))).await;
                 }
-                // A first start, or a database that came back empty: make the tables rather than wait for an operator.
+                // A first start, or a database that came back empty: make the tables rather than
+                // wait for an operator.
                 Err(failure) if tries < LOAD_TRIES && failure.is_schema_missing() => {
                     let migrated = self.migrate().await?;
                     warn_of_loss(had_tables, &migrated, self.schema.name());

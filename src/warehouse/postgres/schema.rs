@@ -10,7 +10,8 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// Takes lower-case letters, digits and `_`, at most 63 bytes: what needs no quotes in an analyst's query either.
+    /// Takes lower-case letters, digits and `_`, at most 63 bytes: what needs no quotes in an
+    /// analyst's query either.
     pub(super) fn new(name: &str) -> Result<Self, WarehouseError> {
         let plain = name.len() <= 63
             && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')

@@ -1,7 +1,8 @@
 //! TLS towards PostgreSQL, with libpq's meaning of `sslmode` and `sslrootcert`.
 //!
-//! Owns how a server's certificate is judged. `verify-full` checks chain and name, `verify-ca` the chain only, `require`
-//! neither unless a CA file is named (then it is `verify-ca`, as libpq has it).
+//! Owns how a server's certificate is judged. `verify-full` checks chain and name, `verify-ca` the
+//! chain only, `require` neither unless a CA file is named (then it is `verify-ca`, as libpq has
+//! it).
 
 use std::path::PathBuf;
 use std::sync::Arc;

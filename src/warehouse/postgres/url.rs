@@ -1,7 +1,8 @@
 //! `DATABASE_URL` as people have it: Heroku, Fly, Neon, RDS, a socket's folder.
 //!
-//! Owns what a URL means; libpq's meaning wherever the driver's is narrower (`sslmode`, `sslrootcert`). Pure but for
-//! reading the CA file. Invariant: no error text repeats any part of the URL that could be a password's.
+//! Owns what a URL means; libpq's meaning wherever the driver's is narrower (`sslmode`,
+//! `sslrootcert`). Pure but for reading the CA file. Invariant: no error text repeats any part of
+//! the URL that could be a password's.
 
 use std::time::Duration;
 
@@ -195,7 +196,8 @@ impl<'a> UrlParts<'a> {
     }
 }
 
-/// Finds credentials that were pasted in without encoding, which would silently become something else.
+/// Finds credentials that were pasted in without encoding, which would silently become something
+/// else.
 fn check_encoding(rest: &str) -> Result<(), String> {
     const WHERE: &str = "in the user or the password";
     let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

@@ -8,8 +8,8 @@ use crate::warehouse::fold::{RefundRow, TransactionRow};
 use crate::warehouse::ledger::Reversal;
 use crate::warehouse::version::micros;
 
-/// Rows of `order_refunds`. The first two columns are the key; the third is no version's to change: a refund that was
-/// once called a test stays one ([`test_refunds`]).
+/// Rows of `order_refunds`. The first two columns are the key; the third is no version's to change:
+/// a refund that was once called a test stays one ([`test_refunds`]).
 pub(in crate::warehouse) fn order_refunds<'a, C: Column<'a>>(refunds: &'a [RefundRow<'_>]) -> Vec<C> {
     let each = || refunds.iter();
     let records = || each().map(|row| row.record);
@@ -100,38 +100,42 @@ pub(in crate::warehouse) fn test_refunds<'a, C: Column<'a>>(refunds: &'a [Refund
     ]
 }
 
-/// Rows of `order_transactions`. The first two columns are the key; the third is no version's to change: a transaction
-/// that was once told within a refund belongs to it ([`refund_transactions`]).
+/// Rows of `order_transactions`. The first two columns are the key; the third is no version's to
+/// change: a transaction that once stood in a refund belongs to it ([`refund_transactions`]).
 pub(in crate::warehouse) fn order_transactions<'a, C: Column<'a>>(rows: &'a [TransactionRow<'_>]) -> Vec<C> {
     let each = || rows.iter();
-    let told = || rows.iter().map(|row| row.transaction);
+    let transactions = || rows.iter().map(|row| row.transaction);
     let records = || each().map(|row| row.record);
     let mut columns = vec![
         C::text("shop", records().map(|r| Some(r.shop()))),
-        C::text("transaction_id", told().map(|t| Some(t.transaction_id.as_str()))),
+        C::text(
+            "transaction_id",
+            transactions().map(|t| Some(t.transaction_id.as_str())),
+        ),
         C::text("refund_id", each().map(|row| row.refund_id)),
         C::text("order_id", records().map(|r| Some(r.event.order_id.as_str()))),
-        C::text("parent_id", told().map(|t| id(t.parent_id.as_ref()))),
-        C::text("kind", told().map(|t| text(t.kind.as_ref()))),
-        C::text("status", told().map(|t| text(t.status.as_ref()))),
-        C::text("gateway", told().map(|t| text(t.gateway.as_ref()))),
-        C::numeric("amount", told().map(|t| decimal(t.amount))),
+        C::text("parent_id", transactions().map(|t| id(t.parent_id.as_ref()))),
+        C::text("kind", transactions().map(|t| text(t.kind.as_ref()))),
+        C::text("status", transactions().map(|t| text(t.status.as_ref()))),
+        C::text("gateway", transactions().map(|t| text(t.gateway.as_ref()))),
+        C::numeric("amount", transactions().map(|t| decimal(t.amount))),
         C::text("currency", each().map(TransactionRow::currency)),
-        C::numeric("paid_amount", told().map(|t| decimal(t.paid_amount))),
-        C::text("paid_currency", told().map(|t| text(t.paid_currency.as_ref()))),
+        C::numeric("paid_amount", transactions().map(|t| decimal(t.paid_amount))),
+        C::text("paid_currency", transactions().map(|t| text(t.paid_currency.as_ref()))),
         C::instant(
             "processed_at",
             each().map(|row| Some(micros(row.processed_at().instant()))),
         ),
         C::date("local_date", each().map(|row| row.processed_at().local_date())),
-        C::boolean("test", told().map(|t| Some(t.test.unwrap_or_default()))),
-        C::boolean("is_final", told().map(|t| Some(t.is_final()))),
+        C::boolean("test", transactions().map(|t| Some(t.test.unwrap_or_default()))),
+        C::boolean("is_final", transactions().map(|t| Some(t.is_final()))),
     ];
     columns.extend(version_columns(records()));
     columns
 }
 
-/// Keys of `order_transactions`, and the refunds that they belong to, whatever was written of them before.
+/// Keys of `order_transactions`, and the refunds that they belong to, whatever was written of them
+/// before.
 pub(in crate::warehouse) fn refund_transactions<'a, C: Column<'a>>(rows: &'a [TransactionRow<'_>]) -> Vec<C> {
     let refunded = || rows.iter().filter(|row| row.refund_id.is_some());
     vec![

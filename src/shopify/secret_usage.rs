@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Deliveries that one secret verified; a cheap clone of one count. Times are Unix milliseconds, which the caller knows.
+/// Deliveries that one secret verified; a cheap clone of one count. Times are Unix milliseconds,
+/// which the caller knows.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
     /// Since when it is counted.

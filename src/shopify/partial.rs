@@ -1,31 +1,33 @@
-//! Bodies that tell something about an order without being the order.
+//! Bodies that state something about an order without being the order: refunds, edits,
+//! transactions, deletions.
 //!
-//! Owns where each of them keeps the order's id and its time. Thin events never carry `total_amount` or lines.
+//! Owns where each of them keeps the order's id and its time. Partial events never carry
+//! `total_amount` or lines.
 
 use serde::Deserialize;
 
-use super::lenient::{self, LossyText};
 use super::refund::{self, RefundBody};
+use super::tolerant::{self, LossyText};
 use super::transaction::{Context, TransactionBody};
 use super::{ConvertError, DeliveryHints};
 use crate::event::{self, AddedLine, Id, OrderEdit, OrderEvent, Timestamp, json};
 
 /// What these bodies have in common; each has some of it.
 #[derive(Debug, Deserialize)]
-struct ThinBody<'a> {
+struct PartialBody<'a> {
     #[serde(borrow)]
     id: Option<Id<'a>>,
     #[serde(borrow)]
     order_id: Option<Id<'a>>,
     #[serde(borrow)]
     admin_graphql_api_order_id: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     committed_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     processed_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     updated_at: Option<Timestamp<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     created_at: Option<Timestamp<'a>>,
     test: Option<bool>,
 }
@@ -33,7 +35,7 @@ struct ThinBody<'a> {
 #[derive(Debug, Deserialize)]
 struct EditBody<'a> {
     #[serde(borrow)]
-    order_edit: Option<ThinBody<'a>>,
+    order_edit: Option<PartialBody<'a>>,
 }
 
 /// The same body once more, for what only an edit has.
@@ -47,7 +49,7 @@ struct EditChanges<'a> {
 struct Edit<'a> {
     #[serde(borrow)]
     id: Option<Id<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::timestamp")]
+    #[serde(borrow, default, deserialize_with = "tolerant::timestamp")]
     committed_at: Option<Timestamp<'a>>,
     #[serde(borrow)]
     line_items: Option<EditedLines<'a>>,
@@ -70,7 +72,7 @@ struct EditedLine<'a> {
 
 /// `{"id": ...}`; it happened when it was triggered.
 pub(super) fn deletion<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
-    let body: ThinBody<'a> = json::parse(body)?;
+    let body: PartialBody<'a> = json::parse(body)?;
     Ok(OrderEvent {
         order_id: body.id.ok_or_else(|| missing("id"))?,
         ..blank
@@ -79,12 +81,12 @@ pub(super) fn deletion<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<Orde
 
 /// `{"order_edit": {...}}`.
 pub(super) fn edit<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
-    let thin: EditBody<'a> = json::parse(body)?;
-    let thin = thin.order_edit.ok_or_else(|| missing("order_edit"))?;
+    let partial: EditBody<'a> = json::parse(body)?;
+    let partial = partial.order_edit.ok_or_else(|| missing("order_edit"))?;
     let changes: EditChanges<'a> = json::parse(body)?;
     Ok(OrderEvent {
         edit: changes.order_edit.map(OrderEdit::from),
-        ..thin.fill(blank, None, "order_edit.order_id")?
+        ..partial.fill(blank, None, "order_edit.order_id")?
     })
 }
 
@@ -118,41 +120,45 @@ pub(super) fn refund<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderE
     })
 }
 
-/// A payment transaction, which is the event's only one; without it where the body cannot be read as one.
+/// A payment transaction, which is the event's only one; without it where the body cannot be read
+/// as one.
 pub(super) fn transaction<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
-    let thin: ThinBody<'a> = json::parse(body)?;
+    let partial: PartialBody<'a> = json::parse(body)?;
     let transaction = json::parse::<TransactionBody<'a>>(body).ok();
     let currency = transaction.as_ref().and_then(|one| one.worth(Context::default()).1);
     let around = Context {
         currency: currency.as_ref(),
         ..Context::default()
     };
-    let transactions = transaction.iter().filter_map(|one| one.told(around)).collect();
+    let transactions = transaction
+        .iter()
+        .filter_map(|one| one.event_transaction(around))
+        .collect();
     Ok(OrderEvent {
         currency,
         transactions,
-        ..thin.fill(blank, None, "order_id")?
+        ..partial.fill(blank, None, "order_id")?
     })
 }
 
-/// A risk assessment, whose `order_id` may be null: then the header's counts. It changes nothing that is known of the
-/// order, so that a header may say it.
+/// A risk assessment, whose `order_id` may be null: then the header's counts. It changes nothing
+/// that is known of the order, so that a header may say it.
 pub(super) fn risk_assessment<'a>(
     body: &'a [u8],
     blank: OrderEvent<'a>,
     hints: &'a DeliveryHints<'_>,
 ) -> Result<OrderEvent<'a>, ConvertError> {
-    let body: ThinBody<'a> = json::parse(body)?;
+    let body: PartialBody<'a> = json::parse(body)?;
     body.fill(blank, hints.order_id, "order_id")
 }
 
 /// Anything else with an `order_id`.
 pub(super) fn note<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEvent<'a>, ConvertError> {
-    let body: ThinBody<'a> = json::parse(body)?;
+    let body: PartialBody<'a> = json::parse(body)?;
     body.fill(blank, None, "order_id")
 }
 
-impl<'a> ThinBody<'a> {
+impl<'a> PartialBody<'a> {
     /// The order's global id stands in where the body has no other, and then the fallback.
     fn fill(
         self,
@@ -190,6 +196,6 @@ pub(super) fn order_number(id: &str) -> Option<Id<'static>> {
 fn missing(field: &'static str) -> ConvertError {
     ConvertError::Missing {
         fields: vec![field],
-        cause: "without it nobody can tell which order this is about",
+        cause: "without it the order that this is about is unknown",
     }
 }

@@ -1,6 +1,7 @@
-//! Fields that an event can do without.
+//! Tolerant readers of optional fields: a value that cannot be read is none.
 //!
-//! Owns how forgivingly they are read: nobody should lose an order over a character in a title or a digit in a tax.
+//! Owns which of their forms are accepted. An order is never quarantined for a character in a title
+//! or a digit in a tax.
 
 use std::borrow::Cow;
 
@@ -10,8 +11,9 @@ use serde_json::value::RawValue;
 
 use crate::event::{Amount, EXPECTED_AMOUNT, Text, Timestamp, json};
 
-/// An amount as [`Amount::of_json_if_any`] reads it: none where it is no decimal (`""`, or what a float made of nothing:
-/// `1.7763568394002505e-15`), and an error only where it is too large to be kept.
+/// An amount as [`Amount::of_json_if_any`] reads it: none where it is no decimal (`""`, or what a
+/// float made of nothing: `1.7763568394002505e-15`), and an error only where it is too large to be
+/// kept.
 pub(super) fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
     let raw = Option::<&RawValue>::deserialize(deserializer)?;
     let Some(raw) = raw else { return Ok(None) };
@@ -56,8 +58,8 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer:
     }))
 }
 
-/// Text that a merchant or an app wrote. A number is its digits as they stand, and a NUL, which PostgreSQL refuses,
-/// becomes U+FFFD.
+/// Text that a merchant or an app wrote. A number is its digits as they stand, and a NUL, which
+/// PostgreSQL refuses, becomes U+FFFD.
 #[derive(Debug, Clone)]
 pub(super) struct LossyText<'a>(pub(super) Cow<'a, str>);
 
