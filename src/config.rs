@@ -31,7 +31,7 @@ mod suggest;
 mod thresholds;
 mod validate;
 
-pub use self::error::{ConfigErrors, Problem};
+pub use self::error::{ConfigErrors, ConfigProblem};
 pub use self::model::{
     AdminConfig, AppenderConfig, AuthConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
     LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,

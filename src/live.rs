@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use self::history::History;
-pub use self::history::{Process, Sample, Snapshot, Stores};
+use self::history::LiveHistory;
+pub use self::history::{LiveSnapshot, ProcessInfo, Sample, Stores};
 use self::sampler::Sampler;
 use crate::health::collector::Health;
 use crate::nodes::Nodes;
@@ -28,15 +28,15 @@ const VIEWERS: usize = 32;
 /// The last minutes, and places for viewers; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct Live {
-    history: watch::Sender<History>,
-    node: Process,
+    history: watch::Sender<LiveHistory>,
+    node: ProcessInfo,
     places: Arc<Semaphore>,
 }
 
 impl Live {
     /// Starts the sampler among `roles`, which are to be those of the collector behind `health`.
     #[must_use]
-    pub fn start(health: Health, nodes: Nodes, node: Process, roles: &Roles) -> Self {
+    pub fn start(health: Health, nodes: Nodes, node: ProcessInfo, roles: &Roles) -> Self {
         let live = Self {
             history: watch::Sender::default(),
             node,
@@ -54,7 +54,7 @@ impl Live {
 
     /// The process that is watched.
     #[must_use]
-    pub fn node(&self) -> Process {
+    pub fn node(&self) -> ProcessInfo {
         self.node
     }
 
@@ -72,7 +72,7 @@ impl Live {
 /// A viewer. Nothing is queued for it: it skips the snapshots that come while it is busy.
 #[derive(Debug)]
 pub struct Viewer {
-    history: watch::Receiver<History>,
+    history: watch::Receiver<LiveHistory>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -83,7 +83,7 @@ impl Viewer {
     }
 
     /// Waits for the next snapshot; `None` when there will be none.
-    pub async fn next(&mut self) -> Option<Arc<Snapshot>> {
+    pub async fn next(&mut self) -> Option<Arc<LiveSnapshot>> {
         self.history.changed().await.ok()?;
         self.history.borrow_and_update().now.clone()
     }

@@ -18,6 +18,6 @@ mod window;
 
 pub use self::heartbeater::{Figures, Heartbeater, read};
 pub use self::latency::Latency;
-pub use self::record::{Batch, Intake, Loading, NodeRecord, Role, SecretUsage, SpoolFigures, WarehouseState};
+pub use self::record::{Batch, Intake, Loading, NodeRecord, NodeSecretUsage, Role, SpoolFigures, WarehouseState};
 pub use self::view::{FORGET_AFTER, HEARTBEAT_EVERY, Node, NodeList, Nodes, STALE_AFTER};
 pub use self::window::Totals;

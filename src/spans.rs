@@ -26,7 +26,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
 /// The kind of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum SpanKind {
     /// It answers a request.
     Server,
     /// It puts something into a log.
@@ -101,7 +101,7 @@ impl Span {
     pub fn since(
         began: SpanStart,
         name: impl FnOnce() -> Cow<'static, str>,
-        role: Role,
+        role: SpanKind,
         parent: Option<TraceParent>,
     ) -> Self {
         let SpanStart(Some(began)) = began else {
@@ -111,7 +111,7 @@ impl Span {
     }
 
     /// One below this one, which begins now; none below none.
-    pub fn below(&self, name: impl FnOnce() -> Cow<'static, str>, role: Role) -> Self {
+    pub fn below(&self, name: impl FnOnce() -> Cow<'static, str>, role: SpanKind) -> Self {
         let recording = self.0.as_ref();
         Self(recording.and_then(|parent| {
             exporter::Recording::start(name(), role, Some(parent.context()), false, SystemTime::now())

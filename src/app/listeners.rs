@@ -18,7 +18,7 @@ use crate::health::Thresholds;
 use crate::health::collector::{Health, Sources};
 use crate::http::{self, AdminState, Probes, PublicState};
 use crate::ingest::{AppendStats, Appender, SpoolReader};
-use crate::live::{Live, Process};
+use crate::live::{Live, ProcessInfo};
 use crate::operations::{Actor, Operations};
 
 /// Interval of the check that the workers' loops move.
@@ -129,7 +129,7 @@ fn start_public(app: &App, listener: TcpListener, appender: Appender, probes: Pr
 }
 
 fn start_private(app: &App, listener: TcpListener, probes: Probes) {
-    let node = Process {
+    let node = ProcessInfo {
         command: app.purpose.name(),
         version: env!("CARGO_PKG_VERSION"),
         started_at: OffsetDateTime::now_utc(),

@@ -11,7 +11,7 @@ use super::state::App;
 use crate::health::WarehouseProbe;
 use crate::ingest::SpoolFallback;
 use crate::metrics::{Metrics, Outcome, Outcomes, Route};
-use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Role, SecretUsage, SpoolFigures, Totals};
+use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, NodeSecretUsage, Role, SpoolFigures, Totals};
 use crate::shopify::Keyring;
 use crate::worker::Workers;
 
@@ -95,7 +95,7 @@ impl FigureSources {
         let outcome = |outcome: Outcome| (outcome.name().to_owned(), self.answered(outcome));
         let keyring = self.keyring.load_full();
         let secrets = keyring.as_deref().map(Keyring::in_use).unwrap_or_default();
-        let usage = |secret: &crate::shopify::SecretInUse<'_>| SecretUsage {
+        let usage = |secret: &crate::shopify::SecretInUse<'_>| NodeSecretUsage {
             shop: secret.shop.map(str::to_owned),
             index: secret.index,
             deliveries: secret.usage.deliveries(),

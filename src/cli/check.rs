@@ -7,7 +7,7 @@ mod finding;
 use clap::Args;
 
 use self::finding::{Finding, Verdict};
-use super::instance::Process;
+use super::instance::ProcessRole;
 use super::{Exit, Failure, output};
 use crate::config::{Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
 use crate::health::ids_warning;
@@ -21,8 +21,8 @@ use crate::warehouse::{Warehouse, WarehouseError};
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct CheckArgs {
     /// Process that is to be started with this configuration
-    #[arg(value_enum, default_value_t = Process::Run)]
-    process: Process,
+    #[arg(value_enum, default_value_t = ProcessRole::Run)]
+    process: ProcessRole,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,14 +34,14 @@ pub(super) struct CheckArgs {
 /// It could not; why is printed already.
 pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> {
     let purpose = match args.process {
-        Process::Run => Purpose::Run,
-        Process::Serve => Purpose::Serve,
-        Process::Work => Purpose::Work,
+        ProcessRole::Run => Purpose::Run,
+        ProcessRole::Serve => Purpose::Serve,
+        ProcessRole::Work => Purpose::Work,
     };
     let findings = match Config::load(purpose, inputs) {
         Ok(config) => reach(&config, purpose).await,
         Err(errors) => {
-            let finding = |problem: crate::config::Problem| {
+            let finding = |problem: crate::config::ConfigProblem| {
                 let wanted = format!("expected {}", problem.expected);
                 Finding::new(&problem.variable, Verdict::Misconfigured, problem.problem).remedy(&wanted)
             };

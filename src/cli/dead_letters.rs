@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::operations::fingerprint::pattern;
 use crate::operations::{
     Action, DeadLetterQuery, DeadLetterSummary, DeadLetterView, DiscardDeadLetters, GetDeadLetter, GroupDeadLetters,
-    Outcome, ReplayDeadLetters, ResolveRequest,
+    ReplayDeadLetters, ResolutionOutcome, ResolveRequest,
 };
 use crate::stream::StreamId;
 
@@ -212,7 +212,7 @@ fn details(view: &DeadLetterView) -> Vec<String> {
 
 /// Sums of a run.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct ResolveSummary {
     done: u64,
     kept: u64,
     dry_run: bool,
@@ -242,9 +242,9 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
         rate: args.rate,
         next: None,
     };
-    let mut summary = Summary {
+    let mut summary = ResolveSummary {
         dry_run: args.dry_run,
-        ..Summary::default()
+        ..ResolveSummary::default()
     };
     let bar = progress(is_exact.then_some(total));
     let complete = all(async || {
@@ -257,7 +257,7 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
         summary.kept += step.kept;
         for dead_letter in step.dead_letters {
             match (dead_letter.outcome, dead_letter.reason, dead_letter.event_type) {
-                (Outcome::Kept, reason, _) => {
+                (ResolutionOutcome::Kept, reason, _) => {
                     *summary.reasons.entry(pattern(&reason.unwrap_or_default())).or_default() += 1;
                 }
                 (_, _, event_type) => *summary.event_types.entry(event_type.unwrap_or_default()).or_default() += 1,
@@ -294,7 +294,7 @@ async fn count(backend: &Backend, args: &ResolveArgs) -> Result<(u64, bool), Fai
     Ok((groups.count(args.fingerprint.as_deref())?, groups.complete))
 }
 
-impl Summary {
+impl ResolveSummary {
     fn text(&self, action: Action) -> Vec<String> {
         let done = match (action, self.dry_run) {
             (Action::Replay, false) => "replayed",

@@ -33,7 +33,7 @@ pub(super) struct DrainArgs {
 
 /// What is printed.
 #[derive(Serialize)]
-struct Summary {
+struct DrainSummary {
     #[serde(flatten)]
     drained: Drained,
     /// Events still in the spool.
@@ -77,7 +77,7 @@ pub(super) async fn run(args: DrainArgs, config: Config) -> Result<(), Failure> 
     let emptied = empty(&mut drainer, &spool).await;
 
     let (drained, report) = (drainer.drained(), spool.report());
-    let summary = Summary {
+    let summary = DrainSummary {
         drained,
         left: report.depth,
         lost: report.lost,
@@ -118,7 +118,7 @@ async fn empty(drainer: &mut Drainer, spool: &Spool) -> Result<(), DrainError> {
     emptied
 }
 
-impl std::fmt::Display for Summary {
+impl std::fmt::Display for DrainSummary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Drained {
             accepted,

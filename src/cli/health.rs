@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Failure;
-use super::instance::{self, Instance, Process, TIMEOUT};
+use super::instance::{self, Instance, ProcessRole, TIMEOUT};
 use crate::config::Config;
 
 /// Arguments of `health`.
@@ -11,7 +11,7 @@ use crate::config::Config;
 pub(super) struct HealthArgs {
     /// Which process to check; by default the public listener's, else a worker's
     #[arg(value_enum)]
-    process: Option<Process>,
+    process: Option<ProcessRole>,
 }
 
 /// Succeeds where the process reports that it is healthy.
@@ -24,8 +24,8 @@ pub(super) async fn run(args: HealthArgs, config: Config) -> Result<(), Failure>
     let public = format!("http://{}/health", at.public);
     let worker = at.admin.map(|addr| format!("http://{addr}/livez"));
     let urls = match args.process {
-        Some(Process::Run | Process::Serve) => vec![public],
-        Some(Process::Work) => vec![worker.ok_or_else(|| {
+        Some(ProcessRole::Run | ProcessRole::Serve) => vec![public],
+        Some(ProcessRole::Work) => vec![worker.ok_or_else(|| {
             Failure::Unavailable("a worker answers only where ORDERSTREAM_ADMIN_ADDR is set".to_owned())
         })?],
         None => [Some(public), worker].into_iter().flatten().collect(),

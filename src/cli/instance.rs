@@ -18,7 +18,7 @@ const FRESH: Duration = Duration::from_secs(5);
 
 /// A command that runs a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Process {
+pub(super) enum ProcessRole {
     Run,
     Serve,
     Work,

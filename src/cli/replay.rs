@@ -116,7 +116,7 @@ impl ReplayArgs {
 
 /// Sums of a run.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct ReplaySummary {
     pending: u64,
     applied: u64,
     left: u64,
@@ -172,11 +172,11 @@ async fn run<O: Operation<Answer = HistoryStep>>(
     dry_run: bool,
     request: impl Fn(Option<Remaining>, bool) -> O,
     total: impl Fn(&HistoryStep) -> Option<u64>,
-) -> Result<Summary, Failure> {
-    let mut summary = Summary {
+) -> Result<ReplaySummary, Failure> {
+    let mut summary = ReplaySummary {
         dry_run,
         counted: true,
-        ..Summary::default()
+        ..ReplaySummary::default()
     };
     let (mut next, mut bar) = (None, None);
     let steps = all(async || {
@@ -201,7 +201,7 @@ async fn run<O: Operation<Answer = HistoryStep>>(
     Ok(summary)
 }
 
-impl Summary {
+impl ReplaySummary {
     fn print(&self, json: bool) -> Result<(), Failure> {
         if json {
             output::print_json(self)?;

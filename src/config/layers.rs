@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use secrecy::SecretString as Secret;
 
-use super::error::{ConfigErrors, Problem};
+use super::error::{ConfigErrors, ConfigProblem};
 use super::model::Inputs;
 use super::parse;
-use super::settings::{ALL, Fallback, Kind, Setting};
+use super::settings::{ALL, Fallback, Setting, ValueKind};
 
 /// A secret file larger than this is some other file.
 const FILE_LIMIT: u64 = 64 << 10;
 
-pub(super) struct Values {
+pub(super) struct LayeredValues {
     given: BTreeMap<&'static str, String>,
     refused: BTreeSet<&'static str>,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
-impl Values {
+impl LayeredValues {
     /// Reads and checks every setting, also those that this purpose does not use.
     pub(super) fn read(inputs: &Inputs) -> Self {
         let mut values = Self {
@@ -52,7 +52,7 @@ impl Values {
     pub(super) fn refuse(&mut self, setting: &Setting, problem: String, expected: String) {
         self.given.remove(setting.name);
         self.refused.insert(setting.name);
-        self.problems.push(Problem {
+        self.problems.push(ConfigProblem {
             variable: setting.name.to_owned(),
             problem,
             expected,
@@ -70,7 +70,7 @@ impl Values {
             return;
         }
         let names: Vec<_> = settings.iter().map(|setting| setting.name).collect();
-        self.problems.push(Problem {
+        self.problems.push(ConfigProblem {
             variable: names.join(", "),
             problem: problem.into(),
             expected: expected.into(),
@@ -146,15 +146,15 @@ fn objection(setting: &Setting, text: &str) -> String {
         .into_iter()
         .find(|scheme| text.starts_with(scheme));
     match (setting.kind, reserved) {
-        (Kind::Url(_), Some(scheme)) => format!("{scheme} is reserved for a later release"),
+        (ValueKind::Url(_), Some(scheme)) => format!("{scheme} is reserved for a later release"),
         (kind, _) if kind.is_secret() => "its value is not valid (not shown, it may be secret)".to_owned(),
         _ => format!("`{}` is not valid", text.escape_debug()),
     }
 }
 
 /// What the first layer that has anything says. Empty is not given.
-fn given(setting: &Setting, inputs: &Inputs) -> Result<Option<String>, Problem> {
-    let problem = |variable: &str, problem: String, expected: &str| Problem {
+fn given(setting: &Setting, inputs: &Inputs) -> Result<Option<String>, ConfigProblem> {
+    let problem = |variable: &str, problem: String, expected: &str| ConfigProblem {
         variable: variable.to_owned(),
         problem,
         expected: expected.to_owned(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConfigErrors;
-use super::layers::Values;
+use super::layers::LayeredValues;
 use super::model::{
     AdminConfig, AppenderConfig, AuthConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
     LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
@@ -27,7 +27,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, at once: values, and contradictions between them.
     pub fn load(purpose: Purpose, inputs: Inputs) -> Result<Self, ConfigErrors> {
-        let mut values = Values::read(&inputs);
+        let mut values = LayeredValues::read(&inputs);
         let auth = auth(&mut values);
         let redis = redis(&mut values, purpose);
         let database = database(&mut values, purpose);
@@ -111,20 +111,20 @@ impl Config {
 }
 
 /// Under `appendfsync everysec` the proof of an fsync takes about a second.
-fn spool_after(values: &Values, redis: Option<&RedisConfig>) -> Duration {
+fn spool_after(values: &LayeredValues, redis: Option<&RedisConfig>) -> Duration {
     let is_proven = redis.is_some_and(|redis| redis.durability != Durability::Received);
     let usual = Duration::from_millis(if is_proven { 1500 } else { 500 });
     values.duration_given(&s::SPOOL_AFTER).unwrap_or(usual)
 }
 
-fn address(values: &Values, setting: &s::Setting) -> SocketAddr {
+fn address(values: &LayeredValues, setting: &s::Setting) -> SocketAddr {
     values
         .text(setting)
         .and_then(parse::address)
         .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
-fn public(values: &Values) -> PublicConfig {
+fn public(values: &LayeredValues) -> PublicConfig {
     let port = values.text(&s::PORT).and_then(|port| port.parse().ok());
     let addr = match port {
         Some(port) if !values.is_given(&s::LISTEN_ADDR) => SocketAddr::from(([0, 0, 0, 0], port)),
@@ -143,7 +143,7 @@ fn public(values: &Values) -> PublicConfig {
     }
 }
 
-fn auth(values: &mut Values) -> AuthConfig {
+fn auth(values: &mut LayeredValues) -> AuthConfig {
     let path = values.text(&s::SHOP_SECRETS_FILE).map(PathBuf::from);
     let shop_secrets = path.and_then(|path| match secrets::by_shop(&path) {
         Ok(shops) => Some(shops),
@@ -160,7 +160,7 @@ fn auth(values: &mut Values) -> AuthConfig {
     }
 }
 
-fn intake(values: &Values) -> IntakeConfig {
+fn intake(values: &LayeredValues) -> IntakeConfig {
     IntakeConfig {
         body_limit: values.size(&s::BODY_LIMIT),
         batch_body_limit: values.size(&s::BATCH_BODY_LIMIT),
@@ -176,12 +176,12 @@ fn intake(values: &Values) -> IntakeConfig {
     }
 }
 
-fn names(values: &Values, setting: &s::Setting) -> Arc<[String]> {
+fn names(values: &LayeredValues, setting: &s::Setting) -> Arc<[String]> {
     let names = parse::list(values.text(setting).unwrap_or_default());
     names.map(str::to_owned).collect()
 }
 
-fn stream(values: &Values) -> StreamConfig {
+fn stream(values: &LayeredValues) -> StreamConfig {
     let maxlen = values.count(&s::STREAM_MAXLEN);
     StreamConfig {
         name: values.string(&s::STREAM),
@@ -196,7 +196,7 @@ fn stream(values: &Values) -> StreamConfig {
     }
 }
 
-fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
+fn redis(values: &mut LayeredValues, purpose: Purpose) -> Option<RedisConfig> {
     let ca_file = values.text(&s::REDIS_CA_FILE).map(PathBuf::from);
     if let Some(path) = &ca_file
         && let Err(error) = std::fs::File::open(path)
@@ -250,7 +250,7 @@ fn redis(values: &mut Values, purpose: Purpose) -> Option<RedisConfig> {
 }
 
 /// Settings that would silently mean nothing on a file.
-fn refuse_what_needs_redis(values: &mut Values) {
+fn refuse_what_needs_redis(values: &mut LayeredValues) {
     if values.is_given(&s::REDIS_CA_FILE) {
         values.contradict(
             &[&s::REDIS_CA_FILE, &s::REDIS_URL],
@@ -268,7 +268,7 @@ fn refuse_what_needs_redis(values: &mut Values) {
     }
 }
 
-fn database(values: &mut Values, purpose: Purpose) -> Option<DatabaseConfig> {
+fn database(values: &mut LayeredValues, purpose: Purpose) -> Option<DatabaseConfig> {
     let migrate_url = values.secret(&s::MIGRATE_DATABASE_URL);
     let url = match values.secret(&s::DATABASE_URL) {
         None if purpose == Purpose::Migrate => migrate_url.clone(),
@@ -298,7 +298,7 @@ fn database(values: &mut Values, purpose: Purpose) -> Option<DatabaseConfig> {
     })
 }
 
-fn worker(values: &Values, host: &str) -> WorkerConfig {
+fn worker(values: &LayeredValues, host: &str) -> WorkerConfig {
     WorkerConfig {
         workers: values.small(&s::WORKERS),
         consumer: values
@@ -330,7 +330,7 @@ fn host(inputs: &Inputs) -> String {
     host.as_deref().map_or("worker", str::trim).to_owned()
 }
 
-fn health(values: &Values) -> HealthConfig {
+fn health(values: &LayeredValues) -> HealthConfig {
     let levels = |warning, critical| Levels {
         warning: values.count(warning),
         critical: values.count(critical),

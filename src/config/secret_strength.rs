@@ -6,7 +6,7 @@
 
 use secrecy::{ExposeSecret, SecretString as Secret};
 
-use super::layers::Values;
+use super::layers::LayeredValues;
 use super::model::Config;
 use super::settings as s;
 
@@ -84,7 +84,7 @@ const PLACEHOLDER_WORDS: &[&str] = &[
 impl Config {
     /// Reports each secret that is a placeholder, and each that is too short where an address is
     /// off loopback.
-    pub(super) fn validate_secrets(&self, values: &mut Values) {
+    pub(super) fn validate_secrets(&self, values: &mut LayeredValues) {
         let opens = self.purpose.ingests() || self.purpose.works();
         let is_reachable = opens && self.first_exposed_address().is_some();
         let weakness = |secret: &Secret| {

@@ -13,7 +13,7 @@ pub struct Setting {
     /// Heading it stands under.
     pub section: &'static str,
     /// What its value looks like.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Its value where none is given.
     pub default: Fallback,
     /// One line on what it does.
@@ -33,7 +33,7 @@ pub enum Fallback {
 
 /// What a value looks like.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum ValueKind {
     /// Any text without control characters.
     Text,
     /// An IP address and a port.
@@ -72,7 +72,7 @@ pub enum Kind {
     LogFilter,
 }
 
-impl Kind {
+impl ValueKind {
     /// Whether the value must never be printed. Such settings also come as `NAME_FILE`.
     #[must_use]
     pub fn is_secret(&self) -> bool {
@@ -108,7 +108,7 @@ impl Kind {
 }
 
 /// What is expected, for error texts and help.
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = |low, high| {
             let show = |millis| parse::show_duration(Duration::from_millis(millis));
@@ -174,7 +174,7 @@ macro_rules! settings {
 }
 
 use Fallback::{Derived, Text, Unset};
-use Kind::{Address, Choice, Count, DurationOrOff, Hosts, Percent, Port, Schema, Secrets, Size, Url};
+use ValueKind::{Address, Choice, Count, DurationOrOff, Hosts, Percent, Port, Schema, Secrets, Size, Url};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
@@ -188,29 +188,29 @@ const BILLION: u64 = 1_000_000_000;
 settings! {
     "Storage" {
         REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// or unix://; without it, `run` keeps the stream in DATA_DIR";
-        REDIS_CA_FILE "ORDERSTREAM_REDIS_CA_FILE" Kind::File, Unset, "PEM file of the CA that signed the certificate of a rediss:// server";
+        REDIS_CA_FILE "ORDERSTREAM_REDIS_CA_FILE" ValueKind::File, Unset, "PEM file of the CA that signed the certificate of a rediss:// server";
         DATABASE_URL "DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "PostgreSQL 14 or newer; without it, `run` keeps the warehouse in DATA_DIR";
         MIGRATE_DATABASE_URL "ORDERSTREAM_MIGRATE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the same database as the role that owns the schema, for migrate";
         DATABASE_SCHEMA "ORDERSTREAM_DATABASE_SCHEMA" Schema, Text("orderstream"), "schema of all tables";
-        DATA_DIR "ORDERSTREAM_DATA_DIR" Kind::Folder, Text("./data"), "folder of everything kept on disk: stream.db and warehouse.db where no server is configured, the secrets of local mode";
+        DATA_DIR "ORDERSTREAM_DATA_DIR" ValueKind::Folder, Text("./data"), "folder of everything kept on disk: stream.db and warehouse.db where no server is configured, the secrets of local mode";
         SPOOL_LIMIT "ORDERSTREAM_SPOOL_LIMIT" Size(MIB, 1024 * GIB), Text("1GiB"), "size of the spool in DATA_DIR, which takes events while Redis is away; on only where DATA_DIR is set";
-        SPOOL_AFTER "ORDERSTREAM_SPOOL_AFTER" Kind::Duration(50, 2000), Derived("500ms; 1500ms where DURABILITY is not `received`"), "how long an event may wait for Redis before it goes to the spool";
+        SPOOL_AFTER "ORDERSTREAM_SPOOL_AFTER" ValueKind::Duration(50, 2000), Derived("500ms; 1500ms where DURABILITY is not `received`"), "how long an event may wait for Redis before it goes to the spool";
     }
     "Listeners" {
         LISTEN_ADDR "ORDERSTREAM_LISTEN_ADDR" Address, Text("127.0.0.1:8080"), "public: webhooks, batch, health";
         PORT "PORT" Port, Unset, "makes the default listen address 0.0.0.0:PORT";
         ADMIN_ADDR "ORDERSTREAM_ADMIN_ADDR" Address, Text("127.0.0.1:9090"), "private: metrics and the admin API; `work` opens it only where it is set";
         ADMIN_HOSTS "ORDERSTREAM_ADMIN_HOSTS" Hosts, Unset, "further host names, separated by commas, that the private listener answers to, beside IP addresses and localhost";
-        KEEP_ALIVE "ORDERSTREAM_KEEP_ALIVE" Kind::Duration(1000, HOUR), Text("620s"), "idle time of a kept-alive connection; above the usual load balancers' 600 s";
-        HEADER_TIMEOUT "ORDERSTREAM_HEADER_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("10s"), "from the first byte of a head to its end; also for the first byte of a new connection, and for an answer that is not read";
-        BODY_TIMEOUT "ORDERSTREAM_BODY_TIMEOUT" Kind::Duration(100, 5 * MINUTE), Text("30s"), "from the end of the head to the last byte of the body";
+        KEEP_ALIVE "ORDERSTREAM_KEEP_ALIVE" ValueKind::Duration(1000, HOUR), Text("620s"), "idle time of a kept-alive connection; above the usual load balancers' 600 s";
+        HEADER_TIMEOUT "ORDERSTREAM_HEADER_TIMEOUT" ValueKind::Duration(100, 5 * MINUTE), Text("10s"), "from the first byte of a head to its end; also for the first byte of a new connection, and for an answer that is not read";
+        BODY_TIMEOUT "ORDERSTREAM_BODY_TIMEOUT" ValueKind::Duration(100, 5 * MINUTE), Text("30s"), "from the end of the head to the last byte of the body";
         MAX_CONNECTIONS "ORDERSTREAM_MAX_CONNECTIONS" Count(1, 1_000_000), Derived("hard limit of open files - 124, at most 5000"), "open connections of the public listener; at the cap the one that has waited longest for its peer gives way to a new one; above 80 % of it (caps below 10 excepted) none is kept alive";
     }
     "Security" {
         SHOPIFY_SECRETS "ORDERSTREAM_SHOPIFY_SECRETS" Secrets, Unset, "webhook secrets, newest first; each verifies";
-        SHOP_SECRETS_FILE "ORDERSTREAM_SHOP_SECRETS_FILE" Kind::File, Unset, "TOML file of secret lists by shop, which then are the only shops accepted";
+        SHOP_SECRETS_FILE "ORDERSTREAM_SHOP_SECRETS_FILE" ValueKind::File, Unset, "TOML file of secret lists by shop, which then are the only shops accepted";
         API_TOKENS "ORDERSTREAM_API_TOKENS" Secrets, Unset, "bearer tokens of /events/batch";
-        ADMIN_TOKEN "ORDERSTREAM_ADMIN_TOKEN" Kind::Secret, Unset, "bearer token of the admin API";
+        ADMIN_TOKEN "ORDERSTREAM_ADMIN_TOKEN" ValueKind::Secret, Unset, "bearer token of the admin API";
     }
     "Intake" {
         BODY_LIMIT "ORDERSTREAM_BODY_LIMIT" Size(KIB, 256 * MIB), Text("5MiB"), "size of one webhook body";
@@ -218,58 +218,58 @@ settings! {
         BATCH_LIMIT "ORDERSTREAM_BATCH_LIMIT" Count(1, 1_000_000), Text("10000"), "events of one batch";
         BYTES_IN_FLIGHT "ORDERSTREAM_BYTES_IN_FLIGHT" Size(MIB, 64 * GIB), Text("256MiB"), "all bodies in memory at once; beyond it requests are shed";
         KEEP_RAW "ORDERSTREAM_KEEP_RAW" Choice(&["off", "redacted", "full"]), Text("off"), "the original body beside the event: off, redacted (without personal fields) or full";
-        KEEP_NOTE_ATTRIBUTES "ORDERSTREAM_KEEP_NOTE_ATTRIBUTES" Kind::Text, Unset, "names, separated by commas, of the note attributes of orders that are kept; they may hold anything that a customer was asked for";
-        KEEP_LINE_PROPERTIES "ORDERSTREAM_KEEP_LINE_PROPERTIES" Kind::Text, Unset, "names, separated by commas, of the properties of lines that are kept";
+        KEEP_NOTE_ATTRIBUTES "ORDERSTREAM_KEEP_NOTE_ATTRIBUTES" ValueKind::Text, Unset, "names, separated by commas, of the note attributes of orders that are kept; they may hold anything that a customer was asked for";
+        KEEP_LINE_PROPERTIES "ORDERSTREAM_KEEP_LINE_PROPERTIES" ValueKind::Text, Unset, "names, separated by commas, of the properties of lines that are kept";
         DEDUPE_BY "ORDERSTREAM_DEDUPE_BY" Choice(&["webhook-id", "off"]), Text("webhook-id"), "webhook-id or off";
-        DEDUPE_WINDOW "ORDERSTREAM_DEDUPE_WINDOW" Kind::Duration(1000, 30 * DAY), Text("6h"), "lifetime of a dedupe key";
+        DEDUPE_WINDOW "ORDERSTREAM_DEDUPE_WINDOW" ValueKind::Duration(1000, 30 * DAY), Text("6h"), "lifetime of a dedupe key";
         WRITERS "ORDERSTREAM_WRITERS" Count(1, 64), Text("2"), "writer tasks of the appender, each with one flush in flight";
         QUEUE "ORDERSTREAM_QUEUE" Count(1, 1_000_000), Text("10000"), "entries waiting for a flush; beyond it requests are shed";
         FLUSH_ENTRIES "ORDERSTREAM_FLUSH_ENTRIES" Count(1, 1000), Text("256"), "entries of one flush";
-        APPEND_DEADLINE "ORDERSTREAM_APPEND_DEADLINE" Kind::Duration(100, MINUTE), Text("2500ms"), "from enqueueing an event to its answer; at most 3s";
+        APPEND_DEADLINE "ORDERSTREAM_APPEND_DEADLINE" ValueKind::Duration(100, MINUTE), Text("2500ms"), "from enqueueing an event to its answer; at most 3s";
     }
     "Stream" {
-        STREAM "ORDERSTREAM_STREAM" Kind::Text, Text("orders_stream"), "key of the stream";
-        GROUP "ORDERSTREAM_GROUP" Kind::Text, Text("pipeline_workers"), "consumer group of the workers";
-        DEAD_LETTER_STREAM "ORDERSTREAM_DEAD_LETTER_STREAM" Kind::Text, Text("dead_letters"), "key of the dead letters";
+        STREAM "ORDERSTREAM_STREAM" ValueKind::Text, Text("orders_stream"), "key of the stream";
+        GROUP "ORDERSTREAM_GROUP" ValueKind::Text, Text("pipeline_workers"), "consumer group of the workers";
+        DEAD_LETTER_STREAM "ORDERSTREAM_DEAD_LETTER_STREAM" ValueKind::Text, Text("dead_letters"), "key of the dead letters";
         STREAM_MAXLEN "ORDERSTREAM_STREAM_MAXLEN" Count(1, BILLION), Text("100000"), "hard cap of the stream; never met by dropping what a group has not acked";
         RETAIN_ACKED "ORDERSTREAM_RETAIN_ACKED" Count(0, BILLION), Derived("10000, at most a tenth of STREAM_MAXLEN"), "acked entries kept in the stream";
         DEAD_LETTERS_MAXLEN "ORDERSTREAM_DEAD_LETTERS_MAXLEN" Count(1, BILLION), Text("10000"), "hard cap of the dead letters; none is ever evicted";
-        DURABILITY "ORDERSTREAM_DURABILITY" Kind::Durability, Text("received"), "what Redis has proven before an append is confirmed: received, fsynced (to its append-only file) or replicated:N";
+        DURABILITY "ORDERSTREAM_DURABILITY" ValueKind::Durability, Text("received"), "what Redis has proven before an append is confirmed: received, fsynced (to its append-only file) or replicated:N";
         REDIS_POOL_SIZE "ORDERSTREAM_REDIS_POOL_SIZE" Count(1, 1024), Derived("WRITERS + WORKERS + 4"), "connections to Redis";
-        REDIS_CONNECT_TIMEOUT "ORDERSTREAM_REDIS_CONNECT_TIMEOUT" Kind::Duration(10, MINUTE), Text("1s"), "bound on connecting to Redis";
-        REDIS_RESPONSE_TIMEOUT "ORDERSTREAM_REDIS_RESPONSE_TIMEOUT" Kind::Duration(10, MINUTE), Derived("2s, at most APPEND_DEADLINE"), "bound on one answer of Redis";
+        REDIS_CONNECT_TIMEOUT "ORDERSTREAM_REDIS_CONNECT_TIMEOUT" ValueKind::Duration(10, MINUTE), Text("1s"), "bound on connecting to Redis";
+        REDIS_RESPONSE_TIMEOUT "ORDERSTREAM_REDIS_RESPONSE_TIMEOUT" ValueKind::Duration(10, MINUTE), Derived("2s, at most APPEND_DEADLINE"), "bound on one answer of Redis";
     }
     "Workers" {
         WORKERS "ORDERSTREAM_WORKERS" Count(1, 256), Text("1"), "workers in this process";
-        CONSUMER_NAME "CONSUMER_NAME" Kind::Text, Derived("host + random"), "consumer of the first worker; the others get -2, -3, ... appended";
+        CONSUMER_NAME "CONSUMER_NAME" ValueKind::Text, Derived("host + random"), "consumer of the first worker; the others get -2, -3, ... appended";
         READ_COUNT "ORDERSTREAM_READ_COUNT" Count(1, 10_000), Text("500"), "entries of one read at most; fewer where they are large: a worker process holds 64 MiB of entries";
-        BLOCK "ORDERSTREAM_BLOCK" Kind::Duration(10, 5 * MINUTE), Text("5s"), "how long a read waits for the first entry";
+        BLOCK "ORDERSTREAM_BLOCK" ValueKind::Duration(10, 5 * MINUTE), Text("5s"), "how long a read waits for the first entry";
         MAX_DELIVERIES "ORDERSTREAM_MAX_DELIVERIES" Count(1, 1000), Text("3"), "attempts at a poison entry before the dead letters";
-        CLAIM_IDLE "ORDERSTREAM_CLAIM_IDLE" Kind::Duration(100, DAY), Text("60s"), "idle time before a pending entry is claimed";
-        RETRY_DELAY "ORDERSTREAM_RETRY_DELAY" Kind::Duration(1, HOUR), Text("1s"), "delay after the first failed attempt; doubles with each";
-        CONSUMER_TTL "ORDERSTREAM_CONSUMER_TTL" Kind::Duration(1000, 30 * DAY), Text("1h"), "silence after which a consumer with nothing pending is removed";
+        CLAIM_IDLE "ORDERSTREAM_CLAIM_IDLE" ValueKind::Duration(100, DAY), Text("60s"), "idle time before a pending entry is claimed";
+        RETRY_DELAY "ORDERSTREAM_RETRY_DELAY" ValueKind::Duration(1, HOUR), Text("1s"), "delay after the first failed attempt; doubles with each";
+        CONSUMER_TTL "ORDERSTREAM_CONSUMER_TTL" ValueKind::Duration(1000, 30 * DAY), Text("1h"), "silence after which a consumer with nothing pending is removed";
         DATABASE_POOL_SIZE "ORDERSTREAM_DATABASE_POOL_SIZE" Count(1, 1024), Derived("WORKERS + 2"), "connections to PostgreSQL";
-        DATABASE_CONNECT_TIMEOUT "ORDERSTREAM_DATABASE_CONNECT_TIMEOUT" Kind::Duration(10, 5 * MINUTE), Text("5s"), "bound on connecting to PostgreSQL";
-        STATEMENT_TIMEOUT "ORDERSTREAM_STATEMENT_TIMEOUT" Kind::Duration(10, DAY), Derived("30s, at most half of CLAIM_IDLE"), "bound on one statement; below CLAIM_IDLE";
+        DATABASE_CONNECT_TIMEOUT "ORDERSTREAM_DATABASE_CONNECT_TIMEOUT" ValueKind::Duration(10, 5 * MINUTE), Text("5s"), "bound on connecting to PostgreSQL";
+        STATEMENT_TIMEOUT "ORDERSTREAM_STATEMENT_TIMEOUT" ValueKind::Duration(10, DAY), Derived("30s, at most half of CLAIM_IDLE"), "bound on one statement; below CLAIM_IDLE";
     }
     "Shutdown" {
-        DRAIN_DELAY "ORDERSTREAM_DRAIN_DELAY" Kind::Duration(0, HOUR), Text("0s"), "readiness off this long before draining";
-        SHUTDOWN_GRACE "ORDERSTREAM_SHUTDOWN_GRACE" Kind::Duration(100, HOUR), Text("25s"), "time for the whole shutdown, drain delay included";
+        DRAIN_DELAY "ORDERSTREAM_DRAIN_DELAY" ValueKind::Duration(0, HOUR), Text("0s"), "readiness off this long before draining";
+        SHUTDOWN_GRACE "ORDERSTREAM_SHUTDOWN_GRACE" ValueKind::Duration(100, HOUR), Text("25s"), "time for the whole shutdown, drain delay included";
     }
     "Health" {
-        HEALTH_AFTER "ORDERSTREAM_HEALTH_AFTER" Kind::Duration(0, HOUR), Text("30s"), "how long a state must last before it warns";
+        HEALTH_AFTER "ORDERSTREAM_HEALTH_AFTER" ValueKind::Duration(0, HOUR), Text("30s"), "how long a state must last before it warns";
         HEALTH_PENDING_WARNING "ORDERSTREAM_HEALTH_PENDING_WARNING" Count(1, BILLION), Derived("above max(100, 2 x consumers x READ_COUNT)"), "pending entries: lowest number that warns";
         HEALTH_PENDING_CRITICAL "ORDERSTREAM_HEALTH_PENDING_CRITICAL" Count(1, BILLION), Derived("10 x max(100, 2 x consumers x READ_COUNT)"), "pending entries: above it is critical";
         HEALTH_LENGTH_WARNING "ORDERSTREAM_HEALTH_LENGTH_WARNING" Percent, Text("50%"), "stream length in percent of its cap: lowest share that warns";
         HEALTH_LENGTH_CRITICAL "ORDERSTREAM_HEALTH_LENGTH_CRITICAL" Percent, Text("90%"), "stream length in percent of its cap: above it is critical";
         HEALTH_LAG_WARNING "ORDERSTREAM_HEALTH_LAG_WARNING" Count(1, BILLION), Text("500"), "entries not yet read: lowest number that warns";
         HEALTH_LAG_CRITICAL "ORDERSTREAM_HEALTH_LAG_CRITICAL" Count(1, BILLION), Text("5000"), "entries not yet read: above it is critical";
-        HEALTH_BACKLOG_AGE_WARNING "ORDERSTREAM_HEALTH_BACKLOG_AGE_WARNING" Kind::Duration(1000, 30 * DAY), Text("1m"), "age of the oldest entry that is unread or pending: lowest age that warns";
-        HEALTH_BACKLOG_AGE_CRITICAL "ORDERSTREAM_HEALTH_BACKLOG_AGE_CRITICAL" Kind::Duration(1000, 30 * DAY), Text("10m"), "age of the oldest entry that is unread or pending: lowest age that is critical";
-        HEALTH_WAREHOUSE_CRITICAL "ORDERSTREAM_HEALTH_WAREHOUSE_CRITICAL" Kind::Duration(0, DAY), Text("2m"), "critical when no live worker has reached the warehouse for this long; it warns before";
+        HEALTH_BACKLOG_AGE_WARNING "ORDERSTREAM_HEALTH_BACKLOG_AGE_WARNING" ValueKind::Duration(1000, 30 * DAY), Text("1m"), "age of the oldest entry that is unread or pending: lowest age that warns";
+        HEALTH_BACKLOG_AGE_CRITICAL "ORDERSTREAM_HEALTH_BACKLOG_AGE_CRITICAL" ValueKind::Duration(1000, 30 * DAY), Text("10m"), "age of the oldest entry that is unread or pending: lowest age that is critical";
+        HEALTH_WAREHOUSE_CRITICAL "ORDERSTREAM_HEALTH_WAREHOUSE_CRITICAL" ValueKind::Duration(0, DAY), Text("2m"), "critical when no live worker has reached the warehouse for this long; it warns before";
         HEALTH_IDLE_CONSUMERS_WARNING "ORDERSTREAM_HEALTH_IDLE_CONSUMERS_WARNING" Count(1, 100_000), Text("1"), "idle consumers: lowest number that warns";
         HEALTH_IDLE_CONSUMERS_CRITICAL "ORDERSTREAM_HEALTH_IDLE_CONSUMERS_CRITICAL" Count(1, 100_000), Text("1"), "idle consumers: above it is critical";
-        HEALTH_DEAD_LETTERS_WINDOW "ORDERSTREAM_HEALTH_DEAD_LETTERS_WINDOW" Kind::Duration(1000, DAY), Text("15m"), "time for which a dead letter counts as new";
+        HEALTH_DEAD_LETTERS_WINDOW "ORDERSTREAM_HEALTH_DEAD_LETTERS_WINDOW" ValueKind::Duration(1000, DAY), Text("15m"), "time for which a dead letter counts as new";
         HEALTH_DEAD_LETTERS_WARNING "ORDERSTREAM_HEALTH_DEAD_LETTERS_WARNING" Count(1, BILLION), Text("1"), "new dead letters: lowest number that warns";
         HEALTH_DEAD_LETTERS_CRITICAL "ORDERSTREAM_HEALTH_DEAD_LETTERS_CRITICAL" Count(1, BILLION), Text("100"), "new dead letters: above it is critical";
         HEALTH_DEAD_LETTERS_SHARE "ORDERSTREAM_HEALTH_DEAD_LETTERS_SHARE" Percent, Text("1%"), "new dead letters in percent of what was accepted in that time: lowest share that is critical";
@@ -278,7 +278,7 @@ settings! {
         HEALTH_UNAUTHORIZED "ORDERSTREAM_HEALTH_UNAUTHORIZED" Percent, Text("20%"), "share of requests answered 401 that warns";
     }
     "Logs" {
-        RUST_LOG "RUST_LOG" Kind::LogFilter, Text("info"), "what is logged, such as info or orderstream=debug,warn; that it is up, and where, is always said";
+        RUST_LOG "RUST_LOG" ValueKind::LogFilter, Text("info"), "what is logged, such as info or orderstream=debug,warn; that it is up, and where, is always said";
         LOG_FORMAT "ORDERSTREAM_LOG_FORMAT" Choice(&["text", "json"]), Text("text"), "text or json, on stderr";
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::layers::Values;
+use super::layers::LayeredValues;
 use super::model::{Config, Purpose, is_exposed};
 use super::settings as s;
 
@@ -12,7 +12,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 impl Config {
     /// Reports every contradiction.
-    pub(super) fn validate(&self, values: &mut Values) {
+    pub(super) fn validate(&self, values: &mut LayeredValues) {
         self.validate_sizes(values);
         self.validate_times(values);
         self.validate_pools(values);
@@ -20,7 +20,7 @@ impl Config {
         self.validate_secrets(values);
     }
 
-    fn validate_sizes(&self, values: &mut Values) {
+    fn validate_sizes(&self, values: &mut LayeredValues) {
         if self.stream.retain_acked >= self.stream.maxlen {
             values.contradict(
                 &[&s::RETAIN_ACKED, &s::STREAM_MAXLEN],
@@ -62,7 +62,7 @@ impl Config {
         }
     }
 
-    fn validate_times(&self, values: &mut Values) {
+    fn validate_times(&self, values: &mut LayeredValues) {
         if self.appender.deadline > ANSWER_WITHIN {
             values.contradict(
                 &[&s::APPEND_DEADLINE],
@@ -111,7 +111,7 @@ impl Config {
         }
     }
 
-    fn validate_pools(&self, values: &mut Values) {
+    fn validate_pools(&self, values: &mut LayeredValues) {
         if self
             .redis
             .as_ref()
@@ -137,7 +137,7 @@ impl Config {
     }
 
     /// Fails closed: whatever is reachable from outside has its secrets and tokens.
-    fn validate_exposure(&self, values: &mut Values) {
+    fn validate_exposure(&self, values: &mut LayeredValues) {
         let admin_is_exposed = self.admin.addr.is_some_and(is_exposed);
         let public_is_exposed = self.purpose.ingests() && is_exposed(self.public.addr);
         if !self.purpose.ingests() && !self.purpose.works() {
@@ -219,7 +219,7 @@ impl Config {
 }
 
 /// What holds for STATEMENT_TIMEOUT.
-pub(super) fn statement_timeout(values: &Values) -> Duration {
+pub(super) fn statement_timeout(values: &LayeredValues) -> Duration {
     let half = values.duration(&s::CLAIM_IDLE) / 2;
     values
         .duration_given(&s::STATEMENT_TIMEOUT)

@@ -328,7 +328,7 @@ async fn patiently<T>(asking: impl Future<Output = Result<T, StreamError>>) -> R
 }
 
 /// One snapshot, kept for a minute.
-struct Sample {
+struct RateSample {
     at: Instant,
     length: u64,
     /// Out of the spool, since the start.
@@ -339,7 +339,7 @@ struct Sample {
 
 /// The looks of the last minute, oldest first; at most one a second.
 #[derive(Default)]
-struct RecentSamples(VecDeque<Sample>);
+struct RecentSamples(VecDeque<RateSample>);
 
 impl RecentSamples {
     /// Adds this snapshot and tells what changed since the oldest one.
@@ -349,7 +349,7 @@ impl RecentSamples {
         let own = health.append_stats.last_accepted().elapsed();
         let spooled = spool.and_then(|spool| spool.last_stored().elapsed());
         seen.since_accepted = seen.since_accepted.into_iter().chain(own).chain(spooled).min();
-        let new = Sample {
+        let new = RateSample {
             at: now,
             length: seen.stream.length,
             moved: spool.map(|spool| spool.report().moved),

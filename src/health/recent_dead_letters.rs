@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::DeadLetterLevels;
-use crate::stream::{Destination, Order, Range, Stream, StreamError, StreamReport};
+use crate::stream::{Destination, Range, ReadOrder, Stream, StreamError, StreamReport};
 
 /// Dead letters of one page: with their bodies, which may be large, since the store answers no ids
 /// alone.
@@ -34,7 +34,7 @@ pub async fn recent_ages(stream: &dyn Stream, levels: &DeadLetterLevels) -> Resu
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let from = millis(now.saturating_sub(levels.window));
     let enough = usize::try_from(levels.new.critical.saturating_add(1)).unwrap_or(usize::MAX);
-    let newest_first = Range::all(Destination::DeadLetters, Order::NewestFirst, PAGE).between(from, u64::MAX);
+    let newest_first = Range::all(Destination::DeadLetters, ReadOrder::NewestFirst, PAGE).between(from, u64::MAX);
     let (mut ages, mut next) = (Vec::new(), Some(newest_first));
     while let Some(range) = next.filter(|_| ages.len() < enough) {
         let page = stream.range(range).await?;

@@ -35,7 +35,7 @@ const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 
 /// What all chunks of a batch share.
 #[derive(Clone, Copy)]
-struct Shared<'a> {
+struct BatchContext<'a> {
     /// The body's permit of the memory budget.
     permit: &'a SharedPermit,
     /// When the last answer must be there.
@@ -91,7 +91,7 @@ async fn take(state: &PublicState, request: Request) -> Result<BatchAnswer, Prob
     let body = body::read(body, &parts.headers, bounds).await?;
     let traceparent = spans::traceparent(&parts.headers);
     let span = spans::request("/events/batch", began, traceparent);
-    let shared = Shared {
+    let shared = BatchContext {
         permit: &body.permit,
         latest: Instant::now() + ANSWER_WITHIN,
         span: &span,
@@ -103,7 +103,12 @@ async fn take(state: &PublicState, request: Request) -> Result<BatchAnswer, Prob
     settled
 }
 
-async fn settle(state: &PublicState, parts: &Parts, body: &[u8], shared: Shared<'_>) -> Result<BatchAnswer, Problem> {
+async fn settle(
+    state: &PublicState,
+    parts: &Parts,
+    body: &[u8],
+    shared: BatchContext<'_>,
+) -> Result<BatchAnswer, Problem> {
     let body = json::mended(body);
     let items = batch_items::split(&body, state.intake.batch_limit)?;
     let query = Query::<BatchQuery>::try_from_uri(&parts.uri).map_err(|_| Problem::MalformedQuery)?;
@@ -126,7 +131,7 @@ async fn settle(state: &PublicState, parts: &Parts, body: &[u8], shared: Shared<
 }
 
 /// Validates everything before anything is appended.
-async fn all_or_none(state: &PublicState, items: &[&str], shared: Shared<'_>) -> Result<BatchAnswer, Problem> {
+async fn all_or_none(state: &PublicState, items: &[&str], shared: BatchContext<'_>) -> Result<BatchAnswer, Problem> {
     let mut validated = BatchAnswer::with_capacity(items.len());
     for chunk in chunks(items) {
         validate_only(chunk, "another event of this atomic batch is invalid", &mut validated).await;
@@ -169,7 +174,7 @@ fn chunk(items: &[&str]) -> usize {
     fitting.count()
 }
 
-async fn one_by_one(state: &PublicState, items: &[&str], shared: Shared<'_>) -> BatchAnswer {
+async fn one_by_one(state: &PublicState, items: &[&str], shared: BatchContext<'_>) -> BatchAnswer {
     let mut answer = BatchAnswer::with_capacity(items.len());
     let mut failed = None;
     for chunk in chunks(items) {
@@ -186,7 +191,7 @@ async fn one_by_one(state: &PublicState, items: &[&str], shared: Shared<'_>) -> 
 async fn append(
     state: &PublicState,
     chunk: &[&str],
-    shared: Shared<'_>,
+    shared: BatchContext<'_>,
     answer: &mut BatchAnswer,
 ) -> Option<AppendError> {
     let mut entries = Vec::with_capacity(chunk.len());

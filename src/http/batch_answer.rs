@@ -9,12 +9,12 @@ use crate::stream::StreamId;
 /// All results, in the order of the items.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct BatchAnswer {
-    counts: Counts,
+    counts: ItemCounts,
     results: Vec<ItemResult>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
-struct Counts {
+struct ItemCounts {
     accepted: u64,
     duplicate: u64,
     spooled: u64,
@@ -24,7 +24,7 @@ struct Counts {
 
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+enum ItemStatus {
     Accepted,
     Duplicate,
     Spooled,
@@ -35,7 +35,7 @@ enum Status {
 /// The result of one item.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct ItemResult {
-    status: Status,
+    status: ItemStatus,
     /// `null` where the item could not be read that far.
     event_id: Option<String>,
     stream_id: Option<StreamId>,
@@ -47,9 +47,9 @@ impl ItemResult {
     /// The result of an item that was appended.
     pub(super) fn of_append(event_id: String, receipt: &Result<Receipt, AppendError>) -> Self {
         let (status, stream_id) = match receipt {
-            Ok(Receipt::Accepted(id)) => (Status::Accepted, Some(*id)),
-            Ok(Receipt::Duplicate(id)) => (Status::Duplicate, *id),
-            Ok(Receipt::Spooled) => (Status::Spooled, None),
+            Ok(Receipt::Accepted(id)) => (ItemStatus::Accepted, Some(*id)),
+            Ok(Receipt::Duplicate(id)) => (ItemStatus::Duplicate, *id),
+            Ok(Receipt::Spooled) => (ItemStatus::Spooled, None),
             Ok(Receipt::Conflict) => return Self::invalid(Some(event_id), "event_id was used for another body"),
             Err(error) => return Self::unavailable(event_id, reason(error)),
         };
@@ -63,7 +63,7 @@ impl ItemResult {
 
     pub(super) fn invalid(event_id: Option<String>, reason: impl ToString) -> Self {
         Self {
-            status: Status::Invalid,
+            status: ItemStatus::Invalid,
             event_id,
             stream_id: None,
             reason: Some(reason.to_string()),
@@ -72,7 +72,7 @@ impl ItemResult {
 
     pub(super) fn unavailable(event_id: String, reason: &str) -> Self {
         Self {
-            status: Status::Unavailable,
+            status: ItemStatus::Unavailable,
             ..Self::invalid(Some(event_id), reason)
         }
     }
@@ -92,18 +92,18 @@ pub(super) fn reason(error: &AppendError) -> &'static str {
 impl BatchAnswer {
     pub(super) fn with_capacity(items: usize) -> Self {
         Self {
-            counts: Counts::default(),
+            counts: ItemCounts::default(),
             results: Vec::with_capacity(items),
         }
     }
 
     pub(super) fn push(&mut self, result: ItemResult) {
         let count = match result.status {
-            Status::Accepted => &mut self.counts.accepted,
-            Status::Duplicate => &mut self.counts.duplicate,
-            Status::Spooled => &mut self.counts.spooled,
-            Status::Invalid => &mut self.counts.invalid,
-            Status::Unavailable => &mut self.counts.unavailable,
+            ItemStatus::Accepted => &mut self.counts.accepted,
+            ItemStatus::Duplicate => &mut self.counts.duplicate,
+            ItemStatus::Spooled => &mut self.counts.spooled,
+            ItemStatus::Invalid => &mut self.counts.invalid,
+            ItemStatus::Unavailable => &mut self.counts.unavailable,
         };
         *count += 1;
         self.results.push(result);

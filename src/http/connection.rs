@@ -39,7 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bounds of one listener.
 #[derive(Debug, Clone)]
-pub(super) struct Bounds {
+pub(super) struct ListenerLimits {
     pub(super) timeouts: Timeouts,
     /// Open at once.
     pub(super) connections: usize,
@@ -60,7 +60,7 @@ pub(super) struct Connection {
 pub(super) async fn serve(
     listener: TcpListener,
     service: impl HttpService,
-    bounds: Bounds,
+    bounds: ListenerLimits,
     shutdown: CancellationToken,
 ) {
     let connections = Connections::new(bounds.connections, bounds.open);
@@ -197,7 +197,7 @@ mod tests {
         async fn start(router: Router, timeouts: Timeouts) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
-            let bounds = Bounds {
+            let bounds = ListenerLimits {
                 timeouts,
                 connections: 10,
                 open: Gauge::default(),

@@ -23,22 +23,22 @@ const LINES: u32 = 20;
 
 /// Refusals by address; a cheap clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FailedTokens(Arc<Mutex<Counts>>);
+pub(super) struct FailedTokens(Arc<Mutex<FailureCounts>>);
 
 #[derive(Debug, Default)]
-struct Counts {
-    by_address: HashMap<IpAddr, Window>,
-    lines: Option<Window>,
+struct FailureCounts {
+    by_address: HashMap<IpAddr, CountWindow>,
+    lines: Option<CountWindow>,
 }
 
 /// Events since the start of a window.
 #[derive(Debug, Clone, Copy)]
-struct Window {
+struct CountWindow {
     since: Instant,
     count: u32,
 }
 
-impl Window {
+impl CountWindow {
     fn count(window: Option<Self>, now: Instant) -> Self {
         match window.filter(|window| now < window.since + WINDOW) {
             Some(window) => Self {
@@ -77,12 +77,12 @@ impl FailedTokens {
             // Bounds the memory that a distributed flood takes.
             counts.by_address.clear();
         }
-        let window = Window::count(counts.by_address.get(&address).copied(), now);
+        let window = CountWindow::count(counts.by_address.get(&address).copied(), now);
         counts.by_address.insert(address, window);
         if ![1, PROMPT + 1].contains(&window.count) {
             return (window.count, false);
         }
-        let lines = Window::count(counts.lines, now);
+        let lines = CountWindow::count(counts.lines, now);
         counts.lines = Some(lines);
         (window.count, lines.count <= LINES)
     }

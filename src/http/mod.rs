@@ -70,7 +70,7 @@ pub use self::health::Probes;
 pub use self::state::{AdminState, PublicCredentials, PublicState};
 pub use self::token::Tokens;
 
-use self::connection::Bounds;
+use self::connection::ListenerLimits;
 use self::connection_state::Timeouts;
 use crate::config::PublicConfig;
 use crate::metrics::Metrics;
@@ -91,7 +91,7 @@ pub async fn serve_public(
     metrics: &Metrics,
     shutdown: CancellationToken,
 ) {
-    let bounds = Bounds {
+    let bounds = ListenerLimits {
         timeouts: Timeouts {
             idle: config.keep_alive,
             head: config.header_timeout,
@@ -105,7 +105,7 @@ pub async fn serve_public(
 /// Serves the private listener until `shutdown`, and then until the last request in flight is
 /// answered; viewers of `/api/live` are disconnected at once.
 pub async fn serve_admin(listener: TcpListener, state: AdminState, shutdown: CancellationToken) {
-    let bounds = Bounds {
+    let bounds = ListenerLimits {
         timeouts: ADMIN_TIMEOUTS,
         connections: ADMIN_CONNECTIONS,
         // Only the public listener's connections are exported.

@@ -9,14 +9,14 @@ use axum::http::{HeaderMap, StatusCode};
 
 use crate::event::Text;
 use crate::ingest::{AppendError, Receipt};
-use crate::spans::{self, Role, Span, SpanStart};
+use crate::spans::{self, Span, SpanKind, SpanStart};
 use crate::stream::Destination;
 use crate::traceparent::TraceParent;
 
 /// The span of an authenticated request.
 pub(super) fn request(route: &'static str, began: SpanStart, traceparent: Option<&str>) -> Span {
     let parent = traceparent.and_then(TraceParent::parse);
-    let mut span = Span::since(began, || format!("POST {route}").into(), Role::Server, parent);
+    let mut span = Span::since(began, || format!("POST {route}").into(), SpanKind::Server, parent);
     span.set_attribute("http.request.method", "POST");
     span.set_attribute("http.route", route);
     span.set_attribute("url.path", route);
@@ -48,7 +48,7 @@ pub(super) fn send(request: &Span, to: Destination) -> Span {
         Destination::Stream => &names.stream,
         Destination::DeadLetters => &names.dead_letters,
     };
-    let mut span = request.below(|| format!("send {name}").into(), Role::Producer);
+    let mut span = request.below(|| format!("send {name}").into(), SpanKind::Producer);
     span.set_attribute("messaging.system", names.system);
     span.set_attribute("messaging.destination.name", name);
     span.set_attribute("messaging.operation.name", "send");

@@ -21,7 +21,7 @@ use super::breaker::SpoolFallback;
 use super::drained::{DrainError, Drained};
 use super::flush::Flush;
 use super::quarantine;
-use super::retry_queue::RetryQueue;
+use super::retry_queue::SpoolRetryQueue;
 use super::spool_entry::flushes;
 use super::spool_level::SpoolLevel;
 use crate::stream::codec::REUSED_ID;
@@ -57,7 +57,7 @@ pub struct Drainer {
     in_flight: VecDeque<Flush<StreamId>>,
     /// In the stream, and not yet out of the spool.
     confirmed: Vec<StreamId>,
-    retry_queue: RetryQueue,
+    retry_queue: SpoolRetryQueue,
     drained: Drained,
     level: SpoolLevel,
     is_failing: bool,
@@ -76,7 +76,7 @@ impl Drainer {
             is_searched: false,
             in_flight: VecDeque::new(),
             confirmed: Vec::new(),
-            retry_queue: RetryQueue::default(),
+            retry_queue: SpoolRetryQueue::default(),
             drained: Drained::default(),
             level: SpoolLevel::default(),
             is_failing: false,

@@ -16,7 +16,7 @@ const ROOM_DELAY: Duration = Duration::from_secs(5);
 
 /// The entries, by id.
 #[derive(Debug, Default)]
-pub(super) struct RetryQueue {
+pub(super) struct SpoolRetryQueue {
     refused: BTreeMap<StreamId, Refused>,
     without_room: BTreeSet<StreamId>,
     /// When those are tried again.
@@ -29,7 +29,7 @@ struct Refused {
     due: Instant,
 }
 
-impl RetryQueue {
+impl SpoolRetryQueue {
     pub(super) fn len(&self) -> usize {
         self.refused.len() + self.without_room.len()
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn refused_ones_wait_longer_each_time() {
         let (id, start) = (StreamId { ms: 1, seq: 0 }, Instant::now());
-        let mut queue = RetryQueue::default();
+        let mut queue = SpoolRetryQueue::default();
         for (nth, seconds) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)] {
             assert_eq!(queue.refuse(id, start), nth);
             let delay = Duration::from_secs(seconds);
@@ -124,7 +124,7 @@ mod tests {
     fn those_without_room_wait_together() {
         let start = Instant::now();
         let ids = [1, 2, 3].map(|ms| StreamId { ms, seq: 0 });
-        let mut queue = RetryQueue::default();
+        let mut queue = SpoolRetryQueue::default();
         for id in ids {
             queue.lacks_room(id, start);
         }

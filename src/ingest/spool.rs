@@ -32,10 +32,10 @@ const WRITE_LIMIT: Duration = Duration::from_millis(1700);
 #[derive(Clone)]
 pub struct Spool {
     stream: EmbeddedStream,
-    shared: Arc<Shared>,
+    shared: Arc<SharedSpool>,
 }
 
-struct Shared {
+struct SharedSpool {
     /// Bytes of what is stored.
     limit: u64,
     /// The last write was taken.
@@ -90,7 +90,7 @@ impl Spool {
         };
         let spool = Self {
             stream: EmbeddedStream::open(path, &config, Some(limit), metrics.clone())?,
-            shared: Arc::new(Shared {
+            shared: Arc::new(SharedSpool {
                 limit,
                 takes_writes: AtomicBool::new(true),
                 arrival: Notify::new(),

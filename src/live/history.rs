@@ -30,7 +30,7 @@ pub struct Sample {
 
 /// A sample with everything that is shown beside it.
 #[derive(Debug, Serialize)]
-pub struct Snapshot {
+pub struct LiveSnapshot {
     pub(super) sample: Sample,
     pub(super) report: HealthReport,
     pub(super) groups: Option<Vec<GroupReport>>,
@@ -38,12 +38,12 @@ pub struct Snapshot {
     pub(super) nodes: Option<Vec<Node>>,
     /// Id of this process among them.
     pub(super) node_id: Option<String>,
-    pub(super) node: Process,
+    pub(super) node: ProcessInfo,
 }
 
 /// The process that is asked.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Process {
+pub struct ProcessInfo {
     /// `run`, `serve` or `work`.
     pub command: &'static str,
     /// Of the program.
@@ -57,7 +57,7 @@ pub struct Process {
     pub storage: Stores,
 }
 
-impl Process {
+impl ProcessInfo {
     /// Whether there may be other processes on the same stream: a file has one.
     #[must_use]
     pub fn has_neighbours(&self) -> bool {
@@ -76,13 +76,13 @@ pub struct Stores {
 
 /// The last minutes, and the last snapshot.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(super) struct LiveHistory {
     pub(super) samples: VecDeque<Sample>,
-    pub(super) now: Option<Arc<Snapshot>>,
+    pub(super) now: Option<Arc<LiveSnapshot>>,
 }
 
-impl History {
-    pub(super) fn add(&mut self, now: Snapshot) {
+impl LiveHistory {
+    pub(super) fn add(&mut self, now: LiveSnapshot) {
         if self.samples.len() >= KEPT {
             self.samples.pop_front();
         }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_oldest_sample_gives_way() {
-        let node = Process {
+        let node = ProcessInfo {
             command: "run",
             version: "0",
             started_at: OffsetDateTime::UNIX_EPOCH,
@@ -107,9 +107,9 @@ mod tests {
                 warehouse: None,
             },
         };
-        let mut history = History::default();
+        let mut history = LiveHistory::default();
         for at in 0..=KEPT as u64 {
-            history.add(Snapshot {
+            history.add(LiveSnapshot {
                 sample: Sample {
                     at,
                     ..Sample::default()

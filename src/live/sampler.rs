@@ -8,15 +8,15 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::history::{History, Process, Sample, Snapshot};
+use super::history::{LiveHistory, LiveSnapshot, ProcessInfo, Sample};
 use super::rate::AppendRate;
 use crate::health::HealthReport;
 use crate::health::collector::Health;
 use crate::nodes::{Latency, Loading, Node, Nodes};
 
 pub(super) struct Sampler {
-    pub(super) history: watch::Sender<History>,
-    pub(super) node: Process,
+    pub(super) history: watch::Sender<LiveHistory>,
+    pub(super) node: ProcessInfo,
     pub(super) health: Health,
     pub(super) nodes: Nodes,
 }
@@ -41,7 +41,7 @@ impl Sampler {
             let (groups, consumers) = stream_report
                 .map(|stream| (stream.groups.clone(), stream.consumers.clone()))
                 .unzip();
-            let now = Snapshot {
+            let now = LiveSnapshot {
                 sample,
                 report,
                 groups,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::record::{Intake, Loading, NodeRecord};
 use super::view::{FORGET_AFTER, HEARTBEAT_EVERY, Node, Nodes};
-use super::window::{Totals, Window};
+use super::window::{SampleWindow, Totals};
 use crate::stream::{Heartbeat, Stream, StreamError};
 
 /// From one sample of this process' figures to the next.
@@ -70,7 +70,7 @@ impl Heartbeater {
     async fn beat(&self) {
         let mut ticks = tokio::time::interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut window = Window::default();
+        let mut window = SampleWindow::default();
         let mut ticks_to_wait = 0;
         loop {
             ticks.tick().await;
@@ -98,7 +98,7 @@ impl Heartbeater {
         }
     }
 
-    fn sample(&self, window: &mut Window) -> NodeRecord {
+    fn sample(&self, window: &mut SampleWindow) -> NodeRecord {
         let figures = (self.figures)();
         let rates = window.add(Instant::now(), figures.totals);
         NodeRecord {

@@ -130,7 +130,7 @@ pub struct Intake {
     pub outcomes: BTreeMap<String, u64>,
     /// Use of each secret, by its place.
     #[serde(deserialize_with = "partial")]
-    pub secrets: Vec<SecretUsage>,
+    pub secrets: Vec<NodeSecretUsage>,
     /// Secrets that are not in the list, which is bounded.
     #[serde(deserialize_with = "partial")]
     pub secrets_omitted: u64,
@@ -142,7 +142,7 @@ pub struct Intake {
 /// Use of one secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct SecretUsage {
+pub struct NodeSecretUsage {
     /// The shop whose list it is in; none: the list of all.
     #[serde(deserialize_with = "partial")]
     pub shop: Option<String>,

@@ -86,12 +86,12 @@ pub struct Nodes(Arc<Known>);
 struct Known {
     /// This process, as of its last sample.
     own: ArcSwapOption<NodeRecord>,
-    answer: ArcSwapOption<Answer>,
+    answer: ArcSwapOption<NodesReading>,
 }
 
 /// What the store told at one moment.
 #[derive(Debug)]
-struct Answer {
+struct NodesReading {
     at: Instant,
     nodes: Vec<Node>,
 }
@@ -138,7 +138,7 @@ impl Nodes {
 
     pub(super) fn set_all(&self, nodes: Vec<Node>) {
         let at = Instant::now();
-        self.0.answer.store(Some(Arc::new(Answer { at, nodes })));
+        self.0.answer.store(Some(Arc::new(NodesReading { at, nodes })));
     }
 }
 

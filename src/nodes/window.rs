@@ -35,9 +35,9 @@ pub(super) struct Rates {
 
 /// The samples of the last minute, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Window(VecDeque<(Instant, Totals)>);
+pub(super) struct SampleWindow(VecDeque<(Instant, Totals)>);
 
-impl Window {
+impl SampleWindow {
     /// Adds a sample, and tells what changed since those before it.
     pub(super) fn add(&mut self, now: Instant, totals: Totals) -> Rates {
         let age = |at: Instant| now.saturating_duration_since(at);
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn rates_are_of_ten_seconds_and_refusals_of_a_minute() {
         let start = Instant::now();
-        let mut window = Window::default();
+        let mut window = SampleWindow::default();
         assert_eq!(window.add(start, totals(5, 7, 9)), Rates::default());
         for second in 1..=70 {
             let now = start + Duration::from_secs(second);

@@ -14,7 +14,7 @@ use super::entry_view::{EntryContent, last_text, text};
 use super::error::OperationsError;
 use super::fingerprint::{FINGERPRINT_DIGITS, fingerprint, pattern};
 use super::pager::{Pager, only};
-use crate::stream::{Destination, Entry, Order, Range, StreamId};
+use crate::stream::{Destination, Entry, Range, ReadOrder, StreamId};
 
 /// Dead letters read in one call, and their bytes: bodies are most of them.
 const MAX_READ: usize = 20_000;
@@ -290,7 +290,7 @@ impl Operations {
     pub(super) fn page_dead_letters(&self, to: StreamId, page_size: usize) -> Pager<'_> {
         let range = Range {
             to,
-            ..Range::all(Destination::DeadLetters, Order::NewestFirst, page_size)
+            ..Range::all(Destination::DeadLetters, ReadOrder::NewestFirst, page_size)
         };
         Pager::new(&*self.stream, range, MAX_READ).with_max_bytes(MAX_READ_BYTES)
     }

@@ -11,7 +11,7 @@ use super::entry_view::{EntryContent, has_nul, text};
 use super::error::OperationsError;
 use super::pager::{Pager, only};
 use crate::event::{Amount, Id, Text, json};
-use crate::stream::{Destination, Entry, EntryState, Order, REPLAY_CONSUMER, Range, Stage, StreamId};
+use crate::stream::{Destination, Entry, EntryState, REPLAY_CONSUMER, Range, ReadOrder, Stage, StreamId};
 
 /// Entries read in one call.
 const MAX_READ: usize = 5_000;
@@ -228,7 +228,7 @@ impl Operation for EntryQuery {
         let range = Range {
             to: self.to.unwrap_or(StreamId::MAX),
             // One more than is shown, so that the last page is known to be the last.
-            ..Range::all(Destination::Stream, Order::NewestFirst, count + 1)
+            ..Range::all(Destination::Stream, ReadOrder::NewestFirst, count + 1)
         };
         let mut pager = Pager::new(&*operations.stream, range, MAX_READ);
         let mut page = EntryPage::default();

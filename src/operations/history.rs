@@ -18,9 +18,9 @@ use super::context::Operations;
 use super::error::OperationsError;
 use super::pager::Pager;
 use super::rate_limit::RateLimit;
-use super::redrive_run::Bounds;
+use super::redrive_run::IdRange;
 use crate::event::EventRecord;
-use crate::stream::{Destination, Order, Range};
+use crate::stream::{Destination, Range, ReadOrder};
 use crate::warehouse::history::EventPosition;
 
 /// Entries or events of one step.
@@ -127,14 +127,14 @@ impl Operations {
     async fn make_pending(
         &self,
         request: &ReplayRequest,
-        bounds: Bounds,
+        bounds: IdRange,
         count: usize,
         step: &mut HistoryStep,
-    ) -> Result<Option<Bounds>, OperationsError> {
+    ) -> Result<Option<IdRange>, OperationsError> {
         let range = Range {
             from: bounds.from,
             to: bounds.to,
-            ..Range::all(Destination::Stream, Order::OldestFirst, count)
+            ..Range::all(Destination::Stream, ReadOrder::OldestFirst, count)
         };
         let mut pager = Pager::new(&*self.stream, range, count);
         let page = pager.page().await?.unwrap_or_default();
@@ -148,7 +148,7 @@ impl Operations {
         let made = made.ok_or(OperationsError::NotFound("group"))?;
         step.pending += made;
         step.left += ids.len() as u64 - made;
-        Ok(pager.rest().map(|rest| Bounds {
+        Ok(pager.rest().map(|rest| IdRange {
             from: rest.from,
             ..bounds
         }))

@@ -56,10 +56,10 @@ pub use self::error::OperationsError;
 pub use self::events::{EntryPage, EntryQuery, EntrySummary, EntryView, GetEntry, GroupProgress};
 pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, TimeSpan};
 pub use self::redrive_run::{
-    Action, Bounds, DiscardDeadLetters, Outcome, ReplayDeadLetters, Resolution, ResolveRequest, ResolveStep,
+    Action, DiscardDeadLetters, IdRange, ReplayDeadLetters, Resolution, ResolutionOutcome, ResolveRequest, ResolveStep,
 };
 pub use self::secret_usage::{SecretUsage, SecretUsageReport};
-pub use self::trace::{Step, TimelineEvent, Trace, TraceQuery};
+pub use self::trace::{TimelineEvent, TimelineStep, Trace, TraceQuery};
 
 /// The table of operations.
 pub fn visit_all(visitor: &mut impl Visitor) {

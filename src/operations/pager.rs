@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::stream::{Destination, Entry, Order, Range, Stream, StreamError, StreamId};
+use crate::stream::{Destination, Entry, Range, ReadOrder, Stream, StreamError, StreamId};
 
 /// Entries of one page at most.
 const MAX_PAGE: usize = 200;
@@ -96,6 +96,6 @@ pub(super) fn only(log: Destination, id: StreamId) -> Range {
     Range {
         from: id,
         to: id,
-        ..Range::all(log, Order::OldestFirst, 1)
+        ..Range::all(log, ReadOrder::OldestFirst, 1)
     }
 }

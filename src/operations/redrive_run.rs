@@ -17,7 +17,7 @@ use super::error::OperationsError;
 use super::pager::{LARGE_PAGE, Pager, only};
 use super::rate_limit::RateLimit;
 use super::redrive::redrive;
-use crate::stream::{Appended, Destination, Entry, NewEntry, Order, Range, StreamId};
+use crate::stream::{Appended, Destination, Entry, NewEntry, Range, ReadOrder, StreamId};
 
 /// Dead letters handled in one step.
 const STEP: usize = 200;
@@ -68,13 +68,13 @@ pub struct ResolveRequest {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "super::serde_ext::or_null"
     )]
-    pub next: Option<Bounds>,
+    pub next: Option<IdRange>,
 }
 
 /// What is left of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Bounds {
+pub struct IdRange {
     /// The oldest id.
     pub from: StreamId,
     /// The newest id: the newest of all when the run began.
@@ -84,7 +84,7 @@ pub struct Bounds {
 /// What was done with a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ResolutionOutcome {
     /// Its event is in the stream again, and it is gone.
     Replayed,
     /// It is gone.
@@ -107,7 +107,7 @@ pub struct Resolution {
     /// Type that the event has, or would have, now.
     pub event_type: Option<String>,
     /// What was done with it.
-    pub outcome: Outcome,
+    pub outcome: ResolutionOutcome,
     /// Why it stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -126,7 +126,7 @@ pub struct ResolveStep {
     #[serde(rename = "letters")]
     pub dead_letters: Vec<Resolution>,
     /// What is left of the run; null at its end.
-    pub next: Option<Bounds>,
+    pub next: Option<IdRange>,
 }
 
 impl Operation for ReplayDeadLetters {
@@ -154,7 +154,7 @@ impl Operation for DiscardDeadLetters {
 struct Selection {
     dead_letters: Vec<Entry>,
     looked_at: u64,
-    next: Option<Bounds>,
+    next: Option<IdRange>,
 }
 
 impl Operations {
@@ -195,7 +195,10 @@ impl Operations {
                 rate_limit.pay(portion.len()).await;
             }
         }
-        let kept = resolutions.iter().filter(|one| one.outcome == Outcome::Kept).count() as u64;
+        let kept = resolutions
+            .iter()
+            .filter(|one| one.outcome == ResolutionOutcome::Kept)
+            .count() as u64;
         let done = resolutions.len() as u64 - kept;
         // The first step of a run is recorded even where it found nothing.
         if !request.dry_run && (request.next.is_none() || !resolutions.is_empty()) {
@@ -229,7 +232,7 @@ impl Operations {
         let range = Range {
             from: bounds.from,
             to: bounds.to,
-            ..Range::all(Destination::DeadLetters, Order::OldestFirst, count)
+            ..Range::all(Destination::DeadLetters, ReadOrder::OldestFirst, count)
         };
         // One page: its bytes are all that is in memory.
         let mut pager = Pager::new(&*self.stream, range, count);
@@ -241,7 +244,7 @@ impl Operations {
         Ok(Selection {
             dead_letters,
             looked_at,
-            next: pager.rest().map(|rest| Bounds {
+            next: pager.rest().map(|rest| IdRange {
                 from: rest.from,
                 ..bounds
             }),
@@ -261,17 +264,17 @@ impl Operations {
             selection.dead_letters.extend(found);
         }
         let left = rest.next().zip(ids.last());
-        selection.next = left.map(|(from, to)| Bounds { from: *from, to: *to });
+        selection.next = left.map(|(from, to)| IdRange { from: *from, to: *to });
         Ok(selection)
     }
 
-    async fn bounds(&self, request: &ResolveRequest) -> Result<Option<Bounds>, OperationsError> {
+    async fn bounds(&self, request: &ResolveRequest) -> Result<Option<IdRange>, OperationsError> {
         if request.next.is_some() {
             return Ok(request.next);
         }
-        let newest = Range::all(Destination::DeadLetters, Order::NewestFirst, 1);
+        let newest = Range::all(Destination::DeadLetters, ReadOrder::NewestFirst, 1);
         let newest = self.stream.range(newest).await?.entries;
-        Ok(newest.first().map(|entry| Bounds {
+        Ok(newest.first().map(|entry| IdRange {
             from: StreamId::MIN,
             to: entry.id,
         }))
@@ -287,7 +290,7 @@ impl Operations {
         for dead_letter in dead_letters {
             match redrive(dead_letter, &self.intake) {
                 Ok(redriven) => {
-                    let mut resolution = resolution(dead_letter, Outcome::WouldReplay);
+                    let mut resolution = resolution(dead_letter, ResolutionOutcome::WouldReplay);
                     resolution.event_type = Some(redriven.event_type);
                     ready.push(resolution);
                     entries.push(NewEntry {
@@ -297,7 +300,7 @@ impl Operations {
                         fields: redriven.fields,
                     });
                 }
-                Err(reason) => resolutions.push(resolution(dead_letter, Outcome::Kept).because(reason)),
+                Err(reason) => resolutions.push(resolution(dead_letter, ResolutionOutcome::Kept).because(reason)),
             }
         }
         if dry_run {
@@ -307,11 +310,11 @@ impl Operations {
         let outcomes = self.stream.writer().append(&entries).await?;
         let mut appended = Vec::with_capacity(ready.len());
         for (mut resolution, outcome) in ready.into_iter().zip(outcomes) {
-            resolution.outcome = Outcome::Kept;
+            resolution.outcome = ResolutionOutcome::Kept;
             resolutions.push(match outcome {
                 Appended::Accepted(_) | Appended::Duplicate(_) => {
                     appended.push(resolution.id);
-                    resolution.outcome = Outcome::Replayed;
+                    resolution.outcome = ResolutionOutcome::Replayed;
                     resolution
                 }
                 // A repeated step has the same digest, so this is another program's entry.
@@ -333,8 +336,8 @@ impl Operations {
         dry_run: bool,
     ) -> Result<Vec<Resolution>, OperationsError> {
         let outcome = match dry_run {
-            true => Outcome::WouldDiscard,
-            false => Outcome::Discarded,
+            true => ResolutionOutcome::WouldDiscard,
+            false => ResolutionOutcome::Discarded,
         };
         if !dry_run {
             let ids = Vec::from_iter(dead_letters.iter().map(|entry| entry.id));
@@ -371,7 +374,7 @@ fn dedupe_key(dead_letter: StreamId) -> String {
     format!("letter\n{dead_letter}")
 }
 
-fn resolution(entry: &Entry, outcome: Outcome) -> Resolution {
+fn resolution(entry: &Entry, outcome: ResolutionOutcome) -> Resolution {
     let dead_letter = DeadLetterSummary::of(entry);
     Resolution {
         id: dead_letter.id,

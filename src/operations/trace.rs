@@ -12,7 +12,7 @@ mod timeline;
 mod warehouse;
 
 pub use self::search::{Trace, TraceQuery};
-pub use self::timeline::{Step, TimelineEvent};
+pub use self::timeline::{TimelineEvent, TimelineStep};
 
 use self::search::Search;
 use super::api::Operation;
@@ -30,7 +30,7 @@ impl Operation for TraceQuery {
         }
         let _permit = operations.read_permit().await?;
         let mut search = Search::new(&self);
-        let mut stores = Stores::default();
+        let mut stores = AskedStores::default();
         if operations.warehouse.is_some() {
             let found = operations.search_warehouse(&mut search).await;
             let lacks = "The warehouse does not answer, so whether anything was loaded is not known";
@@ -58,12 +58,12 @@ impl Operation for TraceQuery {
 
 /// Whether any of the stores that were asked answered.
 #[derive(Default)]
-struct Stores {
+struct AskedStores {
     answered: bool,
     failure: Option<OperationsError>,
 }
 
-impl Stores {
+impl AskedStores {
     fn asked(&mut self, found: Result<(), OperationsError>, lacks: &str, search: &mut Search<'_>) {
         match found {
             Ok(()) => self.answered = true,

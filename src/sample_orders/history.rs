@@ -24,14 +24,14 @@ pub(super) struct Progress {
 
 /// One webhook of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct OrderStep {
     /// Topic of the webhook.
     pub topic: &'static str,
     pub(super) progress: Progress,
 }
 
 /// Every step from creation on, at least one.
-pub(super) fn history(rng: &mut StdRng) -> Vec<Step> {
+pub(super) fn history(rng: &mut StdRng) -> Vec<OrderStep> {
     let mut builder = HistoryBuilder {
         progress: Progress::default(),
         steps: Vec::new(),
@@ -70,7 +70,7 @@ pub(super) fn history(rng: &mut StdRng) -> Vec<Step> {
 
 struct HistoryBuilder {
     progress: Progress,
-    steps: Vec<Step>,
+    steps: Vec<OrderStep>,
 }
 
 impl HistoryBuilder {
@@ -89,7 +89,7 @@ impl HistoryBuilder {
     }
 
     fn push(&mut self, topic: &'static str) {
-        self.steps.push(Step {
+        self.steps.push(OrderStep {
             topic,
             progress: self.progress,
         });

@@ -14,8 +14,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
-pub use self::history::Step;
-use self::order::Order;
+pub use self::history::OrderStep;
+use self::order::SampleOrder;
 
 /// When repeatable orders begin: 2026-01-01T00:00:00Z.
 const EPOCH: i64 = 1_767_225_600;
@@ -59,19 +59,19 @@ impl Generator {
 
     /// The webhooks of order `number`, in the order in which they happen.
     #[must_use]
-    pub fn history(&self, number: u64) -> Vec<Step> {
+    pub fn history(&self, number: u64) -> Vec<OrderStep> {
         history::history(&mut self.rng(!number))
     }
 
     /// The body of one step of that order's history.
     #[must_use]
-    pub fn step(&self, step: Step, shop: &str, number: u64) -> String {
+    pub fn step(&self, step: OrderStep, shop: &str, number: u64) -> String {
         wire(&self.order(number, None).payload(step.topic, step.progress, shop))
     }
 
     /// When Shopify triggers that step's delivery: each step of a history has its own second.
     #[must_use]
-    pub fn triggered_at(&self, step: Step, place: usize, number: u64) -> OffsetDateTime {
+    pub fn triggered_at(&self, step: OrderStep, place: usize, number: u64) -> OffsetDateTime {
         let place = i64::try_from(place).unwrap_or_default();
         self.order(number, None).at(step.progress.updated) + Duration::seconds(1 + place)
     }
@@ -80,7 +80,7 @@ impl Generator {
         StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    fn order(&self, number: u64, lines: Option<usize>) -> Order {
+    fn order(&self, number: u64, lines: Option<usize>) -> SampleOrder {
         let mut rng = self.rng(number);
         let id = FIRST_ID + (self.seed.wrapping_mul(1_000_003).wrapping_add(number)) % 4_000_000_000_000;
         let offset = UtcOffset::from_hms([-5, 0, 1, 2, 9][rng.random_range(0..5)], 0, 0).unwrap_or(UtcOffset::UTC);
@@ -88,7 +88,7 @@ impl Generator {
         // that no history reaches into the future.
         let minutes = i64::try_from(number % 1440).unwrap_or_default();
         let created = (self.base + Duration::minutes(minutes) - Duration::days(2)).to_offset(offset);
-        Order::new(&mut rng, id, number, created, lines)
+        SampleOrder::new(&mut rng, id, number, created, lines)
     }
 }
 

@@ -53,7 +53,7 @@ impl Line {
     }
 }
 
-pub(super) struct Order {
+pub(super) struct SampleOrder {
     id: u64,
     number: u64,
     created: OffsetDateTime,
@@ -66,7 +66,7 @@ pub(super) struct Order {
     refunded: bool,
 }
 
-impl Order {
+impl SampleOrder {
     pub(super) fn new(rng: &mut StdRng, id: u64, number: u64, created: OffsetDateTime, lines: Option<usize>) -> Self {
         let shop = CURRENCIES[rng.random_range(0..CURRENCIES.len())];
         let buyer = if rng.random_bool(0.2) {

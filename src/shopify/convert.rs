@@ -6,7 +6,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::fit::Members;
+use super::fit::BodyMarks;
 use super::order;
 use super::partial;
 use super::{DeliveryHints, Shape, Topic};
@@ -64,7 +64,7 @@ fn partial<'a>(
     hints: &'a DeliveryHints<'_>,
     blank: OrderEvent<'a>,
 ) -> Result<OrderEvent<'a>, ConvertError> {
-    let members = Members::read(body)?;
+    let members = BodyMarks::read(body)?;
     members.must_not_contradict(topic)?;
     let event = match topic.shape() {
         Shape::Order | Shape::Deletion => partial::deletion(body, blank)?,

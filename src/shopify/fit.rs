@@ -39,7 +39,7 @@ const MARKS: [(&str, Shape); 19] = [
 
 /// What a partial body shows of itself.
 #[derive(Debug, Default)]
-pub(super) struct Members {
+pub(super) struct BodyMarks {
     /// The shape whose marks it has.
     shape: Option<Shape>,
     /// It has marks of several.
@@ -48,7 +48,7 @@ pub(super) struct Members {
     has_more_than_id: bool,
 }
 
-impl Members {
+impl BodyMarks {
     pub(super) fn read(body: &[u8]) -> Result<Self, ConvertError> {
         Ok(json::parse(body)?)
     }
@@ -84,24 +84,24 @@ pub(super) fn unfit(topic: Topic) -> ConvertError {
     ConvertError::Unfit(topic.name())
 }
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for BodyMarks {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
+        deserializer.deserialize_map(BodyMarksVisitor)
     }
 }
 
-struct MembersVisitor;
+struct BodyMarksVisitor;
 
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members;
+impl<'de> Visitor<'de> for BodyMarksVisitor {
+    type Value = BodyMarks;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-        let mut members = Members::default();
-        while let Some(Name(name)) = map.next_key()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BodyMarks, A::Error> {
+        let mut members = BodyMarks::default();
+        while let Some(MemberName(name)) = map.next_key()? {
             members.add(&name);
             map.next_value::<IgnoredAny>()?;
         }
@@ -111,7 +111,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
 /// A member's name; borrowed where it has no escapes.
 #[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
@@ -119,7 +119,7 @@ mod tests {
 
     fn fits(topic: &str, body: &str) -> bool {
         let topic = Topic::parse(Some(topic)).unwrap();
-        let members = Members::read(body.as_bytes()).unwrap();
+        let members = BodyMarks::read(body.as_bytes()).unwrap();
         members.must_not_contradict(topic).and(members.must_fit(topic)).is_ok()
     }
 

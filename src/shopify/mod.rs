@@ -1,7 +1,7 @@
 //! Everything that is Shopify's: signature, headers, topics, bodies.
 //!
 //! Pure: bytes and headers in, an [`OrderEvent`](crate::event::OrderEvent) or a reason out; no I/O,
-//! no clock. Invariants: nothing of a body is looked at before [`Claim::verify`] (the caller's
+//! no clock. Invariants: nothing of a body is looked at before [`SignatureClaim::verify`] (the caller's
 //! duty, held by the extractor's type); headers are not signed and therefore only hints; no error
 //! text repeats a value; no personal field gets into an event.
 
@@ -29,5 +29,5 @@ pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};
 pub use named_order::named_order;
 pub use redact::{PERSONAL_FIELDS, redact};
 pub use secret_usage::Usage;
-pub use signature::{Claim, InvalidKeyring, Keyring, SecretInUse, SignatureError};
+pub use signature::{InvalidKeyring, Keyring, SecretInUse, SignatureClaim, SignatureError};
 pub use topic::{Shape, Topic, TopicError};

@@ -114,7 +114,7 @@ fn copy(json: &str, depth: usize, out: &mut String) -> Option<()> {
 }
 
 fn object(json: &str, keep: fn(&str) -> bool, depth: usize, out: &mut String) -> Option<()> {
-    let Members(members) = serde_json::from_str(json).ok()?;
+    let ObjectMembers(members) = serde_json::from_str(json).ok()?;
     out.push('{');
     for (index, (name, value)) in members.iter().filter(|(name, _)| keep(name)).enumerate() {
         if index > 0 {
@@ -133,16 +133,16 @@ fn object(json: &str, keep: fn(&str) -> bool, depth: usize, out: &mut String) ->
 }
 
 /// Members of an object in their order, values unread.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+struct ObjectMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for ObjectMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
+        struct ObjectMembersVisitor;
+        impl<'de> Visitor<'de> for ObjectMembersVisitor {
+            type Value = ObjectMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -153,10 +153,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
                     members.push((name, value));
                 }
-                Ok(Members(members))
+                Ok(ObjectMembers(members))
             }
         }
-        deserializer.deserialize_map(MembersVisitor)
+        deserializer.deserialize_map(ObjectMembersVisitor)
     }
 }
 

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Usage {
     /// Since when it is counted.
     since: u64,
-    counts: Arc<Counts>,
+    counts: Arc<UsageCounts>,
 }
 
 /// Each is exact by itself; read together they may be a delivery apart.
 #[derive(Debug, Default)]
-struct Counts {
+struct UsageCounts {
     deliveries: AtomicU64,
     /// 0: never.
     last: AtomicU64,

@@ -53,10 +53,10 @@ pub enum InvalidKeyring {
 
 /// The secrets in use, with their HMAC states prepared.
 #[derive(Clone)]
-pub struct Keyring(Keys);
+pub struct Keyring(KeyLookup);
 
 #[derive(Clone)]
-enum Keys {
+enum KeyLookup {
     Any(Vec<Key>),
     ByShop(HashMap<String, Vec<Key>>),
 }
@@ -84,7 +84,7 @@ impl Keyring {
     /// # Errors
     /// Where the list or a secret is empty.
     pub fn new(secrets: &[SecretString]) -> Result<Self, InvalidKeyring> {
-        prepare(secrets).map(Keys::Any).map(Self)
+        prepare(secrets).map(KeyLookup::Any).map(Self)
     }
 
     /// A list for each shop domain (in any case), newest first. Other shops are refused.
@@ -99,7 +99,7 @@ impl Keyring {
         if lists.is_empty() {
             return Err(InvalidKeyring::NoSecret);
         }
-        Ok(Self(Keys::ByShop(lists)))
+        Ok(Self(KeyLookup::ByShop(lists)))
     }
 
     /// Goes on with the counts of `old` for secrets that stay in their list, at whatever place;
@@ -114,8 +114,8 @@ impl Keyring {
             }
         };
         match &mut self.0 {
-            Keys::Any(keys) => take_over(keys, None),
-            Keys::ByShop(lists) => {
+            KeyLookup::Any(keys) => take_over(keys, None),
+            KeyLookup::ByShop(lists) => {
                 for (shop, keys) in lists {
                     take_over(keys, Some(shop));
                 }
@@ -128,8 +128,8 @@ impl Keyring {
     #[must_use]
     pub fn in_use(&self) -> Vec<SecretInUse<'_>> {
         let mut lists: Vec<(Option<&str>, &[Key])> = match &self.0 {
-            Keys::Any(keys) => vec![(None, keys)],
-            Keys::ByShop(lists) => lists
+            KeyLookup::Any(keys) => vec![(None, keys)],
+            KeyLookup::ByShop(lists) => lists
                 .iter()
                 .map(|(shop, keys)| (Some(shop.as_str()), &**keys))
                 .collect(),
@@ -150,17 +150,17 @@ impl Keyring {
     /// The list that is kept under just this name.
     fn list(&self, shop: Option<&str>) -> Option<&[Key]> {
         match (&self.0, shop) {
-            (Keys::Any(keys), None) => Some(keys),
-            (Keys::ByShop(lists), Some(shop)) => lists.get(shop).map(Vec::as_slice),
-            (Keys::Any(_), Some(_)) | (Keys::ByShop(_), None) => None,
+            (KeyLookup::Any(keys), None) => Some(keys),
+            (KeyLookup::ByShop(lists), Some(shop)) => lists.get(shop).map(Vec::as_slice),
+            (KeyLookup::Any(_), Some(_)) | (KeyLookup::ByShop(_), None) => None,
         }
     }
 
     /// The secrets that may verify for a shop; for any where there is one list.
     fn keys_of(&self, shop: Option<&str>) -> Option<&[Key]> {
         match &self.0 {
-            Keys::Any(keys) => Some(keys),
-            Keys::ByShop(lists) => lists.get(&shop?.to_ascii_lowercase()).map(Vec::as_slice),
+            KeyLookup::Any(keys) => Some(keys),
+            KeyLookup::ByShop(lists) => lists.get(&shop?.to_ascii_lowercase()).map(Vec::as_slice),
         }
     }
 
@@ -170,20 +170,20 @@ impl Keyring {
     ///
     /// # Errors
     /// Whatever the body is, it must not be believed.
-    pub fn claim(&self, shop: Option<&str>, signature: &[u8]) -> Result<Claim<'_>, SignatureError> {
+    pub fn claim(&self, shop: Option<&str>, signature: &[u8]) -> Result<SignatureClaim<'_>, SignatureError> {
         let signature = decode(signature)?;
         let keys = self.keys_of(shop).ok_or(SignatureError::UnknownShop)?;
-        Ok(Claim { keys, signature })
+        Ok(SignatureClaim { keys, signature })
     }
 }
 
 /// A well-formed signature, and the secrets that may have made it.
-pub struct Claim<'a> {
+pub struct SignatureClaim<'a> {
     keys: &'a [Key],
     signature: [u8; SIGNATURE_LEN],
 }
 
-impl Claim<'_> {
+impl SignatureClaim<'_> {
     /// Verifies it over the raw body; answers which secret of the list made it (0 is the newest).
     ///
     /// # Errors
@@ -216,7 +216,7 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Claim<'_> {
+impl fmt::Debug for SignatureClaim<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Claim([redacted])")
     }

@@ -45,13 +45,13 @@ pub(super) struct TransactionBody<'a> {
 #[derive(Debug, Deserialize)]
 struct UnsettledSet<'a> {
     #[serde(borrow)]
-    shop_money: Option<Unsettled<'a>>,
+    shop_money: Option<UnsettledTransaction<'a>>,
     #[serde(borrow)]
-    presentment_money: Option<Unsettled<'a>>,
+    presentment_money: Option<UnsettledTransaction<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Unsettled<'a> {
+struct UnsettledTransaction<'a> {
     #[serde(default, deserialize_with = "tolerant::amount")]
     amount: Option<Amount>,
     #[serde(borrow)]

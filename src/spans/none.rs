@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use super::{Names, Role};
+use super::{Names, SpanKind};
 use crate::traceparent::TraceParent;
 
 /// A type without values.
@@ -20,7 +20,13 @@ pub(super) fn names() -> Option<&'static Names> {
 }
 
 impl Recording {
-    pub(super) fn start(_: Cow<'static, str>, _: Role, _: Option<TraceParent>, _: bool, _: SystemTime) -> Option<Self> {
+    pub(super) fn start(
+        _: Cow<'static, str>,
+        _: SpanKind,
+        _: Option<TraceParent>,
+        _: bool,
+        _: SystemTime,
+    ) -> Option<Self> {
         None
     }
 

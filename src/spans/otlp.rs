@@ -21,7 +21,7 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanData};
 
-use super::{Names, Role};
+use super::{Names, SpanKind};
 use crate::traceparent::TraceParent;
 
 static STARTED: OnceLock<Started> = OnceLock::new();
@@ -97,7 +97,7 @@ impl Recording {
     /// `None` where the sampler leaves it out.
     pub(super) fn start(
         name: Cow<'static, str>,
-        role: Role,
+        role: SpanKind,
         parent: Option<TraceParent>,
         is_remote: bool,
         began: SystemTime,
@@ -113,9 +113,9 @@ impl Recording {
             ))
         });
         let builder = tracer.span_builder(name).with_kind(match role {
-            Role::Server => SpanKind::Server,
-            Role::Producer => SpanKind::Producer,
-            Role::Consumer => SpanKind::Consumer,
+            SpanKind::Server => SpanKind::Server,
+            SpanKind::Producer => SpanKind::Producer,
+            SpanKind::Consumer => SpanKind::Consumer,
         });
         let span = tracer.build_with_context(builder.with_start_time(began), &context);
         span.is_recording().then_some(Self(span))

@@ -34,7 +34,7 @@ impl FileError {
     /// Whether the file itself is damaged: neither waiting nor a change of rights repairs it.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
-            Self::Sql(error) => cause(error) == Cause::Damaged,
+            Self::Sql(error) => cause(error) == ErrorCause::Damaged,
             Self::Damaged(_) | Self::Lost(_) => true,
             Self::Foreign(_) | Self::Owned | Self::NoWal(_) | Self::Io { .. } => false,
         }
@@ -60,7 +60,7 @@ pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> FileError {
 
 /// Why SQLite failed, by what can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum ErrorCause {
     /// The file is damaged: to SQLite, or because a row that is always there is missing or of
     /// another type.
     Damaged,
@@ -89,7 +89,7 @@ pub(crate) enum Cause {
 }
 
 /// The cause of an error.
-pub(crate) fn cause(error: &Error) -> Cause {
+pub(crate) fn cause(error: &Error) -> ErrorCause {
     let Some(code) = error.sqlite_error_code() else {
         let is_damage = matches!(
             error,
@@ -99,32 +99,38 @@ pub(crate) fn cause(error: &Error) -> Cause {
                 | Error::IntegralValueOutOfRange(..)
                 | Error::Utf8Error(..)
         );
-        return if is_damage { Cause::Damaged } else { Cause::Internal };
+        return if is_damage {
+            ErrorCause::Damaged
+        } else {
+            ErrorCause::Internal
+        };
     };
     match code {
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Cause::Damaged,
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorCause::Damaged,
         ErrorCode::SystemIoFailure => match error.sqlite_extended_error_code() {
-            Some(ffi::SQLITE_IOERR_FSYNC) => Cause::Unsynced,
-            Some(ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS) => Cause::Damaged,
-            _ => Cause::Disk,
+            Some(ffi::SQLITE_IOERR_FSYNC) => ErrorCause::Unsynced,
+            Some(ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS) => ErrorCause::Damaged,
+            _ => ErrorCause::Disk,
         },
-        ErrorCode::DiskFull => Cause::Full,
-        ErrorCode::ReadOnly => Cause::ReadOnly,
-        ErrorCode::CannotOpen | ErrorCode::PermissionDenied => Cause::CannotOpen,
-        ErrorCode::OutOfMemory => Cause::Memory,
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => Cause::Busy,
+        ErrorCode::DiskFull => ErrorCause::Full,
+        ErrorCode::ReadOnly => ErrorCause::ReadOnly,
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied => ErrorCause::CannotOpen,
+        ErrorCode::OutOfMemory => ErrorCause::Memory,
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => ErrorCause::Busy,
         ErrorCode::ConstraintViolation
         | ErrorCode::TooBig
         | ErrorCode::TypeMismatch
-        | ErrorCode::ParameterOutOfRange => Cause::Rejected,
-        ErrorCode::Unknown => Cause::Statement,
-        ErrorCode::OperationAborted | ErrorCode::OperationInterrupted | ErrorCode::SchemaChanged => Cause::Interrupted,
+        | ErrorCode::ParameterOutOfRange => ErrorCause::Rejected,
+        ErrorCode::Unknown => ErrorCause::Statement,
+        ErrorCode::OperationAborted | ErrorCode::OperationInterrupted | ErrorCode::SchemaChanged => {
+            ErrorCause::Interrupted
+        }
         ErrorCode::InternalMalfunction
         | ErrorCode::NotFound
         | ErrorCode::ApiMisuse
         | ErrorCode::NoLargeFileSupport
         | ErrorCode::AuthorizationForStatementDenied
-        | _ => Cause::Internal,
+        | _ => ErrorCause::Internal,
     }
 }
 
@@ -145,11 +151,11 @@ mod tests {
             ffi::SQLITE_CANTOPEN,
             ffi::SQLITE_PERM,
         ] {
-            assert_ne!(of(code), Cause::Damaged, "{code}");
+            assert_ne!(of(code), ErrorCause::Damaged, "{code}");
         }
         for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_IOERR_SHORT_READ] {
-            assert_eq!(of(code), Cause::Damaged, "{code}");
+            assert_eq!(of(code), ErrorCause::Damaged, "{code}");
         }
-        assert_eq!(cause(&Error::QueryReturnedNoRows), Cause::Damaged);
+        assert_eq!(cause(&Error::QueryReturnedNoRows), ErrorCause::Damaged);
     }
 }

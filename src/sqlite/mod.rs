@@ -27,7 +27,7 @@ mod open;
 mod paths;
 mod wal;
 
-pub(crate) use self::error::{Cause, FileError, cause, io};
+pub(crate) use self::error::{ErrorCause, FileError, cause, io};
 pub(crate) use self::open::{Opened, Options, inspect, lock, open, open_damaged, open_read_only};
-pub(crate) use self::paths::{Count, Moved, OpenFile, set_aside};
+pub(crate) use self::paths::{LossCount, Moved, OpenFile, set_aside};
 pub(crate) use self::wal::{LogBound, checkpoint, empty_log};

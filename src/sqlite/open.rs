@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::{Cause, FileError, cause, io};
+use super::error::{ErrorCause, FileError, cause, io};
 use super::paths::beside;
 use super::wal::LogIndex;
 use crate::folder;
@@ -175,7 +175,7 @@ pub(crate) fn inspect(path: &Path, busy: Duration) -> Result<Connection, FileErr
             Ok(false) => {}
             Ok(true) => return Err(FileError::Damaged("its write-ahead log has lost commits".to_owned())),
             // Another program reads the file, so its index is in use and was rebuilt.
-            Err(FileError::Sql(error)) if cause(&error) == Cause::Busy => {}
+            Err(FileError::Sql(error)) if cause(&error) == ErrorCause::Busy => {}
             Err(error) => return Err(error),
         }
     }

@@ -12,13 +12,13 @@ use super::error::{FileError, io as at};
 
 /// How much is lost with a damaged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Count {
+pub(crate) enum LossCount {
     Exactly(u64),
     AtMost(u64),
     Unknown,
 }
 
-impl Count {
+impl LossCount {
     /// The number, or its bound; 0 where there is none.
     pub(crate) fn entries(self) -> u64 {
         match self {
@@ -33,7 +33,7 @@ impl Count {
     }
 }
 
-impl fmt::Display for Count {
+impl fmt::Display for LossCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exactly(count) => count.fmt(f),

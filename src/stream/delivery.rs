@@ -27,7 +27,7 @@ pub struct Attempts {
 /// A step in the record of attempts. It carries the count to reach, so that a step whose answer got
 /// lost can be written again without counting twice; a higher count is never lowered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum AttemptStep {
     /// An attempt with the entry alone begins: the one that brings `unfinished` to this count.
     Begin(u32),
     /// It failed because of the entry, which brings `failed` to this count and `unfinished` to 0.

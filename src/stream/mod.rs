@@ -59,11 +59,11 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 pub use self::admin::{EntryState, REPLAY_CONSUMER, Stage, StreamAdmin};
-pub use self::delivery::{Attempts, Claim, Claimed, DeadLetter, Delivered, Refreshed, Step, Trimmed};
+pub use self::delivery::{AttemptStep, Attempts, Claim, Claimed, DeadLetter, Delivered, Refreshed, Trimmed};
 pub use self::entry::{Appended, Destination, Entry, Fields, InvalidStreamId, NewEntry, StreamId};
 pub use self::error::StreamError;
 pub use self::nodes::{Heartbeat, NodeRegistry};
-pub use self::range::{Order, PAGE, PAGE_BYTES, Page, Range};
+pub use self::range::{PAGE, PAGE_BYTES, Page, Range, ReadOrder};
 pub use self::report::{ConsumerReport, GroupReport, Lost, Restored, ServerReport, StreamReport};
 
 /// Appends, over a connection of its own. One flush is in flight at a time; one whose future is
@@ -129,7 +129,7 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) -> Result<u64, StreamError>;
 
     /// Writes a step into the record of attempts of an entry, and returns the record.
-    async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError>;
+    async fn record(&self, id: StreamId, step: AttemptStep) -> Result<Attempts, StreamError>;
 
     /// Appends an entry, with the `order_id` and `shop` of its payload, to the dead letters and
     /// acks it, in that order. Returns false, and changes nothing, where the dead letters are at

@@ -17,14 +17,14 @@ pub struct Range {
     /// The newest id asked for, itself included.
     pub to: StreamId,
     /// Which end comes first.
-    pub order: Order,
+    pub order: ReadOrder,
     /// Entries of one page, clamped to 1..=[`PAGE`].
     pub count: usize,
 }
 
 /// Which end of a range comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum ReadOrder {
     /// In the order of appends.
     OldestFirst,
     /// In the opposite order.
@@ -43,7 +43,7 @@ pub struct Page {
 impl Range {
     /// A whole log.
     #[must_use]
-    pub fn all(log: Destination, order: Order, count: usize) -> Self {
+    pub fn all(log: Destination, order: ReadOrder, count: usize) -> Self {
         Self {
             log,
             from: StreamId::MIN,
@@ -74,8 +74,8 @@ impl Range {
     /// The rest of the range after `last`.
     pub(super) fn behind(self, last: StreamId) -> Option<Self> {
         match self.order {
-            Order::OldestFirst => last.successor().map(|from| Self { from, ..self }),
-            Order::NewestFirst => last.predecessor().map(|to| Self { to, ..self }),
+            ReadOrder::OldestFirst => last.successor().map(|from| Self { from, ..self }),
+            ReadOrder::NewestFirst => last.predecessor().map(|to| Self { to, ..self }),
         }
         .filter(|rest| rest.from <= rest.to)
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::HandlerError;
-use super::consumer::{Consumer, Page, decode};
+use super::consumer::{Consumer, InFlightPage, decode};
 use super::memory::entry_bytes;
 use super::outage_log::{OutageLog, sleep_or_stop};
 use super::retry_queue::Suspect;
@@ -37,11 +37,11 @@ const REFUSALS: usize = 8;
 /// Settles a page, in loads of bounded size; returns the entries that are to be retried alone.
 pub(super) async fn run(
     consumer: Arc<Consumer>,
-    page: Page,
+    page: InFlightPage,
     mut ticket: Ticket,
     stop: CancellationToken,
 ) -> Vec<Suspect> {
-    let Page {
+    let InFlightPage {
         mut entries,
         mut memory,
     } = page;

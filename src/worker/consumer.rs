@@ -33,7 +33,7 @@ use crate::stream::{Claim, Claimed, Delivered, Entry, Reader, Stream, StreamErro
 use crate::telemetry::PanicPlace;
 
 /// Entries that are in flight now, oldest first, and the memory that they take.
-pub(super) struct Page {
+pub(super) struct InFlightPage {
     pub(super) entries: Vec<Delivered>,
     pub(super) memory: Reservation,
 }
@@ -128,7 +128,7 @@ impl Consumer {
         reader: &mut dyn Reader,
         memory: Reservation,
         stop: &CancellationToken,
-    ) -> Result<Page, StreamError> {
+    ) -> Result<InFlightPage, StreamError> {
         let asked = self.memory.page_size.entries();
         let entries = reader.read(asked, self.config.block, stop).await;
         self.page(asked, entries, &HashSet::new(), memory)
@@ -140,7 +140,7 @@ impl Consumer {
         &self,
         start: StreamId,
         memory: Reservation,
-    ) -> Result<(Page, Option<StreamId>), StreamError> {
+    ) -> Result<(InFlightPage, Option<StreamId>), StreamError> {
         let before = self.in_flight.ids();
         let in_flight = Vec::from_iter(before.iter().copied());
         self.claim(Claim::Own(&in_flight), start, &before, memory).await
@@ -151,7 +151,7 @@ impl Consumer {
         &self,
         start: StreamId,
         memory: Reservation,
-    ) -> Result<(Page, Option<StreamId>), StreamError> {
+    ) -> Result<(InFlightPage, Option<StreamId>), StreamError> {
         let before = self.in_flight.ids();
         self.claim(Claim::Stale(self.config.claim_idle), start, &before, memory)
             .await
@@ -163,7 +163,7 @@ impl Consumer {
         start: StreamId,
         before: &HashSet<StreamId>,
         memory: Reservation,
-    ) -> Result<(Page, Option<StreamId>), StreamError> {
+    ) -> Result<(InFlightPage, Option<StreamId>), StreamError> {
         let asked = self.memory.page_size.entries();
         let claimed = self.stream.claim(&self.name, which, start, asked).await;
         let (entries, rest) = match claimed {
@@ -186,13 +186,13 @@ impl Consumer {
         came: Result<Vec<Delivered>, StreamError>,
         before: &HashSet<StreamId>,
         mut memory: Reservation,
-    ) -> Result<Page, StreamError> {
+    ) -> Result<InFlightPage, StreamError> {
         let bytes_of = |entries: &Vec<Delivered>| entries.iter().map(|one| entry_bytes(&one.entry)).sum();
         let size = came.as_ref().map(|entries| (entries.len(), bytes_of(entries)));
         self.memory.page_size.learn(asked, size);
         let entries = self.in_flight.take(came?, before);
         memory.resize(bytes_of(&entries));
-        Ok(Page { entries, memory })
+        Ok(InFlightPage { entries, memory })
     }
 
     /// Hands the events to the handler; returns the indexes of those that it did not take, since

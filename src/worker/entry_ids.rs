@@ -21,7 +21,7 @@ const FIRST_STREAMS: OffsetDateTime = time::macros::datetime!(2018-01-01 00:00 U
 
 /// What an id says that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
+enum IdAnomaly {
     /// The entry is of a time to come.
     Ahead,
     /// The entry was appended before it was received.
@@ -38,12 +38,12 @@ pub(super) fn look(record: &EventRecord<'_>, now: OffsetDateTime) {
     let told = record.provenance.received_at.is_some().then_some(record.received_at);
     let Some(cause) = cause(id, told, now) else { return };
     let (said, text) = match cause {
-        Cause::Ahead => (
+        IdAnomaly::Ahead => (
             &AHEAD,
             "an entry's id is ahead of the clock: a producer chose it, or a clock is wrong; ids of later entries follow \
              it, so that their ages are not known (OPERATIONS.md, \"Ids ahead of the clock\")",
         ),
-        Cause::Behind => (
+        IdAnomaly::Behind => (
             &BEHIND,
             "an entry's id is of a time before the entry was received: a producer chose it, or a clock is wrong; have \
              producers append with the id *",
@@ -55,15 +55,15 @@ pub(super) fn look(record: &EventRecord<'_>, now: OffsetDateTime) {
     }
 }
 
-fn cause(id: StreamId, received_at: Option<OffsetDateTime>, now: OffsetDateTime) -> Option<Cause> {
+fn cause(id: StreamId, received_at: Option<OffsetDateTime>, now: OffsetDateTime) -> Option<IdAnomaly> {
     let appended_at = codec::appended_at(id);
     // What is no time of a calendar is read as the epoch, but lies ahead.
     let latest = u64::try_from((now + MOST_APART).unix_timestamp()).unwrap_or_default();
     if id.ms / 1000 > latest {
-        Some(Cause::Ahead)
+        Some(IdAnomaly::Ahead)
     } else {
         let earliest = received_at.map_or(FIRST_STREAMS, |at| at - MOST_APART);
-        (appended_at < earliest).then_some(Cause::Behind)
+        (appended_at < earliest).then_some(IdAnomaly::Behind)
     }
 }
 
@@ -100,11 +100,11 @@ mod tests {
             (id(now - day), None, None),
             (id(now - day), Some(now - day), None),
             (id(now + time::Duration::MINUTE), Some(now), None),
-            (id(now + day), Some(now), Some(Cause::Ahead)),
-            (microseconds, None, Some(Cause::Ahead)),
-            (StreamId { ms: u64::MAX, seq: 0 }, None, Some(Cause::Ahead)),
-            (id(now - day), Some(now), Some(Cause::Behind)),
-            (StreamId { ms: 1, seq: 1 }, None, Some(Cause::Behind)),
+            (id(now + day), Some(now), Some(IdAnomaly::Ahead)),
+            (microseconds, None, Some(IdAnomaly::Ahead)),
+            (StreamId { ms: u64::MAX, seq: 0 }, None, Some(IdAnomaly::Ahead)),
+            (id(now - day), Some(now), Some(IdAnomaly::Behind)),
+            (StreamId { ms: 1, seq: 1 }, None, Some(IdAnomaly::Behind)),
         ] {
             assert_eq!(cause(id, received_at, now), found, "{id} {received_at:?}");
         }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::consumer::{Consumer, Page};
+use super::consumer::{Consumer, InFlightPage};
 use super::memory::entry_bytes;
 use super::retry_policy::{RetryPlan, plan};
 use super::retry_queue::{RetryQueue, Suspect};
@@ -24,7 +24,7 @@ use crate::stream::{Delivered, codec};
 const AT_ONCE: usize = 2;
 
 /// Runs until the channel is closed and empty.
-pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Page>, stop: CancellationToken) {
+pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<InFlightPage>, stop: CancellationToken) {
     let read_count = consumer.config.read_count;
     let mut retry_queue = RetryQueue::new(read_count.saturating_mul(4));
     let mut jobs: JoinSet<Vec<Suspect>> = JoinSet::new();
@@ -51,12 +51,12 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<Page>
                 }
             }
             page = inbox.recv(), if takes_more => {
-                let Some(Page { entries, memory }) = page else { break };
+                let Some(InFlightPage { entries, memory }) = page else { break };
                 tried_last = false;
                 let together = triage(&consumer, &mut retry_queue, entries);
                 if !together.is_empty() {
                     let ticket = sequencer.next();
-                    let page = Page { entries: together, memory };
+                    let page = InFlightPage { entries: together, memory };
                     jobs.spawn(batch::run(Arc::clone(&consumer), page, ticket, stop.clone()));
                 }
             }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::consumer::{Consumer, Page};
+use super::consumer::{Consumer, InFlightPage};
 use super::memory::Reservation;
 use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::stream::{Reader, StreamError, StreamId};
@@ -20,7 +20,7 @@ use crate::stream::{Reader, StreamError, StreamId};
 const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
 
 /// Reads until `stop` fires.
-pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<Page>, stop: CancellationToken) {
+pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
     let mut reader = consumer.stream.reader(&consumer.name);
     let mut outage = OutageLog::of("reading");
     let mut sweep = Sweep::due_now();
@@ -60,7 +60,7 @@ async fn next(
     memory: Reservation,
     sweep: &mut Sweep,
     stop: &CancellationToken,
-) -> Result<Page, StreamError> {
+) -> Result<InFlightPage, StreamError> {
     if let Some(start) = sweep.page() {
         let (page, next) = consumer.claim_own(start, memory).await?;
         sweep.move_on(next, consumer.config.claim_idle.max(SHORTEST_SWEEP));

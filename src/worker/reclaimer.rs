@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::backoff::spread;
-use super::consumer::{Consumer, Page};
+use super::consumer::{Consumer, InFlightPage};
 use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::stream::{StreamError, StreamId};
 
@@ -20,7 +20,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Reclaims until `stop` fires.
-pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<Page>, stop: CancellationToken) {
+pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
     let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let mut outage = OutageLog::of("reclaiming");
     while sleep_or_stop(spread(pause, rand::random()), &stop).await {
@@ -41,7 +41,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<Page>, stop
 
 /// Claims all stale entries once. Dropping the future is safe: what was claimed is then pending
 /// with this consumer.
-async fn pass(consumer: &Consumer, pages: &mpsc::Sender<Page>) -> Result<(), StreamError> {
+async fn pass(consumer: &Consumer, pages: &mpsc::Sender<InFlightPage>) -> Result<(), StreamError> {
     let mut start = Some(StreamId::default());
     while let Some(from) = start {
         let Ok(permit) = pages.reserve().await else {

@@ -20,7 +20,7 @@ use super::{HandlerError, spans};
 use crate::retryability::Retryability;
 use crate::spans::SpanStart;
 use crate::stream::codec::REUSED_ID;
-use crate::stream::{DeadLetter, Step, StreamError};
+use crate::stream::{AttemptStep, DeadLetter, StreamError};
 
 /// Bounds of the wait after a try in which something else was at fault.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
@@ -72,7 +72,7 @@ async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
     if fault.retryability == Retryability::Unclear && suspect.postponed == 0 {
         warn!(error = %fault, stream_id = %id, "an entry is refused alone, but nothing else was loaded since: it waits");
     }
-    match consumer.stream.record(id, Step::Spared).await {
+    match consumer.stream.record(id, AttemptStep::Spared).await {
         Ok(attempts) => suspect.delivered.attempts = attempts,
         Err(error) => {
             suspect.owes_end = true;
@@ -87,11 +87,11 @@ async fn attempt(consumer: &Consumer, mut suspect: Suspect) -> Option<Suspect> {
 async fn begin(consumer: &Consumer, suspect: &mut Suspect) -> Result<(), StreamError> {
     let id = suspect.id();
     if suspect.owes_end {
-        suspect.delivered.attempts = consumer.stream.record(id, Step::Spared).await?;
+        suspect.delivered.attempts = consumer.stream.record(id, AttemptStep::Spared).await?;
         suspect.owes_end = false;
     }
     let tries = suspect.delivered.attempts.unfinished.saturating_add(1);
-    suspect.delivered.attempts = consumer.stream.record(id, Step::Begin(tries)).await?;
+    suspect.delivered.attempts = consumer.stream.record(id, AttemptStep::Begin(tries)).await?;
     Ok(())
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn count_failure(consumer: &Consumer, mut suspect: Suspect, fau
     if !consumer.in_flight.contains(id) {
         return None;
     }
-    let failed = Step::Failed(suspect.delivered.attempts.failed.saturating_add(1));
+    let failed = AttemptStep::Failed(suspect.delivered.attempts.failed.saturating_add(1));
     match consumer.stream.record(id, failed).await {
         Ok(attempts) => suspect.delivered.attempts = attempts,
         Err(error) => {

@@ -11,12 +11,12 @@ use std::fmt::Display;
 use super::HandlerError;
 use crate::event::EventRecord;
 use crate::retryability::Retryability;
-use crate::spans::{self, Role, Span, SpanStart};
+use crate::spans::{self, Span, SpanKind, SpanStart};
 use crate::stream::DeadLetter;
 use crate::traceparent::TraceParent;
 
 /// Entries of one trace among those of a load.
-struct Share<'a> {
+struct TraceShare<'a> {
     first: &'a EventRecord<'a>,
     entries: u64,
 }
@@ -36,11 +36,11 @@ pub(super) fn loaded(
     if spans::names().is_none() {
         return;
     }
-    let mut traces: HashMap<TraceParent, Share<'_>> = HashMap::new();
+    let mut traces: HashMap<TraceParent, TraceShare<'_>> = HashMap::new();
     for record in records {
         let context = record.provenance.traceparent.as_ref();
         if let Some(context) = context.and_then(|text| recorded(text.as_str())) {
-            let share = traces.entry(context).or_insert(Share {
+            let share = traces.entry(context).or_insert(TraceShare {
                 first: record,
                 entries: 0,
             });
@@ -84,7 +84,7 @@ fn consume(operation: &'static str, began: SpanStart, consumer: &str, parent: Tr
         return Span::none();
     };
     let name = || format!("{operation} {}", names.stream).into();
-    let mut span = Span::since(began, name, Role::Consumer, Some(parent));
+    let mut span = Span::since(began, name, SpanKind::Consumer, Some(parent));
     span.set_attribute("messaging.system", names.system);
     span.set_attribute("messaging.destination.name", &names.stream);
     span.set_attribute("messaging.operation.name", operation);

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use super::consumer::decode;
-use crate::stream::{Destination, Order, Range, Stream, StreamError, StreamId};
+use crate::stream::{Destination, Range, ReadOrder, Stream, StreamError, StreamId};
 use crate::warehouse::{Warehouse, WarehouseError};
 
 /// Entries that are compared at most: as many as are retained unless configured otherwise.
@@ -122,7 +122,7 @@ async fn missing(
     acked_to: StreamId,
 ) -> Result<Vec<(StreamId, String)>, ComparisonError> {
     let (mut missing, mut oldest_present, mut examined) = (Vec::new(), None, 0);
-    let all = Range::all(Destination::Stream, Order::NewestFirst, PAGE);
+    let all = Range::all(Destination::Stream, ReadOrder::NewestFirst, PAGE);
     let mut rest = Some(Range { to: acked_to, ..all });
     while let Some(range) = rest.filter(|_| examined < MOST) {
         let page = stream.range(range).await?;
@@ -156,7 +156,7 @@ async fn drop_dead_lettered(
     missing: &mut Vec<(StreamId, String)>,
     oldest: StreamId,
 ) -> Result<(), StreamError> {
-    let all = Range::all(Destination::DeadLetters, Order::OldestFirst, PAGE);
+    let all = Range::all(Destination::DeadLetters, ReadOrder::OldestFirst, PAGE);
     let mut rest = Some(all.between(oldest.ms, u64::MAX));
     let mut origins = HashSet::new();
     while let Some(range) = rest {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use orderstream::metrics::{DELAY_BUCKETS, Metrics, Outcome};
-use orderstream::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Nodes, Role, SecretUsage, Totals};
+use orderstream::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, NodeSecretUsage, Nodes, Role, Totals};
 use orderstream::stream::redis::RedisStream;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -314,10 +314,10 @@ fn own_cpu_time() -> Duration {
 fn busy_figures() -> Figures {
     let mut delays = [0; DELAY_BUCKETS];
     delays[20..60].fill(1000);
-    let secret = |index| SecretUsage {
+    let secret = |index| NodeSecretUsage {
         index,
         deliveries: 1_000_000,
-        ..SecretUsage::default()
+        ..NodeSecretUsage::default()
     };
     Figures {
         intake: Some(Intake {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::mix::{Share, Shares};
-use super::schedule::Shape;
+use super::mix::{Percentage, Shares};
+use super::schedule::RateShape;
 use crate::cli::Failure;
 use crate::config::{self, Secret};
 
@@ -17,11 +17,11 @@ const RATES: RangeInclusive<f64> = 0.001..=1_000_000.0;
 /// The topic that stands for whole histories of orders.
 pub(super) const MIXED: &str = "mixed";
 const STORM: Shares = Shares {
-    late: Share::percent(10),
-    duplicates: Share::percent(5),
-    old_secrets: Share::percent(10),
-    bad_signatures: Share::percent(2),
-    malformed: Share::percent(2),
+    late: Percentage::percent(10),
+    duplicates: Percentage::percent(5),
+    old_secrets: Percentage::percent(10),
+    bad_signatures: Percentage::percent(2),
+    malformed: Percentage::percent(2),
 };
 
 /// Arguments of `send`.
@@ -52,7 +52,7 @@ pub(in crate::cli) struct SendArgs {
     rate: Option<f64>,
     /// How the rate comes about [default: steady; bursts of a storm]
     #[arg(long, value_enum, hide_default_value = true)]
-    shape: Option<Shape>,
+    shape: Option<RateShape>,
     /// Deliveries under way at once [default: 8; 32 of a storm]
     #[arg(long, short = 'c', value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: Option<u16>,
@@ -85,19 +85,19 @@ pub(in crate::cli) struct SendArgs {
     storm: bool,
     /// Share that repeats another delivery
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
-    duplicates: Option<Share>,
+    duplicates: Option<Percentage>,
     /// Share that comes late, after what happened afterwards
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
-    late: Option<Share>,
+    late: Option<Percentage>,
     /// Share signed with the secret before the newest, as after a rotation
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
-    old_secrets: Option<Share>,
+    old_secrets: Option<Percentage>,
     /// Share with a wrong, cut or absent signature; answered 401
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
-    bad_signatures: Option<Share>,
+    bad_signatures: Option<Percentage>,
     /// Share that is signed and no event; answered 200 quarantined
     #[arg(long, value_name = "SHARE", help_heading = "Storm")]
-    malformed: Option<Share>,
+    malformed: Option<Percentage>,
 }
 
 impl SendArgs {
@@ -111,7 +111,7 @@ impl SendArgs {
             let (low, high) = (RATES.start(), RATES.end());
             return wrong(&format!("--rate must be 0, or from {low} to {high}"));
         }
-        if rate == 0.0 && self.shape.is_some_and(|shape| shape != Shape::Steady) {
+        if rate == 0.0 && self.shape.is_some_and(|shape| shape != RateShape::Steady) {
             return wrong("--shape needs a --rate");
         }
         if !self.file.is_empty() && self.topic.as_deref() == Some(MIXED) {
@@ -138,8 +138,8 @@ impl SendArgs {
         self.or_default(self.concurrency, 8, 32)
     }
 
-    pub(super) fn shape(&self) -> Shape {
-        self.or_default(self.shape, Shape::Steady, Shape::Bursts)
+    pub(super) fn shape(&self) -> RateShape {
+        self.or_default(self.shape, RateShape::Steady, RateShape::Bursts)
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -150,7 +150,7 @@ impl SendArgs {
     /// # Errors
     /// They do not fit beside each other, or there is no old secret to sign with.
     pub(super) fn shares(&self, has_old_secret: bool) -> Result<Shares, Failure> {
-        let share = |given, of_storm| self.or_default(given, Share::default(), of_storm);
+        let share = |given, of_storm| self.or_default(given, Percentage::default(), of_storm);
         let shares = Shares {
             late: share(self.late, STORM.late),
             duplicates: share(self.duplicates, STORM.duplicates),
@@ -160,7 +160,7 @@ impl SendArgs {
                 if has_old_secret {
                     STORM.old_secrets
                 } else {
-                    Share::default()
+                    Percentage::default()
                 },
             ),
             bad_signatures: share(self.bad_signatures, STORM.bad_signatures),
@@ -169,7 +169,7 @@ impl SendArgs {
         if !shares.fit() {
             return wrong("the shares are more than 100% together");
         }
-        if shares.old_secrets != Share::default() && !has_old_secret {
+        if shares.old_secrets != Percentage::default() && !has_old_secret {
             return wrong("--old-secrets needs a second secret: give --secret twice, the newest first");
         }
         Ok(shares)

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::mix::{Item, Kind, Mix};
+use super::mix::{DeliveryKind, Mix, PlannedDelivery};
 use crate::cli::Failure;
 use crate::config::Secret;
 use crate::sample_orders::Generator;
@@ -63,8 +63,8 @@ impl Bodies {
 }
 
 /// One delivery, ready to be sent.
-pub(super) struct Delivery {
-    pub(super) kind: Kind,
+pub(super) struct TestDelivery {
+    pub(super) kind: DeliveryKind,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -115,10 +115,10 @@ impl Deliveries {
     }
 
     /// Delivery `number`; `None` after the last.
-    pub(super) fn make(&self, number: u64) -> Option<Delivery> {
+    pub(super) fn make(&self, number: u64) -> Option<TestDelivery> {
         let item = self.mix.item(number)?;
         let mut message = self.message(item);
-        if item.kind == Kind::Malformed {
+        if item.kind == DeliveryKind::Malformed {
             message.corrupt(item.id);
         }
         let id = |what: &str| {
@@ -138,14 +138,14 @@ impl Deliveries {
             let value = HeaderValue::try_from(value?).ok()?;
             Some((http::HeaderName::from_static(name), value))
         });
-        Some(Delivery {
+        Some(TestDelivery {
             kind: item.kind,
             headers: valued.collect(),
             body: message.body,
         })
     }
 
-    fn message(&self, item: Item) -> Message {
+    fn message(&self, item: PlannedDelivery) -> Message {
         // A millisecond apart, so that deliveries with the same `updated_at` have an order.
         let now = self.started + std::time::Duration::from_millis(item.id);
         let (topic, body, triggered_at) = match &self.bodies {
@@ -173,11 +173,11 @@ impl Deliveries {
     }
 
     /// Base64 of the HMAC; of a bad one, that of another body, cut short, or none.
-    fn signature(&self, item: Item, body: &[u8]) -> Option<String> {
-        let place = usize::from(item.kind == Kind::OldSecret);
+    fn signature(&self, item: PlannedDelivery, body: &[u8]) -> Option<String> {
+        let place = usize::from(item.kind == DeliveryKind::OldSecret);
         let mut signer = self.signers.get(place).or(self.signers.first())?.clone();
         signer.update(body);
-        if item.kind != Kind::BadSignature {
+        if item.kind != DeliveryKind::BadSignature {
             return Some(STANDARD.encode(signer.finalize().into_bytes()));
         }
         signer.update(b" of another body");

@@ -23,7 +23,7 @@ const RECENT: usize = 200;
 
 /// Kind of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum DeliveryKind {
     /// Valid, in order.
     Event,
     /// Valid, after others that happened later.
@@ -38,7 +38,7 @@ pub(super) enum Kind {
     Malformed,
 }
 
-impl Kind {
+impl DeliveryKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Event => "event",
@@ -53,9 +53,9 @@ impl Kind {
 
 /// A part of all deliveries, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Share(Decimal);
+pub(super) struct Percentage(Decimal);
 
-impl Share {
+impl Percentage {
     pub(super) const fn percent(percent: u32) -> Self {
         Self(Decimal::from_parts(percent, 0, 0, false, 0))
     }
@@ -68,7 +68,7 @@ impl Share {
     }
 }
 
-impl FromStr for Share {
+impl FromStr for Percentage {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -81,24 +81,24 @@ impl FromStr for Share {
     }
 }
 
-/// Shares of the kinds other than [`Kind::Event`].
+/// Shares of the kinds other than [`DeliveryKind::Event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Shares {
-    pub(super) late: Share,
-    pub(super) duplicates: Share,
-    pub(super) old_secrets: Share,
-    pub(super) bad_signatures: Share,
-    pub(super) malformed: Share,
+    pub(super) late: Percentage,
+    pub(super) duplicates: Percentage,
+    pub(super) old_secrets: Percentage,
+    pub(super) bad_signatures: Percentage,
+    pub(super) malformed: Percentage,
 }
 
 impl Shares {
-    fn all(self) -> [(Kind, Share); 5] {
+    fn all(self) -> [(DeliveryKind, Percentage); 5] {
         [
-            (Kind::Late, self.late),
-            (Kind::Duplicate, self.duplicates),
-            (Kind::OldSecret, self.old_secrets),
-            (Kind::BadSignature, self.bad_signatures),
-            (Kind::Malformed, self.malformed),
+            (DeliveryKind::Late, self.late),
+            (DeliveryKind::Duplicate, self.duplicates),
+            (DeliveryKind::OldSecret, self.old_secrets),
+            (DeliveryKind::BadSignature, self.bad_signatures),
+            (DeliveryKind::Malformed, self.malformed),
         ]
     }
 
@@ -114,8 +114,8 @@ impl Shares {
 
 /// One planned delivery: its kind, and which step of which order's history it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) kind: Kind,
+pub(super) struct PlannedDelivery {
+    pub(super) kind: DeliveryKind,
     /// Number of its webhook; only duplicates share one.
     pub(super) id: u64,
     pub(super) order: u64,
@@ -127,7 +127,7 @@ pub(super) enum Mix {
     /// One of each of so many orders.
     Plain(u64),
     /// As planned, in this order.
-    Mixed(Vec<Item>),
+    Mixed(Vec<PlannedDelivery>),
 }
 
 impl Mix {
@@ -138,24 +138,29 @@ impl Mix {
         let mut recent = VecDeque::with_capacity(RECENT);
         let mut placed = Vec::new();
         for (id, (place, kind)) in (0..).zip(kinds(count, shares, &mut rng).into_iter().enumerate()) {
-            let known: Option<Item> = match recent.len() {
+            let known: Option<PlannedDelivery> = match recent.len() {
                 0 => None,
                 all => recent.get(rng.random_range(0..all)).copied(),
             };
             let item = match (kind, known) {
-                (Kind::Duplicate, Some(known)) => Item { kind, ..known },
-                (Kind::BadSignature | Kind::Malformed, Some(known)) => Item { kind, id, ..known },
+                (DeliveryKind::Duplicate, Some(known)) => PlannedDelivery { kind, ..known },
+                (DeliveryKind::BadSignature | DeliveryKind::Malformed, Some(known)) => {
+                    PlannedDelivery { kind, id, ..known }
+                }
                 // Nothing was sent yet that could be repeated.
-                (Kind::Duplicate, None) => orders.event(Kind::Event, id, &mut rng),
+                (DeliveryKind::Duplicate, None) => orders.event(DeliveryKind::Event, id, &mut rng),
                 _ => orders.event(kind, id, &mut rng),
             };
-            if matches!(item.kind, Kind::Event | Kind::Late | Kind::OldSecret) {
+            if matches!(
+                item.kind,
+                DeliveryKind::Event | DeliveryKind::Late | DeliveryKind::OldSecret
+            ) {
                 if recent.len() == RECENT {
                     recent.pop_front();
                 }
                 recent.push_back(item);
             }
-            let delay = if kind == Kind::Late {
+            let delay = if kind == DeliveryKind::Late {
                 rng.random_range(1..=DELAY)
             } else {
                 0
@@ -173,10 +178,10 @@ impl Mix {
         }
     }
 
-    pub(super) fn item(&self, number: u64) -> Option<Item> {
+    pub(super) fn item(&self, number: u64) -> Option<PlannedDelivery> {
         match self {
-            Self::Plain(count) => (number < *count).then_some(Item {
-                kind: Kind::Event,
+            Self::Plain(count) => (number < *count).then_some(PlannedDelivery {
+                kind: DeliveryKind::Event,
                 id: number,
                 order: number,
                 step: 0,
@@ -187,13 +192,13 @@ impl Mix {
 }
 
 /// So many of each, shuffled.
-fn kinds(count: u64, shares: Shares, rng: &mut StdRng) -> Vec<Kind> {
+fn kinds(count: u64, shares: Shares, rng: &mut StdRng) -> Vec<DeliveryKind> {
     let mut kinds = Vec::new();
     for (kind, share) in shares.all() {
         kinds.extend((0..share.of(count)).map(|_| kind));
     }
     let count = usize::try_from(count.min(MOST)).unwrap_or_default();
-    kinds.resize(count, Kind::Event);
+    kinds.resize(count, DeliveryKind::Event);
     kinds.shuffle(rng);
     kinds
 }
@@ -223,7 +228,7 @@ impl<F: Fn(u64) -> usize> Orders<F> {
         }
     }
 
-    fn event(&mut self, kind: Kind, id: u64, rng: &mut StdRng) -> Item {
+    fn event(&mut self, kind: DeliveryKind, id: u64, rng: &mut StdRng) -> PlannedDelivery {
         while self.under_way.len() < self.at_once {
             self.under_way.push(UnderWay {
                 order: self.next,
@@ -238,7 +243,7 @@ impl<F: Fn(u64) -> usize> Orders<F> {
         if self.under_way[at].step >= self.under_way[at].steps {
             self.under_way.swap_remove(at);
         }
-        Item { kind, id, order, step }
+        PlannedDelivery { kind, id, order, step }
     }
 }
 
@@ -249,14 +254,14 @@ mod tests {
     use super::*;
 
     const SHARES: Shares = Shares {
-        late: Share::percent(10),
-        duplicates: Share::percent(5),
-        old_secrets: Share::percent(10),
-        bad_signatures: Share::percent(2),
-        malformed: Share::percent(3),
+        late: Percentage::percent(10),
+        duplicates: Percentage::percent(5),
+        old_secrets: Percentage::percent(10),
+        bad_signatures: Percentage::percent(2),
+        malformed: Percentage::percent(3),
     };
 
-    fn items(count: u64, seed: u64) -> Vec<Item> {
+    fn items(count: u64, seed: u64) -> Vec<PlannedDelivery> {
         let Mix::Mixed(items) = Mix::new(count, SHARES, seed, |order| 1 + usize::try_from(order % 5).unwrap()) else {
             unreachable!("it is mixed");
         };
@@ -277,12 +282,12 @@ mod tests {
             *counts.entry(item.kind).or_insert(0) += 1;
         }
         let expected = [
-            (Kind::Event, 700),
-            (Kind::Late, 100),
-            (Kind::Duplicate, 50),
-            (Kind::OldSecret, 100),
-            (Kind::BadSignature, 20),
-            (Kind::Malformed, 30),
+            (DeliveryKind::Event, 700),
+            (DeliveryKind::Late, 100),
+            (DeliveryKind::Duplicate, 50),
+            (DeliveryKind::OldSecret, 100),
+            (DeliveryKind::BadSignature, 20),
+            (DeliveryKind::Malformed, 30),
         ];
         assert_eq!(counts, BTreeMap::from(expected));
     }
@@ -290,12 +295,12 @@ mod tests {
     #[test]
     fn only_duplicates_share_a_webhook_and_with_what_they_repeat() {
         let items = items(2000, 11);
-        let mut by_id: HashMap<u64, Vec<Item>> = HashMap::new();
+        let mut by_id: HashMap<u64, Vec<PlannedDelivery>> = HashMap::new();
         for item in &items {
             by_id.entry(item.id).or_default().push(*item);
         }
         for same in by_id.values() {
-            let firsts = same.iter().filter(|item| item.kind != Kind::Duplicate).count();
+            let firsts = same.iter().filter(|item| item.kind != DeliveryKind::Duplicate).count();
             assert_eq!(firsts, 1);
             assert!(
                 same.iter()
@@ -311,11 +316,11 @@ mod tests {
         let mut newest: HashMap<u64, usize> = HashMap::new();
         let mut overtaken = 0;
         for item in items(2000, 5) {
-            if matches!(item.kind, Kind::Event | Kind::OldSecret) {
+            if matches!(item.kind, DeliveryKind::Event | DeliveryKind::OldSecret) {
                 let newest = newest.entry(item.order).or_default();
                 assert!(*newest <= item.step);
                 *newest = item.step;
-            } else if item.kind == Kind::Late {
+            } else if item.kind == DeliveryKind::Late {
                 overtaken += u32::from(newest.get(&item.order).is_some_and(|newest| *newest > item.step));
             }
         }
@@ -324,15 +329,15 @@ mod tests {
 
     #[test]
     fn shares_are_percents() {
-        assert_eq!("5%".parse(), Ok(Share::percent(5)));
-        assert_eq!("5".parse(), Ok(Share::percent(5)));
-        assert_eq!("0.5%".parse::<Share>().map(|share| share.of(1000)), Ok(5));
+        assert_eq!("5%".parse(), Ok(Percentage::percent(5)));
+        assert_eq!("5".parse(), Ok(Percentage::percent(5)));
+        assert_eq!("0.5%".parse::<Percentage>().map(|share| share.of(1000)), Ok(5));
         for wrong in ["", "%", "-1%", "101%", "a few"] {
-            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Percentage>().is_err(), "{wrong}");
         }
         assert!(SHARES.fit());
         let too_much = Shares {
-            late: Share::percent(90),
+            late: Percentage::percent(90),
             ..SHARES
         };
         assert!(!too_much.fit());

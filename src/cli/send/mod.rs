@@ -24,7 +24,7 @@ use self::deliveries::{Bodies, Deliveries};
 use self::mix::{MOST, Mix};
 use self::schedule::Schedule;
 use self::sender::Sending;
-use self::summary::Summary;
+use self::summary::SendSummary;
 use self::verify::{Checklist, Verified, verify};
 use super::backend::{Backend, Needs};
 use super::instance::Instance;
@@ -62,7 +62,7 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
         None => None,
     };
     let stop = CancellationToken::new();
-    let mut summary = Summary::new(url.to_string());
+    let mut summary = SendSummary::new(url.to_string());
     let mut checklist = backend.as_ref().map(|_| Checklist::default());
     // Deliveries under way are awaited, then the summary is printed.
     until_interrupted(
@@ -92,7 +92,7 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
     }
 }
 
-fn print(args: &SendArgs, summary: &Summary, verified: Option<&Verified>) -> Result<(), Failure> {
+fn print(args: &SendArgs, summary: &SendSummary, verified: Option<&Verified>) -> Result<(), Failure> {
     if args.json {
         let mut summary = summary.json();
         summary["verified"] = serde_json::to_value(verified).unwrap_or_default();

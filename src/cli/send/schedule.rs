@@ -12,7 +12,7 @@ const PERIOD: f64 = 5.0;
 
 /// Shape of a rate over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Shape {
+pub(super) enum RateShape {
     /// Evenly
     Steady,
     /// One second in five at five times the rate, the others silent
@@ -26,7 +26,7 @@ pub(super) enum Shape {
 pub(super) struct Schedule {
     /// Deliveries a second; 0 without a schedule.
     pub(super) rate: f64,
-    pub(super) shape: Shape,
+    pub(super) shape: RateShape,
     /// Deliveries in all.
     pub(super) count: u64,
 }
@@ -40,14 +40,14 @@ impl Schedule {
         }
         let number = number as f64;
         let seconds = match self.shape {
-            Shape::Steady => number / self.rate,
-            Shape::Bursts => {
+            RateShape::Steady => number / self.rate,
+            RateShape::Bursts => {
                 let burst = self.rate * PERIOD;
                 let before = (number / burst).floor();
                 before * PERIOD + (number - before * burst) / burst
             }
             // The rate grows linearly, so the count grows with the square of the time.
-            Shape::Ramp => {
+            RateShape::Ramp => {
                 let all = self.count.max(1) as f64;
                 2.0 * all / self.rate * (number / all).sqrt()
             }
@@ -60,7 +60,7 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn due(shape: Shape, numbers: &[u64]) -> Vec<f64> {
+    fn due(shape: RateShape, numbers: &[u64]) -> Vec<f64> {
         let schedule = Schedule {
             rate: 10.0,
             shape,
@@ -75,14 +75,14 @@ mod tests {
     #[test]
     fn each_shape_has_its_times() {
         let numbers = [0, 25, 49, 50, 99, 100];
-        assert_eq!(due(Shape::Steady, &numbers), [0.0, 2.5, 4.9, 5.0, 9.9, 10.0]);
-        assert_eq!(due(Shape::Bursts, &numbers), [0.0, 0.5, 0.98, 5.0, 5.98, 10.0]);
-        assert_eq!(due(Shape::Ramp, &numbers), [0.0, 10.0, 14.0, 14.14, 19.9, 20.0]);
+        assert_eq!(due(RateShape::Steady, &numbers), [0.0, 2.5, 4.9, 5.0, 9.9, 10.0]);
+        assert_eq!(due(RateShape::Bursts, &numbers), [0.0, 0.5, 0.98, 5.0, 5.98, 10.0]);
+        assert_eq!(due(RateShape::Ramp, &numbers), [0.0, 10.0, 14.0, 14.14, 19.9, 20.0]);
     }
 
     #[test]
     fn no_shape_goes_back_in_time_and_no_rate_is_no_schedule() {
-        for shape in [Shape::Steady, Shape::Bursts, Shape::Ramp] {
+        for shape in [RateShape::Steady, RateShape::Bursts, RateShape::Ramp] {
             for rate in [0.1, 3.0, 777.0] {
                 let schedule = Schedule {
                     rate,

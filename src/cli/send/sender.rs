@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::deliveries::{Deliveries, Delivery};
+use super::deliveries::{Deliveries, TestDelivery};
 use super::schedule::Schedule;
-use super::summary::{Answer, Outcome, Summary};
+use super::summary::{Response, SendOutcome, SendSummary};
 use super::verify::{Checklist, SentEvent};
 use crate::cli::Failure;
 use crate::cli::progress::progress;
@@ -52,7 +52,7 @@ pub(super) async fn send(
     sending: Sending,
     deliveries: Deliveries,
     stop: CancellationToken,
-    summary: &mut Summary,
+    summary: &mut SendSummary,
     checklist: &mut Option<Checklist>,
 ) -> Result<(), Failure> {
     let client = reqwest::Client::builder()
@@ -96,7 +96,7 @@ pub(super) async fn send(
 }
 
 impl Sender {
-    async fn lane(self: Arc<Self>, outcomes: mpsc::Sender<(Outcome, Option<SentEvent>)>) {
+    async fn lane(self: Arc<Self>, outcomes: mpsc::Sender<(SendOutcome, Option<SentEvent>)>) {
         while !self.stop.is_cancelled() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(delivery) = self.deliveries.make(number) else {
@@ -114,7 +114,7 @@ impl Sender {
             }
             let (kind, sent_event) = (delivery.kind, self.checks.then(|| SentEvent::of(&delivery)));
             let answer = self.deliver(delivery).await;
-            let outcome = Outcome {
+            let outcome = SendOutcome {
                 kind,
                 answer,
                 latency: due.elapsed(),
@@ -125,13 +125,13 @@ impl Sender {
         }
     }
 
-    async fn deliver(&self, delivery: Delivery) -> Answer {
+    async fn deliver(&self, delivery: TestDelivery) -> Response {
         let request = self.client.post(self.sending.url.clone());
         let mut response = match request.headers(delivery.headers).body(delivery.body).send().await {
             Ok(response) => response,
-            Err(error) if error.is_timeout() => return Answer::Timeout,
-            Err(error) if error.is_connect() => return Answer::Unreachable,
-            Err(_) => return Answer::Broken,
+            Err(error) if error.is_timeout() => return Response::Timeout,
+            Err(error) if error.is_connect() => return Response::Unreachable,
+            Err(_) => return Response::Broken,
         };
         let status = response.status().as_u16();
         let mut text = Vec::new();
@@ -140,7 +140,7 @@ impl Sender {
                 text.extend_from_slice(&chunk);
             }
         }
-        Answer::Status(status, said(&text))
+        Response::Status(status, said(&text))
     }
 }
 

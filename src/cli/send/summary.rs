@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::mix::Kind;
+use super::mix::DeliveryKind;
 use crate::cli::Failure;
 use crate::cli::table::table;
 
@@ -15,14 +15,14 @@ const LONGEST: u64 = 3_600_000_000;
 /// Percentiles of the summary, with their names.
 const PERCENTILES: [(&str, f64); 3] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0)];
 
-pub(super) struct Outcome {
-    pub(super) kind: Kind,
-    pub(super) answer: Answer,
+pub(super) struct SendOutcome {
+    pub(super) kind: DeliveryKind,
+    pub(super) answer: Response,
     pub(super) latency: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Answer {
+pub(super) enum Response {
     /// HTTP status, and `status` or `code` of the body.
     Status(u16, Option<String>),
     /// No connection.
@@ -33,7 +33,7 @@ pub(super) enum Answer {
     Broken,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn is_success(&self) -> bool {
         matches!(self, Self::Status(200..=299, _))
     }
@@ -43,11 +43,13 @@ impl Answer {
     }
 
     /// Whether a delivery of that kind is to be answered so.
-    fn suits(&self, kind: Kind) -> bool {
+    fn suits(&self, kind: DeliveryKind) -> bool {
         match kind {
-            Kind::BadSignature => matches!(self, Self::Status(401, _)),
-            Kind::Malformed => self.is_quarantined(),
-            Kind::Event | Kind::Late | Kind::Duplicate | Kind::OldSecret => self.is_success(),
+            DeliveryKind::BadSignature => matches!(self, Self::Status(401, _)),
+            DeliveryKind::Malformed => self.is_quarantined(),
+            DeliveryKind::Event | DeliveryKind::Late | DeliveryKind::Duplicate | DeliveryKind::OldSecret => {
+                self.is_success()
+            }
         }
     }
 
@@ -63,17 +65,17 @@ impl Answer {
 }
 
 /// The answer that a kind should get.
-fn expected(kind: Kind) -> &'static str {
+fn expected(kind: DeliveryKind) -> &'static str {
     match kind {
-        Kind::BadSignature => "401",
-        Kind::Malformed => "200 quarantined",
-        Kind::Event | Kind::Late | Kind::Duplicate | Kind::OldSecret => "2xx",
+        DeliveryKind::BadSignature => "401",
+        DeliveryKind::Malformed => "200 quarantined",
+        DeliveryKind::Event | DeliveryKind::Late | DeliveryKind::Duplicate | DeliveryKind::OldSecret => "2xx",
     }
 }
 
-pub(super) struct Summary {
+pub(super) struct SendSummary {
     url: String,
-    answers: BTreeMap<(Kind, Answer), Times>,
+    answers: BTreeMap<(DeliveryKind, Response), Times>,
     sent: u64,
     took: Duration,
 }
@@ -86,7 +88,7 @@ struct Times {
     latencies: Option<Histogram<u64>>,
 }
 
-impl Summary {
+impl SendSummary {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
@@ -96,9 +98,9 @@ impl Summary {
         }
     }
 
-    pub(super) fn add(&mut self, outcome: Outcome) {
+    pub(super) fn add(&mut self, outcome: SendOutcome) {
         self.sent += 1;
-        let is_answered = matches!(outcome.answer, Answer::Status(..));
+        let is_answered = matches!(outcome.answer, Response::Status(..));
         let times = self.answers.entry((outcome.kind, outcome.answer)).or_default();
         times.count += 1;
         if is_answered {
@@ -113,7 +115,7 @@ impl Summary {
 
     /// Whether so many were tried and there was no connection even once.
     pub(super) fn is_silent_after(&self, tries: u64) -> bool {
-        self.sent >= tries && self.answers.keys().all(|(_, answer)| *answer == Answer::Unreachable)
+        self.sent >= tries && self.answers.keys().all(|(_, answer)| *answer == Response::Unreachable)
     }
 
     pub(super) fn finish(&mut self, took: Duration) {
@@ -145,19 +147,19 @@ impl Summary {
     }
 
     /// Kind, answer and number of what was not answered as it should be.
-    fn unexpected(&self) -> impl Iterator<Item = (Kind, &Answer, u64)> {
+    fn unexpected(&self) -> impl Iterator<Item = (DeliveryKind, &Response, u64)> {
         let wrong = self.answers.iter().filter(|((kind, answer), _)| !answer.suits(*kind));
         wrong.map(|((kind, answer), times)| (*kind, answer, times.count))
     }
 
     /// Kinds that were sent, each once.
-    fn kinds(&self) -> Vec<Kind> {
+    fn kinds(&self) -> Vec<DeliveryKind> {
         let mut kinds = Vec::from_iter(self.answers.keys().map(|(kind, _)| *kind));
         kinds.dedup();
         kinds
     }
 
-    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Answer, &Times)> {
+    fn of_kind(&self, kind: DeliveryKind) -> impl Iterator<Item = (&Response, &Times)> {
         let own = self.answers.iter().filter(move |((own, _), _)| *own == kind);
         own.map(|((_, answer), times)| (answer, times))
     }
@@ -189,7 +191,7 @@ impl Summary {
             let figures = Vec::from_iter(figures.iter().map(|(name, millis)| format!("{name} {millis:.1}")));
             lines.push(format!("latency    {} ms", figures.join("  ")));
         }
-        let should = |(kind, answer, count): (Kind, &Answer, u64)| {
+        let should = |(kind, answer, count): (DeliveryKind, &Response, u64)| {
             let (name, expected, answer) = (kind.name(), expected(kind), answer.name());
             format!("finding    {count} of the kind \"{name}\" should be answered {expected}: {answer}")
         };
@@ -201,7 +203,7 @@ impl Summary {
     }
 
     fn table(&self) -> Vec<String> {
-        let row = |((kind, answer), times): (&(Kind, Answer), &Times)| {
+        let row = |((kind, answer), times): (&(DeliveryKind, Response), &Times)| {
             let figures = latency([times]);
             let figure = |wanted| {
                 let found = figures.iter().find(|(name, _)| *name == wanted);
@@ -223,7 +225,7 @@ impl Summary {
     }
 
     pub(super) fn json(&self) -> Value {
-        let kind = |kind: Kind| {
+        let kind = |kind: DeliveryKind| {
             let times = Vec::from_iter(self.of_kind(kind).map(|(_, times)| times));
             let figures = json!({
                 "sent": times.iter().map(|times| times.count).sum::<u64>(),
@@ -232,7 +234,7 @@ impl Summary {
             });
             (kind.name(), figures)
         };
-        let unexpected = |(kind, answer, count): (Kind, &Answer, u64)| json!({"kind": kind.name(), "answer": answer.name(), "due": expected(kind), "count": count});
+        let unexpected = |(kind, answer, count): (DeliveryKind, &Response, u64)| json!({"kind": kind.name(), "answer": answer.name(), "due": expected(kind), "count": count});
         json!({
             "url": self.url,
             "sent": self.sent,
@@ -246,7 +248,7 @@ impl Summary {
     }
 }
 
-fn counts<'a>(answers: impl Iterator<Item = (&'a Answer, &'a Times)>) -> BTreeMap<String, u64> {
+fn counts<'a>(answers: impl Iterator<Item = (&'a Response, &'a Times)>) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for (answer, times) in answers {
         *counts.entry(answer.name()).or_default() += times.count;
@@ -275,10 +277,10 @@ fn latency<'a>(times: impl IntoIterator<Item = &'a Times>) -> Vec<(&'static str,
 mod tests {
     use super::*;
 
-    fn summary(answers: &[(Kind, Answer)]) -> Summary {
-        let mut summary = Summary::new("http://x/".to_owned());
+    fn summary(answers: &[(DeliveryKind, Response)]) -> SendSummary {
+        let mut summary = SendSummary::new("http://x/".to_owned());
         for (at, (kind, answer)) in (1..).zip(answers) {
-            summary.add(Outcome {
+            summary.add(SendOutcome {
                 kind: *kind,
                 answer: answer.clone(),
                 latency: Duration::from_millis(at),
@@ -288,21 +290,21 @@ mod tests {
         summary
     }
 
-    fn status(status: u16, word: &str) -> Answer {
-        Answer::Status(status, Some(word.to_owned()))
+    fn status(status: u16, word: &str) -> Response {
+        Response::Status(status, Some(word.to_owned()))
     }
 
     #[test]
     fn only_2xx_is_success() {
-        let ok = (Kind::Event, status(200, "accepted"));
+        let ok = (DeliveryKind::Event, status(200, "accepted"));
         assert!(summary(&[ok.clone(), ok.clone()]).verdict().is_ok());
         for bad in [
-            Answer::Status(503, None),
-            Answer::Timeout,
-            Answer::Broken,
-            Answer::Unreachable,
+            Response::Status(503, None),
+            Response::Timeout,
+            Response::Broken,
+            Response::Unreachable,
         ] {
-            assert!(summary(&[ok.clone(), (Kind::Event, bad)]).verdict().is_err());
+            assert!(summary(&[ok.clone(), (DeliveryKind::Event, bad)]).verdict().is_err());
         }
     }
 
@@ -315,15 +317,20 @@ mod tests {
             (status(200, "quarantined"), [true, true, false, true]),
             (status(401, "bad_signature"), [false, false, true, false]),
             (status(400, "bad_request"), [false; 4]),
-            (Answer::Timeout, [false; 4]),
+            (Response::Timeout, [false; 4]),
         ];
         for (answer, suits) in answers {
-            let kinds = [Kind::Event, Kind::OldSecret, Kind::BadSignature, Kind::Malformed];
+            let kinds = [
+                DeliveryKind::Event,
+                DeliveryKind::OldSecret,
+                DeliveryKind::BadSignature,
+                DeliveryKind::Malformed,
+            ];
             assert_eq!(kinds.map(|kind| answer.suits(kind)), suits, "{answer:?}");
         }
         let found = summary(&[
-            (Kind::Event, status(200, "accepted")),
-            (Kind::BadSignature, status(200, "accepted")),
+            (DeliveryKind::Event, status(200, "accepted")),
+            (DeliveryKind::BadSignature, status(200, "accepted")),
         ]);
         assert!(found.verdict().is_err());
         let finding = "finding    1 of the kind \"bad signature\" should be answered 401: 200 accepted";
@@ -333,12 +340,12 @@ mod tests {
 
     #[test]
     fn figures_are_those_of_the_answers() {
-        let ok = (Kind::Event, status(200, "accepted"));
+        let ok = (DeliveryKind::Event, status(200, "accepted"));
         let summary = summary(&[
             ok.clone(),
             ok,
-            (Kind::Late, status(200, "accepted")),
-            (Kind::Event, Answer::Unreachable),
+            (DeliveryKind::Late, status(200, "accepted")),
+            (DeliveryKind::Event, Response::Unreachable),
         ]);
         let json = summary.json();
         assert_eq!(json["answers"], json!({"200 accepted": 3, "unreachable": 1}));

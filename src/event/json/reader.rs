@@ -50,7 +50,7 @@ type Result<T> = std::result::Result<T, Unusual>;
 
 /// Reads one JSON value and nothing behind it.
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
-    let mut reader = Reader::new(json);
+    let mut reader = JsonReader::new(json);
     let value = T::deserialize(&mut reader)?;
     reader.pass_blanks();
     if reader.at < json.len() {
@@ -62,11 +62,11 @@ pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
 /// Path of the first field at which reading `T` fails; empty where it is the JSON as a whole.
 #[cold]
 pub(super) fn path_of_failure<'a, T: Deserialize<'a>>(json: &'a str) -> String {
-    let failure = serde_path_to_error::deserialize::<_, T>(&mut Reader::new(json)).err();
+    let failure = serde_path_to_error::deserialize::<_, T>(&mut JsonReader::new(json)).err();
     failure.map(|failure| failure.path().to_string()).unwrap_or_default()
 }
 
-struct Reader<'a> {
+struct JsonReader<'a> {
     json: &'a str,
     /// Of the next byte.
     at: usize,
@@ -75,7 +75,7 @@ struct Reader<'a> {
 }
 
 /// What runs for every token is inlined: a call would cost as much as it.
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     fn new(json: &'a str) -> Self {
         Self {
             json,
@@ -245,11 +245,11 @@ impl<'a> Reader<'a> {
     }
 
     /// What stands between a bracket and its counterpart.
-    fn inside<T>(&mut self, read: impl FnOnce(Members<'_, 'a>) -> Result<T>) -> Result<T> {
+    fn inside<T>(&mut self, read: impl FnOnce(ContainerAccess<'_, 'a>) -> Result<T>) -> Result<T> {
         let end = self.byte()? + 2;
         self.levels = self.levels.checked_sub(1).ok_or(Unusual::Other)?;
         self.at += 1;
-        let value = read(Members {
+        let value = read(ContainerAccess {
             reader: self,
             end,
             is_first: true,
@@ -292,7 +292,7 @@ fn escape(text: &[u8]) -> Result<usize> {
     }
 }
 
-impl<'a> Deserializer<'a> for &mut Reader<'a> {
+impl<'a> Deserializer<'a> for &mut JsonReader<'a> {
     type Error = Unusual;
 
     fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value> {
@@ -356,14 +356,14 @@ impl<'a> Deserializer<'a> for &mut Reader<'a> {
 }
 
 /// Of an object or a list.
-struct Members<'r, 'a> {
-    reader: &'r mut Reader<'a>,
+struct ContainerAccess<'r, 'a> {
+    reader: &'r mut JsonReader<'a>,
     /// The closing bracket.
     end: u8,
     is_first: bool,
 }
 
-impl Members<'_, '_> {
+impl ContainerAccess<'_, '_> {
     /// Whether there is one more; passes the comma before it.
     #[inline(always)]
     fn go_on(&mut self) -> Result<bool> {
@@ -378,7 +378,7 @@ impl Members<'_, '_> {
     }
 }
 
-impl<'a> MapAccess<'a> for Members<'_, 'a> {
+impl<'a> MapAccess<'a> for ContainerAccess<'_, 'a> {
     type Error = Unusual;
 
     fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>> {
@@ -397,7 +397,7 @@ impl<'a> MapAccess<'a> for Members<'_, 'a> {
     }
 }
 
-impl<'a> SeqAccess<'a> for Members<'_, 'a> {
+impl<'a> SeqAccess<'a> for ContainerAccess<'_, 'a> {
     type Error = Unusual;
 
     fn next_element_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<Option<T::Value>> {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::AdminState;
 use super::super::problem::Problem;
-use crate::live::{INTERVAL_MS, Sample, Snapshot, Viewer};
+use crate::live::{INTERVAL_MS, LiveSnapshot, Sample, Viewer};
 
 /// A comment after so much silence, so that no proxy takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -28,7 +28,7 @@ const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-bufferi
 
 /// The first event.
 #[derive(Serialize)]
-struct History {
+struct FirstEvent {
     interval_ms: u64,
     samples: Vec<Sample>,
 }
@@ -40,7 +40,7 @@ pub(super) fn router(shutdown: &CancellationToken) -> Router<AdminState> {
 
 async fn watch(state: AdminState, shutdown: CancellationToken) -> Result<impl IntoResponse, Problem> {
     let mut viewer = state.live.watch().ok_or(Problem::TooManyViewers)?;
-    let history = Event::default().event("history").json_data(History {
+    let history = Event::default().event("history").json_data(FirstEvent {
         interval_ms: INTERVAL_MS,
         samples: viewer.history(),
     });
@@ -52,6 +52,6 @@ async fn watch(state: AdminState, shutdown: CancellationToken) -> Result<impl In
 }
 
 async fn next(mut viewer: Viewer) -> Option<(Result<Event, axum::Error>, Viewer)> {
-    let now: Arc<Snapshot> = viewer.next().await?;
+    let now: Arc<LiveSnapshot> = viewer.next().await?;
     Some((Event::default().event("now").json_data(&*now), viewer))
 }

@@ -28,7 +28,7 @@ const REQUEST_LIMIT: usize = 512 * 1024;
 /// Bound on one answer. A step of a long run takes about two seconds; stores may be slow.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-type Answer<O> = Result<Json<<O as Operation>::Answer>, Problem>;
+type JsonAnswer<O> = Result<Json<<O as Operation>::Answer>, Problem>;
 
 struct Routes(Router<AdminState>);
 
@@ -66,17 +66,20 @@ async fn with_problem(response: Response) -> Response {
 async fn by_query<O: Operation>(
     State(state): State<AdminState>,
     request: Result<Query<O>, QueryRejection>,
-) -> Answer<O> {
+) -> JsonAnswer<O> {
     let Query(request) = request.map_err(|_| Problem::MalformedQuery)?;
     Ok(Json(request.run(&state.operations).await?))
 }
 
-async fn by_path<O: Operation>(State(state): State<AdminState>, request: Result<Path<O>, PathRejection>) -> Answer<O> {
+async fn by_path<O: Operation>(
+    State(state): State<AdminState>,
+    request: Result<Path<O>, PathRejection>,
+) -> JsonAnswer<O> {
     let Path(request) = request.map_err(|_| Problem::MalformedQuery)?;
     Ok(Json(request.run(&state.operations).await?))
 }
 
-async fn by_body<O: Operation>(State(state): State<AdminState>, body: Body) -> Answer<O> {
+async fn by_body<O: Operation>(State(state): State<AdminState>, body: Body) -> JsonAnswer<O> {
     // The layer bounds it.
     let bytes = axum::body::to_bytes(body, usize::MAX)
         .await

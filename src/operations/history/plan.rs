@@ -10,8 +10,8 @@ use time::{Duration, OffsetDateTime};
 use super::run::{HistoryStep, MissingRange, Remaining, ReplayRequest, TimeSpan};
 use crate::operations::context::Operations;
 use crate::operations::error::OperationsError;
-use crate::operations::redrive_run::Bounds;
-use crate::stream::{Destination, Order, Range, StreamId, StreamReport};
+use crate::operations::redrive_run::IdRange;
+use crate::stream::{Destination, Range, ReadOrder, StreamId, StreamReport};
 
 /// A shorter time without any event is not reported.
 const MIN_GAP: Duration = Duration::MINUTE;
@@ -45,7 +45,7 @@ impl Operations {
         if !is_ours && !report.groups.iter().any(|group| Some(group.name.as_str()) == wanted) {
             return Err(OperationsError::NotFound("group"));
         }
-        let first = Range::all(Destination::Stream, Order::OldestFirst, 1);
+        let first = Range::all(Destination::Stream, ReadOrder::OldestFirst, 1);
         let first = self.stream.range(first).await?.entries.first().map(|entry| entry.id);
         let retained = Retained::of(request, &report, first);
         let (mut rest, mut replayed) = (Remaining::default(), HistoryStep::default());
@@ -100,8 +100,8 @@ impl Retained {
     }
 
     /// What is to be read from the stream.
-    fn bounds(&self) -> Option<Bounds> {
-        let bounds = Bounds {
+    fn bounds(&self) -> Option<IdRange> {
+        let bounds = IdRange {
             from: self.begin().max(self.first?),
             to: self.to.min(self.newest.unwrap_or_default()),
         };

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::operations::context::Operations;
 use crate::operations::entry_view::has_nul;
 use crate::operations::error::OperationsError;
-use crate::operations::redrive_run::Bounds;
+use crate::operations::redrive_run::IdRange;
 use crate::operations::serde_ext::or_null;
 use crate::stream::StreamId;
 use crate::warehouse::history::EventPosition;
@@ -65,7 +65,7 @@ pub struct Remaining {
     pub stored: Option<TimeSpan>,
     /// What is still to be read from the stream.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_null")]
-    pub stream: Option<Bounds>,
+    pub stream: Option<IdRange>,
     /// Entries and events that were done in all steps so far, for the audit log.
     #[serde(default)]
     pub done: u64,

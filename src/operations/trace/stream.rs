@@ -12,7 +12,7 @@ use crate::operations::dead_letters::DeadLetterSummary;
 use crate::operations::error::OperationsError;
 use crate::operations::events::{EntrySummary, GroupProgress, appended_at};
 use crate::operations::pager::{Pager, only};
-use crate::stream::{Destination, Order, Range, StreamId};
+use crate::stream::{Destination, Range, ReadOrder, StreamId};
 
 /// Entries of the stream read, from its newest on.
 const MAX_ENTRIES: usize = 5_000;
@@ -33,7 +33,7 @@ impl Operations {
     }
 
     async fn search_entries(&self, search: &mut Search<'_>) -> Result<(), OperationsError> {
-        let range = Range::all(Destination::Stream, Order::NewestFirst, usize::MAX);
+        let range = Range::all(Destination::Stream, ReadOrder::NewestFirst, usize::MAX);
         let mut pager = Pager::new(&*self.stream, range, MAX_ENTRIES);
         let (mut further, mut has_more) = (0, false);
         while let Some(entry) = pager.next().await? {

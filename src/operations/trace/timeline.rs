@@ -17,7 +17,7 @@ pub struct TimelineEvent {
     pub at: Option<String>,
     /// What.
     #[serde(rename = "what")]
-    pub step: Step,
+    pub step: TimelineStep,
     /// A sentence for a person.
     pub detail: String,
     /// Shop of the event; empty where it is not known.
@@ -35,7 +35,7 @@ pub struct TimelineEvent {
 /// Steps of an event, in the order in which it takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub enum TimelineStep {
     /// The change in the shop.
     Happened,
     /// Shopify triggered a delivery of it.
@@ -71,7 +71,7 @@ pub(super) struct KnownEvent {
 
 impl TimelineEvent {
     /// Sorts by time, then what has a time that cannot be read, by its text, then what has none.
-    pub(super) fn place(&self) -> (bool, Result<OffsetDateTime, String>, Step) {
+    pub(super) fn place(&self) -> (bool, Result<OffsetDateTime, String>, TimelineStep) {
         let at = self.at.as_deref().unwrap_or_default();
         let time = OffsetDateTime::parse(at, &Rfc3339).map_err(|_| at.to_owned());
         (self.at.is_none(), time, self.step)
@@ -89,7 +89,7 @@ impl TimelineEvent {
         };
         Self {
             at: dead_letter.failed_at,
-            step: Step::DeadLettered,
+            step: TimelineStep::DeadLettered,
             detail,
             stands: Some(true),
             shop: dead_letter.shop.unwrap_or_default(),
@@ -103,7 +103,7 @@ impl TimelineEvent {
     pub(super) fn of_spooled_dead_letter(dead_letter: DeadLetterSummary) -> Self {
         Self {
             at: appended_at(dead_letter.id),
-            step: Step::Spooled,
+            step: TimelineStep::Spooled,
             detail: format!(
                 "rejected at intake: {}; in the spool of this node, from where it goes to the dead letters",
                 dead_letter.error
@@ -123,16 +123,16 @@ impl TimelineEvent {
                 let times = progress.deliveries.unwrap_or_default();
                 let detail =
                     format!("group {group}: pending with {consumer}, delivered {times} times, last at this time");
-                (rfc3339(at), Step::Pending, detail)
+                (rfc3339(at), TimelineStep::Pending, detail)
             }
             ("pending", ..) => {
                 let detail = format!("group {group}: made pending again by a replay, not yet claimed");
-                (None, Step::Pending, detail)
+                (None, TimelineStep::Pending, detail)
             }
-            ("unread", ..) => (None, Step::Unread, format!("group {group}: not read yet")),
+            ("unread", ..) => (None, TimelineStep::Unread, format!("group {group}: not read yet")),
             _ => (
                 None,
-                Step::Settled,
+                TimelineStep::Settled,
                 format!("group {group}: read, and no longer pending"),
             ),
         };
@@ -166,18 +166,18 @@ impl KnownEvent {
         if let Some(event) = &self.stored {
             push(
                 rfc3339(event.occurred_at),
-                Step::Happened,
+                TimelineStep::Happened,
                 "happened in the shop".to_owned(),
             );
             if let Some(at) = event.triggered_at {
                 push(
                     rfc3339(at),
-                    Step::Triggered,
+                    TimelineStep::Triggered,
                     "Shopify triggered the delivery".to_owned(),
                 );
             }
             let detail = format!("loaded: {}", effect(event, orders));
-            push(rfc3339(event.loaded_at), Step::Loaded, detail);
+            push(rfc3339(event.loaded_at), TimelineStep::Loaded, detail);
         }
         for spooled in &self.spooled {
             let next = match self.stored.is_none() && self.entries.is_empty() {
@@ -185,7 +185,7 @@ impl KnownEvent {
                 false => "from where it goes to the stream, which has it already",
             };
             let detail = format!("in the spool of this node, {next}");
-            push(spooled.received_at.clone(), Step::Spooled, detail);
+            push(spooled.received_at.clone(), TimelineStep::Spooled, detail);
         }
         if let Some(id) = self.loaded_from() {
             timeline.push(self.received(id, self.is_gone.then_some(false), &blank));
@@ -215,7 +215,7 @@ impl KnownEvent {
         };
         TimelineEvent {
             at: None,
-            step: Step::Received,
+            step: TimelineStep::Received,
             detail: String::new(),
             shop: own(|event| &event.shop, |entry| &entry.shop).unwrap_or_default(),
             event_id: own(|event| &event.event_id, |entry| &entry.event_id),
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn a_time_line_goes_by_time_and_not_by_its_text() {
-        use Step::{DeadLettered, Happened, Loaded, Received, Unread};
-        let event = |(at, step): (Option<&str>, Step)| TimelineEvent {
+        use TimelineStep::{DeadLettered, Happened, Loaded, Received, Unread};
+        let event = |(at, step): (Option<&str>, TimelineStep)| TimelineEvent {
             at: at.map(str::to_owned),
             step,
             detail: String::new(),

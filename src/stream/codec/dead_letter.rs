@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use time::OffsetDateTime;
 
-use super::encode::{SMALL_VALUES, Values, push_provenance, push_raw};
+use super::encode::{EntryValues, SMALL_VALUES, push_provenance, push_raw};
 use super::raw::Raw;
 use crate::event::{NamedOrder, Provenance, Timestamp};
 use crate::stream::delivery::DeadLetter;
@@ -47,7 +47,7 @@ pub struct Quarantine<'a> {
 #[must_use]
 pub fn quarantine_fields(delivery: Quarantine<'_>) -> Fields {
     let received_at = Timestamp::from(delivery.received_at);
-    let mut values = Values::with_capacity(SMALL_VALUES);
+    let mut values = EntryValues::with_capacity(SMALL_VALUES);
     let mut fields = Fields(Vec::with_capacity(19));
     fields.push("event_type", values.text(delivery.event_type.unwrap_or("unknown")));
     fields.push("event_id", values.text(delivery.event_id));

@@ -40,7 +40,7 @@ pub fn encode(
     provenance: &Provenance<'_>,
     raw: Option<Raw>,
 ) -> Result<Fields, serde_json::Error> {
-    let mut values = Values::with_capacity(USUAL_ENTRY);
+    let mut values = EntryValues::with_capacity(USUAL_ENTRY);
     let mut fields = Fields(Vec::with_capacity(FIELDS.len()));
     fields.push("event_type", values.text(event.event_type.as_str()));
     fields.push("event_id", values.text(event.event_id.as_str()));
@@ -52,9 +52,9 @@ pub fn encode(
 }
 
 /// Writes the values of one entry into one buffer, which they share.
-pub(super) struct Values(BytesMut);
+pub(super) struct EntryValues(BytesMut);
 
-impl Values {
+impl EntryValues {
     pub(super) fn with_capacity(bytes: usize) -> Self {
         Self(BytesMut::with_capacity(bytes))
     }
@@ -70,7 +70,7 @@ impl Values {
     }
 }
 
-pub(super) fn push_provenance(fields: &mut Fields, values: &mut Values, provenance: &Provenance<'_>) {
+pub(super) fn push_provenance(fields: &mut Fields, values: &mut EntryValues, provenance: &Provenance<'_>) {
     for (name, text) in [
         ("received_at", &provenance.received_at),
         ("source", &provenance.source),

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sqlite::{Cause, FileError, Moved, cause};
+use crate::sqlite::{ErrorCause, FileError, Moved, cause};
 use crate::stream::StreamError;
 
 /// Why the file cannot be used right now.
@@ -57,18 +57,20 @@ pub(super) fn stream_error(path: &Path, error: &rusqlite::Error) -> StreamError 
         message: format!("{place}: {error} ({remedy})"),
     };
     match cause(error) {
-        Cause::Unsynced => StreamError::Unreachable {
+        ErrorCause::Unsynced => StreamError::Unreachable {
             server: place.to_string(),
             message: format!("{error} (the disk does not confirm writes: check it)"),
         },
-        Cause::Damaged => refused("DAMAGED", "the file is being set aside"),
-        Cause::Full => refused("FULL", "free some disk space; this passes by itself then"),
-        Cause::Disk => refused("IOERR", "the disk is full, over quota or failing"),
-        Cause::ReadOnly => refused("READONLY", "make the file and its folder writable"),
-        Cause::Memory => refused("NOMEM", "give the process more memory"),
-        Cause::Busy => refused("BUSY", "another process writes to the file: end it"),
-        Cause::CannotOpen => StreamError::Denied(format!("{place}: {error} (make the file and its folder writable)")),
-        Cause::Rejected | Cause::Statement | Cause::Interrupted | Cause::Internal => {
+        ErrorCause::Damaged => refused("DAMAGED", "the file is being set aside"),
+        ErrorCause::Full => refused("FULL", "free some disk space; this passes by itself then"),
+        ErrorCause::Disk => refused("IOERR", "the disk is full, over quota or failing"),
+        ErrorCause::ReadOnly => refused("READONLY", "make the file and its folder writable"),
+        ErrorCause::Memory => refused("NOMEM", "give the process more memory"),
+        ErrorCause::Busy => refused("BUSY", "another process writes to the file: end it"),
+        ErrorCause::CannotOpen => {
+            StreamError::Denied(format!("{place}: {error} (make the file and its folder writable)"))
+        }
+        ErrorCause::Rejected | ErrorCause::Statement | ErrorCause::Interrupted | ErrorCause::Internal => {
             StreamError::Unusable(format!("{place}: {error}"))
         }
     }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::logs::{self, LogCounters, Session};
 use super::row::{id_of, row_of, unpack};
-use crate::stream::{Attempts, Delivered, Destination, PAGE_BYTES, Refreshed, Step, StreamId};
+use crate::stream::{AttemptStep, Attempts, Delivered, Destination, PAGE_BYTES, Refreshed, StreamId};
 
 const CREATE: &str = "INSERT INTO consumer_groups (name, last_delivered, read, pending)
     SELECT ?1, 0, added - length, 0 FROM logs WHERE log = 0";
@@ -234,7 +234,7 @@ pub(super) fn ack(session: &Session<'_>, name: &str, ids: &[StreamId], tried: &[
 }
 
 /// Writes a step into the record of an entry's attempts.
-pub(super) fn record(session: &Session<'_>, group: &str, id: i64, step: Step) -> rusqlite::Result<Attempts> {
+pub(super) fn record(session: &Session<'_>, group: &str, id: i64, step: AttemptStep) -> rusqlite::Result<Attempts> {
     let mut find = session.connection.prepare_cached(ATTEMPTS)?;
     let found = find.query_row(params![group, id], |row| {
         Ok(Attempts {
@@ -244,9 +244,9 @@ pub(super) fn record(session: &Session<'_>, group: &str, id: i64, step: Step) ->
     });
     let Attempts { failed, unfinished } = found.optional()?.unwrap_or_default();
     let (failed, unfinished) = match step {
-        Step::Begin(count) => (failed, unfinished.max(count)),
-        Step::Failed(count) => (failed.max(count), 0),
-        Step::Spared => (failed, 0),
+        AttemptStep::Begin(count) => (failed, unfinished.max(count)),
+        AttemptStep::Failed(count) => (failed.max(count), 0),
+        AttemptStep::Spared => (failed, 0),
     };
     session.execute(RECORD, params![group, id, failed, unfinished])?;
     Ok(Attempts { failed, unfinished })

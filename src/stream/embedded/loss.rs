@@ -13,7 +13,7 @@ use super::clock;
 use super::group::Group;
 use super::logs::LogCounters;
 use super::row::row_at;
-use crate::sqlite::{Cause, Count, cause, open_damaged};
+use crate::sqlite::{ErrorCause, LossCount, cause, open_damaged};
 
 const ROWS: &str = "SELECT (SELECT COUNT(*) FROM entries) + (SELECT COUNT(*) FROM dead_letters)";
 /// How far a clock may have been ahead when an id was given, milliseconds: an id beyond that is
@@ -23,7 +23,7 @@ const LARGEST_LEAD: u64 = 86_400_000;
 /// What is lost, and what the next file needs to know of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileLoss {
-    pub(super) count: Count,
+    pub(super) count: LossCount,
     /// The newest row id of either log, 0 where it is not known: no id is given twice.
     pub(super) newest: i64,
 }
@@ -35,7 +35,7 @@ impl FileLoss {
     /// It cannot be read for now, which says nothing of the file.
     pub(super) fn read(path: &Path, group: &str) -> rusqlite::Result<Self> {
         let unknown = Self {
-            count: Count::Unknown,
+            count: LossCount::Unknown,
             newest: 0,
         };
         let connection = match open_damaged(path) {
@@ -57,7 +57,7 @@ impl FileLoss {
 
 /// Tables that are not found are damaged too.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(cause(error), Cause::Damaged | Cause::Statement)
+    matches!(cause(error), ErrorCause::Damaged | ErrorCause::Statement)
 }
 
 /// The number by the counters.
@@ -74,7 +74,7 @@ fn counted(connection: &Connection, group: &str) -> rusqlite::Result<FileLoss> {
     let newest = stream.last_id.max(dead_letters.last_id);
     Ok(FileLoss {
         count: if is_sound {
-            Count::Exactly((unread + pending + dead_letters.length).unsigned_abs())
+            LossCount::Exactly((unread + pending + dead_letters.length).unsigned_abs())
         } else {
             bound(connection)?
         },
@@ -83,7 +83,7 @@ fn counted(connection: &Connection, group: &str) -> rusqlite::Result<FileLoss> {
 }
 
 /// All rows, acked or not.
-fn bound(connection: &Connection) -> rusqlite::Result<Count> {
+fn bound(connection: &Connection) -> rusqlite::Result<LossCount> {
     let rows: i64 = connection.query_row(ROWS, [], |row| row.get(0))?;
-    Ok(Count::AtMost(rows.unsigned_abs()))
+    Ok(LossCount::AtMost(rows.unsigned_abs()))
 }

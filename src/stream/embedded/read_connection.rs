@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::error::{EmbeddedError, stream_error};
 use super::schema;
 use super::writer_handle::WriterHandle;
-use crate::sqlite::{self, Cause, FileError, cause};
+use crate::sqlite::{self, ErrorCause, FileError, cause};
 use crate::stream::StreamError;
 
 /// A connection of its own, opened at first use and again when the file was replaced.
@@ -38,7 +38,7 @@ impl ReadConnection {
             return Err(StreamError::Unusable(format!("{}: reading panicked", path.display())));
         };
         match outcome {
-            Err(EmbeddedError::File(FileError::Sql(error))) if cause(&error) == Cause::Damaged => {
+            Err(EmbeddedError::File(FileError::Sql(error))) if cause(&error) == ErrorCause::Damaged => {
                 let failed = Err(stream_error(path, &error));
                 if self.writer.stats.borrow().file == file {
                     // For the writing thread to meet, which replaces the file.

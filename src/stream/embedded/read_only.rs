@@ -14,7 +14,7 @@ use super::error::EmbeddedError;
 use super::row::{id_of, row_from, row_up_to, unpack};
 use super::schema;
 use crate::sqlite::{self, FileError};
-use crate::stream::{Destination, Entry, Order, PAGE_BYTES, Page, Range, StreamError};
+use crate::stream::{Destination, Entry, PAGE_BYTES, Page, Range, ReadOrder, StreamError};
 
 /// Entries of a page of [`scan_file`].
 const SCAN_PAGE: usize = 200;
@@ -26,8 +26,8 @@ pub(super) fn range(connection: &Connection, range: Range) -> rusqlite::Result<P
         Destination::DeadLetters => "dead_letters",
     };
     let order = match range.order {
-        Order::OldestFirst => "ASC",
-        Order::NewestFirst => "DESC",
+        ReadOrder::OldestFirst => "ASC",
+        ReadOrder::NewestFirst => "DESC",
     };
     let sql =
         format!("SELECT id, checksum, fields FROM {table} WHERE id BETWEEN ?1 AND ?2 ORDER BY id {order} LIMIT ?3");
@@ -76,7 +76,7 @@ pub(super) fn scan_file(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow
     // One snapshot: the file may be replaced, but not between two pages of it.
     connection.execute_batch("BEGIN")?;
     let is_new = schema::recognize(&connection)?;
-    let mut next = (!is_new).then(|| Range::all(Destination::Stream, Order::NewestFirst, SCAN_PAGE));
+    let mut next = (!is_new).then(|| Range::all(Destination::Stream, ReadOrder::NewestFirst, SCAN_PAGE));
     while let Some(page) = next {
         let page = range(&connection, page)?;
         if page.entries.into_iter().try_for_each(&mut visit).is_break() {

@@ -25,8 +25,8 @@ use super::{read_only, writer_thread};
 use crate::config::StreamConfig;
 use crate::metrics::Metrics;
 use crate::stream::{
-    Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, Page, Range, Reader, Refreshed, ServerReport, Step, Stream,
-    StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
+    AttemptStep, Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, Page, Range, Reader, Refreshed, ServerReport,
+    Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
 };
 
 /// Entries of one page of a claim; bounds how long appends wait for it.
@@ -238,7 +238,7 @@ impl Stream for EmbeddedStream {
             .await
     }
 
-    async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError> {
+    async fn record(&self, id: StreamId, step: AttemptStep) -> Result<Attempts, StreamError> {
         let row = row_of(id).unwrap_or_default();
         self.write(move |session, group| group::record(session, group, row, step))
             .await

@@ -19,7 +19,7 @@ use super::loss::FileLoss;
 use super::schema;
 use super::stats::Stats;
 use crate::metrics::{Metrics, Service, ServiceLabels};
-use crate::sqlite::{self, Count, FileError, LogBound, Moved, OpenFile};
+use crate::sqlite::{self, FileError, LogBound, LossCount, Moved, OpenFile};
 use crate::stream::{StreamError, StreamId};
 
 /// First and longest pause before a file is tried again that could not be used.
@@ -129,7 +129,7 @@ impl WriterFile {
                 count = commit.damaged.len(), %first, file = %self.path.display(),
                 "entries were damaged on disk (their checksum does not match): they are lost"
             );
-            self.count_lost(Count::Exactly(commit.damaged.len() as u64));
+            self.count_lost(LossCount::Exactly(commit.damaged.len() as u64));
         }
         for group in commit.created_groups {
             if commit.stats.length == 0 {
@@ -280,10 +280,10 @@ impl WriterFile {
         self.files = Some(OpenFile::at(&self.path).map_err(sqlite::io(&self.path))?);
         if opened.log_was_cut {
             tracing::error!(
-                file = %self.path.display(), lost = %Count::Unknown,
+                file = %self.path.display(), lost = %LossCount::Unknown,
                 "the write-ahead log has lost its end: the newest commits that were confirmed are lost"
             );
-            self.count_lost(Count::Unknown);
+            self.count_lost(LossCount::Unknown);
         }
         self.stats.send_modify(|stats| {
             *stats = stats.after(read);
@@ -311,7 +311,7 @@ impl WriterFile {
         let known = {
             let stats = self.stats.borrow();
             stats.is_known().then(|| FileLoss {
-                count: Count::Exactly(stats.held()),
+                count: LossCount::Exactly(stats.held()),
                 newest: stats.newest,
             })
         };
@@ -320,7 +320,7 @@ impl WriterFile {
             None => FileLoss::read(&self.path, &self.group)?,
         };
         if matches!(damage, FileError::Lost(_)) {
-            loss.count = Count::Unknown;
+            loss.count = LossCount::Unknown;
         }
         tracing::error!(
             file = %self.path.display(), %damage, lost = %loss.count,
@@ -341,7 +341,7 @@ impl WriterFile {
         Ok(())
     }
 
-    fn count_lost(&self, lost: Count) {
+    fn count_lost(&self, lost: LossCount) {
         let (entries, is_unknown) = (lost.entries(), lost.is_unknown());
         self.metrics.entries_lost.inc_by(entries);
         self.metrics.losses_unknown.inc_by(is_unknown.into());

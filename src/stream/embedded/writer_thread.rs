@@ -17,7 +17,7 @@ use super::stats::Stats;
 use super::writer_file::{Commit, WriterFile};
 use super::writer_handle::{QueuedCall, WriterHandle};
 use crate::metrics::Metrics;
-use crate::sqlite::{self, Cause, cause};
+use crate::sqlite::{self, ErrorCause, cause};
 use crate::stream::StreamError;
 
 /// Calls in the queue; further callers wait for a place in it.
@@ -136,7 +136,7 @@ fn run_all(file: &WriterFile, connection: &Connection, calls: &mut [QueuedCall])
         if let Err(error) = call.run(&session) {
             // Where SQLite itself rolled back, or the file is damaged, the neighbours' work is gone
             // too.
-            if connection.is_autocommit() || cause(&error) == Cause::Damaged {
+            if connection.is_autocommit() || cause(&error) == ErrorCause::Damaged {
                 return Err(error);
             }
             call.fail(error::stream_error(&file.path, &error));

@@ -49,7 +49,7 @@ pub(super) struct GroupMonitor {
 }
 
 /// Answer of `group_state.lua`.
-type Answer = (
+type GroupStateReply = (
     u64,
     Option<String>,
     Option<u64>,
@@ -97,7 +97,7 @@ impl GroupMonitor {
     pub(super) async fn restore(&self, server: &Server, keys: &Keys) -> Result<Vec<Restored>, StreamError> {
         let mut before = self.before.lock().await;
         let mut script = scripts::GROUP_STATE.key(&keys.stream);
-        let answer: Option<Answer> = server.run(script.arg(&keys.group)).await?;
+        let answer: Option<GroupStateReply> = server.run(script.arg(&keys.group)).await?;
         let now = answer.map(GroupState::from);
         let mut restored = Vec::new();
         if let Some(now) = &now {
@@ -128,8 +128,8 @@ impl GroupMonitor {
     }
 }
 
-impl From<Answer> for GroupState {
-    fn from((at, run, made, moved, newest, last_delivered, consumers): Answer) -> Self {
+impl From<GroupStateReply> for GroupState {
+    fn from((at, run, made, moved, newest, last_delivered, consumers): GroupStateReply) -> Self {
         Self {
             at,
             run,

@@ -2,7 +2,7 @@
 //! come.
 
 use super::server::Server;
-use crate::stream::{Entry, Order, PAGE_BYTES, Page, Range, StreamError};
+use crate::stream::{Entry, PAGE_BYTES, Page, Range, ReadOrder, StreamError};
 
 /// Entries of the first call of a page; each further call asks for twice as many.
 const FIRST: usize = 2;
@@ -48,8 +48,8 @@ pub(super) async fn range(server: &Server, log: &str, range: Range) -> Result<Pa
     let (mut entries, mut rest) = (Vec::new(), Some(range));
     while let Some((count, part)) = steps.next().zip(rest) {
         let (command, first, last) = match part.order {
-            Order::OldestFirst => ("XRANGE", part.from, part.to),
-            Order::NewestFirst => ("XREVRANGE", part.to, part.from),
+            ReadOrder::OldestFirst => ("XRANGE", part.from, part.to),
+            ReadOrder::NewestFirst => ("XREVRANGE", part.to, part.from),
         };
         let mut query = redis::cmd(command);
         query.arg(log).arg(first).arg(last);

@@ -43,7 +43,7 @@ impl DeadLetterCache {
 }
 
 /// Answer of `report.lua`.
-type Figures = (
+type ReportReply = (
     u64,
     u64,
     Option<u64>,
@@ -71,7 +71,7 @@ pub(super) async fn report(
         Some((length, ..)) => script.arg(length),
         None => script.arg(-1),
     };
-    let (now, length, entries_added, last_id, told, groups, consumers, above, run): Figures =
+    let (now, length, entries_added, last_id, told, groups, consumers, above, run): ReportReply =
         server.run(&script).await?;
     let (dead_letters, dead_letters_added, first_letter) = letters.complete(known, told);
     // A log that letters were removed from has had as many as before, and stays where it is when it

@@ -21,8 +21,8 @@ use super::{inspect, pages, reply, report, scripts, writable};
 use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::{
-    Attempts, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, PAGE_BYTES, Page, Range, Reader, Refreshed,
-    Restored, ServerReport, Step, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
+    AttemptStep, Attempts, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, PAGE_BYTES, Page, Range, Reader,
+    Refreshed, Restored, ServerReport, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
 };
 
 /// Entries of one page of a claim; bounds the time its script holds the server.
@@ -210,11 +210,11 @@ impl Stream for RedisStream {
         Ok(acked.iter().sum())
     }
 
-    async fn record(&self, id: StreamId, step: Step) -> Result<Attempts, StreamError> {
+    async fn record(&self, id: StreamId, step: AttemptStep) -> Result<Attempts, StreamError> {
         let (step, count) = match step {
-            Step::Begin(count) => ("begin", count),
-            Step::Failed(count) => ("failed", count),
-            Step::Spared => ("spared", 0),
+            AttemptStep::Begin(count) => ("begin", count),
+            AttemptStep::Failed(count) => ("failed", count),
+            AttemptStep::Spared => ("spared", 0),
         };
         let mut script = scripts::RECORD.key(&self.keys.attempts);
         script.arg(id).arg(step).arg(count).arg(millis(ATTEMPTS_LIFETIME));

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use rusqlite::{Error, ffi};
 
-use crate::sqlite::{Cause, FileError, Moved, cause};
+use crate::sqlite::{ErrorCause, FileError, Moved, cause};
 use crate::warehouse::WarehouseError;
 use crate::warehouse::migration::SchemaFault;
 
 /// Why a call failed, before it is said for the outside.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum WarehouseFileError {
     /// SQLite, the system, or the crate around them.
     File(FileError),
     /// The file is damaged, and the next load sets it aside.
@@ -30,13 +30,13 @@ pub(super) enum Failure {
     Stopping,
 }
 
-impl From<Error> for Failure {
+impl From<Error> for WarehouseFileError {
     fn from(error: Error) -> Self {
         Self::File(error.into())
     }
 }
 
-impl Failure {
+impl WarehouseFileError {
     /// Our tables are not there.
     pub(super) fn is_schema_missing(&self) -> bool {
         matches!(self, Self::File(FileError::Sql(error)) if error.to_string().contains("no such table"))
@@ -52,7 +52,10 @@ impl Failure {
     pub(super) fn leaves_connection_sound(&self) -> bool {
         match self {
             Self::File(FileError::Sql(error)) => {
-                matches!(cause(error), Cause::Busy | Cause::Rejected | Cause::Statement)
+                matches!(
+                    cause(error),
+                    ErrorCause::Busy | ErrorCause::Rejected | ErrorCause::Statement
+                )
             }
             Self::Moved(_) | Self::Unfit(_) | Self::Schema(_) | Self::Operator(_) => true,
             Self::File(_) | Self::Damaged(_) | Self::Stopping => false,
@@ -108,36 +111,36 @@ fn of_sqlite(error: &Error, path: &Path) -> WarehouseError {
     };
     let operator = |remedy: &str| WarehouseError::Unusable(format!("{file}: {message}; {remedy}"));
     match cause(error) {
-        Cause::Busy => unavailable("SQLITE_BUSY: another program holds a write lock on the file"),
-        Cause::Full => unavailable("SQLITE_FULL"),
-        Cause::Disk | Cause::Unsynced => unavailable("SQLITE_IOERR"),
-        Cause::Memory => unavailable("SQLITE_NOMEM"),
-        Cause::Interrupted => unavailable("SQLITE_ABORT"),
-        Cause::Rejected if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_TRIGGER) => {
+        ErrorCause::Busy => unavailable("SQLITE_BUSY: another program holds a write lock on the file"),
+        ErrorCause::Full => unavailable("SQLITE_FULL"),
+        ErrorCause::Disk | ErrorCause::Unsynced => unavailable("SQLITE_IOERR"),
+        ErrorCause::Memory => unavailable("SQLITE_NOMEM"),
+        ErrorCause::Interrupted => unavailable("SQLITE_ABORT"),
+        ErrorCause::Rejected if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_TRIGGER) => {
             WarehouseError::Rejected {
                 code: "SQLITE_CONSTRAINT_TRIGGER".to_owned(),
                 message: "a trigger refuses it".to_owned(),
             }
         }
-        Cause::Rejected => WarehouseError::Rejected {
+        ErrorCause::Rejected => WarehouseError::Rejected {
             code: "SQLITE_CONSTRAINT".to_owned(),
             message,
         },
-        Cause::Damaged => damaged(path, &message),
-        Cause::CannotOpen => WarehouseError::Unreachable {
+        ErrorCause::Damaged => damaged(path, &message),
+        ErrorCause::CannotOpen => WarehouseError::Unreachable {
             server: file.to_string(),
             message,
         },
-        Cause::ReadOnly => operator("make the file and its folder writable for the user that orderstream runs as"),
-        Cause::Statement if message.contains("no such ") || message.contains("has no column") => {
+        ErrorCause::ReadOnly => operator("make the file and its folder writable for the user that orderstream runs as"),
+        ErrorCause::Statement if message.contains("no such ") || message.contains("has no column") => {
             operator("the tables are missing or older than this program: run `orderstream migrate`")
         }
-        Cause::Statement => WarehouseError::Refused {
+        ErrorCause::Statement => WarehouseError::Refused {
             code: "SQLITE_ERROR".to_owned(),
             message: "a trigger or a function fails".to_owned(),
         },
         // A bug of ours or SQLite's: no entry's fault.
-        Cause::Internal => unavailable("SQLITE_INTERNAL"),
+        ErrorCause::Internal => unavailable("SQLITE_INTERNAL"),
     }
 }
 

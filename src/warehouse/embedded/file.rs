@@ -13,9 +13,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::error::Failure;
+use super::error::WarehouseFileError;
 use crate::metrics::Metrics;
-use crate::sqlite::{self, Cause, Count, FileError, LogBound, Moved, OpenFile, Opened, Options, cause};
+use crate::sqlite::{self, ErrorCause, FileError, LogBound, LossCount, Moved, OpenFile, Opened, Options, cause};
 use crate::telemetry::PanicPlace;
 
 /// Longest wait for another program's write lock; after it the entries stay pending, and the load
@@ -75,23 +75,23 @@ impl DatabaseFile {
     /// it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        job: impl FnOnce(&mut Connection) -> Result<T, WarehouseFileError> + Send + 'static,
+    ) -> Result<T, WarehouseFileError> {
         let (path, metrics) = (self.path.clone(), self.metrics.clone());
         self.blocking(move |slot| slot.run(&path, metrics.as_ref(), job)).await
     }
 
     /// Gives a damaged file another name: the next job makes a new one. Says and counts what it
     /// held.
-    pub(super) async fn set_aside(&self) -> Result<(), Failure> {
+    pub(super) async fn set_aside(&self) -> Result<(), WarehouseFileError> {
         let (path, metrics) = (self.path.clone(), self.metrics.clone());
         self.blocking(move |slot| slot.set_aside(&path, metrics.as_ref())).await
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Slot) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        job: impl FnOnce(&mut Slot) -> Result<T, WarehouseFileError> + Send + 'static,
+    ) -> Result<T, WarehouseFileError> {
         let mut slot: OwnedMutexGuard<Slot> = Arc::clone(&self.slot).lock_owned().await;
         let running = tokio::task::spawn_blocking(move || {
             catch_unwind(AssertUnwindSafe(|| job(&mut slot))).map_err(|panic| PanicPlace::of(&*panic))
@@ -100,7 +100,7 @@ impl DatabaseFile {
             Ok(Ok(outcome)) => outcome,
             // Whoever asked for the job panics, as if it had run there.
             Ok(Err(place)) => resume_unwind(Box::<PanicPlace>::new(place)),
-            Err(_) => Err(Failure::Stopping),
+            Err(_) => Err(WarehouseFileError::Stopping),
         }
     }
 }
@@ -110,24 +110,28 @@ impl Slot {
         &mut self,
         path: &Path,
         metrics: Option<&Metrics>,
-        job: impl FnOnce(&mut Connection) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        job: impl FnOnce(&mut Connection) -> Result<T, WarehouseFileError>,
+    ) -> Result<T, WarehouseFileError> {
         if let Some(damage) = &self.damage {
-            return Err(Failure::Damaged(damage.to_string()));
+            return Err(WarehouseFileError::Damaged(damage.to_string()));
         }
         self.watch()?;
         let kept = self.open.take();
         let opened = kept.map_or_else(|| OpenDatabase::new(path, !self.was_open, metrics), Ok);
         let mut open = match opened {
             Err(error) if error.is_damage() => return Err(self.found(error)),
-            opened => opened.map_err(Failure::File)?,
+            opened => opened.map_err(WarehouseFileError::File)?,
         };
         self.was_open = true;
         let outcome = job(&mut open.connection);
         match outcome {
-            Err(Failure::File(error)) if error.is_damage() => Err(self.found(error)),
+            Err(WarehouseFileError::File(error)) if error.is_damage() => Err(self.found(error)),
             outcome => {
-                if outcome.as_ref().err().is_none_or(Failure::leaves_connection_sound) {
+                if outcome
+                    .as_ref()
+                    .err()
+                    .is_none_or(WarehouseFileError::leaves_connection_sound)
+                {
                     open.log.enforce(&open.connection);
                     self.open = Some(open);
                 }
@@ -141,7 +145,7 @@ impl Slot {
     /// Sees whether the names still lead to the files that are open. Where they do not, nothing is
     /// loaded: what is written into a removed file is lost. It stays open, so that what it holds
     /// can be saved.
-    fn watch(&mut self) -> Result<(), Failure> {
+    fn watch(&mut self) -> Result<(), WarehouseFileError> {
         let Some(open) = &self.open else { return Ok(()) };
         match open.files.moved() {
             None => Ok(()),
@@ -150,20 +154,20 @@ impl Slot {
                 self.open = None;
                 Ok(())
             }
-            Some(moved) => Err(Failure::Moved(moved)),
+            Some(moved) => Err(WarehouseFileError::Moved(moved)),
         }
     }
 
-    fn found(&mut self, damage: FileError) -> Failure {
-        let failure = Failure::Damaged(damage.to_string());
+    fn found(&mut self, damage: FileError) -> WarehouseFileError {
+        let failure = WarehouseFileError::Damaged(damage.to_string());
         self.damage = Some(damage);
         failure
     }
 
-    fn set_aside(&mut self, path: &Path, metrics: Option<&Metrics>) -> Result<(), Failure> {
+    fn set_aside(&mut self, path: &Path, metrics: Option<&Metrics>) -> Result<(), WarehouseFileError> {
         let Some(damage) = &self.damage else { return Ok(()) };
         let lost = match damage {
-            FileError::Lost(_) => Count::Unknown,
+            FileError::Lost(_) => LossCount::Unknown,
             FileError::Sql(_)
             | FileError::Damaged(_)
             | FileError::Foreign(_)
@@ -176,7 +180,7 @@ impl Slot {
             "the warehouse file is damaged: it is set aside and a new one is begun; the events that were loaded are lost \
              from here, and `orderstream replay` loads again what the stream still has"
         );
-        let aside = sqlite::set_aside(path).map_err(Failure::File)?;
+        let aside = sqlite::set_aside(path).map_err(WarehouseFileError::File)?;
         tracing::error!(
             file = %path.display(), set_aside = %aside.display(),
             "a damaged file was set aside: `sqlite3 FILE .recover` shows what it holds (OPERATIONS.md)"
@@ -188,23 +192,23 @@ impl Slot {
 }
 
 /// How many events a damaged file has.
-fn held(path: &Path) -> Result<Count, Failure> {
+fn held(path: &Path) -> Result<LossCount, WarehouseFileError> {
     let number = |connection: &Connection, sql: &str| {
         let read = connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
         match read {
             Ok(number) => Ok(Some(number.unwrap_or_default().unsigned_abs())),
-            Err(error) if matches!(cause(&error), Cause::Damaged | Cause::Statement) => Ok(None),
+            Err(error) if matches!(cause(&error), ErrorCause::Damaged | ErrorCause::Statement) => Ok(None),
             Err(error) => Err(error),
         }
     };
     let connection = sqlite::open_damaged(path)?;
     if let Some(events) = number(&connection, EVENTS)? {
-        return Ok(Count::Exactly(events));
+        return Ok(LossCount::Exactly(events));
     }
-    Ok(number(&connection, LAST_ROW)?.map_or(Count::Unknown, Count::AtMost))
+    Ok(number(&connection, LAST_ROW)?.map_or(LossCount::Unknown, LossCount::AtMost))
 }
 
-fn count(metrics: Option<&Metrics>, lost: Count) {
+fn count(metrics: Option<&Metrics>, lost: LossCount) {
     if let Some(metrics) = metrics {
         metrics.entries_lost.inc_by(lost.entries());
         metrics.losses_unknown.inc_by(lost.is_unknown().into());
@@ -225,7 +229,7 @@ impl OpenDatabase {
             log_was_cut,
         } = sqlite::open(path, &OPTIONS, is_first, |_| Ok(()))?;
         if log_was_cut {
-            let lost = Count::Unknown;
+            let lost = LossCount::Unknown;
             tracing::error!(
                 file = %path.display(), %lost,
                 "the warehouse's write-ahead log has lost its end: the newest loads are lost; `orderstream replay` \

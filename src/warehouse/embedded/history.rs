@@ -6,7 +6,7 @@ use rusqlite::{Connection, Params, params_from_iter};
 
 use super::EmbeddedWarehouse;
 use super::columns::instant;
-use super::error::Failure;
+use super::error::WarehouseFileError;
 use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{Cell, History, Param, Row};
 
@@ -29,7 +29,7 @@ pub(super) fn dialect(sql: &str) -> String {
 }
 
 /// What the statement answers.
-pub(super) fn rows(connection: &Connection, sql: &str, params: impl Params) -> Result<Vec<Row>, Failure> {
+pub(super) fn rows(connection: &Connection, sql: &str, params: impl Params) -> Result<Vec<Row>, WarehouseFileError> {
     let mut query = connection.prepare_cached(sql)?;
     let columns = query.column_count();
     let cell = |value: Value| match value {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 
-use super::error::Failure;
+use super::error::WarehouseFileError;
 use super::history;
 use super::load::{Rows, write_all};
 use crate::event::EventRecord;
@@ -48,13 +48,13 @@ impl State {
 }
 
 /// Whether the order's sales are dated one by one already.
-pub(super) fn is_dated(connection: &Connection, (shop, order_id): &OrderKey) -> Result<bool, Failure> {
+pub(super) fn is_dated(connection: &Connection, (shop, order_id): &OrderKey) -> Result<bool, WarehouseFileError> {
     let mut query = connection.prepare_cached("SELECT has_sale_rows FROM orders WHERE shop = ?1 AND order_id = ?2")?;
     Ok(query.query_row((shop, order_id), |row| row.get(0))?)
 }
 
 /// Works out the sales of these orders from all their events.
-pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<OrderKey>) -> Result<(), Failure> {
+pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<OrderKey>) -> Result<(), WarehouseFileError> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -71,7 +71,7 @@ pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<OrderKey>) -> 
             .into_iter()
             .map(stored_event)
             .collect::<Option<Vec<StoredEvent>>>();
-        let stored = stored.ok_or_else(|| Failure::Operator(UNREADABLE.to_owned()))?;
+        let stored = stored.ok_or_else(|| WarehouseFileError::Operator(UNREADABLE.to_owned()))?;
         let records: Vec<EventRecord<'_>> = stored.iter().filter_map(|event| event.record().ok()).collect();
         let sales = dated_sales(&records);
         delete.execute((shop, order_id))?;

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::average::average;
 use super::columns::ValueColumn;
-use super::error::Failure;
+use super::error::WarehouseFileError;
 use super::ledger;
 use crate::event::EventRecord;
 use crate::warehouse::fold::Effects;
@@ -50,7 +50,7 @@ pub(super) struct LoadBatch {
 
 impl LoadBatch {
     /// Works out the effects, and refuses what cannot be kept or counted exactly.
-    pub(super) fn of(records: &[&EventRecord<'_>], now: OffsetDateTime) -> Result<Self, Failure> {
+    pub(super) fn of(records: &[&EventRecord<'_>], now: OffsetDateTime) -> Result<Self, WarehouseFileError> {
         let effects = Effects::of(records.iter().copied());
         let mut events: Vec<ValueColumn> = rows::order_events(records);
         events.push(averages(records));
@@ -110,9 +110,9 @@ fn averages(records: &[&EventRecord<'_>]) -> ValueColumn {
 pub(super) struct Rows(Vec<ValueColumn>);
 
 impl Rows {
-    pub(super) fn new(columns: Vec<ValueColumn>) -> Result<Self, Failure> {
+    pub(super) fn new(columns: Vec<ValueColumn>) -> Result<Self, WarehouseFileError> {
         match columns.iter().find(|column| column.unfit) {
-            Some(column) => Err(Failure::Unfit(column.name)),
+            Some(column) => Err(WarehouseFileError::Unfit(column.name)),
             None => Ok(Self(columns)),
         }
     }
@@ -128,7 +128,7 @@ impl Rows {
     }
 
     /// Runs the statement with the values of that row; answers how many rows it changed.
-    fn run(&self, statement: &mut Statement<'_>, row: usize) -> Result<usize, Failure> {
+    fn run(&self, statement: &mut Statement<'_>, row: usize) -> Result<usize, WarehouseFileError> {
         for (place, column) in (1..).zip(&self.0) {
             statement.raw_bind_parameter(place, column.values.get(row))?;
         }
@@ -183,7 +183,7 @@ impl Changed {
 }
 
 /// Writes the whole batch and commits it, or nothing.
-pub(super) fn write(connection: &mut Connection, batch: &LoadBatch) -> Result<Written, Failure> {
+pub(super) fn write(connection: &mut Connection, batch: &LoadBatch) -> Result<Written, WarehouseFileError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (inserted, changed) = insert_events(&transaction, batch)?;
     if !changed.is_empty() {
@@ -205,7 +205,7 @@ pub(super) fn write(connection: &mut Connection, batch: &LoadBatch) -> Result<Wr
 }
 
 /// Answers how many were new, and which are known with another payload.
-fn insert_events(connection: &Connection, batch: &LoadBatch) -> Result<(u64, Changed), Failure> {
+fn insert_events(connection: &Connection, batch: &LoadBatch) -> Result<(u64, Changed), WarehouseFileError> {
     let events = &batch.events;
     let sql = events.insert("order_events") + " ON CONFLICT (event_id) DO NOTHING";
     let mut insert = connection.prepare(&sql)?;
@@ -235,7 +235,7 @@ fn insert_events(connection: &Connection, batch: &LoadBatch) -> Result<(u64, Cha
 /// Lines go with the order: they are replaced where this became its newest state. Answers the
 /// orders whose sales may have happened on more than one day: those that show more than they did,
 /// have such sales already, or of which an older state came late.
-fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<OrderKey>, Failure> {
+fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<OrderKey>, WarehouseFileError> {
     let LoadBatch {
         orders, items, lines, ..
     } = batch;
@@ -263,7 +263,7 @@ fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<O
 }
 
 /// A refund's lines never become fewer, so they need not be deleted first.
-fn write_refunds(connection: &Connection, batch: &LoadBatch) -> Result<(), Failure> {
+fn write_refunds(connection: &Connection, batch: &LoadBatch) -> Result<(), WarehouseFileError> {
     let LoadBatch {
         refunds, refund_items, ..
     } = batch;
@@ -283,7 +283,7 @@ fn write_refunds(connection: &Connection, batch: &LoadBatch) -> Result<(), Failu
     write_all(connection, &batch.test_refunds, mark)
 }
 
-fn write_transactions(connection: &Connection, batch: &LoadBatch) -> Result<(), Failure> {
+fn write_transactions(connection: &Connection, batch: &LoadBatch) -> Result<(), WarehouseFileError> {
     let rows = &batch.transactions;
     let sql = rows.insert("order_transactions") + &upsert::replace_unless_final(&rows.names(), 3);
     write_all(connection, rows, &sql)?;
@@ -292,7 +292,7 @@ fn write_transactions(connection: &Connection, batch: &LoadBatch) -> Result<(), 
     write_all(connection, &batch.refund_transactions, mark)
 }
 
-pub(super) fn write_all(connection: &Connection, rows: &Rows, sql: &str) -> Result<(), Failure> {
+pub(super) fn write_all(connection: &Connection, rows: &Rows, sql: &str) -> Result<(), WarehouseFileError> {
     if rows.count() == 0 {
         return Ok(());
     }

@@ -4,24 +4,24 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::error::Failure;
+use super::error::WarehouseFileError;
 use super::file::DatabaseFile;
 use super::microseconds;
 use crate::warehouse::migration::{Installed, Migration, SchemaFault, SchemaStore};
 
 #[async_trait]
 impl SchemaStore for &DatabaseFile {
-    type Failure = Failure;
+    type Failure = WarehouseFileError;
 
-    fn fault(&self, fault: SchemaFault) -> Failure {
-        Failure::Schema(fault)
+    fn fault(&self, fault: SchemaFault) -> WarehouseFileError {
+        WarehouseFileError::Schema(fault)
     }
 
-    async fn installed(&self) -> Result<Installed, Failure> {
+    async fn installed(&self) -> Result<Installed, WarehouseFileError> {
         self.run(|connection| installed(connection)).await
     }
 
-    async fn relations(&self) -> Result<Vec<String>, Failure> {
+    async fn relations(&self) -> Result<Vec<String>, WarehouseFileError> {
         let names = |connection: &mut Connection| {
             let mut names = connection.prepare("SELECT name FROM sqlite_schema")?;
             Ok(names.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?)
@@ -29,7 +29,7 @@ impl SchemaStore for &DatabaseFile {
         self.run(names).await
     }
 
-    async fn apply(&mut self, step: &'static Migration) -> Result<(), Failure> {
+    async fn apply(&mut self, step: &'static Migration) -> Result<(), WarehouseFileError> {
         self.run(move |connection| apply(connection, step)).await?;
         let (version, name) = (step.version, step.name);
         tracing::info!(file = %self.path().display(), version, name, "warehouse file migrated");
@@ -37,7 +37,7 @@ impl SchemaStore for &DatabaseFile {
     }
 }
 
-fn apply(connection: &mut Connection, step: &Migration) -> Result<(), Failure> {
+fn apply(connection: &mut Connection, step: &Migration) -> Result<(), WarehouseFileError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another program may have been here while this one waited.
     if installed(&transaction)?.version < step.version {
@@ -51,7 +51,7 @@ fn apply(connection: &mut Connection, step: &Migration) -> Result<(), Failure> {
     Ok(transaction.commit()?)
 }
 
-fn installed(connection: &Connection) -> Result<Installed, Failure> {
+fn installed(connection: &Connection) -> Result<Installed, WarehouseFileError> {
     let there = connection
         .query_row(
             "SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations'",

@@ -21,7 +21,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use self::error::Failure;
+use self::error::WarehouseFileError;
 use self::file::DatabaseFile;
 use super::migration::{self, SeenTables, warn_of_loss};
 use super::rows::by_id;
@@ -61,7 +61,7 @@ impl EmbeddedWarehouse {
         self.file.path()
     }
 
-    async fn try_load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, Failure> {
+    async fn try_load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseFileError> {
         let mut rest = by_id(events);
         let mut conflicts = Vec::new();
         let mut inserted = 0;
@@ -91,7 +91,7 @@ impl EmbeddedWarehouse {
         })
     }
 
-    async fn try_migrate(&self) -> Result<Migrated, Failure> {
+    async fn try_migrate(&self) -> Result<Migrated, WarehouseFileError> {
         migration::migrate(&mut &self.file).await
     }
 }

@@ -3,8 +3,8 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::error::Failure;
-use super::migrations::{self, Session};
+use super::error::PostgresError;
+use super::migrations::{self, SchemaSession};
 use super::schema::Schema;
 use crate::warehouse::migration;
 
@@ -12,7 +12,7 @@ use crate::warehouse::migration;
 const OLDEST: i32 = 140_000;
 
 /// Answers in one line what was found.
-pub(super) async fn inspect(client: &mut Client, schema: &Schema, server: &str) -> Result<String, Failure> {
+pub(super) async fn inspect(client: &mut Client, schema: &Schema, server: &str) -> Result<String, PostgresError> {
     let row = client
         .query_typed_one(
             "SELECT current_setting('server_version'), current_setting('server_version_num')::int, \
@@ -21,7 +21,7 @@ pub(super) async fn inspect(client: &mut Client, schema: &Schema, server: &str) 
         )
         .await?;
     let (product, number, read_only): (String, i32, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let unusable = |what: &str| Err(Failure::Operator(format!("{server}: {what}")));
+    let unusable = |what: &str| Err(PostgresError::Operator(format!("{server}: {what}")));
     if number < OLDEST {
         return unusable(&format!("PostgreSQL {product} is too old; 14 or newer is needed"));
     }
@@ -30,7 +30,7 @@ pub(super) async fn inspect(client: &mut Client, schema: &Schema, server: &str) 
     }
     refuse_encoding(client).await?;
     let name = schema.name();
-    let version = migration::inspect(&Session { client, schema }).await?;
+    let version = migration::inspect(&SchemaSession { client, schema }).await?;
     if !migrations::may_load(client, schema, None).await? {
         return unusable(&format!(
             "the role lacks rights on the tables of schema {name}: \
@@ -44,7 +44,7 @@ pub(super) async fn inspect(client: &mut Client, schema: &Schema, server: &str) 
 
 /// Fails where the database cannot hold every text: most names and titles would be refused one by
 /// one.
-pub(super) async fn refuse_encoding(client: &Client) -> Result<(), Failure> {
+pub(super) async fn refuse_encoding(client: &Client) -> Result<(), PostgresError> {
     let row = client
         .query_typed_one(
             "SELECT current_setting('server_encoding'), current_database()::text",
@@ -55,14 +55,18 @@ pub(super) async fn refuse_encoding(client: &Client) -> Result<(), Failure> {
     if encoding == "UTF8" {
         return Ok(());
     }
-    Err(Failure::Operator(format!(
+    Err(PostgresError::Operator(format!(
         "the encoding of database {database} is {encoding}, which cannot hold every text; UTF8 is needed: make one with \
          CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
     )))
 }
 
 /// Succeeds where this connection's role can make the schema, or change what is there.
-pub(super) async fn refuse_unless_migrator(client: &Client, schema: &Schema, server: &str) -> Result<(), Failure> {
+pub(super) async fn refuse_unless_migrator(
+    client: &Client,
+    schema: &Schema,
+    server: &str,
+) -> Result<(), PostgresError> {
     let row = client
         .query_typed_one(
             "SELECT current_user::text, \
@@ -79,7 +83,7 @@ pub(super) async fn refuse_unless_migrator(client: &Client, schema: &Schema, ser
     if may {
         return Ok(());
     }
-    Err(Failure::Operator(format!(
+    Err(PostgresError::Operator(format!(
         "{server}: the tables of schema {} are missing or older than this program, and role {role} lacks the rights to \
          change that: let the role that owns it run `orderstream migrate`, or name it in \
          ORDERSTREAM_MIGRATE_DATABASE_URL",

@@ -20,7 +20,7 @@ pub(super) struct ArrayColumn<'a> {
 }
 
 /// A bound parameter and its type.
-pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(super) type SqlParam<'a> = (&'a (dyn ToSql + Sync), Type);
 
 macro_rules! array {
     ($function:ident, $value:ty, $array:ident) => {
@@ -64,7 +64,7 @@ impl<'a> rows::Column<'a> for ArrayColumn<'a> {
 }
 
 /// The parameters, in order.
-pub(super) fn params<'a>(columns: &'a [ArrayColumn<'_>]) -> Vec<Param<'a>> {
+pub(super) fn params<'a>(columns: &'a [ArrayColumn<'_>]) -> Vec<SqlParam<'a>> {
     columns
         .iter()
         .map(|column| (&*column.values as &(dyn ToSql + Sync), column.array.clone()))

@@ -18,7 +18,7 @@ use crate::warehouse::migration::SchemaFault;
 
 /// Why a call failed, before it is said for the outside.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum PostgresError {
     /// The server or the connection.
     Driver(Error),
     /// No connection.
@@ -31,13 +31,13 @@ pub(super) enum Failure {
     Operator(String),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for PostgresError {
     fn from(error: Error) -> Self {
         Self::Driver(error)
     }
 }
 
-impl Failure {
+impl PostgresError {
     /// Collided with another transaction: the same again will work.
     pub(super) fn is_conflict(&self) -> bool {
         self.code().is_some_and(|code| {

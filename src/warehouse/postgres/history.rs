@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use super::columns;
-use super::error::Failure;
+use super::error::PostgresError;
 use super::{Pool, PostgresWarehouse, call_limit, load};
 use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{Cell, History, Param, Row, StoredEvent, UNREADABLE, stored_event};
@@ -20,11 +20,11 @@ impl History for PostgresWarehouse {
 }
 
 impl PostgresWarehouse {
-    async fn try_read(&self, pool: &Pool, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+    async fn try_read(&self, pool: &Pool, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, PostgresError> {
         let statement_timeout = self.config.statement_timeout;
         let limit = call_limit(statement_timeout);
         let limits = load::session_limits(statement_timeout);
-        let params: Vec<columns::Param<'_>> = params.iter().map(bind).collect();
+        let params: Vec<columns::SqlParam<'_>> = params.iter().map(bind).collect();
         let mut connection = pool.get().await?;
         let reading = async {
             let transaction = connection.build_transaction().read_only(true).start().await?;
@@ -38,7 +38,7 @@ impl PostgresWarehouse {
     }
 }
 
-fn bind<'a>(param: &'a Param<'_>) -> columns::Param<'a> {
+fn bind<'a>(param: &'a Param<'_>) -> columns::SqlParam<'a> {
     match param {
         Param::Text(text) => (text, Type::TEXT),
         Param::Time(at) => (at, Type::TIMESTAMPTZ),
@@ -59,8 +59,8 @@ fn row(row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
 }
 
 /// Events out of rows of [`crate::warehouse::history::EVENT`].
-pub(super) fn events(rows: &[tokio_postgres::Row]) -> Result<Vec<StoredEvent>, Failure> {
+pub(super) fn events(rows: &[tokio_postgres::Row]) -> Result<Vec<StoredEvent>, PostgresError> {
     let rows = rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
     let events = rows.into_iter().map(stored_event).collect::<Option<_>>();
-    events.ok_or_else(|| Failure::Operator(UNREADABLE.to_owned()))
+    events.ok_or_else(|| PostgresError::Operator(UNREADABLE.to_owned()))
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use tokio_postgres::{Error, Transaction};
 
 use super::columns::{self, ArrayColumn, insert, params};
-use super::error::Failure;
+use super::error::PostgresError;
 use super::history;
 use super::schema::Schema;
 use crate::event::EventRecord;
@@ -70,7 +70,7 @@ pub(super) async fn date_sales(
     transaction: &Transaction<'_>,
     schema: &Schema,
     keys: &[OrderRef<'_>],
-) -> Result<(), Failure> {
+) -> Result<(), PostgresError> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -129,7 +129,7 @@ async fn events_of(
     transaction: &Transaction<'_>,
     schema: &Schema,
     keys: &[OrderRef<'_>],
-) -> Result<Vec<StoredEvent>, Failure> {
+) -> Result<Vec<StoredEvent>, PostgresError> {
     let columns: Vec<ArrayColumn<'_>> = rows::order_keys(keys);
     let statement = schema.sql(&format!(
         "{} WHERE (order_id, shop) IN (SELECT v.order_id, v.shop FROM {}) \

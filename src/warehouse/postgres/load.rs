@@ -10,7 +10,7 @@ use futures_util::future::{try_join, try_join5};
 use tokio_postgres::{Client, Error, IsolationLevel, Transaction};
 
 use super::columns::{self, ArrayColumn, insert, names, params};
-use super::error::Failure;
+use super::error::PostgresError;
 use super::ledger::{self, Upserted};
 use super::schema::Schema;
 use crate::event::EventRecord;
@@ -36,7 +36,7 @@ pub(super) async fn load(
     schema: &Schema,
     limits: &str,
     events: &[EventRecord<'_>],
-) -> Result<Loaded, Failure> {
+) -> Result<Loaded, PostgresError> {
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::ReadCommitted)
@@ -52,7 +52,11 @@ pub(super) async fn load(
     .await?;
     let known = Vec::from_iter((0..records.len()).filter(|&place| !is_new(&records, place, &new)));
     let stored = compare_stored(&transaction, schema, &records, &known).await?;
-    let is_unchanged = |place: &usize| stored.get(place).is_none_or(|stored| *stored == Comparison::Unchanged);
+    let is_unchanged = |place: &usize| {
+        stored
+            .get(place)
+            .is_none_or(|stored| *stored == PayloadComparison::Unchanged)
+    };
     let effects = Effects::of((0..records.len()).filter(is_unchanged).map(|place| records[place]));
     let (changed, (), (), (), ()) = try_join5(
         upsert_orders(&transaction, schema, &effects.orders),
@@ -67,7 +71,8 @@ pub(super) async fn load(
     ledger::date_sales(&transaction, schema, &keys).await?;
     transaction.commit().await?;
     let inserted = new.len() as u64;
-    let conflict = |(place, stored): (usize, Comparison)| (stored == Comparison::Conflict).then(|| order[place]);
+    let conflict =
+        |(place, stored): (usize, PayloadComparison)| (stored == PayloadComparison::Conflict).then(|| order[place]);
     let mut conflicts: Vec<usize> = stored.into_iter().filter_map(conflict).collect();
     conflicts.sort_unstable();
     Ok(Loaded {
@@ -88,7 +93,7 @@ fn is_new(records: &[&EventRecord<'_>], place: usize, new: &HashSet<String>) -> 
 
 /// How a known event compares with its row.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Comparison {
+enum PayloadComparison {
     /// It has the same payload.
     Unchanged,
     /// It came from the same entry and was edited, or removed, since.
@@ -116,7 +121,7 @@ async fn compare_stored(
     schema: &Schema,
     records: &[&EventRecord<'_>],
     known: &[usize],
-) -> Result<HashMap<usize, Comparison>, Error> {
+) -> Result<HashMap<usize, PayloadComparison>, Error> {
     if known.is_empty() {
         return Ok(HashMap::new());
     }
@@ -134,7 +139,8 @@ async fn compare_stored(
         columns::rows(&columns)
     ));
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
-    let mut compared: HashMap<usize, Comparison> = known.iter().map(|&place| (place, Comparison::Edited)).collect();
+    let mut compared: HashMap<usize, PayloadComparison> =
+        known.iter().map(|&place| (place, PayloadComparison::Edited)).collect();
     for row in rows {
         let place = usize::try_from(row.try_get::<_, i32>(0)?).ok();
         let Some(&place) = place.and_then(|row| known.get(row)) else {
@@ -145,9 +151,9 @@ async fn compare_stored(
         let is_same =
             other.is_none_or(|other| payload::is_same(&other, record.payload, payload::has_time_beside_body(record)));
         let stored = match (is_same, is_same_entry) {
-            (true, _) => Comparison::Unchanged,
-            (false, true) => Comparison::Edited,
-            (false, false) => Comparison::Conflict,
+            (true, _) => PayloadComparison::Unchanged,
+            (false, true) => PayloadComparison::Edited,
+            (false, false) => PayloadComparison::Conflict,
         };
         compared.insert(place, stored);
     }

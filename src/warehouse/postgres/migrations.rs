@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::check;
-use super::error::Failure;
+use super::error::PostgresError;
 use super::schema::Schema;
 use crate::warehouse::Migrated;
 use crate::warehouse::migration::{Installed, Migration, SchemaFault, SchemaStore, migrate};
@@ -22,9 +22,9 @@ const SESSION: &str = "SET LOCAL statement_timeout = '10min'; SET LOCAL lock_tim
 
 /// Runs what is missing, and where `reader` is another role than ours gives it the rights that
 /// loading needs.
-pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, Failure> {
+pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&str>) -> Result<Migrated, PostgresError> {
     check::refuse_encoding(client).await?;
-    let mut store = Session { client, schema };
+    let mut store = SchemaSession { client, schema };
     let migrated = migrate(&mut store).await?;
     if let Some(reader) = reader
         && !may_load(store.client, schema, Some(reader)).await?
@@ -35,27 +35,27 @@ pub(super) async fn run(client: &mut Client, schema: &Schema, reader: Option<&st
 }
 
 /// A schema, and a connection to it.
-pub(super) struct Session<'a> {
+pub(super) struct SchemaSession<'a> {
     pub(super) client: &'a mut Client,
     pub(super) schema: &'a Schema,
 }
 
 #[async_trait]
-impl SchemaStore for Session<'_> {
-    type Failure = Failure;
+impl SchemaStore for SchemaSession<'_> {
+    type Failure = PostgresError;
 
-    fn fault(&self, fault: SchemaFault) -> Failure {
-        Failure::Schema {
+    fn fault(&self, fault: SchemaFault) -> PostgresError {
+        PostgresError::Schema {
             schema: self.schema.name().to_owned(),
             fault,
         }
     }
 
-    async fn installed(&self) -> Result<Installed, Failure> {
+    async fn installed(&self) -> Result<Installed, PostgresError> {
         installed(self.client, self.schema).await
     }
 
-    async fn relations(&self) -> Result<Vec<String>, Failure> {
+    async fn relations(&self) -> Result<Vec<String>, PostgresError> {
         let names = "SELECT c.relname::text FROM pg_catalog.pg_class c \
                      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
         let rows = self
@@ -65,7 +65,7 @@ impl SchemaStore for Session<'_> {
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
-    async fn apply(&mut self, step: &'static Migration) -> Result<(), Failure> {
+    async fn apply(&mut self, step: &'static Migration) -> Result<(), PostgresError> {
         let transaction = self
             .client
             .build_transaction()
@@ -81,7 +81,7 @@ impl SchemaStore for Session<'_> {
     }
 }
 
-async fn apply(transaction: &Transaction<'_>, schema: &Schema, step: &Migration) -> Result<(), Failure> {
+async fn apply(transaction: &Transaction<'_>, schema: &Schema, step: &Migration) -> Result<(), PostgresError> {
     let lock = format!("orderstream:{}", schema.name());
     transaction
         .query_typed(
@@ -123,7 +123,7 @@ async fn apply(transaction: &Transaction<'_>, schema: &Schema, step: &Migration)
     Ok(())
 }
 
-async fn installed(client: &Client, schema: &Schema) -> Result<Installed, Failure> {
+async fn installed(client: &Client, schema: &Schema) -> Result<Installed, PostgresError> {
     // Not `to_regclass`: it may answer from what the session remembers of before it waited for the
     // lock.
     let there = client
@@ -145,7 +145,8 @@ async fn installed(client: &Client, schema: &Schema) -> Result<Installed, Failur
             &[],
         )
         .await?;
-    let number = |column: usize| Ok::<u32, Failure>(u32::try_from(row.try_get::<_, i64>(column)?).unwrap_or(u32::MAX));
+    let number =
+        |column: usize| Ok::<u32, PostgresError>(u32::try_from(row.try_get::<_, i64>(column)?).unwrap_or(u32::MAX));
     Ok(Installed {
         version: number(0)?,
         compatible_from: number(1)?,
@@ -153,7 +154,7 @@ async fn installed(client: &Client, schema: &Schema) -> Result<Installed, Failur
 }
 
 /// Whether that role (ours where `None`) has every right that loading needs.
-pub(super) async fn may_load(client: &Client, schema: &Schema, role: Option<&str>) -> Result<bool, Failure> {
+pub(super) async fn may_load(client: &Client, schema: &Schema, role: Option<&str>) -> Result<bool, PostgresError> {
     let row = client
         .query_typed_one(
             "SELECT bool_and(COALESCE(has_schema_privilege(who, n.oid, 'USAGE') \

@@ -28,7 +28,7 @@ use secrecy::ExposeSecret;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use self::error::Failure;
+use self::error::PostgresError;
 use self::pool::Pool;
 use self::schema::Schema;
 use self::url::Target;
@@ -127,9 +127,9 @@ impl PostgresWarehouse {
         &self,
         connection: Object,
         limit: Duration,
-        outcome: Result<Result<T, Failure>, Elapsed>,
-    ) -> Result<T, Failure> {
-        let outcome = outcome.unwrap_or(Err(Failure::Silent(limit)));
+        outcome: Result<Result<T, PostgresError>, Elapsed>,
+    ) -> Result<T, PostgresError> {
+        let outcome = outcome.unwrap_or(Err(PostgresError::Silent(limit)));
         if outcome
             .as_ref()
             .is_err_and(|failure| !failure.leaves_connection_sound())
@@ -140,7 +140,7 @@ impl PostgresWarehouse {
         outcome
     }
 
-    async fn try_load(&self, pool: &Pool, events: &[EventRecord<'_>]) -> Result<Loaded, Failure> {
+    async fn try_load(&self, pool: &Pool, events: &[EventRecord<'_>]) -> Result<Loaded, PostgresError> {
         let limit = self.call_limit();
         let session = load::session_limits(self.config.statement_timeout);
         let mut connection = pool.get().await?;
@@ -148,7 +148,7 @@ impl PostgresWarehouse {
         self.settle(connection, limit, outcome)
     }
 
-    async fn migrate_as_owner(&self, pools: &Pools) -> Result<Migrated, Failure> {
+    async fn migrate_as_owner(&self, pools: &Pools) -> Result<Migrated, PostgresError> {
         let reader = pools.owner.as_ref().and(pools.reader.as_deref());
         let mut connection = pools.owner.as_ref().unwrap_or(&pools.pool).get().await?;
         let outcome = timeout(
@@ -160,14 +160,14 @@ impl PostgresWarehouse {
     }
 
     /// Tells tables that we can bring up to date from those that only the operator can.
-    async fn inspect(&self, pools: &Pools) -> Result<String, Failure> {
+    async fn inspect(&self, pools: &Pools) -> Result<String, PostgresError> {
         let (limit, pool) = (self.call_limit(), &pools.pool);
         let mut connection = pool.get().await?;
         let outcome = timeout(limit, check::inspect(&mut connection, &self.schema, pool.server())).await;
         let found = self.settle(connection, limit, outcome);
         if matches!(
             found,
-            Err(Failure::Schema {
+            Err(PostgresError::Schema {
                 fault: SchemaFault::Outdated(_),
                 ..
             })

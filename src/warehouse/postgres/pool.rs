@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::Failure;
+use super::error::PostgresError;
 use super::url::Target;
 use crate::warehouse::WarehouseError;
 
@@ -50,8 +50,8 @@ impl Pool {
     }
 
     /// A connection, at the latest after the connect timeout.
-    pub(super) async fn get(&self) -> Result<Object, Failure> {
-        self.inner.get().await.map_err(Failure::Pool)
+    pub(super) async fn get(&self) -> Result<Object, PostgresError> {
+        self.inner.get().await.map_err(PostgresError::Pool)
     }
 
     /// Address without credentials.

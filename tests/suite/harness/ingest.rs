@@ -18,7 +18,7 @@ use orderstream::health::Thresholds;
 use orderstream::health::collector::{Health, Sources};
 use orderstream::http::{self, AdminState, Probes, PublicCredentials, PublicState, Tokens};
 use orderstream::ingest::Appender;
-use orderstream::live::{Live, Process, Stores};
+use orderstream::live::{Live, ProcessInfo, Stores};
 use orderstream::metrics::Metrics;
 use orderstream::nodes::Nodes;
 use orderstream::operations::{Actor, Operations};
@@ -162,8 +162,8 @@ fn keyring() -> Keyring {
 }
 
 /// As `serve` tells it.
-fn node(stream: &'static str) -> Process {
-    Process {
+fn node(stream: &'static str) -> ProcessInfo {
+    ProcessInfo {
         command: "serve",
         version: env!("CARGO_PKG_VERSION"),
         started_at: time::OffsetDateTime::now_utc(),

@@ -13,7 +13,7 @@ use orderstream::config::StreamConfig;
 use orderstream::metrics::Metrics;
 use orderstream::stream::embedded::EmbeddedStream;
 use orderstream::stream::{
-    Appended, Claim, Destination, Entry, Fields, NewEntry, Order, Range, Stream, StreamError, StreamId,
+    Appended, Claim, Destination, Entry, Fields, NewEntry, Range, ReadOrder, Stream, StreamError, StreamId,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +59,7 @@ fn accepted(outcome: &Appended) -> StreamId {
 
 /// All that stands in a log.
 async fn all(stream: &EmbeddedStream, log: Destination) -> Vec<Entry> {
-    let (mut entries, mut next) = (Vec::new(), Some(Range::all(log, Order::OldestFirst, 1000)));
+    let (mut entries, mut next) = (Vec::new(), Some(Range::all(log, ReadOrder::OldestFirst, 1000)));
     while let Some(range) = next {
         let page = stream.range(range).await.unwrap();
         entries.extend(page.entries);

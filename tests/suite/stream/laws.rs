@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use orderstream::config::StreamConfig;
 use orderstream::stream::{
-    Appended, Claim, DeadLetter, Delivered, Destination, Fields, NewEntry, Order, Range, Refreshed, Step, Stream,
-    StreamId, Trimmed,
+    Appended, AttemptStep, Claim, DeadLetter, Delivered, Destination, Fields, NewEntry, Range, ReadOrder, Refreshed,
+    Stream, StreamId, Trimmed,
 };
 use tokio_util::sync::CancellationToken;
 

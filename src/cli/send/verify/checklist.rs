@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::super::deliveries::Delivery;
-use super::super::mix::Kind;
-use super::super::summary::Answer;
+use super::super::deliveries::TestDelivery;
+use super::super::mix::DeliveryKind;
+use super::super::summary::Response;
 use crate::shopify::{self, DeliveryHints, Shape, Topic};
 use crate::warehouse::history::{OrderKey, OrderState};
 
@@ -37,15 +37,15 @@ enum Effect {
 }
 
 impl SentEvent {
-    pub(in crate::cli::send) fn of(delivery: &Delivery) -> Self {
+    pub(in crate::cli::send) fn of(delivery: &TestDelivery) -> Self {
         /// Declared here once more, so that the check does not share a mistake of the service.
         #[derive(Deserialize)]
-        struct Order {
+        struct SentOrder {
             id: serde_json::Number,
             updated_at: Option<String>,
         }
         let hints = DeliveryHints::new(&delivery.headers);
-        let order = serde_json::from_slice::<Order>(&delivery.body).ok();
+        let order = serde_json::from_slice::<SentOrder>(&delivery.body).ok();
         let shape = Topic::parse(hints.topic).map(Topic::shape).ok();
         let order = order.filter(|_| matches!(shape, Some(Shape::Order | Shape::Deletion)));
         let shop = hints.shop.as_deref().unwrap_or_default().to_owned();
@@ -149,11 +149,11 @@ pub(in crate::cli::send) struct Verified {
 }
 
 impl Checklist {
-    pub(in crate::cli::send) fn add(&mut self, sent_event: SentEvent, kind: Kind, answer: &Answer) {
+    pub(in crate::cli::send) fn add(&mut self, sent_event: SentEvent, kind: DeliveryKind, answer: &Response) {
         let expected = match (kind, answer) {
             (_, answer) if answer.is_quarantined() => Expected::Quarantined,
             (_, answer) if answer.is_success() => Expected::Somewhere,
-            (Kind::BadSignature, Answer::Status(..)) => Expected::Nowhere,
+            (DeliveryKind::BadSignature, Response::Status(..)) => Expected::Nowhere,
             _ => Expected::Anything,
         };
         let event = self.events.entry(sent_event.event_id.clone()).or_insert_with(|| {
@@ -325,15 +325,15 @@ mod tests {
             "x-shopify-triggered-at",
             HeaderValue::from_static("2026-01-05T10:00:09Z"),
         );
-        SentEvent::of(&Delivery {
-            kind: Kind::Event,
+        SentEvent::of(&TestDelivery {
+            kind: DeliveryKind::Event,
             headers,
             body: Bytes::from_static(body.as_bytes()),
         })
     }
 
-    fn said(word: &str) -> Answer {
-        Answer::Status(200, Some(word.to_owned()))
+    fn said(word: &str) -> Response {
+        Response::Status(200, Some(word.to_owned()))
     }
 
     /// The older and the newer state of order 1, promised and loaded.
@@ -350,8 +350,8 @@ mod tests {
             r#"{"id":1,"updated_at":"2026-01-05T11:00:01+01:00"}"#,
         );
         let ids = [older.event_id.clone(), newer.event_id.clone()];
-        checklist.add(newer, Kind::Event, &said("accepted"));
-        checklist.add(older, Kind::Late, &said("accepted"));
+        checklist.add(newer, DeliveryKind::Event, &said("accepted"));
+        checklist.add(older, DeliveryKind::Late, &said("accepted"));
         checklist.found(&ids, &ids);
         (checklist, ids)
     }
@@ -378,9 +378,9 @@ mod tests {
             (said("duplicate"), true),
             (said("spooled"), true),
             (said("quarantined"), true),
-            (Answer::Status(401, None), false),
-            (Answer::Status(503, None), false),
-            (Answer::Timeout, false),
+            (Response::Status(401, None), false),
+            (Response::Status(503, None), false),
+            (Response::Timeout, false),
         ];
         let mut expected = BTreeSet::new();
         for (at, (answer, is_promised)) in (0..).zip(answers) {
@@ -388,7 +388,7 @@ mod tests {
             if is_promised {
                 expected.insert(sent_event.event_id.clone());
             }
-            checklist.add(sent_event, Kind::Event, &answer);
+            checklist.add(sent_event, DeliveryKind::Event, &answer);
         }
         assert_eq!(BTreeSet::from_iter(checklist.missing()), expected);
         assert!(!checklist.close().is_right());
@@ -397,8 +397,12 @@ mod tests {
     #[test]
     fn a_promise_stands_whatever_other_deliveries_of_it_were_answered() {
         let mut checklist = Checklist::default();
-        for answer in [Answer::Timeout, said("duplicate"), Answer::Status(503, None)] {
-            checklist.add(sent_event("refunds/create", "w-1", "{}"), Kind::Duplicate, &answer);
+        for answer in [Response::Timeout, said("duplicate"), Response::Status(503, None)] {
+            checklist.add(
+                sent_event("refunds/create", "w-1", "{}"),
+                DeliveryKind::Duplicate,
+                &answer,
+            );
         }
         assert_eq!(checklist.missing().len(), 1);
     }
@@ -411,8 +415,8 @@ mod tests {
             sent_event("orders/create", "w-2", "{}"),
         );
         let [bad_id, forged_id] = [&bad, &forged].map(|sent_event| sent_event.event_id.clone());
-        checklist.add(bad, Kind::Malformed, &said("quarantined"));
-        checklist.add(forged, Kind::BadSignature, &Answer::Status(401, None));
+        checklist.add(bad, DeliveryKind::Malformed, &said("quarantined"));
+        checklist.add(forged, DeliveryKind::BadSignature, &Response::Status(401, None));
         assert_eq!(checklist.missing(), std::slice::from_ref(&bad_id));
         checklist.add_dead_letter(&bad_id, "1-1".to_owned());
         checklist.add_dead_letter(&bad_id, "1-1".to_owned());
@@ -472,7 +476,7 @@ mod tests {
         let (mut checklist, [_, newer]) = two_states();
         let gone = sent_event("orders/delete", "w-3", r#"{"id":1}"#);
         let id = [gone.event_id.clone()];
-        checklist.add(gone, Kind::Event, &said("accepted"));
+        checklist.add(gone, DeliveryKind::Event, &said("accepted"));
         checklist.found(&id, &id);
         checklist.judge(
             &[(SHOP.to_owned(), "1".to_owned())],

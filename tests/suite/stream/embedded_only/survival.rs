@@ -82,7 +82,7 @@ async fn a_restart_keeps_groups_attempts_and_idle_times() {
     let delivered = stream.reader("a").read(6, Duration::ZERO, &never).await.unwrap();
     stream.ack(&appended[..2], &[]).await.unwrap();
     stream
-        .record(appended[2], orderstream::stream::Step::Failed(2))
+        .record(appended[2], orderstream::stream::AttemptStep::Failed(2))
         .await
         .unwrap();
     assert_eq!(delivered.len(), 6);

@@ -97,7 +97,7 @@ pub async fn a_range_shows_any_part_from_either_end(store: &dyn Store) {
     let stream = store.open(&stream_config());
     let all = |log, order| Range::all(log, order, 7);
     let nothing = stream
-        .range(all(Destination::Stream, Order::OldestFirst))
+        .range(all(Destination::Stream, ReadOrder::OldestFirst))
         .await
         .unwrap();
     assert_eq!((nothing.entries, nothing.next), (Vec::new(), None));
@@ -126,8 +126,8 @@ pub async fn a_range_shows_any_part_from_either_end(store: &dyn Store) {
         }
         ids
     };
-    let oldest_first = all(Destination::Stream, Order::OldestFirst);
-    let newest_first = all(Destination::Stream, Order::NewestFirst);
+    let oldest_first = all(Destination::Stream, ReadOrder::OldestFirst);
+    let newest_first = all(Destination::Stream, ReadOrder::NewestFirst);
     assert_eq!(ids(oldest_first).await, appended);
     let mut backwards = appended.clone();
     backwards.reverse();
@@ -155,7 +155,7 @@ pub async fn a_range_shows_any_part_from_either_end(store: &dyn Store) {
     assert_eq!(ids(oldest_first.between(0, appended[0].ms)).await, first);
 
     let letters = stream
-        .range(all(Destination::DeadLetters, Order::OldestFirst))
+        .range(all(Destination::DeadLetters, ReadOrder::OldestFirst))
         .await
         .unwrap();
     let fields: Vec<_> = letters.entries.into_iter().map(|one| one.fields).collect();

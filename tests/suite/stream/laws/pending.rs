@@ -193,25 +193,33 @@ pub async fn attempts_stay_on_record_until_the_ack(store: &dyn Store) {
         let attempts = stream.record(id, step).await.unwrap();
         (attempts.failed, attempts.unfinished)
     };
-    assert_eq!(record(Step::Begin(1)).await, (0, 1));
-    assert_eq!(record(Step::Begin(2)).await, (0, 2));
-    assert_eq!(record(Step::Begin(2)).await, (0, 2), "written again, counted once");
+    assert_eq!(record(AttemptStep::Begin(1)).await, (0, 1));
+    assert_eq!(record(AttemptStep::Begin(2)).await, (0, 2));
     assert_eq!(
-        record(Step::Begin(1)).await,
+        record(AttemptStep::Begin(2)).await,
+        (0, 2),
+        "written again, counted once"
+    );
+    assert_eq!(
+        record(AttemptStep::Begin(1)).await,
         (0, 2),
         "what others counted stays counted"
     );
-    assert_eq!(record(Step::Failed(1)).await, (1, 0));
-    assert_eq!(record(Step::Failed(1)).await, (1, 0), "written again, counted once");
-    assert_eq!(record(Step::Begin(1)).await, (1, 1));
-    assert_eq!(record(Step::Spared).await, (1, 0));
-    assert_eq!(record(Step::Begin(1)).await, (1, 1));
+    assert_eq!(record(AttemptStep::Failed(1)).await, (1, 0));
+    assert_eq!(
+        record(AttemptStep::Failed(1)).await,
+        (1, 0),
+        "written again, counted once"
+    );
+    assert_eq!(record(AttemptStep::Begin(1)).await, (1, 1));
+    assert_eq!(record(AttemptStep::Spared).await, (1, 0));
+    assert_eq!(record(AttemptStep::Begin(1)).await, (1, 1));
     // Another worker, maybe another process, finds it.
     let claimed = stream.claim("b", Claim::Stale(Duration::ZERO), START, 1).await.unwrap();
     let found = claimed.entries[0].attempts;
     assert_eq!((found.failed, found.unfinished), (1, 1));
     stream.ack(&[id], &[id]).await.unwrap();
-    assert_eq!(record(Step::Begin(1)).await, (0, 1), "the ack ended the record");
+    assert_eq!(record(AttemptStep::Begin(1)).await, (0, 1), "the ack ended the record");
 }
 
 pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
@@ -229,11 +237,14 @@ pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
         attempts: 3,
         consumer: "a".to_owned(),
     };
-    stream.record(delivered[0].entry.id, Step::Failed(1)).await.unwrap();
+    stream
+        .record(delivered[0].entry.id, AttemptStep::Failed(1))
+        .await
+        .unwrap();
     assert!(stream.dead_letter(&letter(0)).await.unwrap());
     assert!(stream.dead_letter(&letter(0)).await.unwrap(), "safe to repeat");
     assert_eq!(stream.report().await.unwrap().dead_letters, 1);
-    let record = stream.record(delivered[0].entry.id, Step::Spared).await.unwrap();
+    let record = stream.record(delivered[0].entry.id, AttemptStep::Spared).await.unwrap();
     assert_eq!(record.failed, 0, "its record is gone");
 
     assert!(stream.dead_letter(&letter(1)).await.unwrap());
@@ -250,7 +261,7 @@ pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
     assert!(stream.dead_letter(&letter(3)).await.unwrap());
     assert_eq!(stream.report().await.unwrap().dead_letters, 2);
 
-    let letters = Range::all(Destination::DeadLetters, Order::OldestFirst, 10);
+    let letters = Range::all(Destination::DeadLetters, ReadOrder::OldestFirst, 10);
     let found = stream.range(letters).await.unwrap().entries;
     let text = |name: &str| String::from_utf8(found[0].fields.get(name).unwrap().to_vec()).unwrap();
     assert_eq!(found[0].fields.0[..4], entry(0).fields.0[..]);
@@ -283,7 +294,7 @@ pub async fn records_outlive_their_group_and_letters_wait_for_it(store: &dyn Sto
     };
     store.lose(&config, appended[2]).await;
     store.drop_group(&config).await;
-    let recorded = stream.record(appended[0], Step::Failed(2)).await.unwrap();
+    let recorded = stream.record(appended[0], AttemptStep::Failed(2)).await.unwrap();
     assert_eq!(recorded.failed, 2);
     // What is in the stream is handed out again by the group that is going to be made.
     assert!(stream.dead_letter(&letter(0)).await.unwrap());

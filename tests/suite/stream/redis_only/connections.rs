@@ -1,7 +1,7 @@
 //! TLS with a private CA, TCP, ACL users, changed credentials, unusable URLs.
 
 use orderstream::config::Durability;
-use orderstream::stream::{Claim, DeadLetter, Order, Range, Step, Stream, StreamAdmin as _};
+use orderstream::stream::{AttemptStep, Claim, DeadLetter, Range, ReadOrder, Stream, StreamAdmin as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -78,7 +78,7 @@ async fn use_everything(server: &RedisServer, stream: &RedisStream) {
         .await
         .unwrap();
     stream.refresh("a", &[id]).await.unwrap();
-    stream.record(id, Step::Failed(1)).await.unwrap();
+    stream.record(id, AttemptStep::Failed(1)).await.unwrap();
     let letter = DeadLetter {
         entry: delivered[0].entry.clone(),
         error: "poison".to_owned(),
@@ -104,7 +104,7 @@ async fn use_everything(server: &RedisServer, stream: &RedisStream) {
 
 /// What operators ask for.
 async fn operate(stream: &RedisStream, id: StreamId) {
-    for order in [Order::OldestFirst, Order::NewestFirst] {
+    for order in [ReadOrder::OldestFirst, ReadOrder::NewestFirst] {
         let letters = Range::all(Destination::DeadLetters, order, 10);
         let letters = stream.range(letters).await.unwrap().entries;
         assert_eq!(letters.len(), 1);

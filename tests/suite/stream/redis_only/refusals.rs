@@ -248,7 +248,10 @@ async fn keys_beside_the_stream_do_not_stay_for_ever() {
     let server = RedisServer::start().await;
     let stream = open(&server.config());
     let id = accepted(&stream.writer().append(&[entry(1)]).await.unwrap()[0]);
-    stream.record(id, orderstream::stream::Step::Begin(1)).await.unwrap();
+    stream
+        .record(id, orderstream::stream::AttemptStep::Begin(1))
+        .await
+        .unwrap();
     stream.confirm_writable().await.unwrap();
     let six_hours = server.command::<i64>(&["PTTL", "orders_stream:dedupe:key-1"]).await;
     assert!((1..=6 * 3600 * 1000).contains(&six_hours), "{six_hours}");
