@@ -6,7 +6,10 @@
 use rust_decimal::Decimal;
 
 use super::scalar::MOST_UNITS;
-use super::{Amount, Id, Item, OrderEdit, OrderEvent, Refund, Text, Transaction, WHOLE};
+use super::{
+    Amount, Attribute, Details, Discount, Fulfillment, Id, Item, OrderEdit, OrderEvent, Refund, Text, Transaction,
+    WHOLE,
+};
 
 /// Longest text of any field, in bytes. Shopify's own limits are far below.
 const MAX_TEXT: usize = 4096;
@@ -60,7 +63,10 @@ pub fn validate(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
         }
         currency("currency", refund.currency.as_ref()).map_err(|error| error.within("refunds", index))?;
     }
-    Ok(())
+    for (index, line) in event.items.iter().flatten().enumerate() {
+        attributes("properties", &line.properties).map_err(|error| error.within("items", index))?;
+    }
+    event.details.as_ref().map_or(Ok(()), details)
 }
 
 /// Checks what every warehouse needs of an event, whoever wrote it, to store it and to count it in
@@ -71,7 +77,7 @@ pub fn validate(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
 /// The first field that is missing or out of bounds.
 pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
     identity(event)?;
-    for (field, text) in [
+    texts([
         ("currency", &event.currency),
         ("name", &event.name),
         ("presentment_currency", &event.presentment_currency),
@@ -81,9 +87,7 @@ pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
         ("cancel_reason", &event.cancel_reason),
         ("billing_country", &event.billing_country),
         ("shipping_country", &event.shipping_country),
-    ] {
-        bounded(field, text.as_ref().map(Text::as_str))?;
-    }
+    ])?;
     bounded_id("shop", event.shop.as_ref().map(Text::as_str))?;
     bounded_id("customer_id", id(event.customer_id.as_ref()))?;
     bounded_id("app_id", id(event.app_id.as_ref()))?;
@@ -166,9 +170,11 @@ fn item(item: &Item<'_>) -> Result<(), InvalidEvent> {
     bounded_id("line_id", id(item.line_id.as_ref()))?;
     bounded_id("variant_id", id(item.variant_id.as_ref()))?;
     bounded_id("product_id", id(item.product_id.as_ref()))?;
-    bounded("title", item.title.as_ref().map(Text::as_str))?;
-    bounded("variant_title", item.variant_title.as_ref().map(Text::as_str))?;
-    bounded("vendor", item.vendor.as_ref().map(Text::as_str))
+    texts([
+        ("title", &item.title),
+        ("variant_title", &item.variant_title),
+        ("vendor", &item.vendor),
+    ])
 }
 
 fn transactions(transactions: &[Transaction<'_>]) -> Result<(), InvalidEvent> {
@@ -184,16 +190,13 @@ fn transaction(transaction: &Transaction<'_>) -> Result<(), InvalidEvent> {
     }
     bounded_id("transaction_id", Some(transaction.transaction_id.as_str()))?;
     bounded_id("parent_id", id(transaction.parent_id.as_ref()))?;
-    for (field, text) in [
+    texts([
         ("kind", &transaction.kind),
         ("status", &transaction.status),
         ("gateway", &transaction.gateway),
         ("currency", &transaction.currency),
         ("paid_currency", &transaction.paid_currency),
-    ] {
-        bounded(field, text.as_ref().map(Text::as_str))?;
-    }
-    Ok(())
+    ])
 }
 
 fn refund(refund: &Refund<'_>) -> Result<(), InvalidEvent> {
@@ -212,6 +215,76 @@ fn edit(edit: &OrderEdit<'_>) -> Result<(), InvalidEvent> {
     bounded_id("edit.edit_id", id(edit.edit_id.as_ref()))?;
     for (index, line) in edit.additions.iter().enumerate() {
         bounded_id("line_id", Some(line.line_id.as_str())).map_err(|error| error.within("edit.additions", index))?;
+    }
+    Ok(())
+}
+
+fn details(details: &Details<'_>) -> Result<(), InvalidEvent> {
+    bounded("details.locale", details.locale.as_ref().map(Text::as_str))?;
+    for (list, values) in [("details.gateways", &details.gateways), ("details.tags", &details.tags)] {
+        if let Some(error) = values.iter().find_map(|text| bounded(list, Some(text.as_str())).err()) {
+            return Err(error);
+        }
+    }
+    if let Some(utm) = &details.utm {
+        texts([
+            ("details.utm.source", &utm.source),
+            ("details.utm.medium", &utm.medium),
+            ("details.utm.campaign", &utm.campaign),
+            ("details.utm.term", &utm.term),
+            ("details.utm.content", &utm.content),
+        ])?;
+    }
+    for (index, one) in details.discounts.iter().enumerate() {
+        discount(one).map_err(|error| error.within("details.discounts", index))?;
+    }
+    for (index, tax) in details.tax_lines.iter().enumerate() {
+        bounded_id("line_id", id(tax.line_id.as_ref()))
+            .and_then(|()| bounded_id("shipping_line_id", id(tax.shipping_line_id.as_ref())))
+            .and_then(|()| texts([("title", &tax.title)]))
+            .map_err(|error| error.within("details.tax_lines", index))?;
+    }
+    for (index, one) in details.fulfillments.iter().enumerate() {
+        fulfillment(one).map_err(|error| error.within("details.fulfillments", index))?;
+    }
+    attributes("details.note_attributes", &details.note_attributes)
+}
+
+fn discount(discount: &Discount<'_>) -> Result<(), InvalidEvent> {
+    texts([
+        ("type", &discount.kind),
+        ("code", &discount.code),
+        ("title", &discount.title),
+        ("target_type", &discount.target_type),
+        ("target_selection", &discount.target_selection),
+        ("allocation_method", &discount.allocation_method),
+        ("value_type", &discount.value_type),
+    ])
+}
+
+fn fulfillment(fulfillment: &Fulfillment<'_>) -> Result<(), InvalidEvent> {
+    bounded_id("fulfillment_id", id(fulfillment.fulfillment_id.as_ref()))?;
+    bounded_id("location_id", id(fulfillment.location_id.as_ref()))?;
+    texts([
+        ("status", &fulfillment.status),
+        ("shipment_status", &fulfillment.shipment_status),
+        ("service", &fulfillment.service),
+        ("carrier", &fulfillment.carrier),
+    ])
+}
+
+fn attributes(list: &str, attributes: &[Attribute<'_>]) -> Result<(), InvalidEvent> {
+    for (index, attribute) in attributes.iter().enumerate() {
+        bounded("name", Some(attribute.name.as_str()))
+            .and_then(|()| texts([("value", &attribute.value)]))
+            .map_err(|error| error.within(list, index))?;
+    }
+    Ok(())
+}
+
+fn texts<const N: usize>(fields: [(&str, &Option<Text<'_>>); N]) -> Result<(), InvalidEvent> {
+    for (field, text) in fields {
+        bounded(field, text.as_ref().map(Text::as_str))?;
     }
     Ok(())
 }
@@ -277,7 +350,6 @@ mod tests {
                 {"sku": "A", "qty": 2, "price": 5},
             ],
             "refunds": [{"refund_id": "9", "amount": 1, "currency": "EUR"}],
-            "details": {},
         })
     }
 
@@ -294,6 +366,41 @@ mod tests {
         partial["event_type"] = "order.deleted".into();
         partial.as_object_mut().unwrap().remove("items");
         assert_eq!(judge(&partial), Ok(()));
+    }
+
+    #[test]
+    fn details_are_bounded() {
+        for (details, reason) in [
+            (
+                json!({"fulfillments": [[null, null]]}),
+                "details.fulfillments[0]: expected an object",
+            ),
+            (
+                json!({"tax_lines": [{}, {"line_id": "1".repeat(256)}]}),
+                "details.tax_lines[1].line_id: longer than 255 characters",
+            ),
+            (
+                json!({"fulfillments": [{"location_id": "1".repeat(256)}]}),
+                "details.fulfillments[0].location_id: longer than 255 characters",
+            ),
+            (
+                json!({"tags": ["x".repeat(4097)]}),
+                "details.tags: longer than 4096 bytes",
+            ),
+            (
+                json!({"utm": {"term": "x".repeat(4097)}}),
+                "details.utm.term: longer than 4096 bytes",
+            ),
+            (
+                json!({"note_attributes": [{"name": "x".repeat(4097)}]}),
+                "details.note_attributes[0].name: longer than 4096 bytes",
+            ),
+        ] {
+            let mut event = whole();
+            event["details"] = details;
+            let error = judge(&event).unwrap_err();
+            assert!(error.starts_with(reason), "{error}");
+        }
     }
 
     #[test]
@@ -323,11 +430,6 @@ mod tests {
                 "/order_id",
                 json!(1.5),
                 "order_id: expected a string without NUL or a whole number",
-            ),
-            (
-                "/details",
-                json!({"fulfillments": [[null, null]]}),
-                "details.fulfillments[0]: expected an object",
             ),
             ("/refunds", json!([["9", 1]]), "refunds[0]: expected an object"),
             ("/currency", json!("eur"), "currency: must be three capital letters"),
