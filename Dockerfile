@@ -13,6 +13,8 @@ RUN mkdir -p src examples tests/suite \
  && rm -rf src build.rs
 COPY src ./src
 COPY build.rs openapi.yaml ./
+# Shown as the commit of each node; the build cannot read it, since `.git` is not copied.
+ARG ORDERSTREAM_COMMIT
 # Cargo goes by modification times; the copied files may be older than the empty crate.
 RUN find src build.rs -name '*.rs' -exec touch {} + && cargo build --release --locked --features otel --bin orderstream && mkdir /data
 
