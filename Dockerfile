@@ -25,10 +25,8 @@ COPY --from=build --chown=65532:65532 /data /data
 WORKDIR /
 # PORT makes the public listener reachable from outside (0.0.0.0); a platform's own PORT takes its place.
 # The program then insists on secrets and tokens.
-# MALLOC_MMAP_THRESHOLD_ is glibc's: without a fixed one it keeps what large bodies leave behind (docs/OPERATIONS.md).
 ENV PORT=8080 \
-    ORDERSTREAM_LOG_FORMAT=json \
-    MALLOC_MMAP_THRESHOLD_=262144
+    ORDERSTREAM_LOG_FORMAT=json
 EXPOSE 8080
 USER 65532:65532
 STOPSIGNAL SIGTERM

@@ -1,5 +1,5 @@
-//! Writes the API description as JSON, which a browser reads without a parser of its own, and tells
-//! the commit.
+//! Writes the API description as JSON, which a browser reads without a parser of its own; tells the
+//! commit; and links the allocator's setting into the program.
 
 use std::error::Error;
 use std::fs;
@@ -11,6 +11,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let description: serde_json::Value = serde_yaml_ng::from_str(&fs::read_to_string("openapi.yaml")?)?;
     fs::write(out.join("openapi.json"), description.to_string())?;
     tell_commit();
+    // An object, not a library: nothing refers to it, so the linker would drop it from one.
+    println!("cargo::rerun-if-changed=src/mmap_threshold.c");
+    for object in cc::Build::new()
+        .file("src/mmap_threshold.c")
+        .try_compile_intermediates()?
+    {
+        println!("cargo::rustc-link-arg-bins={}", object.display());
+    }
     Ok(())
 }
 
