@@ -11,7 +11,8 @@ use super::state::App;
 use crate::health::WarehouseProbe;
 use crate::ingest::SpoolFallback;
 use crate::metrics::{Metrics, Outcome, Outcomes, Route};
-use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, NodeSecretUsage, Role, SpoolFigures, Totals};
+use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Role, SpoolFigures, Totals};
+use crate::operations::counted_secrets;
 use crate::shopify::Keyring;
 use crate::worker::Workers;
 
@@ -94,18 +95,14 @@ impl FigureSources {
     fn intake(&self, unauthorized: u64) -> Intake {
         let outcome = |outcome: Outcome| (outcome.name().to_owned(), self.answered(outcome));
         let keyring = self.keyring.load_full();
-        let secrets = keyring.as_deref().map(Keyring::in_use).unwrap_or_default();
-        let usage = |secret: &crate::shopify::SecretInUse<'_>| NodeSecretUsage {
-            shop: secret.shop.map(str::to_owned),
-            index: secret.index,
-            deliveries: secret.usage.deliveries(),
-            last_used_at: secret.usage.last().and_then(instant),
-        };
+        let mut secrets = keyring.as_deref().map(counted_secrets).unwrap_or_default();
+        let secrets_omitted = secrets.len().saturating_sub(SECRETS_LISTED) as u64;
+        secrets.truncate(SECRETS_LISTED);
         Intake {
             unauthorized: Some(unauthorized),
             outcomes: Outcome::ALL.into_iter().map(outcome).collect(),
-            secrets: secrets.iter().take(SECRETS_LISTED).map(usage).collect(),
-            secrets_omitted: secrets.len().saturating_sub(SECRETS_LISTED) as u64,
+            secrets,
+            secrets_omitted,
             spool: self.fallback.as_ref().map(spool),
             ..Intake::default()
         }
@@ -134,8 +131,4 @@ fn spool(fallback: &SpoolFallback) -> SpoolFigures {
         takes_writes: Some(report.takes_writes),
         breaker: Some(breaker.to_owned()),
     }
-}
-
-fn instant(millis: u64) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()
 }

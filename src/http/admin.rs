@@ -63,8 +63,18 @@ async fn secrets(State(state): State<AdminState>) -> Response {
     let keyring = state.keyring.load_full();
     let node = state.live.node();
     let now = OffsetDateTime::now_utc();
-    let secrets = SecretUsageReport::of(keyring.as_deref(), node.started_at, !node.has_neighbours(), now);
-    Json(secrets).into_response()
+    let others = if node.has_neighbours() {
+        state.nodes.others()
+    } else {
+        Some(Vec::new())
+    };
+    Json(SecretUsageReport::of(
+        keyring.as_deref(),
+        node.started_at,
+        others.as_deref(),
+        now,
+    ))
+    .into_response()
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {

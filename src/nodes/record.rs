@@ -152,6 +152,12 @@ pub struct NodeSecretUsage {
     /// Deliveries it verified, since the process knows it.
     #[serde(deserialize_with = "partial")]
     pub deliveries: u64,
+    /// When it verified the last one, or when the process came to know it.
+    #[serde(
+        serialize_with = "time::serde::rfc3339::option::serialize",
+        deserialize_with = "moment"
+    )]
+    pub unused_since: Option<OffsetDateTime>,
     /// When it verified the last one.
     #[serde(
         serialize_with = "time::serde::rfc3339::option::serialize",

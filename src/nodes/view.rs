@@ -126,6 +126,14 @@ impl Nodes {
         Some(answer.nodes.iter().map(aged).collect())
     }
 
+    /// All nodes but this process; `None` where they are not known.
+    #[must_use]
+    pub fn others(&self) -> Option<Vec<Node>> {
+        let (mut nodes, own) = (self.current()?, self.own_id());
+        nodes.retain(|node| Some(&node.record.id) != own.as_ref());
+        Some(nodes)
+    }
+
     /// Id of this process; `None` before its first sample.
     #[must_use]
     pub fn own_id(&self) -> Option<String> {

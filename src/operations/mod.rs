@@ -58,7 +58,7 @@ pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, Re
 pub use self::redrive_run::{
     Action, DiscardDeadLetters, IdRange, ReplayDeadLetters, Resolution, ResolutionOutcome, ResolveRequest, ResolveStep,
 };
-pub use self::secret_usage::{SecretUsage, SecretUsageReport};
+pub use self::secret_usage::{SecretUsage, SecretUsageReport, counted as counted_secrets};
 pub use self::trace::{TimelineEvent, TimelineStep, Trace, TraceQuery};
 
 /// The table of operations.

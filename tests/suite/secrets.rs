@@ -7,7 +7,7 @@ use crate::harness::eventually;
 use crate::harness::ground::{Place, in_any_place};
 use crate::harness::local::Local;
 use crate::harness::service::{SECRET, Service, TOKEN, order, signed_webhook};
-use crate::harness::site::PATIENCE;
+use crate::harness::site::{PATIENCE, Site};
 use crate::openapi::assert_is;
 
 in_any_place!(a_rotation_is_seen_and_a_count_stays_with_its_secret);
@@ -132,13 +132,42 @@ async fn a_rotation_in_the_file_of_shops_concerns_one_shop() {
     assert!(!service.stderr().contains(NEWER), "a secret is in the log");
 }
 
-/// Every process says that it speaks for itself alone; one that takes nothing says so.
+/// Any node answers for all: their counts are added up, and a node that ends takes its own along.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_among_others_says_what_it_cannot_know() {
-    let site = crate::harness::site::Site::new().await;
-    let serving = Service::start("serve", &site.settings()).await;
-    let working = Service::start("work", &site.settings()).await;
-    let note = async |service| secrets(service).await["note"].as_str().unwrap().to_owned();
-    assert!(note(&serving).await.contains("ask every process"));
-    assert!(note(&working).await.contains("takes no webhooks"));
+async fn any_node_tells_the_use_of_secrets_on_all_of_them() {
+    const NEWER: &str = "a newer secret of the tests";
+    let site = Site::new().await;
+    let settings = site
+        .settings()
+        .with("ORDERSTREAM_SHOPIFY_SECRETS", &format!("{NEWER},{SECRET}"));
+    let mut first = Service::start("serve", &settings).await;
+    let mut second = Service::start("serve", &settings).await;
+    let working = Service::start("work", &settings).await;
+    assert_eq!(deliver(&first, NEWER, 1).await, 200);
+    assert_eq!(deliver(&second, NEWER, 2).await, 200);
+    assert_eq!(deliver(&second, SECRET, 3).await, 200);
+    for service in [&first, &second, &working] {
+        let told = eventually("the deliveries of both", PATIENCE, async || {
+            Some(secrets(service).await).filter(|told| deliveries(told) == [2, 1])
+        })
+        .await;
+        let used = &told["secrets"][1]["last_used_at"];
+        assert!(used.is_string(), "{told}");
+        let note = told["note"].as_str().unwrap();
+        assert!(note.contains("of 2 live nodes"), "{note}");
+    }
+    second.signal(Signal::SIGTERM);
+    second.ended(PATIENCE).await;
+    let told = eventually("one is gone", PATIENCE, async || {
+        Some(secrets(&working).await).filter(|told| deliveries(told) == [1, 0])
+    })
+    .await;
+    assert_eq!(told.get("note"), None);
+    first.signal(Signal::SIGTERM);
+    first.ended(PATIENCE).await;
+    eventually("none takes webhooks", PATIENCE, async || {
+        let told = secrets(&working).await;
+        (told["note"] == "no live node takes webhooks").then_some(())
+    })
+    .await;
 }

@@ -23,12 +23,9 @@ const LEVELS: u32 = 127;
 pub(super) enum Unusual {
     /// To be read by `serde_json`, which also tells what is wrong, if anything is.
     Other,
-    /// A list where an object is expected. `serde_json` would read it as the object's fields in
-    /// the order of their declaration.
-    List {
-        /// Offset of its bracket in bytes.
-        at: usize,
-    },
+    /// A list where an object is expected, and the offset of its bracket in bytes. `serde_json`
+    /// would read it as the object's fields in the order of their declaration.
+    List { at: usize },
 }
 
 /// Without the texts, which are written by those who use them.
