@@ -44,6 +44,9 @@ pub struct Item<'a> {
     /// A gift card: sold, it is a liability and no sale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gift_card: Option<bool>,
+    /// A tip: no sale either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tip: Option<bool>,
     /// Title of the variant as sold.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub variant_title: Option<Text<'a>>,

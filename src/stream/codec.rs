@@ -262,7 +262,7 @@ mod tests {
         ) -> Item<'static> {
             Item {
                 sku, qty, price, line_id, variant_id: None, product_id: None, vendor: title.clone(), title, current_qty,
-                discount, tax, gift_card, variant_title: None, taxable: gift_card, requires_shipping: None,
+                discount, tax, gift_card, tip: gift_card, variant_title: None, taxable: gift_card, requires_shipping: None,
                 fulfillable_qty: current_qty, properties: Vec::new(),
             }
         }

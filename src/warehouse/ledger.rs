@@ -10,13 +10,14 @@
 //! Source of the definitions: Shopify Help Center, "Sales reports"; `Order.agreements` of the Admin
 //! API.
 
+mod comparison;
 mod dated;
+mod portions;
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
-pub(super) use self::dated::{
-    DatedSale, Units, dated_sales, has_edit, may_be_dated, removes_shipping, shows_same_sales, units,
-};
+pub(super) use self::comparison::{Units, may_be_dated, removes_shipping, shows_same_sales, units};
+pub(super) use self::dated::{DatedSale, dated_sales, has_edit};
 use crate::event::{Amount, Item, OrderEvent, Refund, ShippingLine, currency_digits};
 
 /// Figures of one line.
@@ -27,6 +28,12 @@ pub(super) struct LineSale {
     /// Discounts, without tax.
     pub(super) discount: Decimal,
     pub(super) tax: Decimal,
+}
+
+impl LineSale {
+    fn amounts(self) -> [Decimal; 3] {
+        [self.gross, self.discount, self.tax]
+    }
 }
 
 /// Figures of a whole order.
@@ -61,6 +68,9 @@ impl OrderSale {
             tips: amount(event.total_tip),
             ..Self::default()
         };
+        if sale.tips.is_zero() {
+            sale.tips = tip_lines(event);
+        }
         for (item, line) in event.items.iter().flatten().zip(&lines) {
             sale.tax = sale.tax.saturating_add(line.tax);
             if item.gift_card.unwrap_or_default() {
@@ -95,6 +105,18 @@ impl OrderSale {
     }
 }
 
+/// The sum of the lines that are tips.
+fn tip_lines(event: &OrderEvent<'_>) -> Decimal {
+    let tips = event.items.iter().flatten().filter(|item| is_tip(item));
+    tips.fold(Decimal::ZERO, |sum, item| {
+        sum.saturating_add(item.price.0.saturating_mul(item.qty.into()))
+    })
+}
+
+fn is_tip(item: &Item<'_>) -> bool {
+    item.tip.unwrap_or_default()
+}
+
 fn includes_tax(event: &OrderEvent<'_>) -> bool {
     event.taxes_included.unwrap_or_default()
 }
@@ -108,13 +130,14 @@ fn rounded(amount: Decimal, digits: u32) -> Decimal {
 }
 
 /// Figures of each line, in the order of `items`. Where no line states its discount or its tax, the
-/// order's are spread over them by price.
+/// order's are spread over them by price. A tip is no sale: its figures are zero.
 pub(super) fn line_sales(event: &OrderEvent<'_>) -> Vec<LineSale> {
     let items = event.items.as_deref().unwrap_or_default();
     let digits = digits(event);
+    let price = |item: &Item<'_>| item.price.0.saturating_mul(item.qty.into());
     let prices: Vec<Decimal> = items
         .iter()
-        .map(|item| item.price.0.saturating_mul(item.qty.into()))
+        .map(|item| if is_tip(item) { Decimal::ZERO } else { price(item) })
         .collect();
     let discounts = line_discounts(event, items, &prices, digits);
     let discounted: Vec<Decimal> = prices

@@ -55,6 +55,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("postgres/migrations/0004_views.sql"),
         sqlite: include_str!("embedded/migrations/0004_views.sql"),
     },
+    Migration {
+        version: 5,
+        name: "tips",
+        compatible_from: 1,
+        postgres: include_str!("postgres/migrations/0005_tips.sql"),
+        sqlite: include_str!("embedded/migrations/0005_tips.sql"),
+    },
 ];
 
 /// What this program knows.

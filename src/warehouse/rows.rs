@@ -322,6 +322,7 @@ pub(super) fn order_items<'a, C: Column<'a>>(lines: &'a [ItemRow<'_>]) -> Vec<C>
         C::numeric("discount", items().map(|i| decimal(i.discount))),
         C::numeric("tax", items().map(|i| decimal(i.tax))),
         C::boolean("gift_card", items().map(|i| Some(i.gift_card.unwrap_or_default()))),
+        C::boolean("tip", items().map(|i| Some(i.tip.unwrap_or_default()))),
         C::numeric("sale_gross", each().map(|line| Some(line.sale.gross))),
         C::numeric("sale_discount", each().map(|line| Some(line.sale.discount))),
         C::numeric("sale_tax", each().map(|line| Some(line.sale.tax))),

@@ -22,6 +22,18 @@ pub(super) fn replace_older(columns: &[&str], kept: usize) -> String {
     on_conflict(columns, 2, kept) + " WHERE " + NOT_OLDER
 }
 
+/// As [`replace_older`], of `orders`: an order whose sales differ from those of its older state may
+/// have sales of several days.
+pub(super) fn replace_older_order(columns: &[&str]) -> String {
+    let sales = columns.iter().filter(|name| name.starts_with("sale_"));
+    let [old, new] = ["t", "excluded"].map(|row| {
+        let names = sales.clone().map(|name| format!("{row}.{name}"));
+        Vec::from_iter(names).join(", ")
+    });
+    let has_rows = format!(", has_sale_rows = t.has_sale_rows OR ({old}) IS DISTINCT FROM ({new})");
+    on_conflict(columns, 2, 2) + &has_rows + " WHERE " + NOT_OLDER
+}
+
 /// As [`replace_older`], but a final row gives way to final ones alone, and any other to all of
 /// these.
 pub(super) fn replace_unless_final(columns: &[&str], kept: usize) -> String {

@@ -30,6 +30,9 @@ pub(super) struct LineItem<'a> {
     #[serde(borrow)]
     pub(super) tax_lines: Option<Vec<TaxBody<'a>>>,
     gift_card: Option<bool>,
+    /// Lines of tips have this field, null or not, and no other line has it.
+    #[serde(default, deserialize_with = "tolerant::presence")]
+    tip_payment_gateway: bool,
     #[serde(borrow, default, deserialize_with = "tolerant::any")]
     variant_title: Option<LossyText<'a>>,
     #[serde(borrow, default, deserialize_with = "tolerant::any")]
@@ -96,6 +99,7 @@ pub(super) fn item(line: LineItem<'_>) -> Item<'_> {
         discount,
         tax: line.tax_lines.as_deref().and_then(|lines| sum(lines, |tax| tax.price)),
         gift_card: line.gift_card.filter(|is_gift_card| *is_gift_card),
+        tip: line.tip_payment_gateway.then_some(true),
         variant_title: short(line.variant_title),
         vendor: short(line.vendor),
         taxable: line.taxable,

@@ -239,7 +239,7 @@ fn write_orders(connection: &Connection, batch: &LoadBatch) -> Result<BTreeSet<O
     let LoadBatch {
         orders, items, lines, ..
     } = batch;
-    let sql = orders.insert("orders") + &upsert::replace_older(&orders.names(), 2);
+    let sql = orders.insert("orders") + &upsert::replace_older_order(&orders.names());
     let mut upsert = connection.prepare(&sql)?;
     let mut delete =
         connection.prepare("DELETE FROM order_items WHERE shop = ?1 AND order_id = ?2 RETURNING line_id, qty")?;

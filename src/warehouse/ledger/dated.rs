@@ -3,15 +3,18 @@
 //! Pure. Works from all events of one order: whole states and edits, in whatever order they
 //! arrived. What an `order.edited` event names counts on the edit's day; units that no edit names
 //! count on the day of the first state that shows them; shipping that was taken off without a
-//! refund is reversed on the day of the first state that shows it.
+//! refund is reversed on the day of the first state that shows it. Other changes of an amount (a
+//! discount, a shipping line, a fee) count on the day of the edit before the first state that shows
+//! them, else on the day of that state.
 
 use std::collections::HashSet;
 
 use rust_decimal::Decimal;
 use time::{Date, OffsetDateTime};
 
-use super::{OrderSale, digits, includes_tax, line_sales, shipping, shipping_sale, spread};
-use crate::event::{EventRecord, Item, OrderEvent, ShippingLine, Timestamp};
+use super::comparison::removed_shipping;
+use super::{OrderSale, includes_tax, shipping, shipping_sale};
+use crate::event::{EventRecord, OrderEvent, Timestamp};
 use crate::warehouse::fold::local_date;
 use crate::warehouse::version::{Version, micros};
 
@@ -38,34 +41,50 @@ const REMOVED_SHIPPING: &str = "shipping:removed";
 
 /// Time and day of a sale, and the reason that dates it.
 #[derive(Clone, Copy)]
-struct SaleDate {
-    at: OffsetDateTime,
+pub(super) struct SaleDate {
+    pub(super) at: OffsetDateTime,
     day: Date,
     reason: &'static str,
 }
 
 impl SaleDate {
-    fn edit(at: &Timestamp<'_>) -> Self {
+    pub(super) fn edit(at: &Timestamp<'_>) -> Self {
         Self {
             at: micros(at.instant()),
             day: at.local_date(),
             reason: "edit",
         }
     }
+
+    /// A sale then, of no units and without a discount.
+    pub(super) fn sale(self, sale_key: String, line_type: &'static str, gross: Decimal, tax: Decimal) -> DatedSale {
+        DatedSale {
+            sale_key,
+            happened_at: self.at,
+            local_date: self.day,
+            reason: self.reason,
+            line_type,
+            line_id: None,
+            quantity: 0,
+            gross,
+            discount: Decimal::ZERO,
+            tax,
+        }
+    }
 }
 
-/// Units of a line that were sold together.
-struct Portion {
-    key: String,
-    when: SaleDate,
-    units: i64,
+/// Amounts that changed after the order was placed.
+pub(super) struct Change<const N: usize> {
+    pub(super) key: String,
+    pub(super) when: SaleDate,
+    pub(super) by: [Decimal; N],
 }
 
 /// All that is known of one order, oldest state first.
-struct OrderHistory<'a> {
-    states: Vec<&'a EventRecord<'a>>,
-    edits: Vec<&'a EventRecord<'a>>,
-    ordered: SaleDate,
+pub(super) struct OrderHistory<'a> {
+    pub(super) states: Vec<&'a EventRecord<'a>>,
+    pub(super) edits: Vec<&'a EventRecord<'a>>,
+    pub(super) ordered: SaleDate,
 }
 
 /// The sales of one order out of all its events. Empty where it was never edited and everything was
@@ -109,7 +128,7 @@ pub(in crate::warehouse) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<Dated
     sales
 }
 
-fn edited_at<'a>(record: &'a EventRecord<'_>) -> &'a Timestamp<'a> {
+pub(super) fn edited_at<'a>(record: &'a EventRecord<'_>) -> &'a Timestamp<'a> {
     let committed = record.event.edit.as_ref().and_then(|edit| edit.committed_at.as_ref());
     committed.unwrap_or(&record.event.timestamp)
 }
@@ -129,149 +148,58 @@ fn is_same_edit(one: &EventRecord<'_>, other: &EventRecord<'_>) -> bool {
 }
 
 impl OrderHistory<'_> {
-    fn lines(&self, event: &OrderEvent<'_>) -> Vec<DatedSale> {
-        let mut sales = Vec::new();
-        let digits = digits(event);
-        for (place, (item, sale)) in event.items.iter().flatten().zip(line_sales(event)).enumerate() {
-            let line_id = item.line_id.as_ref().map(|id| id.as_str());
-            let key = line_id.map_or_else(|| format!("line-{place}"), |id| format!("line:{id}"));
-            let portions = self.portions(item, &key);
-            let units: Vec<Decimal> = portions.iter().map(|portion| portion.units.into()).collect();
-            let [gross, discount, tax] =
-                [sale.gross, sale.discount, sale.tax].map(|amount| spread(amount, &units, digits));
-            let line_type = if item.gift_card.unwrap_or_default() {
-                "gift_card"
-            } else {
-                "product"
+    /// The changes that states show, dated by the last edit before the state, else by the state. A
+    /// change on the order's own day is none. States are compared where `figures` has the same
+    /// quantity for both.
+    pub(super) fn changes<const N: usize>(
+        &self,
+        figures: impl Fn(&OrderEvent<'_>) -> Option<(i64, [Decimal; N])>,
+    ) -> Vec<Change<N>> {
+        let mut changes = Vec::new();
+        let mut older: Option<(&EventRecord<'_>, i64, [Decimal; N])> = None;
+        for state in &self.states {
+            let Some((qty, now)) = figures(&state.event) else {
+                continue;
             };
-            for (place, portion) in portions.into_iter().enumerate() {
-                let of = |amounts: &[Decimal]| amounts.get(place).copied().unwrap_or_default();
-                sales.push(DatedSale {
-                    sale_key: portion.key,
-                    happened_at: portion.when.at,
-                    local_date: portion.when.day,
-                    reason: portion.when.reason,
-                    line_type,
-                    line_id: line_id.map(str::to_owned),
-                    quantity: portion.units,
-                    gross: of(&gross),
-                    discount: of(&discount),
-                    tax: of(&tax),
-                });
-            }
-        }
-        sales
-    }
-
-    /// The units of a line by when they were sold: what edits added on their day, else what states
-    /// showed for the first time after the earliest known one; the rest with the order.
-    fn portions(&self, item: &Item<'_>, key: &str) -> Vec<Portion> {
-        let added = match &item.line_id {
-            None => Vec::new(),
-            Some(id) => {
-                let edited = self.edited_units(id.as_str(), key);
-                if edited.is_empty() {
-                    self.shown_units(id.as_str(), key)
-                } else {
-                    edited
+            if let Some((before, _, was)) = older.filter(|(_, known, was)| *known == qty && *was != now) {
+                let (key, when) = self.changed_at(before, state);
+                if when.day != self.ordered.day {
+                    let by = minus(now, was);
+                    changes.push(Change { key, when, by });
                 }
             }
-        };
-        let mut left = item.qty;
-        let mut later = Vec::new();
-        // Latest first: where edits name more units than there are, the earliest gives way to the
-        // order's own.
-        for mut portion in added.into_iter().rev() {
-            portion.units = portion.units.min(left);
-            left -= portion.units;
-            if portion.units > 0 {
-                later.push(portion);
-            }
+            older = Some((state, qty, now));
         }
-        if left > 0 || later.is_empty() {
-            later.push(Portion {
-                key: key.to_owned(),
-                when: self.ordered,
-                units: left,
-            });
-        }
-        later.reverse();
-        later
+        changes
     }
 
-    fn edited_units(&self, line_id: &str, key: &str) -> Vec<Portion> {
-        let mut added = Vec::new();
-        for record in &self.edits {
-            let when = SaleDate::edit(edited_at(record));
-            let Some(edit) = &record.event.edit else { continue };
-            let edit_id = edit
-                .edit_id
-                .as_ref()
-                .map_or(record.event.event_id.as_str(), |id| id.as_str());
-            let units = edit
-                .additions
-                .iter()
-                .filter(|line| line.line_id.as_str() == line_id)
-                .map(|line| line.qty);
-            let units = units.fold(0_i64, i64::saturating_add);
-            if units > 0 {
-                added.push(Portion {
-                    key: format!("{key}:edit:{edit_id}"),
-                    when,
-                    units,
-                });
-            }
+    /// The last edit between two states, else the second of them; with a key for it.
+    fn changed_at(&self, before: &EventRecord<'_>, state: &EventRecord<'_>) -> (String, SaleDate) {
+        let (from, until) = (before.event.timestamp.instant(), state.event.timestamp.instant());
+        let is_between =
+            |edit: &&&EventRecord<'_>| (from < edited_at(edit).instant()) && (edited_at(edit).instant() <= until);
+        match self.edits.iter().rev().find(is_between) {
+            Some(edit) => (
+                format!("changed:edit:{}", edit_id(edit)),
+                SaleDate::edit(edited_at(edit)),
+            ),
+            None => (
+                format!("changed:{}", micros(until).unix_timestamp()),
+                SaleDate::edit(&state.event.timestamp),
+            ),
         }
-        added
     }
 
-    fn shown_units(&self, line_id: &str, key: &str) -> Vec<Portion> {
-        let units_in = |record: &EventRecord<'_>| {
-            let items = record.event.items.iter().flatten();
-            let of_line = |item: &&Item<'_>| item.line_id.as_ref().is_some_and(|id| id.as_str() == line_id);
-            items
-                .filter(of_line)
-                .map(|item| item.qty)
-                .fold(0_i64, i64::saturating_add)
-        };
-        let mut shown = self.states.first().map_or(0, |first| units_in(first));
-        let mut added = Vec::new();
-        for state in self.states.iter().skip(1) {
-            let units = units_in(state);
-            if units > shown {
-                let when = SaleDate::edit(&state.event.timestamp);
-                let at = when.at.unix_timestamp();
-                added.push(Portion {
-                    key: format!("{key}:{at}"),
-                    when,
-                    units: units - shown,
-                });
-                shown = units;
-            }
-        }
-        added
-    }
-
-    /// Shipping on the order's day, and taken back on the day of the first state that shows it
-    /// removed, unless a refund reverses it.
+    /// Shipping on the order's day, its changes on theirs; taken back on the day of the first state
+    /// that shows it removed, unless a refund reverses it.
     fn shipping(&self, event: &OrderEvent<'_>) -> Vec<DatedSale> {
-        let (amount, tax) = shipping(event);
-        let sale = |key: &str, when: SaleDate, gross: Decimal, tax: Decimal| DatedSale {
-            sale_key: key.to_owned(),
-            happened_at: when.at,
-            local_date: when.day,
-            reason: when.reason,
-            line_type: "shipping",
-            line_id: None,
-            quantity: 0,
-            gross,
-            discount: Decimal::ZERO,
-            tax,
-        };
-        let mut sales = Vec::new();
-        if !(amount.is_zero() && tax.is_zero()) {
-            sales.push(sale("shipping", self.ordered, amount, tax));
-        }
+        let amounts = |event: &OrderEvent<'_>| <[Decimal; 2]>::from(shipping(event));
+        let mut sales = self.with_changes(
+            "shipping",
+            amounts(event),
+            |event| Some((0, amounts(event))),
+            |[gross, tax]| [gross, Decimal::ZERO, tax],
+        );
         let refunded = event
             .refunds
             .iter()
@@ -287,12 +215,8 @@ impl OrderHistory<'_> {
                 (sum.0.saturating_add(amount), sum.1.saturating_add(tax))
             });
             if !(gone.is_zero() && gone_tax.is_zero()) {
-                sales.push(sale(
-                    REMOVED_SHIPPING,
-                    SaleDate::edit(&shown.event.timestamp),
-                    -gone,
-                    -gone_tax,
-                ));
+                let when = SaleDate::edit(&shown.event.timestamp);
+                sales.push(when.sale(REMOVED_SHIPPING.to_owned(), "shipping", -gone, -gone_tax));
             }
         }
         sales
@@ -300,75 +224,73 @@ impl OrderHistory<'_> {
 
     /// Tips, duties, fees, and of an order that came without lines their sums.
     fn extras(&self, event: &OrderEvent<'_>) -> Vec<DatedSale> {
-        let sale = OrderSale::of(event);
-        let zero = Decimal::ZERO;
-        let mut extras = vec![
-            ("tip", "tip", sale.tips, zero, zero),
-            ("duty", "duty", sale.duties, zero, zero),
-            ("fee", "fee", sale.fees, zero, zero),
+        let mut sales = Vec::new();
+        let amounts: [(&'static str, fn(&OrderSale) -> Decimal); 3] = [
+            ("tip", |sale| sale.tips),
+            ("duty", |sale| sale.duties),
+            ("fee", |sale| sale.fees),
         ];
-        if event.items.as_ref().is_none_or(Vec::is_empty) {
-            let tax = sale.tax.saturating_sub(sale.shipping_tax);
-            extras.push(("order", "product", sale.gross, sale.discounts, tax));
+        for (name, amount) in amounts {
+            let of = |event: &OrderEvent<'_>| [amount(&OrderSale::of(event))];
+            sales.extend(self.with_changes(
+                name,
+                of(event),
+                |event| Some((0, of(event))),
+                |[amount]| [amount, Decimal::ZERO, Decimal::ZERO],
+            ));
         }
-        extras.retain(|(_, _, gross, discount, tax)| [gross, discount, tax].iter().any(|amount| !amount.is_zero()));
-        let extras = extras.into_iter();
-        let extras = extras.map(|(sale_key, line_type, gross, discount, tax)| DatedSale {
-            sale_key: sale_key.to_owned(),
-            happened_at: self.ordered.at,
-            local_date: self.ordered.day,
-            reason: self.ordered.reason,
-            line_type,
-            line_id: None,
-            quantity: 0,
-            gross,
-            discount,
-            tax,
-        });
-        extras.collect()
+        if has_no_lines(event) {
+            let sums = |event: &OrderEvent<'_>| {
+                let sale = OrderSale::of(event);
+                [sale.gross, sale.discounts, sale.tax.saturating_sub(sale.shipping_tax)]
+            };
+            let states = |event: &OrderEvent<'_>| has_no_lines(event).then(|| (0, sums(event)));
+            sales.extend(self.with_changes("order", sums(event), states, |sums| sums));
+        }
+        sales
+    }
+
+    /// A sale of the order as a whole: what it was at first on the order's day, and its changes on
+    /// theirs.
+    fn with_changes<const N: usize>(
+        &self,
+        key: &'static str,
+        newest: [Decimal; N],
+        figures: impl Fn(&OrderEvent<'_>) -> Option<(i64, [Decimal; N])>,
+        split: impl Fn([Decimal; N]) -> [Decimal; 3],
+    ) -> Vec<DatedSale> {
+        let line_type = if key == "order" { "product" } else { key };
+        let changes = self.changes(figures);
+        let first = changes.iter().fold(newest, |left, change| minus(left, change.by));
+        let first = (key.to_owned(), self.ordered, first);
+        let changes = changes
+            .into_iter()
+            .map(|change| (format!("{key}:{}", change.key), change.when, change.by));
+        let sales = std::iter::once(first).chain(changes);
+        let sales = sales.filter(|(_, _, amounts)| amounts.iter().any(|amount| !amount.is_zero()));
+        sales
+            .map(|(key, when, amounts)| {
+                let [gross, discount, tax] = split(amounts);
+                DatedSale {
+                    discount,
+                    ..when.sale(key, line_type, gross, tax)
+                }
+            })
+            .collect()
     }
 }
 
-fn removed_shipping<'a>(event: &'a OrderEvent<'_>) -> impl Iterator<Item = &'a ShippingLine<'a>> {
-    event
-        .shipping_lines
-        .iter()
-        .flatten()
-        .filter(|line| line.removed.unwrap_or_default())
+fn has_no_lines(event: &OrderEvent<'_>) -> bool {
+    event.items.as_ref().is_none_or(Vec::is_empty)
 }
 
-/// Lines of a state by id and units.
-pub(in crate::warehouse) type Units = (Option<String>, i64);
-
-/// Whether a newer state shows units that an older one does not have. An older state without lines
-/// says nothing.
-pub(in crate::warehouse) fn may_be_dated(older: &[Units], newer: &[Units]) -> bool {
-    let is_more = |(id, units): &Units| {
-        let known = older.iter().find(|(known, _)| known == id);
-        id.is_some() && known.is_none_or(|(_, known)| units > known)
-    };
-    !older.is_empty() && newer.iter().any(is_more)
+pub(super) fn edit_id<'a>(record: &'a EventRecord<'_>) -> &'a str {
+    let id = record.event.edit.as_ref().and_then(|edit| edit.edit_id.as_ref());
+    id.map_or(record.event.event_id.as_str(), |id| id.as_str())
 }
 
-/// Whether the state shows shipping that was taken off.
-pub(in crate::warehouse) fn removes_shipping(event: &OrderEvent<'_>) -> bool {
-    removed_shipping(event).next().is_some()
-}
-
-/// The lines of a state by id and units.
-pub(in crate::warehouse) fn units(event: &OrderEvent<'_>) -> Vec<Units> {
-    let units = |item: &Item<'_>| (item.line_id.as_ref().map(|id| id.as_str().to_owned()), item.qty);
-    event.items.iter().flatten().map(units).collect()
-}
-
-/// Whether two states of an order have the same lines and the same shipping taken off.
-pub(in crate::warehouse) fn shows_same_sales(one: &OrderEvent<'_>, other: &OrderEvent<'_>) -> bool {
-    let lines = |event: &OrderEvent<'_>| {
-        let mut units = units(event);
-        units.sort();
-        (units, removed_shipping(event).count())
-    };
-    lines(one) == lines(other)
+pub(super) fn minus<const N: usize>(one: [Decimal; N], less: [Decimal; N]) -> [Decimal; N] {
+    std::array::from_fn(|place| one[place].saturating_sub(less[place]))
 }
 
 /// Whether any of an order's events is an edit: each later state then is to be looked at.

@@ -175,7 +175,7 @@ async fn upsert_orders(
     let statement = format!(
         "{}{} RETURNING shop, order_id, has_sale_rows",
         insert(schema, "orders", &columns),
-        upsert::replace_older(&names(&columns), 2),
+        upsert::replace_older_order(&names(&columns)),
     );
     let rows = transaction.query_typed(&statement, &params(&columns)).await?;
     let upserted = rows

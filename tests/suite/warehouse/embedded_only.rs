@@ -110,7 +110,7 @@ async fn two_processes_migrate_one_file_once() {
         })
         .collect();
     for run in runs {
-        assert_eq!(run.await.unwrap().to, 4);
+        assert_eq!(run.await.unwrap().to, 5);
     }
     assert_eq!(
         file.query("SELECT version FROM schema_migrations ORDER BY 1")

@@ -79,6 +79,10 @@ pub async fn payments_are_money_that_moved_in_the_shops_currency(store: &dyn Sto
         moved("f", "sale", "failure", "card", "10", "EUR", morning),
         moved("p", "refund", "pending", "card", "1", "EUR", morning),
         moved("r", "refund", "success", "card", "1.50", "EUR", later),
+        // A note of 20 at the till for 13.50: the change goes back at once and is no refund.
+        moved("s", "sale", "success", "cash", "20.00", "EUR", morning),
+        moved("k", "change", "success", "cash", "6.50", "EUR", morning),
+        moved("l", "change", "failure", "cash", "1.00", "EUR", morning),
     ]);
     // Only in what the customer paid in: the order tells that 12.50 dollars are 10 euros.
     let abroad = told("e2", 1, &moved("x", "capture", "success", "card", "2.50", "USD", night));
@@ -109,7 +113,9 @@ pub async fn payments_are_money_that_moved_in_the_shops_currency(store: &dyn Sto
         .await,
         "c|1|capture|card|EUR|6|EUR|2026-02-01\n\
          g|1|sale|gift_card|EUR|4|EUR|2026-02-01\n\
+         k|1|change|cash|EUR|-6.5|EUR|2026-02-01\n\
          r|1|refund|card|EUR|-1.5|EUR|2026-02-03\n\
+         s|1|sale|cash|EUR|20|EUR|2026-02-01\n\
          u|nobody knows|sale|card|GBP|7|CHF|2026-02-01\n\
          x|1|capture|card|EUR|2|USD|2026-02-01"
     );
@@ -122,6 +128,7 @@ pub async fn payments_are_money_that_moved_in_the_shops_currency(store: &dyn Sto
         .await,
         format!(
             "{SHOP}|EUR|2026-02-01|card|2|8|0|0|8\n\
+             {SHOP}|EUR|2026-02-01|cash|1|13.5|0|0|13.5\n\
              {SHOP}|EUR|2026-02-01|gift_card|1|4|0|0|4\n\
              {SHOP}|EUR|2026-02-03|card|0|0|1|1.5|-1.5\n\
              {SHOP}|GBP|2026-02-01|card|1|7|0|0|7"

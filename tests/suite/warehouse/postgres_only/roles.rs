@@ -39,7 +39,7 @@ async fn many_at_once_migrate_once_and_a_current_schema_is_left_alone() {
         })
         .collect();
     for run in runs {
-        assert_eq!(run.await.unwrap().to, 4);
+        assert_eq!(run.await.unwrap().to, 5);
     }
     assert_eq!(
         database.sql("SELECT version, name FROM orderstream.schema_migrations ORDER BY 1"),
@@ -47,13 +47,13 @@ async fn many_at_once_migrate_once_and_a_current_schema_is_left_alone() {
     );
     let before = database.sql("SELECT max(xmin::text::bigint) FROM pg_class");
     let again = database.warehouse().migrate().await.unwrap();
-    assert_eq!(again, Migrated { from: 4, to: 4 });
+    assert_eq!(again, Migrated { from: 5, to: 5 });
     assert_eq!(
         database.sql("SELECT max(xmin::text::bigint) FROM pg_class"),
         before,
         "no DDL"
     );
-    assert!(database.warehouse().check().await.unwrap().contains("version 4"));
+    assert!(database.warehouse().check().await.unwrap().contains("version 5"));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_role_of_its_own_owns_the_schema() {
     ));
     loader.migrate_url = Some(owner.url.clone());
     let warehouse = PostgresWarehouse::new(&loader).unwrap();
-    assert_eq!(warehouse.migrate().await.unwrap(), Migrated { from: 0, to: 4 });
+    assert_eq!(warehouse.migrate().await.unwrap(), Migrated { from: 0, to: 5 });
     warehouse.check().await.unwrap();
     assert_eq!(warehouse.load(&records(&batch)).await.unwrap().inserted, 1);
     assert_eq!(
