@@ -79,7 +79,13 @@ pub(super) fn orders<'a, C: Column<'a>>(records: &'a [&EventRecord<'_>], details
         C::text("order_id", events().map(|e| Some(e.order_id.as_str()))),
         C::text("name", events().map(|e| text(e.name.as_ref()))),
         C::text("customer_id", events().map(customer_id)),
-        C::text("status", events().map(|e| Some(status(e)))),
+        C::text(
+            "status",
+            records.iter().map(|record| {
+                let source = record.provenance.source.as_ref();
+                Some(status(&record.event, source.map(Text::as_str)))
+            }),
+        ),
         C::numeric("total_amount", events().map(|e| decimal(e.total_amount))),
         C::text("currency", events().map(|e| text(e.currency.as_ref()))),
         C::int8("item_count", events().map(|e| Some(e.item_count()))),

@@ -238,6 +238,11 @@ async fn no_header_changes_what_a_body_says(place: impl Place) {
         deliver(&service, "orders/create", "undated", &undated, &future).await,
         "accepted"
     );
+    let cancelled = json!({"id": 3, "total_price": "1.00", "currency": "EUR", "line_items": []});
+    assert_eq!(
+        deliver(&service, "orders/cancelled", "cancelled", &cancelled, &[]).await,
+        "accepted"
+    );
     let other_topics = [
         "orders/delete",
         "orders/edited",
@@ -256,12 +261,12 @@ async fn no_header_changes_what_a_body_says(place: impl Place) {
         );
     }
 
-    service.settled(5).await;
+    service.settled(6).await;
     let sales = "SELECT order_id, status FROM {}sales ORDER BY 1";
     assert_eq!(
         place.query(sales),
-        ["1|paid", "2|open"],
-        "neither deleted nor a test, and as new as it was"
+        ["1|paid", "2|open", "3|open"],
+        "neither deleted, cancelled nor a test, and as new as it was"
     );
     let future = "SELECT count(*) FROM {}order_events WHERE triggered_at > '9000-01-01' OR occurred_at > '9000-01-01'";
     assert_eq!(place.query(future), ["0"]);

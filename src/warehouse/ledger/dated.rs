@@ -73,6 +73,8 @@ impl SaleDate {
     }
 }
 
+type AmountOf = fn(&OrderSale) -> Decimal;
+
 /// Amounts that changed after the order was placed.
 pub(super) struct Change<const N: usize> {
     pub(super) key: String,
@@ -225,7 +227,7 @@ impl OrderHistory<'_> {
     /// Tips, duties, fees, and of an order that came without lines their sums.
     fn extras(&self, event: &OrderEvent<'_>) -> Vec<DatedSale> {
         let mut sales = Vec::new();
-        let amounts: [(&'static str, fn(&OrderSale) -> Decimal); 3] = [
+        let amounts: [(&'static str, AmountOf); 3] = [
             ("tip", |sale| sale.tips),
             ("duty", |sale| sale.duties),
             ("fee", |sale| sale.fees),

@@ -116,7 +116,7 @@ async fn two_processes_migrate_one_file_once() {
         file.query("SELECT version FROM schema_migrations ORDER BY 1")
             .await
             .text(),
-        "1\n2\n3\n4"
+        "1\n2\n3\n4\n5"
     );
 }
 

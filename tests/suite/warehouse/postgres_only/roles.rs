@@ -43,7 +43,7 @@ async fn many_at_once_migrate_once_and_a_current_schema_is_left_alone() {
     }
     assert_eq!(
         database.sql("SELECT version, name FROM orderstream.schema_migrations ORDER BY 1"),
-        "1|tables\n2|ledger\n3|details\n4|views"
+        "1|tables\n2|ledger\n3|details\n4|views\n5|tips"
     );
     let before = database.sql("SELECT max(xmin::text::bigint) FROM pg_class");
     let again = database.warehouse().migrate().await.unwrap();
@@ -83,7 +83,7 @@ async fn check_says_what_is_missing() {
             error,
             WarehouseError::Outdated {
                 version: 0,
-                known: 4,
+                known: 5,
                 ..
             }
         )
