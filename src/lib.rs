@@ -4,7 +4,7 @@
 //! Stream and warehouse are Redis and PostgreSQL where they are configured, files in the data
 //! folder where not.
 //!
-//! The way of one webhook from the socket to Lua, in 20 files to be read in this order:
+//! The way of one webhook from the socket to Redis, in 22 files to be read in this order:
 //! - connection: `http/connection.rs`, `http/timeout_io.rs` (the socket), `http/body_guard.rs`,
 //!   `http/layers.rs`;
 //! - verified body: `http/webhooks.rs`, `http/verified.rs`, `shopify/headers.rs`,
@@ -12,7 +12,8 @@
 //! - event and entry: `shopify/topic.rs`, `shopify/convert.rs`, `shopify/order.rs`,
 //!   `stream/codec.rs`;
 //! - durable: `ingest/appender.rs`, `ingest/flush.rs`, `ingest/writer.rs`,
-//!   `stream/redis/writer.rs`, `stream/redis/chunk.rs`, `stream/redis/append.lua`.
+//!   `stream/redis/writer.rs`, `stream/redis/dedupe.rs`, `stream/redis/reservation.rs`,
+//!   `stream/redis/round_trip.rs`, `stream/redis/append.lua`.
 //!
 //! The way of an entry from the stream to the tables, in 13 files:
 //! - read: `worker/reader.rs`, `stream/redis/reader.rs`, `worker/processor.rs` (order),

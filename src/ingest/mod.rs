@@ -22,6 +22,8 @@
 //!   stream and 1.7 s for the spool's write, so that Shopify is answered within 3 s.
 //! - An append belongs to a writer's task. A client that hangs up cancels nothing, and the memory
 //!   permit is held until the entry is out of memory.
+//! - A writer with nothing more to append lets the stream note what it appended within 50 ms, and
+//!   so does one that ends.
 //! - An unknown outcome is resent only with dedupe on; a refusal is certain, and always safe to
 //!   resend.
 //! - An entry leaves the spool only after the stream confirmed it. At its limit (bytes) the spool

@@ -33,6 +33,11 @@ const LEAST_TRY: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
+/// A writer that has nothing more to append for so long settles.
+const SETTLE_AFTER: Duration = Duration::from_millis(20);
+/// Bound on that: an append that comes meanwhile waits for it.
+const SETTLE_LIMIT: Duration = Duration::from_millis(250);
+
 /// What a writer task works with.
 pub(super) struct Deps {
     pub(super) queue: Arc<Mutex<mpsc::Receiver<QueuedAppend>>>,
@@ -52,8 +57,16 @@ pub(super) struct Deps {
 pub(super) async fn run(mut deps: Deps, stop: CancellationToken) {
     let mut is_failing = false;
     loop {
-        let flush = Flush::gather(&deps.queue, deps.flush_entries, &stop).await;
+        let gather = || Flush::gather(&deps.queue, deps.flush_entries, &stop);
+        let flush = match tokio::time::timeout(SETTLE_AFTER, gather()).await {
+            Ok(flush) => flush,
+            Err(_) => {
+                let _ = tokio::time::timeout(SETTLE_LIMIT, deps.writer.settle()).await;
+                gather().await
+            }
+        };
         if flush.is_empty() {
+            let _ = tokio::time::timeout(SETTLE_LIMIT, deps.writer.settle()).await;
             return;
         }
         deps.store(flush, &mut is_failing).await;
@@ -90,8 +103,8 @@ impl Deps {
             self.metrics.flush_entries.observe(flush.entries.len() as f64);
             let limit = (oldest + self.spool_after).max(Instant::now() + LEAST_TRY);
             let sent = match &self.fallback {
-                None => Ok(self.writer.append(&flush.entries).await),
-                Some(_) => tokio::time::timeout_at(limit.into(), self.writer.append(&flush.entries)).await,
+                None => Ok(self.writer.append_with_more(&flush.entries).await),
+                Some(_) => tokio::time::timeout_at(limit.into(), self.writer.append_with_more(&flush.entries)).await,
             };
             let error = match sent {
                 Ok(Ok(outcomes)) => {

@@ -16,9 +16,9 @@
 //! # Laws
 //! Every implementation keeps them; `tests/suite/stream/laws/` runs over each.
 //! - Ids rise strictly over both logs; none is given twice.
-//! - A confirmed append is as durable as the store is configured to be. Dedupe and append are one
-//!   atomic step: a key is known only once its entry is stored, so an append with an unknown
-//!   outcome can be repeated.
+//! - A confirmed append is as durable as the store is configured to be. A dedupe key is known only
+//!   once its entry is stored, so an append with an unknown outcome can be repeated; where it was
+//!   stored and that is not known, the store may hold it twice.
 //! - At its cap a log answers [`Appended::Full`]; no entry is evicted.
 //! - An entry that any group has not acked is never trimmed. Trimming starts from the old end;
 //!   acked entries behind an old pending one are removed one by one.
@@ -76,6 +76,21 @@ pub trait Writer: Send {
     /// The whole flush failed. [`StreamError::is_refused`] tells whether it certainly was not
     /// stored (then it can be sent again even without dedupe) or whether the outcome is unknown.
     async fn append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError>;
+
+    /// As [`append`](Self::append), for a caller with more to append: what the store notes about
+    /// these entries may go with the next call. The caller calls [`settle`](Self::settle) where none
+    /// follows within 50 ms, and at its end. An entry that another process is appending is
+    /// [`Appended::Unavailable`] sooner.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    async fn append_with_more(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+        self.append(entries).await
+    }
+
+    /// Notes what the last call left. Where that fails or is dropped, repeats of those entries are
+    /// recognized later, or may be appended again.
+    async fn settle(&mut self) {}
 }
 
 /// Reads as one consumer of the group, over a connection of its own, since a blocking read occupies

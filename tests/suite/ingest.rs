@@ -104,11 +104,15 @@ async fn a_store_that_refuses_appends_is_not_ready() {
         ready(200).await;
     }
     // What no probe of the store finds is learnt from the appends.
-    let () = redis.command(&["ACL", "SETUSER", "default", "-evalsha"]).await;
+    let () = redis
+        .command(&["ACL", "SETUSER", "default", "-evalsha", "-hsetnx"])
+        .await;
     assert_eq!(service.webhook("w-1", &order(1)).await.status, 503);
     assert_eq!(get(service.public, "/readyz").await.status, 503);
     assert_eq!(get(service.public, "/health").await.status, 503);
-    let () = redis.command(&["ACL", "SETUSER", "default", "+evalsha"]).await;
+    let () = redis
+        .command(&["ACL", "SETUSER", "default", "+evalsha", "+hsetnx"])
+        .await;
     ready(200).await;
     assert_eq!(service.webhook("w-1", &order(1)).await.status, 200);
     service.stop().await;

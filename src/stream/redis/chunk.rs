@@ -23,13 +23,14 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// A flush to the stream as one.
-    pub(super) fn of_all(entries: &[NewEntry]) -> Self {
+    /// Those entries, of one destination, as one.
+    pub(super) fn of(destination: Destination, places: Vec<usize>, entries: &[NewEntry]) -> Self {
+        let chosen = || places.iter().filter_map(|&place| entries.get(place));
         Self {
-            destination: Destination::Stream,
-            places: (0..entries.len()).collect(),
-            bytes: entries.iter().map(size).sum(),
-            is_large: entries.iter().any(is_large),
+            destination,
+            bytes: chosen().map(size).sum(),
+            is_large: chosen().any(is_large),
+            places,
         }
     }
 
@@ -50,16 +51,10 @@ impl Chunk {
         let calls = [first, second]
             .into_iter()
             .chain(large.into_iter().map(|place| vec![place]));
-        let chunk = |places: Vec<usize>| {
-            let chosen = || places.iter().filter_map(|&place| entries.get(place));
-            Self {
-                destination: self.destination,
-                bytes: chosen().map(size).sum(),
-                is_large: chosen().any(is_large),
-                places,
-            }
-        };
-        calls.filter(|places| !places.is_empty()).map(chunk).collect()
+        let calls = calls.filter(|places| !places.is_empty());
+        calls
+            .map(|places| Self::of(self.destination, places, entries))
+            .collect()
     }
 }
 
@@ -70,10 +65,13 @@ fn is_refused(outcomes: &[Appended], place: usize) -> bool {
     }
 }
 
-/// Cuts a flush into script calls, each of one destination and of bounded size.
-pub(super) fn chunks(entries: &[NewEntry]) -> Vec<Chunk> {
+/// Puts these entries of a flush into script calls, each of one destination and of bounded size.
+pub(super) fn chunks(entries: &[NewEntry], places: impl IntoIterator<Item = usize>) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
-    for (place, entry) in entries.iter().enumerate() {
+    let chosen = places
+        .into_iter()
+        .filter_map(|place| Some((place, entries.get(place)?)));
+    for (place, entry) in chosen {
         let bytes = size(entry);
         let open = chunks.iter_mut().rfind(|chunk| chunk.destination == entry.destination);
         match open {

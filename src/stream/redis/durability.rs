@@ -112,7 +112,6 @@ impl Proof {
     /// [`StreamError::Unconfirmed`].
     pub(super) fn verify(self, server: &Server, replies: &mut Vec<RedisResult<Value>>) -> Result<(), StreamError> {
         let unproven = |why: &str| {
-            server.count_unproven();
             Err(StreamError::Unconfirmed(format!(
                 "{} {why} (ORDERSTREAM_DURABILITY)",
                 server.address()

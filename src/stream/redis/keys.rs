@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::StreamConfig;
+use crate::stream::Destination;
 
 /// Ids of one call.
 pub(super) const IDS_A_CALL: usize = 500;
@@ -46,6 +47,43 @@ impl Keys {
             dead_letters_maxlen: config.dead_letters_maxlen,
             dedupe_window: config.dedupe_window,
         }
+    }
+
+    /// Name and cap of a log.
+    pub(super) fn log(&self, destination: Destination) -> (&str, u64) {
+        match destination {
+            Destination::Stream => (&self.stream, self.maxlen),
+            Destination::DeadLetters => (&self.dead_letters, self.dead_letters_maxlen),
+        }
+    }
+
+    /// The hashes of a log's ids of the generation at that time (Unix milliseconds), and of the one
+    /// before.
+    pub(super) fn generations(&self, log: &str, now: u64) -> [String; 2] {
+        [0, 1].map(|ago| self.generation(log, now, ago))
+    }
+
+    /// The hashes of both logs that no flush looks into any more, back to those that have expired.
+    pub(super) fn old_generations(&self, now: u64) -> Vec<String> {
+        let logs = [&self.stream, &self.dead_letters].into_iter();
+        logs.flat_map(|log| [2, 3].map(|ago| self.generation(log, now, ago)))
+            .collect()
+    }
+
+    fn generation(&self, log: &str, now: u64, ago: u64) -> String {
+        let window = self.window();
+        format!("{log}:ids:{window}:{}", (now / window).saturating_sub(ago))
+    }
+
+    /// Lifetime of a generation's hash, milliseconds: the trimmer removes it sooner, without
+    /// blocking the server; this is for a stream that no process uses any more.
+    pub(super) fn generation_lifetime(&self) -> u64 {
+        self.window().saturating_mul(3)
+    }
+
+    /// Milliseconds; some number where dedupe is off.
+    fn window(&self) -> u64 {
+        self.dedupe_window.map_or(1, millis).max(1)
     }
 }
 

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `<stream>` | stream | entries; the group's pending list is Redis' own |
 //! | `<dead letters>` | stream | dead letters; no group |
-//! | `<log>:dedupe:<key>` | string, PX dedupe window | `<entry id> <digest>` of an append that was confirmed |
+//! | `<log>:ids:<window>:<n>` | hash, 3 windows | dedupe keys of the nth window (`reservation.rs`) |
 //! | `<stream>:attempts:<group>` | hash, 30 days | entry id → `<failed> <unfinished>` tries |
 //! | `<stream>:audit` | stream, MAXLEN ~ 10,000 | what operators did |
 //! | `<stream>:nodes` | hash | node id → time and record of its last heartbeat |
@@ -20,8 +20,10 @@
 //!
 //! - What takes more than one step is one script (`*.lua`; the head of each says what it does and
 //!   takes), so that it happens as a whole or not at all.
-//! - A dedupe key exists only once its entry is confirmed. An append with an unknown outcome is
-//!   therefore sent again as it is.
+//! - Only the id of a stored entry makes a duplicate. An append with an unknown outcome is sent
+//!   again as it is: its reservation tells from when on the stream is to be searched for it.
+//! - Ids of a window are looked up for the next one too, then the trimmer UNLINKs them; their expiry
+//!   would block the server, and is for a stream that no process uses any more.
 //! - A refusal of a call (`error.rs`) is certain not to have stored anything; a timeout is unknown.
 //! - A confirmed append is as durable as `ORDERSTREAM_DURABILITY` asks for (`durability.rs`).
 //! - A trim removes nothing that a group has not acked, and one-by-one deletions stay below every
@@ -53,7 +55,9 @@
 //! yet.
 
 mod admin;
+mod append_call;
 mod chunk;
+mod dedupe;
 mod durability;
 mod error;
 mod group;
@@ -66,7 +70,10 @@ mod pages;
 mod reader;
 mod reply;
 mod report;
+mod reservation;
+mod round_trip;
 mod scripts;
+mod search;
 mod server;
 mod stream;
 mod writable;

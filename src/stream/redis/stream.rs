@@ -15,6 +15,7 @@ use super::group_monitor::{GroupMonitor, MARK_LIFETIME};
 use super::keys::{IDS_A_CALL, Keys, millis};
 use super::loss_detector::LossDetector;
 use super::reader::RedisReader;
+use super::reservation::{Flushes, ServerClock};
 use super::server::Server;
 use super::writer::RedisWriter;
 use super::{inspect, pages, reply, report, scripts, writable};
@@ -40,6 +41,7 @@ pub struct RedisStream {
     pub(super) server: Arc<Server>,
     pub(super) keys: Arc<Keys>,
     loss_detector: Arc<LossDetector>,
+    flushes: Arc<Flushes>,
     group_monitor: GroupMonitor,
     letters: report::DeadLetterCache,
     /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
@@ -57,6 +59,7 @@ impl RedisStream {
             server: Arc::new(Server::new(redis, metrics)?),
             keys: Arc::new(Keys::new(stream)),
             loss_detector: Arc::default(),
+            flushes: Flushes::new(),
             group_monitor: GroupMonitor::new(),
             letters: report::DeadLetterCache::default(),
             trim_cursor: Mutex::new("0-0".to_owned()),
@@ -90,6 +93,20 @@ impl RedisStream {
             Err(error) if lacks_group(&error) => Ok(Vec::new()),
             removed => removed,
         }
+    }
+
+    /// Removes the ids of entries that are no longer recognized.
+    async fn unlink_old_ids(&self) -> Result<(), StreamError> {
+        if self.keys.dedupe_window.is_none() {
+            return Ok(());
+        }
+        let now = ServerClock::of(self.server.query(&redis::cmd("TIME")).await?).now();
+        let mut pipeline = Pipeline::new();
+        for key in self.keys.old_generations(now) {
+            pipeline.cmd("UNLINK").arg(key).ignore();
+        }
+        // A user without that right leaves it to their expiry.
+        self.server.query_all(pipeline.ignore_errors()).await
     }
 
     async fn claim_page(
@@ -142,7 +159,7 @@ type ClaimedPage = (
 impl Stream for RedisStream {
     fn writer(&self) -> Box<dyn Writer> {
         let (server, keys, loss_detector) = (self.server.clone(), self.keys.clone(), self.loss_detector.clone());
-        Box::new(RedisWriter::new(server, keys, loss_detector))
+        Box::new(RedisWriter::new(server, keys, loss_detector, self.flushes.clone()))
     }
 
     fn reader(&self, consumer: &str) -> Box<dyn Reader> {
@@ -262,6 +279,7 @@ impl Stream for RedisStream {
             .arg(TRIM_WALK);
         let (prefix, pinned, next): (u64, u64, String) = self.server.run(&script).await?;
         *cursor = next;
+        self.unlink_old_ids().await?;
         Ok(Trimmed { prefix, pinned })
     }
 

@@ -1,53 +1,75 @@
-//! The writer: a flush is one round trip over a connection that is held from flush to flush.
+//! The writer: a flush is two round trips over a connection that is held from flush to flush.
 //!
-//! With dedupe the entries go through `append.lua`, some hundred a call; without it as plain XADDs
-//! while there is ample room, and through the same script near the cap. Redis counts the arguments
-//! of a call as used memory: a call that it refuses for want of memory is sent again in halves,
-//! down to single entries, so that what fits is stored. Invariants: one outcome an entry, in order;
-//! a flush of which nothing was taken for reasons of the server's is an error as a whole, and so is
-//! one whose durability is not proven; otherwise each entry carries its own outcome.
+//! With dedupe the first reserves the ids (`reservation.rs`), and the second appends by plain XADDs
+//! what was reserved; the ids and digests of its entries are noted with the next flush, or when the
+//! writer settles. What is known, reserved or given up already, near the cap, or for the dead
+//! letters goes through `append.lua`, some hundred a call, which decides and appends in one step.
+//! Without dedupe a flush is plain XADDs while there is ample room, and that script near the cap.
+//! `dedupe.rs` has the order of these steps, `round_trip.rs` the steps.
+//!
+//! Invariants: one outcome an entry, in order; a flush of which nothing was taken for reasons of the
+//! server's is an error as a whole, and so is one whose durability is not proven; otherwise each
+//! entry carries its own outcome.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
+use redis::Pipeline;
 use scopeguard::ScopeGuard;
 
 use super::chunk::{Chunk, chunks, is_large};
 use super::durability::Proof;
+use super::error;
 use super::keys::Keys;
 use super::loss_detector::LossDetector;
-use super::server::{ConnectionGuard, Server};
-use super::{error, scripts};
+use super::reservation::{Flushes, LIFETIME, ServerClock, Unnoted};
+use super::server::{ConnectionGuard, Server, breaks_connection};
 use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
 
 /// How long the last seen length of the stream may be relied on for plain XADDs.
 const ROOM_FRESH: Duration = Duration::from_millis(100);
-
+/// How long a flush that others follow waits for another's reservation of an id: longer than that
+/// takes to note its entry.
+const SHORT_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a single flush does: until the reservation may be taken over.
+const LONG_PATIENCE: Duration = LIFETIME.saturating_add(Duration::from_secs(1));
 pub(super) struct RedisWriter {
-    server: Arc<Server>,
-    keys: Arc<Keys>,
-    loss_detector: Arc<LossDetector>,
-    held: Option<ConnectionGuard>,
+    pub(super) server: Arc<Server>,
+    pub(super) keys: Arc<Keys>,
+    pub(super) loss_detector: Arc<LossDetector>,
+    pub(super) flushes: Arc<Flushes>,
+    pub(super) held: Option<ConnectionGuard>,
     /// How the server behind the held connection proves what it stored, and whether it did so for
     /// the last flush.
-    proof: Proof,
-    proven: Result<(), StreamError>,
-    /// Entries below the cap, and when that was seen; only where dedupe is off.
-    room: Option<(u64, Instant)>,
+    pub(super) proof: Proof,
+    pub(super) proven: Result<(), StreamError>,
+    /// Entries below the cap, and when that was seen.
+    pub(super) room: Option<(u64, Instant)>,
+    /// Of the server behind the held connection; only with dedupe.
+    pub(super) clock: Option<ServerClock>,
+    /// What went over the held connection and is to be noted.
+    pub(super) unnoted: Unnoted,
 }
 
 impl RedisWriter {
-    pub(super) fn new(server: Arc<Server>, keys: Arc<Keys>, loss_detector: Arc<LossDetector>) -> Self {
+    pub(super) fn new(
+        server: Arc<Server>,
+        keys: Arc<Keys>,
+        loss_detector: Arc<LossDetector>,
+        flushes: Arc<Flushes>,
+    ) -> Self {
         Self {
             server,
             keys,
             loss_detector,
+            flushes,
             held: None,
             proof: Proof::default(),
             proven: Ok(()),
             room: None,
+            clock: None,
+            unnoted: Unnoted::default(),
         }
     }
 
@@ -55,6 +77,8 @@ impl RedisWriter {
         match self.held.take() {
             Some(guard) if self.server.is_current(&guard) => Ok(guard),
             _ => {
+                self.unnoted.clear();
+                self.clock = None;
                 let (guard, proof) = Proof::acquire(&self.server).await?;
                 self.proof = proof;
                 Ok(guard)
@@ -62,12 +86,41 @@ impl RedisWriter {
         }
     }
 
-    async fn flush(&mut self, guard: &mut ConnectionGuard, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+    /// A flush over the held connection; `patience`: how long it waits for other flushes'
+    /// reservations.
+    async fn append_within(&mut self, entries: &[NewEntry], patience: Duration) -> Result<Vec<Appended>, StreamError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let server = Arc::clone(&self.server);
+        // A flush that is given up midway leaves its answer on the way: nobody else is to meet
+        // that, or to wait for it.
+        let mut guard = scopeguard::guard(self.acquire().await?, |guard| server.discard(guard));
+        let flushed = self.flush(&mut guard, entries, patience).await;
+        let guard = ScopeGuard::into_inner(guard);
+        match &flushed {
+            Err(error) if breaks_connection(error) => self.server.discard(guard),
+            // Back to the pool: before the next flush the server is asked again what it is able to
+            // prove.
+            Err(StreamError::Unconfirmed(_)) => self.server.count_unproven(),
+            _ => self.held = Some(guard),
+        }
+        let outcomes = flushed.inspect_err(|_| self.unnoted.clear())?;
+        self.loss_detector.confirm(stored(entries, &outcomes));
+        Ok(outcomes)
+    }
+
+    async fn flush(
+        &mut self,
+        guard: &mut ConnectionGuard,
+        entries: &[NewEntry],
+        patience: Duration,
+    ) -> Result<Vec<Appended>, StreamError> {
         self.proven = Ok(());
-        let outcomes = if self.has_ample_room(entries) {
-            self.append_plainly(guard, entries).await?
+        let outcomes = if self.keys.dedupe_window.is_some() {
+            self.append_once(guard, entries, patience).await?
         } else {
-            self.append_by_script(guard, entries).await?
+            self.append_all(guard, entries).await?
         };
         let outcomes = self.judge(entries, outcomes)?;
         let proven = std::mem::replace(&mut self.proven, Ok(()));
@@ -77,140 +130,32 @@ impl RedisWriter {
         Ok(outcomes)
     }
 
-    /// Whether plain XADDs cannot meet the cap: so much room was there a moment ago that other
-    /// writers cannot have filled it meanwhile.
-    fn has_ample_room(&self, entries: &[NewEntry]) -> bool {
-        self.keys.dedupe_window.is_none()
-            && entries.iter().all(|entry| entry.destination == Destination::Stream)
-            && self.room.is_some_and(|(room, seen)| {
-                seen.elapsed() < ROOM_FRESH && room > self.keys.maxlen / 2 + entries.len() as u64
-            })
+    /// Whether plain XADDs of so many entries cannot meet the cap: so much room was there a moment
+    /// ago that other writers cannot have filled it meanwhile.
+    pub(super) fn has_ample_room(&self, entries: usize) -> bool {
+        let is_ample = |room| room > self.keys.maxlen / 2 + entries as u64;
+        self.room
+            .is_some_and(|(room, seen)| seen.elapsed() < ROOM_FRESH && is_ample(room))
     }
 
-    async fn append_plainly(
-        &mut self,
-        guard: &mut ConnectionGuard,
-        entries: &[NewEntry],
-    ) -> Result<Vec<Appended>, StreamError> {
-        let mut pipeline = Pipeline::with_capacity(entries.len() + 1);
-        for entry in entries {
-            pipeline.add_command(self.keys.add(entry));
-        }
-        let replies = self.send(guard, &mut pipeline).await?;
-        let mut outcomes =
-            Vec::from_iter(
-                replies
-                    .into_iter()
-                    .map(|reply| match reply.and_then(|id| Ok(from_redis_value(id)?)) {
-                        Ok(id) => Appended::Accepted(id),
-                        Err(error) => Appended::Refused(error_line(&error)),
-                    }),
-            );
-        let whole = Chunk::of_all(entries);
-        if whole.lacks_memory(&outcomes) {
-            self.renew(guard).await?;
-            let calls = whole.halves(entries, &outcomes);
-            self.call_until_answered(guard, entries, calls, &mut outcomes).await?;
-        }
-        Ok(outcomes)
-    }
-
-    async fn append_by_script(
+    /// Without dedupe.
+    async fn append_all(
         &mut self,
         guard: &mut ConnectionGuard,
         entries: &[NewEntry],
     ) -> Result<Vec<Appended>, StreamError> {
         let mut outcomes = vec![Appended::Full; entries.len()];
-        self.call_until_answered(guard, entries, chunks(entries), &mut outcomes)
-            .await?;
+        let is_plain = entries.iter().all(|entry| entry.destination == Destination::Stream);
+        if is_plain && self.has_ample_room(entries.len()) {
+            let all = Chunk::of(Destination::Stream, (0..entries.len()).collect(), entries);
+            self.append_plainly(guard, entries, &all, None, &mut outcomes, true)
+                .await?;
+        } else {
+            let calls = chunks(entries, 0..entries.len());
+            self.call_until_answered(guard, entries, calls, None, &mut outcomes)
+                .await?;
+        }
         Ok(outcomes)
-    }
-
-    /// Ends: the script is loaded once, and every other call that is sent again is smaller than it
-    /// was.
-    async fn call_until_answered(
-        &mut self,
-        guard: &mut ConnectionGuard,
-        entries: &[NewEntry],
-        mut calls: Vec<Chunk>,
-        outcomes: &mut [Appended],
-    ) -> Result<(), StreamError> {
-        let mut is_loaded = false;
-        while !calls.is_empty() {
-            let replies = self.call(guard, entries, &calls).await?;
-            let (mut unknown, mut again, mut has_buffer) = (Vec::new(), Vec::new(), false);
-            for (chunk, reply) in calls.into_iter().zip(replies) {
-                if !is_loaded && is_unknown_script(&reply) {
-                    unknown.push(chunk);
-                } else {
-                    place(outcomes, &chunk, reply);
-                    has_buffer |= chunk.is_large && chunk.lacks_memory(outcomes);
-                    again.extend(chunk.halves(entries, outcomes));
-                }
-            }
-            if has_buffer {
-                self.renew(guard).await?;
-                // Each leaves another one behind.
-                again.sort_by_key(|chunk| chunk.is_large);
-            }
-            if !unknown.is_empty() {
-                let loaded = scripts::APPEND.load_async(&mut guard.connection).await;
-                loaded.map_err(|error| self.server.stream_error(&error))?;
-                is_loaded = true;
-                again.append(&mut unknown);
-            }
-            calls = again;
-        }
-        Ok(())
-    }
-
-    /// Lets go of the buffer that a large argument left with the connection. A part of the flush
-    /// may be stored, so that no error from here is a refusal of it.
-    async fn renew(&mut self, guard: &mut ConnectionGuard) -> Result<(), StreamError> {
-        let renewed = Proof::renew(&self.server, guard).await;
-        self.proof = renewed.map_err(|error| StreamError::Unreachable {
-            server: self.server.address(),
-            message: error.to_string(),
-        })?;
-        Ok(())
-    }
-
-    async fn call(
-        &mut self,
-        guard: &mut ConnectionGuard,
-        entries: &[NewEntry],
-        chunks: &[Chunk],
-    ) -> Result<Vec<RedisResult<Value>>, StreamError> {
-        let mut pipeline = Pipeline::with_capacity(chunks.len() + 1);
-        for chunk in chunks {
-            pipeline.add_command(self.keys.append_call(chunk, entries));
-        }
-        self.send(guard, &mut pipeline).await
-    }
-
-    /// One round trip; learns the room below the cap on the way, where that is of use.
-    async fn send(
-        &mut self,
-        guard: &mut ConnectionGuard,
-        pipeline: &mut Pipeline,
-    ) -> Result<Vec<RedisResult<Value>>, StreamError> {
-        let watches_room = self.keys.dedupe_window.is_none();
-        if watches_room {
-            pipeline.cmd("XLEN").arg(&self.keys.stream);
-        }
-        self.proof
-            .ask(pipeline, &self.keys.probe, self.server.response_timeout() * 3 / 4);
-        let sent = pipeline.ignore_errors().query_async(&mut guard.connection).await;
-        let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| self.server.stream_error(&error))?;
-        let proven = self.proof.verify(&self.server, &mut replies);
-        self.proven = std::mem::replace(&mut self.proven, Ok(())).and(proven);
-        if watches_room {
-            let length = replies
-                .pop()
-                .and_then(|reply| from_redis_value::<u64>(reply.ok()?).ok());
-            self.room = length.map(|length| (self.keys.maxlen.saturating_sub(length), Instant::now()));
-        }
-        Ok(replies)
     }
 
     /// Tells refusals for the server's reasons from those for an entry's own. An error where the
@@ -247,72 +192,33 @@ impl RedisWriter {
 #[async_trait]
 impl Writer for RedisWriter {
     async fn append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
-        if entries.is_empty() {
-            return Ok(Vec::new());
-        }
-        let server = Arc::clone(&self.server);
-        // A flush that is given up midway leaves its answer on the way: nobody else is to meet
-        // that, or to wait for it.
-        let mut guard = scopeguard::guard(self.acquire().await?, |guard| server.discard(guard));
-        let flushed = self.flush(&mut guard, entries).await;
-        let guard = ScopeGuard::into_inner(guard);
-        match &flushed {
-            Err(error) if super::server::breaks_connection(error) => self.server.discard(guard),
-            // Back to the pool: before the next flush the server is asked again what it is able to
-            // prove.
-            Err(StreamError::Unconfirmed(_)) => {}
-            _ => self.held = Some(guard),
-        }
-        let outcomes = flushed?;
-        self.loss_detector.confirm(stored(entries, &outcomes));
-        Ok(outcomes)
-    }
-}
-
-impl Keys {
-    fn add(&self, entry: &NewEntry) -> Cmd {
-        let fields = &entry.fields;
-        let mut add = Cmd::with_capacity(3 + 2 * fields.0.len(), self.stream.len() + 8 + fields.bytes());
-        add.arg("XADD").arg(&self.stream).arg("*").arg(fields);
-        add
+        let appended = self.append_within(entries, LONG_PATIENCE).await;
+        self.settle().await;
+        appended
     }
 
-    fn append_call(&self, chunk: &Chunk, entries: &[NewEntry]) -> Cmd {
-        let (log, cap) = match chunk.destination {
-            Destination::Stream => (&self.stream, self.maxlen),
-            Destination::DeadLetters => (&self.dead_letters, self.dead_letters_maxlen),
+    async fn append_with_more(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+        self.append_within(entries, SHORT_PATIENCE).await
+    }
+
+    async fn settle(&mut self) {
+        let (Some(guard), Some(clock)) = (self.held.take(), self.clock) else {
+            return;
         };
-        let window = self.dedupe_window.map_or(0, |window| window.as_millis().max(1));
-        let chosen = || chunk.places.iter().filter_map(|&place| entries.get(place));
-        // Of the call itself six, of an entry its key, its digest, a number and its fields.
-        let arguments = 6 + chosen().map(|entry| 3 + 2 * entry.fields.0.len()).sum::<usize>();
-        let mut call = Cmd::with_capacity(arguments, chunk.bytes);
-        call.arg("EVALSHA").arg(scripts::APPEND.get_hash());
-        if window == 0 {
-            call.arg(1).arg(log);
-        } else {
-            call.arg(1 + chunk.places.len()).arg(log);
-            let mut key = format!("{log}:dedupe:");
-            let prefix = key.len();
-            for entry in chosen() {
-                key.truncate(prefix);
-                key.push_str(&entry.dedupe_key);
-                call.arg(&key);
-            }
+        let mut pipeline = Pipeline::new();
+        let [generation, _] = self.keys.generations(&self.keys.stream, clock.now());
+        let unnoted = std::mem::take(&mut self.unnoted);
+        unnoted.note(&mut pipeline, &generation, &self.keys);
+        let server = Arc::clone(&self.server);
+        let mut guard = scopeguard::guard(guard, |guard| server.discard(guard));
+        if unnoted.is_empty() || self.query(&mut guard, &mut pipeline).await.is_ok() {
+            self.held = Some(ScopeGuard::into_inner(guard));
         }
-        call.arg(cap).arg(u64::try_from(window).unwrap_or(u64::MAX));
-        let mut digest = [0; 32];
-        for entry in chosen() {
-            // Fails only where the two lengths do not match, which are fixed.
-            let _ = hex::encode_to_slice(entry.digest, &mut digest);
-            call.arg(&digest[..]).arg(2 * entry.fields.0.len()).arg(&entry.fields);
-        }
-        call
     }
 }
 
 /// Whether a store is claimed, now or before.
-fn is_stored(outcome: &Appended) -> bool {
+pub(super) fn is_stored(outcome: &Appended) -> bool {
     match outcome {
         Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => true,
         Appended::Full | Appended::Refused(_) | Appended::TooLarge(_) | Appended::Unavailable(_) => false,
@@ -334,54 +240,4 @@ fn stored(entries: &[NewEntry], outcomes: &[Appended]) -> impl Iterator<Item = S
             | Appended::TooLarge(_)
             | Appended::Unavailable(_) => None,
         })
-}
-
-fn is_unknown_script(reply: &RedisResult<Value>) -> bool {
-    let kind = reply.as_ref().err().map(RedisError::kind);
-    kind == Some(ErrorKind::Server(ServerErrorKind::NoScript))
-}
-
-/// Writes the answers of one script call to their places.
-fn place(outcomes: &mut [Appended], chunk: &Chunk, reply: RedisResult<Value>) {
-    let answers = reply.and_then(|value| Ok(from_redis_value::<Vec<String>>(value)?));
-    for (nth, &place) in chunk.places.iter().enumerate() {
-        let outcome = match &answers {
-            Ok(answers) => answers.get(nth).and_then(|answer| outcome(answer)),
-            Err(error) => Some(Appended::Refused(error_line(error))),
-        };
-        if let Some(slot) = outcomes.get_mut(place) {
-            *slot = outcome.unwrap_or_else(|| Appended::Refused("ERR unexpected answer of append.lua".to_owned()));
-        }
-    }
-}
-
-/// One answer of `append.lua`.
-///
-/// A key of ours that holds something else costs its own event the recognition of a repeat, as with
-/// dedupe off: the warehouse's unique event id absorbs that. To refuse the event for it would lose
-/// it, and what stands there is not ours to overwrite.
-fn outcome(answer: &str) -> Option<Appended> {
-    let (kind, rest) = answer.split_at_checked(1)?;
-    let id = || rest.parse::<StreamId>().ok();
-    match kind {
-        "a" => id().map(Appended::Accepted),
-        "u" => {
-            let id = id()?;
-            tracing::warn!(%id, "the dedupe key of this entry holds something that is not ours: a repeat will be stored too");
-            Some(Appended::Accepted(id))
-        }
-        "d" => id().map(Appended::Duplicate),
-        "c" => id().map(Appended::Conflict),
-        "f" => Some(Appended::Full),
-        "r" => Some(Appended::Refused(rest.to_owned())),
-        _ => None,
-    }
-}
-
-/// The server's error as it came over the wire: code, blank, text.
-fn error_line(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
-        None => "ERR unexpected answer".to_owned(),
-    }
 }

@@ -41,7 +41,7 @@ enum Concerns {
     ScriptsByDigest,
 }
 
-const WRITES: [&str; 10] = [
+const WRITES: [&str; 12] = [
     "EVALSHA",
     "EVAL",
     "XADD",
@@ -52,6 +52,8 @@ const WRITES: [&str; 10] = [
     "XDEL",
     "SET",
     "HDEL",
+    "HSET",
+    "HSETNX",
 ];
 
 impl Refusal {

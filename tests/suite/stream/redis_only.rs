@@ -3,7 +3,9 @@
 mod connections;
 mod durability;
 mod foreign_commands;
+mod interleavings;
 mod refusals;
+mod reservations;
 mod survival;
 
 use std::time::Duration;
@@ -34,6 +36,17 @@ fn entry(n: u32) -> NewEntry {
         digest: [7; 16],
         fields,
     }
+}
+
+/// The hash of the ids that are appended now.
+async fn ids_key(server: &RedisServer) -> String {
+    let (seconds, _): (u64, u64) = server.command(&["TIME"]).await;
+    let window = stream_config().dedupe_window.unwrap();
+    format!(
+        "orders_stream:ids:{}:{}",
+        window.as_millis(),
+        seconds / window.as_secs()
+    )
 }
 
 fn accepted(outcome: &Appended) -> StreamId {

@@ -59,7 +59,11 @@ const PARTS: [Part; 8] = [
     ("convert + encode", |webhook| {
         let hints = DeliveryHints::new(&webhook.headers);
         let event = event(webhook, &hints)?;
-        black_box(codec::encode(&event, &hints.provenance(time::OffsetDateTime::UNIX_EPOCH), None)?);
+        black_box(codec::encode(
+            &event,
+            &hints.provenance(time::OffsetDateTime::UNIX_EPOCH),
+            None,
+        )?);
         Ok(())
     }),
     ("batch item", |webhook| {
@@ -133,7 +137,11 @@ impl Webhook {
             item: orders::Batches::new(1).event(1).1,
         };
         let hints = DeliveryHints::new(&webhook.headers);
-        let fields = codec::encode(&event(&webhook, &hints)?, &hints.provenance(time::OffsetDateTime::UNIX_EPOCH), None)?;
+        let fields = codec::encode(
+            &event(&webhook, &hints)?,
+            &hints.provenance(time::OffsetDateTime::UNIX_EPOCH),
+            None,
+        )?;
         webhook.entry.fields = fields;
         Ok(webhook)
     }

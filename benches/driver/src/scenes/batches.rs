@@ -1,10 +1,10 @@
-//! `POST /events/batch`, beside a bare client that runs the same script on entries that it need not make first.
+//! `POST /events/batch`, beside a bare client that sends the same commands for entries that it need not make first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use redis::{Cmd, Script};
+use redis::aio::ConnectionLike;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
@@ -15,10 +15,9 @@ use crate::redis::{Persistence, Redis, STREAM};
 use crate::results::{Figures, Trial};
 use crate::sides::{Services, Side};
 
-const APPEND: &str = include_str!("../../../../src/stream/redis/append.lua");
-/// Entries of one call of the script.
+/// Entries of one pipeline.
 const PIPELINE: u64 = 256;
-/// Calls in flight: Redis never waits for the client.
+/// Pipelines in flight: Redis never waits for the client.
 const IN_FLIGHT: usize = 2;
 
 pub async fn run(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
@@ -57,25 +56,18 @@ async fn posted(lab: &Lab, redis: &Redis, items: u64, connections: usize) -> any
 }
 
 async fn bare(lab: &Lab, redis: &Redis) -> anyhow::Result<Figures> {
-    let script = Script::new(APPEND);
     let batches = Arc::new(Batches::new(PIPELINE));
     let begins = Instant::now() + lab.plan.warm_up;
     let ends = begins + lab.plan.measured;
     let (next, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut clients = JoinSet::new();
+    let mut clients = JoinSet::<anyhow::Result<()>>::new();
     for _ in 0..IN_FLIGHT {
         let mut connection = redis.connect().await?;
-        script.load_async(&mut connection).await?;
-        let (batches, hash) = (Arc::clone(&batches), script.get_hash().to_owned());
+        let batches = Arc::clone(&batches);
         let (next, answered) = (Arc::clone(&next), Arc::clone(&answered));
         clients.spawn(async move {
             while Instant::now() < ends {
-                let call = call(&batches, &hash, next.fetch_add(1, Ordering::Relaxed));
-                let answers: Vec<String> = call.query_async(&mut connection).await?;
-                anyhow::ensure!(
-                    answers.iter().all(|answer| answer.starts_with('a')),
-                    "not all were taken"
-                );
+                append(&mut connection, &batches, next.fetch_add(1, Ordering::Relaxed)).await?;
                 if (begins..ends).contains(&Instant::now()) {
                     answered.fetch_add(PIPELINE, Ordering::Relaxed);
                 }
@@ -97,28 +89,41 @@ async fn bare(lab: &Lab, redis: &Redis) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// Pipeline `number`, as `orderstream` writes it (`src/stream/redis/writer.rs`).
-fn call(batches: &Batches, hash: &str, number: u64) -> Cmd {
-    let mut call = Cmd::with_capacity(16 * PIPELINE as usize, 2048 * PIPELINE as usize);
+/// Appends pipeline `number` as `orderstream` does (`src/stream/redis/dedupe.rs`): reserves the ids, appends, and notes them.
+async fn append(connection: &mut impl ConnectionLike, batches: &Batches, number: u64) -> anyhow::Result<()> {
     let events: Vec<_> = (0..PIPELINE)
         .map(|item| batches.event(number * PIPELINE + item))
         .collect();
-    call.arg("EVALSHA").arg(hash).arg(1 + PIPELINE).arg(STREAM);
-    for (event_id, _) in &events {
-        call.arg(format!("{STREAM}:dedupe:{event_id}"));
-    }
-    call.arg(100_000_000).arg(6 * 3_600_000);
+    let ids = format!("{STREAM}:ids:21600000:1");
+    let mut reserve = redis::pipe();
+    let mut append = redis::pipe();
     for (event_id, payload) in &events {
-        call.arg("0123456789abcdef0123456789abcdef").arg(10);
-        call.arg("event_type")
-            .arg("order.created")
-            .arg("event_id")
-            .arg(event_id);
-        call.arg("timestamp")
-            .arg("2026-01-31T16:30:02-05:00")
-            .arg("payload")
-            .arg(payload);
-        call.arg("source").arg("batch");
+        reserve
+            .cmd("HSETNX")
+            .arg(&ids)
+            .arg(event_id)
+            .arg("~1769894400000 0123456789abcdef-1");
+        let add = append
+            .cmd("XADD")
+            .arg(STREAM)
+            .arg("*")
+            .arg("event_type")
+            .arg("order.created");
+        add.arg("event_id")
+            .arg(event_id)
+            .arg("timestamp")
+            .arg("2026-01-31T16:30:02-05:00");
+        add.arg("payload").arg(payload).arg("source").arg("batch");
     }
-    call
+    let reserved: Vec<u8> = reserve.query_async(connection).await?;
+    anyhow::ensure!(reserved.iter().all(|one| *one == 1), "not all were taken");
+    let entries: Vec<String> = append.query_async(connection).await?;
+    let mut note = redis::cmd("HSET");
+    note.arg(&ids);
+    for ((event_id, _), entry) in events.iter().zip(entries) {
+        note.arg(event_id)
+            .arg(format!("{entry} 0123456789abcdef0123456789abcdef"));
+    }
+    let _: u64 = note.query_async(connection).await?;
+    Ok(())
 }

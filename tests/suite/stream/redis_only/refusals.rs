@@ -165,25 +165,37 @@ async fn one_bad_entry_does_not_stop_its_neighbours() {
 }
 
 #[tokio::test]
-async fn a_foreign_key_in_the_place_of_a_dedupe_key_costs_its_event_only_the_recognition() {
+async fn what_is_not_ours_in_the_place_of_dedupe_keys_costs_its_event_only_the_recognition() {
     let server = RedisServer::start().await;
-    let (list, text) = ("orders_stream:dedupe:key-2", "orders_stream:dedupe:key-3");
-    server.command::<()>(&["LPUSH", list, "x"]).await;
-    server.command::<()>(&["SET", text, "of somebody else"]).await;
+    let ids = ids_key(&server).await;
     let stream = open(&server.config());
     let mut writer = stream.writer();
-    let outcomes = writer.append(&[entry(1), entry(2), entry(3)]).await.unwrap();
-    let ids: Vec<_> = outcomes.iter().map(accepted).collect();
-    for n in [2, 3] {
-        let alone = writer.append(&[entry(n)]).await.unwrap();
-        assert!(accepted(&alone[0]) > ids[2], "stored once more");
+    for (key, foreign) in [
+        (&ids, &["LPUSH", &ids, "x"][..]),
+        (&ids, &["HSET", &ids, "key-2", "of somebody else"]),
+    ] {
+        server.command::<()>(&["DEL", key, "orders_stream"]).await;
+        server.command::<()>(foreign).await;
+        let outcomes = writer.append(&[entry(1), entry(2), entry(3)]).await.unwrap();
+        let first = outcomes.iter().map(accepted).max().unwrap();
+        let again = writer.append(&[entry(2)]).await.unwrap();
+        assert!(accepted(&again[0]) > first, "stored once more");
+        stream.confirm_writable().await.unwrap();
     }
-    stream.confirm_writable().await.unwrap();
-    assert_eq!(server.command::<String>(&["LINDEX", list, "0"]).await, "x");
-    assert_eq!(server.command::<String>(&["GET", text]).await, "of somebody else");
-    server.command::<()>(&["DEL", list]).await;
+    assert_eq!(
+        server.command::<String>(&["HGET", &ids, "key-2"]).await,
+        "of somebody else"
+    );
+    let again = writer.append(&[entry(3)]).await.unwrap();
+    assert!(matches!(again[..], [Appended::Duplicate(_)]), "{again:?}");
+    server.command::<()>(&["HDEL", &ids, "key-2"]).await;
     let mended = accepted(&writer.append(&[entry(2)]).await.unwrap()[0]);
     assert_eq!(writer.append(&[entry(2)]).await.unwrap(), [Appended::Duplicate(mended)]);
+
+    server.command::<()>(&["DEL", &ids]).await;
+    server.command::<()>(&["SET", &ids, "of somebody else"]).await;
+    accepted(&writer.append(&[entry(4)]).await.unwrap()[0]);
+    assert_eq!(server.command::<String>(&["GET", &ids]).await, "of somebody else");
 }
 
 #[tokio::test]
@@ -253,8 +265,9 @@ async fn keys_beside_the_stream_do_not_stay_for_ever() {
         .await
         .unwrap();
     stream.confirm_writable().await.unwrap();
-    let six_hours = server.command::<i64>(&["PTTL", "orders_stream:dedupe:key-1"]).await;
-    assert!((1..=6 * 3600 * 1000).contains(&six_hours), "{six_hours}");
+    let ids = ids_key(&server).await;
+    let three_windows = server.command::<i64>(&["PTTL", &ids]).await;
+    assert!((1..=3 * 6 * 3600 * 1000).contains(&three_windows), "{three_windows}");
     for key in ["orders_stream:attempts:pipeline_workers", "orders_stream:probe"] {
         assert!(server.command::<i64>(&["PTTL", key]).await > 0, "{key}");
     }
