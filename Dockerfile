@@ -12,6 +12,7 @@ RUN mkdir -p src examples tests/suite \
  && cargo build --release --locked --features otel --bin orderstream \
  && rm -rf src build.rs
 COPY src ./src
+COPY build ./build
 COPY build.rs openapi.yaml ./
 # Shown as the commit of each node; the build cannot read it, since `.git` is not copied.
 ARG ORDERSTREAM_COMMIT

@@ -1,5 +1,8 @@
 //! The compose file and the Dockerfile, read as Docker would read them: no engine runs here.
 
+#[path = "../../build/commit.rs"]
+mod commit;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -238,4 +241,40 @@ fn the_image_is_built_from_what_is_there() {
             );
         }
     }
+}
+
+/// As a release build tells it, of a clone, a worktree and a detached HEAD.
+#[test]
+fn the_commit_is_read_without_a_git_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let git = |folder: &Path, args: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+        let output = Command::new("git")
+            .args(identity)
+            .args(args)
+            .current_dir(folder)
+            .output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let read = |folder: &Path| {
+        let watched = std::cell::RefCell::new(Vec::new());
+        let commit = commit::checked_out(folder, |path| watched.borrow_mut().push(path.to_owned()));
+        assert!(watched.borrow().iter().all(|path| path.is_file()), "{watched:?}");
+        commit
+    };
+    assert_eq!(read(root), None, "no repository");
+    git(root, &["init", "--initial-branch=topic/one"]);
+    assert_eq!(read(root), None, "no commit");
+    git(root, &["commit", "--allow-empty", "--message=a"]);
+    let commit = git(root, &["rev-parse", "HEAD"]);
+    assert_eq!(read(root).as_ref(), Some(&commit));
+    git(root, &["pack-refs", "--all"]);
+    assert_eq!(read(root).as_ref(), Some(&commit), "packed");
+    git(root, &["worktree", "add", "-b", "two", "tree"]);
+    assert_eq!(read(&root.join("tree")).as_ref(), Some(&commit), "a worktree");
+    git(root, &["checkout", "--detach"]);
+    assert_eq!(read(root).as_ref(), Some(&commit), "detached");
 }
