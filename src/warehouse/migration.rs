@@ -62,6 +62,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("postgres/migrations/0005_tips.sql"),
         sqlite: include_str!("embedded/migrations/0005_tips.sql"),
     },
+    Migration {
+        version: 6,
+        name: "daily_sales",
+        compatible_from: 1,
+        postgres: include_str!("postgres/migrations/0006_daily_sales.sql"),
+        sqlite: include_str!("embedded/migrations/0006_daily_sales.sql"),
+    },
 ];
 
 /// What this program knows.

@@ -56,6 +56,8 @@ macro_rules! conformance {
             a_refund_of_a_test_order_stays_one
             daily_sales_add_up_by_currency_and_day_without_test_orders
             captured_orders_add_up
+            captured_bodies_that_are_no_orders_have_rows
+            own_bodies_of_these_shapes_have_their_figures
             captured_bodies_tell_the_rest
             a_final_status_of_a_transaction_stands
             payments_are_money_that_moved_in_the_shops_currency

@@ -1,0 +1,1 @@
+-- Nothing: of daily_sales only PostgreSQL's plan changes, and the file has no such planner.
