@@ -3,7 +3,7 @@
 //! Owns the order of start and end. Invariants: all addresses are bound before anything runs; a
 //! stream or warehouse that is away at start is waited for, a wrong configuration ends the start.
 //! At the end listeners and workers stop first, then what they depend on, then the drainer, then
-//! the heartbeat; what is left is logged with its place.
+//! the heartbeat, and files are closed; what is left is logged with its place.
 
 mod credentials;
 mod error;
@@ -148,6 +148,7 @@ impl App {
         self.back.stop().await;
         self.drainer.stop().await;
         self.heartbeat.stop().await;
+        self.storage.close().await;
         spans::finish().await;
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Storage {
     pub(super) redis: Option<Arc<RedisStream>>,
     /// The warehouse once more, likewise.
     pub(super) postgres: Option<Arc<PostgresWarehouse>>,
+    /// The stream once more, where it is a file.
+    embedded: Option<EmbeddedStream>,
     /// The spool, where there is one.
     pub(super) fallback: Option<SpoolFallback>,
     /// The last field: its lock is released after the files in it are closed.
@@ -40,7 +42,7 @@ impl Storage {
     /// Servers are reached at the first call, files are opened here.
     pub(super) async fn open(config: &Config, purpose: Purpose, metrics: &Metrics) -> Result<Self, AppError> {
         let mut folder = None;
-        let mut redis = None;
+        let (mut redis, mut embedded) = (None, None);
         let stream: Arc<dyn Stream> = match &config.redis {
             Some(server) => redis
                 .insert(Arc::new(RedisStream::new(server, &config.stream, metrics.clone())?))
@@ -48,7 +50,8 @@ impl Storage {
             None => {
                 let file = own_folder(&mut folder, config, purpose).await?.file(folder::STREAM)?;
                 info!(file = %file.display(), "REDIS_URL is not set: the stream is a file");
-                Arc::new(EmbeddedStream::open(&file, &config.stream, None, metrics.clone())?)
+                let stream = EmbeddedStream::open(&file, &config.stream, None, metrics.clone())?;
+                Arc::new(embedded.insert(stream).clone())
             }
         };
         if purpose.ingests() {
@@ -89,9 +92,20 @@ impl Storage {
             warehouse,
             redis,
             postgres,
+            embedded,
             fallback,
             folder,
         })
+    }
+
+    /// Closes the files of stream and spool, so that no write-ahead log stays beside them.
+    pub(super) async fn close(&self) {
+        if let Some(stream) = &self.embedded {
+            stream.close().await;
+        }
+        if let Some(fallback) = &self.fallback {
+            fallback.spool.close().await;
+        }
     }
 
     /// The kind of each store.

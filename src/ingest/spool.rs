@@ -104,6 +104,11 @@ impl Spool {
         Ok(spool)
     }
 
+    /// Closes the file; later calls fail.
+    pub async fn close(&self) {
+        self.stream.close().await;
+    }
+
     /// Its present state, from memory.
     #[must_use]
     pub fn report(&self) -> SpoolReport {

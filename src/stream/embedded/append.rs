@@ -12,7 +12,7 @@ use super::clock::millis;
 use super::group;
 use super::logs::{Caps, OpenLogs, Session, index};
 use super::row::{PackedFields, id_of, row_of};
-use super::writer_handle::WriterHandle;
+use super::writer::WriterHandle;
 use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
 
 /// Expired keys removed with each append, beside twice as many as it adds.

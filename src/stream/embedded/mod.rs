@@ -45,11 +45,12 @@
 //!
 //! # Order
 //! Start: lock of the file, checks, tables, recovery of ids and clock from the file, the writing
-//! thread. Each call goes to the thread through a bounded queue (`writer_handle.rs`). The thread
-//! (`writer_thread.rs`) takes the calls that came in while it committed, runs each in a savepoint
-//! of one transaction, commits, publishes [`Stats`], which wakes readers, checks that the file
-//! still has its name, and answers. Reports and pages use a read connection in one snapshot each.
-//! End: the thread ends with the last handle; the connection is closed before the lock is released.
+//! thread. Each call goes to the thread through a bounded queue (`writer.rs`). The thread takes the
+//! calls that came in while it committed, runs each in a savepoint of one transaction, commits,
+//! publishes [`Stats`], which wakes readers, checks that the file still has its name, and answers.
+//! Reports and pages use a read connection in one snapshot each (`reads.rs`).
+//! End: the thread ends with the last handle, or by `close`, which waits for it; the connection is
+//! closed before the lock is released.
 //!
 //! # Files
 //! `stream.rs` implements the seam; `append.rs`, `group.rs`, `claim.rs`, `trim.rs` and `admin.rs`
@@ -72,17 +73,14 @@ mod error;
 mod group;
 mod logs;
 mod loss;
-mod nodes;
-mod read_connection;
-mod read_only;
+mod reads;
 mod row;
 mod schema;
 mod stats;
 mod stream;
 mod trim;
+mod writer;
 mod writer_file;
-mod writer_handle;
-mod writer_thread;
 
 pub use self::stats::Stats;
 pub use self::stream::EmbeddedStream;

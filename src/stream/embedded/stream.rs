@@ -16,12 +16,11 @@ use super::clock::millis;
 use super::error::EmbeddedError;
 use super::group::{self, Group};
 use super::logs::{Caps, Session};
-use super::read_connection::ReadConnection;
+use super::reads::{self, ReadConnection};
 use super::row::{PackedFields, row_of};
 use super::stats::{self, Stats};
 use super::trim::{self, Retention};
-use super::writer_handle::WriterHandle;
-use super::{read_only, writer_thread};
+use super::writer::WriterHandle;
 use crate::config::StreamConfig;
 use crate::metrics::Metrics;
 use crate::stream::{
@@ -80,7 +79,7 @@ impl EmbeddedStream {
     /// [`StreamError::Unusable`]: another process has it, a newer release wrote it, or it is
     /// another program's; [`StreamError::Denied`]: this process has no right to open it.
     pub fn open(path: &Path, config: &StreamConfig, limit: Option<u64>, metrics: Metrics) -> Result<Self, StreamError> {
-        let writer = writer_thread::start(path, &config.group, metrics).map_err(|error| error.stream_error(path))?;
+        let writer = WriterHandle::start(path, &config.group, metrics).map_err(|error| error.stream_error(path))?;
         let file = OpenStream {
             read_connection: ReadConnection::new(writer.clone()),
             writer,
@@ -105,6 +104,13 @@ impl EmbeddedStream {
         }
     }
 
+    /// Closes the file, after the calls that are under way: SQLite then moves its log into it.
+    /// Later calls fail.
+    pub async fn close(&self) {
+        self.file.read_connection.close();
+        self.file.writer.close().await;
+    }
+
     /// Its figures after the last commit; costs nothing.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -117,7 +123,7 @@ impl EmbeddedStream {
     /// # Errors
     /// What is wrong with it, and what will become of it.
     pub fn check_file(path: &Path) -> Result<(), StreamError> {
-        read_only::check_file(path)
+        reads::check_file(path)
     }
 
     /// Passes the entries of the file to `visit`, newest first and in one snapshot, until it breaks
@@ -127,7 +133,7 @@ impl EmbeddedStream {
     /// # Errors
     /// The file cannot be read, or is not one that this release knows.
     pub fn scan_file(path: &Path, visit: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), StreamError> {
-        read_only::scan_file(path, visit).map_err(|error: EmbeddedError| error.stream_error(path))
+        reads::scan_file(path, visit).map_err(|error: EmbeddedError| error.stream_error(path))
     }
 
     fn caps(&self) -> Caps {
@@ -271,8 +277,7 @@ impl Stream for EmbeddedStream {
     }
 
     async fn range(&self, range: Range) -> Result<Page, StreamError> {
-        self.read(move |connection, _| read_only::range(connection, range))
-            .await
+        self.read(move |connection, _| reads::range(connection, range)).await
     }
 
     async fn report(&self) -> Result<StreamReport, StreamError> {

@@ -49,6 +49,10 @@ async fn status_asks_the_owner_or_the_file() {
 
     service.signal(Signal::SIGTERM);
     assert!(service.ended(PATIENCE).await.success());
+    assert!(
+        !local.data_dir().join("stream.db-wal").exists(),
+        "closed before the end"
+    );
     let found = report(local.succeeds(&["status", "--json"]));
     for figure in [
         "stream_length",

@@ -227,3 +227,24 @@ async fn what_is_not_ours_is_left_alone() {
     assert!(error.to_string().contains("another program's"), "{error}");
     foreign.tamper("INSERT INTO recipes VALUES ('soup')");
 }
+
+#[tokio::test]
+async fn a_closed_file_has_no_log_beside_it() {
+    let file = EmbeddedFile::new();
+    let stream = open(&file.path());
+    let other = stream.clone();
+    append(&stream, 0..9, 900).await;
+    assert_eq!(
+        all(&stream, Destination::Stream).await.len(),
+        9,
+        "it is open for reads too"
+    );
+    let log = file.path().with_extension("db-wal");
+    assert!(log.exists());
+    stream.close().await;
+    assert!(!log.exists(), "though another handle is there");
+    let refused = other.writer().append(&[entry(9, 900)]).await;
+    assert!(matches!(refused, Err(StreamError::Unreachable { .. })), "{refused:?}");
+    other.close().await;
+    assert_eq!(all(&open(&file.path()), Destination::Stream).await.len(), 9);
+}
