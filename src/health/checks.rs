@@ -141,23 +141,23 @@ fn pending(report: &HealthReport, thresholds: &Thresholds) -> Check {
 }
 
 fn accepted(seen: &Observation, thresholds: &Thresholds) -> Check {
-    const NAME: &str = "accepted";
-    match (seen.since_accepted, thresholds.levels.silence) {
-        (Some(age), Some(limit)) if age >= limit => check(
-            NAME,
-            Status::Warning,
-            format!(
-                "nothing accepted for {} s; is the webhook subscription still there?",
-                age.as_secs()
-            ),
-        ),
-        (Some(age), _) => check(NAME, Status::Healthy, format!("last accepted {} s ago", age.as_secs())),
-        (None, Some(limit)) if seen.watched >= limit => {
-            let detail = format!("nothing accepted since the start {} s ago", seen.watched.as_secs());
-            check(NAME, Status::Warning, detail)
+    let is_silence = |time: Duration| thresholds.levels.silence.is_some_and(|limit| time >= limit);
+    let (status, detail) = match seen.since_accepted.map(|age| (age, age.as_secs())) {
+        Some((age, seconds)) if is_silence(age) => {
+            let detail = format!("nothing accepted for {seconds} s: check that the webhook subscription still exists");
+            (Status::Warning, detail)
         }
-        (None, _) => check(NAME, Status::Healthy, "nothing accepted yet".to_owned()),
-    }
+        Some((_, seconds)) => (Status::Healthy, format!("last accepted {seconds} s ago")),
+        None if is_silence(seen.watched) => {
+            let seconds = seen.watched.as_secs();
+            (
+                Status::Warning,
+                format!("nothing accepted since the start {seconds} s ago"),
+            )
+        }
+        None => (Status::Healthy, "nothing accepted yet".to_owned()),
+    };
+    Check::new("accepted", status, detail)
 }
 
 /// Of this process, or of the nodes that take webhooks where this one takes none.
@@ -165,9 +165,9 @@ fn unauthorized(seen: &Observation, limit_percent: u64) -> Check {
     const NAME: &str = "unauthorized";
     let Some(share) = seen.unauthorized.or_else(|| unauthorized_elsewhere(seen)) else {
         if seen.watched.is_zero() && seen.nodes.is_none() {
-            return Check::unknown(NAME, "not known: no process tells".to_owned());
+            return Check::unknown(NAME, "not known: no process reports it");
         }
-        return check(NAME, Status::Healthy, "too few requests lately to tell".to_owned());
+        return Check::new(NAME, Status::Healthy, "too few requests in the last minute");
     };
     #[allow(
         clippy::cast_possible_truncation,
@@ -180,10 +180,10 @@ fn unauthorized(seen: &Observation, limit_percent: u64) -> Check {
     } else {
         Status::Healthy
     };
-    check(
+    Check::new(
         NAME,
         status,
-        format!("{percent} % of requests lately were answered 401"),
+        format!("{percent} % of requests in the last minute were answered 401"),
     )
 }
 
@@ -204,42 +204,42 @@ fn unauthorized_elsewhere(seen: &Observation) -> Option<f64> {
 fn eviction(seen: &Observation) -> Check {
     const NAME: &str = "eviction_policy";
     match seen.eviction_policy.as_deref() {
-        Some("noeviction") => check(NAME, Status::Healthy, "noeviction".to_owned()),
-        Some(policy) => check(
-            NAME,
-            Status::Critical,
-            format!("{policy}: the store may drop entries and dedupe keys; set maxmemory-policy noeviction"),
-        ),
-        None => Check::unknown(NAME, "not known: the server does not tell".to_owned()),
+        Some("noeviction") => Check::new(NAME, Status::Healthy, "noeviction"),
+        Some(policy) => {
+            let detail =
+                format!("{policy}: the store may drop entries and dedupe keys; set maxmemory-policy noeviction");
+            Check::new(NAME, Status::Critical, detail)
+        }
+        None => Check::unknown(NAME, "not known: the server does not report it"),
     }
 }
 
 fn trimming(report: &HealthReport) -> Check {
-    const NAME: &str = "trimming";
-    match &report.trim_held_by {
-        Some(group) => check(
-            NAME,
+    let (status, detail) = match &report.trim_held_by {
+        Some(group) => (
             Status::Warning,
             format!("held by group {group}, which has not acked enough"),
         ),
-        None => check(NAME, Status::Healthy, "not held".to_owned()),
-    }
+        None => (Status::Healthy, "not held".to_owned()),
+    };
+    Check::new("trimming", status, detail)
 }
 
 fn group(seen: &Observation) -> Check {
-    if seen.stream.groups.iter().any(|group| group.ours) {
-        check("group", Status::Healthy, "exists".to_owned())
-    } else {
-        let detail = "the consumer group does not exist; no worker has run yet";
-        check("group", Status::Warning, detail.to_owned())
-    }
+    let (status, detail) = match seen.stream.groups.iter().any(|group| group.ours) {
+        true => (Status::Healthy, "exists"),
+        false => (
+            Status::Warning,
+            "the consumer group does not exist: no worker has run yet",
+        ),
+    };
+    Check::new("group", status, detail)
 }
 
 fn ids(seen: &Observation) -> Check {
-    match ids_problem(seen.stream.last_id, seen.ids_ahead) {
-        Some((status, detail)) => check("stream_ids", status, detail),
-        None => check("stream_ids", Status::Healthy, "as the clock".to_owned()),
-    }
+    let healthy = || (Status::Healthy, "not ahead of the clock".to_owned());
+    let (status, detail) = ids_problem(seen.stream.last_id, seen.ids_ahead).unwrap_or_else(healthy);
+    Check::new("stream_ids", status, detail)
 }
 
 /// The store gives an entry an id after the newest one, whoever chose that.
@@ -264,7 +264,7 @@ fn warehouse_loss(seen: &Observation) -> Option<Check> {
     let lost = nodes
         .filter_map(|node| node.record.loading.as_ref()?.warehouse_loss.clone())
         .next()?;
-    Some(check("warehouse_loss", Status::Critical, lost))
+    Some(Check::new("warehouse_loss", Status::Critical, lost))
 }
 
 /// Before Redis 7.2 a quiet consumer's idle time grows too: only one that holds entries is idle.
@@ -298,10 +298,6 @@ fn seconds_until_full(observation: &Observation, thresholds: &Thresholds) -> Opt
     }
     let room = stream.maxlen.saturating_sub(stream.length);
     Some((room as f64 / growth) as u64)
-}
-
-fn check(name: &'static str, status: Status, detail: String) -> Check {
-    Check::new(name, status, detail)
 }
 
 #[cfg(test)]

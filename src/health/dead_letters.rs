@@ -30,14 +30,14 @@ pub(super) fn check(report: &HealthReport, seen: &Observation, thresholds: &Thre
     let mut found = vec![filled.detail];
     let window = levels::span(limits.window);
     match report.dead_letters_new {
-        Some(0) => found.push(format!("none is new within {window}")),
+        Some(0) => found.push(format!("none new within {window}")),
         Some(new) => {
             let share = seen.new_dead_letters.and_then(|new| new.share);
             status = status.max(judge(new, share, limits));
             let of = share.map_or_else(String::new, |(_, accepted)| format!(", {accepted} accepted meanwhile"));
             found.push(format!("{new} new within {window}{of}"));
         }
-        None => found.push("how many are new is not known".to_owned()),
+        None => found.push("the number of new ones is unknown".to_owned()),
     }
     let oldest = seen.stream.oldest_dead_letter;
     if let Some(age) = oldest.filter(|age| limits.unresolved.is_some_and(|limit| *age >= limit)) {

@@ -8,20 +8,21 @@ use crate::config::Levels;
 /// How near a stream is to its cap.
 pub(super) fn filled(name: &'static str, (length, maxlen): (u64, u64), levels: Levels) -> Check {
     let tenths = length.saturating_mul(1000) / maxlen.max(1);
-    let status = if tenths > levels.critical.saturating_mul(10) {
-        Status::Critical
-    } else if tenths >= levels.warning.saturating_mul(10) {
-        Status::Warning
-    } else {
-        Status::Healthy
+    let levels = Levels {
+        warning: levels.warning.saturating_mul(10),
+        critical: levels.critical.saturating_mul(10),
     };
-    Check::new(name, status, format!("{length} of at most {maxlen} entries"))
+    Check::new(
+        name,
+        level(tenths, levels),
+        format!("{length} of at most {maxlen} entries"),
+    )
 }
 
 pub(super) fn counted(name: &'static str, value: Option<u64>, levels: Levels, what: &str) -> Check {
     match value {
         Some(value) => Check::new(name, level(value, levels), format!("{value} {what}")),
-        None => Check::unknown(name, "not known".to_owned()),
+        None => Check::unknown(name, "not known"),
     }
 }
 

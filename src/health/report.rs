@@ -44,18 +44,18 @@ fn yes() -> bool {
 }
 
 impl Check {
-    pub(super) fn new(name: &'static str, status: Status, detail: String) -> Self {
+    pub(super) fn new(name: &'static str, status: Status, detail: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             status,
-            detail,
+            detail: detail.into(),
             known: true,
             lasted: Duration::ZERO,
         }
     }
 
     /// What it looks at is not known.
-    pub(super) fn unknown(name: &'static str, why: String) -> Self {
+    pub(super) fn unknown(name: &'static str, why: impl Into<String>) -> Self {
         Self {
             known: false,
             ..Self::new(name, Status::Warning, why)
@@ -114,9 +114,7 @@ impl HealthReport {
     /// ends: what is lost comes back only where it is sent again.
     #[must_use]
     pub fn with_losses(mut self, losses: Losses) -> Self {
-        let check = self::losses(losses);
-        self.status = self.status.max(check.status);
-        self.checks.push(check);
+        self.add(self.checks.len(), self::losses(losses));
         self
     }
 
@@ -129,9 +127,7 @@ impl HealthReport {
 
     /// Puts first, and counts in, that the last look failed, and why.
     pub(super) fn with_unknown_figures(mut self, why: impl fmt::Display) -> Self {
-        let check = Check::unknown("figures", format!("not known at the last look: {why}"));
-        self.status = self.status.max(check.status);
-        self.checks.insert(0, check);
+        self.add(0, Check::unknown("figures", format!("the last look failed: {why}")));
         self
     }
 
@@ -139,16 +135,19 @@ impl HealthReport {
     /// That is critical, but where events are spooled meanwhile.
     #[must_use]
     pub fn with_refusal(mut self, refusal: Option<String>, spooled: bool) -> Self {
-        let check = match refusal {
-            None => Check::new("stream", Status::Healthy, "it takes writes".to_owned()),
-            Some(why) => {
-                let status = if spooled { Status::Warning } else { Status::Critical };
-                Check::new("stream", status, format!("it takes no writes: {why}"))
-            }
+        let (status, detail) = match refusal {
+            None => (Status::Healthy, "it takes writes".to_owned()),
+            Some(why) if spooled => (Status::Warning, format!("it takes no writes: {why}")),
+            Some(why) => (Status::Critical, format!("it takes no writes: {why}")),
         };
-        self.status = self.status.max(check.status);
-        self.checks.insert(0, check);
+        self.add(0, Check::new("stream", status, detail));
         self
+    }
+
+    /// Puts a check at that place, and counts it in.
+    pub(super) fn add(&mut self, place: usize, check: Check) {
+        self.status = self.status.max(check.status);
+        self.checks.insert(place, check);
     }
 }
 
@@ -165,7 +164,7 @@ pub(super) fn seconds(age: Duration) -> f64 {
 fn losses(Losses { entries, unknown }: Losses) -> Check {
     const NAME: &str = "losses";
     let size = match (entries, unknown) {
-        (0, 0) => return Check::new(NAME, Status::Healthy, "nothing was lost since the start".to_owned()),
+        (0, 0) => return Check::new(NAME, Status::Healthy, "nothing was lost since the start"),
         (entries, 0) => format!("{entries} entries"),
         (0, _) => "an unknown number of entries".to_owned(),
         (entries, _) => format!("{entries} entries, and an unknown number"),

@@ -19,6 +19,7 @@ const RETRIES_LAST: Duration = Duration::from_secs(4 * 3600);
 /// came to show it: the sender may have found another node, or have nothing to send.
 pub(super) const QUIET: Duration = Duration::from_secs(15 * 60);
 
+const NAME: &str = "spool";
 /// Percent of its limit above which a spool is nearly full.
 const NEARLY_FULL: u64 = 90;
 
@@ -31,22 +32,15 @@ impl HealthReport {
             let remedy = "start one on this data folder, or run `orderstream drain`";
             (Status::Warning, format!("{held}: {remedy}"))
         } else {
-            (Status::Healthy, "empty, and no process has it".to_owned())
+            (Status::Healthy, "empty, and open in no process".to_owned())
         };
-        self.with_figures(spool).with_check(status, detail)
+        self.with_figures(spool).with_check(Check::new(NAME, status, detail))
     }
 
     /// Adds the check of a spool whose state could not be read, and why.
     #[must_use]
     pub fn with_unknown_spool(self, why: impl fmt::Display) -> Self {
-        let mut report = self.with_check(
-            Status::Warning,
-            format!("there is one, of which nothing is known: {why}"),
-        );
-        if let Some(check) = report.checks.last_mut() {
-            check.known = false;
-        }
-        report
+        self.with_check(Check::unknown(NAME, format!("its state is unknown: {why}")))
     }
 
     /// Adds the check of this process' spool, as of now.
@@ -76,7 +70,7 @@ impl HealthReport {
         } else {
             (Status::Healthy, "empty".to_owned())
         };
-        self.with_figures(spool).with_check(status, detail)
+        self.with_figures(spool).with_check(Check::new(NAME, status, detail))
     }
 
     fn with_figures(self, spool: &SpoolReport) -> Self {
@@ -90,9 +84,8 @@ impl HealthReport {
         }
     }
 
-    fn with_check(mut self, status: Status, detail: String) -> Self {
-        self.status = self.status.max(status);
-        self.checks.push(Check::new("spool", status, detail));
+    fn with_check(mut self, check: Check) -> Self {
+        self.add(self.checks.len(), check);
         self
     }
 }

@@ -13,7 +13,7 @@ use crate::nodes::{Node, WarehouseState};
 use crate::stream::GroupReport;
 
 /// Detail of a check that needs the nodes, where they are not known.
-const NO_NODES: &str = "not known: the stream did not tell of its nodes";
+const NO_NODES: &str = "not known: the stream does not list its nodes";
 
 const WAREHOUSE: &str = "warehouse";
 /// Most nodes that a sentence names.
@@ -36,11 +36,8 @@ pub(super) fn backlog_age(seen: &Observation, limits: Ages) -> Check {
     let Some(age) = seen.stream.oldest_backlog else {
         let waits = |group: &&GroupReport| group.ours && (group.pending > 0 || group.lag != Some(0));
         return match seen.stream.groups.iter().find(waits) {
-            Some(_) => Check::unknown(
-                NAME,
-                "not known: the ids of what waits are ahead of the clock".to_owned(),
-            ),
-            None => Check::new(NAME, Status::Healthy, "nothing waits".to_owned()),
+            Some(_) => Check::unknown(NAME, "not known: the ids of the backlog are ahead of the clock"),
+            None => Check::new(NAME, Status::Healthy, "no backlog"),
         };
     };
     let (status, since) = if age >= limits.critical {
@@ -50,10 +47,7 @@ pub(super) fn backlog_age(seen: &Observation, limits: Ages) -> Check {
     } else {
         (Status::Healthy, age)
     };
-    let detail = format!(
-        "the oldest entry that is unread or pending waits for {}",
-        levels::span(age)
-    );
+    let detail = format!("the oldest unread or pending entry is {} old", levels::span(age));
     Check::new(NAME, status, detail).lasting(age.saturating_sub(since))
 }
 
@@ -62,7 +56,7 @@ pub(super) fn backlog_age(seen: &Observation, limits: Ages) -> Check {
 pub(super) fn workers(report: &HealthReport, seen: &Observation) -> Check {
     const NAME: &str = "workers";
     let Some(nodes) = &seen.nodes else {
-        return Check::unknown(NAME, NO_NODES.to_owned());
+        return Check::unknown(NAME, NO_NODES);
     };
     let stale: Vec<_> = nodes
         .iter()
@@ -101,10 +95,10 @@ fn waiting(report: &HealthReport, seen: &Observation) -> (Status, String) {
         .map(|(lag, pending)| lag.saturating_add(pending))
         .or_else(without_group)
     {
-        Some(0) => (Status::Warning, "nothing waits".to_owned()),
+        Some(0) => (Status::Warning, "no backlog".to_owned()),
         Some(1) => (Status::Critical, "1 entry waits".to_owned()),
         Some(backlog) => (Status::Critical, format!("{backlog} entries wait")),
-        None => (Status::Critical, "how many entries wait is not known".to_owned()),
+        None => (Status::Critical, "an unknown number of entries waits".to_owned()),
     }
 }
 
@@ -119,11 +113,8 @@ pub(super) fn warehouse(seen: &Observation, limit: Duration, now: OffsetDateTime
     if !states.is_empty() {
         return of_states(&states, limit, now);
     }
-    let why = match &seen.nodes {
-        Some(_) => "not known: no live worker tells",
-        None => NO_NODES,
-    };
-    Check::unknown(WAREHOUSE, why.to_owned())
+    let unreported = "not known: no live worker reports it";
+    Check::unknown(WAREHOUSE, seen.nodes.as_ref().map_or(NO_NODES, |_| unreported))
 }
 
 fn state(node: &Node) -> Option<(&str, &WarehouseState)> {
@@ -143,19 +134,18 @@ fn of_states(states: &[(&str, &WarehouseState)], limit: Duration, now: OffsetDat
         .collect();
     // No worker has reached it since the last of them lost it.
     let Some((who, since, why)) = away.iter().max_by_key(|(_, since, _)| *since) else {
-        return Check::new(WAREHOUSE, Status::Healthy, "it answers".to_owned());
+        return Check::new(WAREHOUSE, Status::Healthy, "reachable");
     };
     let lasted = Duration::try_from(now - *since).unwrap_or_default();
     let span = levels::span(lasted);
     if away.len() < states.len() {
-        let detail = format!("it does not answer {who} for {span}, and answers others: {why}");
+        let detail = format!("unreachable from {who} for {span}, and reachable from others: {why}");
         return Check::new(WAREHOUSE, Status::Warning, detail).lasting(lasted);
     }
-    let detail = format!("nothing is loaded, and what comes waits in the stream: {why}; away for {span}");
-    if lasted >= limit {
-        Check::new(WAREHOUSE, Status::Critical, detail).lasting(lasted.saturating_sub(limit))
-    } else {
-        Check::new(WAREHOUSE, Status::Warning, detail).lasting(lasted)
+    let detail = format!("unreachable for {span}: {why}; nothing is loaded, and events stay in the stream");
+    match lasted.checked_sub(limit) {
+        Some(critical) => Check::new(WAREHOUSE, Status::Critical, detail).lasting(critical),
+        None => Check::new(WAREHOUSE, Status::Warning, detail).lasting(lasted),
     }
 }
 

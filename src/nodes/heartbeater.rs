@@ -140,7 +140,7 @@ fn nodes(heartbeats: Vec<Heartbeat>) -> Vec<Node> {
     let node = |heartbeat: Heartbeat| Node {
         record: NodeRecord {
             id: heartbeat.node,
-            ..serde_json::from_str(&heartbeat.record).unwrap_or_default()
+            ..NodeRecord::read(serde_json::from_str(&heartbeat.record).unwrap_or_default())
         },
         heartbeat_age: heartbeat.age,
     };

@@ -1,12 +1,12 @@
 //! The record of one process: who it is, and its own figures.
 //!
-//! Each field is read on its own: one that is absent, or that a later release writes otherwise, is
-//! unknown and spoils no other.
+//! A field that is absent, or that a later release writes otherwise, is unknown and spoils no other.
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
 use time::OffsetDateTime;
 
 use super::latency::Latency;
@@ -72,43 +72,29 @@ impl Role {
 #[serde(default)]
 pub struct NodeRecord {
     /// Host and a random part; stays the same as long as the process runs.
-    #[serde(deserialize_with = "partial")]
     pub id: String,
     /// What it does.
-    #[serde(deserialize_with = "partial")]
     pub role: Role,
     /// The machine or container.
-    #[serde(deserialize_with = "partial")]
     pub host: String,
     /// Its process id there.
-    #[serde(deserialize_with = "partial")]
     pub pid: Option<u32>,
     /// Of the program.
-    #[serde(deserialize_with = "partial")]
     pub version: String,
     /// The commit it was built from, where the build tells.
-    #[serde(deserialize_with = "partial")]
     pub commit: Option<String>,
     /// Since when it runs.
-    #[serde(
-        serialize_with = "time::serde::rfc3339::option::serialize",
-        deserialize_with = "moment"
-    )]
+    #[serde(with = "time::serde::rfc3339::option")]
     pub started_at: Option<OffsetDateTime>,
     /// Its public listener.
-    #[serde(deserialize_with = "partial")]
     pub listen_addr: Option<String>,
     /// Its private listener.
-    #[serde(deserialize_with = "partial")]
     pub admin_addr: Option<String>,
     /// Its members of our group.
-    #[serde(deserialize_with = "partial")]
     pub consumers: Vec<String>,
     /// Where it takes webhooks.
-    #[serde(deserialize_with = "partial")]
     pub intake: Option<Intake>,
     /// Where it loads the warehouse.
-    #[serde(deserialize_with = "partial")]
     pub loading: Option<Loading>,
 }
 
@@ -117,25 +103,18 @@ pub struct NodeRecord {
 #[serde(default)]
 pub struct Intake {
     /// Events it stored or spooled, of the last 10 s.
-    #[serde(deserialize_with = "partial")]
     pub accepted_per_second: Option<f64>,
     /// Requests it answered 401, since its start.
-    #[serde(deserialize_with = "partial")]
     pub unauthorized: Option<u64>,
     /// The same in the last minute.
-    #[serde(deserialize_with = "partial")]
     pub unauthorized_per_minute: Option<u64>,
     /// Its answers by outcome, since its start; a batch counts its items.
-    #[serde(deserialize_with = "partial")]
     pub outcomes: BTreeMap<String, u64>,
     /// Use of each secret, by its place.
-    #[serde(deserialize_with = "partial")]
     pub secrets: Vec<NodeSecretUsage>,
     /// Secrets that are not in the list, which is bounded.
-    #[serde(deserialize_with = "partial")]
     pub secrets_omitted: u64,
     /// Its spool, where it has one.
-    #[serde(deserialize_with = "partial")]
     pub spool: Option<SpoolFigures>,
 }
 
@@ -144,13 +123,10 @@ pub struct Intake {
 #[serde(default)]
 pub struct NodeSecretUsage {
     /// The shop whose list it is in; none: the list of all.
-    #[serde(deserialize_with = "partial")]
     pub shop: Option<String>,
     /// Its place in the list; 0 is the newest.
-    #[serde(deserialize_with = "partial")]
     pub index: usize,
     /// Deliveries it verified, since the process knows it.
-    #[serde(deserialize_with = "partial")]
     pub deliveries: u64,
     /// When it verified the last one, or when the process came to know it.
     #[serde(
@@ -159,10 +135,7 @@ pub struct NodeSecretUsage {
     )]
     pub unused_since: Option<OffsetDateTime>,
     /// When it verified the last one.
-    #[serde(
-        serialize_with = "time::serde::rfc3339::option::serialize",
-        deserialize_with = "moment"
-    )]
+    #[serde(with = "time::serde::rfc3339::option")]
     pub last_used_at: Option<OffsetDateTime>,
 }
 
@@ -171,25 +144,18 @@ pub struct NodeSecretUsage {
 #[serde(default)]
 pub struct SpoolFigures {
     /// Events in it.
-    #[serde(deserialize_with = "partial")]
     pub depth: Option<u64>,
     /// Bytes of them.
-    #[serde(deserialize_with = "partial")]
     pub bytes: Option<u64>,
     /// At most so many bytes.
-    #[serde(deserialize_with = "partial")]
     pub limit: Option<u64>,
     /// Age of the oldest.
-    #[serde(deserialize_with = "partial")]
     pub oldest_seconds: Option<f64>,
     /// Events lost to damage of its file, since the start.
-    #[serde(deserialize_with = "partial")]
     pub lost: Option<u64>,
     /// Whether it has room and took its last write.
-    #[serde(deserialize_with = "partial")]
     pub takes_writes: Option<bool>,
     /// `open` while new events go to the spool, else `closed`.
-    #[serde(deserialize_with = "partial")]
     pub breaker: Option<String>,
 }
 
@@ -198,23 +164,17 @@ pub struct SpoolFigures {
 #[serde(default)]
 pub struct Loading {
     /// Events that were new to the warehouse, of the last 10 s.
-    #[serde(deserialize_with = "partial")]
     pub loaded_per_second: Option<f64>,
     /// From acceptance to commit, of the last 10 s; none where nothing was loaded.
-    #[serde(deserialize_with = "partial")]
     pub latency: Option<Latency>,
     /// Entries it sent to the dead letters, since its start.
-    #[serde(deserialize_with = "partial")]
     pub dead_lettered: Option<u64>,
     /// Whether the warehouse answers it.
-    #[serde(deserialize_with = "partial")]
     pub warehouse: Option<WarehouseState>,
     /// What the warehouse lacks of what was acked, and what to do; none where nothing is known to
     /// be missing.
-    #[serde(deserialize_with = "partial")]
     pub warehouse_loss: Option<String>,
     /// The load under way; none between two.
-    #[serde(deserialize_with = "partial")]
     pub batch: Option<Batch>,
 }
 
@@ -248,16 +208,30 @@ pub struct Batch {
     pub since: OffsetDateTime,
 }
 
-/// The value, or its default where it is of another shape.
-fn partial<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).unwrap_or_default())
+impl NodeRecord {
+    /// The record in a JSON object. Members that are not as this release knows them are left out.
+    pub(super) fn read(mut json: Value) -> Self {
+        loop {
+            match serde_path_to_error::deserialize(&json) {
+                Ok(record) => return record,
+                Err(error) if remove(&mut json, error.path()).is_some() => {}
+                Err(_) => return Self::default(),
+            }
+        }
+    }
 }
 
-fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
-    let text: Option<String> = partial(deserializer)?;
-    let read = |text: String| OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339).ok();
-    Ok(text.and_then(read))
+/// Removes the innermost member on that path.
+fn remove(json: &mut Value, path: &Path) -> Option<Value> {
+    let segments = Vec::from_iter(path.iter());
+    let is_key = |segment: &&Segment| matches!(segment, Segment::Map { .. });
+    let (key, parents) = segments[..=segments.iter().rposition(is_key)?].split_last()?;
+    let parent = parents.iter().try_fold(json, |parent, segment| match segment {
+        Segment::Map { key } => parent.get_mut(key),
+        Segment::Seq { index } => parent.get_mut(index),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    parent?.as_object_mut()?.remove(&key.to_string())
 }
 
 #[cfg(test)]
@@ -269,7 +243,7 @@ mod tests {
         let text = r#"{"id":"a-1","role":"mirror","pid":"x","version":"9","started_at":17,"consumers":["c"],
             "intake":"none","loading":{"loaded_per_second":2.5,"warehouse":{"state":"hovering"},"batch":{"entries":3},
             "latency":{"p99_ms":7.0,"buckets":[[40,2]]}},"moon":"full"}"#;
-        let record: NodeRecord = serde_json::from_str(text).unwrap();
+        let record = NodeRecord::read(serde_json::from_str(text).unwrap());
         assert_eq!(
             (record.id.as_str(), record.role, record.pid),
             ("a-1", Role::Unknown, None)

@@ -46,7 +46,7 @@ impl Node {
 #[derive(Serialize, Deserialize)]
 struct NodeView {
     #[serde(flatten)]
-    record: NodeRecord,
+    record: serde_json::Value,
     heartbeat_age_seconds: f64,
     #[serde(default)]
     stale: bool,
@@ -57,7 +57,8 @@ impl From<Node> for NodeView {
         Self {
             stale: node.is_stale(),
             heartbeat_age_seconds: node.heartbeat_age.as_secs_f64(),
-            record: node.record,
+            // Numbers, texts and lists: this cannot fail.
+            record: serde_json::to_value(node.record).unwrap_or_default(),
         }
     }
 }
@@ -65,7 +66,7 @@ impl From<Node> for NodeView {
 impl From<NodeView> for Node {
     fn from(view: NodeView) -> Self {
         Self {
-            record: view.record,
+            record: NodeRecord::read(view.record),
             heartbeat_age: Duration::try_from_secs_f64(view.heartbeat_age_seconds).unwrap_or(Duration::MAX),
         }
     }

@@ -236,14 +236,14 @@ test("the words and the state follow the health report, and what is not known is
     const { stateOf } = await import("/assets/flowtexts.js");
     const checks = [
       { name: "workers", status: "critical", detail: "no live worker, and 9 entries wait", known: true },
-      { name: "warehouse", status: "warning", detail: "not known: no live worker tells", known: false },
+      { name: "warehouse", status: "warning", detail: "not known: no live worker reports it", known: false },
     ];
     const shown = lines(checks).map((line) => `${line.querySelector(".badge").className}: ${line.textContent}`);
     return [...shown, stateOf("workers", { checks }), stateOf("warehouse", { checks })];
   });
   assert.deepEqual(said, [
     "badge critical: criticalworkersno live worker, and 9 entries wait",
-    "badge unknown: not knownwarehousenot known: no live worker tells",
+    "badge unknown: not knownwarehousenot known: no live worker reports it",
     "critical",
     "warning",
   ]);
