@@ -30,9 +30,6 @@ pub(super) enum Backend {
 
 impl Backend {
     /// Opens the configured stores, or finds the process that owns them.
-    ///
-    /// # Errors
-    /// There is no stream, or a store cannot be opened.
     pub(super) async fn open(config: &Config, command: &str, needs: Needs) -> Result<Self, Failure> {
         let reads_warehouse = needs == Needs::Both;
         let has_file = config.database.is_none() && config.data_dir.join(folder::WAREHOUSE).exists();
@@ -60,9 +57,6 @@ impl Backend {
     }
 
     /// Carries out a request.
-    ///
-    /// # Errors
-    /// As [`Operation::run`]; or the process does not answer.
     pub(super) async fn call<O: Operation>(&self, request: O) -> Result<O::Answer, Failure> {
         match self {
             Self::Local { operations, .. } => Ok(request.run(operations).await?),

@@ -1,19 +1,21 @@
 //! `check`: validates the whole configuration and reaches every service. Changes nothing but a
 //! probe key in Redis, and makes the data folder where that is needed and missing.
 
-mod embedded;
-mod finding;
-
 use clap::Args;
+use serde::Serialize;
 
-use self::finding::{Finding, Verdict};
-use super::instance::ProcessRole;
-use super::{Exit, Failure, output};
+use super::instance::{self, ProcessRole};
+use super::output::OutputArgs;
+use super::stores::{Access, enter};
+use super::{Exit, Failure};
 use crate::config::{Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
+use crate::folder::{self, Folder};
 use crate::health::ids_warning;
 use crate::metrics::Metrics;
+use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
 use crate::stream::{ServerReport, Stream, StreamError};
+use crate::warehouse::embedded::EmbeddedWarehouse;
 use crate::warehouse::postgres::PostgresWarehouse;
 use crate::warehouse::{Warehouse, WarehouseError};
 
@@ -23,9 +25,8 @@ pub(super) struct CheckArgs {
     /// Process that is to be started with this configuration
     #[arg(value_enum, default_value_t = ProcessRole::Run)]
     process: ProcessRole,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Checks everything, prints the findings, and succeeds where the process could start.
@@ -48,11 +49,8 @@ pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> 
             errors.0.into_iter().map(finding).collect()
         }
     };
-    if args.json {
-        output::print_json(&serde_json::json!({ "checks": findings }))?;
-    } else {
-        output::print_lines(findings.iter().flat_map(Finding::lines))?;
-    }
+    let lines = || findings.iter().flat_map(Finding::lines).collect();
+    args.output.print(&serde_json::json!({ "checks": findings }), lines)?;
     match findings.iter().map(|finding| finding.verdict).max() {
         None | Some(Verdict::Ok | Verdict::Warning) => Ok(()),
         Some(Verdict::Unavailable) => Err(Failure::Reported(Exit::Unavailable)),
@@ -77,7 +75,7 @@ async fn reach(config: &Config, purpose: Purpose) -> Vec<Finding> {
         findings.push(Finding::new("security", Verdict::Ok, detail));
     }
     if config.redis.is_none() || (purpose.works() && config.database.is_none()) {
-        findings.extend(embedded::findings(config).await);
+        findings.extend(folder_findings(config).await);
     }
     let (stream, warehouse) = tokio::join!(
         async {
@@ -153,4 +151,115 @@ async fn database_finding(database: &DatabaseConfig) -> Finding {
         }
     };
     Finding::of("postgresql", outcome.map_err(Failure::from)).remedy(remedy)
+}
+
+/// Checks the folder, and the files of stores for which no server is configured.
+async fn folder_findings(config: &Config) -> Vec<Finding> {
+    let folder = match enter(config, "check").await {
+        Ok(Access::Owned(folder)) => folder,
+        Ok(Access::Running(owner, admin)) => {
+            let answers = instance::report(admin).await;
+            return vec![Finding::of(
+                "data folder",
+                answers.map(|_| format!("in use by {owner}, which answers")),
+            )];
+        }
+        Err(failure) => return vec![Finding::of("data folder", Err(failure))],
+    };
+    let place = folder.path().display();
+    let mut found = vec![Finding::of(
+        "data folder",
+        Ok(format!("{place} can be owned and written")),
+    )];
+    if config.redis.is_none() {
+        found.push(Finding::of("embedded stream", stream_file(&folder)));
+    }
+    if config.database.is_none() {
+        found.push(Finding::of("embedded warehouse", warehouse_file(&folder).await));
+    }
+    found
+}
+
+fn stream_file(folder: &Folder) -> Result<String, Failure> {
+    let Some(file) = folder.existing(folder::STREAM) else {
+        return Ok(made_later(folder::STREAM));
+    };
+    EmbeddedStream::check_file(&file)?;
+    Ok(format!("{} is sound", file.display()))
+}
+
+async fn warehouse_file(folder: &Folder) -> Result<String, Failure> {
+    match folder.existing(folder::WAREHOUSE) {
+        Some(file) => Ok(EmbeddedWarehouse::open(&file).check().await?),
+        None => Ok(made_later(folder::WAREHOUSE)),
+    }
+}
+
+fn made_later(file: &str) -> String {
+    format!("{file} is made by the first `orderstream run`")
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warning,
+    Unavailable,
+    Misconfigured,
+}
+
+/// Result of one check.
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// The variable or the service.
+    what: String,
+    verdict: Verdict,
+    /// Its state, as a sentence.
+    detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn new(what: &str, verdict: Verdict, detail: impl Into<String>) -> Self {
+        Self {
+            what: what.to_owned(),
+            verdict,
+            detail: detail.into(),
+            remedy: None,
+        }
+    }
+
+    /// What a service answered, with the verdict that the failure's exit code means.
+    fn of(what: &str, outcome: Result<String, Failure>) -> Self {
+        match outcome {
+            Ok(detail) => Self::new(what, Verdict::Ok, detail),
+            Err(failure) => {
+                let verdict = match failure.exit() {
+                    Exit::Config | Exit::Usage => Verdict::Misconfigured,
+                    Exit::Done | Exit::NotFound | Exit::Unavailable => Verdict::Unavailable,
+                };
+                Self::new(what, verdict, failure.to_string())
+            }
+        }
+    }
+
+    fn remedy(self, remedy: &str) -> Self {
+        Self {
+            remedy: Some(remedy.to_owned()),
+            ..self
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mark = match self.verdict {
+            Verdict::Ok => '✓',
+            Verdict::Warning => '!',
+            Verdict::Unavailable | Verdict::Misconfigured => '✗',
+        };
+        let mut lines = vec![format!("{mark} {}: {}", self.what, self.detail)];
+        lines.extend(self.remedy.iter().map(|remedy| format!("    → {remedy}")));
+        lines
+    }
 }

@@ -7,15 +7,14 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::backend::{Backend, Needs};
-use super::progress::progress;
+use super::output::{OutputArgs, cell, progress, table};
 use super::stepper::{all, confirm};
-use super::table::{cell, table};
-use super::{Exit, Failure, output};
+use super::{Exit, Failure};
 use crate::config::Config;
 use crate::operations::fingerprint::pattern;
 use crate::operations::{
-    Action, DeadLetterQuery, DeadLetterSummary, DeadLetterView, DiscardDeadLetters, GetDeadLetter, GroupDeadLetters,
-    ReplayDeadLetters, ResolutionOutcome, ResolveRequest,
+    Action, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterSummary, DeadLetterView, DiscardDeadLetters,
+    GetDeadLetter, GroupDeadLetters, ReplayDeadLetters, ResolutionOutcome, ResolveRequest,
 };
 use crate::stream::StreamId;
 
@@ -55,18 +54,16 @@ struct ListArgs {
     /// The newest dead letter to show: the `next` of the page before
     #[arg(long)]
     to: Option<StreamId>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
 struct ShowArgs {
     /// Its id
     id: StreamId,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -90,9 +87,8 @@ struct ResolveArgs {
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Lists, shows, replays or discards.
@@ -117,13 +113,15 @@ async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
     };
     let page = backend.call(query).await?;
     let groups = backend.call(GroupDeadLetters {}).await?;
-    if args.json {
-        return output::print_json(&serde_json::json!({
-            "groups": groups.groups, "complete": groups.complete, "letters": page.dead_letters, "next": page.next,
-        }));
-    }
+    let result = serde_json::json!({
+        "groups": groups.groups, "complete": groups.complete, "letters": page.dead_letters, "next": page.next,
+    });
+    args.output.print(&result, || page_lines(&page, &groups))
+}
+
+fn page_lines(page: &DeadLetterPage, groups: &DeadLetterGroups) -> Vec<String> {
     if page.dead_letters.is_empty() {
-        return output::print("no dead letters");
+        return vec!["no dead letters".to_owned()];
     }
     let causes = groups.groups.iter().map(|group| {
         [
@@ -139,7 +137,7 @@ async fn list(backend: &Backend, args: ListArgs) -> Result<(), Failure> {
     let heading = ["id", "origin", "type", "shop", "order", "event", "error"];
     lines.extend(table(heading, page.dead_letters.iter().map(row)));
     lines.extend(page.next.map(|next| format!("more: --to {next}")));
-    output::print_lines(lines)
+    lines
 }
 
 fn row(dead_letter: &DeadLetterSummary) -> [String; 7] {
@@ -160,10 +158,7 @@ fn row(dead_letter: &DeadLetterSummary) -> [String; 7] {
 
 async fn show(backend: &Backend, args: ShowArgs) -> Result<(), Failure> {
     let view = backend.call(GetDeadLetter { id: args.id }).await?;
-    if args.json {
-        return output::print_json(&view);
-    }
-    output::print_lines(details(&view))
+    args.output.print(&view, || details(&view))
 }
 
 fn details(view: &DeadLetterView) -> Vec<String> {
@@ -273,11 +268,7 @@ async fn resolve(backend: &Backend, action: Action, args: ResolveArgs) -> Result
             "there is no such dead letter (any more)".to_owned(),
         ));
     }
-    if args.json {
-        output::print_json(&summary)?;
-    } else {
-        output::print_lines(summary.text(action))?;
-    }
+    args.output.print(&summary, || summary.text(action))?;
     if summary.kept > 0 && !args.dry_run || !summary.complete {
         return Err(Failure::Reported(Exit::Unavailable));
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::progress::progress;
-use super::{Failure, output};
+use super::Failure;
+use super::output::{OutputArgs, progress};
 use crate::config::{Config, StreamConfig};
 use crate::folder::{self, Folder};
 use crate::ingest::{Breaker, DrainError, Drained, Drainer, Spool, SpoolFallback};
@@ -26,9 +26,8 @@ Example:
 A running process drains its own spool. The command may be interrupted and started again: events that Redis already
 has are recognized.")]
 pub(super) struct DrainArgs {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What is printed.
@@ -75,6 +74,7 @@ pub(super) async fn run(args: DrainArgs, config: Config) -> Result<(), Failure> 
     };
     let mut drainer = Drainer::new(fallback, stream);
     let emptied = empty(&mut drainer, &spool).await;
+    spool.close().await;
 
     let (drained, report) = (drainer.drained(), spool.report());
     let summary = DrainSummary {
@@ -82,11 +82,7 @@ pub(super) async fn run(args: DrainArgs, config: Config) -> Result<(), Failure> 
         left: report.depth,
         lost: report.lost,
     };
-    if args.json {
-        output::print_json(&summary)?;
-    } else {
-        output::print(summary.to_string())?;
-    }
+    args.output.print(&summary, || vec![summary.text()])?;
     let stays = |why: &str| {
         let (count, file) = (report.depth, file.display());
         Failure::Unavailable(format!(
@@ -118,8 +114,8 @@ async fn empty(drainer: &mut Drainer, spool: &Spool) -> Result<(), DrainError> {
     emptied
 }
 
-impl std::fmt::Display for DrainSummary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl DrainSummary {
+    fn text(&self) -> String {
         let Drained {
             accepted,
             duplicate,
@@ -127,18 +123,16 @@ impl std::fmt::Display for DrainSummary {
             dead_lettered,
         } = self.drained;
         let moved = accepted + duplicate + quarantined + dead_lettered;
-        write!(
-            f,
-            "{moved} events left the spool: {accepted} accepted, {duplicate} there already, \
-             {} to the dead letters; {} are still in it",
+        let lost = match self.lost {
+            Some(0) => String::new(),
+            Some(lost) => format!("; {lost} were lost to damage of its file"),
+            None => "; an unknown number was lost to damage of its file".to_owned(),
+        };
+        format!(
+            "{moved} events left the spool: {accepted} accepted, {duplicate} there already, {} to the dead letters; \
+             {} are still in it{lost}",
             quarantined + dead_lettered,
             self.left
-        )?;
-        match self.lost {
-            Some(0) => {}
-            Some(lost) => write!(f, "; {lost} were lost to damage of its file")?,
-            None => f.write_str("; an unknown number was lost to damage of its file")?,
-        }
-        Ok(())
+        )
     }
 }

@@ -15,11 +15,8 @@ pub(super) struct HealthArgs {
 }
 
 /// Succeeds where the process reports that it is healthy.
-///
-/// # Errors
-/// It does not, or nothing answers.
 pub(super) async fn run(args: HealthArgs, config: Config) -> Result<(), Failure> {
-    let client = instance::client()?;
+    let client = instance::client(TIMEOUT)?;
     let at = Instance::of(&config).await;
     let public = format!("http://{}/health", at.public);
     let worker = at.admin.map(|addr| format!("http://{addr}/livez"));

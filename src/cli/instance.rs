@@ -49,23 +49,16 @@ impl Instance {
     }
 }
 
-/// The client that asks it.
-///
-/// # Errors
-/// TLS cannot be set up.
-pub(super) fn client() -> Result<reqwest::Client, Failure> {
-    let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
+/// A client of a process on this machine; `timeout` bounds one answer.
+pub(super) fn client(timeout: Duration) -> Result<reqwest::Client, Failure> {
+    let client = reqwest::Client::builder().timeout(timeout).no_proxy().build();
     client.map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
 /// The health report of the process with that private listener, observed from now on.
-///
-/// # Errors
-/// It does not answer, or not with a report.
 pub(super) async fn report(admin: SocketAddr) -> Result<HealthReport, Failure> {
     let url = format!("http://{}/health", nearby(admin));
-    let client = client()?;
-    let fresh = client.get(format!("{url}?fresh=true")).timeout(FRESH);
+    let fresh = client(FRESH)?.get(format!("{url}?fresh=true"));
     let asking = async { fresh.send().await?.json().await };
     asking.await.map_err(|error: reqwest::Error| {
         Failure::Unavailable(format!("no health report at {url}: {}", error.without_url()))

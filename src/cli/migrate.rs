@@ -9,9 +9,6 @@ use crate::warehouse::postgres::PostgresWarehouse;
 use crate::warehouse::{Migrated, Warehouse};
 
 /// Migrates and prints from which version to which.
-///
-/// # Errors
-/// The warehouse cannot be reached, or refuses.
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let Some(database) = &config.database else {
         return embedded(&config).await;

@@ -5,8 +5,7 @@
 //! - `stores.rs`, the configured stores or the process that owns them; `backend.rs`, which carries
 //!   out an [`Operation`](crate::operations::Operation) there or, through `remote.rs`, by that
 //!   process;
-//! - `output.rs`, `table.rs`, `progress.rs`: results on stdout, progress on stderr; `stepper.rs`:
-//!   runs of many steps.
+//! - `output.rs`: results on stdout, progress on stderr; `stepper.rs`: runs of many steps.
 //!
 //! A command loads its configuration, calls one operation, and prints the result; there is no other
 //! logic here. Invariants: stdout holds results alone, logs and errors go to stderr; no character
@@ -24,7 +23,6 @@ mod instance;
 mod migrate;
 mod nodes;
 mod output;
-mod progress;
 mod remote;
 mod replay;
 mod run;
@@ -34,7 +32,6 @@ mod settings;
 mod status;
 mod stepper;
 mod stores;
-mod table;
 mod trace;
 
 use std::collections::BTreeMap;

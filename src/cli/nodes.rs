@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::table::{span, table};
+use super::output::{span, table};
 use crate::nodes::{Node, WarehouseState};
 
 /// Shown for a value that is not known.

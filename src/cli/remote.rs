@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
-use super::instance::nearby;
+use super::instance::{client, nearby};
 use crate::config::{Config, Secret, local};
 use crate::operations::{Carrier, Operation, OperationsError};
 
@@ -34,18 +34,14 @@ impl Remote {
                 config.data_dir.display()
             ))
         })?;
-        let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
         Ok(Self {
-            client: client.map_err(|error| Failure::Unavailable(error.to_string()))?,
+            client: client(TIMEOUT)?,
             admin: nearby(admin),
             token,
         })
     }
 
     /// Has the process carry out a request.
-    ///
-    /// # Errors
-    /// It does not answer, or refuses.
     pub(super) async fn call<O: Operation>(&self, request: &O) -> Result<O::Answer, Failure> {
         let url = self.url(&request.path());
         self.answer(match O::CARRIER {
@@ -57,9 +53,6 @@ impl Remote {
     }
 
     /// What the process says of itself at `path`.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.answer(self.client.get(self.url(path))).await
     }

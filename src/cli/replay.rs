@@ -8,8 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
 
 use super::backend::{Backend, Needs};
-use super::output::{self, OutputArgs};
-use super::progress::progress;
+use super::output::{OutputArgs, progress};
 use super::stepper::{all, confirm};
 use super::{Exit, Failure};
 use crate::config::settings::GROUP;
@@ -49,9 +48,8 @@ pub(super) struct ReplayArgs {
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// A place in the stream: the first and the last id that the text may mean.
@@ -151,19 +149,14 @@ pub(super) async fn replay(args: ReplayArgs, mut inputs: Inputs) -> Result<(), F
         stop,
     };
     // The number of entries in the range is not known before they are read.
-    run(&backend, args.dry_run, request, |_| None).await?.print(args.json)
+    run(&backend, args.dry_run, request, |_| None).await?.print(args.output)
 }
 
 /// Recomputes the state tables.
-///
-/// # Errors
-/// The warehouse does not answer.
-pub(super) async fn rebuild(format: OutputArgs, config: Config) -> Result<(), Failure> {
+pub(super) async fn rebuild(output: OutputArgs, config: Config) -> Result<(), Failure> {
     let backend = Backend::open(&config, "rebuild", Needs::Both).await?;
     let request = |next, stop| RebuildRequest { next, stop };
-    run(&backend, false, request, |first| first.stored)
-        .await?
-        .print(format.json)
+    run(&backend, false, request, |first| first.stored).await?.print(output)
 }
 
 /// Does all steps of a run. `total` is how much there is to do, where its first step says so.
@@ -202,12 +195,8 @@ async fn run<O: Operation<Answer = HistoryStep>>(
 }
 
 impl ReplaySummary {
-    fn print(&self, json: bool) -> Result<(), Failure> {
-        if json {
-            output::print_json(self)?;
-        } else {
-            output::print_lines(self.text())?;
-        }
+    fn print(&self, output: OutputArgs) -> Result<(), Failure> {
+        output.print(self, || self.text())?;
         if self.missing.as_ref().is_some_and(MissingRange::is_long) || !self.complete {
             return Err(Failure::Reported(Exit::Unavailable));
         }

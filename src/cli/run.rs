@@ -7,9 +7,6 @@ use crate::config::{Config, Inputs, Purpose};
 use crate::{spans, telemetry};
 
 /// Runs until it is signalled to stop. `program` is the name by which the user called it.
-///
-/// # Errors
-/// The configuration is wrong, or what it names cannot be used.
 pub(super) async fn run(program: String, purpose: Purpose, inputs: Inputs) -> Result<(), Failure> {
     let mut config = Config::load(purpose, inputs)?;
     let local = config.adopt_local()?;

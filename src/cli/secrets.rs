@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Failure;
 use super::instance::{self, Instance};
+use super::output::span;
 use super::remote::Remote;
-use super::table::span;
 use crate::config::Config;
 use crate::operations::{SecretUsage, SecretUsageReport};
 

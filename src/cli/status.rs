@@ -10,11 +10,10 @@ use std::time::Duration;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::output::OutputArgs;
+use super::output::{OutputArgs, span, table};
 use super::remote::Remote;
 use super::stores::{self, Access, enter};
-use super::table::{span, table};
-use super::{Exit, Failure, instance, nodes, output, secrets};
+use super::{Exit, Failure, instance, nodes, secrets};
 use crate::config::Config;
 use crate::folder::{self, Folder};
 use crate::health::{self, Check, HealthReport, Status, Thresholds};
@@ -44,7 +43,7 @@ struct StatusReport {
 ///
 /// # Errors
 /// The stream does not answer, or the report says that something is critical.
-pub(super) async fn run(format: OutputArgs, config: Config) -> Result<(), Failure> {
+pub(super) async fn run(output: OutputArgs, config: Config) -> Result<(), Failure> {
     let mut report = match &config.redis {
         Some(redis) => {
             let stream = RedisStream::new(redis, &config.stream, Metrics::new())?;
@@ -69,19 +68,14 @@ pub(super) async fn run(format: OutputArgs, config: Config) -> Result<(), Failur
         }
     };
     let secrets = secrets::ask(&config).await;
-    let is_critical = report.health.status == Status::Critical;
-    if format.json {
-        report.secrets = secrets.and_then(Result::ok);
-        output::print_json(&report)?;
-    } else {
-        let mut lines = report.lines();
-        if let Some(secrets) = secrets {
-            lines.push(String::new());
-            lines.extend(secrets::lines(&secrets));
-        }
-        output::print_lines(lines)?;
+    let mut lines = report.lines();
+    if let Some(secrets) = &secrets {
+        lines.push(String::new());
+        lines.extend(secrets::lines(secrets));
     }
-    if is_critical {
+    report.secrets = secrets.and_then(Result::ok);
+    output.print(&report, || lines)?;
+    if report.health.status == Status::Critical {
         return Err(Failure::Reported(Exit::Unavailable));
     }
     Ok(())

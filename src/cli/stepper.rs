@@ -26,9 +26,6 @@ pub(super) async fn all(mut step: impl AsyncFnMut() -> Result<bool, Failure>) ->
 }
 
 /// Asks on the terminal; without one, only `--yes` answers.
-///
-/// # Errors
-/// There is no terminal to ask on, or the answer is no.
 pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());

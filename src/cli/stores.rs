@@ -51,9 +51,6 @@ pub(super) async fn enter(config: &Config, command: &str) -> Result<Access, Fail
 }
 
 /// The file of the embedded stream, which `orderstream run` makes.
-///
-/// # Errors
-/// There is none.
 pub(super) fn stream_file(config: &Config) -> Result<PathBuf, Failure> {
     let file = config.data_dir.join(folder::STREAM);
     if file.exists() {
@@ -67,9 +64,6 @@ pub(super) fn stream_file(config: &Config) -> Result<PathBuf, Failure> {
 
 /// Opens the embedded stream of a folder that this process owns. A damaged file is left to the
 /// process that runs on it.
-///
-/// # Errors
-/// It cannot be opened, or is damaged.
 pub(super) fn embedded_stream(config: &Config, folder: &Folder) -> Result<EmbeddedStream, Failure> {
     let file = folder.file(folder::STREAM)?;
     EmbeddedStream::check_file(&file)?;
@@ -77,9 +71,6 @@ pub(super) fn embedded_stream(config: &Config, folder: &Folder) -> Result<Embedd
 }
 
 /// Opens the configured stream; `folder` is needed without Redis.
-///
-/// # Errors
-/// It cannot be opened.
 pub(super) fn stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn Stream>, Failure> {
     match (&config.redis, folder) {
         (Some(redis), _) => Ok(Arc::new(RedisStream::new(redis, &config.stream, Metrics::new())?)),
@@ -89,9 +80,6 @@ pub(super) fn stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn
 }
 
 /// Opens the configured warehouse; without `folder` only PostgreSQL.
-///
-/// # Errors
-/// It cannot be opened.
 pub(super) fn warehouse(config: &Config, folder: Option<&Folder>) -> Result<Option<Arc<dyn Warehouse>>, Failure> {
     Ok(match (&config.database, folder) {
         (Some(database), _) => Some(Arc::new(PostgresWarehouse::new(database)?)),

@@ -4,8 +4,8 @@ use clap::Args;
 use time::format_description::well_known::Rfc3339;
 
 use super::backend::{Backend, Needs};
-use super::table::{cell, table};
-use super::{Exit, Failure, output};
+use super::output::{OutputArgs, cell, table};
+use super::{Exit, Failure};
 use crate::config::Config;
 use crate::operations::{TimelineEvent, Trace, TraceQuery};
 use crate::warehouse::history::OrderState;
@@ -18,9 +18,8 @@ pub(super) struct TraceArgs {
     /// Only of this shop
     #[arg(long)]
     shop: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Prints what is retained of the order.
@@ -34,11 +33,7 @@ pub(super) async fn run(args: TraceArgs, config: Config) -> Result<(), Failure> 
         shop: args.shop,
     };
     let trace = backend.call(query).await?;
-    if args.json {
-        output::print_json(&trace)?;
-    } else {
-        output::print_lines(text(&trace))?;
-    }
+    args.output.print(&trace, || text(&trace))?;
     if trace.timeline.is_empty() && trace.orders.is_empty() {
         return Err(Failure::Reported(Exit::Unavailable));
     }

@@ -9,6 +9,7 @@ use clap::Args;
 use super::mix::{Percentage, Shares};
 use super::schedule::RateShape;
 use crate::cli::Failure;
+use crate::cli::output::OutputArgs;
 use crate::config::{self, Secret};
 
 /// Deliveries a second that make sense: a quarter of an hour between two, or more than one machine
@@ -77,9 +78,8 @@ pub(in crate::cli) struct SendArgs {
     #[arg(long, value_name = "PATIENCE", num_args = 0..=1, require_equals = true, default_missing_value = "1m",
           value_parser = patience)]
     pub(super) verify: Option<Duration>,
-    /// Print the summary as JSON
-    #[arg(long)]
-    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
     /// Mixed topics in bursts; the shares below are 5, 10, 10, 2 and 2% then
     #[arg(long, help_heading = "Storm")]
     storm: bool,
@@ -102,9 +102,6 @@ pub(in crate::cli) struct SendArgs {
 
 impl SendArgs {
     /// What the types do not say.
-    ///
-    /// # Errors
-    /// Values that make no sense, alone or together.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let rate = self.rate();
         if rate != 0.0 && !RATES.contains(&rate) {

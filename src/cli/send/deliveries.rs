@@ -79,9 +79,6 @@ struct Message {
 impl Deliveries {
     /// `run` makes webhook ids distinct from those of other runs; `secrets` are ordered newest
     /// first.
-    ///
-    /// # Errors
-    /// Topic or shop cannot be a header.
     pub(super) fn new(mix: Mix, bodies: Bodies, run: u64, secrets: &[Secret], shop: String) -> Result<Self, Failure> {
         let wrong = |error: &dyn std::fmt::Display| Failure::Usage(format!("error: {error}\n"));
         let signer = |secret: &Secret| Hmac::new_from_slice(secret.expose_secret().as_bytes());

@@ -26,9 +26,9 @@ use self::schedule::Schedule;
 use self::sender::Sending;
 use self::summary::SendSummary;
 use self::verify::{Checklist, Verified, verify};
+use super::Failure;
 use super::backend::{Backend, Needs};
 use super::instance::Instance;
-use super::{Failure, output};
 use crate::config::{Config, Secret, local};
 use crate::sample_orders::Generator;
 
@@ -93,13 +93,10 @@ pub(super) async fn run(args: SendArgs, config: Config) -> Result<(), Failure> {
 }
 
 fn print(args: &SendArgs, summary: &SendSummary, verified: Option<&Verified>) -> Result<(), Failure> {
-    if args.json {
-        let mut summary = summary.json();
-        summary["verified"] = serde_json::to_value(verified).unwrap_or_default();
-        return output::print_json(&summary);
-    }
-    let verified = verified.map(Verified::text).unwrap_or_default();
-    output::print_lines([summary.text(), verified].concat())
+    let mut result = summary.json();
+    result["verified"] = serde_json::to_value(verified).unwrap_or_default();
+    let lines = || [summary.text(), verified.map(Verified::text).unwrap_or_default()].concat();
+    args.output.print(&result, lines)
 }
 
 /// Runs it to its end; Ctrl-C fires `stop`.

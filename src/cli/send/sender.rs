@@ -18,7 +18,7 @@ use super::schedule::Schedule;
 use super::summary::{Response, SendOutcome, SendSummary};
 use super::verify::{Checklist, SentEvent};
 use crate::cli::Failure;
-use crate::cli::progress::progress;
+use crate::cli::output::progress;
 
 /// What the summary needs of an answer's body; a longer one is not ours.
 const ANSWER_LIMIT: usize = 4096;
@@ -45,9 +45,6 @@ struct Sender {
 
 /// Sends all, or until `stop` fires or nothing answers; awaits what is under way. Answers go into
 /// the summary, and what must land into the checklist.
-///
-/// # Errors
-/// The HTTP client cannot be built, or a sender died.
 pub(super) async fn send(
     sending: Sending,
     deliveries: Deliveries,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::mix::DeliveryKind;
 use crate::cli::Failure;
-use crate::cli::table::table;
+use crate::cli::output::table;
 
 /// Greatest latency that is recorded, microseconds.
 const LONGEST: u64 = 3_600_000_000;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::checklist::{Checklist, SentEvent, Verified};
 use crate::cli::Failure;
 use crate::cli::backend::Backend;
-use crate::cli::progress::progress;
+use crate::cli::output::progress;
 use crate::operations::{DeadLetterQuery, DeliveryQuery};
 
 /// Events of one request.
@@ -27,9 +27,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Looks up what is missing until all is found, nothing more landed for `patience`, or `stop`
 /// fires; then checks everything once.
-///
-/// # Errors
-/// A store does not answer.
 pub(super) async fn verify(
     mut checklist: Checklist,
     backend: &Backend,
