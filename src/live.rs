@@ -6,7 +6,6 @@
 //! collector's are used; what is not known is null, never 0.
 
 mod history;
-mod rate;
 mod sampler;
 
 use std::sync::Arc;

@@ -1,12 +1,26 @@
-//! Where a command's operations are carried out: in this process, over the stores, or by the
-//! process that owns the data folder, over its admin API. Requests and answers are the same.
+//! Where a command's operations are carried out, with the same requests and answers: in this
+//! process, over the configured stores (Redis and PostgreSQL, or the files of the data folder), or
+//! by the process that owns the data folder, over its admin API.
+//!
+//! A command owns the folder for as long as it reads. A spool alone is read without owning it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Failure;
 use super::remote::Remote;
-use super::stores::{self, Access, enter};
 use crate::config::Config;
-use crate::folder::{self, Folder};
+use crate::folder::{self, Folder, FolderError, Owner};
+use crate::ingest::SpoolReader;
+use crate::metrics::Metrics;
 use crate::operations::{Actor, Operation, Operations, OperationsError};
+use crate::stream::Stream;
+use crate::stream::embedded::EmbeddedStream;
+use crate::stream::redis::RedisStream;
+use crate::warehouse::Warehouse;
+use crate::warehouse::embedded::EmbeddedWarehouse;
+use crate::warehouse::postgres::PostgresWarehouse;
 
 /// Whether a command reads the warehouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +49,7 @@ impl Backend {
         let has_file = config.database.is_none() && config.data_dir.join(folder::WAREHOUSE).exists();
         let warehouse_is_file = reads_warehouse && has_file;
         if config.redis.is_none() {
-            stores::stream_file(config)?;
+            stream_file(config)?;
         }
         let mut folder = None;
         if config.redis.is_none() || warehouse_is_file {
@@ -44,14 +58,22 @@ impl Backend {
                 Access::Running(_, admin) => return Ok(Self::Remote(Remote::new(config, admin)?)),
             }
         }
-        let stream = stores::stream(config, folder.as_ref())?;
-        let warehouse = match reads_warehouse {
-            true => stores::warehouse(config, folder.as_ref().filter(|_| warehouse_is_file))?,
-            false => None,
+        let stream: Arc<dyn Stream> = match (&config.redis, &folder) {
+            (Some(redis), _) => Arc::new(RedisStream::new(redis, &config.stream, Metrics::new())?),
+            (None, Some(folder)) => Arc::new(embedded_stream(config, folder)?),
+            (None, None) => return Err(Failure::Unavailable("the data folder is not open".to_owned())),
+        };
+        let warehouse: Option<Arc<dyn Warehouse>> = match (&config.database, &folder) {
+            _ if !reads_warehouse => None,
+            (Some(database), _) => Some(Arc::new(PostgresWarehouse::new(database)?)),
+            (None, Some(folder)) if warehouse_is_file => {
+                Some(Arc::new(EmbeddedWarehouse::open(&folder.file(folder::WAREHOUSE)?)))
+            }
+            (None, _) => None,
         };
         let operations = Operations::new(stream, warehouse, &config.intake, Actor::Cli);
         Ok(Self::Local {
-            operations: operations.with_spool(stores::spool(config)),
+            operations: operations.with_spool(spool(config)),
             _folder: folder,
         })
     }
@@ -63,6 +85,63 @@ impl Backend {
             Self::Remote(remote) => remote.call(&request).await,
         }
     }
+}
+
+/// How a command gets at what is in the data folder.
+pub(super) enum Access {
+    /// This process owns it.
+    Owned(Folder),
+    /// A process runs on it, whose private listener is there.
+    Running(Box<Owner>, SocketAddr),
+}
+
+/// Owns the folder, or finds its owner.
+///
+/// # Errors
+/// It is not usable, or its owner has no private listener (yet).
+pub(super) async fn enter(config: &Config, command: &str) -> Result<Access, Failure> {
+    match Folder::own(&config.data_dir, command).await {
+        Ok(folder) => Ok(Access::Owned(folder)),
+        Err(FolderError::Owned {
+            owner: Some(owner),
+            path,
+        }) => match owner.admin {
+            Some(admin) => Ok(Access::Running(owner, admin)),
+            None => Err(FolderError::Owned {
+                owner: Some(owner),
+                path,
+            }
+            .into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The file of the embedded stream, which `orderstream run` makes.
+pub(super) fn stream_file(config: &Config) -> Result<PathBuf, Failure> {
+    let file = config.data_dir.join(folder::STREAM);
+    if file.exists() {
+        return Ok(file);
+    }
+    Err(Failure::Unavailable(format!(
+        "there is no stream to read: REDIS_URL is not set, and {} does not exist; `orderstream run` makes it",
+        file.display()
+    )))
+}
+
+/// Opens the embedded stream of a folder that this process owns. A damaged file is left to the
+/// process that runs on it.
+pub(super) fn embedded_stream(config: &Config, folder: &Folder) -> Result<EmbeddedStream, Failure> {
+    let file = folder.file(folder::STREAM)?;
+    EmbeddedStream::check_file(&file)?;
+    Ok(EmbeddedStream::open(&file, &config.stream, None, Metrics::new())?)
+}
+
+/// The spool of the data folder, whoever owns that.
+fn spool(config: &Config) -> Option<SpoolReader> {
+    config.spool_limit?;
+    let file = config.data_dir.join(folder::SPOOL);
+    file.exists().then(|| SpoolReader::at(file))
 }
 
 impl From<OperationsError> for Failure {

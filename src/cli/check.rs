@@ -4,9 +4,9 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::instance::{self, ProcessRole};
+use super::backend::{Access, enter};
 use super::output::OutputArgs;
-use super::stores::{Access, enter};
+use super::remote::{self, ProcessRole};
 use super::{Exit, Failure};
 use crate::config::{Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
 use crate::folder::{self, Folder};
@@ -158,7 +158,7 @@ async fn folder_findings(config: &Config) -> Vec<Finding> {
     let folder = match enter(config, "check").await {
         Ok(Access::Owned(folder)) => folder,
         Ok(Access::Running(owner, admin)) => {
-            let answers = instance::report(admin).await;
+            let answers = remote::report(admin).await;
             return vec![Finding::of(
                 "data folder",
                 answers.map(|_| format!("in use by {owner}, which answers")),

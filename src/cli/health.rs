@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Failure;
-use super::instance::{self, Instance, ProcessRole, TIMEOUT};
+use super::remote::{self, Instance, PROBE_TIMEOUT, ProcessRole};
 use crate::config::Config;
 
 /// Arguments of `health`.
@@ -16,7 +16,7 @@ pub(super) struct HealthArgs {
 
 /// Succeeds where the process reports that it is healthy.
 pub(super) async fn run(args: HealthArgs, config: Config) -> Result<(), Failure> {
-    let client = instance::client(TIMEOUT)?;
+    let client = remote::client(PROBE_TIMEOUT)?;
     let at = Instance::of(&config).await;
     let public = format!("http://{}/health", at.public);
     let worker = at.admin.map(|addr| format!("http://{addr}/livez"));
@@ -33,7 +33,11 @@ pub(super) async fn run(args: HealthArgs, config: Config) -> Result<(), Failure>
             Ok(answer) if answer.status().is_success() => return Ok(()),
             Ok(answer) => return Err(Failure::Unavailable(format!("{url} answers {}", answer.status()))),
             Err(error) if error.is_connect() => silence = format!("nothing listens at {url}"),
-            Err(_) => return Err(Failure::Unavailable(format!("no answer from {url} within {TIMEOUT:?}"))),
+            Err(_) => {
+                return Err(Failure::Unavailable(format!(
+                    "no answer from {url} within {PROBE_TIMEOUT:?}"
+                )));
+            }
         }
     }
     Err(Failure::Unavailable(silence))

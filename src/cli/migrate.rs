@@ -1,6 +1,6 @@
 //! `migrate`: brings the warehouse schema up to date.
 
-use super::stores::{Access, enter};
+use super::backend::{Access, enter};
 use super::{Failure, output};
 use crate::config::Config;
 use crate::folder;

@@ -2,9 +2,8 @@
 //!
 //! Layout: one file for each command; what they share is
 //! - `settings.rs`, every setting as a flag; `exit.rs`, exit codes and failures;
-//! - `stores.rs`, the configured stores or the process that owns them; `backend.rs`, which carries
-//!   out an [`Operation`](crate::operations::Operation) there or, through `remote.rs`, by that
-//!   process;
+//! - `backend.rs`, which carries out an [`Operation`](crate::operations::Operation) over the
+//!   configured stores or, through `remote.rs`, by the process that owns them;
 //! - `output.rs`: results on stdout, progress on stderr; `stepper.rs`: runs of many steps.
 //!
 //! A command loads its configuration, calls one operation, and prints the result; there is no other
@@ -19,7 +18,6 @@ mod drain;
 mod exit;
 mod greeting;
 mod health;
-mod instance;
 mod migrate;
 mod nodes;
 mod output;
@@ -31,7 +29,6 @@ mod send;
 mod settings;
 mod status;
 mod stepper;
-mod stores;
 mod trace;
 
 use std::collections::BTreeMap;

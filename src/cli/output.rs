@@ -110,7 +110,8 @@ pub(super) fn span(age: Duration) -> String {
     }
 }
 
-/// A progress bar on stderr, hidden where that is no terminal or the command ends at once. Up to `total`; a count where the total is not known.
+/// A progress bar on stderr up to `total`, or a count where that is not known; hidden where stderr
+/// is no terminal or the command ends at once.
 pub(super) fn progress(total: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() || total.is_some_and(|total| total < 2) {
         return ProgressBar::hidden();

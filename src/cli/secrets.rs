@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::Failure;
-use super::instance::{self, Instance};
 use super::output::span;
-use super::remote::Remote;
+use super::remote::{self, Instance, Remote};
 use crate::config::Config;
 use crate::operations::{SecretUsage, SecretUsageReport};
 
@@ -14,7 +13,7 @@ use crate::operations::{SecretUsage, SecretUsageReport};
 pub(super) async fn ask(config: &Config) -> Option<Result<SecretUsageReport, Failure>> {
     let admin = Instance::of(config).await.admin?;
     let remote = Remote::new(config, admin).ok()?;
-    let asked = tokio::time::timeout(instance::TIMEOUT, remote.get("/api/secrets")).await;
+    let asked = tokio::time::timeout(remote::PROBE_TIMEOUT, remote.get("/api/secrets")).await;
     let silent = |_| Err(Failure::Unavailable(format!("no answer from the process at {admin}")));
     Some(asked.unwrap_or_else(silent))
 }

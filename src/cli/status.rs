@@ -10,10 +10,10 @@ use std::time::Duration;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
+use super::backend::{self, Access, enter};
 use super::output::{OutputArgs, span, table};
-use super::remote::Remote;
-use super::stores::{self, Access, enter};
-use super::{Exit, Failure, instance, nodes, secrets};
+use super::remote::{self, Remote};
+use super::{Exit, Failure, nodes, secrets};
 use crate::config::Config;
 use crate::folder::{self, Folder};
 use crate::health::{self, Check, HealthReport, Status, Thresholds};
@@ -50,11 +50,11 @@ pub(super) async fn run(output: OutputArgs, config: Config) -> Result<(), Failur
             with_spool(observe(&stream, &config).await, &config).await?
         }
         None => {
-            stores::stream_file(&config)?;
+            backend::stream_file(&config)?;
             match enter(&config, "status").await? {
-                Access::Owned(folder) => observe(&stores::embedded_stream(&config, &folder)?, &config).await?,
+                Access::Owned(folder) => observe(&backend::embedded_stream(&config, &folder)?, &config).await?,
                 Access::Running(_, admin) => {
-                    let mut report = StatusReport::from(instance::report(admin).await?);
+                    let mut report = StatusReport::from(remote::report(admin).await?);
                     if let Ok(remote) = Remote::new(&config, admin) {
                         report.nodes = remote
                             .get("/api/nodes")
@@ -111,7 +111,7 @@ async fn with_spool(observed: Result<StatusReport, Failure>, config: &Config) ->
     };
     let or_unknown = |why: Failure| StatusReport::from(HealthReport::without_figures(why));
     let asked = match enter(config, "status").await {
-        Ok(Access::Running(_, admin)) => instance::report(admin)
+        Ok(Access::Running(_, admin)) => remote::report(admin)
             .await
             .map(|health| SpoolState::Owned(Box::new(health))),
         Ok(Access::Owned(folder)) => orphan(&folder, limit, config).map(SpoolState::Orphaned),

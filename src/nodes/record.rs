@@ -1,6 +1,7 @@
 //! The record of one process: who it is, and its own figures.
 //!
-//! A field that is absent, or that a later release writes otherwise, is unknown and spoils no other.
+//! A field that is absent, or that a later release writes otherwise, is unknown and spoils no
+//! other.
 
 use std::collections::BTreeMap;
 
@@ -33,13 +34,7 @@ impl Role {
     /// The role of that command.
     #[must_use]
     pub fn of_command(name: &str) -> Self {
-        match name {
-            "run" => Self::Run,
-            "serve" => Self::Serve,
-            "work" => Self::Work,
-            "capture" => Self::Capture,
-            _ => Self::Unknown,
-        }
+        serde_json::from_value(name.into()).unwrap_or_default()
     }
 
     /// The command.

@@ -4,13 +4,11 @@
 //! `/api` (`http/admin/operations.rs`), the client of a running process (`cli/remote.rs`), and
 //! commands that open the stores themselves (`cli/backend.rs`).
 
-use std::borrow::Cow;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use super::context::Operations;
-use super::error::OperationsError;
+use super::context::{Operations, OperationsError};
 
 /// How a request travels over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +30,6 @@ pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// How the request travels.
     const CARRIER: Carrier = Carrier::Query;
 
-    /// Path of this request; that of [`Carrier::Path`] contains its id.
-    fn path(&self) -> Cow<'static, str> {
-        Self::PATH.into()
-    }
-
     /// Carries the request out over the stores.
     ///
     /// # Errors
@@ -48,4 +41,17 @@ pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
 pub trait Visitor {
     /// Called once for each of them.
     fn visit<O: Operation>(&mut self);
+}
+
+/// For `deserialize_with`: an object or null. A derived struct also reads an array, by position:
+/// within a request it must not.
+pub(super) fn or_null<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let object = Option::<Map<String, Value>>::deserialize(deserializer)?;
+    object
+        .map(|object| serde_json::from_value(Value::Object(object)).map_err(D::Error::custom))
+        .transpose()
 }

@@ -6,9 +6,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::api::Operation;
-use super::context::{Actor, Operations};
+use super::context::{Actor, Operations, OperationsError};
 use super::entry_view::text;
-use super::error::OperationsError;
 use crate::stream::{Entry, Fields, StreamId};
 
 /// Target of the lines in the log.
@@ -68,7 +67,10 @@ impl Operations {
         note.push("done", done.to_string());
         note.push("kept", kept.to_string());
         if let Err(error) = self.stream.note(&note).await {
-            tracing::warn!(target: TARGET, %error, action, what, "the audit log cannot be written; this line is the record");
+            tracing::warn!(
+                target: TARGET, %error, action, what,
+                "the audit log cannot be written; this line is the record"
+            );
         }
     }
 }

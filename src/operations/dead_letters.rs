@@ -9,9 +9,8 @@ use std::collections::{HashMap, HashSet, hash_map};
 use serde::{Deserialize, Serialize};
 
 use super::api::{Carrier, Operation};
-use super::context::Operations;
+use super::context::{Operations, OperationsError};
 use super::entry_view::{EntryContent, last_text, text};
-use super::error::OperationsError;
 use super::fingerprint::{FINGERPRINT_DIGITS, fingerprint, pattern};
 use super::pager::{Pager, only};
 use crate::stream::{Destination, Entry, Range, ReadOrder, StreamId};
@@ -246,10 +245,6 @@ impl Operation for GetDeadLetter {
     type Answer = DeadLetterView;
     const PATH: &'static str = "/api/dead-letters/{id}";
     const CARRIER: Carrier = Carrier::Path;
-
-    fn path(&self) -> std::borrow::Cow<'static, str> {
-        format!("/api/dead-letters/{}", self.id).into()
-    }
 
     async fn run(self, operations: &Operations) -> Result<DeadLetterView, OperationsError> {
         let page = operations.stream.range(only(Destination::DeadLetters, self.id)).await?;

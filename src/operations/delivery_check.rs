@@ -6,9 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::api::{Carrier, Operation};
-use super::context::Operations;
+use super::context::{Operations, OperationsError};
 use super::entry_view::has_nul;
-use super::error::OperationsError;
 use crate::warehouse::history::{OrderKey, OrderState};
 
 /// Events, and orders, of one request.

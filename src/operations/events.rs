@@ -1,17 +1,18 @@
-//! Entries of the stream as an operator reads them: the newest, filtered by type, shop and order;
-//! one in full.
+//! Entries of the stream as an operator reads them (the newest, filtered by type, shop and order;
+//! one in full), and the groups and consumers that read it.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::api::{Carrier, Operation};
-use super::context::Operations;
+use super::context::{Operations, OperationsError};
 use super::entry_view::{EntryContent, has_nul, text};
-use super::error::OperationsError;
 use super::pager::{Pager, only};
 use crate::event::{Amount, Id, Text, json};
-use crate::stream::{Destination, Entry, EntryState, REPLAY_CONSUMER, Range, ReadOrder, Stage, StreamId};
+use crate::stream::{
+    ConsumerReport, Destination, Entry, EntryState, GroupReport, REPLAY_CONSUMER, Range, ReadOrder, Stage, StreamId,
+};
 
 /// Entries read in one call.
 const MAX_READ: usize = 5_000;
@@ -248,10 +249,6 @@ impl Operation for GetEntry {
     const PATH: &'static str = "/api/events/{id}";
     const CARRIER: Carrier = Carrier::Path;
 
-    fn path(&self) -> std::borrow::Cow<'static, str> {
-        format!("/api/events/{}", self.id).into()
-    }
-
     async fn run(self, operations: &Operations) -> Result<EntryView, OperationsError> {
         let page = operations.stream.range(only(Destination::Stream, self.id)).await?;
         let entry = page.entries.first().ok_or(OperationsError::NotFound("entry"))?;
@@ -262,6 +259,32 @@ impl Operation for GetEntry {
             entry: summary,
             content: EntryContent::of(entry, operations.body_limit),
             groups: groups.into_iter().map(GroupProgress::from).collect(),
+        })
+    }
+}
+
+/// Asks for groups and consumers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GetConsumers {}
+
+/// All groups, and the consumers of ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Consumers {
+    /// Groups of the stream.
+    pub groups: Vec<GroupReport>,
+    /// Consumers of our group.
+    pub consumers: Vec<ConsumerReport>,
+}
+
+impl Operation for GetConsumers {
+    type Answer = Consumers;
+    const PATH: &'static str = "/api/consumers";
+
+    async fn run(self, operations: &Operations) -> Result<Consumers, OperationsError> {
+        let report = operations.stream.report().await?;
+        Ok(Consumers {
+            groups: report.groups,
+            consumers: report.consumers,
         })
     }
 }

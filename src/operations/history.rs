@@ -14,8 +14,7 @@ pub use self::run::{HistoryStep, MissingRange, RebuildRequest, Remaining, Replay
 
 use self::run::Run;
 use super::api::{Carrier, Operation};
-use super::context::Operations;
-use super::error::OperationsError;
+use super::context::{Operations, OperationsError};
 use super::pager::Pager;
 use super::rate_limit::RateLimit;
 use super::redrive_run::IdRange;

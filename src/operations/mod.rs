@@ -4,8 +4,8 @@
 //! Layout: `api.rs` is the seam, [`Operation`]: one implementation for each request, with its
 //! answer and its route. `cli/` and `http/admin` call it; this folder names neither. `context.rs`
 //! holds the stores and the permits that an operation runs with. Below are
-//! - reads: `events.rs`, `dead_letters.rs` (with `fingerprint.rs` for causes), `consumers.rs`,
-//!   `delivery_check.rs`, `secret_usage.rs`, and `trace.rs` for all that is known of one order;
+//! - reads: `events.rs`, `dead_letters.rs` (with `fingerprint.rs` for causes), `delivery_check.rs`,
+//!   `secret_usage.rs`, and `trace.rs` for all that is known of one order;
 //! - actions: `redrive_run.rs` (dead letters replayed or discarded, judged by `redrive.rs`) and
 //!   `history.rs` (replay and rebuild), recorded by `audit.rs`;
 //! - `pager.rs` and `rate_limit.rs`, which bound both.
@@ -25,12 +25,10 @@
 
 mod api;
 mod audit;
-mod consumers;
 mod context;
 mod dead_letters;
 mod delivery_check;
 mod entry_view;
-mod error;
 mod events;
 pub mod fingerprint;
 mod history;
@@ -39,21 +37,20 @@ mod rate_limit;
 mod redrive;
 mod redrive_run;
 mod secret_usage;
-mod serde_ext;
 mod trace;
 
 pub use self::api::{Carrier, Operation, Visitor};
 pub use self::audit::{AuditEntry, AuditQuery};
-pub use self::consumers::{Consumers, GetConsumers};
-pub use self::context::{Actor, Operations};
+pub use self::context::{Actor, Operations, OperationsError};
 pub use self::dead_letters::{
     DeadLetterGroup, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterSummary, DeadLetterView,
     GetDeadLetter, GroupDeadLetters, Origin,
 };
 pub use self::delivery_check::{DeliveryQuery, DeliveryReport};
 pub use self::entry_view::{EntryContent, EntryField};
-pub use self::error::OperationsError;
-pub use self::events::{EntryPage, EntryQuery, EntrySummary, EntryView, GetEntry, GroupProgress};
+pub use self::events::{
+    Consumers, EntryPage, EntryQuery, EntrySummary, EntryView, GetConsumers, GetEntry, GroupProgress,
+};
 pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, TimeSpan};
 pub use self::redrive_run::{
     Action, DiscardDeadLetters, IdRange, ReplayDeadLetters, Resolution, ResolutionOutcome, ResolveRequest, ResolveStep,

@@ -11,9 +11,8 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::api::{Carrier, Operation};
-use super::context::Operations;
+use super::context::{Operations, OperationsError};
 use super::dead_letters::DeadLetterSummary;
-use super::error::OperationsError;
 use super::pager::{LARGE_PAGE, Pager, only};
 use super::rate_limit::RateLimit;
 use super::redrive::redrive;
@@ -66,7 +65,7 @@ pub struct ResolveRequest {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::serde_ext::or_null"
+        deserialize_with = "super::api::or_null"
     )]
     pub next: Option<IdRange>,
 }

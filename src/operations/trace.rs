@@ -16,9 +16,8 @@ pub use self::timeline::{TimelineEvent, TimelineStep};
 
 use self::search::Search;
 use super::api::Operation;
-use super::context::Operations;
+use super::context::{Operations, OperationsError};
 use super::entry_view::has_nul;
-use super::error::OperationsError;
 
 impl Operation for TraceQuery {
     type Answer = Trace;
@@ -30,56 +29,37 @@ impl Operation for TraceQuery {
         }
         let _permit = operations.read_permit().await?;
         let mut search = Search::new(&self);
-        let mut stores = AskedStores::default();
+        let mut asked = Vec::new();
         if operations.warehouse.is_some() {
-            let found = operations.search_warehouse(&mut search).await;
             let lacks = "The warehouse does not answer, so whether anything was loaded is not known";
-            stores.asked(found, lacks, &mut search);
+            asked.push((operations.search_warehouse(&mut search).await, lacks));
         } else {
             search.unknown("This process has no warehouse: whether anything was loaded is not known.");
         }
         // Before the stream: what the drainer moves meanwhile is found twice then, and not missed.
         if let Some(spool) = &operations.spool {
             let found = operations.search_spool(spool, &mut search).await;
-            stores.asked(found, "The spool of this node cannot be read", &mut search);
+            asked.push((found, "The spool of this node cannot be read"));
         }
-        let found = operations.search_stream(&mut search).await;
         let lacks = "The stream does not answer, so what it and the dead letters hold is not known";
-        stores.asked(found, lacks, &mut search);
-        stores.one_answered()?;
-        search.unknown("Deliveries that were refused, or answered as duplicates, leave no trace.");
-        search.unknown(match operations.spool {
-            Some(_) => "Only the spool of this node was read: events that another node spooled show once they are in the stream.",
-            None => "This node has no spool to read: events that another node spooled show once they are in the stream.",
-        });
-        Ok(search.finish())
-    }
-}
-
-/// Whether any of the stores that were asked answered.
-#[derive(Default)]
-struct AskedStores {
-    answered: bool,
-    failure: Option<OperationsError>,
-}
-
-impl AskedStores {
-    fn asked(&mut self, found: Result<(), OperationsError>, lacks: &str, search: &mut Search<'_>) {
-        match found {
-            Ok(()) => self.answered = true,
-            Err(error) => {
-                search.unknown(format!("{lacks}: {error}."));
-                self.failure.get_or_insert(error);
+        asked.push((operations.search_stream(&mut search).await, lacks));
+        let one_answers = asked.iter().any(|(found, _)| found.is_ok());
+        for (found, lacks) in asked {
+            match found {
+                Err(error) if one_answers => search.unknown(format!("{lacks}: {error}.")),
+                found => found?,
             }
         }
-    }
-
-    /// # Errors
-    /// None answered; the first failure.
-    fn one_answered(self) -> Result<(), OperationsError> {
-        match self.failure {
-            Some(error) if !self.answered => Err(error),
-            _ => Ok(()),
-        }
+        search.unknown("Deliveries that were refused, or answered as duplicates, leave no trace.");
+        search.unknown(match operations.spool {
+            Some(_) => {
+                "Only the spool of this node was read: events that another node spooled show once they are in the \
+                 stream."
+            }
+            None => {
+                "This node has no spool to read: events that another node spooled show once they are in the stream."
+            }
+        });
+        Ok(search.finish())
     }
 }

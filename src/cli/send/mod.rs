@@ -28,7 +28,7 @@ use self::summary::SendSummary;
 use self::verify::{Checklist, Verified, verify};
 use super::Failure;
 use super::backend::{Backend, Needs};
-use super::instance::Instance;
+use super::remote::Instance;
 use crate::config::{Config, Secret, local};
 use crate::sample_orders::Generator;
 

@@ -8,8 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::run::{HistoryStep, MissingRange, Remaining, ReplayRequest, TimeSpan};
-use crate::operations::context::Operations;
-use crate::operations::error::OperationsError;
+use crate::operations::context::{Operations, OperationsError};
 use crate::operations::redrive_run::IdRange;
 use crate::stream::{Destination, Range, ReadOrder, StreamId, StreamReport};
 

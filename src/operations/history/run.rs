@@ -8,11 +8,10 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::operations::context::Operations;
+use crate::operations::api::or_null;
+use crate::operations::context::{Operations, OperationsError};
 use crate::operations::entry_view::has_nul;
-use crate::operations::error::OperationsError;
 use crate::operations::redrive_run::IdRange;
-use crate::operations::serde_ext::or_null;
 use crate::stream::StreamId;
 use crate::warehouse::history::EventPosition;
 

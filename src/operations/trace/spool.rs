@@ -7,9 +7,8 @@ use super::dead_letters::DeadLetterFilter;
 use super::search::{Search, entry_of};
 use super::timeline::TimelineEvent;
 use crate::ingest::{SpoolReader, SpooledEntry};
-use crate::operations::context::Operations;
+use crate::operations::context::{Operations, OperationsError};
 use crate::operations::dead_letters::DeadLetterSummary;
-use crate::operations::error::OperationsError;
 use crate::operations::events::{EntrySummary, appended_at};
 use crate::stream::Destination;
 

@@ -1,8 +1,7 @@
 //! A trace's search through the warehouse: rows of the order, and of its events.
 
 use super::search::Search;
-use crate::operations::context::Operations;
-use crate::operations::error::OperationsError;
+use crate::operations::context::{Operations, OperationsError};
 use crate::warehouse::Warehouse;
 use crate::warehouse::history::StoredEvent;
 
