@@ -17,7 +17,6 @@
 //! - A secret is never printed, in no error either.
 //! - Only files are read: the environment is handed in.
 
-mod error;
 mod layers;
 mod load;
 pub mod local;
@@ -31,7 +30,7 @@ mod suggest;
 mod thresholds;
 mod validate;
 
-pub use self::error::{ConfigErrors, ConfigProblem};
+pub use self::layers::{ConfigErrors, ConfigProblem};
 pub use self::model::{
     AdminConfig, AppenderConfig, AuthConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
     LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,

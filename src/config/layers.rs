@@ -5,18 +5,44 @@
 //! once and counts as not given.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use secrecy::SecretString as Secret;
 
-use super::error::{ConfigErrors, ConfigProblem};
 use super::model::Inputs;
 use super::parse;
 use super::settings::{ALL, Fallback, Setting, ValueKind};
 
 /// A secret file larger than this is some other file.
 const FILE_LIMIT: u64 = 64 << 10;
+
+/// One thing that is wrong; never with a secret's value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {problem}; expected {expected}")]
+pub struct ConfigProblem {
+    /// The variable (or variables) to look at.
+    pub variable: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What would be right.
+    pub expected: String,
+}
+
+/// All that is wrong; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<ConfigProblem>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        write!(f, "{count} {noun} in the configuration:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+    }
+}
 
 pub(super) struct LayeredValues {
     given: BTreeMap<&'static str, String>,
@@ -126,7 +152,12 @@ impl LayeredValues {
     }
 
     pub(super) fn small(&self, setting: &Setting) -> usize {
-        usize::try_from(self.count(setting)).unwrap_or(usize::MAX)
+        self.small_given(setting).unwrap_or_default()
+    }
+
+    pub(super) fn small_given(&self, setting: &Setting) -> Option<usize> {
+        let count = self.count_given(setting)?;
+        Some(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     pub(super) fn secret(&self, setting: &Setting) -> Option<Secret> {
@@ -189,22 +220,11 @@ fn given(setting: &Setting, inputs: &Inputs) -> Result<Option<String>, ConfigPro
 
 /// Text of a small file, without surrounding space; the error says why not and never shows content.
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
-    let read = || {
-        let size = std::fs::metadata(path)?.len();
-        Ok::<_, std::io::Error>((
-            size,
-            if size > FILE_LIMIT {
-                Vec::new()
-            } else {
-                std::fs::read(path)?
-            },
-        ))
-    };
-    match read() {
-        Err(error) => Err(format!("cannot be read: {error}")),
-        Ok((size, _)) if size > FILE_LIMIT => Err(format!("is larger than {}", parse::show_size(FILE_LIMIT))),
-        Ok((_, bytes)) => String::from_utf8(bytes)
-            .map(|text| text.trim().to_owned())
-            .map_err(|_| "is not UTF-8 text".to_owned()),
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_LIMIT {
+        return Err(format!("is larger than {}", parse::show_size(FILE_LIMIT)));
     }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text")?;
+    Ok(text.trim().to_owned())
 }

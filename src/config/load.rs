@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::ConfigErrors;
-use super::layers::LayeredValues;
+use super::layers::{ConfigErrors, LayeredValues};
 use super::model::{
     AdminConfig, AppenderConfig, AuthConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
     LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
@@ -137,8 +136,7 @@ fn public(values: &LayeredValues) -> PublicConfig {
         header_timeout: values.duration(&s::HEADER_TIMEOUT),
         body_timeout: values.duration(&s::BODY_TIMEOUT),
         max_connections: values
-            .count_given(&s::MAX_CONNECTIONS)
-            .and_then(|count| usize::try_from(count).ok())
+            .small_given(&s::MAX_CONNECTIONS)
             .unwrap_or_else(open_files::default_connections),
     }
 }
@@ -226,18 +224,11 @@ fn redis(values: &mut LayeredValues, purpose: Purpose) -> Option<RedisConfig> {
             "a REDIS_URL that begins with rediss://",
         );
     }
-    let defaults = values
-        .small(&s::WRITERS)
-        .saturating_add(values.small(&s::WORKERS))
-        .saturating_add(4);
+    let usual = values.small(&s::WRITERS) + values.small(&s::WORKERS) + 4;
     Some(RedisConfig {
         url,
         ca_file,
-        pool_size: if values.is_given(&s::REDIS_POOL_SIZE) {
-            values.small(&s::REDIS_POOL_SIZE)
-        } else {
-            defaults
-        },
+        pool_size: values.small_given(&s::REDIS_POOL_SIZE).unwrap_or(usual),
         connect_timeout: values.duration(&s::REDIS_CONNECT_TIMEOUT),
         response_timeout: values
             .duration_given(&s::REDIS_RESPONSE_TIMEOUT)
@@ -285,14 +276,13 @@ fn database(values: &mut LayeredValues, purpose: Purpose) -> Option<DatabaseConf
         }
         return None;
     };
-    let pool_size = values
-        .count_given(&s::DATABASE_POOL_SIZE)
-        .and_then(|size| usize::try_from(size).ok());
     Some(DatabaseConfig {
         url,
         migrate_url,
         schema: values.string(&s::DATABASE_SCHEMA),
-        pool_size: pool_size.unwrap_or_else(|| values.small(&s::WORKERS).saturating_add(2)),
+        pool_size: values
+            .small_given(&s::DATABASE_POOL_SIZE)
+            .unwrap_or_else(|| values.small(&s::WORKERS) + 2),
         connect_timeout: values.duration(&s::DATABASE_CONNECT_TIMEOUT),
         statement_timeout: statement_timeout(values),
     })

@@ -40,10 +40,10 @@ pub enum LocalError {
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody else may have read them.
+    /// Other users may have read them.
     #[error("{0} is open to other users: delete it, or run `chmod 600` on it")]
     Exposed(PathBuf),
-    /// Somebody edited it.
+    /// It was edited.
     #[error("{0} is damaged: delete it, and new secrets are made at the next start")]
     Damaged(PathBuf),
 }
@@ -133,17 +133,9 @@ fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
         .mode(0o600)
         .open(&draft)?;
     let line = |name: &str| format!("{name} = \"{}\"\n", hex::encode(rand::random::<[u8; 32]>()));
+    let secrets = ["shopify_secret", "api_token", "admin_token"].map(line).concat();
     let linked = file
-        .write_all(
-            [
-                HEADER,
-                &line("shopify_secret"),
-                &line("api_token"),
-                &line("admin_token"),
-            ]
-            .concat()
-            .as_bytes(),
-        )
+        .write_all(format!("{HEADER}{secrets}").as_bytes())
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::hard_link(&draft, path));
     fs::remove_file(&draft)?;

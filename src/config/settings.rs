@@ -1,4 +1,5 @@
-//! The table of settings: the only place that names them. Flags, environment, help and documentation come from it.
+//! The table of settings: the only place that names them. Flags, environment, help and
+//! documentation come from it.
 
 use std::fmt;
 use std::time::Duration;

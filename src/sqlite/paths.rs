@@ -89,23 +89,16 @@ pub(crate) struct OpenFile {
 }
 
 /// How a name no longer leads to the file that is open under it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Moved {
+    #[error("the file was removed or renamed while it is in use")]
     Removed,
+    #[error("the file was replaced by another one while it is in use")]
     Replaced,
+    #[error("the file's write-ahead log (-wal) was removed while it is in use")]
     LogRemoved,
+    #[error("the file's write-ahead log (-wal) was replaced while it is in use")]
     LogReplaced,
-}
-
-impl fmt::Display for Moved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Removed => "the file was removed or renamed while it is in use",
-            Self::Replaced => "the file was replaced by another one while it is in use",
-            Self::LogRemoved => "the file's write-ahead log (-wal) was removed while it is in use",
-            Self::LogReplaced => "the file's write-ahead log (-wal) was replaced while it is in use",
-        })
-    }
 }
 
 impl OpenFile {
