@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,8 @@ const GIVEN: [&str; 14] = [
     "type Data",
     "file.data",
 ];
+/// Types that stand for one another: one is built with a feature, the other without.
+const ALTERNATIVES: [&str; 1] = ["Recording"];
 /// What deadpool calls that which makes connections; only for files that use it.
 const DEADPOOL: [&str; 2] = ["Manager", "ManagerConfig"];
 
@@ -357,6 +360,37 @@ fn names_say_something() {
     none(&found);
 }
 
+/// The name of a type that this line defines.
+fn defined_type(line: &str) -> Option<&str> {
+    let line = match line.trim_start().strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(')')?.1,
+        Some(rest) => rest,
+        // An indented `type` is associated with a trait.
+        None if line.starts_with("type ") => line,
+        None => line.trim_start().trim_start_matches("type "),
+    };
+    let (keyword, rest) = line.trim_start().split_once(' ')?;
+    let name = rest.split(|letter: char| !letter.is_alphanumeric()).next()?;
+    ["struct", "enum", "trait", "type"].contains(&keyword).then_some(name)
+}
+
+#[test]
+fn a_type_name_has_one_meaning() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in Source::all() {
+        for (number, line) in source.code() {
+            if let Some(name) = defined_type(line).filter(|name| !ALTERNATIVES.contains(name)) {
+                let place = format!("{}:{number}", source.path);
+                places.entry(name.to_owned()).or_default().push(place);
+            }
+        }
+    }
+    let doubled = places.iter().filter(|(_, places)| places.len() > 1);
+    none(&Vec::from_iter(doubled.map(|(name, places)| {
+        format!("{name} is defined at {}", places.join(" and "))
+    })));
+}
+
 #[test]
 fn the_rules_can_be_broken() {
     assert_eq!(words("OrderManager"), ["order", "manager"]);
@@ -364,6 +398,10 @@ fn the_rules_can_be_broken() {
     assert!(names("use redis::Client;", "redis::"));
     assert!(!names("use crate::stream::redis::RedisStream;", "redis::"));
     assert!(!names("use deadpool_redis::Pool;", "redis::"));
+    assert_eq!(defined_type("pub(super) struct Page<'a> {"), Some("Page"));
+    assert_eq!(defined_type("    enum Way {"), Some("Way"));
+    assert_eq!(defined_type("type Swap = Box<dyn FnOnce()>;"), Some("Swap"));
+    assert_eq!(defined_type("    type Error = Infallible;"), None);
     let source = |path: &str| Source {
         path: path.to_owned(),
         text: String::new(),

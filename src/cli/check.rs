@@ -60,16 +60,11 @@ pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> 
 
 async fn reach(config: &Config, purpose: Purpose) -> Vec<Finding> {
     let mut findings = vec![Finding::new("configuration", Verdict::Ok, "valid as a whole")];
-    let unknown = config.unknown_names.iter().map(|name| {
+    findings.extend(config.unknown_names.iter().map(|name| {
         Finding::new("environment", Verdict::Misconfigured, name).remedy("correct the name, or remove the variable")
-    });
-    findings.extend(unknown);
-    findings.extend(
-        config
-            .warnings
-            .iter()
-            .map(|text| Finding::new("configuration", Verdict::Warning, text)),
-    );
+    }));
+    let warnings = config.warnings.iter();
+    findings.extend(warnings.map(|text| Finding::new("configuration", Verdict::Warning, text)));
     if config.is_local() {
         let detail = "local mode: no secret is configured, so `run` makes one and keeps it in the data folder";
         findings.push(Finding::new("security", Verdict::Ok, detail));
@@ -98,14 +93,10 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
     match ask(redis, stream).await {
         Ok(server) => {
             let detail = format!("{} at {}, takes writes", server.product, server.address);
-            let warnings = server
-                .warnings
-                .iter()
-                .map(|text| Finding::new("redis", Verdict::Warning, text));
-            [Finding::new("redis", Verdict::Ok, detail)]
-                .into_iter()
-                .chain(warnings)
-                .collect()
+            let mut found = vec![Finding::new("redis", Verdict::Ok, detail)];
+            let warnings = server.warnings.iter();
+            found.extend(warnings.map(|text| Finding::new("redis", Verdict::Warning, text)));
+            found
         }
         Err(error) => {
             let remedy = match &error {

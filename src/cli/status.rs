@@ -111,30 +111,26 @@ async fn with_spool(observed: Result<StatusReport, Failure>, config: &Config) ->
     };
     let or_unknown = |why: Failure| StatusReport::from(HealthReport::without_figures(why));
     let asked = match enter(config, "status").await {
-        Ok(Access::Running(_, admin)) => remote::report(admin)
-            .await
-            .map(|health| SpoolState::Owned(Box::new(health))),
-        Ok(Access::Owned(folder)) => orphan(&folder, limit, config).map(SpoolState::Orphaned),
+        // Its owner reports everything else too.
+        Ok(Access::Running(_, admin)) => match remote::report(admin).await {
+            Ok(health) => {
+                let report = observed.unwrap_or_else(or_unknown);
+                return Ok(StatusReport { health, ..report });
+            }
+            Err(failure) => Err(failure),
+        },
+        Ok(Access::Owned(folder)) => orphan(&folder, limit, config),
         Err(failure) => Err(failure),
     };
-    let mut report = match asked {
+    let report = match asked {
         Ok(_) => observed.unwrap_or_else(or_unknown),
         Err(_) => observed?,
     };
-    report.health = match asked {
-        Ok(SpoolState::Owned(health)) => *health,
-        Ok(SpoolState::Orphaned(spool)) => report.health.with_orphaned_spool(&spool),
+    let health = match asked {
+        Ok(spool) => report.health.with_orphaned_spool(&spool),
         Err(failure) => report.health.with_unknown_spool(failure),
     };
-    Ok(report)
-}
-
-/// A spool in the data folder.
-enum SpoolState {
-    /// Reported by its owner, with everything else.
-    Owned(Box<HealthReport>),
-    /// Read from its file.
-    Orphaned(SpoolReport),
+    Ok(StatusReport { health, ..report })
 }
 
 /// The spool of a folder without an owner. A damaged file is left to the process that will run on

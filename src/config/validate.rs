@@ -197,7 +197,10 @@ impl Config {
             let folder = self.data_dir.display();
             warnings.extend([stream, warehouse].into_iter().flatten().map(|(setting, what)| {
                 let name = setting.name;
-                format!("{name} is not set: the {what} is kept in {folder}, which must outlive this process and its container")
+                format!(
+                    "{name} is not set: the {what} is kept in {folder}, which must outlive this process and its \
+                     container"
+                )
             }));
         }
         let auth = &self.auth;

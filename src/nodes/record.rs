@@ -124,10 +124,7 @@ pub struct NodeSecretUsage {
     /// Deliveries it verified, since the process knows it.
     pub deliveries: u64,
     /// When it verified the last one, or when the process came to know it.
-    #[serde(
-        serialize_with = "time::serde::rfc3339::option::serialize",
-        deserialize_with = "moment"
-    )]
+    #[serde(with = "time::serde::rfc3339::option")]
     pub unused_since: Option<OffsetDateTime>,
     /// When it verified the last one.
     #[serde(with = "time::serde::rfc3339::option")]

@@ -20,7 +20,6 @@ use super::rate_limit::RateLimit;
 use super::redrive_run::IdRange;
 use crate::event::EventRecord;
 use crate::stream::{Destination, Range, ReadOrder};
-use crate::warehouse::history::EventPosition;
 
 /// Entries or events of one step.
 const STEP: usize = 200;
@@ -40,10 +39,10 @@ impl Operation for ReplayRequest {
         };
         let this = operations.clone();
         let step = async move {
-            match self.stop {
-                true => this.stop(&run).await,
-                false => this.finish_step(&run, this.replay(&self).await).await,
+            if self.stop {
+                return this.stop(&run).await;
             }
+            this.finish_step(&run, this.replay(&self).await).await
         };
         operations.run_step(step).await
     }
@@ -65,10 +64,10 @@ impl Operation for RebuildRequest {
         };
         let this = operations.clone();
         let step = async move {
-            match self.stop {
-                true => this.stop(&run).await,
-                false => this.finish_step(&run, this.rebuild(self.next).await).await,
+            if self.stop {
+                return this.stop(&run).await;
             }
+            this.finish_step(&run, this.rebuild(self.next).await).await
         };
         operations.run_step(step).await
     }
@@ -176,13 +175,11 @@ impl Operations {
         step.applied += records.len() as u64;
         step.left += (events.len() - records.len()) as u64;
         let last = events.last().filter(|_| events.len() >= count);
-        Ok(last
-            .map(|event| event.position())
-            .map(|EventPosition { received_at, event_id }| TimeSpan {
-                after: received_at,
-                event_id,
-                ..span
-            }))
+        Ok(last.map(|event| TimeSpan {
+            after: event.received_at,
+            event_id: event.event_id.clone(),
+            ..span
+        }))
     }
 
     async fn count(&self, span: &TimeSpan) -> Result<u64, OperationsError> {

@@ -97,9 +97,9 @@ pub trait Writer: Send {
 /// it.
 #[async_trait]
 pub trait Reader: Send {
-    /// Up to `count` entries (fewer where they are large: [`PAGE_BYTES`]) that no member of the group
-    /// was given yet; waits up to `block` for the first. Returns early and empty when `cancel` fires.
-    /// Never loses a delivery by being cancelled.
+    /// Up to `count` entries (fewer where they are large: [`PAGE_BYTES`]) that no member of the
+    /// group was given yet; waits up to `block` for the first. Returns early and empty when
+    /// `cancel` fires. Never loses a delivery by being cancelled.
     ///
     /// # Errors
     /// The read failed; entries may have been delivered all the same, so the caller claims

@@ -8,8 +8,8 @@
 //! `stream.db` (or `spool.db`) in WAL mode with its log `-wal` and SQLite's index of the log
 //! `-shm`; `crate::sqlite` has what concerns any file. Tables, all STRICT:
 //!
-//! - `entries`, `dead_letters`: `checksum`, and `fields` as one blob (`row.rs` has the format). The
-//!   row id is `ms << 20 | seq`.
+//! - `entries`, `dead_letters`: `checksum`, and `fields` as one blob (`row.rs` has the format).
+//!   The row id is `ms << 20 | seq`.
 //! - `logs`: the counters of each log (0 the stream, 1 the dead letters): the newest row id, entries
 //!   ever added, entries and bytes in it.
 //! - `dedupe`: a dedupe key with the digest of its body, by the row id of its entry. It may outlive

@@ -226,10 +226,10 @@ fn serve(file: &mut WriterFile, calls: Vec<QueuedCall>) {
 }
 
 /// The outcome of each call of a transaction.
-type Outcomes = Vec<Result<(), StreamError>>;
+type CallOutcomes = Vec<Result<(), StreamError>>;
 
 /// One transaction. An error is that of all calls: nothing of it happened.
-fn transact(file: &mut WriterFile, acts: Vec<Act>) -> Result<Outcomes, EmbeddedError> {
+fn transact(file: &mut WriterFile, acts: Vec<Act>) -> Result<CallOutcomes, EmbeddedError> {
     let connection = file.take()?;
     let ran = connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
         let ran = run_all(file, &connection, acts)?;
@@ -248,7 +248,11 @@ fn transact(file: &mut WriterFile, acts: Vec<Act>) -> Result<Outcomes, EmbeddedE
 }
 
 /// Returns what the commit will leave behind, unless nothing was changed.
-fn run_all(file: &WriterFile, connection: &Connection, acts: Vec<Act>) -> rusqlite::Result<(Outcomes, Option<Commit>)> {
+fn run_all(
+    file: &WriterFile,
+    connection: &Connection,
+    acts: Vec<Act>,
+) -> rusqlite::Result<(CallOutcomes, Option<Commit>)> {
     let session = Session {
         connection,
         now: file.clock.now(),
