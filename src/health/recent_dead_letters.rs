@@ -47,7 +47,7 @@ pub async fn recent_ages(stream: &dyn Stream, levels: &DeadLetterLevels) -> Resu
 
 /// What the stores counted at one look.
 #[derive(Debug, Clone, Copy)]
-struct Counted {
+struct LookCounts {
     at: Instant,
     dead_letters: u64,
     accepted: Option<u64>,
@@ -58,7 +58,7 @@ struct Counted {
 #[derive(Debug)]
 pub(super) struct Recent {
     window: Duration,
-    looks: VecDeque<Counted>,
+    looks: VecDeque<LookCounts>,
     /// When the first look was taken, and the ages at that time of the dead letters that came
     /// before it.
     before: Option<(Instant, Vec<Duration>)>,
@@ -86,7 +86,7 @@ impl Recent {
     /// Adds a look and tells what came within the window; `None` where the store does not count
     /// dead letters, or what came before is not known yet.
     pub(super) fn look(&mut self, stream: &StreamReport, now: Instant) -> Option<NewDeadLetters> {
-        let counted = Counted {
+        let counted = LookCounts {
             at: now,
             dead_letters: stream.dead_letters_added?,
             accepted: stream.entries_added,
@@ -97,7 +97,7 @@ impl Recent {
         // A count that went down is one of a new stream, in which everything is new.
         if self.looks.back().is_some_and(|last| counted.is_before(last)) {
             self.looks.clear();
-            self.looks.push_back(Counted {
+            self.looks.push_back(LookCounts {
                 dead_letters: 0,
                 accepted: counted.accepted.map(|_| 0),
                 ..counted
@@ -110,7 +110,7 @@ impl Recent {
         {
             self.looks.pop_front();
         }
-        let is_due = |last: &Counted| now.duration_since(last.at) >= self.window / SAMPLES;
+        let is_due = |last: &LookCounts| now.duration_since(last.at) >= self.window / SAMPLES;
         if self.looks.back().is_none_or(is_due) {
             self.looks.push_back(counted);
         }
@@ -125,7 +125,7 @@ impl Recent {
     }
 }
 
-impl Counted {
+impl LookCounts {
     fn is_before(&self, last: &Self) -> bool {
         let accepted = self.accepted.zip(last.accepted);
         self.dead_letters < last.dead_letters || accepted.is_some_and(|(now, then)| now < then)
