@@ -4,7 +4,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, fro
 
 use super::chunk::Chunk;
 use super::keys::{Keys, millis};
-use super::reservation::{LIFETIME, Ticket};
+use super::reservation::{LIFETIME, ReservationTicket};
 use super::scripts;
 use crate::stream::{Appended, NewEntry, StreamId};
 
@@ -12,7 +12,7 @@ use crate::stream::{Appended, NewEntry, StreamId};
 pub(super) struct Dedupe<'a> {
     /// Server time at the start of the flush, Unix milliseconds.
     pub(super) now: u64,
-    pub(super) ticket: &'a Ticket,
+    pub(super) ticket: &'a ReservationTicket,
 }
 
 /// What the script answers for an entry.

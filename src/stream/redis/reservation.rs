@@ -45,13 +45,13 @@ impl Flushes {
     }
 
     /// Begins a flush, which is under way until the ticket is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Ticket {
+    pub(super) fn begin(self: &Arc<Self>) -> ReservationTicket {
         // No operation leaves the numbers half-changed.
         let mut guard = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, numbers) = &mut *guard;
         *last += 1;
         numbers.insert(*last);
-        Ticket {
+        ReservationTicket {
             number: *last,
             flushes: Arc::clone(self),
         }
@@ -59,12 +59,12 @@ impl Flushes {
 }
 
 /// A flush under way.
-pub(super) struct Ticket {
+pub(super) struct ReservationTicket {
     flushes: Arc<Flushes>,
     number: u64,
 }
 
-impl Ticket {
+impl ReservationTicket {
     /// The value of an id that this flush reserves at that time.
     pub(super) fn reservation(&self, now: u64) -> String {
         format!("~{now} {}-{}", self.flushes.owner, self.number)
@@ -88,7 +88,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for ReservationTicket {
     fn drop(&mut self) {
         let mut guard = self.flushes.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         guard.1.remove(&self.number);
@@ -98,7 +98,7 @@ impl Drop for Ticket {
 /// What the last flush has yet to note: with the next flush of its writer, or when that settles.
 #[derive(Default)]
 pub(super) struct Unnoted {
-    ticket: Option<Ticket>,
+    ticket: Option<ReservationTicket>,
     /// Ids and values, in turn.
     stored: Vec<String>,
     /// Ids whose entries were not stored.
@@ -111,7 +111,7 @@ impl Unnoted {
     }
 
     /// Keeps the flush under way until this is noted.
-    pub(super) fn hold(&mut self, ticket: Ticket) {
+    pub(super) fn hold(&mut self, ticket: ReservationTicket) {
         self.ticket = Some(ticket).filter(|_| !self.is_empty());
     }
 
