@@ -1,0 +1,27 @@
+//! How large values are stored.
+
+use orderstream::warehouse::Warehouse;
+use serde_json::json;
+
+use super::super::events::{Sample, order, records};
+use crate::harness::postgres::Database;
+
+#[tokio::test]
+async fn payloads_are_compressed_by_lz4_where_the_operator_chose_nothing() {
+    for (chosen, method) in [(None, "lz4"), (Some("pglz"), "pglz")] {
+        let database = Database::empty().await;
+        if let Some(chosen) = chosen {
+            let name = database.name();
+            database.sql(&format!(
+                "ALTER DATABASE {name} SET default_toast_compression = {chosen}"
+            ));
+        }
+        let warehouse = database.warehouse();
+        warehouse.migrate().await.unwrap();
+        let mut large = order("large", "1", 1, 0);
+        large["items"] = vec![json!({"sku": "A-LONG-SKU", "qty": 1, "price": 10}); 100].into();
+        warehouse.load(&records(&[Sample::from(large)])).await.unwrap();
+        let found = database.sql("SELECT pg_column_compression(payload) FROM orderstream.order_events");
+        assert_eq!(found.trim(), method, "{chosen:?}");
+    }
+}
