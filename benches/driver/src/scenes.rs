@@ -3,6 +3,7 @@
 mod backlog;
 mod batches;
 mod ingest;
+mod large_backlog;
 mod pipeline;
 mod soak;
 mod spool;
@@ -15,7 +16,16 @@ use crate::results::Trial;
 /// Every scene, in the order of the documentation.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<_> = ingest::SCENES.iter().map(|scene| scene.name).collect();
-    names.extend(["batches", "spool", "workers", "growth", "end-to-end", "backlog", "soak"]);
+    names.extend([
+        "batches",
+        "spool",
+        "workers",
+        "growth",
+        "end-to-end",
+        "backlog",
+        "large-backlog",
+        "soak",
+    ]);
     names
 }
 
@@ -31,6 +41,7 @@ pub async fn run(name: &str, lab: &Lab) -> anyhow::Result<Vec<Trial>> {
         "growth" => workers::growth(lab).await,
         "end-to-end" => pipeline::run(lab).await,
         "backlog" => backlog::run(lab).await,
+        "large-backlog" => large_backlog::run(lab).await,
         "soak" => soak::run(lab).await,
         "tuning" => ingest::tuning(lab).await,
         "tuning-workers" => workers::tuning(lab).await,

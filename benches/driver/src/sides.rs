@@ -25,8 +25,10 @@ pub enum Side {
     RawFull,
     /// `orderstream run`: workers in the same process.
     Run,
-    /// One pooled connection and one XADD a request, in Rust.
+    /// One pooled connection and one XADD a request, in Rust; an entry of four fields with a small event.
     Naive,
+    /// The same with the entry that orderstream writes.
+    NaiveWhole,
     /// FastAPI on two uvicorn workers, redis-py.
     Fastapi,
     /// Fastify in two processes, ioredis.
@@ -47,6 +49,7 @@ impl Side {
             Self::RawFull => "orderstream, KEEP_RAW=full",
             Self::Run => "orderstream run",
             Self::Naive => "naive Rust",
+            Self::NaiveWhole => "naive Rust, the same entry",
             Self::Fastapi => "FastAPI + redis-py",
             Self::Fastify => "Fastify + ioredis",
             Self::Floor => "floor: read and answer",
@@ -181,6 +184,11 @@ impl Programs {
             Side::FloorVerified => {
                 let mut command = Command::new(self.release.join("bench-floor"));
                 command.env("VERIFY", "1");
+                command
+            }
+            Side::NaiveWhole => {
+                let mut command = Command::new(self.release.join("bench-naive"));
+                command.env("ENTRY", "whole");
                 command
             }
             _ => Command::new(self.release.join("bench-naive")),

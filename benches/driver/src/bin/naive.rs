@@ -1,5 +1,8 @@
 //! The naive Rust way, as a competent user writes it first: axum, typed serde, and for each request one connection out
 //! of a deadpool pool of 64 and one XADD. Verifies the HMAC and answers after the XADD. No dedupe, no outage.
+//!
+//! `ENTRY=whole` writes the entry that orderstream writes (its fields and its payload, made by its library) in place of
+//! four fields with a small event.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -10,9 +13,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use deadpool_redis::{Config, Pool, PoolConfig, Runtime};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use orderstream::shopify::{self, DeliveryHints, Topic};
+use orderstream::stream::codec;
+use redis::Cmd;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -20,6 +27,7 @@ use uuid::Uuid;
 struct Service {
     key: Hmac<Sha256>,
     pool: Pool,
+    is_whole: bool,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +80,11 @@ async fn main() -> anyhow::Result<()> {
     let key = Hmac::new_from_slice(std::env::var("SECRET")?.as_bytes())?;
     let router = Router::new()
         .route("/webhooks/orders", post(receive))
-        .with_state(Service { key, pool });
+        .with_state(Service {
+            key,
+            pool,
+            is_whole: std::env::var("ENTRY").is_ok_and(|entry| entry == "whole"),
+        });
     let port = std::env::var("PORT")?.parse()?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, router).await?;
@@ -89,17 +101,52 @@ async fn receive(
         Some(Ok(given)) if service.key.clone().chain_update(&body).verify_slice(&given).is_ok() => {}
         _ => return Err((StatusCode::UNAUTHORIZED, "invalid signature".to_owned())),
     }
-    let topic = headers.get("x-shopify-topic").and_then(|value| value.to_str().ok());
-    let event = serde_json::from_slice(&body)
-        .map_err(anyhow::Error::from)
-        .and_then(|order| event(order, topic.unwrap_or_default()))
-        .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let stream_id = append(&service.pool, &event)
+    let (event_id, append) = if service.is_whole {
+        whole_entry(&headers, &body)
+    } else {
+        small_entry(&headers, &body)
+    }
+    .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    let stream_id = send(&service.pool, &append)
         .await
         .map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     Ok(Json(
-        json!({"status": "accepted", "event_id": event.event_id, "stream_id": stream_id}),
+        json!({"status": "accepted", "event_id": event_id, "stream_id": stream_id}),
     ))
+}
+
+fn xadd() -> Cmd {
+    let mut append = redis::cmd("XADD");
+    append.arg("orders_stream").arg("*");
+    append
+}
+
+fn small_entry(headers: &HeaderMap, body: &[u8]) -> anyhow::Result<(Uuid, Cmd)> {
+    let topic = headers.get("x-shopify-topic").and_then(|value| value.to_str().ok());
+    let event = event(serde_json::from_slice(body)?, topic.unwrap_or_default())?;
+    let mut append = xadd();
+    append
+        .arg("event_type")
+        .arg(&event.event_type)
+        .arg("event_id")
+        .arg(event.event_id.to_string())
+        .arg("timestamp")
+        .arg(&event.timestamp)
+        .arg("payload")
+        .arg(serde_json::to_string(&event)?);
+    Ok((event.event_id, append))
+}
+
+fn whole_entry(headers: &HeaderMap, body: &[u8]) -> anyhow::Result<(Uuid, Cmd)> {
+    let hints = DeliveryHints::new(headers);
+    let event_id = shopify::event_id(&hints, body);
+    let received_at = OffsetDateTime::now_utc();
+    let event = shopify::convert(Topic::parse(hints.topic)?, body, &hints, event_id, received_at)?;
+    let mut append = xadd();
+    for (name, value) in codec::encode(&event, &hints.provenance(received_at), None)?.0 {
+        append.arg(&*name).arg(&*value);
+    }
+    Ok((event_id, append))
 }
 
 fn event(order: Order, topic: &str) -> anyhow::Result<Event> {
@@ -122,21 +169,7 @@ fn event(order: Order, topic: &str) -> anyhow::Result<Event> {
     })
 }
 
-async fn append(pool: &Pool, event: &Event) -> anyhow::Result<String> {
-    let payload = serde_json::to_string(event)?;
+async fn send(pool: &Pool, append: &Cmd) -> anyhow::Result<String> {
     let mut connection = pool.get().await?;
-    let stream_id = redis::cmd("XADD")
-        .arg("orders_stream")
-        .arg("*")
-        .arg("event_type")
-        .arg(&event.event_type)
-        .arg("event_id")
-        .arg(event.event_id.to_string())
-        .arg("timestamp")
-        .arg(&event.timestamp)
-        .arg("payload")
-        .arg(payload)
-        .query_async(&mut connection)
-        .await?;
-    Ok(stream_id)
+    Ok(append.query_async(&mut connection).await?)
 }

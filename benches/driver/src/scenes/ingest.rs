@@ -56,6 +56,7 @@ pub const SCENES: &[Ingest] = &[
             Side::Orderstream,
             Side::DedupeOff,
             Side::Naive,
+            Side::NaiveWhole,
             Side::Fastify,
             Side::Fastapi,
             Side::Floor,

@@ -1,4 +1,5 @@
-//! End to end: from when a webhook is due to when its row is committed, as PostgreSQL itself notes it.
+//! End to end: from when a webhook is due to when its row is committed, as PostgreSQL itself notes it; workers in the
+//! process of the service, or one in a process of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,16 +26,21 @@ pub async fn run(lab: &Lab) -> anyhow::Result<Vec<Trial>> {
     for _ in 0..lab.plan.rounds {
         for rate in RATES {
             let pace = Pace::Open { rate, connections: 64 };
-            let figures = one(lab, &redis, &postgres, pace).await?;
+            let figures = one(lab, &redis, &postgres, Side::Run, pace).await?;
             trials.push(trial(format!("{rate} webhooks a second"), figures));
         }
-        let figures = one(lab, &redis, &postgres, Pace::Closed { connections: 64 }).await?;
-        trials.push(trial("64 connections, as fast as answered", figures));
+        for (name, side) in [
+            ("64 connections, as fast as answered", Side::Run),
+            ("the same, `serve` and one `work`", Side::Orderstream),
+        ] {
+            let figures = one(lab, &redis, &postgres, side, Pace::Closed { connections: 64 }).await?;
+            trials.push(trial(name, figures));
+        }
     }
     Ok(trials)
 }
 
-async fn one(lab: &Lab, redis: &Redis, postgres: &Postgres, pace: Pace) -> anyhow::Result<Figures> {
+async fn one(lab: &Lab, redis: &Redis, postgres: &Postgres, side: Side, pace: Pace) -> anyhow::Result<Figures> {
     redis.clear().await?;
     postgres.fresh("bench").await?;
     let services = Services {
@@ -42,7 +48,11 @@ async fn one(lab: &Lab, redis: &Redis, postgres: &Postgres, pace: Pace) -> anyho
         ..Services::redis(redis)
     };
     lab.programs.migrate(&services).await?;
-    let started = lab.programs.start(Side::Run, &services).await?;
+    let started = lab.programs.start(side, &services).await?;
+    let worker = match side {
+        Side::Run => None,
+        _ => Some(lab.programs.start_workers(&services, 1)?),
+    };
     let load = Load {
         addr: started.addr,
         pace,
@@ -71,6 +81,9 @@ async fn one(lab: &Lab, redis: &Redis, postgres: &Postgres, pace: Pace) -> anyho
         }
     }
     started.process.end().await?;
+    if let Some(worker) = worker {
+        worker.end().await?;
+    }
     Ok(figures)
 }
 
