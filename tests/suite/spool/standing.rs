@@ -84,8 +84,5 @@ async fn the_process_that_has_it_is_asked_and_after_it_the_file() {
         (&report["stream_length"], &report["spool_depth"]),
         (&(last - 1000).into(), &Value::Null)
     );
-    assert!(
-        status(&settings, 69, &[]).contains("of which nothing is known"),
-        "{report}"
-    );
+    assert!(status(&settings, 69, &[]).contains("its state is unknown"), "{report}");
 }
