@@ -101,20 +101,20 @@ impl Span {
     pub fn since(
         began: SpanStart,
         name: impl FnOnce() -> Cow<'static, str>,
-        role: SpanKind,
+        kind: SpanKind,
         parent: Option<TraceParent>,
     ) -> Self {
         let SpanStart(Some(began)) = began else {
             return Self(None);
         };
-        Self(exporter::Recording::start(name(), role, parent, true, began))
+        Self(exporter::Recording::start(name(), kind, parent, true, began))
     }
 
     /// One below this one, which begins now; none below none.
-    pub fn below(&self, name: impl FnOnce() -> Cow<'static, str>, role: SpanKind) -> Self {
+    pub fn below(&self, name: impl FnOnce() -> Cow<'static, str>, kind: SpanKind) -> Self {
         let recording = self.0.as_ref();
         Self(recording.and_then(|parent| {
-            exporter::Recording::start(name(), role, Some(parent.context()), false, SystemTime::now())
+            exporter::Recording::start(name(), kind, Some(parent.context()), false, SystemTime::now())
         }))
     }
 

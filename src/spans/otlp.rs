@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{
-    Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
-    Tracer as _, TracerProvider as _,
+    Span as _, SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState, Tracer as _,
+    TracerProvider as _,
 };
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, KeyValue, trace};
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
@@ -97,7 +97,7 @@ impl Recording {
     /// `None` where the sampler leaves it out.
     pub(super) fn start(
         name: Cow<'static, str>,
-        role: SpanKind,
+        kind: SpanKind,
         parent: Option<TraceParent>,
         is_remote: bool,
         began: SystemTime,
@@ -112,10 +112,10 @@ impl Recording {
                 TraceState::NONE,
             ))
         });
-        let builder = tracer.span_builder(name).with_kind(match role {
-            SpanKind::Server => SpanKind::Server,
-            SpanKind::Producer => SpanKind::Producer,
-            SpanKind::Consumer => SpanKind::Consumer,
+        let builder = tracer.span_builder(name).with_kind(match kind {
+            SpanKind::Server => trace::SpanKind::Server,
+            SpanKind::Producer => trace::SpanKind::Producer,
+            SpanKind::Consumer => trace::SpanKind::Consumer,
         });
         let span = tracer.build_with_context(builder.with_start_time(began), &context);
         span.is_recording().then_some(Self(span))
