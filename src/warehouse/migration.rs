@@ -69,6 +69,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("postgres/migrations/0006_daily_sales.sql"),
         sqlite: include_str!("embedded/migrations/0006_daily_sales.sql"),
     },
+    Migration {
+        version: 7,
+        name: "refund_reversals",
+        compatible_from: 1,
+        postgres: include_str!("postgres/migrations/0007_refund_reversals.sql"),
+        sqlite: include_str!("embedded/migrations/0007_refund_reversals.sql"),
+    },
 ];
 
 /// What this program knows.

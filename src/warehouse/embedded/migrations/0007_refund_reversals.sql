@@ -1,0 +1,1 @@
+-- Nothing: of refund_reversals only PostgreSQL's plan changes, and the file has no such planner.
