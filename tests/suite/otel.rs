@@ -1,5 +1,7 @@
 //! Spans over OTLP, from the real binary to a collector: `cargo test --features otel otel::`.
 
+use std::net::SocketAddr;
+
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
@@ -10,6 +12,7 @@ use crate::harness::collector::{Collector, attribute};
 use crate::harness::eventually;
 use crate::harness::ground::{Place, in_any_place};
 use crate::harness::local::Local;
+use crate::harness::ports::reserved_port;
 use crate::harness::postgres::Database;
 use crate::harness::redis::{RedisOptions, RedisServer};
 use crate::harness::service::{Service, Settings, TOKEN, event, order, webhook};
@@ -175,9 +178,7 @@ async fn what_is_queued_is_sent_at_the_end(place: impl Place) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_holds_nothing_up_and_is_said_once() {
     let place = Local::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    drop(listener);
+    let addr = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
     let service = Service::start("run", &traced(&place.settings(), &format!("http://{addr}"))).await;
     const SAID: &str = "the collector does not take spans";
     deliver(&service, 1, "01").await;

@@ -136,7 +136,7 @@ async fn services_that_are_away_at_start_are_waited_for() {
     let settings = site.settings();
     site.redis.kill();
     site.cluster().stop();
-    let service = Service::start("run", &settings).await;
+    let service = Service::start_unready("run", &settings).await;
     assert_eq!(service.get(&service.url("/livez")).await.unwrap().status(), 200);
     assert_eq!(service.get(&service.url("/readyz")).await.unwrap().status(), 503);
 

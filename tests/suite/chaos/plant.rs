@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::clock::Clock;
 use super::fault::{Fault, Planned, Target};
 use super::oracle::Ends;
-use crate::harness::redis::free_port;
+use crate::harness::ports::reserved_port;
 use crate::harness::service::{Service, Settings};
 use crate::harness::site::PATIENCE;
 use crate::harness::tmpfs::Tmpfs;
@@ -77,11 +77,11 @@ pub struct Process {
 
 impl Process {
     pub async fn start(command: &'static str, settings: Settings) -> Self {
-        let port = free_port();
+        let port = reserved_port();
         let settings = settings.with("ORDERSTREAM_LISTEN_ADDR", &format!("127.0.0.1:{port}"));
         Self {
             command,
-            service: Mutex::new(Service::start(command, &settings).await),
+            service: Mutex::new(Service::start_unready(command, &settings).await),
             settings,
             calm: Calm::default(),
         }
@@ -94,13 +94,13 @@ impl Process {
         }
     }
 
-    /// One figure of `/metrics`; 0 where there is none of that name.
+    /// One figure of `/metrics`; 0 where there is none of that name, or it is not known.
     pub async fn figure(&self, name: &str) -> u64 {
         let service = self.service.lock().await;
         let answer = service.get(&service.admin_url("/metrics")).await.unwrap();
         let text = answer.text().await.unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().unwrap())
+        value.map_or(0, |value| value.parse::<i64>().unwrap().try_into().unwrap_or(0))
     }
 
     /// One of the faults of a process.
@@ -131,7 +131,7 @@ impl Process {
             self.command
         );
         let done = something.await;
-        *service = Service::start(self.command, &self.settings).await;
+        *service = Service::start_unready(self.command, &self.settings).await;
         self.calm.turn();
         done
     }

@@ -11,6 +11,8 @@ use orderstream::stream::embedded::EmbeddedStream;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::folder;
+
 pub struct EmbeddedFile {
     folder: TempDir,
     open: OnceLock<EmbeddedStream>,
@@ -19,12 +21,8 @@ pub struct EmbeddedFile {
 impl EmbeddedFile {
     /// In memory where that can be had: what a commit means to a disk is no concern of most tests.
     pub fn new() -> Self {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("embedded-");
         Self {
-            folder: builder
-                .tempdir_in("/dev/shm")
-                .unwrap_or_else(|_| builder.tempdir().unwrap()),
+            folder: folder::temporary("embedded-"),
             open: OnceLock::new(),
         }
     }

@@ -3,6 +3,7 @@
 use rust_decimal::Decimal;
 use tempfile::TempDir;
 
+use super::folder;
 use super::ingest;
 use super::local::Local;
 use super::redis::RedisServer;
@@ -21,7 +22,7 @@ impl Ground {
     }
 
     pub async fn file() -> Self {
-        Self::File(tempfile::tempdir().unwrap())
+        Self::File(folder::temporary("stream-"))
     }
 
     /// An ingest side that takes webhooks.

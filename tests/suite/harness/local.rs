@@ -6,16 +6,16 @@ use std::process::Output;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
-use super::eventually;
 use super::service::Settings;
 use super::site::PATIENCE;
+use super::{eventually, folder};
 
 /// The folder that processes are started in; their data folder is the default below it.
 pub struct Local(TempDir);
 
 impl Local {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(folder::temporary("local-"))
     }
 
     /// As a newcomer has it: nothing configured.

@@ -3,9 +3,11 @@
 #[cfg(feature = "otel")]
 pub mod collector;
 pub mod embedded;
+pub mod folder;
 pub mod ground;
 pub mod ingest;
 pub mod local;
+pub mod ports;
 pub mod postgres;
 pub mod python;
 pub mod redis;

@@ -5,7 +5,6 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,8 +22,9 @@ use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 use super::eventually;
+use super::ports::reserved_port;
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(90);
 
 /// A folder that goes away with this process, and the server in it too.
 struct Folder {
@@ -161,7 +161,7 @@ impl Cluster {
             file.write_all(text.as_bytes()).unwrap();
             own(&path);
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = reserved_port();
         let socket = folder.path.display();
         let mut all = vec![
             format!("unix_socket_directories={socket}"),

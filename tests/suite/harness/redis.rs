@@ -11,10 +11,12 @@ use orderstream::config::{Durability, RedisConfig, StreamConfig};
 use redis::FromRedisValue;
 use tempfile::TempDir;
 
-use super::eventually;
+use super::ports::reserved_port;
+use super::site::PATIENCE;
+use super::{eventually, folder};
 
 /// Bound on connecting, and on one answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// How the server listens and what it keeps.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +68,7 @@ impl RedisServer {
     }
 
     async fn try_start(options: RedisOptions) -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix("redis-").tempdir().unwrap();
+        let folder = folder::temporary("redis-");
         if options.tls {
             write_certificates(folder.path());
         }
@@ -79,14 +81,11 @@ impl RedisServer {
             port: None,
             child: None,
         };
-        // A port that was free a moment ago may be taken when the server binds it.
-        for _ in 0..5 {
-            if server.options.tcp || server.options.tls {
-                server.port = Some(free_port());
-            }
-            if server.spawn(is_ready).await {
-                return Ok(server);
-            }
+        if server.options.tcp || server.options.tls {
+            server.port = Some(reserved_port());
+        }
+        if server.spawn(is_ready).await {
+            return Ok(server);
         }
         Err(server.log())
     }
@@ -148,7 +147,7 @@ impl RedisServer {
 
     /// Waits until everything that the primary took is here.
     pub async fn has_all_of(&self, primary: &Self) {
-        eventually("the replica is in step", Duration::from_secs(60), async || {
+        eventually("the replica is in step", PATIENCE, async || {
             // A server that loads what it was sent may be slow to answer.
             let (ours, theirs) = (self.replication().await.ok()?, primary.replication().await.ok()?);
             let offset = |info: &redis::InfoDict| info.get::<u64>("master_repl_offset");
@@ -221,7 +220,7 @@ impl RedisServer {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {program} (set REDIS_SERVER_BIN): {error}"));
-        let ready = eventually("redis-server is ready or gone", Duration::from_secs(30), async || {
+        let ready = eventually("redis-server is ready or gone", PATIENCE, async || {
             if wanted(&self.try_command::<String>(&["PING"]).await) {
                 return Some(true);
             }
@@ -293,12 +292,6 @@ pub fn stream_config() -> StreamConfig {
 
 fn is_ready(answer: &redis::RedisResult<String>) -> bool {
     answer.is_ok()
-}
-
-/// Free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A CA, and a certificate for `localhost` that it signed.

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use hmac::{Hmac, KeyInit, Mac};
@@ -18,8 +19,10 @@ use super::eventually;
 
 pub const SECRET: &str = "a secret of the tests";
 pub const TOKEN: &str = "a token of the tests";
-const START_LIMIT: Duration = Duration::from_secs(60);
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+const START_LIMIT: Duration = Duration::from_secs(90);
+const READY_LIMIT: Duration = Duration::from_secs(3);
+/// Far beyond the time that an answer may take: what a busy machine adds is no failure.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Variables and folder of a process. Nothing of the surroundings gets in.
 #[derive(Debug, Clone)]
@@ -117,28 +120,50 @@ impl Settings {
 pub struct Service {
     child: Child,
     stderr: Arc<Mutex<String>>,
+    /// Ends with the last byte that it writes.
+    reader: JoinHandle<()>,
     client: reqwest::Client,
     public: Option<SocketAddr>,
     admin: Option<SocketAddr>,
 }
 
 impl Service {
-    /// `orderstream <command>`; returns when it says that it is up.
+    /// `orderstream <command>`; returns when it takes webhooks. Where the stream is not to be had that is never, and
+    /// it is waited for no longer than [`READY_LIMIT`].
     pub async fn start(command: &str, settings: &Settings) -> Self {
+        let service = Self::start_unready(command, settings).await;
+        let deadline = Instant::now() + READY_LIMIT;
+        while let Some(public) = service.public
+            && Instant::now() < deadline
+        {
+            let answer = service.get(&format!("http://{public}/readyz")).await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        service
+    }
+
+    /// The same; returns when it says that it is up.
+    pub async fn start_unready(command: &str, settings: &Settings) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_orderstream"));
         program.arg(command);
         Self::start_by(program, settings).await
     }
 
-    /// The same, started by that program.
+    /// As [`start_unready`](Self::start_unready), started by that program.
     pub async fn start_by(program: Command, settings: &Settings) -> Self {
         let mut service = Self::spawn(program, settings);
         let line = eventually("the service is up", START_LIMIT, async || {
-            let stderr = service.stderr();
-            if let Some(status) = service.child.try_wait().unwrap() {
-                panic!("it ended with {status}:\n{stderr}");
+            if let Some(status) = service.status() {
+                panic!("it ended with {status}:\n{}", service.stderr());
             }
-            stderr.lines().find(|line| line.contains(" is up: ")).map(str::to_owned)
+            service
+                .stderr()
+                .lines()
+                .find(|line| line.contains(" is up: "))
+                .map(str::to_owned)
         })
         .await;
         service.public = address(&line, "public listener http://");
@@ -159,7 +184,7 @@ impl Service {
             .unwrap();
         let stderr = Arc::new(Mutex::new(String::new()));
         let (pipe, text) = (child.stderr.take().unwrap(), Arc::clone(&stderr));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 let mut text = text.lock().unwrap();
                 text.push_str(&line);
@@ -169,6 +194,7 @@ impl Service {
         Self {
             child,
             stderr,
+            reader,
             client: reqwest::Client::builder().timeout(ANSWER_LIMIT).build().unwrap(),
             public: None,
             admin: None,
@@ -200,22 +226,25 @@ impl Service {
         self.child.wait().unwrap();
     }
 
-    /// Waits until it has ended by itself.
+    /// How it ended, once all that it wrote is read.
+    fn status(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().unwrap();
+        status.filter(|_| self.reader.is_finished())
+    }
+
+    /// Waits until it has ended by itself; then [`stderr`](Self::stderr) is all that it wrote.
     pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
-        eventually("the process ends", limit, async || self.child.try_wait().unwrap()).await
+        eventually("the process ends", limit, async || self.status()).await
     }
 
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.status().is_some()
     }
 
     /// The code it ended with.
     pub fn exit_code(&mut self) -> Option<i32> {
-        self.child
-            .try_wait()
-            .unwrap()
-            .map(|status| status.code().expect("killed"))
+        self.status().map(|status| status.code().expect("killed"))
     }
 
     /// An address on the public listener.
