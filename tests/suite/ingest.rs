@@ -362,7 +362,10 @@ async fn a_redis_that_is_restarted_is_waited_for() {
 #[tokio::test]
 async fn requests_in_flight_are_finished_at_shutdown() {
     let redis = RedisServer::start().await;
-    let service = Service::start(&redis).await.ready().await;
+    let mut settings = Settings::new(&redis);
+    settings.appender.deadline = LONG;
+    settings.redis.response_timeout = LONG;
+    let service = Service::start_with(settings).await.ready().await;
     let mut idle = Wire::connect(service.public).await;
     idle.send(&request("GET /livez", &[], b"")).await;
     assert_eq!(idle.answer().await.unwrap().status, 200);

@@ -376,6 +376,7 @@ async fn a_flood_of_refused_bodies_is_two_lines() {
             .filter(|line| line.contains("WARN") && line.contains("ingest::quarantine"))
             .count()
     };
+    service.says("ingest::quarantine").await;
     assert_eq!(lines(&service), 1, "{}", service.stderr());
     service.signal(nix::sys::signal::Signal::SIGTERM);
     service.ended(PATIENCE).await;

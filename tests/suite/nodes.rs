@@ -115,10 +115,12 @@ async fn any_node_shows_all_and_none_that_is_gone() {
 
     killed.kill();
     let began = Instant::now();
-    let is_stale = |nodes: &[Value]| of(nodes, &killed).is_some_and(|node| node["stale"] == true);
-    let seen = until(&serve, "the killed one is stale", is_stale).await;
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    assert_eq!(of(&seen, &ended).unwrap()["stale"], false, "{seen:#?}");
+    let is_stale = |nodes: &[Value], service| of(nodes, service).map(|node| node["stale"] == true);
+    let only_killed =
+        |nodes: &[Value]| is_stale(nodes, &killed) == Some(true) && is_stale(nodes, &ended) == Some(false);
+    until(&serve, "the killed one is stale, and no other", only_killed).await;
+    // After 15 s without a heartbeat; the rest is for a busy machine.
+    assert!(began.elapsed() < Duration::from_secs(45), "{:?}", began.elapsed());
 
     // It has read, so that the group has it as a member.
     serve.deliver_order(1).await;

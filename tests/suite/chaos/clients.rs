@@ -212,7 +212,11 @@ impl Crowd {
             ("payload", &event.body),
         ];
         let adding = async {
-            let mut connection = redis.get_multiplexed_async_connection().await?;
+            // The client's own limits are shorter, and what it gave up could be written all the same.
+            let patient = redis::AsyncConnectionConfig::new()
+                .set_connection_timeout(None)
+                .set_response_timeout(None);
+            let mut connection = redis.get_multiplexed_async_connection_with_config(&patient).await?;
             connection
                 .xadd::<_, _, _, _, String>("orders_stream", "*", &fields)
                 .await
