@@ -38,21 +38,17 @@ impl Plant {
         };
         settings
             .with("ORDERSTREAM_MAX_DELIVERIES", "1")
-            .with("ORDERSTREAM_CLAIM_IDLE", "1s")
-            .with("ORDERSTREAM_STATEMENT_TIMEOUT", "500ms")
+            .with("ORDERSTREAM_CLAIM_IDLE", "4s")
+            .with("ORDERSTREAM_STATEMENT_TIMEOUT", "3s")
     }
 
     async fn run(&self) -> Service {
         Service::start("run", &self.settings()).await
     }
 
-    fn ask(&self, args: &[&str]) -> Output {
-        self.settings().with("RUST_LOG", "warn").command(args).output().unwrap()
-    }
-
     /// Exit code and all that was printed.
     fn says(&self, args: &[&str]) -> (Option<i32>, String) {
-        let output = self.ask(args);
+        let output = ask(&patient(&self.settings()), args);
         let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         (output.status.code(), out + &errors)
     }
@@ -60,7 +56,7 @@ impl Plant {
     /// What a command answers with `--json`.
     fn json(&self, args: &[&str]) -> Value {
         let args = [args, &["--json"]].concat();
-        let output = self.ask(&args);
+        let output = ask(&patient(&self.settings()), &args);
         let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         assert!(output.status.success(), "{args:?}: {out}{errors}");
         serde_json::from_str(&out).unwrap()
@@ -131,6 +127,17 @@ impl Plant {
         })
         .await;
     }
+}
+
+/// For a command that has to succeed on a busy machine.
+fn patient(settings: &Settings) -> Settings {
+    settings
+        .with("ORDERSTREAM_CLAIM_IDLE", "60s")
+        .with("ORDERSTREAM_STATEMENT_TIMEOUT", "30s")
+}
+
+fn ask(settings: &Settings, args: &[&str]) -> Output {
+    settings.with("RUST_LOG", "warn").command(args).output().unwrap()
 }
 
 /// What the admin API answers.

@@ -19,11 +19,11 @@ use redis::FromRedisValue as _;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::eventually;
 use crate::harness::postgres::Database;
 use crate::harness::redis::{RedisOptions, RedisServer};
 use crate::harness::service::{Service, Settings, order};
 use crate::harness::site::{PATIENCE, Site, Store};
+use crate::harness::{eventually, folder};
 
 /// A site whose Redis keeps what it confirmed, and a data folder.
 struct Place {
@@ -46,13 +46,15 @@ impl Place {
                 redis: RedisServer::start_with(options).await,
                 store: Store::Shared(Database::migrated().await),
             },
-            folder: tempfile::tempdir().unwrap(),
+            folder: folder::temporary("spool-"),
         }
     }
 
+    /// Nothing but a Redis that stalls sends an event to the spool by time, however busy the machine is.
     fn settings(&self) -> Settings {
         let folder = self.folder.path().to_str().unwrap();
-        self.site.settings().with("ORDERSTREAM_DATA_DIR", folder)
+        let settings = self.site.settings().with("ORDERSTREAM_DATA_DIR", folder);
+        settings.with("ORDERSTREAM_SPOOL_AFTER", "1500ms")
     }
 }
 
@@ -102,6 +104,13 @@ async fn goes_direct(service: &Service, mut id: u64) -> u64 {
         (deliver(service, id).await == (200, "accepted".to_owned())).then_some(id)
     })
     .await
+}
+
+/// The same as the first of all; answers how many there were, of which none is left in the spool.
+async fn goes_direct_at_first(service: &Service) -> u64 {
+    let sent = goes_direct(service, 0).await;
+    depth_is(service, 0).await;
+    sent
 }
 
 /// The value of one figure of `/metrics`.

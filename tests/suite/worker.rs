@@ -66,11 +66,19 @@ async fn a_poison_entry_costs_only_itself() {
         assert_eq!(letter["attempts"], "3");
         assert_eq!(letter["consumer"], "tests");
         assert_eq!(letter["original_stream"], "orders_stream");
-        let tries = format!("stream_id={}", letter["original_id"]);
-        let log = worker.stderr();
+        let id = format!("stream_id={}", letter["original_id"]);
+        // It says so last.
+        let is_said = |log: &str| {
+            log.lines()
+                .any(|line| line.contains("dead-lettered") && line.contains(&id))
+        };
+        let log = eventually("it is said", PATIENCE, async || {
+            Some(worker.stderr()).filter(|log| is_said(log))
+        })
+        .await;
         let tries: Vec<&str> = log
             .lines()
-            .filter(|line| line.contains("failed alone") && line.contains(&tries))
+            .filter(|line| line.contains("failed alone") && line.contains(&id))
             .collect();
         assert_eq!(tries.len(), 2, "two attempts are followed by another: {tries:?}");
         assert!(
@@ -399,11 +407,12 @@ async fn a_worker_killed_ten_times_over_the_same_batch_costs_no_entry() {
 async fn a_stalled_worker_doubles_nothing_when_it_comes_back() {
     let site = Site::new().await;
     let settings = site.settings();
-    let stalled = Service::start("work", &settings.with("CONSUMER_NAME", "stalled")).await;
     let lock = site.lock_out_loads().await;
+    // Before the worker starts, so that it reads them in one page.
     for id in 1..=20 {
         site.produce(&event(id)).await;
     }
+    let stalled = Service::start("work", &settings.with("CONSUMER_NAME", "stalled")).await;
     eventually("the batch is in hand", PATIENCE, async || {
         (site.pending().await == Some(20)).then_some(())
     })

@@ -10,7 +10,7 @@ fn storm(settings: &Settings, service: &Service, more: &[&str]) -> (Option<i32>,
         "send", "--storm", "--rate", "0", "--count", "400", "--seed", "7", "--json",
     ];
     let args = [&usual[..], &["--url", &url], more].concat();
-    let output = settings.with("RUST_LOG", "warn").command(&args).output().unwrap();
+    let output = ask(&patient(settings), &args);
     let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     let summary = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{errors}"));
     (output.status.code(), summary)

@@ -34,6 +34,7 @@ async fn an_orphaned_spool_is_emptied_by_hand() {
     let settings = place.settings();
     let service = Service::start("serve", &settings).await;
     goes_direct(&service, 1000).await;
+    depth_is(&service, 0).await;
     let before = stream_length(&place.site.redis).await;
     place.site.redis.kill();
     are_spooled(&service, 1..=20).await;
@@ -94,6 +95,7 @@ async fn sigterm_empties_it_where_redis_answers() {
     let settings = place.settings();
     let service = Service::start("serve", &settings).await;
     goes_direct(&service, 1000).await;
+    depth_is(&service, 0).await;
     place.site.redis.stall();
     are_spooled(&service, 1..=20).await;
     place.site.redis.resume();

@@ -2,7 +2,7 @@
 
 use redis::Value as Reply;
 
-use super::{Place, are_spooled, deliver, depth_is, figure, goes_direct};
+use super::{Place, are_spooled, deliver, depth_is, figure, goes_direct, goes_direct_at_first};
 use crate::harness::eventually;
 use crate::harness::service::Service;
 use crate::harness::site::PATIENCE;
@@ -26,7 +26,7 @@ async fn what_finds_the_dead_letters_at_their_cap_waits_in_the_spool() {
     let mut place = Place::new().await;
     let settings = place.settings().with("ORDERSTREAM_DEAD_LETTERS_MAXLEN", "2");
     let service = Service::start("serve", &settings).await;
-    goes_direct(&service, 0).await;
+    goes_direct_at_first(&service).await;
     are_quarantined(&service, 1..=5).await;
     depth_is(&service, 3).await;
     assert_eq!(place.site.dead_letters().await, 2);
@@ -51,7 +51,7 @@ async fn what_finds_the_dead_letters_at_their_cap_waits_in_the_spool() {
 async fn a_string_in_the_place_of_the_dead_letters_holds_up_no_order_and_loses_nothing() {
     let place = Place::new().await;
     let service = Service::start("run", &place.settings()).await;
-    let last = goes_direct(&service, 0).await;
+    let last = goes_direct_at_first(&service).await;
     let _: Reply = place.site.redis.command(&["SET", "dead_letters", "x"]).await;
     are_quarantined(&service, 1..=3).await;
     depth_is(&service, 3).await;
@@ -80,7 +80,7 @@ async fn a_string_in_the_place_of_the_dead_letters_holds_up_no_order_and_loses_n
 async fn a_string_in_the_place_of_the_stream_is_waited_out() {
     let place = Place::new().await;
     let service = Service::start("run", &place.settings()).await;
-    let direct = goes_direct(&service, 0).await;
+    let direct = goes_direct_at_first(&service).await;
     // SET takes with it what is not loaded yet.
     place.site.has_rows(usize::try_from(direct).unwrap()).await;
     let _: Reply = place.site.redis.command(&["SET", "orders_stream", "x"]).await;

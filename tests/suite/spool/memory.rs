@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Place, deliver, deliver_as, depth_is, goes_direct, health};
+use super::{Place, deliver, deliver_as, depth_is, goes_direct_at_first, health};
 use crate::harness::eventually;
 use crate::harness::service::{Service, order};
 use crate::harness::site::PATIENCE;
@@ -23,7 +23,7 @@ async fn a_spool_drains_through_the_memory_that_is_left() {
     let place = Place::new().await;
     let settings = place.settings().with("ORDERSTREAM_RETAIN_ACKED", "0");
     let service = Service::start("run", &settings).await;
-    let direct = goes_direct(&service, 0).await;
+    let direct = goes_direct_at_first(&service).await;
     place.site.is_settled().await;
     let _: redis::Value = place.site.redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let spooled = (200, "spooled".to_owned());
@@ -45,7 +45,7 @@ async fn a_large_order_waits_for_memory_and_holds_up_no_small_one() {
     // Nothing but memory sends an order to the spool here, however slow the machine is.
     let settings = place.settings().with("ORDERSTREAM_SPOOL_AFTER", "2s");
     let service = Service::start("serve", &settings).await;
-    goes_direct(&service, 0).await;
+    goes_direct_at_first(&service).await;
     place.site.redis.leave_memory(1_200_000).await;
     let began = Instant::now();
     let large = deliver_as(&service, "webhook-large", &long_order(1000, 20_000)).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value as Reply;
 
-use super::{Place, are_spooled, deliver, deliver_as, depth_is, goes_direct};
+use super::{Place, are_spooled, deliver, deliver_as, depth_is, goes_direct, goes_direct_at_first};
 use crate::chaos::proxy::{Dialect, Mode, Proxy, REFUSALS};
 use crate::harness::eventually;
 use crate::harness::redis::{RedisOptions, RedisServer};
@@ -14,7 +14,7 @@ use crate::harness::site::PATIENCE;
 /// Brings it about, and ends it.
 async fn through(place: &Place, begin: &[&[&str]], end: &[&[&str]]) {
     let service = Service::start("run", &place.settings()).await;
-    let last = goes_direct(&service, 0).await;
+    let last = goes_direct_at_first(&service).await;
     command(&place.site.redis, begin).await;
     for id in 101..=110 {
         assert_eq!(deliver(&service, id).await, (200, "spooled".to_owned()), "{begin:?}");
@@ -98,7 +98,7 @@ async fn every_refusal_there_is() {
     let proxy = Proxy::before(socket, Dialect::Redis).await;
     let address = format!("redis://127.0.0.1:{}", proxy.port);
     let service = Service::start("run", &place.settings().with("REDIS_URL", &address)).await;
-    let mut last = goes_direct(&service, 0).await;
+    let mut last = goes_direct_at_first(&service).await;
     for refusal in REFUSALS {
         proxy.set(Mode::Refuse(refusal));
         last += 1;
@@ -132,7 +132,7 @@ async fn a_redis_that_loads_its_file() {
     })
     .await;
     let service = Service::start("run", &place.settings()).await;
-    let last = goes_direct(&service, 0).await;
+    let last = goes_direct_at_first(&service).await;
     // Half a minute of loading, which is cut short below.
     let fill = "for n = 1, 300 do redis.call('SET', 'filler:' .. n, string.rep('x', 2000)) end";
     command(&place.site.redis, &[&["EVAL", fill, "0"], &["SAVE"]]).await;
@@ -151,9 +151,17 @@ async fn a_redis_that_loads_its_file() {
 async fn a_redis_that_takes_no_connections() {
     let place = Place::new().await;
     let service = Service::start("run", &place.settings().with("ORDERSTREAM_HEALTH_AFTER", "0s")).await;
-    let first = goes_direct(&service, 0).await;
-    let client = redis::Client::open(place.site.redis.url()).unwrap();
-    let mut held = client.get_multiplexed_async_connection().await.unwrap();
+    let first = goes_direct_at_first(&service).await;
+    // Redis does not close a connection that is subscribed, however long it is idle.
+    let client = redis::Client::open(format!("{}?protocol=resp3", place.site.redis.url())).unwrap();
+    let (pushed, _unread) = tokio::sync::mpsc::unbounded_channel();
+    let config = redis::AsyncConnectionConfig::new()
+        .set_push_sender(pushed)
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    let held = client.get_multiplexed_async_connection_with_config(&config).await;
+    let mut held = held.unwrap();
+    held.subscribe("nothing").await.unwrap();
     let mut set = async |name: &str, value: &str| {
         let mut set = redis::cmd("CONFIG");
         let () = set
@@ -172,8 +180,6 @@ async fn a_redis_that_takes_no_connections() {
         last += 1;
         let (status, word) = deliver(&service, last).await;
         assert_eq!(status, 200, "{word}");
-        // The harness's own connection stays in use.
-        set("timeout", "1").await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     set("maxclients", "10000").await;
@@ -202,7 +208,7 @@ async fn a_redis_that_takes_no_connections() {
 async fn a_user_without_rights_to_the_dead_letters() {
     let place = Place::new().await;
     let service = Service::start("run", &place.settings()).await;
-    let last = goes_direct(&service, 0).await;
+    let last = goes_direct_at_first(&service).await;
     command(
         &place.site.redis,
         &[&["ACL", "SETUSER", "default", "resetkeys", "~orders_stream*"]],

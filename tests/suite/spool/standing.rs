@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Place, are_spooled, goes_direct};
+use super::{Place, are_spooled, depth_is, goes_direct};
 use crate::harness::service::{Service, Settings};
 use crate::harness::site::PATIENCE;
 
@@ -32,11 +32,13 @@ async fn the_process_that_has_it_is_asked_and_after_it_the_file() {
     // That no worker has loaded the order has lasted long enough for the first process, and not for the second.
     let mut impatient = Service::start("serve", &settings.with("ORDERSTREAM_HEALTH_AFTER", "0s")).await;
     let last = goes_direct(&impatient, 1000).await;
+    depth_is(&impatient, 0).await;
     assert_eq!(json(&settings, 69)["stream_length"], last - 1000);
     impatient.signal(Signal::SIGTERM);
     assert!(impatient.ended(PATIENCE).await.success());
     let mut service = Service::start("serve", &settings).await;
     let last = goes_direct(&service, last).await;
+    depth_is(&service, 0).await;
     let report = json(&settings, 0);
     // Of a look that was taken for it, not of one before the order came.
     assert_eq!(report["stream_length"], last - 1000, "{report}");

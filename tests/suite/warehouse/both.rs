@@ -3,7 +3,7 @@
 use orderstream::warehouse::Warehouse;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::Config;
 use rust_decimal::Decimal;
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use super::Store;
 use super::events::{Sample, records};
 use super::store::{Answer, WarehouseFile};
 use crate::harness::postgres::Database;
+use crate::harness::seeded;
 
 const BATCHES: usize = 6;
 const EVENTS: usize = 60;
@@ -265,7 +266,7 @@ fn is_close(one: &str, other: &str) -> bool {
 #[tokio::test]
 async fn the_same_events_make_the_same_tables_and_views() {
     let (database, file) = (Database::migrated().await, WarehouseFile::migrated().await);
-    let mut runner = TestRunner::default();
+    let mut runner = seeded(Config::default());
     for _ in 0..BATCHES {
         let events = prop::collection::vec(event(), EVENTS)
             .new_tree(&mut runner)

@@ -14,6 +14,8 @@ use tokio_postgres::types::Type;
 
 use super::Store;
 use super::events::{Sample, order};
+
+use crate::harness::folder;
 use crate::harness::postgres::Database;
 
 /// Columns and rows of a query.
@@ -144,7 +146,7 @@ pub struct WarehouseFile {
 impl WarehouseFile {
     /// Not there yet.
     pub fn missing() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder::temporary("warehouse-");
         let warehouse = Arc::new(EmbeddedWarehouse::open(&folder.path().join("warehouse.db")));
         Self { folder, warehouse }
     }

@@ -15,7 +15,12 @@ async fn a_first_start_of_several_workers_raises_no_alarm() {
     for id in 1..=50 {
         site.produce(&event(id)).await;
     }
-    let settings = site.settings().with("ORDERSTREAM_READ_COUNT", "10");
+    // A statement that takes too long is an alarm, and on a busy machine one may.
+    let settings = site
+        .settings()
+        .with("ORDERSTREAM_READ_COUNT", "10")
+        .with("ORDERSTREAM_CLAIM_IDLE", "60s")
+        .with("ORDERSTREAM_STATEMENT_TIMEOUT", "30s");
     let start = |name: &str| {
         let settings = settings.with("CONSUMER_NAME", name);
         async move { Service::start("work", &settings).await }
@@ -56,8 +61,12 @@ async fn a_dropped_table_is_named_wherever_an_operator_looks() {
     );
     let log = service.says("missing tables: order_items").await;
     assert!(!log.contains("created again"), "{log}");
+    let patient = site
+        .settings()
+        .with("ORDERSTREAM_CLAIM_IDLE", "60s")
+        .with("ORDERSTREAM_STATEMENT_TIMEOUT", "30s");
     for command in ["check", "migrate"] {
-        let output = site.settings().command(&[command]).output().unwrap();
+        let output = patient.command(&[command]).output().unwrap();
         let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         let said = out + &errors;
         assert!(said.contains("missing tables: order_items"), "{command}: {said}");

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::Config;
 
 use super::*;
+use crate::harness::seeded;
 
 /// Trims until nothing more goes; answers what went.
 async fn trim_all(stream: &dyn Stream) -> Trimmed {
@@ -204,7 +205,7 @@ impl Model {
 
 /// Whatever two groups do, what either needs is there, and what neither needs goes in the end.
 pub async fn trimming_never_takes_what_a_group_needs(store: &dyn Store) {
-    let mut runner = TestRunner::default();
+    let mut runner = seeded(Config::default());
     for case in 0..25 {
         let history = acts().new_tree(&mut runner).unwrap().current();
         let summary = format!("case {case}: {history:?}");

@@ -117,7 +117,8 @@ async fn replicated_waits_for_the_replicas() {
     let (primary, replica) = (durable(true).await, durable(true).await);
     let config = RedisConfig {
         durability: Durability::Replicated(1),
-        response_timeout: Duration::from_secs(2),
+        // Three quarters of it are the replicas'.
+        response_timeout: Duration::from_secs(4),
         ..primary.config()
     };
     let metrics = Metrics::new();
@@ -178,7 +179,8 @@ async fn without_dedupe_the_proof_is_asked_for_too() {
     replica.follow(&primary).await;
     let config = RedisConfig {
         durability: Durability::Replicated(1),
-        response_timeout: Duration::from_secs(2),
+        // Three quarters of it are the replicas'.
+        response_timeout: Duration::from_secs(4),
         ..primary.config()
     };
     let plain = StreamConfig {

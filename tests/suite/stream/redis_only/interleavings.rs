@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use orderstream::stream::Stream;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::Config;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::harness::seeded;
 
 const SCENARIOS: usize = 48;
 /// How long a writer that is to go next may have nothing to send before the other goes.
@@ -67,7 +68,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_interleaves_and_dies_each_event_is_stored_and_no_answer_is_wrong() {
     let server = RedisServer::start().await;
-    let mut runner = TestRunner::default();
+    let mut runner = seeded(Config::default());
     let mut running = JoinSet::new();
     for number in 0..SCENARIOS {
         let scenario = scenario().new_tree(&mut runner).unwrap().current();

@@ -1,13 +1,13 @@
 //! Ids that are reserved, noted, and forgotten.
 
-use std::time::Instant;
-
 use orderstream::stream::Stream as _;
 
 use super::*;
 use crate::harness::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the reservation of another process is respected.
+const LIFETIME_MS: u64 = 3000;
 
 #[tokio::test]
 async fn what_was_appended_is_noted_with_the_next_flush_or_by_settling() {
@@ -29,26 +29,27 @@ async fn what_was_appended_is_noted_with_the_next_flush_or_by_settling() {
     assert!(noted(3).await);
 }
 
-/// Another process reserved the id of entry 1 just now, and is gone.
-async fn reserve(server: &RedisServer) {
+/// Another process reserved the id of entry 1 just now, and is gone. Answers when, in milliseconds of the server's clock.
+async fn reserve(server: &RedisServer) -> u64 {
     let (seconds, micros): (u64, u64) = server.command(&["TIME"]).await;
-    let reservation = format!("~{} 00000000abcdef01-1", seconds * 1000 + micros / 1000);
+    let taken = seconds * 1000 + micros / 1000;
+    let reservation = format!("~{taken} 00000000abcdef01-1");
     let ids = ids_key(server).await;
     server.command::<()>(&["HSET", &ids, "key-1", &reservation]).await;
+    taken
 }
 
 #[tokio::test]
 async fn a_reservation_that_outlives_its_writer_ends() {
     let server = RedisServer::start().await;
-    reserve(&server).await;
+    let taken = reserve(&server).await;
     let stream = open(&server.config());
     let mut writer = stream.writer();
     let outcomes = writer.append_with_more(&[entry(1), entry(2)]).await.unwrap();
     assert!(matches!(outcomes[0], Appended::Unavailable(_)), "{outcomes:?}");
     accepted(&outcomes[1]);
-    let began = Instant::now();
-    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
-    assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+    let id = accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    assert!(id.ms >= taken + LIFETIME_MS, "{id}, reserved at {taken}");
     assert_eq!(stream.report().await.unwrap().length, 2);
 }
 

@@ -3,12 +3,13 @@
 use orderstream::retryability::Retryability;
 use orderstream::warehouse::WarehouseError;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::Config;
 use serde_json::json;
 use time::macros::datetime;
 
 use super::super::events::{Sample, order, records};
 use super::{Store, empty, load, rows};
+use crate::harness::seeded;
 
 async fn state(store: &dyn Store) -> String {
     let orders = rows(store, "SELECT * FROM orders ORDER BY shop, order_id").await;
@@ -115,7 +116,7 @@ pub async fn any_arrival_ends_in_the_same_state(store: &dyn Store) {
         max_shrink_iters: 200,
         ..Config::default()
     };
-    let run = || TestRunner::new(config).run(&any_arrival(), law);
+    let run = || seeded(config).run(&any_arrival(), law);
     tokio::task::block_in_place(run).unwrap();
 }
 

@@ -29,7 +29,8 @@ pub async fn version_2_is_brought_over_while_its_workers_still_load(store: &dyn 
             let order = loaded.load(Ordering::Relaxed) + 1;
             store.change(&LOAD.replace("{n}", &order.to_string())).await;
             loaded.store(order, Ordering::Relaxed);
-            tokio::task::yield_now().await;
+            // Whoever waits for a lock of the file polls for it: it must be free for a moment.
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     let warehouse = store.open();

@@ -119,7 +119,7 @@ async fn a_server_that_is_away_or_silent_is_given_up_in_time() {
 async fn a_connection_that_goes_dead_amid_a_load_costs_only_itself() {
     let cluster = Cluster::start(&[], &[]).await;
     let mut config = database_config(&cluster.url("postgres"));
-    config.statement_timeout = Duration::from_millis(500);
+    config.statement_timeout = Duration::from_secs(3);
     let warehouse = PostgresWarehouse::new(&config).unwrap();
     warehouse.migrate().await.unwrap();
     let batch = [order("e1", "1", 1, 0).into()];

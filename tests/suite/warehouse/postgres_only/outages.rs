@@ -15,7 +15,7 @@ use crate::harness::postgres::{Cluster, Database, database_config};
 async fn a_locked_table_is_the_warehouses_fault_and_is_waited_for_only_so_long() {
     let database = Database::migrated().await;
     let mut config = database_config(&database.url());
-    config.statement_timeout = Duration::from_millis(400);
+    config.statement_timeout = Duration::from_secs(3);
     let warehouse = PostgresWarehouse::new(&config).unwrap();
     let batch = [order("e1", "1", 1, 0).into()];
     let session = database.session("BEGIN; LOCK TABLE orderstream.orders").await;
