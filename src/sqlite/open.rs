@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{ErrorCause, FileError, cause, io};
 use super::paths::beside;
-use super::wal::LogIndex;
+use super::wal::{LeftLog, LogIndex};
 use crate::folder;
 
 /// Largest file, bytes, that is checked at each opening (about a second). In a larger one damage
@@ -45,53 +45,39 @@ pub(crate) struct Options {
     pub(crate) connection: &'static str,
 }
 
-/// A connection that writes.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) connection: Connection,
-    /// The log has lost its end: an unknown number of commits that were confirmed is gone. What is
-    /// left is sound.
-    pub(crate) log_was_cut: bool,
-}
-
 /// Opens a file for writing, or creates it readable by its user alone. `recognize` checks whether
-/// the file is ours, before anything is written. `is_first`: this process has not had the file
-/// open, so an index beside it is another process'.
+/// the file is ours, before anything is written. `left` is what a killed process left: one value
+/// for all attempts of this process on the file.
 ///
 /// # Errors
 /// [`FileError::is_damage`] tells whether the file is to be set aside.
 pub(crate) fn open(
     path: &Path,
     options: &Options,
-    is_first: bool,
+    left: &mut LeftLog,
     recognize: impl FnOnce(&Connection) -> Result<(), FileError>,
-) -> Result<Opened, FileError> {
-    let is_new = is_new(path, is_first)?;
+) -> Result<Connection, FileError> {
+    left.look(path);
+    let is_new = is_new(path, left)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let connection = connect(path, flags, options.busy)?;
     connection.set_prepared_statement_cache_capacity(64);
-    let log_was_cut = is_first && log_was_cut(&connection, path)?;
-    let ready = recognize(&connection).and_then(|()| prepare(&connection, options, is_new, log_was_cut));
+    compare_log(&connection, path, left)?;
+    let ready = recognize(&connection).and_then(|()| prepare(&connection, options, is_new, left.is_cut()));
     if let Err(error) = ready {
         // The log is kept as it is, for those who look into the file later.
         let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        return Err(error.beyond_count(log_was_cut));
+        return Err(error.beyond_count(left.is_cut()));
     }
-    Ok(Opened {
-        connection,
-        log_was_cut,
-    })
+    Ok(connection)
 }
 
 /// Whether the file is new; creates it where it is missing.
-fn is_new(path: &Path, is_first: bool) -> Result<bool, FileError> {
+fn is_new(path: &Path, left: &LeftLog) -> Result<bool, FileError> {
     let exists = path.try_exists().map_err(io(path))?;
     let is_new = !exists || std::fs::metadata(path).map_err(io(path))?.len() < SMALLEST;
-    // Not where this process may have a connection to it: to read the index would end that one's
-    // locks.
-    let index = is_first.then(|| LogIndex::of(path)).flatten();
     let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
-    if is_new && (has_log || index.is_some_and(|index| index.has_pages())) {
+    if is_new && (has_log || left.has_pages()) {
         // SQLite would delete the log.
         let what = "a process that was killed left its log or the index of its log, and the file is missing or empty";
         return Err(FileError::Lost(what.to_owned()));
@@ -166,17 +152,19 @@ pub(crate) fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
 /// # Errors
 /// As [`open`]; a log that has lost its end counts as damage here.
 pub(crate) fn inspect(path: &Path, busy: Duration) -> Result<Connection, FileError> {
-    if LogIndex::of(path).is_some_and(|index| index.is_needed()) {
+    if let Some(index) = LogIndex::of(path).filter(LogIndex::is_needed) {
+        let mut left = LeftLog::Index(index);
         // With an index of its own in memory. It is closed before anything is written.
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA query_only = ON;")?;
-        match log_was_cut(&connection, path) {
-            Ok(false) => {}
-            Ok(true) => return Err(FileError::Damaged("its write-ahead log has lost commits".to_owned())),
+        match compare_log(&connection, path, &mut left) {
             // Another program reads the file, so its index is in use and was rebuilt.
             Err(FileError::Sql(error)) if cause(&error) == ErrorCause::Busy => {}
-            Err(error) => return Err(error),
+            compared => compared?,
+        }
+        if left.is_cut() {
+            return Err(FileError::Damaged("its write-ahead log has lost commits".to_owned()));
         }
     }
     let connection = open_read_only(path, busy)?;
@@ -184,19 +172,20 @@ pub(crate) fn inspect(path: &Path, busy: Duration) -> Result<Connection, FileErr
     Ok(connection)
 }
 
-/// Whether the log has lost commits of a process that was killed. To be called before the
-/// connection reads anything: with its first read SQLite rebuilds the index from the log as it is
-/// now, and other programs no longer remove the log.
-fn log_was_cut(connection: &Connection, path: &Path) -> Result<bool, FileError> {
-    let index = LogIndex::of(path);
+/// Compares the log with the index that a killed process left of it, by the connection's first
+/// read.
+fn compare_log(connection: &Connection, path: &Path, left: &mut LeftLog) -> Result<(), FileError> {
+    let frames = || match number(connection, "PRAGMA wal_checkpoint(NOOP)", 1) {
+        Err(error) if cause(&error) == ErrorCause::Damaged => Ok(0),
+        frames => frames.map(|frames| u32::try_from(frames).unwrap_or_default()),
+    };
     let read = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()));
-    let is_cut = index.is_some_and(|index| {
-        let frames = number(connection, "PRAGMA wal_checkpoint(NOOP)", 1).unwrap_or_default();
-        index.exceeds(u32::try_from(frames).unwrap_or_default(), path)
-    });
-    match read {
-        Ok(()) => Ok(is_cut),
-        Err(error) => Err(FileError::from(error).beyond_count(is_cut)),
+    match read.map_err(FileError::from) {
+        Err(error) if !error.is_damage() => Err(error),
+        read => {
+            left.compare(frames()?, path);
+            read.map_err(|error| error.beyond_count(left.is_cut()))
+        }
     }
 }
 
@@ -219,4 +208,33 @@ fn check(connection: &Connection, log_was_cut: bool) -> Result<(), FileError> {
 
 fn number(connection: &Connection, pragma: &str, column: usize) -> rusqlite::Result<i64> {
     connection.query_row(pragma, [], |row| row.get(column))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: Options = Options {
+        busy: Duration::from_secs(1),
+        new_file: "",
+        connection: "",
+    };
+
+    #[test]
+    fn a_lost_log_is_remembered_over_an_attempt_that_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let [live, path] = ["live.db", "left.db"].map(|name| folder.path().join(name));
+        let killed = open(&live, &OPTIONS, &mut LeftLog::default(), |_| Ok(())).unwrap();
+        killed.execute_batch("CREATE TABLE numbers (number)").unwrap();
+        for suffix in ["", "-shm"] {
+            std::fs::copy(beside(&live, suffix), beside(&path, suffix)).unwrap();
+        }
+
+        let mut left = LeftLog::default();
+        let failed = open(&path, &OPTIONS, &mut left, |_| Err(FileError::Owned));
+        assert!(matches!(failed, Err(FileError::Owned)));
+        open(&path, &OPTIONS, &mut left, |_| Ok(())).unwrap();
+        assert!(left.take_cut());
+        assert!(!left.take_cut(), "it is told once");
+    }
 }

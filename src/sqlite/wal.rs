@@ -1,9 +1,10 @@
 //! The write-ahead log: moved into the file, kept short, and compared with SQLite's index of it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 
@@ -45,7 +46,7 @@ impl LogBound {
     /// overlap, so this waits for readers, for [`CHECKPOINT_WAIT`] at most, where the log is too
     /// long.
     pub(crate) fn enforce(&mut self, connection: &Connection) {
-        let bytes = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        let bytes = fs::metadata(&self.log).map_or(0, |log| log.len());
         let is_recent = |at: Option<Instant>, limit| at.is_some_and(|at: Instant| at.elapsed() < limit);
         if bytes <= LOG_LIMIT || is_recent(self.failed, RETRY_AFTER) {
             return;
@@ -92,6 +93,63 @@ const VERSION: u32 = 3_007_000;
 /// Where the log has its two salts, which a log that is restarted changes.
 const LOG_SALT: usize = 16;
 
+/// What a killed process left of a file's log.
+///
+/// The index is read before this process opens the file, since SQLite rebuilds it from the log with
+/// the first read. It is kept while attempts to open the file fail, so that the one that succeeds
+/// still sees a loss.
+#[derive(Debug, Default)]
+pub(crate) enum LeftLog {
+    /// This process has not tried to open the file.
+    #[default]
+    Unseen,
+    /// The index as it was found; not compared with the log yet.
+    Index(LogIndex),
+    /// The log has all that was committed to it, or there is no index to tell.
+    Whole,
+    /// The log has lost its end: an unknown number of commits that were confirmed is gone.
+    Cut,
+}
+
+impl LeftLog {
+    /// Reads the index, at the first attempt only: to close it ends the locks of a connection that
+    /// this process has.
+    pub(super) fn look(&mut self, path: &Path) {
+        if matches!(self, Self::Unseen) {
+            *self = LogIndex::of(path).map_or(Self::Whole, Self::Index);
+        }
+    }
+
+    /// Whether the index tells of a database that was not empty.
+    pub(super) fn has_pages(&self) -> bool {
+        matches!(self, Self::Index(index) if index.pages > 0)
+    }
+
+    /// Compares the index with the `found` frames of the log that can be read now.
+    pub(super) fn compare(&mut self, found: u32, path: &Path) {
+        if let Self::Index(index) = self {
+            *self = if index.exceeds(found, path) {
+                Self::Cut
+            } else {
+                Self::Whole
+            };
+        }
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self, Self::Cut)
+    }
+
+    /// Whether the log has lost its end; true once.
+    pub(crate) fn take_cut(&mut self) -> bool {
+        let is_cut = self.is_cut();
+        if is_cut {
+            *self = Self::Whole;
+        }
+        is_cut
+    }
+}
+
 /// SQLite's index of a log: what a process that was killed had committed to the log.
 ///
 /// The format is <https://sqlite.org/walformat.html#the_wal_index_file_format>: two copies of a
@@ -100,7 +158,8 @@ const LOG_SALT: usize = 16;
 /// process that ends properly removes the file; one that is killed leaves it, and the next one to
 /// open the database rebuilds it from what it finds in the log.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LogIndex {
+pub(crate) struct LogIndex {
+    identity: Option<Identity>,
     /// Frames (pages) of the log that are committed.
     frames: u32,
     /// How many of them are in the database file as well.
@@ -110,14 +169,26 @@ pub(super) struct LogIndex {
     salt: [u8; 8],
 }
 
+/// Device, inode and time of creation of a file. An inode is given anew; the time tells the files
+/// apart where the file system has it.
+type Identity = (u64, u64, Option<SystemTime>);
+
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.created().ok()))
+}
+
 impl LogIndex {
     /// The index beside a database file; `None` where there is none, or none that is whole.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let bytes: [u8; 2 * HEADER + 4] = first_bytes(&beside(path, "-shm"))?;
+        let file = beside(path, "-shm");
+        let identity = identity(&file);
+        let bytes: [u8; 2 * HEADER + 4] = first_bytes(&file)?;
         let number = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let is_whole = bytes.get(..HEADER) == bytes.get(HEADER..2 * HEADER);
         let is_made = bytes.get(12) == Some(&1) && number(0)? == VERSION;
         (is_whole && is_made).then_some(Self {
+            identity,
             frames: number(16)?,
             checkpointed: number(2 * HEADER)?,
             pages: number(20)?,
@@ -130,13 +201,12 @@ impl LogIndex {
         self.checkpointed < self.frames
     }
 
-    /// Whether the database was not empty.
-    pub(super) fn has_pages(&self) -> bool {
-        self.pages > 0
-    }
-
     /// Whether commits are gone, where `found` frames of the log can be read now.
-    pub(super) fn exceeds(&self, found: u32, path: &Path) -> bool {
+    fn exceeds(&self, found: u32, path: &Path) -> bool {
+        // The last of other programs to close the file has moved the log into it, and removed both.
+        if identity(&beside(path, "-shm")) != self.identity {
+            return false;
+        }
         let salt = || {
             Some(
                 first_bytes::<{ LOG_SALT + 8 }>(&beside(path, "-wal"))?
@@ -158,4 +228,46 @@ fn first_bytes<const N: usize>(path: &Path) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     File::open(path).ok()?.read_exact(&mut bytes).ok()?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_cut(path: &Path, index: LogIndex) -> bool {
+        let connection = Connection::open(path).unwrap();
+        let found = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1));
+        index.exceeds(found.unwrap(), path)
+    }
+
+    #[test]
+    fn a_log_that_another_program_moved_into_the_file_lost_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.db");
+        let other = Connection::open(&path).unwrap();
+        other
+            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE numbers (number)")
+            .unwrap();
+        let index = LogIndex::of(&path).unwrap();
+        assert!(index.is_needed());
+        // Its inode is not given again, so that coarse times of creation do not matter.
+        fs::hard_link(beside(&path, "-shm"), folder.path().join("linked")).unwrap();
+        drop(other);
+        assert!(!is_cut(&path, index));
+    }
+
+    #[test]
+    fn a_log_that_was_removed_lost_its_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        let [live, left] = ["live.db", "left.db"].map(|name| folder.path().join(name));
+        let killed = Connection::open(&live).unwrap();
+        killed
+            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE numbers (number)")
+            .unwrap();
+        for suffix in ["", "-shm"] {
+            fs::copy(beside(&live, suffix), beside(&left, suffix)).unwrap();
+        }
+        let index = LogIndex::of(&left).unwrap();
+        assert!(is_cut(&left, index));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::sqlite::{self, FileError, Opened, Options};
+use crate::sqlite::{self, FileError, LeftLog, Options};
 
 /// `user_version` of the file. A release that changes a table adds a step to [`open`] and
 /// increments this.
@@ -59,20 +59,20 @@ const OPTIONS: Options = Options {
 };
 
 /// The connection that writes; creates the file, and the tables of an empty one.
-pub(super) fn open(path: &Path, is_first: bool) -> Result<Opened, FileError> {
+pub(super) fn open(path: &Path, left: &mut LeftLog) -> Result<Connection, FileError> {
     let mut is_new = false;
-    let mut opened = sqlite::open(path, &OPTIONS, is_first, |connection| {
+    let mut connection = sqlite::open(path, &OPTIONS, left, |connection| {
         is_new = recognize(connection)?;
         Ok(())
     })?;
     if is_new {
-        let transaction = opened.connection.transaction()?;
+        let transaction = connection.transaction()?;
         transaction.execute_batch(TABLES)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
-    Ok(opened)
+    Ok(connection)
 }
 
 /// Whether the file is new; if not, it is one that this release can use.

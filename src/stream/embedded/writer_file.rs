@@ -19,7 +19,7 @@ use super::loss::FileLoss;
 use super::schema;
 use super::stats::Stats;
 use crate::metrics::{Metrics, Service, ServiceLabels};
-use crate::sqlite::{self, FileError, LogBound, LossCount, Moved, OpenFile};
+use crate::sqlite::{self, FileError, LeftLog, LogBound, LossCount, Moved, OpenFile};
 use crate::stream::{StreamError, StreamId};
 
 /// First and longest pause before a file is tried again that could not be used.
@@ -49,6 +49,7 @@ pub(super) struct WriterFile {
     pause: Option<Pause>,
     /// The file is damaged and has not been set aside yet.
     damage: Option<FileError>,
+    left_log: LeftLog,
     /// The newest row id of a file that was set aside.
     newest: i64,
     pub(super) clock: SteadyClock,
@@ -89,6 +90,7 @@ impl WriterFile {
             files: None,
             pause: None,
             damage: None,
+            left_log: LeftLog::default(),
             newest: 0,
             clock: SteadyClock::start(),
             log: LogBound::new(path, schema::BUSY),
@@ -267,18 +269,16 @@ impl WriterFile {
 
     fn try_open(&mut self) -> Result<Connection, EmbeddedError> {
         self.lock_file()?;
-        let is_first = !self.stats.borrow().is_known();
-        let opened = schema::open(&self.path, is_first)?;
-        let connection = opened.connection;
+        let connection = schema::open(&self.path, &mut self.left_log)?;
         let read = || {
             connection.execute(KEEP_IDS_RISING, [self.newest])?;
             self.clock
                 .advance(connection.query_row(LATEST_READING, [], |row| row.get(0))?);
             Stats::read(&connection, &self.group)
         };
-        let read = read().map_err(|error| FileError::from(error).beyond_count(opened.log_was_cut))?;
+        let read = read().map_err(|error| FileError::from(error).beyond_count(self.left_log.is_cut()))?;
         self.files = Some(OpenFile::at(&self.path).map_err(sqlite::io(&self.path))?);
-        if opened.log_was_cut {
+        if self.left_log.take_cut() {
             tracing::error!(
                 file = %self.path.display(), lost = %LossCount::Unknown,
                 "the write-ahead log has lost its end: the newest commits that were confirmed are lost"
@@ -333,6 +333,7 @@ impl WriterFile {
             "a damaged file was set aside: `sqlite3 FILE .recover` shows what it holds (OPERATIONS.md)"
         );
         self.damage = None;
+        self.left_log = LeftLog::Whole;
         self.newest = self.newest.max(loss.newest);
         self.count_lost(loss.count);
         // What it held is counted once, should the next file be damaged before it was opened.

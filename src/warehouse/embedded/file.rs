@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::error::WarehouseFileError;
 use crate::metrics::Metrics;
-use crate::sqlite::{self, ErrorCause, FileError, LogBound, LossCount, Moved, OpenFile, Opened, Options, cause};
+use crate::sqlite::{self, ErrorCause, FileError, LeftLog, LogBound, LossCount, Moved, OpenFile, Options, cause};
 use crate::telemetry::PanicPlace;
 
 /// Longest wait for another program's write lock; after it the entries stay pending, and the load
@@ -43,8 +43,7 @@ pub(super) struct DatabaseFile {
 #[derive(Default)]
 struct Slot {
     open: Option<OpenDatabase>,
-    /// It was open before.
-    was_open: bool,
+    left_log: LeftLog,
     /// What was found, where it is damaged and has not been set aside.
     damage: Option<FileError>,
 }
@@ -117,12 +116,11 @@ impl Slot {
         }
         self.watch()?;
         let kept = self.open.take();
-        let opened = kept.map_or_else(|| OpenDatabase::new(path, !self.was_open, metrics), Ok);
+        let opened = kept.map_or_else(|| OpenDatabase::new(path, &mut self.left_log, metrics), Ok);
         let mut open = match opened {
             Err(error) if error.is_damage() => return Err(self.found(error)),
             opened => opened.map_err(WarehouseFileError::File)?,
         };
-        self.was_open = true;
         let outcome = job(&mut open.connection);
         match outcome {
             Err(WarehouseFileError::File(error)) if error.is_damage() => Err(self.found(error)),
@@ -187,6 +185,7 @@ impl Slot {
         );
         count(metrics, lost);
         self.damage = None;
+        self.left_log = LeftLog::Whole;
         Ok(())
     }
 }
@@ -223,12 +222,9 @@ struct OpenDatabase {
 }
 
 impl OpenDatabase {
-    fn new(path: &Path, is_first: bool, metrics: Option<&Metrics>) -> Result<Self, FileError> {
-        let Opened {
-            connection,
-            log_was_cut,
-        } = sqlite::open(path, &OPTIONS, is_first, |_| Ok(()))?;
-        if log_was_cut {
+    fn new(path: &Path, left: &mut LeftLog, metrics: Option<&Metrics>) -> Result<Self, FileError> {
+        let connection = sqlite::open(path, &OPTIONS, left, |_| Ok(()))?;
+        if left.take_cut() {
             let lost = LossCount::Unknown;
             tracing::error!(
                 file = %path.display(), %lost,
