@@ -73,7 +73,7 @@ pub(crate) fn set_aside(path: &Path) -> Result<PathBuf, FileError> {
 }
 
 /// Device and inode.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 /// An open file and its open log, by their identities.
 ///
@@ -129,6 +129,6 @@ impl OpenFile {
     }
 }
 
-fn identity(metadata: &Metadata) -> Identity {
+pub(super) fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }

@@ -2,13 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 
-use super::paths::beside;
+use super::paths::{Identity, beside, identity};
 
 /// Bytes of a write-ahead log; it stays well below that unless reads of other programs overlap
 /// without a gap.
@@ -159,7 +158,7 @@ impl LeftLog {
 /// open the database rebuilds it from what it finds in the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogIndex {
-    identity: Option<Identity>,
+    identity: Option<IndexIdentity>,
     /// Frames (pages) of the log that are committed.
     frames: u32,
     /// How many of them are in the database file as well.
@@ -169,21 +168,20 @@ pub(crate) struct LogIndex {
     salt: [u8; 8],
 }
 
-/// Device, inode and time of creation of a file. An inode is given anew; the time tells the files
-/// apart where the file system has it.
-type Identity = (u64, u64, Option<SystemTime>);
+/// Which file an index is, with its time of creation where the file system has it: an inode is
+/// given anew.
+type IndexIdentity = (Identity, Option<SystemTime>);
 
-fn identity(path: &Path) -> Option<Identity> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.created().ok()))
+fn index_identity(path: &Path) -> Option<IndexIdentity> {
+    let metadata = fs::metadata(beside(path, "-shm")).ok()?;
+    Some((identity(&metadata), metadata.created().ok()))
 }
 
 impl LogIndex {
     /// The index beside a database file; `None` where there is none, or none that is whole.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let file = beside(path, "-shm");
-        let identity = identity(&file);
-        let bytes: [u8; 2 * HEADER + 4] = first_bytes(&file)?;
+        let identity = index_identity(path);
+        let bytes: [u8; 2 * HEADER + 4] = first_bytes(&beside(path, "-shm"))?;
         let number = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let is_whole = bytes.get(..HEADER) == bytes.get(HEADER..2 * HEADER);
         let is_made = bytes.get(12) == Some(&1) && number(0)? == VERSION;
@@ -204,7 +202,7 @@ impl LogIndex {
     /// Whether commits are gone, where `found` frames of the log can be read now.
     fn exceeds(&self, found: u32, path: &Path) -> bool {
         // The last of other programs to close the file has moved the log into it, and removed both.
-        if identity(&beside(path, "-shm")) != self.identity {
+        if index_identity(path) != self.identity {
             return false;
         }
         let salt = || {
