@@ -61,6 +61,7 @@ macro_rules! conformance {
             captured_bodies_tell_the_rest
             a_final_status_of_a_transaction_stands
             payments_are_money_that_moved_in_the_shops_currency
+            a_refund_without_id_in_two_currencies_counts_once_whether_or_not_its_order_is_known
             an_order_lays_out_what_else_it_says
             the_rest_is_of_the_newest_state_and_a_webhook_is_known
             a_line_says_on_which_day_it_came

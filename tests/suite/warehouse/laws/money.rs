@@ -1,9 +1,11 @@
 //! Money apart from sales: transactions, and what of them moved on which day.
 
+use orderstream::shopify::DeliveryHints;
 use serde_json::{Value, json};
 
 use super::super::events::{Sample, order};
 use super::{Store, empty, load, rows};
+use crate::captured::convert;
 
 const SHOP: &str = "one.myshopify.com";
 
@@ -133,4 +135,88 @@ pub async fn payments_are_money_that_moved_in_the_shops_currency(store: &dyn Sto
              {SHOP}|GBP|2026-02-01|card|1|7|0|0|7"
         )
     );
+}
+
+/// As Shopify sends it, of that topic.
+fn delivered(topic: &str, webhook_id: &str, body: &Value) -> Sample {
+    let hints = DeliveryHints {
+        webhook_id: Some(webhook_id),
+        shop: Some(SHOP.into()),
+        ..DeliveryHints::default()
+    };
+    let body = body.to_string();
+    let event = convert(topic, body.as_bytes(), &hints).unwrap();
+    serde_json::to_string(&event).unwrap().into()
+}
+
+pub async fn a_refund_without_id_in_two_currencies_counts_once_whether_or_not_its_order_is_known(store: &dyn Store) {
+    let set = |euros: &str, dollars: &str| {
+        json!({"shop_money": {"amount": euros, "currency_code": "EUR"},
+               "presentment_money": {"amount": dollars, "currency_code": "USD"}})
+    };
+    // 12 euros went back: 4 of them as such, 8 as 10 dollars.
+    let refund = json!({
+        "id": null, "order_id": 917_001, "created_at": "2026-02-03T09:00:00+01:00",
+        "processed_at": "2026-02-03T09:00:00+01:00",
+        "refund_line_items": [{"line_item_id": 11, "quantity": 1, "subtotal": "12.00", "total_tax": "0.00",
+                               "subtotal_set": set("12.00", "15.00"), "total_tax_set": set("0.00", "0.00")}],
+        "transactions": [
+            {"id": 21, "kind": "refund", "status": "success", "gateway": "card", "amount": "10.00", "currency": "USD"},
+            {"id": 22, "kind": "refund", "status": "success", "gateway": "cash", "amount": "4.00", "currency": "EUR"}],
+    });
+    let state = |hour: u8, refunds: &[&Value]| {
+        json!({
+            "id": 917_001, "name": "#1", "currency": "EUR", "presentment_currency": "USD", "test": false,
+            "created_at": "2026-02-01T09:00:00+01:00", "processed_at": "2026-02-01T09:00:00+01:00",
+            "updated_at": format!("2026-02-03T{hour:02}:30:00+01:00"),
+            "total_price": "24.00", "total_price_set": set("24.00", "30.00"),
+            "line_items": [{"id": 11, "sku": "A", "quantity": 2, "price": "12.00", "price_set": set("12.00", "15.00")}],
+            "refunds": refunds,
+        })
+    };
+    let samples = [
+        delivered("orders/create", "w1", &state(8, &[])),
+        delivered("refunds/create", "w2", &refund),
+        delivered("orders/updated", "w3", &state(9, &[&refund])),
+    ];
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+        empty(store).await;
+        for at in order {
+            load(store, &samples[at..=at]).await;
+            if order[0] == 1 && at == 1 {
+                assert_eq!(
+                    rows(store, "SELECT order_id, amount, currency FROM order_refunds").await,
+                    "917001|12|EUR",
+                    "alone"
+                );
+            }
+        }
+        assert_eq!(
+            rows(
+                store,
+                "SELECT order_id, amount, currency, local_date FROM order_refunds"
+            )
+            .await,
+            "917001|12|EUR|2026-02-03",
+            "{order:?}"
+        );
+        assert_eq!(
+            rows(
+                store,
+                "SELECT local_date, currency, orders, gross, reversals, net, total FROM daily_sales ORDER BY 1"
+            )
+            .await,
+            "2026-02-01|EUR|1|24|0|24|24\n2026-02-03|EUR|0|0|12|-12|-12",
+            "{order:?}"
+        );
+        assert_eq!(
+            rows(
+                store,
+                "SELECT transaction_id, amount, currency, paid_amount, paid_currency FROM order_transactions ORDER BY 1"
+            )
+            .await,
+            "21|8|EUR|10|USD\n22|4|EUR||",
+            "{order:?}"
+        );
+    }
 }
