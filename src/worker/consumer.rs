@@ -122,14 +122,15 @@ impl Consumer {
         self.memory.pages.reserve(self.memory.page_size.bytes()).await
     }
 
-    /// Reads a page of new entries.
+    /// Reads a page of new entries, so many at most.
     pub(super) async fn read(
         &self,
         reader: &mut dyn Reader,
+        at_most: usize,
         memory: Reservation,
         stop: &CancellationToken,
     ) -> Result<InFlightPage, StreamError> {
-        let asked = self.memory.page_size.entries();
+        let asked = self.memory.page_size.entries().min(at_most);
         let entries = reader.read(asked, self.config.block, stop).await;
         self.page(asked, entries, &HashSet::new(), memory)
     }

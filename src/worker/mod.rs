@@ -6,8 +6,8 @@
 //! channel of one page:
 //!
 //! - The *reader* (`reader.rs`) waits for a place in the channel and for memory, then reads one
-//!   page: at most `ORDERSTREAM_READ_COUNT` entries and about 8 MiB (`page_size.rs`, `memory.rs`).
-//!   Its own pending entries come first.
+//!   page: few entries first, then twice as many as came, at most `ORDERSTREAM_READ_COUNT` and
+//!   about 8 MiB (`page_size.rs`, `memory.rs`). Its own pending entries come first.
 //! - The *processor* (`processor.rs`) runs two jobs, in order (`sequencer.rs`): one is at the
 //!   handler while the next is being decoded. A job is a page (`batch.rs`), or one entry that is
 //!   retried alone when it is due (`retry_queue.rs`, `single_retry.rs`).

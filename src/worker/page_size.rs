@@ -52,12 +52,13 @@ impl PageSize {
     }
 
     /// Takes note of a page for which `asked` entries were asked: of their number and bytes. After
-    /// a timeout half as many are asked for, after a full page more; other errors and pages say
-    /// nothing about the number. The expected size rises at once, and falls by half a page.
+    /// a timeout half as many are asked for, after a full page of the most that is asked for more;
+    /// other errors and pages say nothing about the number. The expected size rises at once, and
+    /// falls by half a page.
     pub(super) fn learn(&self, asked: usize, came: Result<(usize, usize), &StreamError>) {
         let count = self.count.load(Ordering::Relaxed);
         let next = match came {
-            Ok((entries, _)) if entries >= asked => count + self.most.div_ceil(GROWTH_STEPS),
+            Ok((entries, _)) if entries >= asked.max(count) => count + self.most.div_ceil(GROWTH_STEPS),
             Err(StreamError::Timeout { .. }) => asked / 2,
             Ok(_) | Err(_) => count,
         };

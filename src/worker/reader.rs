@@ -3,6 +3,10 @@
 //! Invariants: it reads only with a place in the channel and memory for the page. The consumer's
 //! own pending entries come first at the start, after every error (a lost reply leaves entries
 //! pending) and once per claim time. An entry in flight is not fetched again.
+//!
+//! A read of new entries asks for twice as many as the last one brought. Where events come in
+//! bursts, a load of few then gives the cores that PostgreSQL shares with the intake back soon; a
+//! backlog is read in full pages from the fifth read on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +20,20 @@ use super::memory::Reservation;
 use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::stream::{Reader, StreamError, StreamId};
 
+/// Entries that a read asks for after one that brought few.
+const SHORTEST_READ: usize = 32;
+
 /// Least time between two passes over the own pending entries.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
 
 /// Reads until `stop` fires.
 pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
-    let mut reader = consumer.stream.reader(&consumer.name);
+    let mut source = Source {
+        reader: consumer.stream.reader(&consumer.name),
+        sweep: Sweep::due_now(),
+        at_most: SHORTEST_READ,
+    };
     let mut outage = OutageLog::of("reading");
-    let mut sweep = Sweep::due_now();
     loop {
         consumer.reading.idle();
         let permit = tokio::select! {
@@ -35,7 +45,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
             return;
         };
         consumer.reading.beat();
-        match next(&consumer, reader.as_mut(), memory, &mut sweep, &stop).await {
+        match source.next(&consumer, memory, &stop).await {
             Ok(page) => {
                 outage.over();
                 if !page.entries.is_empty() {
@@ -43,7 +53,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
                 }
             }
             Err(error) => {
-                sweep = Sweep::due_now();
+                source.sweep = Sweep::due_now();
                 drop(permit);
                 if !sleep_or_stop(outage.failed(&error), &stop).await {
                     return;
@@ -53,20 +63,31 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
     }
 }
 
-/// A page of own pending entries during a sweep, else of new ones.
-async fn next(
-    consumer: &Consumer,
-    reader: &mut dyn Reader,
-    memory: Reservation,
-    sweep: &mut Sweep,
-    stop: &CancellationToken,
-) -> Result<InFlightPage, StreamError> {
-    if let Some(start) = sweep.page() {
-        let (page, next) = consumer.claim_own(start, memory).await?;
-        sweep.move_on(next, consumer.config.claim_idle.max(SHORTEST_SWEEP));
-        return Ok(page);
+/// Where the next page comes from.
+struct Source {
+    reader: Box<dyn Reader>,
+    sweep: Sweep,
+    /// New entries that the next read asks for at most.
+    at_most: usize,
+}
+
+impl Source {
+    /// A page of own pending entries during a sweep, else of new ones.
+    async fn next(
+        &mut self,
+        consumer: &Consumer,
+        memory: Reservation,
+        stop: &CancellationToken,
+    ) -> Result<InFlightPage, StreamError> {
+        if let Some(start) = self.sweep.page() {
+            let (page, next) = consumer.claim_own(start, memory).await?;
+            self.sweep.move_on(next, consumer.config.claim_idle.max(SHORTEST_SWEEP));
+            return Ok(page);
+        }
+        let page = consumer.read(self.reader.as_mut(), self.at_most, memory, stop).await?;
+        self.at_most = SHORTEST_READ.max(2 * page.entries.len());
+        Ok(page)
     }
-    consumer.read(reader, memory, stop).await
 }
 
 /// Progress of the pass over the own pending entries.

@@ -2,6 +2,7 @@
 
 mod foreign_commands;
 mod large_backlog;
+mod reads;
 mod refusals;
 mod slow_link;
 mod tables;
