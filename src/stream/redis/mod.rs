@@ -67,6 +67,8 @@ mod keys;
 mod loss_detector;
 mod nodes;
 mod pages;
+#[cfg_attr(not(test), expect(dead_code, reason = "used with PARTITIONS, the next step"))]
+mod placing;
 mod reader;
 mod reply;
 mod report;
