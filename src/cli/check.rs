@@ -118,7 +118,7 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
 async fn ask(redis: &RedisConfig, stream: &StreamConfig) -> Result<ServerReport, StreamError> {
     let stream = RedisStream::new(redis, stream, Metrics::new())?;
     let mut server = stream.inspect().await?;
-    stream.confirm_writable().await?;
+    stream.confirm_writable(0).await?;
     server.warnings.extend(ids_warning(&stream.report().await?));
     Ok(server)
 }

@@ -80,11 +80,8 @@ fn point(text: &str) -> Result<Point, String> {
 fn between(first: OffsetDateTime, last: OffsetDateTime) -> Point {
     let ms = |at: OffsetDateTime| u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
     Point {
-        first: StreamId { ms: ms(first), seq: 0 },
-        last: StreamId {
-            ms: ms(last),
-            seq: u64::MAX,
-        },
+        first: StreamId::new(ms(first), 0),
+        last: StreamId::new(ms(last), u64::MAX),
     }
 }
 
@@ -242,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_point_is_a_time_a_day_or_an_id() {
-        let id = |ms, seq| StreamId { ms, seq };
+        let id = StreamId::new;
         let day = point("2026-01-01").unwrap();
         assert_eq!(
             (day.first, day.last),

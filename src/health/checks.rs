@@ -366,8 +366,8 @@ mod tests {
                     ours: true,
                     pending,
                     lag,
-                    last_delivered: StreamId { ms: 5, seq: 0 },
-                    needs_from: StreamId { ms: 5, seq: 0 },
+                    last_delivered: StreamId::new(5, 0),
+                    needs_from: StreamId::new(5, 0),
                 }],
                 consumers: (0..2).map(consumer).collect(),
                 ..StreamReport::default()
@@ -523,8 +523,8 @@ mod tests {
             ours: false,
             pending: 5,
             lag: Some(29_000),
-            last_delivered: StreamId { ms: 1, seq: 0 },
-            needs_from: StreamId { ms: 1, seq: 0 },
+            last_delivered: StreamId::new(1, 0),
+            needs_from: StreamId::new(1, 0),
         });
         let report = HealthReport::judge(&seen, &thresholds());
         assert_eq!(report.trim_held_by.as_deref(), Some("slow"));

@@ -228,7 +228,7 @@ impl Collector {
             if is_within(self.health.append_stats.last_accepted(), CONFIRM_EVERY) {
                 continue;
             }
-            match patiently(self.stream.confirm_writable()).await {
+            match patiently(self.stream.confirm_writable(0)).await {
                 Ok(()) => {
                     self.health.confirmed.mark();
                     self.health.refusal.store(None);

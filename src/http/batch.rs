@@ -26,7 +26,7 @@ use crate::ingest::{AppendError, SharedPermit};
 use crate::metrics::Outcome;
 use crate::shopify::digest;
 use crate::spans::{Span, SpanStart};
-use crate::stream::{Destination, NewEntry, codec};
+use crate::stream::{Destination, NewEntry, codec, spread};
 
 /// Items of one chunk, which are appended at once.
 const CHUNK: usize = 256;
@@ -246,6 +246,7 @@ fn entry(item: &str, traceparent: Option<&Text<'_>>) -> Result<(String, NewEntry
         destination: Destination::Stream,
         dedupe_key: event_id.clone(),
         digest: digest(item.as_bytes()),
+        spread: spread(&event),
         fields,
     };
     Ok((event_id, entry))

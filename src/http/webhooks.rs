@@ -27,7 +27,7 @@ use crate::metrics::Outcome;
 use crate::shopify::{self, ConvertError, DeliveryHints, KeptNames, REUSED_WEBHOOK_ID, Topic, TopicError};
 use crate::spans::{Span, SpanStart};
 use crate::stream::codec::{self, Quarantine, Raw};
-use crate::stream::{Destination, NewEntry, StreamId};
+use crate::stream::{Destination, NewEntry, StreamId, spread};
 
 /// The answer to a delivery that is durable.
 #[derive(Debug, Serialize)]
@@ -171,6 +171,7 @@ impl<'a> Delivery<'a> {
             destination: Destination::Stream,
             dedupe_key: self.event_id.to_string(),
             digest: self.digest,
+            spread: spread(&event),
             fields,
         };
         Ok(Ok((entry, send)))

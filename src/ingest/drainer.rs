@@ -9,7 +9,9 @@
 //!   the reason.
 //! - What is refused for the stream's reasons (memory, rights, its cap) stays in the spool until
 //!   the stream takes it. Large entries that find no memory are set aside meanwhile, so that small
-//!   ones go on.
+//!   ones go on; and so are the entries of a partition that is away while others take theirs.
+
+mod outcomes;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,12 +22,11 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::SpoolFallback;
 use super::drained::{DrainError, Drained};
 use super::flush::Flush;
-use super::quarantine;
+use super::probes::{PartitionProbes, ProbeAnswer};
 use super::retry_queue::SpoolRetryQueue;
 use super::spool_entry::flushes;
 use super::spool_level::SpoolLevel;
-use crate::stream::codec::REUSED_ID;
-use crate::stream::{Appended, Delivered, Destination, Reader, Stream, StreamError, StreamId, Writer};
+use crate::stream::{Appended, Delivered, Reader, Stream, StreamError, StreamId, Writer};
 
 /// Most entries of one page, and so of one flush; the bytes of a flush are bounded too
 /// (`flush.rs`).
@@ -37,16 +38,10 @@ const MOST_REFUSALS: u32 = 6;
 /// Pause between two tries of a stream that is away; doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Bound on the probe whether the stream takes writes.
-const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// While the stream answers more slowly than that, it gets only spooled events: new ones would soon
-/// be given up again, after `ORDERSTREAM_SPOOL_AFTER`.
-const PROMPT: Duration = Duration::from_millis(250);
 
 /// The one reader of the spool.
 pub struct Drainer {
     fallback: SpoolFallback,
-    stream: Arc<dyn Stream>,
     writer: Box<dyn Writer>,
     reader: Box<dyn Reader>,
     /// Where the entries begin that an earlier process had read and not settled.
@@ -61,6 +56,7 @@ pub struct Drainer {
     drained: Drained,
     level: SpoolLevel,
     is_failing: bool,
+    probes: PartitionProbes,
 }
 
 impl Drainer {
@@ -70,7 +66,6 @@ impl Drainer {
         Self {
             writer: stream.writer(),
             reader: fallback.spool.reader(),
-            stream,
             fallback,
             unclaimed: Some(StreamId::MIN),
             is_searched: false,
@@ -80,6 +75,7 @@ impl Drainer {
             drained: Drained::default(),
             level: SpoolLevel::default(),
             is_failing: false,
+            probes: PartitionProbes::new(Arc::clone(&stream)),
         }
     }
 
@@ -120,7 +116,13 @@ impl Drainer {
             match self.retry_queue.next_below(MOST_REFUSALS) {
                 Some(due) if patient => tokio::time::sleep_until(due.into()).await,
                 None if self.has_unread() => return Err(DrainError::Unreadable),
-                _ => return Ok(()),
+                _ => {
+                    return self.retry_queue.partition_away().map_or(Ok(()), |partition| {
+                        Err(DrainError::Unavailable(format!(
+                            "partition {partition} takes no events"
+                        )))
+                    });
+                }
             }
         }
     }
@@ -180,22 +182,45 @@ impl Drainer {
         }
     }
 
-    /// Moves one flush. With the breaker open the stream is probed first, and the flush proves that
-    /// it takes events.
+    /// Moves one flush. Partitions for which the breaker is open are probed first, and the flush
+    /// proves that they take events. Where others take theirs, it does not wait for the answers.
     async fn step(&mut self) -> Result<bool, DrainError> {
-        if !self.fallback.breaker.is_open() {
+        let open = self.fallback.breaker.open_partitions();
+        if open.is_empty() {
             return self.round().await;
         }
-        let asked = Instant::now();
-        let probe = tokio::time::timeout(PROBE_LIMIT, self.stream.confirm_writable()).await;
-        let late = |_| DrainError::Unavailable(format!("no answer from the stream within {PROBE_LIMIT:?}"));
-        probe.map_err(late)??;
-        let is_prompt = asked.elapsed() < PROMPT;
-        let moved = self.round().await?;
-        if is_prompt {
-            self.fallback.breaker.close();
+        let (mut prompt, mut failed) = (Vec::new(), None);
+        let mut is_any_there = !self.probes.are_all(open.len());
+        for ProbeAnswer { partition, answer } in self.probes.ask(open).await {
+            match answer {
+                Ok(is_prompt) => {
+                    is_any_there = true;
+                    self.retry_queue.bring_back(partition, Instant::now());
+                    prompt.extend(Some(partition).filter(|_| is_prompt));
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
+        match failed {
+            Some(error) if !is_any_there => return Err(error),
+            // A flush that holds entries of one that is away would prove nothing.
+            Some(_) => self.close_breaker(prompt.drain(..)),
+            None => {}
+        }
+        let moved = self.round().await?;
+        self.close_breaker(prompt.into_iter());
         Ok(moved)
+    }
+
+    /// But not for those that took no entry since they answered.
+    fn close_breaker(&mut self, partitions: impl Iterator<Item = u16>) {
+        for partition in partitions {
+            if self.probes.is_reachable(partition) {
+                self.probes.forget(partition);
+                self.retry_queue.bring_back(partition, Instant::now());
+                self.fallback.breaker.close(partition);
+            }
+        }
     }
 
     /// Moves one flush; answers false where there is none.
@@ -216,35 +241,16 @@ impl Drainer {
             return Ok(self.unclaimed.is_some());
         };
         self.is_searched = false;
-        let (appended, moved_on) = self.append(&flush).await;
-        match appended {
-            Ok(outcomes) => self.apply(flush, outcomes).await?,
-            // The dead letters have a key and rights of their own; without them, their entries must
-            // not delay what goes to the stream.
-            Err(error @ (StreamError::Denied(_) | StreamError::UnusableKey(_))) if !flush.goes_to_the_stream() => {
-                if !flush.beside.iter().any(|id| self.retry_queue.waits_for_room(*id)) {
-                    tracing::warn!(%error, "dead letters stay in the spool for now");
-                }
-                let now = Instant::now();
-                for id in flush.beside {
-                    self.retry_queue.lacks_room(id, now);
-                }
-            }
-            Err(error) => {
-                self.in_flight.push_front(flush);
-                return Err(error.into());
-            }
-        }
+        let flush = self.without_away(flush);
+        let (outcomes, moved_on) = self.append(&flush).await;
+        self.apply(flush, outcomes).await?;
         moved_on?;
         Ok(true)
     }
 
     /// Appends a flush. Meanwhile the one before leaves the spool and the next is read, in one
     /// commit.
-    async fn append(
-        &mut self,
-        flush: &Flush<StreamId>,
-    ) -> (Result<Vec<Appended>, StreamError>, Result<(), StreamError>) {
+    async fn append(&mut self, flush: &Flush<StreamId>) -> (Vec<Appended>, Result<(), StreamError>) {
         let reads_on = self.in_flight.is_empty() && self.unclaimed.is_none() && !self.is_retry_due();
         let Self { writer, reader, .. } = self;
         let next = async {
@@ -275,10 +281,16 @@ impl Drainer {
                 return Ok(());
             }
         }
-        let page = if let Some(first) = self.retry_queue.due_for_room(now) {
-            self.claim(first, CLAIM).await?
+        let page = if let Some(first) = self.retry_queue.due_back() {
+            let page = self.claim(first, CLAIM, SpoolRetryQueue::is_due_back).await?;
+            for one in &page {
+                self.retry_queue.forget(one.entry.id);
+            }
+            page
+        } else if let Some(first) = self.retry_queue.due_for_room(now) {
+            self.claim(first, CLAIM, SpoolRetryQueue::waits_for_room).await?
         } else if let Some(id) = self.retry_queue.due(now) {
-            self.claim(id, 1).await?
+            self.claim(id, 1, SpoolRetryQueue::waits_for_room).await?
         } else {
             read_page(&mut *self.reader).await?
         };
@@ -286,95 +298,19 @@ impl Drainer {
         Ok(())
     }
 
-    /// Claims an entry of the retry queue, and after it others that wait for room.
-    async fn claim(&mut self, first: StreamId, count: usize) -> Result<Vec<Delivered>, StreamError> {
+    /// Claims an entry of the retry queue, and after it others that wait for the same.
+    async fn claim(
+        &mut self,
+        first: StreamId,
+        count: usize,
+        waits_too: fn(&SpoolRetryQueue, StreamId) -> bool,
+    ) -> Result<Vec<Delivered>, StreamError> {
         let mut entries = self.fallback.spool.claim(first, count).await?.entries;
-        entries.retain(|one| one.entry.id == first || self.retry_queue.waits_for_room(one.entry.id));
+        entries.retain(|one| one.entry.id == first || waits_too(&self.retry_queue, one.entry.id));
         if entries.first().is_none_or(|one| one.entry.id != first) {
             self.retry_queue.forget(first);
         }
         Ok(entries)
-    }
-
-    /// Applies the stream's outcomes: what it took leaves the spool, what it refused is retried or
-    /// becomes a dead letter.
-    async fn apply(&mut self, flush: Flush<StreamId>, outcomes: Vec<Appended>) -> Result<(), DrainError> {
-        let now = Instant::now();
-        let (mut kept, mut dead_letters) = (Flush::empty(), Flush::empty());
-        let mut cause = None;
-        for ((entry, id), outcome) in flush.into_pairs().zip(outcomes) {
-            let to_stream = entry.destination == Destination::Stream;
-            match outcome {
-                Appended::Accepted(_) => {
-                    self.drained.accepted += 1;
-                    self.confirm(id);
-                }
-                Appended::Duplicate(_) => {
-                    self.drained.duplicate += 1;
-                    self.confirm(id);
-                }
-                Appended::Conflict(_) => dead_letters.push(quarantine::of_entry(entry, REUSED_ID, 0), id),
-                Appended::Full if to_stream => {
-                    cause = Some("the stream is at its cap".to_owned());
-                    kept.push(entry, id);
-                }
-                Appended::Unavailable(reason) if to_stream => {
-                    cause = Some(reason);
-                    kept.push(entry, id);
-                }
-                Appended::Full | Appended::Unavailable(_) => self.retry_queue.lacks_room(id, now),
-                Appended::TooLarge(reason) => {
-                    if self.retry_queue.refuse(id, now) == 1 {
-                        tracing::warn!(reason, "the stream has no memory for a spooled entry; retrying it");
-                    }
-                }
-                Appended::Refused(reason) => {
-                    let times = self.retry_queue.refuse(id, now);
-                    tracing::warn!(reason, times, "the stream refuses a spooled entry");
-                    if times >= MOST_REFUSALS && to_stream {
-                        dead_letters.push(quarantine::of_entry(entry, &reason, times), id);
-                    }
-                }
-            }
-        }
-        self.dead_letter(dead_letters).await;
-        let Some(cause) = cause else { return Ok(()) };
-        self.in_flight.push_front(kept);
-        self.fallback.breaker.open(&cause);
-        Err(DrainError::Unavailable(cause))
-    }
-
-    /// Writes dead letters; those that cannot be written now stay in the retry queue.
-    async fn dead_letter(&mut self, flush: Flush<StreamId>) {
-        if flush.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let written = self.writer.append(&flush.entries).await;
-        let written = written.unwrap_or_else(|error| {
-            tracing::debug!(%error, "dead letters of spooled entries cannot be written now");
-            vec![Appended::Refused(error.to_string()); flush.entries.len()]
-        });
-        for ((entry, id), outcome) in flush.into_pairs().zip(written) {
-            match outcome {
-                Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => {
-                    let text = |name| entry.fields.get(name).and_then(|text| std::str::from_utf8(text).ok());
-                    let (event_id, reason) = (text("event_id"), text("error"));
-                    tracing::warn!(event_id, reason, "a spooled entry went to the dead letters");
-                    let is_conflict = reason == Some(REUSED_ID);
-                    self.drained.quarantined += u64::from(is_conflict);
-                    self.drained.dead_lettered += u64::from(!is_conflict);
-                    self.confirm(id);
-                }
-                Appended::Full | Appended::Unavailable(_) => self.retry_queue.lacks_room(id, now),
-                Appended::Refused(_) | Appended::TooLarge(_) => self.retry_queue.keep(id, now),
-            }
-        }
-    }
-
-    fn confirm(&mut self, id: StreamId) {
-        self.retry_queue.forget(id);
-        self.confirmed.push(id);
     }
 }
 

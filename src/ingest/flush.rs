@@ -121,12 +121,6 @@ impl Flush<PendingAppend> {
         let pairs = std::mem::replace(self, Self::empty()).into_pairs();
         (self.entries, self.beside) = pairs.filter(|(_, pending)| pending.deadline > now).unzip();
     }
-
-    pub(super) fn answer_all(self, error: &AppendError) {
-        for pending in self.beside {
-            pending.answer(Err(error.clone()));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -149,6 +143,7 @@ mod tests {
                 destination: Destination::Stream,
                 dedupe_key: String::new(),
                 digest: [0; 16],
+                spread: 0,
                 fields,
             },
             pending: PendingAppend {

@@ -10,8 +10,9 @@
 //!   `receipt.rs` is the answer.
 //! - `breaker.rs` decides between stream and spool; `spool.rs` is the spool, an embedded stream
 //!   with one reader; `spool_entry.rs` is the form of an entry in it.
-//! - `drainer.rs` moves the spool into the stream (`drained.rs` is its result); `retry_queue.rs`
-//!   holds what is retried later, `spool_level.rs` logs how full the spool is.
+//! - `drainer.rs` moves the spool into the stream (`drained.rs` is its result); `probes.rs` asks
+//!   whether partitions that were away are back, `retry_queue.rs` holds what is retried later,
+//!   `spool_level.rs` logs how full the spool is.
 //! - `quarantine.rs` makes the dead letters of deliveries that never get into the stream, and logs
 //!   them.
 //! - `append_stats.rs` is what health reads; `spool_reader.rs` is what a trace reads of the spool.
@@ -46,6 +47,7 @@ mod breaker;
 mod drained;
 mod drainer;
 mod flush;
+mod probes;
 pub mod quarantine;
 mod receipt;
 mod retry_queue;

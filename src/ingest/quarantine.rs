@@ -33,6 +33,7 @@ pub fn dead_letter(event_id: &str, digest: [u8; 16], fields: Fields) -> NewEntry
         destination: Destination::DeadLetters,
         dedupe_key: format!("{event_id}:{}", hex::encode(digest)),
         digest,
+        spread: 0,
         fields,
     }
 }

@@ -47,6 +47,7 @@ impl Receipt {
             Appended::Refused(reason) | Appended::TooLarge(reason) | Appended::Unavailable(reason) => {
                 Err(AppendError::Unavailable(reason))
             }
+            Appended::Failed(error) => Err(AppendError::from(&*error)),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Entries that the drainer retries later, so that they do not delay the others. Pure; the clock is
 //! passed in.
 //!
-//! Two kinds: entries that the stream refused, retried one by one with growing delay; and entries
-//! that the dead letters do not take (their cap, their key, their rights), retried together.
+//! Three kinds: entries that the stream refused, retried one by one with growing delay; entries that
+//! the dead letters do not take (their cap, their key, their rights), retried together; and entries
+//! whose partition is away while others take theirs, retried together once it is back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// Between two tries of the dead letters.
 const ROOM_DELAY: Duration = Duration::from_secs(5);
 
+/// Entries of partitions that are away, in all: some 10 MB of ids.
+const MOST_AWAY: usize = 262_144;
+
 /// The entries, by id.
 #[derive(Debug, Default)]
 pub(super) struct SpoolRetryQueue {
@@ -21,6 +25,11 @@ pub(super) struct SpoolRetryQueue {
     without_room: BTreeSet<StreamId>,
     /// When those are tried again.
     room_due: Option<Instant>,
+    /// By partition.
+    away: BTreeMap<u16, BTreeSet<StreamId>>,
+    /// Those whose partition came back, and when one did last.
+    back: BTreeSet<StreamId>,
+    back_due: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +40,7 @@ struct Refused {
 
 impl SpoolRetryQueue {
     pub(super) fn len(&self) -> usize {
-        self.refused.len() + self.without_room.len()
+        self.refused.len() + self.without_room.len() + self.back.len() + self.away_len()
     }
 
     /// The entry was refused once more; answers how often by now.
@@ -60,14 +69,51 @@ impl SpoolRetryQueue {
         self.room_due = Some(now + ROOM_DELAY);
     }
 
-    /// It is settled, or gone.
+    /// Its partition is away.
+    pub(super) fn set_aside(&mut self, id: StreamId, partition: u16) {
+        self.forget(id);
+        self.away.entry(partition).or_default().insert(id);
+    }
+
+    /// The partition takes its entries again.
+    pub(super) fn bring_back(&mut self, partition: u16, now: Instant) {
+        self.back.append(&mut self.away.remove(&partition).unwrap_or_default());
+        self.back_due = Some(now);
+    }
+
+    /// Whether further entries of partitions that are away find room.
+    pub(super) fn takes_more(&self) -> bool {
+        self.away_len() < MOST_AWAY
+    }
+
+    fn away_len(&self) -> usize {
+        self.away.values().map(BTreeSet::len).sum()
+    }
+
+    /// A partition that is away and has entries here.
+    pub(super) fn partition_away(&self) -> Option<u16> {
+        self.away.keys().next().copied()
+    }
+
+    /// It is settled, in flight again, or gone.
     pub(super) fn forget(&mut self, id: StreamId) {
         self.refused.remove(&id);
         self.without_room.remove(&id);
+        self.back.remove(&id);
     }
 
     pub(super) fn holds(&self, id: StreamId) -> bool {
-        self.refused.contains_key(&id) || self.without_room.contains(&id)
+        let is_away = self.away.values().any(|ids| ids.contains(&id));
+        is_away || self.back.contains(&id) || self.refused.contains_key(&id) || self.without_room.contains(&id)
+    }
+
+    pub(super) fn is_due_back(&self, id: StreamId) -> bool {
+        self.back.contains(&id)
+    }
+
+    /// The first entry whose partition came back.
+    pub(super) fn due_back(&self) -> Option<StreamId> {
+        self.back.first().copied()
     }
 
     pub(super) fn waits_for_room(&self, id: StreamId) -> bool {
@@ -95,7 +141,8 @@ impl SpoolRetryQueue {
     /// When anything is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let room = self.room_due.filter(|_| !self.without_room.is_empty());
-        self.next_below(u32::MAX).into_iter().chain(room).min()
+        let back = self.back_due.filter(|_| !self.back.is_empty());
+        self.next_below(u32::MAX).into_iter().chain(room).chain(back).min()
     }
 }
 
@@ -105,7 +152,7 @@ mod tests {
 
     #[test]
     fn refused_ones_wait_longer_each_time() {
-        let (id, start) = (StreamId { ms: 1, seq: 0 }, Instant::now());
+        let (id, start) = (StreamId::new(1, 0), Instant::now());
         let mut queue = SpoolRetryQueue::default();
         for (nth, seconds) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)] {
             assert_eq!(queue.refuse(id, start), nth);
@@ -121,9 +168,27 @@ mod tests {
     }
 
     #[test]
+    fn those_of_a_partition_come_back_together() {
+        let start = Instant::now();
+        let ids = [1, 2, 3].map(|ms| StreamId::new(ms, 0));
+        let mut queue = SpoolRetryQueue::default();
+        queue.refuse(ids[0], start);
+        for (id, partition) in ids.into_iter().zip([7, 8, 7]) {
+            queue.set_aside(id, partition);
+        }
+        assert_eq!((queue.len(), queue.next(), queue.due_back()), (3, None, None));
+        queue.bring_back(7, start);
+        assert_eq!((queue.due_back(), queue.partition_away()), (Some(ids[0]), Some(8)));
+        assert_eq!((queue.len(), queue.next()), (3, Some(start)));
+        assert!(queue.is_due_back(ids[2]) && !queue.is_due_back(ids[1]) && queue.holds(ids[1]));
+        queue.forget(ids[0]);
+        assert_eq!((queue.due_back(), queue.len()), (Some(ids[2]), 2));
+    }
+
+    #[test]
     fn those_without_room_wait_together() {
         let start = Instant::now();
-        let ids = [1, 2, 3].map(|ms| StreamId { ms, seq: 0 });
+        let ids = [1, 2, 3].map(|ms| StreamId::new(ms, 0));
         let mut queue = SpoolRetryQueue::default();
         for id in ids {
             queue.lacks_room(id, start);

@@ -19,7 +19,7 @@ use super::spool_entry::encode;
 use crate::config::StreamConfig;
 use crate::metrics::Metrics;
 use crate::stream::embedded::{EmbeddedStream, Stats};
-use crate::stream::{Claim, Claimed, NewEntry, Reader, Stream as _, StreamError, StreamId};
+use crate::stream::{Appended, Claim, Claimed, NewEntry, Reader, Stream as _, StreamError, StreamId};
 
 /// The group, and its one member.
 const DRAINER: &str = "drainer";
@@ -140,7 +140,7 @@ impl Spool {
 
     /// Writes to the disk, to learn whether it takes writes.
     pub async fn probe(&self) {
-        let written = tokio::time::timeout(WRITE_LIMIT, self.stream.confirm_writable()).await;
+        let written = tokio::time::timeout(WRITE_LIMIT, self.stream.confirm_writable(0)).await;
         self.note_write(matches!(written, Ok(Ok(()))));
     }
 
@@ -156,10 +156,11 @@ impl Spool {
         let mut writer = self.stream.writer();
         let unavailable = |why: String| vec![Err(AppendError::Unavailable(why)); entries.len()];
         let answers = match tokio::time::timeout(WRITE_LIMIT, writer.append(&encoded)).await {
-            Ok(Ok(outcomes)) => outcomes.into_iter().map(Receipt::of_spool).collect(),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the spool does not take a write");
-                unavailable(error.to_string())
+            Ok(outcomes) => {
+                if let Some(Appended::Failed(error)) = outcomes.first() {
+                    tracing::debug!(%error, "the spool does not take a write");
+                }
+                outcomes.into_iter().map(Receipt::of_spool).collect()
             }
             Err(_) => unavailable(format!("the spool did not confirm within {WRITE_LIMIT:?}")),
         };
@@ -175,7 +176,7 @@ impl Spool {
     }
 
     pub(super) fn reader(&self) -> Box<dyn Reader> {
-        self.stream.reader(DRAINER)
+        self.stream.reader(DRAINER, 0)
     }
 
     /// Waits until something is stored; returns at once where that happened since the last call.
@@ -198,7 +199,7 @@ impl Spool {
     /// Removes entries that are in the stream now.
     pub(super) async fn settle(&self, ids: &[StreamId]) -> Result<(), StreamError> {
         // Asked for together, they are done in this order and in one commit.
-        let (settled, mut trimmed) = tokio::join!(self.stream.ack(ids, &[]), self.stream.trim());
+        let (settled, mut trimmed) = tokio::join!(self.stream.ack(ids, &[]), self.stream.trim(0));
         let settled = settled?;
         self.shared.moved.fetch_add(settled, Ordering::Relaxed);
         self.shared.metrics.spool.drained.inc_by(settled);
@@ -206,7 +207,7 @@ impl Spool {
             .as_ref()
             .is_ok_and(|trimmed| trimmed.prefix + trimmed.pinned > 0)
         {
-            trimmed = self.stream.trim().await;
+            trimmed = self.stream.trim(0).await;
         }
         trimmed?;
         self.export();

@@ -3,10 +3,10 @@
 //!
 //! Owns the retry of a flush and the choice between stream and spool. What the stream has not
 //! confirmed within `ORDERSTREAM_SPOOL_AFTER` after it was queued is spooled, and the breaker
-//! opens; a stream that refuses everything opens it at once. Invariants: an entry is resent only
-//! where that cannot store it twice (the store refused it, or dedupe is on), and only before its
-//! deadline; an entry whose deadline passed before it was sent is dropped; after `stop` the queue
-//! is emptied before the task ends.
+//! opens for its partition; a stream that refuses everything opens it at once. Invariants: an entry
+//! is resent only where that cannot store it twice (the store refused it, or dedupe is on), and only
+//! before its deadline; an entry whose deadline passed before it was sent is dropped; after `stop`
+//! the queue is emptied before the task ends.
 //!
 //! A flush that is given up may have been stored. With dedupe the stream then knows the spooled
 //! copy; with `DEDUPE_BY=off` the stream holds it twice, and the warehouse's unique event id
@@ -23,7 +23,7 @@ use super::breaker::SpoolFallback;
 use super::flush::{Flush, PendingAppend, QueuedAppend};
 use super::receipt::{AppendError, Receipt};
 use crate::metrics::Metrics;
-use crate::stream::{Appended, Destination, StreamError, Writer};
+use crate::stream::{Appended, Destination, NewEntry, StreamError, Writer};
 
 /// The stream gets at least so long, also for what waited in the queue before.
 const LEAST_TRY: Duration = Duration::from_millis(100);
@@ -37,6 +37,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 const SETTLE_AFTER: Duration = Duration::from_millis(20);
 /// Bound on that: an append that comes meanwhile waits for it.
 const SETTLE_LIMIT: Duration = Duration::from_millis(250);
+
+/// An append whose call failed, and why.
+type FailedAppend = (PendingAppend, Arc<StreamError>);
 
 /// What a writer task works with.
 pub(super) struct Deps {
@@ -75,30 +78,39 @@ pub(super) async fn run(mut deps: Deps, stop: CancellationToken) {
 
 impl Deps {
     /// Stores a flush in the stream, or what is left of it in the spool.
-    async fn store(&mut self, mut flush: Flush<PendingAppend>, is_failing: &mut bool) {
-        if !self
-            .fallback
-            .as_ref()
-            .is_some_and(|fallback| fallback.breaker.is_open())
-        {
-            flush = self.send(flush, is_failing).await;
+    async fn store(&mut self, flush: Flush<PendingAppend>, is_failing: &mut bool) {
+        let (mut spooled, mut sent) = (Flush::empty(), Flush::empty());
+        for (entry, pending) in flush.into_pairs() {
+            let goes_to_spool = self.fallback.as_ref().is_some_and(|fallback| {
+                let partition = self.writer.partition_of(&entry);
+                partition.is_some_and(|partition| fallback.breaker.is_open_for(partition))
+            });
+            if goes_to_spool { &mut spooled } else { &mut sent }.push(entry, pending);
         }
-        flush.drop_expired(Instant::now());
-        if let Some(fallback) = self.fallback.as_ref().filter(|_| !flush.is_empty()) {
-            let answers = fallback.spool.store(&flush.entries).await;
-            for (pending, answer) in flush.beside.into_iter().zip(answers) {
+        if !sent.is_empty() {
+            self.send(sent, &mut spooled, is_failing).await;
+        }
+        spooled.drop_expired(Instant::now());
+        if let Some(fallback) = self.fallback.as_ref().filter(|_| !spooled.is_empty()) {
+            let answers = fallback.spool.store(&spooled.entries).await;
+            for (pending, answer) in spooled.beside.into_iter().zip(answers) {
                 self.answer(pending, answer);
             }
         }
     }
 
-    /// Sends until the stream confirms, and answers what it took. What is left is for the spool;
-    /// nothing is left where there is none.
-    async fn send(&mut self, mut flush: Flush<PendingAppend>, is_failing: &mut bool) -> Flush<PendingAppend> {
+    /// Sends until the stream confirms, and answers what it took. What it does not take is added to
+    /// what is `spooled`, or answered where there is no spool.
+    async fn send(
+        &mut self,
+        mut flush: Flush<PendingAppend>,
+        spooled: &mut Flush<PendingAppend>,
+        is_failing: &mut bool,
+    ) {
         let mut pause = FIRST_PAUSE;
         loop {
             flush.drop_expired(Instant::now());
-            let Some(oldest) = flush.oldest() else { return flush };
+            let Some(oldest) = flush.oldest() else { return };
             #[allow(clippy::cast_precision_loss, reason = "a flush is far smaller than 2^52 entries")]
             self.metrics.flush_entries.observe(flush.entries.len() as f64);
             let limit = (oldest + self.spool_after).max(Instant::now() + LEAST_TRY);
@@ -106,69 +118,115 @@ impl Deps {
                 None => Ok(self.writer.append_with_more(&flush.entries).await),
                 Some(_) => tokio::time::timeout_at(limit.into(), self.writer.append_with_more(&flush.entries)).await,
             };
-            let error = match sent {
-                Ok(Ok(outcomes)) => {
-                    if std::mem::take(is_failing) && self.fallback.is_none() {
-                        tracing::info!("the stream takes appends again");
-                    }
-                    return self.settle(flush, outcomes);
-                }
-                Ok(Err(error)) => Some(error),
-                Err(_) => None,
+            let Ok(outcomes) = sent else {
+                self.give_up(flush, spooled);
+                return;
             };
-            if flush.goes_to_the_stream() {
-                self.append_stats.fail();
+            let failed = self.settle(flush, outcomes, spooled);
+            let Some(error) = failed.beside.first().map(|(_, error)| Arc::clone(error)) else {
+                if std::mem::take(is_failing) && self.fallback.is_none() {
+                    tracing::info!("the stream takes appends again");
+                }
+                return;
+            };
+            if self.fallback.is_none() && !std::mem::replace(is_failing, true) {
+                tracing::warn!(%error, entries = failed.entries.len(), "a flush failed");
             }
-            let may_resend = error.as_ref().is_some_and(|error| self.dedupe || error.is_refused());
-            if let Some(fallback) = &self.fallback {
-                let is_refused = error.as_ref().is_some_and(StreamError::is_refused);
-                if is_refused || !may_resend || Instant::now() + pause >= limit {
-                    if flush.goes_to_the_stream() || !is_refused {
-                        let late = || format!("no confirmation within {:?}", self.spool_after);
-                        fallback
-                            .breaker
-                            .open(&error.map_or_else(late, |error| error.to_string()));
-                    }
-                    return flush;
-                }
-            } else if let Some(error) = error {
-                if !std::mem::replace(is_failing, true) {
-                    tracing::warn!(%error, entries = flush.entries.len(), "a flush failed");
-                }
-                if matches!(error, StreamError::Full(_)) || !may_resend {
-                    flush.answer_all(&AppendError::from(&error));
-                    return Flush::empty();
-                }
+            let is_last = Instant::now() + pause >= limit;
+            flush = self.to_resend(failed, spooled, is_last);
+            if flush.is_empty() {
+                return;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Answers what the stream took, and everything where there is no spool. What is left is for
-    /// the spool.
-    fn settle(&self, flush: Flush<PendingAppend>, outcomes: Vec<Appended>) -> Flush<PendingAppend> {
-        let mut left = Flush::empty();
+    /// Nothing was confirmed in time: all goes to the spool.
+    fn give_up(&self, flush: Flush<PendingAppend>, spooled: &mut Flush<PendingAppend>) {
+        if flush.goes_to_the_stream() {
+            self.append_stats.fail();
+        }
+        let late = format!("no confirmation within {:?}", self.spool_after);
+        for (entry, pending) in flush.into_pairs() {
+            self.open_breaker(&entry, &late);
+            spooled.push(entry, pending);
+        }
+    }
+
+    /// Of entries whose call failed: those to be sent again. The others go to the spool, or are
+    /// answered where there is none.
+    fn to_resend(
+        &self,
+        failed: Flush<FailedAppend>,
+        spooled: &mut Flush<PendingAppend>,
+        is_last: bool,
+    ) -> Flush<PendingAppend> {
+        let mut again = Flush::empty();
+        // A refusal of dead letters alone says nothing about the stream.
+        let goes_to_the_stream = failed.goes_to_the_stream();
+        for (entry, (pending, error)) in failed.into_pairs() {
+            let is_refused = error.is_refused();
+            let may_resend = self.dedupe || is_refused;
+            if self.fallback.is_some() {
+                if may_resend && !is_refused && !is_last {
+                    again.push(entry, pending);
+                    continue;
+                }
+                if goes_to_the_stream || !is_refused {
+                    self.open_breaker(&entry, &error.to_string());
+                }
+                spooled.push(entry, pending);
+            } else if matches!(*error, StreamError::Full(_)) || !may_resend {
+                pending.answer(Err(AppendError::from(&*error)));
+            } else {
+                again.push(entry, pending);
+            }
+        }
+        again
+    }
+
+    fn open_breaker(&self, entry: &NewEntry, cause: &str) {
+        if let Some((fallback, partition)) = self.fallback.as_ref().zip(self.writer.partition_of(entry)) {
+            fallback.breaker.open(partition, cause);
+        }
+    }
+
+    /// Answers what the stream took, and everything where there is no spool; what it refused is
+    /// `spooled`. Returns what failed.
+    fn settle(
+        &self,
+        flush: Flush<PendingAppend>,
+        outcomes: Vec<Appended>,
+        spooled: &mut Flush<PendingAppend>,
+    ) -> Flush<FailedAppend> {
+        let mut failed = Flush::empty();
         let mut is_taken = false;
         // An outcome that is missing drops its sender, which its request reads as "not confirmed".
         for ((entry, pending), outcome) in flush.into_pairs().zip(outcomes) {
             let to_stream = entry.destination == Destination::Stream;
             is_taken |= to_stream && matches!(outcome, Appended::Accepted(_));
+            if let Appended::Failed(error) = outcome {
+                failed.push(entry, (pending, error));
+                continue;
+            }
             let answer = Receipt::of_stream(outcome);
             match (&self.fallback, &answer) {
-                (Some(fallback), Err(error)) => {
+                (Some(_), Err(error)) => {
                     if *error == AppendError::Full && to_stream {
-                        fallback.breaker.open("the stream is at its cap");
+                        self.open_breaker(&entry, "the stream is at its cap");
                     }
-                    left.push(entry, pending);
+                    spooled.push(entry, pending);
                 }
                 _ => self.answer(pending, answer),
             }
         }
         if is_taken {
             self.append_stats.succeed();
+        } else if failed.goes_to_the_stream() {
+            self.append_stats.fail();
         }
-        left
+        failed
     }
 
     fn answer(&self, pending: PendingAppend, answer: Result<Receipt, AppendError>) {

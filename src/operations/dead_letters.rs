@@ -402,7 +402,7 @@ mod tests {
         fields.push("original_id", original);
         fields.push("attempts", "3");
         DeadLetterSummary::of(&Entry {
-            id: StreamId { ms, seq: 0 },
+            id: StreamId::new(ms, 0),
             fields,
         })
     }

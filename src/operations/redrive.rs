@@ -18,7 +18,7 @@ use crate::config::{IntakeConfig, KeepRaw};
 use crate::event::{Timestamp, json};
 use crate::shopify::{self, DeliveryHints, KeptNames, REUSED_WEBHOOK_ID, Topic};
 use crate::stream::codec::{self, REUSED_ID, Raw};
-use crate::stream::{Entry, Fields};
+use crate::stream::{Entry, Fields, spread};
 
 /// An entry to append.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Redriven {
     pub(super) fields: Fields,
     /// Its type.
     pub(super) event_type: String,
+    /// Decides its partition.
+    pub(super) spread: u64,
 }
 
 /// The entry that a dead letter becomes, or why it still cannot be one; the reason names no
@@ -55,9 +57,10 @@ fn of_payload(dead_letter: &Entry) -> Result<Redriven, String> {
         entry.fields = with_new_id(&entry)?;
     }
     let record = codec::decode(&entry).map_err(|error| error.to_string())?;
-    let event_type = record.event.event_type.to_string();
+    let (event_type, spread) = (record.event.event_type.to_string(), spread(&record.event));
     Ok(Redriven {
         event_type,
+        spread,
         fields: entry.fields,
     })
 }
@@ -131,6 +134,7 @@ fn of_body(dead_letter: &Entry, intake: &IntakeConfig) -> Result<Redriven, Strin
     let fields = codec::encode(&event, &provenance, raw).map_err(|error| error.to_string())?;
     Ok(Redriven {
         event_type: event.event_type.to_string(),
+        spread: spread(&event),
         fields,
     })
 }
@@ -177,7 +181,7 @@ mod tests {
 
     fn dead_letter(fields: &[(&'static str, &str)]) -> Entry {
         let mut entry = Entry {
-            id: StreamId { ms: 1, seq: 0 },
+            id: StreamId::new(1, 0),
             fields: Fields::default(),
         };
         for (name, value) in fields {

@@ -296,6 +296,7 @@ impl Operations {
                         destination: Destination::Stream,
                         dedupe_key: dedupe_key(dead_letter.id),
                         digest: [0; 16],
+                        spread: redriven.spread,
                         fields: redriven.fields,
                     });
                 }
@@ -306,7 +307,8 @@ impl Operations {
             resolutions.extend(ready);
             return Ok(resolutions);
         }
-        let outcomes = self.stream.writer().append(&entries).await?;
+        let outcomes = self.stream.writer().append(&entries).await;
+        Appended::answered(&outcomes)?;
         let mut appended = Vec::with_capacity(ready.len());
         for (mut resolution, outcome) in ready.into_iter().zip(outcomes) {
             resolution.outcome = ResolutionOutcome::Kept;
@@ -323,6 +325,7 @@ impl Operations {
                 Appended::Refused(reason) | Appended::TooLarge(reason) | Appended::Unavailable(reason) => {
                     resolution.because(reason)
                 }
+                Appended::Failed(error) => resolution.because(error.to_string()),
             });
         }
         self.stream.remove_dead_letters(&appended).await?;

@@ -39,10 +39,7 @@ mod tests {
 
     fn entry(fields: &[(&'static str, &str)]) -> Entry {
         let mut entry = Entry {
-            id: StreamId {
-                ms: 1_767_225_600_123,
-                seq: 4,
-            },
+            id: StreamId::new(1_767_225_600_123, 4),
             fields: Fields::default(),
         };
         for (name, value) in fields {
@@ -365,7 +362,7 @@ mod tests {
                 ..Provenance::default()
             };
             let fields = encode(&event, &provenance, Some(Raw::whole(&body).unwrap())).unwrap();
-            let entry = Entry { id: StreamId { ms: 5, seq: 0 }, fields };
+            let entry = Entry { id: StreamId::new(5, 0), fields };
             let record = decode(&entry).unwrap();
             prop_assert_eq!(&record.event, &event);
             prop_assert_eq!(&record.provenance, &provenance);

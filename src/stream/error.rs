@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::retryability::Retryability;
 
 /// A failed call to the stream. Texts name server, command and remedy, never content.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// The server cannot be reached, or the connection broke: a write may or may not have happened.
     #[error("stream unreachable at {server}: {message}")]

@@ -9,9 +9,9 @@
 //! which operators read. Beside them it keeps the dedupe keys of appended entries, each group's
 //! pending list, the record of attempts at single entries, the audit log of operators, and the
 //! heartbeats of nodes. `entry.rs` has ids and fields, `delivery.rs` what a group member gets,
-//! `range.rs` pages of a log, `report.rs` figures, `admin.rs` the operators' part
-//! ([`StreamAdmin`]), `nodes.rs` heartbeats ([`NodeRegistry`]), `error.rs` failures. `codec.rs` is
-//! the public format of an entry's fields.
+//! `range.rs` pages of a log, `spread.rs` what decides a partition, `report.rs` figures,
+//! `admin.rs` the operators' part ([`StreamAdmin`]), `nodes.rs` heartbeats ([`NodeRegistry`]),
+//! `error.rs` failures. `codec.rs` is the public format of an entry's fields.
 //!
 //! # Laws
 //! Every implementation keeps them; `tests/suite/stream/laws/` runs over each.
@@ -52,6 +52,7 @@ mod error;
 mod nodes;
 mod range;
 mod report;
+mod spread;
 
 use std::time::Duration;
 
@@ -65,32 +66,32 @@ pub use self::error::StreamError;
 pub use self::nodes::{Heartbeat, NodeRegistry};
 pub use self::range::{PAGE, PAGE_BYTES, Page, Range, ReadOrder};
 pub use self::report::{ConsumerReport, GroupReport, Lost, Restored, ServerReport, StreamReport};
+pub use self::spread::{spread, spread_of_key};
 
 /// Appends, over a connection of its own. One flush is in flight at a time; one whose future is
 /// dropped has an unknown outcome and does not block the next.
 #[async_trait]
 pub trait Writer: Send {
-    /// Appends all entries and returns one outcome each, in order.
-    ///
-    /// # Errors
-    /// The whole flush failed. [`StreamError::is_refused`] tells whether it certainly was not
-    /// stored (then it can be sent again even without dedupe) or whether the outcome is unknown.
-    async fn append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError>;
+    /// Appends all entries and returns one outcome each, in order, always.
+    async fn append(&mut self, entries: &[NewEntry]) -> Vec<Appended>;
 
     /// As [`append`](Self::append), for a caller with more to append: what the store notes about
     /// these entries may go with the next call. The caller calls [`settle`](Self::settle) where none
     /// follows within 50 ms, and at its end. An entry that another process is appending is
     /// [`Appended::Unavailable`] sooner.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    async fn append_with_more(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+    async fn append_with_more(&mut self, entries: &[NewEntry]) -> Vec<Appended> {
         self.append(entries).await
     }
 
     /// Notes what the last call left. Where that fails or is dropped, repeats of those entries are
     /// recognized later, or may be appended again.
     async fn settle(&mut self) {}
+
+    /// The partition whose failure is this entry's; `None` for a dead letter beside several
+    /// partitions, since it is in none of them.
+    fn partition_of(&self, _entry: &NewEntry) -> Option<u16> {
+        Some(0)
+    }
 }
 
 /// Reads as one consumer of the group, over a connection of its own, since a blocking read occupies
@@ -119,14 +120,20 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// A writer with a connection of its own.
     fn writer(&self) -> Box<dyn Writer>;
 
-    /// A reader for that consumer.
-    fn reader(&self, consumer: &str) -> Box<dyn Reader>;
+    /// How many partitions it has: logs, each with an order, a cap and a fate of its own.
+    fn partitions(&self) -> u16 {
+        1
+    }
+
+    /// A reader of a partition for that consumer.
+    fn reader(&self, consumer: &str, partition: u16) -> Box<dyn Reader>;
 
     /// Creates stream and group (at 0) where they are missing. Returns whether the group was
     /// missing.
     async fn ensure_group(&self) -> Result<bool, StreamError>;
 
-    /// Makes a page of pending entries the consumer's, from `start` on, at most `count`.
+    /// Makes a page of pending entries of the partition of `start` the consumer's, from there on, at
+    /// most `count`.
     async fn claim(
         &self,
         consumer: &str,
@@ -153,8 +160,8 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<bool, StreamError>;
 
     /// Removes acked entries beyond what is to be retained; never one that a group still needs, and
-    /// none while ours is missing, since it will be created at 0.
-    async fn trim(&self) -> Result<Trimmed, StreamError>;
+    /// none while ours is missing, since it will be created at 0. Of one partition.
+    async fn trim(&self, partition: u16) -> Result<Trimmed, StreamError>;
 
     /// Removes consumers that were silent for `silent` and have nothing pending. Returns their
     /// names.
@@ -173,9 +180,9 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// The figures for health.
     async fn report(&self) -> Result<StreamReport, StreamError>;
 
-    /// Checks, by a tiny write, that an append would be accepted now with the configured
-    /// durability, and that there is room below the cap.
-    async fn confirm_writable(&self) -> Result<(), StreamError>;
+    /// Checks, by a tiny write, that an append to that partition would be accepted now with the
+    /// configured durability, and that there is room below the cap.
+    async fn confirm_writable(&self, partition: u16) -> Result<(), StreamError>;
 
     /// What the server is and how it is configured, for `check` and the warnings at start.
     async fn inspect(&self) -> Result<ServerReport, StreamError>;

@@ -57,11 +57,8 @@ impl Range {
     #[must_use]
     pub fn between(self, from_ms: u64, to_ms: u64) -> Self {
         Self {
-            from: StreamId { ms: from_ms, seq: 0 },
-            to: StreamId {
-                ms: to_ms,
-                seq: u64::MAX,
-            },
+            from: StreamId::new(from_ms, 0),
+            to: StreamId::new(to_ms, u64::MAX),
             ..self
         }
     }

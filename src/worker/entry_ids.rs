@@ -85,14 +85,8 @@ mod tests {
     #[test]
     fn an_id_is_held_against_the_clock_and_the_receipt() {
         let now = datetime!(2026-02-01 12:00:00 UTC);
-        let id = |at: OffsetDateTime| StreamId {
-            ms: u64::try_from(at.unix_timestamp()).unwrap() * 1000,
-            seq: 0,
-        };
-        let microseconds = StreamId {
-            ms: id(now).ms * 1000,
-            seq: 0,
-        };
+        let id = |at: OffsetDateTime| StreamId::new(u64::try_from(at.unix_timestamp()).unwrap() * 1000, 0);
+        let microseconds = StreamId::new(id(now).ms * 1000, 0);
         let day = time::Duration::DAY;
         for (id, received_at, found) in [
             (id(now), Some(now), None),
@@ -102,9 +96,9 @@ mod tests {
             (id(now + time::Duration::MINUTE), Some(now), None),
             (id(now + day), Some(now), Some(IdAnomaly::Ahead)),
             (microseconds, None, Some(IdAnomaly::Ahead)),
-            (StreamId { ms: u64::MAX, seq: 0 }, None, Some(IdAnomaly::Ahead)),
+            (StreamId::new(u64::MAX, 0), None, Some(IdAnomaly::Ahead)),
             (id(now - day), Some(now), Some(IdAnomaly::Behind)),
-            (StreamId { ms: 1, seq: 1 }, None, Some(IdAnomaly::Behind)),
+            (StreamId::new(1, 1), None, Some(IdAnomaly::Behind)),
         ] {
             assert_eq!(cause(id, received_at, now), found, "{id} {received_at:?}");
         }

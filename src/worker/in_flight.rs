@@ -58,7 +58,7 @@ mod tests {
     fn delivered(ms: u64) -> Delivered {
         Delivered {
             entry: Entry {
-                id: StreamId { ms, seq: 0 },
+                id: StreamId::new(ms, 0),
                 fields: Fields::default(),
             },
             deliveries: 1,
@@ -71,10 +71,10 @@ mod tests {
         let held = InFlight::default();
         assert_eq!(held.take(vec![delivered(1), delivered(2)], &HashSet::new()).len(), 2);
         let before = held.ids();
-        held.release(&[StreamId { ms: 1, seq: 0 }]);
+        held.release(&[StreamId::new(1, 0)]);
         let taken = held.take(vec![delivered(1), delivered(2), delivered(3)], &before);
         assert_eq!(taken, [delivered(3)]);
         assert_eq!(held.len(), 2);
-        assert!(!held.contains(StreamId { ms: 1, seq: 0 }));
+        assert!(!held.contains(StreamId::new(1, 0)));
     }
 }

@@ -29,7 +29,7 @@ const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
 /// Reads until `stop` fires.
 pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
     let mut source = Source {
-        reader: consumer.stream.reader(&consumer.name),
+        reader: consumer.stream.reader(&consumer.name, 0),
         sweep: Sweep::due_now(),
         at_most: SHORTEST_READ,
     };

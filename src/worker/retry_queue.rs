@@ -111,7 +111,7 @@ mod tests {
 
     fn suspect(ms: u64, delay: Duration) -> Suspect {
         let entry = Entry {
-            id: StreamId { ms, seq: 0 },
+            id: StreamId::new(ms, 0),
             fields: Fields::default(),
         };
         Suspect::new(

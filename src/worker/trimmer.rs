@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationToken) {
     let mut outage = OutageLog::of("trimming");
     while sleep_or_stop(PAUSE, &stop).await {
-        match stream.trim().await {
+        match stream.trim(0).await {
             Ok(trimmed) => {
                 outage.over();
                 let removed = trimmed.prefix + trimmed.pinned;

@@ -13,10 +13,47 @@ use async_trait::async_trait;
 use orderstream::config::StreamConfig;
 use orderstream::metrics::Metrics;
 use orderstream::stream::redis::RedisStream;
-use orderstream::stream::{Stream, StreamId};
+use orderstream::stream::{Appended, NewEntry, Stream, StreamError, StreamId, Writer};
 
 use crate::harness::embedded::{EmbeddedFile, row};
 use crate::harness::redis::{RedisServer, stream_config};
+
+/// Appends to a stream of one partition, where a flush fails as a whole or not at all.
+#[async_trait]
+pub trait TryAppend {
+    async fn try_append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError>;
+    async fn try_append_with_more(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError>;
+}
+
+#[async_trait]
+impl TryAppend for Box<dyn Writer> {
+    async fn try_append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+        whole(self.append(entries).await)
+    }
+
+    async fn try_append_with_more(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+        whole(self.append_with_more(entries).await)
+    }
+}
+
+fn whole(mut outcomes: Vec<Appended>) -> Result<Vec<Appended>, StreamError> {
+    let failed = outcomes.iter().filter(|outcome| matches!(outcome, Appended::Failed(_)));
+    let failed = failed.count();
+    assert!(
+        failed == 0 || failed == outcomes.len(),
+        "a part of a flush failed: {outcomes:?}"
+    );
+    match outcomes.pop() {
+        Some(Appended::Failed(error)) => {
+            drop(outcomes);
+            Err(Arc::into_inner(error).expect("the outcomes share it with nothing else"))
+        }
+        last => {
+            outcomes.extend(last);
+            Ok(outcomes)
+        }
+    }
+}
 
 /// A store of one's own, and what happens to it from outside.
 #[async_trait]

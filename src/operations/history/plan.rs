@@ -194,10 +194,7 @@ mod tests {
     }
 
     fn id(hour: u64) -> StreamId {
-        StreamId {
-            ms: hour * HOUR,
-            seq: 0,
-        }
+        StreamId::new(hour * HOUR, 0)
     }
 
     fn told(retained: &Retained, stored: Option<(u64, u64)>) -> Option<(u64, u64, bool)> {

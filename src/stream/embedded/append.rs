@@ -13,7 +13,7 @@ use super::group;
 use super::logs::{Caps, OpenLogs, Session, index};
 use super::row::{PackedFields, id_of, row_of};
 use super::writer::WriterHandle;
-use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
+use crate::stream::{Appended, Destination, NewEntry, StreamId, Writer};
 
 /// Expired keys removed with each append, beside twice as many as it adds.
 const EXPIRED_REMOVED: usize = 16;
@@ -58,16 +58,19 @@ pub(super) struct EmbeddedWriter {
 
 #[async_trait]
 impl Writer for EmbeddedWriter {
-    async fn append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+    async fn append(&mut self, entries: &[NewEntry]) -> Vec<Appended> {
         if entries.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
+        let count = entries.len();
         let entries: Vec<_> = entries.iter().map(PackedEntry::new).collect();
         let bytes = entries.iter().map(|entry| entry.fields.blob.len()).sum();
         let (caps, window) = (self.caps, self.dedupe_window);
-        self.writer
+        let appended = self
+            .writer
             .store(bytes, move |session| append(session, &entries, caps, window))
-            .await
+            .await;
+        appended.unwrap_or_else(|error| Appended::all_failed(error, count))
     }
 }
 

@@ -50,10 +50,7 @@ pub(super) fn row_of(id: StreamId) -> Option<i64> {
 /// The id of a row.
 pub(super) fn id_of(row: i64) -> StreamId {
     let row = u64::try_from(row).unwrap_or_default();
-    StreamId {
-        ms: row >> SEQ_BITS,
-        seq: row & SEQ_MASK,
-    }
+    StreamId::new(row >> SEQ_BITS, row & SEQ_MASK)
 }
 
 /// Fields ready to be stored: all but the row id is known.
@@ -144,7 +141,7 @@ mod tests {
 
     #[test]
     fn rows_have_the_order_of_ids() {
-        let id = |ms, seq| StreamId { ms, seq };
+        let id = StreamId::new;
         assert_eq!(id_of(row_from(id(1_767_225_600_123, 7))), id(1_767_225_600_123, 7));
         assert_eq!(id_of(row_from(id(5, SEQ_MASK)) + 1), id(6, 0));
         assert_eq!(row_of(id(5, SEQ_MASK + 1)), None);

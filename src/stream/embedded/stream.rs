@@ -193,7 +193,7 @@ impl Stream for EmbeddedStream {
         })
     }
 
-    fn reader(&self, consumer: &str) -> Box<dyn Reader> {
+    fn reader(&self, consumer: &str, _partition: u16) -> Box<dyn Reader> {
         Box::new(EmbeddedReader {
             stream: self.clone(),
             consumer: consumer.to_owned(),
@@ -257,7 +257,7 @@ impl Stream for EmbeddedStream {
         self.file.writer.store(dead.entry.fields.bytes(), write).await
     }
 
-    async fn trim(&self) -> Result<Trimmed, StreamError> {
+    async fn trim(&self, _partition: u16) -> Result<Trimmed, StreamError> {
         let mut cursor = self.trim_cursor.lock().await;
         let from = *cursor;
         let retention = Retention {
@@ -292,7 +292,7 @@ impl Stream for EmbeddedStream {
         })
     }
 
-    async fn confirm_writable(&self) -> Result<(), StreamError> {
+    async fn confirm_writable(&self, _partition: u16) -> Result<(), StreamError> {
         // The row holds no more than a count of probes: it is created again where it is missing.
         const PROBE: &str = "INSERT INTO commits VALUES (1, 0, 1) ON CONFLICT (one) DO UPDATE SET probes = probes + 1";
         self.file.writer.store(0, |session| session.execute(PROBE, [])).await?;

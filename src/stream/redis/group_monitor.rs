@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     fn id(ms: u64) -> StreamId {
-        StreamId { ms, seq: 0 }
+        StreamId::new(ms, 0)
     }
 
     /// At 50 of 80, with entries pending for `a` from 40 on, and none for `b`.
@@ -262,7 +262,7 @@ mod tests {
         };
         assert_eq!(found(removed), [(id(40), id(55))]);
         let moved = |now: &mut GroupState| (now.moved, now.last_delivered) = (Some(1), id(80));
-        let first = StreamId { ms: 50, seq: 1 };
+        let first = StreamId::new(50, 1);
         assert_eq!(found(moved), [(first, id(80))]);
         let beyond = |now: &mut GroupState| (now.moved, now.last_delivered) = (None, id(900));
         assert_eq!(found(beyond), [(first, id(900))], "INFO is denied");

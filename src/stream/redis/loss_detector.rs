@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::stream::{Lost, StreamId};
 
-/// Confirmations kept until the next report, which comes every second: 1 MiB.
+/// Confirmations kept until the next report, which comes every second: 1.5 MiB.
 const CONFIRMED_AT_MOST: usize = 1 << 16;
 
 /// Shared by the writers and the reports of one stream.
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn id(ms: u64) -> StreamId {
-        StreamId { ms, seq: 0 }
+        StreamId::new(ms, 0)
     }
 
     fn at(run: &str, ms: u64, added: u64, backlog: u64) -> Position {

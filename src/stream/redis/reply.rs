@@ -7,9 +7,10 @@ use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_r
 
 use crate::stream::{Attempts, Delivered, Entry, Fields, StreamId};
 
+/// As Redis knows it: the partition is a stream of its own.
 impl ToRedisArgs for StreamId {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(self);
+        out.write_arg_fmt(self.with_part(0));
     }
 }
 

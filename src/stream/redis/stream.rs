@@ -162,7 +162,7 @@ impl Stream for RedisStream {
         Box::new(RedisWriter::new(server, keys, loss_detector, self.flushes.clone()))
     }
 
-    fn reader(&self, consumer: &str) -> Box<dyn Reader> {
+    fn reader(&self, consumer: &str, _partition: u16) -> Box<dyn Reader> {
         Box::new(RedisReader::new(self.server.clone(), self.keys.clone(), consumer))
     }
 
@@ -268,7 +268,7 @@ impl Stream for RedisStream {
         Ok(self.server.run::<u8>(&script).await? == 1)
     }
 
-    async fn trim(&self) -> Result<Trimmed, StreamError> {
+    async fn trim(&self, _partition: u16) -> Result<Trimmed, StreamError> {
         let mut cursor = self.trim_cursor.lock().await;
         let mut script = scripts::TRIM.key(&self.keys.stream);
         script
@@ -303,7 +303,7 @@ impl Stream for RedisStream {
         report::report(&self.server, &self.keys, &self.loss_detector, &self.letters).await
     }
 
-    async fn confirm_writable(&self) -> Result<(), StreamError> {
+    async fn confirm_writable(&self, _partition: u16) -> Result<(), StreamError> {
         writable::confirm(&self.server, &self.keys).await
     }
 

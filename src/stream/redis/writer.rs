@@ -8,7 +8,7 @@
 //! `dedupe.rs` has the order of these steps, `round_trip.rs` the steps.
 //!
 //! Invariants: one outcome an entry, in order; a flush of which nothing was taken for reasons of the
-//! server's is an error as a whole, and so is one whose durability is not proven; otherwise each
+//! server's has failed as a whole, and so has one whose durability is not proven; otherwise each
 //! entry carries its own outcome.
 
 use std::sync::Arc;
@@ -88,10 +88,15 @@ impl RedisWriter {
 
     /// A flush over the held connection; `patience`: how long it waits for other flushes'
     /// reservations.
-    async fn append_within(&mut self, entries: &[NewEntry], patience: Duration) -> Result<Vec<Appended>, StreamError> {
+    async fn append_within(&mut self, entries: &[NewEntry], patience: Duration) -> Vec<Appended> {
         if entries.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
+        let appended = self.try_append(entries, patience).await;
+        appended.unwrap_or_else(|error| Appended::all_failed(error, entries.len()))
+    }
+
+    async fn try_append(&mut self, entries: &[NewEntry], patience: Duration) -> Result<Vec<Appended>, StreamError> {
         let server = Arc::clone(&self.server);
         // A flush that is given up midway leaves its answer on the way: nobody else is to meet
         // that, or to wait for it.
@@ -191,13 +196,13 @@ impl RedisWriter {
 
 #[async_trait]
 impl Writer for RedisWriter {
-    async fn append(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+    async fn append(&mut self, entries: &[NewEntry]) -> Vec<Appended> {
         let appended = self.append_within(entries, LONG_PATIENCE).await;
         self.settle().await;
         appended
     }
 
-    async fn append_with_more(&mut self, entries: &[NewEntry]) -> Result<Vec<Appended>, StreamError> {
+    async fn append_with_more(&mut self, entries: &[NewEntry]) -> Vec<Appended> {
         self.append_within(entries, SHORT_PATIENCE).await
     }
 
@@ -221,7 +226,11 @@ impl Writer for RedisWriter {
 pub(super) fn is_stored(outcome: &Appended) -> bool {
     match outcome {
         Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => true,
-        Appended::Full | Appended::Refused(_) | Appended::TooLarge(_) | Appended::Unavailable(_) => false,
+        Appended::Full
+        | Appended::Refused(_)
+        | Appended::TooLarge(_)
+        | Appended::Unavailable(_)
+        | Appended::Failed(_) => false,
     }
 }
 
@@ -238,6 +247,7 @@ fn stored(entries: &[NewEntry], outcomes: &[Appended]) -> impl Iterator<Item = S
             | Appended::Full
             | Appended::Refused(_)
             | Appended::TooLarge(_)
-            | Appended::Unavailable(_) => None,
+            | Appended::Unavailable(_)
+            | Appended::Failed(_) => None,
         })
 }

@@ -17,6 +17,7 @@ use orderstream::stream::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::TryAppend;
 use crate::harness::redis::stream_config;
 
 fn open(path: &Path) -> EmbeddedStream {
@@ -33,6 +34,7 @@ fn entry(n: u32, bytes: usize) -> NewEntry {
         destination: Destination::Stream,
         dedupe_key: format!("key-{n}"),
         digest: [7; 16],
+        spread: 0,
         fields: fields(n, bytes),
     }
 }
@@ -46,7 +48,7 @@ fn fields(n: u32, bytes: usize) -> Fields {
 
 async fn append(stream: &EmbeddedStream, numbers: std::ops::Range<u32>, bytes: usize) -> Vec<StreamId> {
     let flush: Vec<_> = numbers.map(|n| entry(n, bytes)).collect();
-    let outcomes = stream.writer().append(&flush).await.unwrap();
+    let outcomes = stream.writer().try_append(&flush).await.unwrap();
     outcomes.iter().map(accepted).collect()
 }
 
@@ -85,7 +87,7 @@ async fn drain(stream: &EmbeddedStream, bytes: usize) -> (BTreeSet<u32>, u64) {
             }
         }
     }
-    let mut reader = stream.reader("drain");
+    let mut reader = stream.reader("drain", 0);
     loop {
         match reader
             .read(500, std::time::Duration::ZERO, &CancellationToken::new())

@@ -23,10 +23,10 @@ use orderstream::stream::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Store;
+use super::{Store, TryAppend};
 use crate::harness::redis::stream_config;
 
-const START: StreamId = StreamId { ms: 0, seq: 0 };
+const START: StreamId = StreamId::new(0, 0);
 
 /// An entry whose key, body and digest follow from its number.
 fn entry(n: u32) -> NewEntry {
@@ -39,6 +39,7 @@ fn entry(n: u32) -> NewEntry {
         destination: Destination::Stream,
         dedupe_key: format!("key-{n}"),
         digest: [n.to_be_bytes()[3]; 16],
+        spread: 0,
         fields,
     }
 }
@@ -46,7 +47,7 @@ fn entry(n: u32) -> NewEntry {
 /// Appends entries that must be new; answers their ids.
 async fn append(stream: &dyn Stream, numbers: impl IntoIterator<Item = u32>) -> Vec<StreamId> {
     let entries: Vec<_> = numbers.into_iter().map(entry).collect();
-    let outcomes = stream.writer().append(&entries).await.unwrap();
+    let outcomes = stream.writer().try_append(&entries).await.unwrap();
     outcomes.iter().map(accepted).collect()
 }
 
@@ -59,7 +60,7 @@ fn accepted(outcome: &Appended) -> StreamId {
 
 /// Reads what is there, without waiting.
 async fn read(stream: &dyn Stream, consumer: &str, count: usize) -> Vec<Delivered> {
-    let mut reader = stream.reader(consumer);
+    let mut reader = stream.reader(consumer, 0);
     let never = CancellationToken::new();
     reader.read(count, Duration::ZERO, &never).await.unwrap()
 }

@@ -15,6 +15,7 @@ use orderstream::metrics::Metrics;
 use orderstream::stream::redis::RedisStream;
 use orderstream::stream::{Appended, Destination, Fields, NewEntry, StreamError, StreamId};
 
+use super::TryAppend;
 use crate::harness::redis::{RedisServer, stream_config};
 
 fn open(config: &RedisConfig) -> RedisStream {
@@ -34,6 +35,7 @@ fn entry(n: u32) -> NewEntry {
         destination: Destination::Stream,
         dedupe_key: format!("key-{n}"),
         digest: [7; 16],
+        spread: 0,
         fields,
     }
 }

@@ -45,7 +45,7 @@ async fn the_end_of_a_try_that_cannot_be_recorded_is_made_good() {
     redis.command::<String>(&add).await;
     let stream = RedisStream::new(&redis.config(), &stream_config(), Metrics::new()).unwrap();
     stream.ensure_group().await.unwrap();
-    let mut reader = stream.reader("tests");
+    let mut reader = stream.reader("tests", 0);
     reader.read(1, Duration::ZERO, &CancellationToken::new()).await.unwrap();
     for _ in 0..2 {
         // Handed out so often, it is tried alone.

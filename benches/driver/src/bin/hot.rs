@@ -131,7 +131,7 @@ impl Webhook {
             headers,
             keyring: Keyring::new(&[orders::SECRET.into()])?,
             entry: Entry {
-                id: StreamId { ms: 1, seq: 1 },
+                id: StreamId::new(1, 1),
                 fields: Default::default(),
             },
             item: orders::Batches::new(1).event(1).1,

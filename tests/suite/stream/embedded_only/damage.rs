@@ -35,7 +35,7 @@ impl Image {
             append(&stream, n * 50..n * 50 + 50, BYTES).await;
         }
         let never = CancellationToken::new();
-        let mut reader = stream.reader("a");
+        let mut reader = stream.reader("a", 0);
         let read = reader.read(150, std::time::Duration::ZERO, &never).await.unwrap();
         let ids: Vec<_> = read.iter().map(|one| one.entry.id).collect();
         stream.ack(&ids[..100], &[]).await.unwrap();
@@ -128,7 +128,7 @@ async fn check(path: &Path, what: &str) -> Said {
     assert!(got.iter().all(|n| *n < 100), "{what}");
     let flush: Vec<_> = (ENTRIES..ENTRIES + 10).map(|n| entry(n, BYTES)).collect();
     let mut refusals = 0;
-    while let Err(error) = stream.writer().append(&flush).await {
+    while let Err(error) = stream.writer().try_append(&flush).await {
         refused(&error, &mut refusals);
     }
     drop(stream);
@@ -265,14 +265,14 @@ async fn a_new_file_that_finds_no_room_is_waited_for() {
     let stream = open(&path);
     assert!(!stream.stats().is_known(), "there was room");
     let flush = [entry(ENTRIES, BYTES)];
-    let error = stream.writer().append(&flush).await.unwrap_err();
+    let error = stream.writer().try_append(&flush).await.unwrap_err();
     assert!(
         error.is_refused() && error.to_string().contains("tried again"),
         "{error}"
     );
     fs::remove_file(&filler).unwrap();
     crate::harness::eventually("there is room", std::time::Duration::from_secs(60), async || {
-        stream.writer().append(&flush).await.ok()
+        stream.writer().try_append(&flush).await.ok()
     })
     .await;
     let stats = stream.stats();
@@ -310,7 +310,7 @@ async fn a_damaged_entry_is_lost_alone() {
     stream.ensure_group().await.unwrap();
     let appended = append(&stream, 0..6, BYTES).await;
     let never = CancellationToken::new();
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     reader.read(3, std::time::Duration::ZERO, &never).await.unwrap();
     for n in [1, 4] {
         let row = row(appended[n]);
@@ -360,8 +360,8 @@ async fn counts_that_are_gone_are_bounded_by_what_is_there() {
     assert_eq!(check(&path, "no commits").await, Said::Exactly(0));
     assert_eq!(damaged_files(&path), 0);
     let stream = open(&path);
-    stream.confirm_writable().await.unwrap();
-    stream.confirm_writable().await.unwrap();
+    stream.confirm_writable(0).await.unwrap();
+    stream.confirm_writable(0).await.unwrap();
 }
 
 /// Changes a file that nobody has open, whatever its tables say.
@@ -397,7 +397,7 @@ async fn damage_under_a_running_stream_is_counted_exactly() {
         append(&stream, n * 500..n * 500 + 500, BYTES).await;
     }
     let last = append(&stream, count..count + 1, BYTES).await[0];
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     let never = CancellationToken::new();
     let read = reader.read(10, std::time::Duration::ZERO, &never).await.unwrap();
     let ids: Vec<_> = read.iter().map(|one| one.entry.id).collect();

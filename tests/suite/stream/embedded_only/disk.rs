@@ -73,7 +73,7 @@ async fn a_disk_that_is_full_at_the_start_is_waited_for() {
     drop(std::fs::write(&filler, vec![0; 4 << 20]));
     let stream = open(&path);
     assert!(!stream.stats().is_known());
-    let refusal = stream.writer().append(&[entry(10, 100)]).await.unwrap_err();
+    let refusal = stream.writer().try_append(&[entry(10, 100)]).await.unwrap_err();
     assert!(
         refusal.is_refused() && refusal.to_string().contains("stream.db"),
         "{refusal}"
@@ -81,7 +81,7 @@ async fn a_disk_that_is_full_at_the_start_is_waited_for() {
 
     std::fs::remove_file(&filler).unwrap();
     eventually("it is opened", PATIENCE, async || {
-        stream.writer().append(&[entry(10, 100)]).await.ok()
+        stream.writer().try_append(&[entry(10, 100)]).await.ok()
     })
     .await;
     assert!(stream.stats().is_known());
@@ -98,7 +98,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
     let (mut stored, mut refusal, mut n) = (BTreeSet::new(), None, 0);
     while refusal.is_none() {
         let flush: Vec<_> = (n..n + 50).map(|n| entry(n, 4000)).collect();
-        match stream.writer().append(&flush).await {
+        match stream.writer().try_append(&flush).await {
             Ok(outcomes) => {
                 assert!(outcomes.iter().map(accepted).is_sorted());
                 stored.extend(n..n + 50);
@@ -113,7 +113,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
     assert!(refusal.to_string().contains("disk"), "{refusal}");
     std::fs::remove_file(&filler).unwrap();
     eventually("it takes appends again", Duration::from_secs(20), async || {
-        stream.confirm_writable().await.ok()
+        stream.confirm_writable(0).await.ok()
     })
     .await;
     append(&stream, n..n + 50, 4000).await;
@@ -178,18 +178,18 @@ async fn giving_space_back_waits_for_no_reader() {
     // the file's owner is patient for, however fast the disk is; a disk that is busy with others makes single calls
     // late, or miss their limit.
     let mut fastest = Duration::MAX;
-    let _ = stream.confirm_writable().await;
+    let _ = stream.confirm_writable(0).await;
     // Pages are given back only while no further call waits, so how many calls that takes is open.
     eventually("pages are given back", PATIENCE, async || {
         let called = Instant::now();
-        let _ = stream.confirm_writable().await;
+        let _ = stream.confirm_writable(0).await;
         fastest = fastest.min(called.elapsed());
         (pages() < free).then_some(())
     })
     .await;
     for _ in 0..20 {
         let called = Instant::now();
-        let _ = stream.confirm_writable().await;
+        let _ = stream.confirm_writable(0).await;
         fastest = fastest.min(called.elapsed());
     }
     assert!(fastest < Duration::from_secs(1), "each call waits: {fastest:?}");
@@ -209,7 +209,7 @@ async fn the_limit_in_bytes_holds_and_space_is_given_back() {
     let mut stored = 0;
     for n in 0_u32.. {
         let flush: Vec<_> = (n * 100..n * 100 + 100).map(|n| entry(n, 3000)).collect();
-        let outcomes = stream.writer().append(&flush).await.unwrap();
+        let outcomes = stream.writer().try_append(&flush).await.unwrap();
         stored += outcomes.iter().filter(|one| **one != Appended::Full).count();
         if outcomes.contains(&Appended::Full) {
             break;
@@ -220,7 +220,7 @@ async fn the_limit_in_bytes_holds_and_space_is_given_back() {
     assert_eq!((stats.length, stats.backlog), (stored as u64, stored as u64));
     let size = || std::fs::metadata(file.path()).unwrap().len();
     let never = CancellationToken::new();
-    let mut reader = stream.reader("drainer");
+    let mut reader = stream.reader("drainer", 0);
     loop {
         let delivered = reader.read(1000, Duration::ZERO, &never).await.unwrap();
         if delivered.is_empty() {
@@ -228,13 +228,13 @@ async fn the_limit_in_bytes_holds_and_space_is_given_back() {
         }
         let ids: Vec<_> = delivered.iter().map(|one| one.entry.id).collect();
         stream.ack(&ids, &[]).await.unwrap();
-        while stream.trim().await.unwrap().prefix > 0 {}
+        while stream.trim(0).await.unwrap().prefix > 0 {}
     }
     let stats = stream.stats();
     assert_eq!((stats.length, stats.bytes, stats.backlog), (0, 0, 0));
     assert_eq!(stats.oldest(), None);
     eventually("the file shrinks", Duration::from_secs(60), async || {
-        stream.confirm_writable().await.unwrap();
+        stream.confirm_writable(0).await.unwrap();
         (size() < limit / 2).then_some(())
     })
     .await;

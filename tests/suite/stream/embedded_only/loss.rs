@@ -62,7 +62,7 @@ async fn what_was_lost_is_taken_when_it_is_sent_again() {
     stream.ensure_group().await.unwrap();
     let appended = append(&stream, 0..6, BYTES).await;
     let never = CancellationToken::new();
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     reader.read(4, Duration::ZERO, &never).await.unwrap();
     let lose = |n: usize| format!("DELETE FROM entries WHERE id = {}", row(appended[n]));
     // Told by a claim and by a refresh.
@@ -77,13 +77,13 @@ async fn what_was_lost_is_taken_when_it_is_sent_again() {
         let taken = outcomes.iter().map(|one| matches!(one, Appended::Accepted(_)));
         taken.collect()
     };
-    let outcomes = stream.writer().append(&flush).await.unwrap();
+    let outcomes = stream.writer().try_append(&flush).await.unwrap();
     assert_eq!(taken(&outcomes), [true, true, false, false, false, false]);
     // With the whole file.
     file.tamper(LOST_ROW);
-    assert!(stream.writer().append(&flush).await.unwrap_err().is_refused());
+    assert!(stream.writer().try_append(&flush).await.unwrap_err().is_refused());
     assert_eq!(stream.stats().lost, 6);
-    let outcomes = stream.writer().append(&flush).await.unwrap();
+    let outcomes = stream.writer().try_append(&flush).await.unwrap();
     assert_eq!(taken(&outcomes), [true; 6]);
 }
 
@@ -100,9 +100,9 @@ async fn no_id_of_a_lost_letter_is_given_again() {
         destination: Destination::DeadLetters,
         ..entry(1, BYTES)
     };
-    let lost = accepted(&stream.writer().append(&[letter]).await.unwrap()[0]);
+    let lost = accepted(&stream.writer().try_append(&[letter]).await.unwrap()[0]);
     file.tamper(LOST_ROW);
-    assert!(stream.writer().append(&[entry(2, BYTES)]).await.is_err());
+    assert!(stream.writer().try_append(&[entry(2, BYTES)]).await.is_err());
     let stats = stream.stats();
     assert_eq!((stats.lost, stats.losses_unknown), (2, 0), "an entry and a letter");
     assert!(append(&stream, 2..3, BYTES).await[0] > lost);

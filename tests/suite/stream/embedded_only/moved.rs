@@ -29,16 +29,16 @@ async fn what_is_removed_takes_nothing_more_and_gives_what_it_has() {
     // The first answer comes after the look at the name.
     let mut writer = stream.writer();
     let flush = [entry(20, BYTES)];
-    let error = writer.append(&flush).await.unwrap_err();
+    let error = writer.try_append(&flush).await.unwrap_err();
     assert!(error.to_string().contains("removed or renamed"), "{error}");
     assert!(stream.stats().is_moved());
     for _ in 0..2 {
-        let error = writer.append(&flush).await.unwrap_err();
+        let error = writer.try_append(&flush).await.unwrap_err();
         assert!(error.is_refused() && error.to_string().contains("MOVED"), "{error}");
-        assert!(stream.confirm_writable().await.is_err());
+        assert!(stream.confirm_writable(0).await.is_err());
     }
     let never = CancellationToken::new();
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     let read = reader.read(20, Duration::ZERO, &never).await.unwrap();
     assert_eq!(read.len(), 20, "it is still read");
     let letter = DeadLetter {
@@ -67,10 +67,10 @@ async fn what_is_put_back_is_used_again() {
     append(&stream, 0..20, BYTES).await;
     let away = file.path().with_file_name("away");
     fs::rename(file.path(), &away).unwrap();
-    assert!(stream.confirm_writable().await.is_err());
+    assert!(stream.confirm_writable(0).await.is_err());
     // Another one under its name is not taken for it.
     fs::write(file.path(), "another").unwrap();
-    let error = stream.writer().append(&[entry(20, BYTES)]).await.unwrap_err();
+    let error = stream.writer().try_append(&[entry(20, BYTES)]).await.unwrap_err();
     assert!(error.to_string().contains("replaced by another"), "{error}");
     assert_eq!(fs::read(file.path()).unwrap(), b"another");
     fs::rename(&away, file.path()).unwrap();
@@ -92,12 +92,12 @@ async fn a_log_that_is_removed_is_made_anew_and_nothing_is_lost() {
     let [_, log, _] = names(&file.path());
     fs::remove_file(&log).unwrap();
     // As long as somebody reads, the log cannot be emptied.
-    let error = stream.writer().append(&[entry(20, BYTES)]).await.unwrap_err();
+    let error = stream.writer().try_append(&[entry(20, BYTES)]).await.unwrap_err();
     assert!(error.to_string().contains("(-wal) was removed"), "{error}");
     drop(reader);
     let flush = [entry(21, BYTES)];
     eventually("it takes appends again", Duration::from_secs(20), async || {
-        stream.writer().append(&flush).await.ok()
+        stream.writer().try_append(&flush).await.ok()
     })
     .await;
     append(&stream, 22..30, BYTES).await;

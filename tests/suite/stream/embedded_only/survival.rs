@@ -79,7 +79,7 @@ async fn a_restart_keeps_groups_attempts_and_idle_times() {
     stream.ensure_group().await.unwrap();
     let appended = append(&stream, 0..10, 100).await;
     let never = CancellationToken::new();
-    let delivered = stream.reader("a").read(6, Duration::ZERO, &never).await.unwrap();
+    let delivered = stream.reader("a", 0).read(6, Duration::ZERO, &never).await.unwrap();
     stream.ack(&appended[..2], &[]).await.unwrap();
     stream
         .record(appended[2], orderstream::stream::AttemptStep::Failed(2))
@@ -96,7 +96,7 @@ async fn a_restart_keeps_groups_attempts_and_idle_times() {
     let found: Vec<_> = own.entries.iter().map(|one| (one.entry.id, one.deliveries)).collect();
     assert_eq!(found, [2, 3, 4, 5].map(|n| (appended[n], 2)));
     assert_eq!(own.entries[0].attempts.failed, 2);
-    let read = stream.reader("b").read(10, Duration::ZERO, &never).await.unwrap();
+    let read = stream.reader("b", 0).read(10, Duration::ZERO, &never).await.unwrap();
     assert_eq!(read.len(), 4);
 
     // Last delivered in what is the future now: the idle time starts over, it is not stuck until that comes.
@@ -125,17 +125,14 @@ async fn ids_rise_though_the_clock_goes_back() {
     let file = EmbeddedFile::new();
     let stream = open(&file.path());
     let first = append(&stream, 0..1, 10).await[0];
-    let future = StreamId {
-        ms: first.ms + 86_400_000,
-        seq: (1 << 20) - 2,
-    };
+    let future = StreamId::new(first.ms + 86_400_000, (1 << 20) - 2);
     file.tamper(&format!(
         "UPDATE logs SET last_id = {}",
         crate::harness::embedded::row(future)
     ));
     let next = append(&stream, 1..4, 10).await;
     let expected = [(future.ms, future.seq + 1), (future.ms + 1, 0), (future.ms + 1, 1)];
-    assert_eq!(next, expected.map(|(ms, seq)| StreamId { ms, seq }));
+    assert_eq!(next, expected.map(|(ms, seq)| StreamId::new(ms, seq)));
     assert_eq!(
         stream.report().await.unwrap().oldest_backlog,
         None,
@@ -143,7 +140,7 @@ async fn ids_rise_though_the_clock_goes_back() {
     );
     stream.ensure_group().await.unwrap();
     let never = CancellationToken::new();
-    let read = stream.reader("a").read(10, Duration::ZERO, &never).await.unwrap();
+    let read = stream.reader("a", 0).read(10, Duration::ZERO, &never).await.unwrap();
     assert_eq!(read.len(), 4);
 }
 
@@ -160,7 +157,7 @@ async fn a_key_is_forgotten_in_time_though_the_clock_was_ahead() {
     file.tamper(&format!("UPDATE logs SET last_id = {tomorrow}"));
     let ahead = append(&stream, 1..9, 10).await;
     eventually("its key is forgotten", Duration::from_secs(20), async || {
-        let outcomes = stream.writer().append(&[entry(1, 10)]).await.unwrap();
+        let outcomes = stream.writer().try_append(&[entry(1, 10)]).await.unwrap();
         match outcomes[0] {
             Appended::Accepted(_) => Some(()),
             ref other => {
@@ -243,7 +240,7 @@ async fn a_closed_file_has_no_log_beside_it() {
     assert!(log.exists());
     stream.close().await;
     assert!(!log.exists(), "though another handle is there");
-    let refused = other.writer().append(&[entry(9, 900)]).await;
+    let refused = other.writer().try_append(&[entry(9, 900)]).await;
     assert!(matches!(refused, Err(StreamError::Unreachable { .. })), "{refused:?}");
     other.close().await;
     assert_eq!(all(&open(&file.path()), Destination::Stream).await.len(), 9);

@@ -42,7 +42,7 @@ pub async fn a_duplicate_answers_with_the_first_id(store: &dyn Store) {
         quarantined.clone(),
         quarantined,
     ];
-    let outcomes = stream.writer().append(&flush).await.unwrap();
+    let outcomes = stream.writer().try_append(&flush).await.unwrap();
     let second = accepted(&outcomes[1]);
     let letter = accepted(&outcomes[4]);
     assert_eq!(outcomes[0], Appended::Duplicate(first));
@@ -57,7 +57,7 @@ pub async fn concurrent_duplicates_become_one_entry(store: &dyn Store) {
     let stream = store.open(&stream_config());
     let flush: Vec<_> = (0..300).map(entry).collect();
     let (mut a, mut b, mut c) = (stream.writer(), stream.writer(), stream.writer());
-    let (a, b, c) = tokio::join!(a.append(&flush), b.append(&flush), c.append(&flush));
+    let (a, b, c) = tokio::join!(a.try_append(&flush), b.try_append(&flush), c.try_append(&flush));
     let mut accepted = HashSet::new();
     for ((a, b), c) in a.unwrap().into_iter().zip(b.unwrap()).zip(c.unwrap()) {
         let mut stored = HashSet::new();
@@ -86,7 +86,7 @@ pub async fn without_dedupe_everything_is_appended(store: &dyn Store) {
     });
     let mut writer = stream.writer();
     for _ in 0..3 {
-        let outcomes = writer.append(&[entry(1), entry(1)]).await.unwrap();
+        let outcomes = writer.try_append(&[entry(1), entry(1)]).await.unwrap();
         assert!(accepted(&outcomes[0]) < accepted(&outcomes[1]));
     }
     assert_eq!(stream.report().await.unwrap().length, 6);
@@ -103,17 +103,17 @@ pub async fn at_the_cap_an_append_is_refused_and_nothing_evicted(store: &dyn Sto
         };
         let stream = store.open(&config);
         let mut writer = stream.writer();
-        stream.confirm_writable().await.unwrap();
+        stream.confirm_writable(0).await.unwrap();
         let mut stored = Vec::new();
         for flush in 0..5 {
             let entries: Vec<_> = (flush * 10..flush * 10 + 10).map(entry).collect();
-            let outcomes = writer.append(&entries).await.unwrap();
+            let outcomes = writer.try_append(&entries).await.unwrap();
             let full = outcomes.iter().filter(|outcome| **outcome == Appended::Full).count();
             assert_eq!(full, [0, 0, 5, 10, 10][flush as usize]);
             stored.extend(outcomes.iter().filter(|one| **one != Appended::Full).map(accepted));
         }
         assert_eq!(still_there(store, &config).await, stored);
-        let error = stream.confirm_writable().await.unwrap_err();
+        let error = stream.confirm_writable(0).await.unwrap_err();
         assert!(matches!(error, orderstream::stream::StreamError::Full(25)), "{error}");
 
         let letters: Vec<_> = (0..3)
@@ -122,7 +122,7 @@ pub async fn at_the_cap_an_append_is_refused_and_nothing_evicted(store: &dyn Sto
                 ..entry(n)
             })
             .collect();
-        let outcomes = writer.append(&letters).await.unwrap();
+        let outcomes = writer.try_append(&letters).await.unwrap();
         assert_eq!(outcomes[2], Appended::Full, "the dead letters have a cap of their own");
         assert_eq!(stream.report().await.unwrap().dead_letters, 2);
     }
@@ -130,7 +130,7 @@ pub async fn at_the_cap_an_append_is_refused_and_nothing_evicted(store: &dyn Sto
 
 pub async fn an_empty_flush_is_fine(store: &dyn Store) {
     let stream = store.open(&stream_config());
-    assert_eq!(stream.writer().append(&[]).await.unwrap(), []);
+    assert_eq!(stream.writer().try_append(&[]).await.unwrap(), []);
     assert_eq!(stream.ack(&[], &[]).await.unwrap(), 0);
     assert_eq!(stream.refresh("a", &[]).await.unwrap(), Refreshed::default());
 }
@@ -158,7 +158,7 @@ pub async fn a_cancelled_read_returns_soon_and_loses_nothing(store: &dyn Store) 
     let stream = store.open(&stream_config());
     stream.ensure_group().await.unwrap();
     let long = Duration::from_secs(300);
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     let mut got = Vec::new();
     let mut appended = Vec::new();
     let began = Instant::now();
@@ -193,7 +193,7 @@ pub async fn a_cancelled_read_returns_soon_and_loses_nothing(store: &dyn Store) 
 
 pub async fn a_waiting_read_wakes_for_an_append(store: &dyn Store) {
     let stream = store.open(&stream_config());
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     let never = CancellationToken::new();
     // The group is missing: the reader makes it, and goes on from 0.
     let long = Duration::from_secs(300);
@@ -205,7 +205,7 @@ pub async fn a_waiting_read_wakes_for_an_append(store: &dyn Store) {
 pub async fn a_store_that_comes_back_empty_is_used_again(store: &dyn Store) {
     let stream = store.open(&stream_config());
     let never = CancellationToken::new();
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     let mut writer = stream.writer();
     stream.ensure_group().await.unwrap();
     append(&*stream, 0..10).await;
@@ -237,7 +237,7 @@ pub async fn a_store_that_comes_back_empty_is_used_again(store: &dyn Store) {
     assert_eq!(refreshed.held, lost, "it may be the last copy");
     store.wipe().await;
     assert_eq!(stream.ack(&lost, &lost).await.unwrap(), 0);
-    assert_eq!(stream.trim().await.unwrap(), Trimmed::default());
+    assert_eq!(stream.trim(0).await.unwrap(), Trimmed::default());
     assert_eq!(
         stream.remove_silent_consumers(Duration::ZERO).await.unwrap(),
         Vec::<String>::new()
@@ -248,7 +248,7 @@ pub async fn a_store_that_comes_back_empty_is_used_again(store: &dyn Store) {
         (0, Vec::new(), None)
     );
     assert_eq!(reader.read(5, Duration::ZERO, &never).await.unwrap(), []);
-    let outcomes = writer.append(&[entry(1)]).await.unwrap();
+    let outcomes = writer.try_append(&[entry(1)]).await.unwrap();
     let delivered = reader.read(5, Duration::ZERO, &never).await.unwrap();
     assert_eq!(ids(&delivered), [accepted(&outcomes[0])]);
 

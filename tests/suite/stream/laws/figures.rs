@@ -60,7 +60,7 @@ pub async fn dead_letters_are_counted_as_they_come_and_go(store: &dyn Store) {
         destination: Destination::DeadLetters,
         ..entry(n)
     });
-    let outcomes = stream.writer().append(&letters).await.unwrap();
+    let outcomes = stream.writer().try_append(&letters).await.unwrap();
     let ids: Vec<_> = outcomes.iter().map(accepted).collect();
     assert_eq!((told().await.0, told().await.1), (3, Some(3)));
     let oldest = async |limit: Duration| told().await.2.filter(|age| *age >= limit);
@@ -114,7 +114,7 @@ pub async fn a_range_shows_any_part_from_either_end(store: &dyn Store) {
             ..entry(n)
         })
         .collect();
-    stream.writer().append(&letters).await.unwrap();
+    stream.writer().try_append(&letters).await.unwrap();
 
     let ids = async |range: Range| {
         let (mut ids, mut next) = (Vec::new(), Some(range));

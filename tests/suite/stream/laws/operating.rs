@@ -16,11 +16,11 @@ pub async fn resolved_letters_go_and_make_room(store: &dyn Store) {
     };
     let outcomes = stream
         .writer()
-        .append(&[letter(1), letter(2), letter(3)])
+        .try_append(&[letter(1), letter(2), letter(3)])
         .await
         .unwrap();
     assert_eq!(outcomes[2], Appended::Full);
-    let ids = [accepted(&outcomes[0]), StreamId { ms: 1, seq: 1 }];
+    let ids = [accepted(&outcomes[0]), StreamId::new(1, 1)];
     assert_eq!(stream.remove_dead_letters(&ids).await.unwrap(), 1);
     assert_eq!(
         stream.remove_dead_letters(&ids).await.unwrap(),
@@ -28,7 +28,7 @@ pub async fn resolved_letters_go_and_make_room(store: &dyn Store) {
         "a repeat is harmless"
     );
     assert_eq!(stream.report().await.unwrap().dead_letters, 1);
-    let again = stream.writer().append(&[letter(3)]).await.unwrap();
+    let again = stream.writer().try_append(&[letter(3)]).await.unwrap();
     accepted(&again[0]);
     assert_eq!(stream.remove_dead_letters(&[]).await.unwrap(), 0);
 }

@@ -13,7 +13,7 @@ use crate::harness::seeded;
 async fn trim_all(stream: &dyn Stream) -> Trimmed {
     let mut sum = Trimmed::default();
     loop {
-        let step = stream.trim().await.unwrap();
+        let step = stream.trim(0).await.unwrap();
         if step == Trimmed::default() {
             return sum;
         }
@@ -30,7 +30,7 @@ pub async fn a_stream_without_groups_is_never_trimmed(store: &dyn Store) {
     };
     let stream = store.open(&config);
     append(&*stream, 0..10).await;
-    assert_eq!(stream.trim().await.unwrap(), Trimmed::default());
+    assert_eq!(stream.trim(0).await.unwrap(), Trimmed::default());
     assert_eq!(stream.report().await.unwrap().length, 10);
 }
 
@@ -83,7 +83,7 @@ pub async fn near_the_cap_retained_entries_go_too(store: &dyn Store) {
     read(&*stream, "a", 95).await;
     stream.ack(&appended[..50], &[]).await.unwrap();
     assert_eq!(trim_all(&*stream).await, Trimmed { prefix: 5, pinned: 0 });
-    stream.confirm_writable().await.unwrap();
+    stream.confirm_writable(0).await.unwrap();
 }
 
 pub async fn acked_entries_behind_an_old_pending_one_are_removed_singly(store: &dyn Store) {
@@ -231,7 +231,7 @@ async fn check_history(store: &dyn Store, history: Vec<Act>, summary: &str) {
         match act {
             Act::Append(count) => {
                 let entries: Vec<_> = (0..count).map(entry).collect();
-                let outcomes = groups[0].writer().append(&entries).await.unwrap();
+                let outcomes = groups[0].writer().try_append(&entries).await.unwrap();
                 let stored = outcomes.iter().filter(|outcome| **outcome != Appended::Full);
                 model.entries.extend(stored.map(accepted));
             }
@@ -262,7 +262,7 @@ async fn check_history(store: &dyn Store, history: Vec<Act>, summary: &str) {
                 }
             }
             Act::Trim => {
-                groups[0].trim().await.unwrap();
+                groups[0].trim(0).await.unwrap();
             }
         }
         let there: BTreeSet<_> = still_there(store, &configs[0]).await.into_iter().collect();

@@ -47,12 +47,12 @@ fn as_user(server: &RedisServer) -> RedisConfig {
 /// Every call of the seam once.
 async fn use_everything(server: &RedisServer, stream: &RedisStream) {
     stream.ensure_group().await.unwrap();
-    stream.confirm_writable().await.unwrap();
-    let outcomes = stream.writer().append(&[entry(1), entry(2)]).await.unwrap();
+    stream.confirm_writable(0).await.unwrap();
+    let outcomes = stream.writer().try_append(&[entry(1), entry(2)]).await.unwrap();
     let id = accepted(&outcomes[0]);
     let never = CancellationToken::new();
     let delivered = stream
-        .reader("a")
+        .reader("a", 0)
         .read(10, Duration::from_millis(10), &never)
         .await
         .unwrap();
@@ -60,7 +60,7 @@ async fn use_everything(server: &RedisServer, stream: &RedisStream) {
     let cancelled = CancellationToken::new();
     let (rest, ()) = tokio::join!(
         async {
-            let mut reader = stream.reader("a");
+            let mut reader = stream.reader("a", 0);
             reader.read(10, Duration::from_secs(300), &cancelled).await.unwrap()
         },
         async {
@@ -88,10 +88,10 @@ async fn use_everything(server: &RedisServer, stream: &RedisStream) {
     assert!(stream.dead_letter(&letter).await.unwrap());
     assert_eq!(stream.ack(&[id, delivered[1].entry.id], &[id]).await.unwrap(), 1);
     operate(stream, id).await;
-    stream.trim().await.unwrap();
+    stream.trim(0).await.unwrap();
     stream.remove_silent_consumers(Duration::ZERO).await.unwrap();
     assert_eq!(stream.restore().await.unwrap(), []);
-    stream.reader("b").read(1, Duration::ZERO, &never).await.unwrap();
+    stream.reader("b", 0).read(1, Duration::ZERO, &never).await.unwrap();
     assert_eq!(stream.restore().await.unwrap(), []);
     let group = stream_config().group;
     let () = server
@@ -164,10 +164,10 @@ async fn durability_needs_the_documented_rights_beside() {
                 durability,
                 ..as_user(&server)
             });
-            let appended = stream.writer().append(&[entry(1)]).await;
+            let appended = stream.writer().try_append(&[entry(1)]).await;
             assert_eq!(appended.is_ok(), suffices, "{durability:?}: {appended:?}");
             if suffices {
-                stream.confirm_writable().await.unwrap();
+                stream.confirm_writable(0).await.unwrap();
                 stream.inspect().await.unwrap();
             }
         }
@@ -194,12 +194,12 @@ async fn a_wrong_password_is_named_and_a_new_one_heals() {
     };
     let stream = open(&config);
     let mut writer = stream.writer();
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     let never = CancellationToken::new();
     let errors = [
-        writer.append(&[entry(1)]).await.unwrap_err(),
+        writer.try_append(&[entry(1)]).await.unwrap_err(),
         reader.read(1, Duration::from_millis(1), &never).await.unwrap_err(),
-        stream.confirm_writable().await.unwrap_err(),
+        stream.confirm_writable(0).await.unwrap_err(),
     ];
     for error in errors {
         assert!(matches!(error, StreamError::Denied(_)), "{error:?}");
@@ -214,7 +214,7 @@ async fn a_wrong_password_is_named_and_a_new_one_heals() {
         "the old one stays"
     );
     stream.prepare(&url("p%40ss%2Fw%23rd%3F").into()).unwrap()();
-    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     stream.ensure_group().await.unwrap();
     assert_eq!(reader.read(1, Duration::from_millis(1), &never).await.unwrap().len(), 1);
 }
@@ -224,9 +224,9 @@ async fn held_connections_follow_a_new_url() {
     let (old, new) = (RedisServer::start().await, RedisServer::start().await);
     let stream = open(&old.config());
     let mut writer = stream.writer();
-    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     stream.prepare(&new.url().into()).unwrap()();
-    accepted(&writer.append(&[entry(2)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(2)]).await.unwrap()[0]);
     assert_eq!(old.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
     assert_eq!(new.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
 }
@@ -250,7 +250,7 @@ async fn tls_with_a_private_ca_is_verified() {
         ca_file: Some(stranger.ca_file()),
         ..config.clone()
     };
-    let error = open(&untrusted).confirm_writable().await.unwrap_err();
+    let error = open(&untrusted).confirm_writable(0).await.unwrap_err();
     assert!(matches!(error, StreamError::Unreachable { .. }), "{error:?}");
     let missing = RedisConfig {
         ca_file: Some("/no/such/ca.pem".into()),
@@ -269,7 +269,7 @@ async fn a_server_that_is_not_there_is_named() {
         url: "unix:///no/such/redis.sock".into(),
         ..server.config()
     };
-    let error = open(&config).writer().append(&[entry(1)]).await.unwrap_err();
+    let error = open(&config).writer().try_append(&[entry(1)]).await.unwrap_err();
     assert!(matches!(error, StreamError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("/no/such/redis.sock"), "{error}");
     assert!(!error.is_refused());

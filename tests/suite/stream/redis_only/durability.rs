@@ -43,15 +43,15 @@ async fn fsynced_is_proven_by_a_file_that_is_synced() {
     let stream = asking(&server, Durability::Fsynced);
     stream.inspect().await.unwrap();
     let mut writer = stream.writer();
-    let id = accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
-    assert_eq!(writer.append(&[entry(1)]).await.unwrap(), [Appended::Duplicate(id)]);
+    let id = accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
+    assert_eq!(writer.try_append(&[entry(1)]).await.unwrap(), [Appended::Duplicate(id)]);
 
     // Each second is enough only where the server can be waited for.
     server
         .command::<()>(&["CONFIG", "SET", "appendfsync", "everysec"])
         .await;
     let everysec = asking(&server, Durability::Fsynced);
-    let appended = everysec.writer().append(&[entry(2)]).await;
+    let appended = everysec.writer().try_append(&[entry(2)]).await;
     if knows_waitaof(&server).await {
         accepted(&appended.unwrap()[0]);
     } else {
@@ -71,10 +71,10 @@ async fn settings_that_change_while_a_connection_is_held_are_noticed() {
     };
     let stream = RedisStream::new(&config, &stream_config(), metrics.clone()).unwrap();
     let mut writer = stream.writer();
-    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
-    stream.confirm_writable().await.unwrap();
+    accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
+    stream.confirm_writable(0).await.unwrap();
     server.command::<()>(&["CONFIG", "SET", "appendfsync", "no"]).await;
-    let error = writer.append(&[entry(2)]).await.unwrap_err();
+    let error = writer.try_append(&[entry(2)]).await.unwrap_err();
     // Where WAITAOF is known, its proof may still come in time; then nothing is wrong.
     if !knows_waitaof(&server).await {
         assert!(matches!(error, StreamError::Unconfirmed(_)), "{error:?}");
@@ -84,13 +84,13 @@ async fn settings_that_change_while_a_connection_is_held_are_noticed() {
                 .unwrap()
                 .contains("orderstream_flushes_unproven_total 1")
         );
-        unusable(&writer.append(&[entry(2)]).await.unwrap_err(), "set appendfsync to");
+        unusable(&writer.try_append(&[entry(2)]).await.unwrap_err(), "set appendfsync to");
     }
-    unusable(&stream.confirm_writable().await.unwrap_err(), "set appendfsync to");
+    unusable(&stream.confirm_writable(0).await.unwrap_err(), "set appendfsync to");
     server.command::<()>(&["CONFIG", "SET", "appendfsync", "always"]).await;
-    let again = writer.append(&[entry(2)]).await.unwrap();
+    let again = writer.try_append(&[entry(2)]).await.unwrap();
     assert!(matches!(again[..], [Appended::Duplicate(_)]), "{again:?}");
-    stream.confirm_writable().await.unwrap();
+    stream.confirm_writable(0).await.unwrap();
 }
 
 #[tokio::test]
@@ -98,18 +98,18 @@ async fn a_server_that_comes_back_without_its_file_is_refused() {
     let server = durable(false).await;
     let stream = asking(&server, Durability::Fsynced);
     let mut writer = stream.writer();
-    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     server.command::<()>(&["CONFIG", "SET", "appendonly", "no"]).await;
     server.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     let refused = eventually("it is asked again", PATIENCE, async || {
-        let error = writer.append(&[entry(2)]).await.unwrap_err();
+        let error = writer.try_append(&[entry(2)]).await.unwrap_err();
         matches!(error, StreamError::Unusable(_)).then_some(error)
     })
     .await;
     unusable(&refused, "set appendonly to yes");
     assert_eq!(server.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
     server.command::<()>(&["CONFIG", "SET", "appendonly", "yes"]).await;
-    accepted(&writer.append(&[entry(2)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(2)]).await.unwrap()[0]);
 }
 
 #[tokio::test]
@@ -125,8 +125,8 @@ async fn replicated_waits_for_the_replicas() {
     let stream = RedisStream::new(&config, &stream_config(), metrics.clone()).unwrap();
     let mut writer = stream.writer();
     for error in [
-        writer.append(&[entry(1)]).await.unwrap_err(),
-        stream.confirm_writable().await.unwrap_err(),
+        writer.try_append(&[entry(1)]).await.unwrap_err(),
+        stream.confirm_writable(0).await.unwrap_err(),
     ] {
         assert!(
             error.is_refused() && error.to_string().contains("has 0 replicas connected"),
@@ -136,12 +136,12 @@ async fn replicated_waits_for_the_replicas() {
     assert_eq!(primary.command::<u64>(&["XLEN", "orders_stream"]).await, 0);
 
     replica.follow(&primary).await;
-    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     assert_eq!(replica.command::<u64>(&["XLEN", "orders_stream"]).await, 1);
 
     // Connected, and silent.
     replica.stall();
-    let error = writer.append(&[entry(2)]).await.unwrap_err();
+    let error = writer.try_append(&[entry(2)]).await.unwrap_err();
     assert!(
         matches!(error, StreamError::Unconfirmed(_)) && !error.is_refused(),
         "{error:?}"
@@ -151,7 +151,7 @@ async fn replicated_waits_for_the_replicas() {
         2,
         "stored all the same"
     );
-    let again = writer.append(&[entry(2)]).await.unwrap_err();
+    let again = writer.try_append(&[entry(2)]).await.unwrap_err();
     assert!(
         matches!(again, StreamError::Unconfirmed(_)),
         "nor is a duplicate confirmed: {again:?}"
@@ -166,7 +166,7 @@ async fn replicated_waits_for_the_replicas() {
     );
     replica.resume();
     let outcomes = eventually("the replica is in step", PATIENCE, async || {
-        writer.append(&[entry(2)]).await.ok()
+        writer.try_append(&[entry(2)]).await.ok()
     })
     .await;
     assert!(matches!(outcomes[..], [Appended::Duplicate(_)]), "{outcomes:?}");
@@ -191,10 +191,10 @@ async fn without_dedupe_the_proof_is_asked_for_too() {
     let mut writer = stream.writer();
     // The second flush is of plain XADDs.
     for n in 0..2 {
-        accepted(&writer.append(&[entry(n)]).await.unwrap()[0]);
+        accepted(&writer.try_append(&[entry(n)]).await.unwrap()[0]);
     }
     replica.stall();
-    let error = writer.append(&[entry(2)]).await.unwrap_err();
+    let error = writer.try_append(&[entry(2)]).await.unwrap_err();
     assert!(matches!(error, StreamError::Unconfirmed(_)), "{error:?}");
     replica.resume();
 }

@@ -14,12 +14,12 @@ async fn filled(server: &RedisServer, entries: u32) -> RedisStream {
 
 async fn append(stream: &RedisStream, entries: std::ops::Range<u32>) -> Vec<StreamId> {
     let flush = Vec::from_iter(entries.map(entry));
-    let outcomes = stream.writer().append(&flush).await.unwrap();
+    let outcomes = stream.writer().try_append(&flush).await.unwrap();
     outcomes.iter().map(accepted).collect()
 }
 
 async fn read(stream: &RedisStream, consumer: &str, count: usize) -> Vec<StreamId> {
-    let mut reader = stream.reader(consumer);
+    let mut reader = stream.reader(consumer, 0);
     let read = reader
         .read(count, Duration::ZERO, &CancellationToken::new())
         .await
@@ -192,7 +192,7 @@ async fn what_others_do_beside_it_raises_no_alarm() {
     // Trimmed, and removed one by one.
     read(&stream, "d", 5).await;
     looks().await;
-    stream.trim().await.unwrap();
+    stream.trim(0).await.unwrap();
     server
         .command::<()>(&["XDEL", "orders_stream", &ids[39].to_string(), &ids[50].to_string()])
         .await;

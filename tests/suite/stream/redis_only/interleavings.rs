@@ -116,6 +116,7 @@ fn sent((event, body): Sent) -> NewEntry {
         destination: Destination::Stream,
         dedupe_key: event.to_string(),
         digest: [u8::try_from(body).unwrap(); 16],
+        spread: 0,
         fields,
     }
 }
@@ -165,8 +166,8 @@ async fn send(
             let entries = Vec::from_iter(flush.iter().copied().map(sent));
             // Both ways to append take turns.
             let appended = match tries % 2 {
-                0 => writer.append(&entries).await,
-                _ => writer.append_with_more(&entries).await,
+                0 => writer.try_append(&entries).await,
+                _ => writer.try_append_with_more(&entries).await,
             };
             if link.has_died() {
                 // What it learnt is lost with it.

@@ -26,18 +26,18 @@ async fn out_of_memory_is_a_refusal_and_passes() {
         };
         let stream = RedisStream::new(&server.config(), &config, Metrics::new()).unwrap();
         let mut writer = stream.writer();
-        accepted(&writer.append(&[entry(0)]).await.unwrap()[0]);
+        accepted(&writer.try_append(&[entry(0)]).await.unwrap()[0]);
         server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
         // Script and plain XADDs alike, whole flushes of several script calls too.
         for flush in [vec![entry(1)], (1..600).map(entry).collect()] {
-            let error = writer.append(&flush).await.unwrap_err();
+            let error = writer.try_append(&flush).await.unwrap_err();
             assert_eq!(refusal(&error), ("OOM", true));
             assert!(error.to_string().contains("maxmemory"), "{error}");
         }
-        assert_eq!(refusal(&stream.confirm_writable().await.unwrap_err()), ("OOM", true));
+        assert_eq!(refusal(&stream.confirm_writable(0).await.unwrap_err()), ("OOM", true));
         server.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
-        stream.confirm_writable().await.unwrap();
-        accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+        stream.confirm_writable(0).await.unwrap();
+        accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     }
 }
 
@@ -58,16 +58,16 @@ async fn a_call_that_finds_no_memory_is_sent_in_halves() {
         };
         let stream = RedisStream::new(&server.config(), &config, Metrics::new()).unwrap();
         let mut writer = stream.writer();
-        accepted(&writer.append(&[entry(0)]).await.unwrap()[0]);
+        accepted(&writer.try_append(&[entry(0)]).await.unwrap()[0]);
         server.leave_memory(1_200_000).await;
-        let outcomes = writer.append(&[sized(1, 3 << 20), entry(2)]).await.unwrap();
+        let outcomes = writer.try_append(&[sized(1, 3 << 20), entry(2)]).await.unwrap();
         assert!(matches!(outcomes[0], Appended::TooLarge(_)), "{outcomes:?}");
         accepted(&outcomes[1]);
-        let alone = writer.append(&[sized(1, 3 << 20)]).await.unwrap();
+        let alone = writer.try_append(&[sized(1, 3 << 20)]).await.unwrap();
         assert!(matches!(alone[0], Appended::TooLarge(_)), "{alone:?}");
 
         let flush: Vec<_> = (3..503).map(|n| sized(n, 8000)).collect();
-        let outcomes = writer.append(&flush).await.unwrap();
+        let outcomes = writer.try_append(&flush).await.unwrap();
         let stored = outcomes
             .iter()
             .filter(|one| matches!(one, Appended::Accepted(_)))
@@ -84,7 +84,7 @@ async fn a_call_that_finds_no_memory_is_sent_in_halves() {
         // Redis frees buffers of its clients in the background, which makes room for some more. Below what is stored there is
         // none for any: the flush is refused as a whole, or in parts where what is freed just then looks like room for these.
         server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
-        match writer.append(&flush[400..]).await {
+        match writer.try_append(&flush[400..]).await {
             Err(error) => assert_eq!(refusal(&error), ("OOM", true)),
             Ok(outcomes) => {
                 let are_refused = outcomes.iter().all(|one| matches!(one, Appended::Unavailable(_)));
@@ -92,7 +92,7 @@ async fn a_call_that_finds_no_memory_is_sent_in_halves() {
             }
         }
         server.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
-        accepted(&writer.append(&[sized(1, 3 << 20)]).await.unwrap()[0]);
+        accepted(&writer.try_append(&[sized(1, 3 << 20)]).await.unwrap()[0]);
     }
 }
 
@@ -101,25 +101,25 @@ async fn a_replica_refuses_until_it_is_the_primary() {
     let server = RedisServer::start().await;
     let stream = open(&server.config());
     let mut writer = stream.writer();
-    accepted(&writer.append(&[entry(0)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(0)]).await.unwrap()[0]);
     server.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
     assert_eq!(
-        refusal(&writer.append(&[entry(1)]).await.unwrap_err()),
+        refusal(&writer.try_append(&[entry(1)]).await.unwrap_err()),
         ("READONLY", true)
     );
     assert_eq!(
-        refusal(&stream.confirm_writable().await.unwrap_err()),
+        refusal(&stream.confirm_writable(0).await.unwrap_err()),
         ("READONLY", true)
     );
     server
         .command::<()>(&["CONFIG", "SET", "replica-serve-stale-data", "no"])
         .await;
     assert_eq!(
-        refusal(&writer.append(&[entry(1)]).await.unwrap_err()),
+        refusal(&writer.try_append(&[entry(1)]).await.unwrap_err()),
         ("MASTERDOWN", true)
     );
     server.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
-    accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn too_few_replicas_refuse() {
         .await;
     let stream = open(&server.config());
     assert_eq!(
-        refusal(&stream.writer().append(&[entry(1)]).await.unwrap_err()),
+        refusal(&stream.writer().try_append(&[entry(1)]).await.unwrap_err()),
         ("NOREPLICAS", true)
     );
 }
@@ -143,7 +143,7 @@ async fn forgotten_scripts_are_loaded_again() {
     for round in 0..3 {
         server.command::<()>(&["SCRIPT", "FLUSH"]).await;
         let flush: Vec<_> = (round * 600..round * 600 + 600).map(entry).collect();
-        let outcomes = writer.append(&flush).await.unwrap();
+        let outcomes = writer.try_append(&flush).await.unwrap();
         assert!(outcomes.iter().map(accepted).is_sorted());
     }
     server.command::<()>(&["SCRIPT", "FLUSH"]).await;
@@ -157,10 +157,10 @@ async fn one_bad_entry_does_not_stop_its_neighbours() {
     let mut writer = stream.writer();
     let mut bad = entry(2);
     bad.fields.0.resize(3000, ("x".into(), "x".into()));
-    let outcomes = writer.append(&[entry(1), bad.clone(), entry(3)]).await.unwrap();
+    let outcomes = writer.try_append(&[entry(1), bad.clone(), entry(3)]).await.unwrap();
     accepted(&outcomes[0]);
     accepted(&outcomes[2]);
-    let alone = writer.append(&[bad]).await.unwrap();
+    let alone = writer.try_append(&[bad]).await.unwrap();
     for outcome in [&outcomes[1], &alone[0]] {
         assert!(
             matches!(outcome, Appended::Refused(text) if text.contains("too many fields")),
@@ -181,25 +181,28 @@ async fn what_is_not_ours_in_the_place_of_dedupe_keys_costs_its_event_only_the_r
     ] {
         server.command::<()>(&["DEL", key, "orders_stream"]).await;
         server.command::<()>(foreign).await;
-        let outcomes = writer.append(&[entry(1), entry(2), entry(3)]).await.unwrap();
+        let outcomes = writer.try_append(&[entry(1), entry(2), entry(3)]).await.unwrap();
         let first = outcomes.iter().map(accepted).max().unwrap();
-        let again = writer.append(&[entry(2)]).await.unwrap();
+        let again = writer.try_append(&[entry(2)]).await.unwrap();
         assert!(accepted(&again[0]) > first, "stored once more");
-        stream.confirm_writable().await.unwrap();
+        stream.confirm_writable(0).await.unwrap();
     }
     assert_eq!(
         server.command::<String>(&["HGET", &ids, "key-2"]).await,
         "of somebody else"
     );
-    let again = writer.append(&[entry(3)]).await.unwrap();
+    let again = writer.try_append(&[entry(3)]).await.unwrap();
     assert!(matches!(again[..], [Appended::Duplicate(_)]), "{again:?}");
     server.command::<()>(&["HDEL", &ids, "key-2"]).await;
-    let mended = accepted(&writer.append(&[entry(2)]).await.unwrap()[0]);
-    assert_eq!(writer.append(&[entry(2)]).await.unwrap(), [Appended::Duplicate(mended)]);
+    let mended = accepted(&writer.try_append(&[entry(2)]).await.unwrap()[0]);
+    assert_eq!(
+        writer.try_append(&[entry(2)]).await.unwrap(),
+        [Appended::Duplicate(mended)]
+    );
 
     server.command::<()>(&["DEL", &ids]).await;
     server.command::<()>(&["SET", &ids, "of somebody else"]).await;
-    accepted(&writer.append(&[entry(4)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(4)]).await.unwrap()[0]);
     assert_eq!(server.command::<String>(&["GET", &ids]).await, "of somebody else");
 }
 
@@ -219,7 +222,7 @@ async fn a_letter_of_more_fields_than_a_script_takes_is_cut() {
     let id: String = server.command(&add).await;
     let never = CancellationToken::new();
     stream.ensure_group().await.unwrap();
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     let delivered = reader.read(1, Duration::ZERO, &never).await.unwrap();
     let letter = DeadLetter {
         entry: delivered[0].entry.clone(),
@@ -250,10 +253,10 @@ async fn a_key_that_is_no_stream_is_unusable() {
     server.command::<()>(&["SET", "orders_stream", "x"]).await;
     let stream = open(&server.config());
     for error in [
-        stream.writer().append(&[entry(1)]).await.unwrap_err(),
+        stream.writer().try_append(&[entry(1)]).await.unwrap_err(),
         stream.ensure_group().await.unwrap_err(),
         stream.report().await.unwrap_err(),
-        stream.trim().await.unwrap_err(),
+        stream.trim(0).await.unwrap_err(),
     ] {
         assert!(matches!(error, StreamError::UnusableKey(_)), "{error:?}");
         assert!(error.to_string().contains("ORDERSTREAM_STREAM"), "{error}");
@@ -264,12 +267,12 @@ async fn a_key_that_is_no_stream_is_unusable() {
 async fn keys_beside_the_stream_do_not_stay_for_ever() {
     let server = RedisServer::start().await;
     let stream = open(&server.config());
-    let id = accepted(&stream.writer().append(&[entry(1)]).await.unwrap()[0]);
+    let id = accepted(&stream.writer().try_append(&[entry(1)]).await.unwrap()[0]);
     stream
         .record(id, orderstream::stream::AttemptStep::Begin(1))
         .await
         .unwrap();
-    stream.confirm_writable().await.unwrap();
+    stream.confirm_writable(0).await.unwrap();
     let ids = ids_key(&server).await;
     let three_windows = server.command::<i64>(&["PTTL", &ids]).await;
     assert!((1..=3 * 6 * 3600 * 1000).contains(&three_windows), "{three_windows}");

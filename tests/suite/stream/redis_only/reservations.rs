@@ -19,13 +19,13 @@ async fn what_was_appended_is_noted_with_the_next_flush_or_by_settling() {
     };
     let stream = open(&server.config());
     let mut writer = stream.writer();
-    accepted(&writer.append_with_more(&[entry(1)]).await.unwrap()[0]);
+    accepted(&writer.try_append_with_more(&[entry(1)]).await.unwrap()[0]);
     assert!(!noted(1).await);
-    accepted(&writer.append_with_more(&[entry(2)]).await.unwrap()[0]);
+    accepted(&writer.try_append_with_more(&[entry(2)]).await.unwrap()[0]);
     assert!(noted(1).await && !noted(2).await);
     writer.settle().await;
     assert!(noted(2).await);
-    accepted(&writer.append(&[entry(3)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(3)]).await.unwrap()[0]);
     assert!(noted(3).await);
 }
 
@@ -45,10 +45,10 @@ async fn a_reservation_that_outlives_its_writer_ends() {
     let taken = reserve(&server).await;
     let stream = open(&server.config());
     let mut writer = stream.writer();
-    let outcomes = writer.append_with_more(&[entry(1), entry(2)]).await.unwrap();
+    let outcomes = writer.try_append_with_more(&[entry(1), entry(2)]).await.unwrap();
     assert!(matches!(outcomes[0], Appended::Unavailable(_)), "{outcomes:?}");
     accepted(&outcomes[1]);
-    let id = accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    let id = accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     assert!(id.ms >= taken + LIFETIME_MS, "{id}, reserved at {taken}");
     assert_eq!(stream.report().await.unwrap().length, 2);
 }
@@ -64,7 +64,7 @@ async fn what_the_writer_of_a_reservation_appended_is_found() {
     }
     let id: String = server.command(&add).await;
     let stream = open(&server.config());
-    let outcomes = stream.writer().append(&[entry(1)]).await.unwrap();
+    let outcomes = stream.writer().try_append(&[entry(1)]).await.unwrap();
     assert_eq!(outcomes, [Appended::Duplicate(id.parse().unwrap())]);
     assert_eq!(stream.report().await.unwrap().length, 1);
 }
@@ -81,13 +81,13 @@ async fn an_id_is_known_for_the_window_and_its_hash_is_removed_after_it() {
     };
     let stream = RedisStream::new(&server.config(), &config, Metrics::new()).unwrap();
     let mut writer = stream.writer();
-    let first = accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    let first = accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     let keys = async || server.command::<Vec<String>>(&["KEYS", "orders_stream:ids:*"]).await;
     let hash = keys().await.remove(0);
     // It would expire too, which blocks the server for as long as its removal takes.
     server.command::<()>(&["PERSIST", &hash]).await;
     let known = eventually("the id is forgotten", PATIENCE, async || {
-        let outcome = writer.append(&[entry(1)]).await.unwrap().remove(0);
+        let outcome = writer.try_append(&[entry(1)]).await.unwrap().remove(0);
         match outcome {
             Appended::Duplicate(id) => {
                 assert_eq!(id, first);
@@ -99,7 +99,7 @@ async fn an_id_is_known_for_the_window_and_its_hash_is_removed_after_it() {
     .await;
     assert!(u128::from(known) >= window.as_millis(), "{known} ms");
     eventually("the hash is removed", PATIENCE, async || {
-        stream.trim().await.unwrap();
+        stream.trim(0).await.unwrap();
         (!keys().await.contains(&hash)).then_some(())
     })
     .await;

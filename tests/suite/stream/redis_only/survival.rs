@@ -18,23 +18,23 @@ async fn what_was_confirmed_survives_sigkill() {
     })
     .await;
     let stream = open(&server.config());
-    let (mut writer, mut reader) = (stream.writer(), stream.reader("a"));
+    let (mut writer, mut reader) = (stream.writer(), stream.reader("a", 0));
     let never = CancellationToken::new();
     stream.ensure_group().await.unwrap();
-    let first = accepted(&writer.append(&[entry(1)]).await.unwrap()[0]);
+    let first = accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     assert_eq!(
         reader.read(10, Duration::from_millis(10), &never).await.unwrap().len(),
         1
     );
 
     server.kill();
-    let error = writer.append(&[entry(1)]).await.unwrap_err();
+    let error = writer.try_append(&[entry(1)]).await.unwrap_err();
     assert!(!error.is_refused(), "what became of it is unknown: {error:?}");
     reader.read(10, Duration::from_millis(10), &never).await.unwrap_err();
-    stream.confirm_writable().await.unwrap_err();
+    stream.confirm_writable(0).await.unwrap_err();
 
     server.restart().await;
-    let outcomes = writer.append(&[entry(1), entry(2)]).await.unwrap();
+    let outcomes = writer.try_append(&[entry(1), entry(2)]).await.unwrap();
     assert_eq!(outcomes[0], Appended::Duplicate(first));
     let own = stream
         .claim("a", Claim::Own(&[]), StreamId::default(), 10)
@@ -50,7 +50,7 @@ async fn a_kill_during_a_blocking_read_is_noticed() {
     let mut server = RedisServer::start().await;
     let stream = open(&server.config());
     stream.ensure_group().await.unwrap();
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     let never = CancellationToken::new();
     let waits = async {
         eventually("the reader waits", Duration::from_secs(20), async || {
@@ -74,25 +74,25 @@ async fn a_stalled_server_is_a_timeout_and_a_resend_is_absorbed() {
     };
     let stream = open(&config);
     let mut writer = stream.writer();
-    accepted(&writer.append(&[entry(0)]).await.unwrap()[0]);
+    accepted(&writer.try_append(&[entry(0)]).await.unwrap()[0]);
     server.stall();
-    let error = writer.append(&[entry(1)]).await.unwrap_err();
+    let error = writer.try_append(&[entry(1)]).await.unwrap_err();
     assert!(
         matches!(error, StreamError::Timeout { .. }) && !error.is_refused(),
         "{error:?}"
     );
-    assert!(stream.confirm_writable().await.is_err());
+    assert!(stream.confirm_writable(0).await.is_err());
     server.resume();
     let id = eventually(
         "the server answers again",
         Duration::from_secs(20),
-        async || match writer.append(&[entry(1)]).await.ok()?.first()? {
+        async || match writer.try_append(&[entry(1)]).await.ok()?.first()? {
             Appended::Accepted(id) | Appended::Duplicate(id) => Some(*id),
             other => panic!("{other:?}"),
         },
     )
     .await;
-    assert_eq!(writer.append(&[entry(1)]).await.unwrap(), [Appended::Duplicate(id)]);
+    assert_eq!(writer.try_append(&[entry(1)]).await.unwrap(), [Appended::Duplicate(id)]);
     assert_eq!(stream.report().await.unwrap().length, 2);
 }
 
@@ -104,7 +104,7 @@ async fn lost(stream: &RedisStream) -> (u64, u64) {
 
 async fn append(stream: &RedisStream, numbers: std::ops::Range<u32>) -> Vec<StreamId> {
     let entries: Vec<_> = numbers.map(entry).collect();
-    let outcomes = stream.writer().append(&entries).await.unwrap();
+    let outcomes = stream.writer().try_append(&entries).await.unwrap();
     outcomes.iter().map(accepted).collect()
 }
 
@@ -115,7 +115,7 @@ async fn a_crash_that_loses_everything_is_noticed_though_appends_follow_at_once(
     stream.ensure_group().await.unwrap();
     let acked = append(&stream, 0..4).await;
     let never = CancellationToken::new();
-    stream.reader("a").read(4, Duration::ZERO, &never).await.unwrap();
+    stream.reader("a", 0).read(4, Duration::ZERO, &never).await.unwrap();
     stream.ack(&acked, &[]).await.unwrap();
     append(&stream, 4..7).await;
     assert_eq!(lost(&stream).await, (0, 0));
@@ -124,7 +124,7 @@ async fn a_crash_that_loses_everything_is_noticed_though_appends_follow_at_once(
     server.restart().await;
     eventually("appends are taken again", Duration::from_secs(20), async || {
         let entries: Vec<_> = (9..60).map(entry).collect();
-        stream.writer().append(&entries).await.ok()
+        stream.writer().try_append(&entries).await.ok()
     })
     .await;
     assert_eq!(lost(&stream).await, (1, 3 + 2), "not acked, and confirmed since");
@@ -193,13 +193,13 @@ async fn what_was_trimmed_in_good_order_is_no_loss() {
     let stream = RedisStream::new(&server.config(), &config, Metrics::new()).unwrap();
     stream.ensure_group().await.unwrap();
     let never = CancellationToken::new();
-    let mut reader = stream.reader("a");
+    let mut reader = stream.reader("a", 0);
     for round in 0..4 {
         let ids = append(&stream, round * 20..round * 20 + 20).await;
         reader.read(20, Duration::ZERO, &never).await.unwrap();
         stream.ack(&ids, &[]).await.unwrap();
         assert_eq!(lost(&stream).await, (0, 0));
-        assert_eq!(stream.trim().await.unwrap().prefix, 20);
+        assert_eq!(stream.trim(0).await.unwrap().prefix, 20);
         assert_eq!(lost(&stream).await, (0, 0));
     }
     server.kill();
@@ -250,14 +250,14 @@ async fn plain_redis_py_reads_and_writes_the_stream() {
     let server = RedisServer::start().await;
     let stream = open(&server.config());
     let flush: Vec<_> = (0..3).map(entry).collect();
-    stream.writer().append(&flush).await.unwrap();
+    stream.writer().try_append(&flush).await.unwrap();
     assert_eq!(run_python(python, READ, &server), "3");
 
     let id = run_python(python, WRITE, &server);
     stream.ensure_group().await.unwrap();
     let never = CancellationToken::new();
     let delivered = stream
-        .reader("a")
+        .reader("a", 0)
         .read(10, Duration::from_millis(10), &never)
         .await
         .unwrap();
