@@ -142,7 +142,7 @@ impl PostgresWarehouse {
 
     async fn try_load(&self, pool: &Pool, events: &[EventRecord<'_>]) -> Result<Loaded, PostgresError> {
         let limit = self.call_limit();
-        let session = load::session_limits(self.config.statement_timeout);
+        let session = load::session(self.config.statement_timeout);
         let mut connection = pool.get().await?;
         let outcome = timeout(limit, load::load(&mut connection, &self.schema, &session, events)).await;
         self.settle(connection, limit, outcome)

@@ -25,3 +25,21 @@ async fn payloads_are_compressed_by_lz4_where_the_operator_chose_nothing() {
         assert_eq!(found.trim(), method, "{chosen:?}");
     }
 }
+
+#[tokio::test]
+async fn large_values_are_left_out_of_statistics() {
+    let database = Database::migrated().await;
+    let mut large = order("large", "1", 1, 0);
+    large["details"] = json!({"tags": ["a", "b"]});
+    database
+        .warehouse()
+        .load(&records(&[Sample::from(large)]))
+        .await
+        .unwrap();
+    database.sql("ANALYZE orderstream.order_events, orderstream.orders");
+    let analyzed = database.sql(
+        "SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_stats \
+         WHERE schemaname = 'orderstream' AND attname IN ('event_id', 'payload', 'raw', 'details', 'name')",
+    );
+    assert_eq!(analyzed.trim(), "event_id name");
+}
