@@ -16,6 +16,7 @@ mod storage;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,6 +26,7 @@ pub use self::listeners::Addresses;
 use self::listeners::Listeners;
 use self::state::App;
 use self::storage::Storage;
+use crate::capture::Capture;
 use crate::config::{Config, Purpose};
 use crate::health::WarehouseProbe;
 use crate::ingest::{Drainer, SpoolFallback};
@@ -35,7 +37,7 @@ use crate::shutdown::{Roles, SignalRequest, Signals};
 use crate::spans;
 use crate::worker::{Handler, Loader, Workers, loss_monitor, trimmer};
 
-/// Runs ingest, workers or both, depending on `purpose`, until a signal ends it. Calls `up` with
+/// Runs ingest, workers, a capture or all of them, depending on `purpose`, until a signal ends it. Calls `up` with
 /// the addresses once they are served.
 ///
 /// # Errors
@@ -75,6 +77,8 @@ impl App {
             heartbeat: front.beside(),
             nodes: Nodes::unknown(),
             draining: CancellationToken::new(),
+            capture: None,
+            reloaded: Arc::new(Notify::new()),
             config,
             purpose,
             storage,
@@ -82,11 +86,24 @@ impl App {
             metrics,
             front,
         };
+        app.start_capture().await?;
         start::log_addresses(&app.config, addresses, purpose);
         app.start_workers();
         listeners.start(&app);
         app.start_upkeep(addresses);
         Ok((app, addresses))
+    }
+
+    /// A mapping or a source that cannot work ends the start; a source that is away is waited for.
+    async fn start_capture(&mut self) -> Result<(), AppError> {
+        let Some(config) = self.config.capture.clone().filter(|_| self.purpose.captures()) else {
+            return Ok(());
+        };
+        let capture = Capture::new(config, self.stream(), &self.metrics, Arc::clone(&self.reloaded));
+        capture.verify().await?;
+        self.capture = Some(capture.status());
+        self.front.spawn("capture", capture.run(self.front.stop_token()));
+        Ok(())
     }
 
     fn start_workers(&mut self) {

@@ -32,8 +32,9 @@ mod validate;
 
 pub use self::layers::{ConfigErrors, ConfigProblem};
 pub use self::model::{
-    AdminConfig, AppenderConfig, AuthConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
-    LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
+    AdminConfig, AppenderConfig, AuthConfig, CaptureConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig,
+    KeepRaw, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig,
+    WorkerConfig,
 };
 pub(crate) use self::parse::duration;
 pub use self::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};

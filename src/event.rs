@@ -221,13 +221,14 @@ const PARTIAL: [&str; 12] = [
 ];
 
 /// Event types that promise the whole order; [`validate`] holds them to it.
-const WHOLE: [&str; 6] = [
+const WHOLE: [&str; 7] = [
     "order.created",
     "order.updated",
     "order.paid",
     "order.partially_fulfilled",
     "order.fulfilled",
     "order.cancelled",
+    "order.snapshot",
 ];
 
 impl OrderEvent<'_> {

@@ -24,6 +24,7 @@
 //!
 //! HTTP is another module's.
 
+mod capture;
 mod checks;
 pub mod collector;
 mod dead_letters;

@@ -34,6 +34,7 @@
 )]
 
 pub mod app;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod event;
@@ -46,6 +47,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod open_files;
 pub mod operations;
+mod postgres;
 pub mod retryability;
 pub mod sample_orders;
 pub mod shopify;

@@ -4,6 +4,7 @@
 //! an id or a raw topic. A leaf: every module may count; only this node's record (`nodes.rs`) reads
 //! counters back.
 
+mod capture;
 mod delays;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
+pub use self::capture::CaptureMetrics;
 pub use self::delays::{DELAY_BUCKETS, DelayCounts, Delays, upper_bound};
 
 /// Value of a gauge whose figure is not known.
@@ -229,6 +231,7 @@ pub struct Metrics {
     pub body_bytes: Gauge,
     pub health: HealthMetrics,
     pub spool: SpoolMetrics,
+    pub capture: CaptureMetrics,
     registry: Arc<Registry>,
 }
 
@@ -307,6 +310,7 @@ impl Metrics {
                 retry_budget_used: r.add("retry_budget_used",
                     "Share of Shopify's four hours of retries that the present outage has used"),
             },
+            capture: CaptureMetrics::new(&mut r),
             registry: Arc::new(r.0),
         };
         // At 0 from the start: a series that begins with its first event hides that event from

@@ -38,7 +38,9 @@ const OWN_WORDS: [&str; 16] = [
     "witness",
 ];
 /// What is given to us and named so: crates, their modules and methods, and the contract's `ORDERSTREAM_DATA_DIR`.
-const GIVEN: [&str; 14] = [
+const GIVEN: [&str; 16] = [
+    "DataRow",
+    "body.data()",
     "SQLITE_IOERR_DATA",
     "SpanData",
     "tokio_util",
@@ -67,7 +69,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         "",
         &["tokio_postgres::", "deadpool_postgres::"],
         // A target of the log, in the second.
-        &["warehouse/postgres", "telemetry"],
+        &["warehouse/postgres", "postgres", "capture/source", "telemetry"],
     ),
     (
         "",
@@ -84,7 +86,35 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "\"CREATE TABLE",
             "\"CREATE SCHEMA",
         ],
-        &["warehouse/", "sqlite", "stream/embedded"],
+        &[
+            "warehouse/",
+            "sqlite",
+            "stream/embedded",
+            "capture/source",
+            "capture/plan",
+        ],
+    ),
+    (
+        "postgres",
+        &["crate::config", "crate::warehouse", "crate::capture", "crate::stream"],
+        &[],
+    ),
+    (
+        "capture",
+        &[
+            "crate::http",
+            "crate::warehouse",
+            "crate::ingest",
+            "crate::operations",
+            "crate::cli",
+            "crate::health",
+        ],
+        &[],
+    ),
+    (
+        "",
+        &["crate::capture"],
+        &["app", "cli", "capture", "health", "operations/capture"],
     ),
     (
         "sqlite",

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::capture::CaptureError;
 use crate::folder::FolderError;
 use crate::stream::StreamError;
 use crate::warehouse::WarehouseError;
@@ -22,6 +23,9 @@ pub enum AppError {
     /// The warehouse cannot work as it is configured.
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
+    /// The source of the capture cannot work as it is configured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// An address cannot be bound.
     #[error("cannot listen at {addr}: {source}; set {setting} to a free address")]
     Bind {

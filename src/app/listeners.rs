@@ -88,6 +88,7 @@ impl Listeners {
             stream: app.stream(),
             warehouse: app.warehouse.clone(),
             nodes: app.nodes.clone(),
+            capture: app.capture.clone(),
         };
         let health = Health::start(
             sources,

@@ -16,6 +16,7 @@ impl App {
         match self.prepare() {
             Ok(swaps) => {
                 swaps.into_iter().for_each(|swap| swap());
+                self.reloaded.notify_one();
                 info!("read secrets and URLs again");
             }
             Err(error) => warn!(error, "cannot read secrets and URLs again; the old ones stay in use"),

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::credentials::Credentials;
 use super::storage::Storage;
+use crate::capture::CaptureStatus;
 use crate::config::{Config, Purpose};
 use crate::health::WarehouseProbe;
 use crate::metrics::Metrics;
@@ -22,6 +24,10 @@ pub(super) struct App {
     pub(super) workers: Option<Arc<Workers>>,
     /// Whether the workers reach the warehouse.
     pub(super) warehouse: Option<WarehouseProbe>,
+    /// The capture of this process.
+    pub(super) capture: Option<CaptureStatus>,
+    /// Tells the capture that its mapping is to be read again.
+    pub(super) reloaded: Arc<Notify>,
     pub(super) credentials: Credentials,
     pub(super) metrics: Metrics,
     /// The processes on the stream, this one included.

@@ -58,11 +58,7 @@ impl Backend {
                 Access::Running(_, admin) => return Ok(Self::Remote(Remote::new(config, admin)?)),
             }
         }
-        let stream: Arc<dyn Stream> = match (&config.redis, &folder) {
-            (Some(redis), _) => Arc::new(RedisStream::new(redis, &config.stream, Metrics::new())?),
-            (None, Some(folder)) => Arc::new(embedded_stream(config, folder)?),
-            (None, None) => return Err(Failure::Unavailable("the data folder is not open".to_owned())),
-        };
+        let stream = open_stream(config, folder.as_ref())?;
         let warehouse: Option<Arc<dyn Warehouse>> = match (&config.database, &folder) {
             _ if !reads_warehouse => None,
             (Some(database), _) => Some(Arc::new(PostgresWarehouse::new(database)?)),
@@ -84,6 +80,15 @@ impl Backend {
             Self::Local { operations, .. } => Ok(request.run(operations).await?),
             Self::Remote(remote) => remote.call(&request).await,
         }
+    }
+}
+
+/// The configured stream; `folder` is the data folder, where the stream is a file of it.
+pub(super) fn open_stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn Stream>, Failure> {
+    match (&config.redis, folder) {
+        (Some(redis), _) => Ok(Arc::new(RedisStream::new(redis, &config.stream, Metrics::new())?)),
+        (None, Some(folder)) => Ok(Arc::new(embedded_stream(config, folder)?)),
+        (None, None) => Err(Failure::Unavailable("the data folder is not open".to_owned())),
     }
 }
 

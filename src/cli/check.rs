@@ -8,7 +8,8 @@ use super::backend::{Access, enter};
 use super::output::OutputArgs;
 use super::remote::{self, ProcessRole};
 use super::{Exit, Failure};
-use crate::config::{Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
+use crate::capture::operate;
+use crate::config::{CaptureConfig, Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
 use crate::folder::{self, Folder};
 use crate::health::ids_warning;
 use crate::metrics::Metrics;
@@ -38,6 +39,7 @@ pub(super) async fn run(args: CheckArgs, inputs: Inputs) -> Result<(), Failure> 
         ProcessRole::Run => Purpose::Run,
         ProcessRole::Serve => Purpose::Serve,
         ProcessRole::Work => Purpose::Work,
+        ProcessRole::Capture => Purpose::Capture,
     };
     let findings = match Config::load(purpose, inputs) {
         Ok(config) => reach(&config, purpose).await,
@@ -86,7 +88,29 @@ async fn reach(config: &Config, purpose: Purpose) -> Vec<Finding> {
             }
         }
     );
-    findings.into_iter().chain(stream).chain(warehouse).collect()
+    findings.extend(stream.into_iter().chain(warehouse));
+    if let Some(capture) = config.capture.as_ref().filter(|_| purpose.captures()) {
+        findings.extend(capture_findings(capture).await);
+    }
+    findings
+}
+
+async fn capture_findings(capture: &CaptureConfig) -> Vec<Finding> {
+    match operate::check(capture).await {
+        Ok(advice) => {
+            let detail = "mapping, rights, publication and replica identities are as they must be";
+            let advice = advice
+                .into_iter()
+                .map(|text| Finding::new("capture", Verdict::Warning, text));
+            std::iter::once(Finding::new("capture", Verdict::Ok, detail))
+                .chain(advice)
+                .collect()
+        }
+        Err(error) => {
+            let finding = Finding::of("capture", Err(error.into()));
+            vec![finding.remedy("mend it as the message says (docs/CAPTURE.md)")]
+        }
+    }
 }
 
 async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Finding> {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::app::AppError;
+use crate::capture::CaptureError;
 use crate::config::ConfigErrors;
 use crate::config::local::LocalError;
 use crate::folder::FolderError;
@@ -111,7 +112,18 @@ impl From<AppError> for Failure {
             AppError::Folder(error) => error.into(),
             AppError::Stream(error) => error.into(),
             AppError::Warehouse(error) => error.into(),
+            AppError::Capture(error) => error.into(),
             AppError::Bind { .. } | AppError::Signals(_) | AppError::Role(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<CaptureError> for Failure {
+    fn from(error: CaptureError) -> Self {
+        match error {
+            CaptureError::Plan(_) | CaptureError::Source(_) => Self::Misconfigured(error.to_string()),
+            CaptureError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            CaptureError::Stream(error) => error.into(),
         }
     }
 }

@@ -22,8 +22,8 @@ pub(super) async fn run(args: HealthArgs, config: Config) -> Result<(), Failure>
     let worker = at.admin.map(|addr| format!("http://{addr}/livez"));
     let urls = match args.process {
         Some(ProcessRole::Run | ProcessRole::Serve) => vec![public],
-        Some(ProcessRole::Work) => vec![worker.ok_or_else(|| {
-            Failure::Unavailable("a worker answers only where ORDERSTREAM_ADMIN_ADDR is set".to_owned())
+        Some(ProcessRole::Work | ProcessRole::Capture) => vec![worker.ok_or_else(|| {
+            Failure::Unavailable("a worker or a capture answers only where ORDERSTREAM_ADMIN_ADDR is set".to_owned())
         })?],
         None => [Some(public), worker].into_iter().flatten().collect(),
     };

@@ -12,6 +12,7 @@
 //! save for a spool that is read.
 
 mod backend;
+mod capture;
 mod check;
 mod dead_letters;
 mod drain;
@@ -44,11 +45,11 @@ use self::output::OutputArgs;
 use crate::config::{Config, Inputs, Purpose};
 
 /// Commands of later releases.
-const RESERVED: [&str; 4] = ["capture", "forget", "import", "reconcile"];
+const RESERVED: [&str; 3] = ["forget", "import", "reconcile"];
 
 const EXAMPLES: &str = "\
 Examples:
-  orderstream                               ingest and workers in one process; needs nothing configured
+  orderstream                               ingest and workers in one process, on files
   orderstream send --count 1000 --rate 50   send signed test orders to it, from a second terminal
   orderstream status                        health of the stream and its workers
   orderstream check                         check the configuration, and reach every service
@@ -84,6 +85,8 @@ enum Command {
     Serve,
     /// Only workers: loads the warehouse from the stream
     Work,
+    /// Only capture: changes of the shop's own PostgreSQL into the stream
+    Capture(capture::CaptureArgs),
     /// Send signed test webhooks to a running instance
     Send(Box<send::SendArgs>),
     /// Validate the whole configuration and reach every service
@@ -171,6 +174,7 @@ fn dispatch(program: String, command: Command, inputs: Inputs) -> Result<(), Fai
             Command::Run => run::run(program, Purpose::Run, inputs).await,
             Command::Serve => run::run(program, Purpose::Serve, inputs).await,
             Command::Work => run::run(program, Purpose::Work, inputs).await,
+            Command::Capture(args) => capture::run(args, program, inputs).await,
             Command::Send(args) => send::run(*args, load(Purpose::Client, inputs)?).await,
             Command::Check(args) => check::run(args, inputs).await,
             Command::Migrate => migrate::run(load(Purpose::Migrate, inputs)?).await,

@@ -27,6 +27,7 @@ pub(super) enum ProcessRole {
     Run,
     Serve,
     Work,
+    Capture,
 }
 
 /// Where it listens, as this machine reaches it.

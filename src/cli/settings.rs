@@ -74,6 +74,16 @@ fn reads(command: &str, setting: &Setting) -> bool {
             "Security" => any(&[OWNER]),
             _ => !any(&[&[s::LISTEN_ADDR, s::PORT, s::BODY_TIMEOUT, s::SPOOL_LIMIT, s::SPOOL_AFTER]]),
         },
+        "capture" => {
+            setting.section == "Capture"
+                || any(&[
+                    STREAM,
+                    OWNER,
+                    CAPS,
+                    &[s::DURABILITY, s::DATABASE_CONNECT_TIMEOUT, s::LOG_FORMAT, s::RUST_LOG],
+                ])
+                || setting.section == "Shutdown"
+        }
         "send" => any(&[
             STREAM,
             WAREHOUSE,

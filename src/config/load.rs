@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::layers::{ConfigErrors, LayeredValues};
 use super::model::{
-    AdminConfig, AppenderConfig, AuthConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
-    LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
+    AdminConfig, AppenderConfig, AuthConfig, CaptureConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig,
+    KeepRaw, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig,
+    WorkerConfig,
 };
 use super::settings as s;
 use super::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};
@@ -34,6 +35,7 @@ impl Config {
         // On a volume that was not chosen to outlive the process, what is answered 200 would vanish
         // with it.
         let has_spool = redis.is_some() && values.is_given(&s::DATA_DIR);
+        let capture = capture(&mut values, purpose);
         let (exports_spans, no_spans) = spans::exported(&inputs.env);
         let host = host(&inputs);
         let config = Self {
@@ -60,6 +62,7 @@ impl Config {
             database,
             worker: worker(&values, &host),
             host,
+            capture,
             shutdown: ShutdownConfig {
                 drain_delay: values.duration(&s::DRAIN_DELAY),
                 grace: values.duration(&s::SHUTDOWN_GRACE),
@@ -204,7 +207,7 @@ fn redis(values: &mut LayeredValues, purpose: Purpose) -> Option<RedisConfig> {
     }
     let Some(url) = values.secret(&s::REDIS_URL) else {
         match purpose {
-            Purpose::Serve | Purpose::Work => {
+            Purpose::Serve | Purpose::Work | Purpose::Capture => {
                 let expected = "the address of a Redis 7.0 or Valkey server, such as redis://127.0.0.1:6379; or \
                                 `orderstream run`, which needs none";
                 values.contradict(&[&s::REDIS_URL], format!("not set, and {ONE_PROCESS}"), expected);
@@ -285,6 +288,32 @@ fn database(values: &mut LayeredValues, purpose: Purpose) -> Option<DatabaseConf
             .unwrap_or_else(|| values.small(&s::WORKERS) + 2),
         connect_timeout: values.duration(&s::DATABASE_CONNECT_TIMEOUT),
         statement_timeout: statement_timeout(values),
+    })
+}
+
+fn capture(values: &mut LayeredValues, purpose: Purpose) -> Option<CaptureConfig> {
+    let Some(url) = values.secret(&s::CAPTURE_DATABASE_URL) else {
+        if purpose == Purpose::Capture {
+            let expected = "the address of the shop's own PostgreSQL, such as postgres://user:password@host/database";
+            values.contradict(
+                &[&s::CAPTURE_DATABASE_URL],
+                "not set, and nothing else is captured",
+                expected,
+            );
+        }
+        return None;
+    };
+    Some(CaptureConfig {
+        url,
+        read_url: values.secret(&s::CAPTURE_READ_URL),
+        file: PathBuf::from(values.string(&s::CAPTURE_FILE)),
+        batch: values.small(&s::CAPTURE_BATCH),
+        takes_snapshot: values.text(&s::CAPTURE_SNAPSHOT) != Some("none"),
+        snapshot_rate: u32::try_from(values.count(&s::CAPTURE_SNAPSHOT_RATE)).unwrap_or(u32::MAX),
+        resyncs_on_gap: values.text(&s::CAPTURE_ON_GAP) != Some("report"),
+        ack_delay: values.duration(&s::CAPTURE_ACK_DELAY),
+        heartbeat: values.duration_given(&s::CAPTURE_HEARTBEAT),
+        connect_timeout: values.duration(&s::DATABASE_CONNECT_TIMEOUT),
     })
 }
 

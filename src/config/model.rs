@@ -36,6 +36,8 @@ pub struct Config {
     pub host: String,
     /// The workers of this process.
     pub worker: WorkerConfig,
+    /// The capture of this process; `None`: the source is not configured.
+    pub capture: Option<CaptureConfig>,
     /// The way out.
     pub shutdown: ShutdownConfig,
     /// When health warns.
@@ -106,6 +108,8 @@ pub enum Purpose {
     Serve,
     /// Only workers.
     Work,
+    /// Only the capture of a database.
+    Capture,
     /// Bring the schema up to date.
     Migrate,
     /// Look at the stream.
@@ -128,10 +132,17 @@ impl Purpose {
             Self::Run => "run",
             Self::Serve => "serve",
             Self::Work => "work",
+            Self::Capture => "capture",
             Self::Migrate => "migrate",
             Self::Status => "status",
             Self::Client => "client",
         }
+    }
+
+    /// Whether it captures, where a source is configured.
+    #[must_use]
+    pub fn captures(self) -> bool {
+        matches!(self, Self::Run | Self::Capture)
     }
 
     /// Whether it runs workers.
@@ -187,6 +198,31 @@ pub struct PublicConfig {
     pub body_timeout: Duration,
     /// Connections open at once; at the cap the one that has waited longest gives way to a new one.
     pub max_connections: usize,
+}
+
+/// The capture of a shop's own database.
+#[derive(Debug, Clone)]
+pub struct CaptureConfig {
+    /// The database.
+    pub url: Secret,
+    /// Where orders are read, if elsewhere.
+    pub read_url: Option<Secret>,
+    /// The mapping file.
+    pub file: PathBuf,
+    /// Most orders of one read.
+    pub batch: usize,
+    /// Whether all orders are read at the first start.
+    pub takes_snapshot: bool,
+    /// Orders a second of a walk.
+    pub snapshot_rate: u32,
+    /// Whether all orders are read again after changes were lost.
+    pub resyncs_on_gap: bool,
+    /// How long the source keeps WAL after its events were stored.
+    pub ack_delay: Duration,
+    /// How often a message is sent through the WAL; `None`: never.
+    pub heartbeat: Option<Duration>,
+    /// Bound on connecting.
+    pub connect_timeout: Duration,
 }
 
 /// The private listener.

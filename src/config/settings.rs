@@ -253,6 +253,17 @@ settings! {
         DATABASE_CONNECT_TIMEOUT "ORDERSTREAM_DATABASE_CONNECT_TIMEOUT" ValueKind::Duration(10, 5 * MINUTE), Text("5s"), "bound on connecting to PostgreSQL";
         STATEMENT_TIMEOUT "ORDERSTREAM_STATEMENT_TIMEOUT" ValueKind::Duration(10, DAY), Derived("30s, at most half of CLAIM_IDLE"), "bound on one statement; below CLAIM_IDLE";
     }
+    "Capture" {
+        CAPTURE_DATABASE_URL "ORDERSTREAM_CAPTURE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the shop's own PostgreSQL, 14 or newer, whose changes are captured; a direct connection, not a pooler";
+        CAPTURE_READ_URL "ORDERSTREAM_CAPTURE_READ_URL" Url(&["postgres", "postgresql"]), Unset, "where captured orders are read, if elsewhere: a pooler or a replica of that database";
+        CAPTURE_FILE "ORDERSTREAM_CAPTURE_FILE" ValueKind::Text, Text("capture.toml"), "the mapping from tables to orders; read again on SIGHUP";
+        CAPTURE_BATCH "ORDERSTREAM_CAPTURE_BATCH" Count(1, 1000), Text("500"), "most orders of one read";
+        CAPTURE_SNAPSHOT "ORDERSTREAM_CAPTURE_SNAPSHOT" Choice(&["all", "none"]), Text("all"), "orders that are read at the first start: all or none";
+        CAPTURE_SNAPSHOT_RATE "ORDERSTREAM_CAPTURE_SNAPSHOT_RATE" Count(1, 1_000_000), Text("2000"), "orders a second that a snapshot or resync reads";
+        CAPTURE_ON_GAP "ORDERSTREAM_CAPTURE_ON_GAP" Choice(&["resync", "report"]), Text("resync"), "when changes were lost: read all orders again, or only report it";
+        CAPTURE_HEARTBEAT "ORDERSTREAM_CAPTURE_HEARTBEAT" DurationOrOff(1000, HOUR), Text("60s"), "how often a message is sent through the source's WAL, whose return proves that changes come, or off";
+        CAPTURE_ACK_DELAY "ORDERSTREAM_CAPTURE_ACK_DELAY" ValueKind::Duration(0, HOUR), Text("30s"), "how long the source keeps WAL after its events were stored: what Redis loses of them is sent again";
+    }
     "Shutdown" {
         DRAIN_DELAY "ORDERSTREAM_DRAIN_DELAY" ValueKind::Duration(0, HOUR), Text("0s"), "readiness off this long before draining";
         SHUTDOWN_GRACE "ORDERSTREAM_SHUTDOWN_GRACE" ValueKind::Duration(100, HOUR), Text("25s"), "time for the whole shutdown, drain delay included";

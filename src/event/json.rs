@@ -3,6 +3,7 @@
 //! Owns what an error about somebody's JSON may say: the field, what was expected, the position. Never a value, since
 //! the texts of `serde_json` repeat what they met and a body holds personal data.
 
+mod fields;
 pub(crate) mod members;
 mod reader;
 
@@ -11,6 +12,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+pub(crate) use self::fields::fields;
 use self::reader::Unusual;
 
 /// Reads one JSON object.

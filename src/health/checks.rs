@@ -15,7 +15,7 @@ use crate::stream::{ConsumerReport, StreamId, StreamReport};
 const LEAST_REQUESTS: f64 = 20.0;
 
 /// Every check that a report may have.
-pub(super) const NAMES: [&str; 20] = [
+pub(super) const NAMES: [&str; 21] = [
     "figures",
     "stream",
     "workers",
@@ -36,6 +36,7 @@ pub(super) const NAMES: [&str; 20] = [
     "losses",
     "spool",
     "other_spools",
+    "capture",
 ];
 
 impl HealthReport {

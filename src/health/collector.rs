@@ -23,6 +23,7 @@ use super::probe::WarehouseProbe;
 use super::recent_dead_letters::{NewDeadLetters, Recent, recent_ages};
 use super::report::{HealthReport, Losses};
 use super::spool::{QUIET, RetryBudget};
+use crate::capture::CaptureStatus;
 use crate::ingest::{AppendStats, AtomicInstant, SpoolFallback};
 use crate::metrics::{Metrics, Outcome};
 use crate::nodes::Nodes;
@@ -68,6 +69,7 @@ pub struct Health {
     fallback: Option<SpoolFallback>,
     traffic: Arc<Traffic>,
     budget: RetryBudget,
+    capture: Option<CaptureStatus>,
 }
 
 /// Requests of the public listener.
@@ -85,6 +87,8 @@ pub struct Sources {
     pub warehouse: Option<WarehouseProbe>,
     /// The processes on the stream.
     pub nodes: Nodes,
+    /// The capture of this process.
+    pub capture: Option<CaptureStatus>,
 }
 
 impl Health {
@@ -113,11 +117,13 @@ impl Health {
             fallback,
             traffic: Arc::default(),
             budget: RetryBudget::unused(),
+            capture: sources.capture.clone(),
         };
         let Sources {
             stream,
             warehouse,
             nodes,
+            ..
         } = sources;
         let collector = Collector {
             stream,
@@ -154,6 +160,9 @@ impl Health {
         report.retry_budget_used = Some(self.budget.used());
         if let Some(fallback) = &self.fallback {
             report = report.with_spool(&fallback.spool.report(), fallback.breaker.is_open());
+        }
+        if let Some(capture) = &self.capture {
+            report = report.with_capture(capture.report());
         }
         (takes_writes || can_spool, report)
     }

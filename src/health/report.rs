@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::CaptureReport;
+
 /// How well one thing is; worse is greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +98,7 @@ pub struct HealthReport {
     pub spool_lost: Option<u64>,
     pub breaker: Option<Cow<'static, str>>,
     pub retry_budget_used: Option<f64>,
+    pub capture: Option<CaptureReport>,
     pub checks: Vec<Check>,
 }
 

@@ -25,6 +25,7 @@
 
 mod api;
 mod audit;
+mod capture;
 mod context;
 mod dead_letters;
 mod delivery_check;
@@ -41,6 +42,7 @@ mod trace;
 
 pub use self::api::{Carrier, Operation, Visitor};
 pub use self::audit::{AuditEntry, AuditQuery};
+pub use self::capture::{CaptureWalk, ResyncCapture};
 pub use self::context::{Actor, Operations, OperationsError};
 pub use self::dead_letters::{
     DeadLetterGroup, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterSummary, DeadLetterView,
@@ -73,4 +75,5 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<DeliveryQuery>();
     visitor.visit::<ReplayRequest>();
     visitor.visit::<RebuildRequest>();
+    visitor.visit::<ResyncCapture>();
 }

@@ -7,11 +7,12 @@
 //! # Layout
 //! A stream has two logs ([`Destination`]): the entries, which groups read, and the dead letters,
 //! which operators read. Beside them it keeps the dedupe keys of appended entries, each group's
-//! pending list, the record of attempts at single entries, the audit log of operators, and the
-//! heartbeats of nodes. `entry.rs` has ids and fields, `delivery.rs` what a group member gets,
-//! `range.rs` pages of a log, `spread.rs` what decides a partition, `report.rs` figures,
-//! `admin.rs` the operators' part ([`StreamAdmin`]), `nodes.rs` heartbeats ([`NodeRegistry`]),
-//! `error.rs` failures. `codec.rs` is the public format of an entry's fields.
+//! pending list, the record of attempts at single entries, the audit log of operators, the
+//! checkpoints of captures (`checkpoint.rs`), and the heartbeats of nodes. `entry.rs` has ids and
+//! fields, `delivery.rs` what a group member gets, `range.rs` pages of a log, `spread.rs` what
+//! decides a partition, `report.rs` figures, `admin.rs` the operators' part ([`StreamAdmin`]),
+//! `nodes.rs` heartbeats ([`NodeRegistry`]), `error.rs` failures. `codec.rs` is the public format
+//! of an entry's fields.
 //!
 //! # Laws
 //! Every implementation keeps them; `tests/suite/stream/laws/` runs over each.
@@ -46,6 +47,7 @@ pub mod embedded;
 pub mod redis;
 
 mod admin;
+mod checkpoint;
 mod delivery;
 mod entry;
 mod error;
@@ -60,6 +62,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 pub use self::admin::{EntryState, REPLAY_CONSUMER, Stage, StreamAdmin};
+pub use self::checkpoint::{Checkpoint, CheckpointedAppend, CheckpointedWriter};
 pub use self::delivery::{AttemptStep, Attempts, Claim, Claimed, DeadLetter, Delivered, Refreshed, Trimmed};
 pub use self::entry::{Appended, Destination, Entry, Fields, InvalidStreamId, NewEntry, StreamId};
 pub use self::error::StreamError;
@@ -119,6 +122,9 @@ pub trait Reader: Send {
 pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// A writer with a connection of its own.
     fn writer(&self) -> Box<dyn Writer>;
+
+    /// A writer whose appends move the checkpoint of that producer.
+    fn checkpointed(&self, source: &str) -> Box<dyn CheckpointedWriter>;
 
     /// How many partitions it has: logs, each with an order, a cap and a fate of its own.
     fn partitions(&self) -> u16 {

@@ -88,3 +88,9 @@ impl WarehouseError {
         }
     }
 }
+
+impl From<crate::postgres::InvalidUrl> for WarehouseError {
+    fn from(error: crate::postgres::InvalidUrl) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}

@@ -86,7 +86,7 @@ fn wrong_usage_is_64() {
 
 #[test]
 fn names_of_later_releases_are_reserved() {
-    for name in ["capture", "import", "reconcile", "forget"] {
+    for name in ["import", "reconcile", "forget"] {
         let output = orderstream(&[name, "--any", "thing"], &[]);
         assert_eq!(output.status.code(), Some(64), "{name}");
         assert_eq!(

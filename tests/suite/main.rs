@@ -15,6 +15,7 @@ mod chaos;
 mod cli;
 mod config;
 mod conversion;
+mod database_capture;
 mod delivered;
 mod deploy;
 mod floods;

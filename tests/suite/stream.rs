@@ -183,6 +183,9 @@ macro_rules! conformance {
                 a_record_that_is_not_renewed_is_forgotten
                 who_leaves_takes_its_consumers_unless_they_hold_entries
                 the_consumer_of_a_replay_is_shown_nowhere
+                entries_and_record_are_stored_together
+                a_request_stays_until_the_checkpoint_is_removed
+                a_checkpointed_append_leaves_room_to_others
             }
         }
     };

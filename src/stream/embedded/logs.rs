@@ -134,6 +134,12 @@ impl<'a> OpenLogs<'a> {
         is_full.then_some(Appended::Full)
     }
 
+    /// How many entries more the log takes.
+    pub(super) fn room(&self, log: Destination) -> u64 {
+        let length = u64::try_from(self.counters[index(log)].length).unwrap_or_default();
+        self.caps.entries[index(log)].saturating_sub(length)
+    }
+
     /// Appends, unless there is no room.
     pub(super) fn append(&mut self, log: Destination, packed: &PackedFields) -> rusqlite::Result<Appended> {
         if let Some(refusal) = self.refusal(log, packed) {

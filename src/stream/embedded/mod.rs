@@ -67,6 +67,7 @@
 
 mod admin;
 mod append;
+mod checkpointed;
 mod claim;
 mod clock;
 mod error;

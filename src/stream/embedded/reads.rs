@@ -145,7 +145,7 @@ pub(super) fn scan_file(path: &Path, mut visit: impl FnMut(Entry) -> ControlFlow
     let connection = sqlite::open_read_only(path, schema::BUSY)?;
     // One snapshot: the file may be replaced, but not between two pages of it.
     connection.execute_batch("BEGIN")?;
-    let is_new = schema::recognize(&connection)?;
+    let is_new = schema::recognize(&connection)? == 0;
     let mut next = (!is_new).then(|| Range::all(Destination::Stream, ReadOrder::NewestFirst, SCAN_PAGE));
     while let Some(page) = next {
         let page = range(&connection, page)?;

@@ -11,7 +11,7 @@ use crate::sqlite::{self, FileError, LeftLog, Options};
 
 /// `user_version` of the file. A release that changes a table adds a step to [`open`] and
 /// increments this.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// `application_id` of the file: "ordr".
 const APPLICATION: i64 = 0x6F72_6472;
 
@@ -51,6 +51,13 @@ CREATE TABLE attempts (
 CREATE TABLE audit (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT;
 ";
 
+/// Tables that version 2 added.
+const TABLES_2: &str = "
+CREATE TABLE checkpoints (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, record TEXT NOT NULL, request TEXT NOT NULL
+) STRICT;
+";
+
 /// How the file is opened.
 const OPTIONS: Options = Options {
     busy: BUSY,
@@ -60,23 +67,26 @@ const OPTIONS: Options = Options {
 
 /// The connection that writes; creates the file, and the tables of an empty one.
 pub(super) fn open(path: &Path, left: &mut LeftLog) -> Result<Connection, FileError> {
-    let mut is_new = false;
+    let mut version = 0;
     let mut connection = sqlite::open(path, &OPTIONS, left, |connection| {
-        is_new = recognize(connection)?;
+        version = recognize(connection)?;
         Ok(())
     })?;
-    if is_new {
+    if version < VERSION {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        if version == 0 {
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+        }
+        transaction.execute_batch(TABLES_2)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
     Ok(connection)
 }
 
-/// Whether the file is new; if not, it is one that this release can use.
-pub(super) fn recognize(connection: &Connection) -> Result<bool, FileError> {
+/// The version of the file, 0 where it is new; if not, it is one that this release can use.
+pub(super) fn recognize(connection: &Connection) -> Result<i64, FileError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -91,18 +101,21 @@ pub(super) fn recognize(connection: &Connection) -> Result<bool, FileError> {
         )));
     }
     if !is_new {
-        check_tables(connection)?;
+        check_tables(connection, version)?;
     }
-    Ok(is_new)
+    Ok(if is_new { 0 } else { version })
 }
 
 /// Compares the definitions of the tables with ours. `sqlite_schema` can be damaged as any other
 /// table, and the errors that follow from that would look like mistakes of this program.
-fn check_tables(connection: &Connection) -> Result<(), FileError> {
+fn check_tables(connection: &Connection, version: i64) -> Result<(), FileError> {
     const TABLE: &str = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL";
     const IS_THERE: &str = "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2 AND sql = ?3";
     let model = Connection::open_in_memory()?;
     model.execute_batch(TABLES)?;
+    if version >= 2 {
+        model.execute_batch(TABLES_2)?;
+    }
     let mut tables = model.prepare(TABLE)?;
     let mut tables = tables.query([])?;
     let mut is_there = connection.prepare(IS_THERE)?;

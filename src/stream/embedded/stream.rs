@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::append::{self, EmbeddedWriter};
+use super::checkpointed::EmbeddedCheckpointedWriter;
 use super::claim::{self, ClaimFilter};
 use super::clock::millis;
 use super::error::EmbeddedError;
@@ -24,8 +25,8 @@ use super::writer::WriterHandle;
 use crate::config::StreamConfig;
 use crate::metrics::Metrics;
 use crate::stream::{
-    AttemptStep, Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, Page, Range, Reader, Refreshed, ServerReport,
-    Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
+    AttemptStep, Attempts, CheckpointedWriter, Claim, Claimed, DeadLetter, Delivered, Entry, Page, Range, Reader,
+    Refreshed, ServerReport, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
 };
 
 /// Entries of one page of a claim; bounds how long appends wait for it.
@@ -190,6 +191,14 @@ impl Stream for EmbeddedStream {
             writer: self.file.writer.clone(),
             caps: self.caps(),
             dedupe_window: self.config.dedupe_window,
+        })
+    }
+
+    fn checkpointed(&self, source: &str) -> Box<dyn CheckpointedWriter> {
+        Box::new(EmbeddedCheckpointedWriter {
+            writer: self.file.writer.clone(),
+            caps: self.caps(),
+            source: source.to_owned(),
         })
     }
 

@@ -12,6 +12,7 @@
 //! | `<log>:ids:<window>:<n>` | hash, 3 windows | dedupe keys of the nth window (`reservation.rs`) |
 //! | `<stream>:attempts:<group>` | hash, 30 days | entry id → `<failed> <unfinished>` tries |
 //! | `<stream>:audit` | stream, MAXLEN ~ 10,000 | what operators did |
+//! | `<stream>:capture:<source>` | hash | version and record of a capture's checkpoint, and an operator's request |
 //! | `<stream>:nodes` | hash | node id → time and record of its last heartbeat |
 //! | `<stream>:mark:<group>:<what>` | string, 60 s | an action that one process took for all |
 //! | `<stream>:probe` | string, 60 s | written to learn whether writes are taken |
@@ -56,6 +57,7 @@
 
 mod admin;
 mod append_call;
+mod checkpointed;
 mod chunk;
 mod dedupe;
 mod durability;

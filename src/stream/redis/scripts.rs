@@ -11,6 +11,7 @@ macro_rules! script {
 }
 
 script!(APPEND, "append.lua");
+script!(CHECKPOINTED, "checkpointed.lua");
 script!(CLAIM, "claim.lua");
 script!(REFRESH, "refresh.lua");
 script!(RECORD, "record.lua");

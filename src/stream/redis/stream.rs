@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
 
+use super::checkpointed::RedisCheckpointedWriter;
 use super::group::{ensure_group, lacks_group, restore_group};
 use super::group_monitor::{GroupMonitor, MARK_LIFETIME};
 use super::keys::{IDS_A_CALL, Keys, millis};
@@ -22,8 +23,9 @@ use super::{inspect, pages, reply, report, scripts, writable};
 use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::{
-    AttemptStep, Attempts, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, PAGE_BYTES, Page, Range, Reader,
-    Refreshed, Restored, ServerReport, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer, codec,
+    AttemptStep, Attempts, CheckpointedWriter, Claim, Claimed, DeadLetter, Delivered, Destination, Entry, PAGE_BYTES,
+    Page, Range, Reader, Refreshed, Restored, ServerReport, Stream, StreamError, StreamId, StreamReport, Trimmed,
+    Writer, codec,
 };
 
 /// Entries of one page of a claim; bounds the time its script holds the server.
@@ -160,6 +162,14 @@ impl Stream for RedisStream {
     fn writer(&self) -> Box<dyn Writer> {
         let (server, keys, loss_detector) = (self.server.clone(), self.keys.clone(), self.loss_detector.clone());
         Box::new(RedisWriter::new(server, keys, loss_detector, self.flushes.clone()))
+    }
+
+    fn checkpointed(&self, source: &str) -> Box<dyn CheckpointedWriter> {
+        Box::new(RedisCheckpointedWriter::new(
+            self.server.clone(),
+            self.keys.clone(),
+            source,
+        ))
     }
 
     fn reader(&self, consumer: &str, _partition: u16) -> Box<dyn Reader> {

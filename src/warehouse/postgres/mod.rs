@@ -15,8 +15,6 @@ mod load;
 mod migrations;
 mod pool;
 mod schema;
-mod tls;
-mod url;
 
 use std::time::Duration;
 
@@ -31,12 +29,12 @@ use tokio::time::timeout;
 use self::error::PostgresError;
 use self::pool::Pool;
 use self::schema::Schema;
-use self::url::Target;
 use super::migration::{SchemaFault, SeenTables, warn_of_loss};
 use super::{Loaded, Migrated, Warehouse, WarehouseError};
 use crate::config::{DatabaseConfig, Secret};
 use crate::event::EventRecord;
 use crate::metrics::{Metrics, Service, ServiceLabels};
+use crate::postgres::Target;
 
 /// Tries at one load before a deadlock or a serialization failure is passed on.
 const LOAD_TRIES: u32 = 4;

@@ -1,19 +1,12 @@
 //! Connections to one server: made with bounds, kept, and thrown away as soon as they are in doubt.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{ConfigConnectImpl, Connect, Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
-use tokio::task::JoinHandle;
-use tokio_postgres::config::{Config, SslMode};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use deadpool_postgres::{Manager, ManagerConfig, Object, RecyclingMethod, Runtime};
 
 use super::error::PostgresError;
-use super::url::Target;
+use crate::postgres::{Connector, Target};
 use crate::warehouse::WarehouseError;
 
 /// A pool of connections; a cheap clone.
@@ -26,12 +19,7 @@ pub(super) struct Pool {
 impl Pool {
     /// Connects when first asked.
     pub(super) fn new(target: &Target, size: usize, connect_timeout: Duration) -> Result<Self, WarehouseError> {
-        let connector = Connector {
-            inner: ConfigConnectImpl {
-                tls: target.tls().clone(),
-            },
-            second_try: target.second_try(),
-        };
+        let connector = Connector::new(target);
         let fast = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -57,31 +45,5 @@ impl Pool {
     /// Address without credentials.
     pub(super) fn server(&self) -> &str {
         &self.server
-    }
-}
-
-/// Connects, and where `sslmode` allows both ways tries the other one too.
-struct Connector {
-    inner: ConfigConnectImpl<MakeRustlsConnect>,
-    second_try: Option<SslMode>,
-}
-
-type Connecting<'a> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
-
-impl Connect for Connector {
-    fn connect(&self, config: &Config) -> Connecting<'_> {
-        let first = self.inner.connect(config);
-        let mut other = config.clone();
-        Box::pin(async move {
-            let refused = match first.await {
-                // What pg_hba.conf answers where it has a line only for the other way.
-                Err(error) if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => error,
-                outcome => return outcome,
-            };
-            match self.second_try {
-                Some(mode) => self.inner.connect(other.ssl_mode(mode)).await,
-                None => Err(refused),
-            }
-        })
     }
 }

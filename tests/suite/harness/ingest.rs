@@ -194,13 +194,12 @@ impl Service {
     }
 
     pub async fn start_with(settings: Settings) -> Self {
-        let metrics = Metrics::new();
+        let (metrics, roles) = (Metrics::new(), Roles::new());
         let stream: Arc<dyn Stream> = match &settings.file {
             Some(file) => Arc::new(EmbeddedStream::open(file, &settings.stream, None, metrics.clone()).unwrap()),
             None => Arc::new(RedisStream::new(&settings.redis, &settings.stream, metrics.clone()).unwrap()),
         };
         let stream_kind = if settings.file.is_some() { "embedded" } else { "redis" };
-        let roles = Roles::new();
         let dedupe = settings.stream.dedupe_window.is_some();
         let appender = Appender::start(&*stream, None, &settings.appender, dedupe, &metrics, &roles);
         let thresholds = thresholds(settings.health, settings.stream.retain_acked);
@@ -211,6 +210,7 @@ impl Service {
             stream: Arc::clone(&stream),
             warehouse: None,
             nodes: nodes.clone(),
+            capture: None,
         };
         let health = Health::start(sources, thresholds, append_stats, None, metrics.clone(), &roles);
         let live = Live::start(health.clone(), nodes.clone(), node(stream_kind), &roles);

@@ -1,6 +1,7 @@
 //! The laws of the seam, in the order of a delivery's life: append, read, claim, retry, dead letter, trim, report.
 
 mod appending;
+mod checkpoints;
 mod figures;
 mod nodes;
 mod operating;
@@ -8,6 +9,7 @@ mod pending;
 mod trimming;
 
 pub use appending::*;
+pub use checkpoints::*;
 pub use figures::*;
 pub use nodes::*;
 pub use operating::*;

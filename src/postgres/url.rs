@@ -11,8 +11,6 @@ use tokio_postgres::config::{Config, Host, SslMode as DriverMode, SslNegotiation
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls::{self, Roots, SslMode};
-use crate::warehouse::WarehouseError;
-
 /// Parameters that the driver takes as they are.
 const DRIVER_PARAMETERS: [&str; 18] = [
     "user",
@@ -66,7 +64,7 @@ const LIBPQ_PARAMETERS: [&str; 26] = [
 ];
 
 /// A server, and how to reach it.
-pub(super) struct Target {
+pub(crate) struct Target {
     config: Config,
     tls: MakeRustlsConnect,
     second_try: Option<DriverMode>,
@@ -75,15 +73,15 @@ pub(super) struct Target {
 
 impl Target {
     /// Reads the URL, and the CA file that it names.
-    pub(super) fn parse(url: &str, connect_timeout: Duration) -> Result<Self, WarehouseError> {
-        let mut parts = UrlParts::split(url.trim()).map_err(unusable)?;
+    pub(crate) fn parse(url: &str, connect_timeout: Duration) -> Result<Self, InvalidUrl> {
+        let mut parts = UrlParts::split(url.trim()).map_err(InvalidUrl)?;
         let mode = parts.take("sslmode").map(|mode| SslMode::parse(&mode)).transpose();
         let roots = parts.take("sslrootcert").map(Roots::parse);
-        let mut config = parts.driver_config().map_err(unusable)?;
-        let (mut mode, roots) = tls::agree(mode.map_err(unusable)?, roots).map_err(unusable)?;
+        let mut config = parts.driver_config().map_err(InvalidUrl)?;
+        let (mut mode, roots) = tls::agree(mode.map_err(InvalidUrl)?, roots).map_err(InvalidUrl)?;
         if config.get_hosts().is_empty() {
             if mode != SslMode::Disable {
-                return Err(unusable(
+                return Err(InvalidUrl(
                     "it has a hostaddr but no host, and sslmode needs one: add host=, or sslmode=disable".into(),
                 ));
             }
@@ -96,7 +94,7 @@ impl Target {
         config.ssl_mode(first);
         bound(&mut config, connect_timeout);
         Ok(Self {
-            tls: MakeRustlsConnect::new(tls::client_config(mode, &roots, direct).map_err(unusable)?),
+            tls: MakeRustlsConnect::new(tls::client_config(mode, &roots, direct).map_err(InvalidUrl)?),
             second_try,
             server: describe(&config),
             config,
@@ -104,34 +102,35 @@ impl Target {
     }
 
     /// What the driver is given.
-    pub(super) fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
     /// How it does TLS.
-    pub(super) fn tls(&self) -> &MakeRustlsConnect {
+    pub(crate) fn tls(&self) -> &MakeRustlsConnect {
         &self.tls
     }
 
     /// The other way that `sslmode` allows.
-    pub(super) fn second_try(&self) -> Option<DriverMode> {
+    pub(crate) fn second_try(&self) -> Option<DriverMode> {
         self.second_try
     }
 
     /// `host:port/database`, without credentials.
-    pub(super) fn server(&self) -> &str {
+    pub(crate) fn server(&self) -> &str {
         &self.server
     }
 
     /// The role it logs in as.
-    pub(super) fn role(&self) -> Option<&str> {
+    pub(crate) fn role(&self) -> Option<&str> {
         self.config.get_user()
     }
 }
 
-fn unusable(text: String) -> WarehouseError {
-    WarehouseError::Unusable(format!("database URL: {text}"))
-}
+/// What is wrong with a URL, in words without any part of it that could be a password's.
+#[derive(Debug, thiserror::Error)]
+#[error("database URL: {0}")]
+pub(crate) struct InvalidUrl(String);
 
 /// A URL in its parts, each still percent-encoded.
 struct UrlParts<'a> {

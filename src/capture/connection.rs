@@ -1,0 +1,331 @@
+//! One connection after another: plan, catalog, slot and checkpoint are compared, then changes are
+//! streamed until that ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret as _;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::appender::CheckpointAppender;
+use super::changes::{Changes, WalPosition};
+use super::plan::{InvalidPlan, Plan};
+use super::receiver::{MESSAGES, receive};
+use super::record::{GapReason, Record, ResyncRequest, Walk};
+use super::source::{self, Catalog, OrderReader, SourceSession};
+use super::standing::{SourceServer, Standing, TimelineHistory, standing};
+use super::status::{CaptureState, CaptureStatus};
+use super::worker::{End, Worker};
+use crate::config::CaptureConfig;
+use crate::metrics::Metrics;
+use crate::postgres::{InvalidUrl, Lsn, Replication, SourceError, Target};
+use crate::stream::{Checkpoint, Stream, StreamError};
+use crate::worker::OutageLog;
+
+/// How often a standby tries to take over.
+const STANDBY_PAUSE: Duration = Duration::from_secs(5);
+/// How often it is looked whether an operator has mended something, if SIGHUP does not say so.
+const STOPPED_PAUSE: Duration = Duration::from_secs(15);
+
+/// Why nothing can be captured as it is configured; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The mapping file.
+    #[error(transparent)]
+    Plan(#[from] InvalidPlan),
+    /// The source, its URL or its rights.
+    #[error("capture: {0}")]
+    Source(String),
+    /// The source does not answer.
+    #[error("capture: {0}")]
+    Unavailable(String),
+    /// The stream, which has the checkpoint.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+impl From<SourceError> for CaptureError {
+    fn from(error: SourceError) -> Self {
+        if error.needs_operator() {
+            Self::Source(error.to_string())
+        } else {
+            Self::Unavailable(error.to_string())
+        }
+    }
+}
+
+impl From<InvalidPlan> for SourceError {
+    fn from(error: InvalidPlan) -> Self {
+        Self::Misconfigured(error.to_string())
+    }
+}
+
+impl From<InvalidUrl> for SourceError {
+    fn from(error: InvalidUrl) -> Self {
+        Self::Misconfigured(format!("ORDERSTREAM_CAPTURE_DATABASE_URL or _READ_URL: {error}"))
+    }
+}
+
+/// A capture of one source into a stream.
+pub struct Capture {
+    config: CaptureConfig,
+    stream: Arc<dyn Stream>,
+    status: CaptureStatus,
+    /// Tells this process from others in the checkpoint.
+    owner: String,
+    reload: Arc<Notify>,
+}
+
+impl Capture {
+    /// Connects when it is run.
+    #[must_use]
+    pub fn new(config: CaptureConfig, stream: Arc<dyn Stream>, metrics: &Metrics, reload: Arc<Notify>) -> Self {
+        Self {
+            config,
+            stream,
+            status: CaptureStatus::new(metrics),
+            owner: Uuid::new_v4().to_string(),
+            reload,
+        }
+    }
+
+    /// Its figures.
+    #[must_use]
+    pub fn status(&self) -> CaptureStatus {
+        self.status.clone()
+    }
+
+    /// Whether it can work as it is configured, as far as the source answers; makes the publication
+    /// where the role may.
+    ///
+    /// # Errors
+    /// What an operator must mend.
+    pub async fn verify(&self) -> Result<(), CaptureError> {
+        let checked = async {
+            let plan = Plan::load(&self.config.file)?;
+            let session = SourceSession::connect(&target(&self.config)?, self.config.connect_timeout).await?;
+            let catalog = source::inspect(&session, &plan).await?;
+            source::make_publication(&session, &plan).await?;
+            reader(&self.config, &plan, &catalog)?.rehearse(&plan, &catalog).await?;
+            Replication::connect(&target(&self.config)?, self.config.connect_timeout).await?;
+            Ok(())
+        };
+        match checked.await {
+            // One that is away is waited for.
+            Ok(()) | Err(CaptureError::Unavailable(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Captures until it is stopped.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut outage = OutageLog::of("capturing the source's changes");
+        let mut said = String::new();
+        while !stop.is_cancelled() {
+            let began = Instant::now();
+            let end = match self.connection(&stop).await {
+                Ok(()) => return,
+                Err(end) => end,
+            };
+            self.status.metrics.reconnects.inc();
+            if began.elapsed() > STANDBY_PAUSE {
+                outage.over();
+            }
+            let pause = match end {
+                End::Fenced => {
+                    info!("another process has taken over the capture");
+                    self.status.is(CaptureState::Standby);
+                    STANDBY_PAUSE
+                }
+                // The slot is active.
+                End::Source(error) if error.is_code("55006") => {
+                    if self.status.report().state != CaptureState::Standby {
+                        info!("another process captures this source; this one takes over when that ends");
+                        self.status.is(CaptureState::Standby);
+                    }
+                    STANDBY_PAUSE
+                }
+                End::Source(error) if error.needs_operator() => {
+                    let text = error.to_string();
+                    if said != text {
+                        error!("capture stopped: {text}");
+                        said.clone_from(&text);
+                    }
+                    self.status.is(CaptureState::Stopped);
+                    self.status.update(|figures| figures.report.problem = Some(text));
+                    STOPPED_PAUSE
+                }
+                End::Source(error) => self.failed(&mut outage, &error),
+                End::Stream(error) => self.failed(&mut outage, &error),
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.reload.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn failed(&self, outage: &mut OutageLog, error: &(impl std::fmt::Display + ?Sized)) -> Duration {
+        self.status.is(CaptureState::Connecting);
+        outage.failed(error)
+    }
+
+    /// Connects, and streams until that fails or is stopped.
+    async fn connection(&self, stop: &CancellationToken) -> Result<(), End> {
+        let mut connection = Replication::connect(&target(&self.config)?, self.config.connect_timeout).await?;
+        let (mut worker, gap) = self.prepare(&mut connection).await?;
+        let slot = worker.plan.slot();
+        let position = Lsn::from(worker.appender.record.position.lsn);
+        let command = format!(
+            "START_REPLICATION SLOT {slot} LOGICAL {position} (proto_version '1', publication_names '\"{slot}\"', messages 'true')"
+        );
+        connection.start(&command).await?;
+        // Only now it is certain that no other process streams.
+        worker.take_over(gap).await?;
+        info!(source = worker.plan.source, %position, "capturing changes");
+        let (sender, mut messages) = mpsc::channel(MESSAGES);
+        let mut confirmed = worker.confirmed.subscribe();
+        let ended = tokio::select! {
+            ended = worker.run(&mut messages, stop) => ended,
+            error = receive(&mut connection, &sender, &mut confirmed) => Err(End::Source(error)),
+            // A new plan holds for what comes: the connection begins anew with it.
+            () = self.reload.notified() => Ok(()),
+        };
+        if ended.is_ok() {
+            let stored = Lsn::from(*worker.confirmed.borrow());
+            let _ = connection.confirm(stored, stored).await;
+            connection.finish().await;
+            if !stop.is_cancelled() {
+                let what = "the mapping file is read again";
+                return Err(SourceError::Unreachable(what.to_owned()).into());
+            }
+        }
+        ended
+    }
+
+    /// Looks at everything that decides where to begin; makes the slot where it is missing or lost.
+    async fn prepare(&self, connection: &mut Replication) -> Result<(Worker<'_>, Option<GapReason>), End> {
+        let within = self.config.connect_timeout;
+        let plan = Arc::new(Plan::load(&self.config.file).map_err(SourceError::from)?);
+        let session = SourceSession::connect(&target(&self.config)?, within).await?;
+        let catalog = source::inspect(&session, &plan).await?;
+        let identity = connection.identify().await?;
+        let history = connection.timeline_history(identity.timeline).await?;
+        let mut writer = self.stream.checkpointed(&plan.source);
+        let checkpoint = writer.read().await?;
+        let server = SourceServer {
+            system: identity.system,
+            history: TimelineHistory::parse(identity.timeline, &history),
+            wal_end: identity.wal_end.into(),
+            published: source::make_publication(&session, &plan).await?,
+        };
+        let (record, gap) = self.decide(&plan, &session, &server, &checkpoint, connection).await?;
+        let worker = Worker {
+            changes: Changes::new(Arc::clone(&plan), record.position),
+            reader: reader(&self.config, &plan, &catalog)?,
+            asked: asked(&checkpoint, &record),
+            appender: CheckpointAppender::new(writer, checkpoint.version, record, self.config.ack_delay),
+            plan,
+            catalog,
+            config: &self.config,
+            status: &self.status,
+            stream: &*self.stream,
+            history: server.history,
+            confirmed: watch::Sender::new(0),
+            looked: Instant::now(),
+            session,
+            probed: None,
+            next_page: Instant::now(),
+            page_size: self.config.batch,
+        };
+        Ok((worker, gap))
+    }
+
+    async fn decide(
+        &self,
+        plan: &Plan,
+        session: &SourceSession,
+        server: &SourceServer,
+        checkpoint: &Checkpoint,
+        connection: &mut Replication,
+    ) -> Result<(Record, Option<GapReason>), End> {
+        let slot = plan.slot();
+        let known = Record::parse(&checkpoint.record)?;
+        let held = source::slot(session, &slot).await?;
+        let standing = standing(known.as_ref(), held.as_ref(), server);
+        let mut record = Record {
+            published: server.published.clone(),
+            owner: self.owner.clone(),
+            ..known.unwrap_or_else(|| Record {
+                system: server.system.clone(),
+                plan: plan.digest.clone(),
+                request: checkpoint.request.clone(),
+                ..Record::default()
+            })
+        };
+        let mut gap = None;
+        match standing {
+            Standing::OtherCluster => {
+                let what = "the checkpoint beside the stream is of another PostgreSQL cluster: a URL points to the wrong \
+                            place, or the cluster was upgraded or moved; in that case run `orderstream capture adopt`";
+                return Err(SourceError::Misconfigured(what.to_owned()).into());
+            }
+            Standing::Streaming => {}
+            Standing::First => {
+                record.position = WalPosition::at(self.create_slot(connection, &slot).await?);
+                if self.config.takes_snapshot && plan.orders.is_some() {
+                    record.walk = Some(Walk::new("snapshot"));
+                }
+                info!(slot, "created the replication slot");
+            }
+            Standing::Gap { reason, from } => {
+                let from = match from {
+                    Some(from) => from,
+                    None => {
+                        source::drop_slot(session, &slot).await?;
+                        self.create_slot(connection, &slot).await?
+                    }
+                };
+                record.position = WalPosition::at(from);
+                gap = Some(reason);
+            }
+        }
+        Ok((record, gap))
+    }
+
+    async fn create_slot(&self, connection: &mut Replication, slot: &str) -> Result<u64, End> {
+        let options = match connection.server_version() {
+            17.. => "(SNAPSHOT 'nothing', FAILOVER true)",
+            _ => "NOEXPORT_SNAPSHOT",
+        };
+        let command = format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput {options}");
+        let rows = connection.query(&command).await?;
+        let consistent = rows.first().and_then(|row| row.get(1)?.as_ref()?.parse::<Lsn>().ok());
+        let missing = || SourceError::Unreachable("the server did not say where the slot begins".to_owned());
+        Ok(consistent.ok_or_else(missing)?.into())
+    }
+}
+
+/// Keys of the partial walk under way; none where another request took the place of its own, which
+/// ends it.
+fn asked(checkpoint: &Checkpoint, record: &Record) -> Vec<String> {
+    let request = serde_json::from_str::<ResyncRequest>(&checkpoint.request).ok();
+    let own = request.filter(|request| record.walk.as_ref().is_some_and(|walk| walk.id == request.id));
+    own.and_then(|request| request.keys).unwrap_or_default()
+}
+
+/// What reads orders: from the source's server, or from where `_READ_URL` leads.
+pub(super) fn reader(config: &CaptureConfig, plan: &Plan, catalog: &Catalog) -> Result<OrderReader, SourceError> {
+    let url = config.read_url.as_ref().unwrap_or(&config.url);
+    let target = Target::parse(url.expose_secret(), config.connect_timeout)?;
+    Ok(OrderReader::new(target, config.connect_timeout, plan, catalog.key))
+}
+
+/// The source's server.
+pub(super) fn target(config: &CaptureConfig) -> Result<Target, SourceError> {
+    Ok(Target::parse(config.url.expose_secret(), config.connect_timeout)?)
+}

@@ -1,0 +1,324 @@
+//! What the source's catalog says: types of keys, replica identities, the publication; and what
+//! must be run where it cannot be captured as it is.
+//!
+//! Invariant: nothing is created that could make a statement of the shop fail: a publication only
+//! where every table of it has a replica identity.
+
+use tokio_postgres::Statement;
+use tokio_postgres::types::Type;
+
+use super::session::{SourceSession, array};
+use crate::capture::plan::{OrderTable, Plan, TableName, VersionSource, quoted};
+use crate::event::{OrderEvent, json};
+use crate::postgres::SourceError;
+
+/// Columns that the order query may have, beside those of an event: its key, and what becomes of
+/// it.
+const OWN_COLUMNS: [&str; 2] = ["key", "deleted"];
+/// Columns that it must have.
+const NEEDED: [&str; 5] = ["key", "order_id", "total_amount", "currency", "items"];
+/// Fields of an event that are never the query's.
+const NOT_ASKED: [&str; 3] = ["event_id", "timestamp", "edit"];
+
+/// A type, and that of its arrays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::capture) struct KeyType {
+    pub(in crate::capture) scalar: u32,
+    pub(in crate::capture) array: u32,
+}
+
+/// What a capture must know of its source.
+#[derive(Debug, Clone, Default)]
+pub(in crate::capture) struct Catalog {
+    /// Of the key of orders.
+    pub(in crate::capture) key: KeyType,
+    /// Of the key of each watched table, in the plan's order.
+    pub(in crate::capture) watches: Vec<KeyType>,
+    /// About how many orders there are.
+    pub(in crate::capture) estimate: Option<u64>,
+}
+
+/// Looks at everything that the plan needs but the publication.
+///
+/// # Errors
+/// The first fault, with the SQL that mends it.
+pub(in crate::capture) async fn inspect(session: &SourceSession, plan: &Plan) -> Result<Catalog, SourceError> {
+    check_server(session).await?;
+    let catalog = inspect_tables(session, plan).await?;
+    for table in plan.tables() {
+        let columns = identity(plan, table);
+        check_identity(session, find(session, table).await?.0, table, &columns).await?;
+    }
+    Ok(catalog)
+}
+
+/// The columns that old rows of a table must hold.
+fn identity<'a>(plan: &'a Plan, table: &TableName) -> Vec<&'a str> {
+    let orders = plan.orders.iter().filter(|orders| orders.table == *table);
+    let watches = plan.watches.iter().filter(|watch| watch.table == *table);
+    let of_orders = orders.flat_map(|orders| [Some(orders.key.as_str()), orders.id.as_deref()].into_iter().flatten());
+    of_orders.chain(watches.map(|watch| watch.key.as_str())).collect()
+}
+
+/// Looks at tables, columns and the query alone, which `try` needs.
+pub(in crate::capture) async fn inspect_tables(session: &SourceSession, plan: &Plan) -> Result<Catalog, SourceError> {
+    let mut catalog = Catalog::default();
+    if let Some(orders) = &plan.orders {
+        let (_, estimate) = find(session, &orders.table).await?;
+        catalog.estimate = u64::try_from(estimate).ok();
+        catalog.key = column(session, &orders.table, &orders.key).await?;
+        if let Some(id) = &orders.id {
+            column(session, &orders.table, id).await?;
+        }
+        check_query(session, orders).await?;
+    }
+    for watch in &plan.watches {
+        find(session, &watch.table).await?;
+        let kind = column(session, &watch.table, &watch.key).await?;
+        if let Some(query) = &watch.orders {
+            prepare(session, &query.0, "[[watch]] orders").await?;
+        }
+        catalog.watches.push(kind);
+    }
+    if let Some(outbox) = &plan.outbox {
+        find(session, &outbox.table).await?;
+        column(session, &outbox.table, &outbox.payload).await?;
+    }
+    Ok(catalog)
+}
+
+async fn check_server(session: &SourceSession) -> Result<(), SourceError> {
+    let sql = "SELECT current_setting('wal_level'), current_setting('server_version_num')::int";
+    let rows = session.rows(sql, &[]).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| SourceError::Unreachable("no answer".to_owned()))?;
+    let (wal_level, version): (String, i32) = (row.try_get(0)?, row.try_get(1)?);
+    if version < 140_000 {
+        let what = format!(
+            "the source is PostgreSQL {}: capture needs 14 or newer",
+            version / 10_000
+        );
+        return Err(SourceError::Misconfigured(what));
+    }
+    if wal_level != "logical" {
+        return Err(SourceError::Misconfigured(format!(
+            "wal_level of the source is {wal_level}, and must be logical: ALTER SYSTEM SET wal_level = logical, then \
+             restart PostgreSQL (a managed one has a parameter for it: docs/CAPTURE.md)"
+        )));
+    }
+    Ok(())
+}
+
+/// The table's OID, and about how many rows it has; negative where that is unknown.
+async fn find(session: &SourceSession, table: &TableName) -> Result<(u32, i64), SourceError> {
+    let sql = "SELECT c.oid, c.reltuples::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')";
+    let params = [(&*table.schema, Type::TEXT), (&*table.name, Type::TEXT)];
+    match session.rows(sql, &params).await?.first() {
+        Some(row) => Ok((row.try_get(0)?, row.try_get(1)?)),
+        None => Err(SourceError::Misconfigured(format!(
+            "capture.toml: there is no table {table} in the source"
+        ))),
+    }
+}
+
+async fn column(session: &SourceSession, table: &TableName, column: &str) -> Result<KeyType, SourceError> {
+    let sql = "SELECT t.oid, t.typarray, a.attgenerated <> '' FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+               WHERE a.attrelid = $1::text::regclass AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
+    let rows = session
+        .rows(sql, &[(&table.sql(), Type::TEXT), (column, Type::TEXT)])
+        .await?;
+    let Some(row) = rows.first() else {
+        let what = format!("capture.toml: the table {table} has no column {column}");
+        return Err(SourceError::Misconfigured(what));
+    };
+    if row.try_get(2)? {
+        let what = format!("capture.toml: {table}.{column} is a generated column, which is not replicated");
+        return Err(SourceError::Misconfigured(what));
+    }
+    Ok(KeyType {
+        scalar: row.try_get(0)?,
+        array: row.try_get(1)?,
+    })
+}
+
+/// Each partition has its own identity; without one, UPDATE and DELETE of a published table fail.
+async fn check_identity(
+    session: &SourceSession,
+    table: u32,
+    name: &TableName,
+    columns: &[&str],
+) -> Result<(), SourceError> {
+    let sql = "SELECT c.oid::regclass::text, c.relreplident = 'f' OR coalesce((
+                   SELECT array_agg(a.attname::text) @> $2 FROM pg_index i
+                   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+                   WHERE i.indrelid = c.oid
+                     AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'd' THEN i.indisprimary ELSE false END
+               ), false)
+               FROM pg_class c WHERE c.relkind = 'r'
+                AND c.oid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass) UNION SELECT $1::oid) ORDER BY 1";
+    let columns = array(columns.iter().copied());
+    let params = [(&*table.to_string(), Type::OID), (&*columns, Type::TEXT_ARRAY)];
+    for row in session.rows(sql, &params).await? {
+        let (partition, is_enough): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+        if !is_enough {
+            return Err(SourceError::Misconfigured(format!(
+                "the replica identity of {partition} must hold {columns}, so that a deleted or moved row tells which \
+                 order it belonged to: ALTER TABLE {partition} REPLICA IDENTITY FULL; or, with less WAL, a unique index \
+                 with these columns, each NOT NULL, and ALTER TABLE {partition} REPLICA IDENTITY USING INDEX <name> \
+                 (table {name} of capture.toml)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Has the server parse a query of the file.
+async fn prepare(session: &SourceSession, sql: &str, place: &str) -> Result<Statement, SourceError> {
+    let prepared = session.client.prepare(sql).await.map_err(SourceError::from);
+    prepared.map_err(|error| match error {
+        error if error.needs_operator() => SourceError::Misconfigured(format!("capture.toml: {place}: {error}")),
+        error => error,
+    })
+}
+
+async fn check_query(session: &SourceSession, orders: &OrderTable) -> Result<(), SourceError> {
+    let fault = |what: String| {
+        Err(SourceError::Misconfigured(format!(
+            "capture.toml: [orders] query: {what}"
+        )))
+    };
+    let statement = prepare(session, &orders.query.0, "[orders] query").await?;
+    let fields = json::fields::<OrderEvent<'_>>();
+    for column in statement.columns() {
+        let name = column.name();
+        if name == "updated_at" && orders.version == VersionSource::Commit {
+            return fault(
+                "answers `updated_at`, which is the time of the commit here: take it out, or set version = \
+                 \"updated_at\" where it is Shopify's"
+                    .to_owned(),
+            );
+        }
+        let is_field = fields.contains(&name) && !NOT_ASKED.contains(&name);
+        if !is_field && !OWN_COLUMNS.contains(&name) {
+            return fault(format!(
+                "answers a column `{name}`, which no event has; a field of that name would be lost"
+            ));
+        }
+        if *column.type_() == Type::TIMESTAMP {
+            return fault(format!(
+                "`{name}` is a timestamp without time zone: write `{name} AT TIME ZONE 'UTC' AS {name}` where the \
+                 application stores UTC, else its zone"
+            ));
+        }
+    }
+    let names = Vec::from_iter(statement.columns().iter().map(tokio_postgres::Column::name));
+    match NEEDED.iter().find(|needed| !names.contains(*needed)) {
+        Some(missing) => fault(format!(
+            "lacks the column `{missing}`; it must answer each of {}",
+            NEEDED.join(", ")
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What the publication holds of these tables; makes it where it is missing and the role may.
+///
+/// # Errors
+/// As [`publication`]; or it is missing and cannot be made.
+pub(in crate::capture) async fn make_publication(session: &SourceSession, plan: &Plan) -> Result<String, SourceError> {
+    if let Some(published) = publication(session, plan).await? {
+        return Ok(published);
+    }
+    let (name, sql) = (plan.slot(), create_publication(plan));
+    let created = session.client.batch_execute(&sql).await.map_err(SourceError::from);
+    match (created, publication(session, plan).await?) {
+        // Another process may have made it at the same moment.
+        (created, Some(published)) => {
+            if created.is_ok() {
+                tracing::info!(publication = name, "created the publication");
+            }
+            Ok(published)
+        }
+        (Err(error), None) => Err(SourceError::Misconfigured(format!(
+            "there is no publication {name}, and it cannot be created: {error}; as the owner of the tables run: {sql}"
+        ))),
+        (Ok(()), None) => Err(SourceError::Unreachable(format!("the publication {name} vanished"))),
+    }
+}
+
+/// What the publication holds of the plan's tables: its OID and those of its entries, which change
+/// where a table is taken out and put back. `None` where there is no publication.
+///
+/// # Errors
+/// It lacks something, with the SQL that mends it; or the source's.
+pub(in crate::capture) async fn publication(
+    session: &SourceSession,
+    plan: &Plan,
+) -> Result<Option<String>, SourceError> {
+    let name = plan.slot();
+    let sql = "SELECT oid, pubviaroot, pubinsert AND pubupdate AND pubdelete AND pubtruncate FROM pg_publication \
+               WHERE pubname = $1";
+    let rows = session.rows(sql, &[(&name, Type::TEXT)]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (oid, is_via_root, has_all): (u32, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if !is_via_root || !has_all {
+        return Err(SourceError::Misconfigured(format!(
+            "the publication {name} must publish every operation, of partitions as of their root: ALTER PUBLICATION \
+             {name} SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
+        )));
+    }
+    let held = published_tables(session, &name).await?;
+    let mut published = oid.to_string();
+    for table in plan.tables() {
+        let Some((entry, _)) = held.iter().find(|(_, held)| held == table) else {
+            return Err(SourceError::Misconfigured(format!(
+                "the publication {name} lacks the table {table}: ALTER PUBLICATION {name} ADD TABLE {}",
+                table.sql()
+            )));
+        };
+        published.push_str(&format!(",{entry}"));
+    }
+    Ok(Some(published))
+}
+
+/// Each with the OID of its entry, or its own where the publication is of a schema or of all
+/// tables.
+async fn published_tables(session: &SourceSession, name: &str) -> Result<Vec<(u32, TableName)>, SourceError> {
+    let sql = "SELECT coalesce(r.oid, c.oid), t.schemaname::text, t.tablename::text, to_jsonb(t)->>'rowfilter' \
+               FROM pg_publication_tables t JOIN pg_publication p ON p.pubname = t.pubname \
+               JOIN pg_namespace n ON n.nspname = t.schemaname \
+               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+               LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid WHERE t.pubname = $1";
+    let mut tables = Vec::new();
+    for row in session.rows(sql, &[(name, Type::TEXT)]).await? {
+        let table = TableName {
+            schema: row.try_get(1)?,
+            name: row.try_get(2)?,
+        };
+        if row.try_get::<_, Option<String>>(3)?.is_some() {
+            return Err(SourceError::Misconfigured(format!(
+                "the publication {name} has a row filter on {table}, so that changes would be missed: ALTER PUBLICATION \
+                 {name} DROP TABLE {0}; ALTER PUBLICATION {name} ADD TABLE {0}",
+                table.sql()
+            )));
+        }
+        tables.push((row.try_get(0)?, table));
+    }
+    Ok(tables)
+}
+
+/// The statement that makes the publication.
+pub(in crate::capture) fn create_publication(plan: &Plan) -> String {
+    let tables = Vec::from_iter(plan.tables().into_iter().map(TableName::sql));
+    let of = if tables.is_empty() {
+        String::new()
+    } else {
+        format!(" FOR TABLE {}", tables.join(", "))
+    };
+    format!(
+        "CREATE PUBLICATION {}{of} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)",
+        quoted(&plan.slot())
+    )
+}

@@ -1,0 +1,15 @@
+//! The only place with the shop's SQL: sessions, what its catalog says, and reads of orders.
+
+mod advice;
+mod catalog;
+mod prepare;
+mod reader;
+mod session;
+mod slot;
+
+pub(super) use self::advice::{advise_on_query, advise_on_server};
+pub(super) use self::catalog::{Catalog, inspect, inspect_tables, make_publication, publication};
+pub(super) use self::prepare::{guess, preparation};
+pub(super) use self::reader::OrderReader;
+pub(super) use self::session::SourceSession;
+pub(super) use self::slot::{CANARY, drop_slot, send_canary, slot};

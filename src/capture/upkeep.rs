@@ -1,0 +1,199 @@
+//! What a worker does between batches: a page of the walk, requests of operators, the canary, and
+//! the position while nothing of ours changes.
+
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::appender::FILL_WALK;
+use super::convert::Wanted;
+use super::record::{GapReason, Record, ResyncRequest, Walk};
+use super::source;
+use super::worker::{End, FULL_PAUSE, LOOK_EVERY, MOST_BYTES, Worker};
+use crate::postgres::SourceError;
+
+/// What is sent without a change for us is noted as position this often, or after so much WAL.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
+const NOTE_BYTES: u64 = 16 << 20;
+/// How often the slot is looked at where there is no canary, and how long an answer may take.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
+/// A page of a walk that took longer is made smaller.
+const SLOW_PAGE: Duration = Duration::from_secs(1);
+
+impl Worker<'_> {
+    /// Takes the checkpoint over: a former process that still runs stores nothing from then on.
+    pub(super) async fn take_over(&mut self, gap: Option<GapReason>) -> Result<(), End> {
+        let mut record = self.appender.record.clone();
+        self.heal(&mut record, gap);
+        if record.walk.is_some() {
+            // The walk's version must be newer than what the warehouse may have from before.
+            record.clock = record.clock.max(self.read(&[], &[]).await?.now);
+        }
+        if record.plan != self.plan.digest {
+            warn!(
+                "the mapping has changed: what comes is read by it, and `orderstream capture resync` reads all orders by it"
+            );
+        }
+        self.store(&[], record, 100).await?;
+        self.tell_gap(gap).await;
+        Ok(())
+    }
+
+    /// What is done between batches.
+    pub(super) async fn upkeep(&mut self) -> Result<(), End> {
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            // A request waits until the walk under way is finished: that may heal a gap.
+            if self.appender.record.walk.is_none()
+                && let Some(text) = self.appender.request().await?
+            {
+                self.take_up(text).await?;
+            }
+        }
+        let every = self.config.heartbeat.unwrap_or(PROBE_EVERY);
+        if self.probed.is_none_or(|at| at.elapsed() >= every) {
+            self.probed = Some(Instant::now());
+            self.probe(every).await?;
+        }
+        if self.appender.record.walk.is_some() && Instant::now() >= self.next_page {
+            return self.walk_page().await;
+        }
+        let (seen, noted) = (self.changes.position(), self.appender.record.position);
+        let is_due =
+            self.appender.stored_at.elapsed() >= NOTE_EVERY || seen.lsn.saturating_sub(noted.lsn) >= NOTE_BYTES;
+        if seen != noted && is_due && self.changes.pending.is_empty() {
+            let record = Record {
+                position: seen,
+                ..self.appender.record.clone()
+            };
+            self.store(&[], record, 100).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at slot and publication, and sends a message through the WAL: its return proves slot,
+    /// publication and connection, also while the shop is idle.
+    async fn probe(&mut self, every: Duration) -> Result<(), End> {
+        let (session, status, plan) = (&self.session, self.status, &self.plan);
+        let (published, sends) = (&self.appender.record.published, self.config.heartbeat.is_some());
+        let asked = tokio::time::timeout(PROBE_LIMIT, async {
+            let slot = source::slot(session, &plan.slot()).await?.unwrap_or_default();
+            status.update(|figures| {
+                figures.report.retained_bytes = slot.retained_bytes;
+                figures.report.safe_bytes = slot.safe_bytes;
+                figures.report.wal_status = slot.wal_status;
+            });
+            // PostgreSQL 18 says nothing of changes that a missing publication loses.
+            if source::publication(session, plan).await?.as_ref() != Some(published) {
+                let what = "the publication is another one: connecting anew";
+                return Err(SourceError::Unreachable(what.to_owned()));
+            }
+            if sends && source::send_canary(session).await? {
+                status.update(|figures| {
+                    figures.canary_awaited.get_or_insert((Instant::now(), every * 2));
+                });
+            }
+            Ok(())
+        });
+        let too_late = |_| SourceError::Unreachable(format!("no answer within {PROBE_LIMIT:?}"));
+        Ok(asked.await.map_err(too_late)??)
+    }
+
+    /// Reads and stores the next page of the walk.
+    async fn walk_page(&mut self) -> Result<(), End> {
+        let Some(walk) = self.appender.record.walk.clone() else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let keys = if walk.is_partial {
+            let done = usize::try_from(walk.done).unwrap_or(usize::MAX);
+            self.asked.iter().skip(done).take(self.page_size).cloned().collect()
+        } else {
+            self.reader.page(walk.cursor.as_deref(), self.page_size).await?
+        };
+        let Some(last) = keys.last().cloned() else {
+            info!(
+                orders = walk.done,
+                walk = walk.id,
+                "the walk over the orders is finished"
+            );
+            let record = Record {
+                walk: None,
+                ..self.appender.record.clone()
+            };
+            self.store(&[], record, 100).await?;
+            self.note_state();
+            return Ok(());
+        };
+        let orders = Vec::from_iter(keys.into_iter().map(|key| Wanted::new(key, None)));
+        let answer = self.read(&orders, &[]).await?;
+        let triggered = answer.now.max(self.appender.record.triggered + 1);
+        let batch = self.convert(&orders, &[], &answer, triggered, Some(&walk.id));
+        let is_slow = began.elapsed() > SLOW_PAGE;
+        if batch.bytes() > MOST_BYTES && orders.len() > 1 {
+            self.page_size = (orders.len() / 2).max(1);
+            return Ok(());
+        }
+        let known = self.appender.record.clone();
+        let record = Record {
+            // Also while only other databases write.
+            position: if self.changes.pending.is_empty() {
+                self.changes.position()
+            } else {
+                known.position
+            },
+            triggered,
+            walk: Some(Walk {
+                cursor: Some(last),
+                done: walk.done + orders.len() as u64,
+                ..walk
+            }),
+            ..known
+        };
+        let pause = Duration::from_secs_f64(orders.len() as f64 / f64::from(self.config.snapshot_rate));
+        if self.store(&batch.entries, record, FILL_WALK).await? {
+            self.next_page = began + pause;
+            self.page_size = if is_slow {
+                (self.page_size / 2).max(1)
+            } else {
+                self.config.batch
+            };
+            self.count(&batch);
+            self.status.metrics.walk_orders.inc_by(orders.len() as u64);
+            self.note_state();
+        } else {
+            self.page_size = (self.page_size / 2).max(1);
+            self.next_page = Instant::now() + FULL_PAUSE;
+        }
+        Ok(())
+    }
+
+    /// Does what an operator asked for.
+    async fn take_up(&mut self, text: String) -> Result<(), End> {
+        let mut record = Record {
+            request: text.clone(),
+            ..self.appender.record.clone()
+        };
+        match serde_json::from_str::<ResyncRequest>(&text) {
+            Ok(request) if self.plan.orders.is_some() => {
+                record.clock = record.clock.max(self.read(&[], &[]).await?.now);
+                info!(walk = request.id, "walking over the orders, as an operator asked for");
+                if request.keys.is_none() {
+                    record.plan.clone_from(&self.plan.digest);
+                }
+                record.walk = Some(Walk {
+                    id: request.id,
+                    is_partial: request.keys.is_some(),
+                    ..Walk::new("resync")
+                });
+                self.asked = request.keys.unwrap_or_default();
+            }
+            Ok(_) => warn!("an operator asked for a walk, and no [orders] are captured"),
+            Err(_) => warn!("an operator's request cannot be read; a newer release may have written it"),
+        }
+        self.store(&[], record, 100).await?;
+        self.note_state();
+        Ok(())
+    }
+}
