@@ -3,6 +3,7 @@
 //! `scripts/chaos` runs one scene for as long as one likes, from any seed; the suite runs a minute of it. What the
 //! clients sent and were answered is in a journal on disk, by which warehouse and dead letters are judged in the end.
 
+mod capture;
 mod clients;
 mod clock;
 mod embedded;
