@@ -27,6 +27,9 @@ const OURS: &str = "orderstream";
 const DEDUPE_OFF: &str = "orderstream, dedupe off";
 const NAIVE: &str = "naive Rust";
 const NAIVE_WHOLE: &str = "naive Rust, the same entry";
+const CAPTURED_SMALL: &str = "orderstream capture, small transactions";
+const CAPTURED_ONE: &str = "orderstream capture, one transaction";
+const CAPTURED_RATE: &str = "orderstream capture, 200 orders/s";
 const FLOOR: &str = "floor: read and answer";
 
 fn ratio(results: &Results, figure: &str, this: (&str, &str), that: (&str, &str)) -> Option<f64> {
@@ -51,7 +54,7 @@ fn grown(results: &Results, to: &str) -> Option<f64> {
     ratio(results, "rate", ("growth", to), ("growth", "stream of 10,000"))
 }
 
-pub const GOALS: [Goal; 19] = [
+pub const GOALS: [Goal; 25] = [
     at_least("× the naive Rust way, 64 connections", 2.2, |r| {
         single(r, "rate", OURS, NAIVE)
     }),
@@ -104,6 +107,24 @@ pub const GOALS: [Goal; 19] = [
         2.0,
         |r| ratio(r, "p99", ("run-5000", "orderstream run"), ("run-5000", OURS)),
     ),
+    at_least("captured orders/s, backlog of small transactions", 10_000.0, |r| {
+        r.median("capture", CAPTURED_SMALL, "rate")
+    }),
+    at_least("captured orders/s, one transaction", 15_000.0, |r| {
+        r.median("capture", CAPTURED_ONE, "rate")
+    }),
+    at_most("CPU s of capture for 10,000 orders of a backlog", 0.25, |r| {
+        r.median("capture", CAPTURED_SMALL, "cpu_side")
+    }),
+    at_most("ms from commit to stream at 200/s, p50", 5.0, |r| {
+        r.median("capture", CAPTURED_RATE, "p50")
+    }),
+    at_most("ms from commit to stream at 200/s, p99", 50.0, |r| {
+        r.median("capture", CAPTURED_RATE, "p99")
+    }),
+    at_most("MB peak of capture in one large transaction", 64.0, |r| {
+        r.median("capture", CAPTURED_ONE, "rss")
+    }),
     at_least("of the direct path's rate, draining the spool", 0.5, |r| {
         Some(r.median("spool", "drained into Redis", "drain")? / r.median("single-64", OURS, "rate")?)
     }),

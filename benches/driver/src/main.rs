@@ -82,6 +82,7 @@ async fn main() -> anyhow::Result<()> {
             python: scratch.join("python"),
             fastapi: root.join("benches/rivals/fastapi"),
             fastify: scratch.join("fastify"),
+            rivals: root.join("benches/rivals"),
             scratch,
         },
         plan: plan(&args),

@@ -34,6 +34,11 @@ pub struct Postgres {
 
 impl Postgres {
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// With further settings.
+    pub async fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
         // Short: the path of a unix socket has room for about 100 bytes.
         let folder = tempfile::Builder::new().prefix("os-bench-pg-").tempdir_in("/tmp")?;
         fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
@@ -64,7 +69,7 @@ impl Postgres {
             .arg("-c")
             .arg(format!("unix_socket_directories={}", folder.path().display()));
         command.arg("-c").arg(format!("port={port}"));
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(settings) {
             command.args(["-c", setting]);
         }
         let process = Process::start(&mut command, &folder.path().join("log"))?;
@@ -116,7 +121,8 @@ fn owner() -> anyhow::Result<Option<User>> {
     Ok(Some(User::from_name("postgres")?.context("a user `postgres`")?))
 }
 
-fn program(name: &str) -> anyhow::Result<Command> {
+/// A program of PostgreSQL, as the user `postgres` where we are root.
+pub fn program(name: &str) -> anyhow::Result<Command> {
     let path = folder()?.join(name);
     if !geteuid().is_root() {
         return Ok(Command::new(path));

@@ -131,6 +131,15 @@ impl Redis {
         Ok(())
     }
 
+    /// Removes the entries, and nothing beside them.
+    pub async fn clear_stream(&self) -> anyhow::Result<()> {
+        let mut connection = self.connect().await?;
+        let mut trim = redis::cmd("XTRIM");
+        trim.arg(STREAM).arg("MAXLEN").arg(0);
+        let _: u64 = trim.query_async(&mut connection).await?;
+        Ok(())
+    }
+
     /// Entries in the stream.
     pub async fn length(&self) -> anyhow::Result<u64> {
         let mut connection = self.connect().await?;

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod batches;
+mod capture;
 mod ingest;
 mod large_backlog;
 mod pipeline;
@@ -24,6 +25,7 @@ pub fn names() -> Vec<&'static str> {
         "end-to-end",
         "backlog",
         "large-backlog",
+        "capture",
         "soak",
     ]);
     names
@@ -42,6 +44,7 @@ pub async fn run(name: &str, lab: &Lab) -> anyhow::Result<Vec<Trial>> {
         "end-to-end" => pipeline::run(lab).await,
         "backlog" => backlog::run(lab).await,
         "large-backlog" => large_backlog::run(lab).await,
+        "capture" => capture::run(lab).await,
         "soak" => soak::run(lab).await,
         "tuning" => ingest::tuning(lab).await,
         "tuning-workers" => workers::tuning(lab).await,

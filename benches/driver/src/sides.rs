@@ -76,6 +76,8 @@ pub struct Programs {
     pub fastapi: PathBuf,
     /// The folder of the Fastify side, with its packages installed.
     pub fastify: PathBuf,
+    /// The folder of all rivals.
+    pub rivals: PathBuf,
     /// Logs and files of all that runs.
     pub scratch: PathBuf,
 }
@@ -136,6 +138,13 @@ impl Programs {
         command
             .env("REDIS_URL", &services.redis_url)
             .env("ORDERSTREAM_WORKERS", workers.to_string());
+        Process::start(&mut command, &self.scratch.join("sides.log"))
+    }
+
+    /// `orderstream capture`.
+    pub fn start_capture(&self, services: &Services) -> anyhow::Result<Process> {
+        let mut command = self.orderstream("capture", services)?;
+        command.env("REDIS_URL", &services.redis_url);
         Process::start(&mut command, &self.scratch.join("sides.log"))
     }
 
