@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::listeners::Addresses;
 use super::state::App;
+use crate::capture::CaptureStatus;
 use crate::health::WarehouseProbe;
 use crate::ingest::SpoolFallback;
 use crate::metrics::{Metrics, Outcome, Outcomes, Route};
@@ -31,6 +32,7 @@ impl App {
             ingests: self.purpose.ingests(),
             workers: self.workers.clone(),
             warehouse: self.warehouse.clone(),
+            capture: self.capture.clone(),
         };
         Heartbeater {
             stream: self.stream(),
@@ -57,6 +59,8 @@ impl App {
             consumers: consumers.map(str::to_owned).collect(),
             intake: None,
             loading: None,
+            capture: None,
+            captured_per_second: None,
         }
     }
 }
@@ -71,11 +75,13 @@ struct FigureSources {
     ingests: bool,
     workers: Option<Arc<Workers>>,
     warehouse: Option<WarehouseProbe>,
+    capture: Option<CaptureStatus>,
 }
 
 impl FigureSources {
     fn figures(&self) -> Figures {
         let unauthorized = self.answered(Outcome::Unauthorized);
+        let capture = self.capture.as_ref().map(CaptureStatus::report);
         Figures {
             intake: self.ingests.then(|| self.intake(unauthorized)),
             loading: self.workers.as_ref().map(|workers| self.loading(workers)),
@@ -83,8 +89,10 @@ impl FigureSources {
                 accepted: self.answered(Outcome::Accepted) + self.answered(Outcome::Spooled),
                 unauthorized,
                 loaded: self.metrics.events_loaded.get(),
+                captured: capture.as_ref().map_or(0, |capture| capture.events),
                 delays: self.metrics.commit_delay_seconds.counts(),
             },
+            capture: capture.and_then(|capture| serde_json::to_value(capture).ok()),
         }
     }
 

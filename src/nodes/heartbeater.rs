@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,8 @@ pub struct Figures {
     pub intake: Option<Intake>,
     /// Where it loads.
     pub loading: Option<Loading>,
+    /// Where it captures a database.
+    pub capture: Option<Value>,
     /// What rates are made from.
     pub totals: Totals,
 }
@@ -112,6 +115,8 @@ impl Heartbeater {
                 latency: rates.latency,
                 ..loading
             }),
+            captured_per_second: figures.capture.as_ref().and(rates.captured_per_second),
+            capture: figures.capture,
             ..self.identity.clone()
         }
     }

@@ -91,6 +91,10 @@ pub struct NodeRecord {
     pub intake: Option<Intake>,
     /// Where it loads the warehouse.
     pub loading: Option<Loading>,
+    /// Where it captures a database: the figures that `/health` has of it.
+    pub capture: Option<Value>,
+    /// Captured events that it stored, of the last 10 s.
+    pub captured_per_second: Option<f64>,
 }
 
 /// What a process accepted.

@@ -20,6 +20,8 @@ pub struct Totals {
     pub unauthorized: u64,
     /// Events that were new to the warehouse.
     pub loaded: u64,
+    /// Captured events that were stored.
+    pub captured: u64,
     /// From acceptance to commit.
     pub delays: DelayCounts,
 }
@@ -30,6 +32,7 @@ pub(super) struct Rates {
     pub(super) accepted_per_second: Option<f64>,
     pub(super) unauthorized_per_minute: Option<u64>,
     pub(super) loaded_per_second: Option<f64>,
+    pub(super) captured_per_second: Option<f64>,
     pub(super) latency: Option<Latency>,
 }
 
@@ -57,6 +60,7 @@ impl SampleWindow {
                     accepted_per_second: per_second(totals.accepted, before.accepted),
                     unauthorized_per_minute: Some(totals.unauthorized.saturating_sub(a_minute_ago.unauthorized)),
                     loaded_per_second: per_second(totals.loaded, before.loaded),
+                    captured_per_second: per_second(totals.captured, before.captured),
                     latency: (latency.count() > 0).then_some(latency),
                 }
             }
@@ -83,6 +87,7 @@ mod tests {
             accepted,
             unauthorized,
             loaded,
+            captured: accepted,
             delays,
         }
     }
@@ -105,6 +110,7 @@ mod tests {
             };
             assert_eq!(rates.loaded_per_second, Some(expected), "at {second} s");
             assert_eq!(rates.accepted_per_second, Some(expected), "at {second} s");
+            assert_eq!(rates.captured_per_second, Some(expected), "at {second} s");
             assert_eq!(rates.latency.is_some(), second < 70, "at {second} s");
         }
         assert_eq!(window.0.len(), 61);

@@ -228,6 +228,87 @@ test("a node is listed with its figures, and one without a heartbeat is marked",
   ]);
 });
 
+/** What `/api/live` says of a process that captures, beside what this one says of itself. */
+async function captures(capture, check) {
+  const watched = await fetch(`http://${service.private}/api/live`, {
+    headers: { authorization: `Bearer ${service.token}` },
+  });
+  let said = "";
+  for await (const chunk of watched.body.pipeThrough(new TextDecoderStream())) {
+    said += chunk;
+    if (/event: now\n.*\n\n/.test(said)) break;
+  }
+  const messages = said.split("\n\n").filter(Boolean);
+  const at = messages.findIndex((message) => message.includes("event: now"));
+  const now = JSON.parse(/^data: (.*)$/m.exec(messages[at])[1]);
+  now.report.capture = capture;
+  now.report.checks.push(check);
+  now.nodes = now.nodes?.map((node) => ({ ...node, capture, captured_per_second: 42 }));
+  const body = messages.slice(0, at).concat(`event: now\ndata: ${JSON.stringify(now)}`, "").join("\n\n");
+  await page.route("**/api/live", (route) => route.fulfill({ contentType: "text/event-stream", body }));
+}
+
+test("a capture has its box, its panel and a way to read all orders again", async () => {
+  const well = {
+    ...{ source: "shopdb", state: "streaming", lag_seconds: 1.5, events: 900, gaps: 0 },
+    ...{ retained_bytes: 3 << 20, safe_bytes: 1 << 30, wal_status: "reserved", failover_synced: null },
+    ...{ canary_seconds: 12, walk: null },
+  };
+  const healthy = { name: "capture", status: "healthy", detail: "it streams changes", known: true };
+  await page.goto(service.link);
+  await page.getByRole("heading", { name: "Nodes" }).waitFor();
+  assert.equal(await page.locator(".box.capture").count(), 0);
+  assert.equal(await page.getByRole("heading", { name: "Capture" }).count(), 0);
+
+  await captures(well, healthy);
+  await page.reload();
+  const box = page.locator(".box.capture");
+  await box.getByText("1.5 s").waitFor();
+  await box.getByText("3.0 MiB of WAL kept").waitFor();
+  assert.match(await box.getAttribute("class"), /healthy/);
+  assert.equal(await page.locator(".arrow.captured .figure").textContent(), "42/s");
+  await page.getByRole("heading", { name: "Capture" }).waitFor();
+  await page.getByText("1.0 GiB").waitFor();
+  const asked = page.waitForRequest("**/api/capture/resync");
+  await page.getByRole("button", { name: "Read all orders again…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Read all orders", exact: true }).click();
+  assert.deepEqual((await asked).postDataJSON(), { source: "shopdb" });
+  // This process has no capture: the service says so.
+  await dialog.getByRole("alert").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  forgive("404");
+
+  const walk = { reason: "slot_lost", done: 12_000, estimate: 30_000 };
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await captures({ ...well, state: "walking", gaps: 1, walk }, healthy);
+  for (const [colorScheme, width] of [
+    ["light", 1440],
+    ["dark", 360],
+  ]) {
+    await page.setViewportSize({ width, height: 844 });
+    await page.emulateMedia({ colorScheme });
+    await page.reload();
+    await box.getByText("40 %").waitFor();
+    await page.getByText("changes were lost (slot lost)").waitFor();
+    await page.getByText("12,000 of about 30,000 orders").waitFor();
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run());
+    const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
+    assert.deepEqual(told, [], `${colorScheme} ${width}`);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `wider than ${width}`);
+  }
+
+  const problem = { ...healthy, status: "critical", detail: "it waits for an operator: GRANT SELECT" };
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await captures({ ...well, state: "stopped" }, problem);
+  await page.reload();
+  await box.getByText("action required").waitFor();
+  assert.match(await box.getAttribute("class"), /critical/);
+  await page.getByRole("button", { name: "Read all orders again…" }).and(page.locator(":disabled")).waitFor();
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+});
+
 test("the words and the state follow the health report, and what is not known is never green", async () => {
   await page.goto(service.link);
   await page.getByRole("heading", { level: 1, name: /Healthy|Warning|Action required/ }).waitFor();

@@ -330,10 +330,12 @@ fn busy_figures() -> Figures {
             ..Intake::default()
         }),
         loading: Some(Loading::default()),
+        capture: None,
         totals: Totals {
             accepted: 1,
             unauthorized: 1,
             loaded: 1,
+            captured: 1,
             delays,
         },
     }

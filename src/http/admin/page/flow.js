@@ -1,7 +1,8 @@
-// The picture of the flow: sources → stream → workers → warehouse, the spool and the dead letters beside it. Owns where
-// everything stands, on a wide screen and on a phone; what is said there, flowtexts.js knows, is written into it in place.
+// The picture of the flow: sources → stream → workers → warehouse, the spool, the dead letters and the capture of a
+// database (where there is one) beside it. Owns where everything stands, on a wide screen and on a phone; what is said there, flowtexts.js knows, is written into it in place.
 
 import { h, put, s, say } from "./dom.js";
+import { captureOf } from "./capture.js";
 import { arrowTexts, boxTexts, stateOf } from "./flowtexts.js";
 import { glyph } from "./parts.js";
 
@@ -47,6 +48,23 @@ const NARROW = {
     buried: ["M178 356H268Q282 356 282 370V381", 290, 350, "start"],
   },
 };
+/** The same with a capture. */
+const WIDE_CAPTURE = {
+  size: [1040, 394],
+  boxes: { ...WIDE.boxes, capture: [2, 300] },
+  arrows: { ...WIDE.arrows, captured: ["M178 346H406Q420 346 420 332V120", 300, 330, "middle"] },
+};
+const NARROW_CAPTURE = {
+  size: [372, 598],
+  boxes: { ...NARROW.boxes, capture: [194, 246], workers: [2, 350], warehouse: [2, 504], letters: [194, 427] },
+  arrows: {
+    ...NARROW.arrows,
+    backlog: ["M90 248V344", 78, 292, "end"],
+    loaded: ["M90 442V498", 102, 470, "start"],
+    buried: ["M178 396H268Q282 396 282 410V421", 290, 390, "start"],
+    captured: ["M194 292H150Q136 292 136 278V254", 186, 314, "end"],
+  },
+};
 
 const BOXES = {
   sources: "Sources",
@@ -55,6 +73,7 @@ const BOXES = {
   warehouse: "Warehouse",
   spool: "Spool",
   letters: "Dead letters",
+  capture: "Capture",
 };
 /** Where a box leads. */
 const LINKS = { stream: "#/events", letters: "#/dead-letters", warehouse: "#/trace" };
@@ -64,9 +83,11 @@ export function openFlow() {
   const narrow = matchMedia("(max-width: 700px)");
   let drawn = null;
   let latest = null;
+  let hasCapture = false;
 
   function draw() {
-    drawn = picture(narrow.matches ? NARROW : WIDE);
+    const [wide, phone] = hasCapture ? [WIDE_CAPTURE, NARROW_CAPTURE] : [WIDE, NARROW];
+    drawn = picture(narrow.matches ? phone : wide);
     put(element, drawn.root);
     if (latest) write(drawn, latest);
   }
@@ -77,7 +98,9 @@ export function openFlow() {
     element,
     show(now) {
       latest = now;
-      write(drawn, now);
+      if (hasCapture === Boolean(captureOf(now))) return write(drawn, now);
+      hasCapture = !hasCapture;
+      draw();
     },
     close: () => narrow.removeEventListener("change", draw),
   };

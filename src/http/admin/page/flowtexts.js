@@ -1,7 +1,8 @@
 // What the picture of the flow says: the figure and the note of each box, its state by the health checks, the rate on
 // each arrow.
 
-import { count, known, rate, seconds, span, store, UNKNOWN } from "./format.js";
+import { captureOf } from "./capture.js";
+import { bytes, count, known, percent, rate, seconds, span, store, UNKNOWN } from "./format.js";
 import { otherSpools } from "./nodes.js";
 import { worst } from "./parts.js";
 
@@ -18,6 +19,7 @@ const JUDGED_BY = {
   warehouse: ["warehouse", "warehouse_loss"],
   spool: ["spool", "other_spools"],
   letters: ["dead_letters"],
+  capture: ["capture", "capture_wal", "capture_query"],
 };
 
 /** The worst of the checks that judge a box; `unknown` where there is none. */
@@ -29,7 +31,9 @@ export function stateOf(box, report) {
 /** Figure, note and whether it is off, of each box. */
 export function boxTexts(now) {
   const { report, node } = now;
+  const capture = captureOf(now);
   return {
+    ...(capture && { capture: captureTexts(capture) }),
     sources: [
       known(report.last_accepted_seconds)
         ? `${seconds(report.last_accepted_seconds)} ago`
@@ -73,12 +77,33 @@ function spoolTexts(now) {
   return ["off", "no data folder set", true];
 }
 
+function captureTexts({ state, lag_seconds: lag, retained_bytes: retained, walk }) {
+  const other = {
+    connecting: ["connecting", "source unavailable"],
+    standby: ["standby", "another process captures"],
+    stopped: ["stopped", "action required"],
+  }[state];
+  if (other) return other;
+  if (state === "waiting") return [seconds(lag), "no room in the stream"];
+  if (walk) {
+    const { done, estimate } = walk;
+    if (!estimate) return [count(done), "orders read"];
+    return [percent(Math.min(done / estimate, 1)), `${count(done)} orders read`];
+  }
+  return [lag > 0 ? seconds(lag) : "up to date", `${bytes(retained)} of WAL kept`];
+}
+
 /** Figure, word and whether anything moves, of each arrow. */
-export function arrowTexts({ report, samples }) {
+export function arrowTexts(now) {
+  const { report, samples } = now;
+  const capture = captureOf(now);
   const [accepted, loaded] = ["accepted_per_second", "loaded_per_second"].map((field) => mean(samples, field));
   const backlog = samples.at(-1)?.backlog;
   const drained = report.spool_drained_per_second;
   return {
+    ...(capture && {
+      captured: [rate(capture.events_per_second), "captured", capture.events_per_second > 0],
+    }),
     accepted: [rate(accepted), "accepted", accepted > 0],
     backlog: [count(backlog), "backlog", accepted > 0 || backlog > 0],
     loaded: [rate(loaded), "loaded", loaded > 0],

@@ -1,6 +1,7 @@
-// The overview: the overall state, the flow, fifteen minutes in four charts, the nodes, current figures, consumers, secrets
+// The overview: the overall state, the flow, fifteen minutes in four charts, the capture, the nodes, current figures, consumers, secrets
 // and all checks. Everything here follows live.js, but for the secrets.
 
+import { openCapture } from "./capture.js";
 import { openCharts } from "./charts.js";
 import { h, put, say, update } from "./dom.js";
 import { openFlow } from "./flow.js";
@@ -20,6 +21,7 @@ export function openOverview() {
   const flow = openFlow();
   const charts = openCharts();
   const checks = openChecks();
+  const capture = openCapture();
   const secrets = openSecrets();
   const [figuresPlace, consumersPlace] = [h("div", { class: "panel" }), h("div", { class: "results" })];
   const nodesPlace = h("div", { class: "results" });
@@ -37,6 +39,7 @@ export function openOverview() {
     first,
     h("section", { class: "panel flow", "aria-label": "Flow" }, flow.element),
     h("section", { "aria-label": "The last fifteen minutes" }, charts.element),
+    capture.element,
     h("section", { "aria-labelledby": "nodes" }, h("h2", { id: "nodes" }, "Nodes"), nodesPlace),
     h(
       "div",
@@ -75,6 +78,7 @@ export function openOverview() {
     );
     flow.show(now);
     charts.show(now.samples);
+    capture.show(now);
     update(nodesPlace, nodes(now));
     update(figuresPlace, figures(now));
     update(consumersPlace, consumers(now.consumers), groups(now.groups));
