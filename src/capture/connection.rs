@@ -211,7 +211,13 @@ impl Capture {
     async fn prepare(&self, connection: &mut Replication) -> Result<(Worker<'_>, Option<GapReason>), End> {
         let within = self.config.connect_timeout;
         let plan = Arc::new(Plan::load(&self.config.file).map_err(SourceError::from)?);
-        let session = SourceSession::connect(&target(&self.config)?, within).await?;
+        let target = target(&self.config)?;
+        let session = SourceSession::connect(&target, within).await?;
+        // Also where the capture cannot begin: meanwhile the slot keeps WAL.
+        self.status
+            .update(|figures| figures.report.source.clone_from(&plan.source));
+        let held = source::slot(&session, &plan.slot()).await?;
+        self.status.slot(held.unwrap_or_default(), None);
         let catalog = source::inspect(&session, &plan).await?;
         let identity = connection.identify().await?;
         let history = connection.timeline_history(identity.timeline).await?;
@@ -238,7 +244,9 @@ impl Capture {
             confirmed: watch::Sender::new(0),
             looked: Instant::now(),
             session,
+            target,
             probed: None,
+            canary_sent: None,
             next_page: Instant::now(),
             page_size: self.config.batch,
         };

@@ -18,6 +18,8 @@ pub(super) struct SlotState {
     pub(super) safe_bytes: Option<u64>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub(super) wal_status: Option<String>,
+    /// Whether it is to be copied to standbys; `None`: before PostgreSQL 17.
+    pub(super) is_failover: Option<bool>,
 }
 
 /// The server.

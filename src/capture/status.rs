@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::convert::Batch;
 use super::record::GapReason;
+use super::standing::SlotState;
 use crate::metrics::{CaptureMetrics, Metrics, UNKNOWN};
 use crate::stream::Destination;
 
+/// How long what the server told of the slot counts: three of its looks.
+const SLOT_FRESH: Duration = Duration::from_secs(180);
 /// Values of the label `type`, beside `other`.
 const EVENT_TYPES: [&str; 4] = ["order.created", "order.updated", "order.deleted", "order.snapshot"];
 
@@ -55,6 +58,8 @@ pub struct CaptureReport {
     pub retained_bytes: Option<u64>,
     pub safe_bytes: Option<u64>,
     pub wal_status: Option<String>,
+    pub failover_synced: Option<bool>,
+    pub last_read_seconds: Option<f64>,
     pub canary_seconds: Option<f64>,
     pub canary_is_late: bool,
     pub walk: Option<WalkProgress>,
@@ -77,6 +82,8 @@ pub(super) struct Figures {
     pub(super) report: CaptureReport,
     /// Time of the oldest commit that is not stored yet, Unix microseconds.
     pub(super) oldest: Option<i64>,
+    /// When the server last told of the slot.
+    pub(super) slot_seen: Option<Instant>,
     /// When a message through the WAL last came back.
     pub(super) canary: Option<Instant>,
     /// When one was sent that is yet to come back, and how long that may take.
@@ -110,12 +117,16 @@ impl CaptureStatus {
     pub fn report(&self) -> CaptureReport {
         let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         let is_late = |(since, within): (Instant, Duration)| since.elapsed() > within;
-        let report = CaptureReport {
+        let mut report = CaptureReport {
             lag_seconds: figures.oldest.map_or(0.0, seconds_since),
             canary_seconds: figures.canary.map(|canary| canary.elapsed().as_secs_f64()),
             canary_is_late: figures.canary_awaited.is_some_and(is_late),
             ..figures.report.clone()
         };
+        if figures.slot_seen.is_none_or(|at| at.elapsed() > SLOT_FRESH) {
+            (report.retained_bytes, report.safe_bytes) = (None, None);
+            (report.wal_status, report.failover_synced) = (None, None);
+        }
         let metrics = &self.metrics;
         for (state, label) in CaptureState::LABELS {
             let gauge = metrics.state.get_or_create(&[("state", label)]);
@@ -134,6 +145,20 @@ impl CaptureStatus {
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Figures)) {
         change(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Notes what the server told of the slot, and a standby of its copy.
+    pub(super) fn slot(&self, slot: SlotState, is_synced: Option<bool>) {
+        self.update(|figures| {
+            figures.slot_seen = Some(Instant::now());
+            let report = &mut figures.report;
+            (report.retained_bytes, report.safe_bytes) = (slot.retained_bytes, slot.safe_bytes);
+            report.wal_status = slot.wal_status;
+            report.failover_synced = match slot.is_failover {
+                Some(false) => Some(false),
+                Some(true) | None => is_synced,
+            };
+        });
     }
 
     /// Counts a gap.

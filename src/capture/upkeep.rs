@@ -15,7 +15,7 @@ use crate::postgres::SourceError;
 /// What is sent without a change for us is noted as position this often, or after so much WAL.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 const NOTE_BYTES: u64 = 16 << 20;
-/// How often the slot is looked at where there is no canary, and how long an answer may take.
+/// How often the slot is looked at at least, and how long an answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// A page of a walk that took longer is made smaller.
@@ -52,7 +52,7 @@ impl Worker<'_> {
             }
         }
         let every = self.config.heartbeat.unwrap_or(PROBE_EVERY);
-        if self.probed.is_none_or(|at| at.elapsed() >= every) {
+        if self.probed.is_none_or(|at| at.elapsed() >= every.min(PROBE_EVERY)) {
             self.probed = Some(Instant::now());
             self.probe(every).await?;
         }
@@ -76,20 +76,17 @@ impl Worker<'_> {
     /// publication and connection, also while the shop is idle.
     async fn probe(&mut self, every: Duration) -> Result<(), End> {
         let (session, status, plan) = (&self.session, self.status, &self.plan);
-        let (published, sends) = (&self.appender.record.published, self.config.heartbeat.is_some());
+        let (published, target, within) = (&self.appender.record.published, &self.target, self.config.connect_timeout);
+        let is_due = self.config.heartbeat.is_some() && self.canary_sent.is_none_or(|at| at.elapsed() >= every);
         let asked = tokio::time::timeout(PROBE_LIMIT, async {
             let slot = source::slot(session, &plan.slot()).await?.unwrap_or_default();
-            status.update(|figures| {
-                figures.report.retained_bytes = slot.retained_bytes;
-                figures.report.safe_bytes = slot.safe_bytes;
-                figures.report.wal_status = slot.wal_status;
-            });
+            status.slot(slot, source::is_synced(target, within, &plan.slot()).await);
             // PostgreSQL 18 says nothing of changes that a missing publication loses.
             if source::publication(session, plan).await?.as_ref() != Some(published) {
                 let what = "the publication is another one: connecting anew";
                 return Err(SourceError::Unreachable(what.to_owned()));
             }
-            if sends && source::send_canary(session).await? {
+            if is_due && source::send_canary(session).await? {
                 status.update(|figures| {
                     figures.canary_awaited.get_or_insert((Instant::now(), every * 2));
                 });
@@ -97,7 +94,11 @@ impl Worker<'_> {
             Ok(())
         });
         let too_late = |_| SourceError::Unreachable(format!("no answer within {PROBE_LIMIT:?}"));
-        Ok(asked.await.map_err(too_late)??)
+        asked.await.map_err(too_late)??;
+        if is_due {
+            self.canary_sent = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// Reads and stores the next page of the walk.

@@ -24,7 +24,7 @@ use super::source::{self, Catalog, OrderReader, SourceSession};
 use super::standing::TimelineHistory;
 use super::status::{CaptureState, CaptureStatus, WalkProgress};
 use crate::config::CaptureConfig;
-use crate::postgres::SourceError;
+use crate::postgres::{SourceError, Target};
 use crate::stream::{Destination, Fields, NewEntry, Stream, StreamError};
 
 /// Bytes of the entries of one append.
@@ -84,7 +84,10 @@ pub(super) struct Worker<'a> {
     pub(super) asked: Vec<String>,
     /// For questions about the slot, and the canary.
     pub(super) session: SourceSession,
+    /// The source's servers.
+    pub(super) target: Target,
     pub(super) probed: Option<Instant>,
+    pub(super) canary_sent: Option<Instant>,
     pub(super) next_page: Instant,
     pub(super) page_size: usize,
 }
@@ -205,7 +208,7 @@ impl Worker<'_> {
             },
         };
         self.status.update(|figures| {
-            figures.oldest = self.changes.pending.front().map(|touch| touch.commit.time);
+            figures.oldest = self.oldest();
             let report = &mut figures.report;
             report.state = match record.walk {
                 Some(_) => CaptureState::Walking,
@@ -216,6 +219,11 @@ impl Worker<'_> {
             report.walk = record.walk.as_ref().map(progress);
             report.source.clone_from(&self.plan.source);
         });
+    }
+
+    /// Time of the oldest commit that is not stored yet, Unix microseconds.
+    fn oldest(&self) -> Option<i64> {
+        self.changes.pending.front().map(|touch| touch.commit.time)
     }
 
     fn confirm(&mut self) {
@@ -232,6 +240,8 @@ impl Worker<'_> {
     /// too large.
     async fn store_changes(&mut self, stop: &CancellationToken) -> Result<(), End> {
         let mut cut = self.changes.pending.len().min(self.config.batch);
+        // Reading and storing may take as long as an outage.
+        self.status.update(|figures| figures.oldest = self.oldest());
         loop {
             let (batch, record, gap) = self.read_changes(cut).await?;
             if batch.bytes() > MOST_BYTES && cut > 1 {
@@ -294,7 +304,12 @@ impl Worker<'_> {
         self.reader.floor = record.position.lsn.saturating_sub(1);
         let began = Instant::now();
         let answer = self.reader.read(&keys, commits, record.clock).await?;
-        self.status.metrics.read_seconds.observe(began.elapsed().as_secs_f64());
+        if !keys.is_empty() {
+            let took = began.elapsed().as_secs_f64();
+            self.status.metrics.read_seconds.observe(took);
+            self.status
+                .update(|figures| figures.report.last_read_seconds = Some(took));
+        }
         self.status.metrics.reads_invisible.inc_by(answer.invisible);
         Ok(answer)
     }

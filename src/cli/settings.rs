@@ -82,7 +82,7 @@ fn reads(command: &str, setting: &Setting) -> bool {
                     CAPS,
                     &[s::DURABILITY, s::DATABASE_CONNECT_TIMEOUT, s::LOG_FORMAT, s::RUST_LOG],
                 ])
-                || setting.section == "Shutdown"
+                || matches!(setting.section, "Shutdown" | "Health")
         }
         "send" => any(&[
             STREAM,

@@ -372,6 +372,10 @@ fn health(values: &LayeredValues) -> HealthConfig {
             share_percent: values.count(&s::HEALTH_DEAD_LETTERS_SHARE),
             unresolved: values.duration_given(&s::HEALTH_DEAD_LETTERS_UNRESOLVED),
         },
+        capture_wal: Levels {
+            warning: values.size(&s::HEALTH_CAPTURE_WAL_WARNING) as u64,
+            critical: values.size(&s::HEALTH_CAPTURE_WAL_CRITICAL) as u64,
+        },
         silence: values.duration_given(&s::HEALTH_SILENCE),
         unauthorized_percent: values.count(&s::HEALTH_UNAUTHORIZED),
     }

@@ -286,6 +286,8 @@ settings! {
         HEALTH_DEAD_LETTERS_CRITICAL "ORDERSTREAM_HEALTH_DEAD_LETTERS_CRITICAL" Count(1, BILLION), Text("100"), "new dead letters: above it is critical";
         HEALTH_DEAD_LETTERS_SHARE "ORDERSTREAM_HEALTH_DEAD_LETTERS_SHARE" Percent, Text("1%"), "new dead letters in percent of what was accepted in that time: lowest share that is critical";
         HEALTH_DEAD_LETTERS_UNRESOLVED "ORDERSTREAM_HEALTH_DEAD_LETTERS_UNRESOLVED" DurationOrOff(1000, 365 * DAY), Text("24h"), "warns when a dead letter is unresolved for this long, or off";
+        HEALTH_CAPTURE_WAL_WARNING "ORDERSTREAM_HEALTH_CAPTURE_WAL_WARNING" Size(MIB, 1024 * GIB), Text("1GiB"), "WAL that the source keeps for the capture: lowest size that warns";
+        HEALTH_CAPTURE_WAL_CRITICAL "ORDERSTREAM_HEALTH_CAPTURE_WAL_CRITICAL" Size(MIB, 1024 * GIB), Text("10GiB"), "WAL that the source keeps for the capture: above it is critical";
         HEALTH_SILENCE "ORDERSTREAM_HEALTH_SILENCE" DurationOrOff(1000, 365 * DAY), Text("24h"), "warns when nothing was accepted for this long, or off";
         HEALTH_UNAUTHORIZED "ORDERSTREAM_HEALTH_UNAUTHORIZED" Percent, Text("20%"), "share of requests answered 401 that warns";
     }

@@ -56,6 +56,8 @@ pub struct HealthConfig {
     pub idle_consumers: Levels,
     /// Dead letters, beside how near they are to their cap (`length_percent`).
     pub dead_letters: DeadLetterLevels,
+    /// WAL that a capture's slot retains, bytes.
+    pub capture_wal: Levels,
     /// Warn when nothing was accepted for this long; `None`: never.
     pub silence: Option<Duration>,
     /// Lowest share of requests answered 401, in percent, that warns.

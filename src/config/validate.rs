@@ -14,6 +14,7 @@ impl Config {
     /// Reports every contradiction.
     pub(super) fn validate(&self, values: &mut LayeredValues) {
         self.validate_sizes(values);
+        self.validate_wal(values);
         self.validate_times(values);
         self.validate_pools(values);
         self.validate_exposure(values);
@@ -59,6 +60,17 @@ impl Config {
                     "the warning first",
                 );
             }
+        }
+    }
+
+    fn validate_wal(&self, values: &mut LayeredValues) {
+        let levels = self.health.capture_wal;
+        if levels.warning > levels.critical {
+            values.contradict(
+                &[&s::HEALTH_CAPTURE_WAL_WARNING, &s::HEALTH_CAPTURE_WAL_CRITICAL],
+                "it would be critical before it warns",
+                "the warning first",
+            );
         }
     }
 

@@ -15,7 +15,7 @@ use crate::stream::{ConsumerReport, StreamId, StreamReport};
 const LEAST_REQUESTS: f64 = 20.0;
 
 /// Every check that a report may have.
-pub(super) const NAMES: [&str; 21] = [
+pub(super) const NAMES: [&str; 23] = [
     "figures",
     "stream",
     "workers",
@@ -37,6 +37,8 @@ pub(super) const NAMES: [&str; 21] = [
     "spool",
     "other_spools",
     "capture",
+    "capture_wal",
+    "capture_query",
 ];
 
 impl HealthReport {
@@ -341,6 +343,10 @@ mod tests {
                     unresolved: Some(Duration::from_secs(24 * 3600)),
                 },
                 silence: Some(Duration::from_secs(3600)),
+                capture_wal: Levels {
+                    warning: 1 << 30,
+                    critical: 10 << 30,
+                },
                 unauthorized_percent: 50,
             },
             read_count: 500,

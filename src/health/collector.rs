@@ -24,6 +24,7 @@ use super::recent_dead_letters::{NewDeadLetters, Recent, recent_ages};
 use super::report::{HealthReport, Losses};
 use super::spool::{QUIET, RetryBudget};
 use crate::capture::CaptureStatus;
+use crate::config::Levels;
 use crate::ingest::{AppendStats, AtomicInstant, SpoolFallback};
 use crate::metrics::{Metrics, Outcome};
 use crate::nodes::Nodes;
@@ -70,6 +71,7 @@ pub struct Health {
     traffic: Arc<Traffic>,
     budget: RetryBudget,
     capture: Option<CaptureStatus>,
+    capture_wal: Levels,
 }
 
 /// Requests of the public listener.
@@ -118,6 +120,7 @@ impl Health {
             traffic: Arc::default(),
             budget: RetryBudget::unused(),
             capture: sources.capture.clone(),
+            capture_wal: thresholds.levels.capture_wal,
         };
         let Sources {
             stream,
@@ -162,7 +165,7 @@ impl Health {
             report = report.with_spool(&fallback.spool.report(), fallback.breaker.is_open());
         }
         if let Some(capture) = &self.capture {
-            report = report.with_capture(capture.report());
+            report = report.with_capture(capture.report(), self.capture_wal);
         }
         (takes_writes || can_spool, report)
     }

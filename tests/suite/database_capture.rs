@@ -12,6 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+mod observed;
+
 use crate::harness::eventually;
 use crate::harness::local::Local;
 use crate::harness::postgres::Cluster;

@@ -12,4 +12,4 @@ pub(super) use self::catalog::{Catalog, inspect, inspect_tables, make_publicatio
 pub(super) use self::prepare::{guess, preparation};
 pub(super) use self::reader::OrderReader;
 pub(super) use self::session::SourceSession;
-pub(super) use self::slot::{CANARY, drop_slot, send_canary, slot};
+pub(super) use self::slot::{CANARY, drop_slot, is_synced, send_canary, slot};

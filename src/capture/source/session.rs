@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use deadpool_postgres::Connect as _;
 use tokio::task::JoinHandle;
+use tokio_postgres::config::{Config, TargetSessionAttrs};
 use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -22,8 +23,22 @@ impl SourceSession {
     /// # Errors
     /// The source cannot be reached, or refuses the role.
     pub(in crate::capture) async fn connect(target: &Target, within: Duration) -> Result<Self, SourceError> {
+        Self::connect_by(target, target.config(), within).await
+    }
+
+    /// Connects to a standby among the hosts of the URL.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; or none is a standby.
+    pub(super) async fn connect_to_standby(target: &Target, within: Duration) -> Result<Self, SourceError> {
+        let mut config = target.config().clone();
+        config.target_session_attrs(TargetSessionAttrs::ReadOnly);
+        Self::connect_by(target, &config, within).await
+    }
+
+    async fn connect_by(target: &Target, config: &Config, within: Duration) -> Result<Self, SourceError> {
         let connector = Connector::new(target);
-        let connecting = tokio::time::timeout(within, connector.connect(target.config()));
+        let connecting = tokio::time::timeout(within, connector.connect(config));
         let too_late = |_| SourceError::Unreachable(format!("{}: no answer within {within:?}", target.server()));
         let (client, connection) = connecting
             .await

@@ -1,10 +1,12 @@
 //! The replication slot as an ordinary session sees it, and the canary.
 
+use std::time::Duration;
+
 use tokio_postgres::types::Type;
 
 use super::session::SourceSession;
 use crate::capture::standing::SlotState;
-use crate::postgres::SourceError;
+use crate::postgres::{SourceError, Target};
 
 /// The slot as it is; `None` where there is none.
 ///
@@ -16,7 +18,8 @@ pub(in crate::capture) async fn slot(session: &SourceSession, name: &str) -> Res
                    AND coalesce(to_jsonb(s)->>'conflicting', 'false') <> 'true', \
                coalesce(plugin::text, ''), coalesce(database::text, '') = current_database(), \
                pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-                   ELSE pg_current_wal_lsn() END, restart_lsn)::bigint, safe_wal_size, wal_status \
+                   ELSE pg_current_wal_lsn() END, restart_lsn)::bigint, safe_wal_size, wal_status, \
+               (to_jsonb(s)->>'failover')::boolean \
                FROM pg_replication_slots s WHERE slot_name = $1";
     let rows = session.rows(sql, &[(name, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -34,7 +37,24 @@ pub(in crate::capture) async fn slot(session: &SourceSession, name: &str) -> Res
         retained_bytes: bytes(4)?,
         safe_bytes: bytes(5)?,
         wal_status: row.try_get(6)?,
+        is_failover: row.try_get(7)?,
     }))
+}
+
+/// Whether a standby among the hosts of the URL holds a copy of the slot that outlives a failover; `None` where none of
+/// them answers as one, and before PostgreSQL 17.
+pub(in crate::capture) async fn is_synced(target: &Target, within: Duration, name: &str) -> Option<bool> {
+    if target.config().get_hosts().len() < 2 {
+        return None;
+    }
+    let session = SourceSession::connect_to_standby(target, within).await.ok()?;
+    // A copy is temporary until the standby has caught up with it.
+    let sql = "SELECT coalesce(bool_or((to_jsonb(s)->>'synced')::boolean AND NOT temporary \
+               AND to_jsonb(s)->>'invalidation_reason' IS NULL), false) \
+               FROM pg_replication_slots s WHERE slot_name = $1 AND pg_is_in_recovery() \
+               HAVING current_setting('server_version_num')::int >= 170000";
+    let rows = session.rows(sql, &[(name, Type::TEXT)]).await.ok()?;
+    rows.first()?.try_get(0).ok()
 }
 
 /// Prefix of the message that is sent through the WAL.

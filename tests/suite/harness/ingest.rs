@@ -142,6 +142,10 @@ pub fn health_config() -> HealthConfig {
             unresolved: Some(Duration::from_secs(24 * 3600)),
         },
         silence: Some(Duration::from_secs(24 * 3600)),
+        capture_wal: Levels {
+            warning: 1 << 30,
+            critical: 10 << 30,
+        },
         unauthorized_percent: 20,
     }
 }
