@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
-pub use self::capture::CaptureMetrics;
+pub use self::capture::{CaptureMetrics, GapReason};
 pub use self::delays::{DELAY_BUCKETS, DelayCounts, Delays, upper_bound};
 
 /// Value of a gauge whose figure is not known.

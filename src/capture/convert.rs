@@ -139,19 +139,19 @@ pub(super) enum Converted {
 
 /// What is stored of a read.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct ConvertedBatch {
     pub(super) entries: Vec<NewEntry>,
     /// Orders that the query leaves out.
     pub(super) filtered: u64,
 }
 
-impl Batch {
+impl ConvertedBatch {
     pub(super) fn bytes(&self) -> usize {
         self.entries.iter().map(|entry| entry.fields.bytes()).sum()
     }
 }
 
-impl FromIterator<Converted> for Batch {
+impl FromIterator<Converted> for ConvertedBatch {
     fn from_iter<T: IntoIterator<Item = Converted>>(orders: T) -> Self {
         let mut batch = Self::default();
         for order in orders {

@@ -1,5 +1,4 @@
-//! What a capture keeps beside the stream: its record, and what operators ask it for; and what a
-//! gap in the changes is called. Pure.
+//! What a capture keeps beside the stream: its record, and what operators ask it for. Pure.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -110,58 +109,6 @@ impl ResyncRequest {
     #[must_use]
     pub fn json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
-/// Why changes were lost, or may have been.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum GapReason {
-    CheckpointBehind,
-    CheckpointMissing,
-    SlotMissing,
-    SlotLost,
-    Timeline,
-    Publication,
-    Truncate,
-}
-
-impl GapReason {
-    pub(super) const ALL: [Self; 7] = [
-        Self::CheckpointBehind,
-        Self::CheckpointMissing,
-        Self::SlotMissing,
-        Self::SlotLost,
-        Self::Timeline,
-        Self::Publication,
-        Self::Truncate,
-    ];
-
-    /// Its name in metrics, and what happened, as a clause.
-    pub(super) fn texts(self) -> (&'static str, &'static str) {
-        match self {
-            Self::CheckpointBehind => (
-                "checkpoint_behind",
-                "the slot is ahead of the checkpoint: the stream lost its newest entries, or the slot was advanced or made anew",
-            ),
-            Self::CheckpointMissing => (
-                "checkpoint_missing",
-                "the slot is there and its checkpoint is not: the stream was emptied",
-            ),
-            Self::SlotMissing => ("slot_missing", "the replication slot is gone"),
-            Self::SlotLost => (
-                "slot_lost",
-                "the server no longer has the WAL that the slot needs (max_slot_wal_keep_size), or invalidated it",
-            ),
-            Self::Timeline => (
-                "timeline",
-                "the server went back to before the checkpoint: a failover to a standby that lagged, or a restore",
-            ),
-            Self::Publication => (
-                "publication",
-                "the publication held other tables or operations for a while",
-            ),
-            Self::Truncate => ("truncate", "a captured table was truncated"),
-        }
     }
 }
 

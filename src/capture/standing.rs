@@ -2,7 +2,8 @@
 //!
 //! Owns the decision between streaming on, a gap, and a first start.
 
-use super::record::{GapReason, Record};
+use super::record::Record;
+use crate::metrics::GapReason;
 use crate::postgres::Lsn;
 
 /// The slot as the server has it.

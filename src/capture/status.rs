@@ -5,10 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::convert::Batch;
-use super::record::GapReason;
+use super::convert::ConvertedBatch;
 use super::standing::SlotState;
-use crate::metrics::{CaptureMetrics, Metrics, UNKNOWN};
+use crate::metrics::{CaptureMetrics, GapReason, Metrics, UNKNOWN};
 use crate::stream::Destination;
 
 /// How long what the server told of the slot counts: three of its looks.
@@ -78,7 +77,7 @@ pub struct WalkProgress {
 
 /// What the report is made of, with the times that pass.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(super) struct CaptureFigures {
     pub(super) report: CaptureReport,
     /// Time of the oldest commit that is not stored yet, Unix microseconds.
     pub(super) oldest: Option<i64>,
@@ -93,7 +92,7 @@ pub(super) struct Figures {
 /// The figures, shared. A cheap clone.
 #[derive(Debug, Clone)]
 pub struct CaptureStatus {
-    figures: Arc<Mutex<Figures>>,
+    figures: Arc<Mutex<CaptureFigures>>,
     pub(super) metrics: CaptureMetrics,
 }
 
@@ -101,14 +100,9 @@ impl CaptureStatus {
     /// Nothing is done yet.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
-        let metrics = metrics.capture.clone();
-        // At 0 from the start: a series that begins with its first gap hides that from `increase`.
-        for reason in GapReason::ALL {
-            drop(metrics.gaps.get_or_create(&[("reason", reason.texts().0)]));
-        }
         Self {
             figures: Arc::default(),
-            metrics,
+            metrics: metrics.capture.clone(),
         }
     }
 
@@ -143,7 +137,7 @@ impl CaptureStatus {
         report
     }
 
-    pub(super) fn update(&self, change: impl FnOnce(&mut Figures)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut CaptureFigures)) {
         change(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -168,7 +162,7 @@ impl CaptureStatus {
     }
 
     /// Counts what was stored; answers how many dead letters that were.
-    pub(super) fn count(&self, batch: &Batch) -> u64 {
+    pub(super) fn count(&self, batch: &ConvertedBatch) -> u64 {
         let mut dead_letters = 0;
         for entry in &batch.entries {
             if entry.destination == Destination::DeadLetters {

@@ -7,9 +7,10 @@ use tracing::{info, warn};
 
 use super::appender::FILL_WALK;
 use super::convert::Wanted;
-use super::record::{GapReason, Record, ResyncRequest, Walk};
+use super::record::{Record, ResyncRequest, Walk};
 use super::source;
 use super::worker::{End, FULL_PAUSE, LOOK_EVERY, MOST_BYTES, Worker};
+use crate::metrics::GapReason;
 use crate::postgres::SourceError;
 
 /// What is sent without a change for us is noted as position this often, or after so much WAL.
@@ -76,7 +77,11 @@ impl Worker<'_> {
     /// publication and connection, also while the shop is idle.
     async fn probe(&mut self, every: Duration) -> Result<(), End> {
         let (session, status, plan) = (&self.session, self.status, &self.plan);
-        let (published, target, within) = (&self.appender.record.published, &self.target, self.config.connect_timeout);
+        let (published, target, within) = (
+            &self.appender.record.published,
+            &self.target,
+            self.config.connect_timeout,
+        );
         let is_due = self.config.heartbeat.is_some() && self.canary_sent.is_none_or(|at| at.elapsed() >= every);
         let asked = tokio::time::timeout(PROBE_LIMIT, async {
             let slot = source::slot(session, &plan.slot()).await?.unwrap_or_default();

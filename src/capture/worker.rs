@@ -15,15 +15,16 @@ use tracing::{error, warn};
 
 use super::appender::{CheckpointAppender, FILL_LIVE, Refusal};
 use super::changes::{ChangeError, Changes, Touch};
-use super::convert::{Batch, FoldedTouches, ReadContext, ReadResult, Wanted};
+use super::convert::{ConvertedBatch, FoldedTouches, ReadContext, ReadResult, Wanted};
 use super::pgoutput::{CommitRecord, PgoutputMessage, Unreadable};
 use super::plan::Plan;
 use super::receiver::Incoming;
-use super::record::{GapReason, Record, Walk};
+use super::record::{Record, Walk};
 use super::source::{self, Catalog, OrderReader, SourceSession};
 use super::standing::TimelineHistory;
 use super::status::{CaptureState, CaptureStatus, WalkProgress};
 use crate::config::CaptureConfig;
+use crate::metrics::GapReason;
 use crate::postgres::{SourceError, Target};
 use crate::stream::{Destination, Fields, NewEntry, Stream, StreamError};
 
@@ -264,7 +265,7 @@ impl Worker<'_> {
     }
 
     /// What the first touches come to, and the record to be stored with it.
-    async fn read_changes(&mut self, cut: usize) -> Result<(Batch, Record, Option<GapReason>), End> {
+    async fn read_changes(&mut self, cut: usize) -> Result<(ConvertedBatch, Record, Option<GapReason>), End> {
         let touches = Vec::from_iter(self.changes.pending.range(..cut).cloned());
         let next = self.changes.pending.get(cut).map(|next| next.before);
         let mut folded = FoldedTouches::of(&touches);
@@ -321,7 +322,7 @@ impl Worker<'_> {
         answer: &ReadResult,
         triggered: i64,
         walk: Option<&str>,
-    ) -> Batch {
+    ) -> ConvertedBatch {
         let read = ReadContext {
             plan: &self.plan,
             system: &self.appender.record.system,
@@ -337,7 +338,7 @@ impl Worker<'_> {
             .collect()
     }
 
-    pub(super) fn count(&self, batch: &Batch) {
+    pub(super) fn count(&self, batch: &ConvertedBatch) {
         let dead_letters = self.status.count(batch);
         if dead_letters > 0 {
             warn!(

@@ -12,6 +12,61 @@ use super::Registration;
 /// The only label of a metric: its name and one of few values.
 type OneLabel = [(&'static str, &'static str); 1];
 
+/// Why changes were lost, or may have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "`texts` says what each is")]
+pub enum GapReason {
+    CheckpointBehind,
+    CheckpointMissing,
+    SlotMissing,
+    SlotLost,
+    Timeline,
+    Publication,
+    Truncate,
+}
+
+impl GapReason {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::CheckpointBehind,
+        Self::CheckpointMissing,
+        Self::SlotMissing,
+        Self::SlotLost,
+        Self::Timeline,
+        Self::Publication,
+        Self::Truncate,
+    ];
+
+    /// Its name in metrics, and what happened, as a clause.
+    #[must_use]
+    pub fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::CheckpointBehind => (
+                "checkpoint_behind",
+                "the slot is ahead of the checkpoint: the stream lost its newest entries, or the slot was advanced or made anew",
+            ),
+            Self::CheckpointMissing => (
+                "checkpoint_missing",
+                "the slot is there and its checkpoint is not: the stream was emptied",
+            ),
+            Self::SlotMissing => ("slot_missing", "the replication slot is gone"),
+            Self::SlotLost => (
+                "slot_lost",
+                "the server no longer has the WAL that the slot needs (max_slot_wal_keep_size), or invalidated it",
+            ),
+            Self::Timeline => (
+                "timeline",
+                "the server went back to before the checkpoint: a failover to a standby that lagged, or a restore",
+            ),
+            Self::Publication => (
+                "publication",
+                "the publication held other tables or operations for a while",
+            ),
+            Self::Truncate => ("truncate", "a captured table was truncated"),
+        }
+    }
+}
+
 /// Figures of the capture of a database.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "the help text of each describes it")]
@@ -35,7 +90,7 @@ pub struct CaptureMetrics {
 impl CaptureMetrics {
     #[rustfmt::skip]
     pub(super) fn new(r: &mut Registration) -> Self {
-        Self {
+        let metrics = Self {
             state: r.add("capture_state", "1 for what the capture does: connecting, standby, streaming, walking, waiting or stopped"),
             changes: r.add("capture_changes", "Messages of the source, by kind: insert, update, delete, truncate or message"),
             events: r.add("capture_events", "Captured events that were stored, by type"),
@@ -50,6 +105,11 @@ impl CaptureMetrics {
             canary_seconds: r.add("capture_canary_seconds", "Since a message through the WAL last came back"),
             walk_orders: r.add("capture_walk_orders", "Orders read by a snapshot or resync"),
             reconnects: r.add("capture_reconnects", "Connections to the source that ended"),
+        };
+        // At 0 from the start: a series that begins with its first gap hides that from `increase`.
+        for reason in GapReason::ALL {
+            drop(metrics.gaps.get_or_create(&[("reason", reason.texts().0)]));
         }
+        metrics
     }
 }

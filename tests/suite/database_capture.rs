@@ -693,22 +693,22 @@ async fn a_long_transaction_is_cut_and_goes_on_where_it_was_cut() {
     let (shop, redis) = (Shop::new().await, RedisServer::start().await);
     let settings = shop
         .settings(&redis)
-        .with("ORDERSTREAM_CAPTURE_BATCH", "50")
+        .with("ORDERSTREAM_CAPTURE_BATCH", "100")
         .with("ORDERSTREAM_CAPTURE_ACK_DELAY", "30s");
     let mut capture = Service::start("capture", &settings).await;
     capture.says("the walk over the orders is finished").await;
-    shop.add(1..=4000);
+    shop.add(1..=1000);
     let mut before = 0;
     loop {
         eventually("more is stored", PATIENCE, async || {
             let length: usize = redis.command(&["XLEN", "orders_stream"]).await;
-            (length > before || length == 4000).then_some(())
+            (length > before || length == 1000).then_some(())
         })
         .await;
         capture.kill();
         before = redis.command(&["XLEN", "orders_stream"]).await;
         capture = Service::start("capture", &settings).await;
-        if before == 4000 {
+        if before == 1000 {
             break;
         }
     }
