@@ -124,7 +124,7 @@ impl CheckpointedWriter for RedisCheckpointedWriter {
     }
 
     async fn remove(&mut self) -> Result<(), StreamError> {
-        let mut remove = redis::cmd("DEL");
+        let mut remove = redis::cmd("UNLINK");
         remove.arg(&self.checkpoint);
         self.server.query::<Value>(&remove).await.map(drop)
     }
