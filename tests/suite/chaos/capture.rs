@@ -328,7 +328,7 @@ async fn a_captured_shop_loses_and_doubles_nothing() {
     }
     times.retain(|_, times| *times > 1);
     let gaps = report["capture"]["gaps"].as_u64();
-    println!(
+    eprintln!(
         "| seed | seconds | faults | orders | entries | lost | twice | gaps |\n|---|---|---|---|---|---|---|---|\n\
          | {seed} | {seconds} | {faults} | {} | {} | {} | {} | {gaps:?} |",
         shop.orders().len(),
@@ -337,10 +337,10 @@ async fn a_captured_shop_loses_and_doubles_nothing() {
         times.len(),
     );
     if gaps != Some(0) {
-        println!("Lost: {{0: {gaps:?} gaps were found, where no change was lost}}");
+        eprintln!("Lost: {{0: {gaps:?} gaps were found, where no change was lost}}");
     }
     if !lost.is_empty() {
-        println!("Lost: {lost:?}");
+        eprintln!("Lost: {lost:?}");
     }
     assert!(lost.is_empty() && gaps == Some(0), "seed {seed}: see above");
     assert!(times.is_empty(), "events stand in the stream several times: {times:?}");

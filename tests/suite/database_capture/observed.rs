@@ -112,12 +112,15 @@ async fn health_metrics_and_node_tell_of_wal_lag_and_reconnects() {
     ] {
         assert!(metric(&capture, name).await > 0.0, "{name}");
     }
+    reconnects_and_tells_its_node(&shop, &capture).await;
+}
 
-    let before = metric(&capture, "orderstream_capture_reconnects_total").await;
+async fn reconnects_and_tells_its_node(shop: &Shop, capture: &Service) {
+    let before = metric(capture, "orderstream_capture_reconnects_total").await;
     shop.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walsender'");
     eventually("it has connected again", PATIENCE, async || {
-        let after = metric(&capture, "orderstream_capture_reconnects_total").await;
-        let state = health(&capture).await?["capture"]["state"] == "streaming";
+        let after = metric(capture, "orderstream_capture_reconnects_total").await;
+        let state = health(capture).await?["capture"]["state"] == "streaming";
         (after > before && state).then_some(())
     })
     .await;
