@@ -111,7 +111,7 @@ impl Shop {
             .with("ORDERSTREAM_CAPTURE_ACK_DELAY", "0s")
             // All entries stay, so that each can be seen to be there once.
             .with("ORDERSTREAM_STREAM_MAXLEN", "10000000")
-            .with("ORDERSTREAM_RETAIN_ACKED", "10000000")
+            .with("ORDERSTREAM_RETAIN_ACKED", "1000000")
     }
 
     /// A transaction as a shop's clients make them.
