@@ -31,29 +31,27 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
     }
     // Checked once as a whole, text need not be checked string by string. What is not UTF-8 may still be read where the
     // fault is in nothing that `T` reads.
-    match std::str::from_utf8(json) {
-        Ok(text) => read(text).map_err(|failure| match failure {
-            Unusual::List { at } => InvalidJson {
-                field: reader::path_of_failure::<T>(text),
-                problem: "expected an object".to_owned(),
-                position: Some(position(json, at)),
-            },
-            Unusual::Other => explain::<T>(json),
+    let Ok(text) = std::str::from_utf8(json) else {
+        return read_unusual(json);
+    };
+    match reader::read(text) {
+        Ok(value) => Ok(value),
+        Err(Unusual::List { at }) => Err(InvalidJson {
+            field: reader::path_of_failure::<T>(text),
+            problem: "expected an object".to_owned(),
+            position: Some(position(json, at)),
         }),
-        Err(_) => serde_json::from_slice(json).map_err(|_| explain::<T>(json)),
+        Err(Unusual::Other) => read_unusual(json),
     }
 }
 
-/// Reads one JSON value of any form; `None` where it is not as `T` needs it.
+/// Reads one JSON value of any form; `None` where it is not as `T` needs it, or a list stands in
+/// the place of an object.
 pub(crate) fn value<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    read(json).ok()
-}
-
-/// A list is not read as an object, at no depth.
-fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Unusual> {
     match reader::read(json) {
-        Err(Unusual::Other) => serde_json::from_str(json).map_err(|_| Unusual::Other),
-        read => read,
+        Ok(value) => Some(value),
+        Err(Unusual::List { .. }) => None,
+        Err(Unusual::Other) => read_unusual(json.as_bytes()).ok(),
     }
 }
 
@@ -128,18 +126,18 @@ pub fn string(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Reads it once more, slower, to learn where the fault is.
+/// Reads whatever JSON is by `serde_json`, slower, and tells where the fault is.
 #[cold]
-fn explain<'a, T: Deserialize<'a>>(json: &'a [u8]) -> InvalidJson {
+fn read_unusual<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-        Err(error) => InvalidJson::new(error.path().to_string(), error.inner()),
-        Ok(_) => InvalidJson {
-            field: String::new(),
-            problem: "more than one JSON value".to_owned(),
-            position: None,
-        },
-    }
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| InvalidJson::new(error.path().to_string(), error.inner()))?;
+    deserializer.end().map_err(|_| InvalidJson {
+        field: String::new(),
+        problem: "more than one JSON value".to_owned(),
+        position: None,
+    })?;
+    Ok(value)
 }
 
 /// JSON that is not as it must be. Its text never repeats a value.
