@@ -17,7 +17,7 @@ mod observed;
 use crate::harness::eventually;
 use crate::harness::local::Local;
 use crate::harness::postgres::Cluster;
-use crate::harness::redis::{RedisOptions, RedisServer};
+use crate::harness::redis::RedisServer;
 use crate::harness::service::{Service, Settings};
 use crate::harness::site::PATIENCE;
 
@@ -795,52 +795,6 @@ async fn an_idle_source_keeps_no_wal_and_its_canary_comes_back() {
         (is_little && figures["canary_seconds"].as_f64()? < 5.0).then_some(())
     })
     .await;
-}
-
-/// How often something is killed; `scripts/chaos --scene capture` sets a larger number.
-fn kills() -> u32 {
-    std::env::var("ORDERSTREAM_CAPTURE_KILLS").map_or(9, |kills| kills.parse().unwrap())
-}
-
-#[tokio::test]
-async fn whatever_is_killed_the_stream_ends_as_the_shop_and_holds_no_event_twice() {
-    let shop = Shop::own(&[]).await;
-    let options = RedisOptions {
-        durable: true,
-        ..RedisOptions::default()
-    };
-    let mut redis = RedisServer::start_with(options).await;
-    shop.add(1..=50);
-    let settings = shop.settings(&redis).with("ORDERSTREAM_CAPTURE_BATCH", "20");
-    let mut capture = Service::start("capture", &settings).await;
-    for round in 0..kills() {
-        let first = 51 + round * 30;
-        shop.add(first..=first + 29);
-        shop.sql(&format!(
-            "UPDATE orders SET total = total + 1 WHERE id % 5 = {}",
-            round % 5
-        ));
-        shop.sql(&format!(
-            "UPDATE order_items SET price = price + 1 WHERE order_id % 11 = {}",
-            round % 11
-        ));
-        shop.sql(&format!("DELETE FROM orders WHERE id = {}", round * 3 + 1));
-        tokio::time::sleep(Duration::from_millis(rand::random_range(0..120))).await;
-        match round % 3 {
-            0 => {
-                capture.kill();
-                capture = Service::start("capture", &settings).await;
-            }
-            1 => {
-                shop.cluster().kill();
-                shop.cluster().restart().await;
-            }
-            _ => redis.restart().await,
-        }
-    }
-    let events = agrees(&shop, &redis).await;
-    events.has_no_event_twice();
-    assert!(!capture.stderr().contains("changes were lost"), "{}", capture.stderr());
 }
 
 /// Orders a second of a backlog of small transactions, and of one large one: `cargo test --release

@@ -25,5 +25,5 @@ fn every_patch_still_fits() {
             }
         }
     }
-    assert!(hunks >= 4);
+    assert!(hunks >= 6);
 }
