@@ -46,8 +46,9 @@ impl Worker<'_> {
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
             // A request waits until the walk under way is finished: that may heal a gap.
+            // A stream that does not answer is told of by the next append, which waits for it.
             if self.appender.record.walk.is_none()
-                && let Some(text) = self.appender.request().await?
+                && let Some(text) = self.appender.request().await.unwrap_or_default()
             {
                 self.take_up(text).await?;
             }
