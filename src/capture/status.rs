@@ -155,6 +155,12 @@ impl CaptureStatus {
         });
     }
 
+    /// Notes that something is to be stored, which may take as long as an outage: `oldest` waits, or
+    /// what comes from now on.
+    pub(super) fn storing(&self, oldest: Option<i64>) {
+        self.update(|figures| figures.oldest = Some(oldest.unwrap_or_else(now)));
+    }
+
     /// Counts a gap.
     pub(super) fn gap(&self, reason: GapReason, ever: u64) {
         self.metrics.gaps.get_or_create(&[("reason", reason.texts().0)]).inc();
@@ -193,10 +199,14 @@ impl CaptureStatus {
     }
 }
 
+/// The clock, Unix microseconds.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// Seconds since a time in Unix microseconds, to the millisecond; never negative.
 #[allow(clippy::cast_precision_loss, reason = "milliseconds are far below 2^52")]
 fn seconds_since(micros: i64) -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-    (now.saturating_sub(micros).max(0) / 1000) as f64 / 1000.0
+    (now().saturating_sub(micros).max(0) / 1000) as f64 / 1000.0
 }

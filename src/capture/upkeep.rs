@@ -70,6 +70,7 @@ impl Worker<'_> {
                 ..self.appender.record.clone()
             };
             self.store(&[], record, 100).await?;
+            self.note_state();
         }
         Ok(())
     }

@@ -176,6 +176,7 @@ impl Worker<'_> {
         record.timeline = self
             .history
             .timeline_of(position.commit.max(position.lsn.saturating_sub(1)));
+        self.status.storing(self.oldest());
         match self.appender.append(entries, record, fill).await {
             Ok(()) => Ok(true),
             Err(Refusal::Full(log)) => {
@@ -241,8 +242,7 @@ impl Worker<'_> {
     /// too large.
     async fn store_changes(&mut self, stop: &CancellationToken) -> Result<(), End> {
         let mut cut = self.changes.pending.len().min(self.config.batch);
-        // Reading and storing may take as long as an outage.
-        self.status.update(|figures| figures.oldest = self.oldest());
+        self.status.storing(self.oldest());
         loop {
             let (batch, record, gap) = self.read_changes(cut).await?;
             if batch.bytes() > MOST_BYTES && cut > 1 {
