@@ -11,13 +11,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
-use super::pgoutput::{CommitRecord, PgoutputMessage, Relation, Tuple, Value};
-use super::plan::{Plan, TableName};
+use super::pgoutput::{CommitRecord, PgoutputMessage, Tuple, Value};
+use super::plan::Plan;
+use super::tables::{ChangeError, Published, RowChange, TableRole, Tracked, VerifiedTables};
+use crate::metrics::GapReason;
 
 /// Touches of one transaction that are remembered, so that each is named once; 8 bytes each.
 const MOST_SEEN: usize = 1_000_000;
-/// `character(n)`, which pgoutput pads and a cast to text does not.
-const PADDED: u32 = 1042;
 
 /// How far the WAL has been worked on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +55,8 @@ pub(super) enum Subject {
     Outbox(Bytes),
     /// A message: its position, and the event.
     Message(u64, Bytes),
-    /// A table was truncated, so that its rows are gone without a trace.
-    Truncated,
+    /// Rows changed without a trace of their orders.
+    Lost(GapReason),
 }
 
 /// One change of a row, or message.
@@ -72,47 +72,14 @@ pub(super) struct Touch {
     pub(super) deleted: Option<Box<str>>,
 }
 
-/// A table does not have the form that the plan relies on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ChangeError {
-    #[error("the table {table} has no column {column} any more: mend capture.toml and send SIGHUP, or mend the table")]
-    NoColumn { table: TableName, column: String },
-    #[error(
-        "the replica identity of {table} lacks {column}, so that old rows do not tell which order they belonged to: \
-         ALTER TABLE {} REPLICA IDENTITY FULL, or USING INDEX on a unique index with that column (`orderstream capture sql`)",
-        .table.sql()
-    )]
-    NoIdentity { table: TableName, column: String },
-}
-
-/// Places of the columns that matter in a published table.
-#[derive(Debug, Clone)]
-struct Tracked {
-    table: TableName,
-    role: TableRole,
-    key: usize,
-    key_name: String,
-    is_padded: bool,
-    is_in_identity: bool,
-    /// The column that is `order_id`, and whether old rows hold it.
-    id: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TableRole {
-    Order,
-    /// Holds keys of orders.
-    Child,
-    /// Holds what the watch of that number asks by.
-    Watched(usize),
-    Outbox,
-}
-
 /// Reads transactions.
 #[derive(Debug)]
 pub(super) struct Changes {
     plan: Arc<Plan>,
-    relations: HashMap<u32, Option<Arc<Tracked>>>,
+    verified: VerifiedTables,
+    relations: HashMap<u32, Published>,
+    /// Whether it was said that a table had another form before it was verified.
+    is_alteration_told: bool,
     position: WalPosition,
     open: Option<CommitRecord>,
     seen: HashSet<u64>,
@@ -124,10 +91,12 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Reads on from there.
-    pub(super) fn new(plan: Arc<Plan>, from: WalPosition) -> Self {
+    pub(super) fn new(plan: Arc<Plan>, verified: VerifiedTables, from: WalPosition) -> Self {
         Self {
             plan,
+            verified,
             relations: HashMap::new(),
+            is_alteration_told: false,
             position: WalPosition::at(from.lsn),
             open: None,
             seen: HashSet::new(),
@@ -171,17 +140,20 @@ impl Changes {
                 self.position = WalPosition::at(end);
             }
             PgoutputMessage::Relation(relation) => {
-                let tracked = self.track(&relation)?;
-                self.relations.insert(relation.oid, tracked.map(Arc::new));
+                let published = Published::of(&relation, &self.plan, &self.verified);
+                self.relations.insert(relation.oid, published);
             }
-            PgoutputMessage::Insert { relation, new } => self.row(relation, None, Some(&new))?,
-            PgoutputMessage::Update { relation, old, new } => self.row(relation, old.as_ref(), Some(&new))?,
-            PgoutputMessage::Delete { relation, old } => self.row(relation, Some(&old), None)?,
+            PgoutputMessage::Insert { relation, new } => self.row(relation, &RowChange::Insert(new))?,
+            PgoutputMessage::Update { relation, old, new } => self.row(relation, &RowChange::Update(old, new))?,
+            PgoutputMessage::Delete { relation, old } => self.row(relation, &RowChange::Delete(old))?,
             PgoutputMessage::Truncate(oids) => {
-                let is_watched =
-                    |oid: &u32| matches!(self.relations.get(oid), Some(Some(table)) if table.role != TableRole::Outbox);
+                let is_watched = |oid: &u32| match self.relations.get(oid) {
+                    Some(Published::Tracked(table)) => table.role != TableRole::Outbox,
+                    Some(Published::Altered(_)) => true,
+                    Some(Published::Other) | None => false,
+                };
                 if oids.iter().any(is_watched) {
-                    self.touch(Subject::Truncated, false, None);
+                    self.touch(Subject::Lost(GapReason::Truncate), false, None);
                 }
                 self.position.done += 1;
             }
@@ -212,91 +184,58 @@ impl Changes {
         Ok(())
     }
 
-    fn track(&self, relation: &Relation) -> Result<Option<Tracked>, ChangeError> {
-        let table = TableName {
-            schema: relation.schema.clone(),
-            name: relation.name.clone(),
-        };
-        let orders = self.plan.orders.as_ref().filter(|orders| orders.table == table);
-        let watch = self
-            .plan
-            .watches
-            .iter()
-            .enumerate()
-            .find(|(_, watch)| watch.table == table);
-        let outbox = self.plan.outbox.as_ref().filter(|outbox| outbox.table == table);
-        let (role, key) = match (orders, watch, outbox) {
-            (Some(orders), ..) => (TableRole::Order, &orders.key),
-            (_, Some((number, watch)), _) if watch.orders.is_some() => (TableRole::Watched(number), &watch.key),
-            (_, Some((_, watch)), _) => (TableRole::Child, &watch.key),
-            (.., Some(outbox)) => (TableRole::Outbox, &outbox.payload),
-            (None, None, None) => return Ok(None),
-        };
-        let place = |name: &str| {
-            let missing = || ChangeError::NoColumn {
-                table: table.clone(),
-                column: name.to_owned(),
-            };
-            relation
-                .columns
-                .iter()
-                .position(|column| column.name == name)
-                .ok_or_else(missing)
-        };
-        let is_in_identity = |place: usize| relation.columns.get(place).is_some_and(|column| column.is_in_identity);
-        let at = place(key)?;
-        let id = orders.and_then(|orders| orders.id.as_deref()).map(place).transpose()?;
-        Ok(Some(Tracked {
-            role,
-            key: at,
-            key_name: key.clone(),
-            is_padded: relation.columns.get(at).is_some_and(|column| column.type_oid == PADDED),
-            is_in_identity: is_in_identity(at) && id.is_none_or(is_in_identity),
-            id,
-            table,
-        }))
-    }
-
-    fn row(&mut self, relation: u32, old: Option<&Tuple>, new: Option<&Tuple>) -> Result<(), ChangeError> {
-        if let Some(Some(tracked)) = self.relations.get(&relation) {
-            let tracked = Arc::clone(tracked);
-            self.tracked_row(&tracked, old, new)?;
+    fn row(&mut self, relation: u32, change: &RowChange) -> Result<(), ChangeError> {
+        match self.relations.get(&relation).cloned() {
+            Some(Published::Tracked(table)) if table.role == TableRole::Outbox => {
+                // Deletions are its cleaning, and updates are none of ours.
+                if let RowChange::Insert(new) = change
+                    && let Value::Text(event) = new.get(table.key)
+                {
+                    self.touch(Subject::Outbox(event), true, None);
+                }
+            }
+            Some(Published::Tracked(table)) if table.is_told_by(change) => self.tracked_row(&table, change),
+            Some(Published::Tracked(table)) => self.altered(ChangeError::NoIdentity {
+                table: table.table.clone(),
+                column: table.key_name.clone(),
+            })?,
+            Some(Published::Altered(error)) => self.altered(error)?,
+            Some(Published::Other) | None => {}
         }
         self.position.done += 1;
         Ok(())
     }
 
-    fn tracked_row(&mut self, table: &Tracked, old: Option<&Tuple>, new: Option<&Tuple>) -> Result<(), ChangeError> {
-        if table.role == TableRole::Outbox {
-            // Deletions are its cleaning, and updates are none of ours.
-            if let (None, Some(Value::Text(event))) = (old, new.map(|new| new.get(table.key))) {
-                self.touch(Subject::Outbox(event), true, None);
-            }
-            return Ok(());
+    /// A change whose order cannot be told: an error, or a gap where that was committed before the
+    /// tables were verified, since an operator has mended the cause.
+    fn altered(&mut self, error: ChangeError) -> Result<(), ChangeError> {
+        if self.open.is_none_or(|commit| commit.lsn >= self.verified.wal_end) {
+            return Err(error);
         }
-        let is_insert = old.is_none() && new.is_some();
-        let is_delete = new.is_none();
-        if !table.is_in_identity && old.is_some() {
-            return Err(ChangeError::NoIdentity {
-                table: table.table.clone(),
-                column: table.key_name.clone(),
-            });
+        // A walk that begins now is later than all of them.
+        if !std::mem::replace(&mut self.is_alteration_told, true) {
+            self.touch(Subject::Lost(GapReason::Definition), false, None);
         }
+        Ok(())
+    }
+
+    fn tracked_row(&mut self, table: &Tracked, change: &RowChange) {
         let key_of = |tuple: &Tuple| table.text(table.key, tuple);
-        let new_key = new.and_then(key_of);
-        let old_key = old.and_then(key_of).filter(|key| Some(key) != new_key.as_ref());
-        if let (Some(key), Some(old)) = (old_key, old) {
+        let new_key = change.new_row().and_then(key_of);
+        let old_key = change.old_row().and_then(key_of);
+        let old_key = old_key.filter(|key| Some(key) != new_key.as_ref());
+        if let (Some(key), Some(old)) = (old_key, change.old_row()) {
             // An order whose key changed is gone under the old one.
             let deleted = (table.role == TableRole::Order).then(|| {
                 let id = table.id.and_then(|id| table.text(id, old));
                 id.unwrap_or_else(|| key.clone())
             });
-            self.touch(table.subject(key), false, deleted);
+            self.touch(subject(table.role, key), false, deleted);
         }
-        if let Some(key) = new_key.filter(|_| !is_delete) {
-            self.touch(table.subject(key), is_insert && table.role == TableRole::Order, None);
+        if let Some(key) = new_key {
+            let is_insert = matches!(change, RowChange::Insert(_)) && table.role == TableRole::Order;
+            self.touch(subject(table.role, key), is_insert, None);
         }
-        Ok(())
     }
 
     /// Names it, unless that was done in this transaction or before the restart.
@@ -331,29 +270,19 @@ impl Changes {
     }
 }
 
-impl Tracked {
-    fn subject(&self, key: Box<str>) -> Subject {
-        match self.role {
-            TableRole::Watched(number) => Subject::Watched(number, key),
-            TableRole::Order | TableRole::Child | TableRole::Outbox => Subject::Order(key),
-        }
-    }
-
-    /// `None` for null, and for what was not sent: a key is never stored out of line.
-    fn text(&self, column: usize, tuple: &Tuple) -> Option<Box<str>> {
-        let Value::Text(bytes) = tuple.get(column) else {
-            return None;
-        };
-        let text = std::str::from_utf8(&bytes).ok()?;
-        let is_padded = self.is_padded && column == self.key;
-        Some(if is_padded { text.trim_end_matches(' ') } else { text }.into())
+fn subject(role: TableRole, key: Box<str>) -> Subject {
+    match role {
+        TableRole::Watched(number) => Subject::Watched(number, key),
+        TableRole::Order | TableRole::Child | TableRole::Outbox => Subject::Order(key),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::pgoutput::RelationColumn;
     use super::super::pgoutput::tests::tuple_of;
+    use super::super::pgoutput::{Relation, RelationColumn};
+    use super::super::plan::TableName;
+    use super::super::tables::VerifiedTable;
     use super::*;
 
     const FILE: &str = r#"
@@ -381,6 +310,7 @@ prefix = "us"
             oid,
             schema: "public".to_owned(),
             name: name.to_owned(),
+            has_full_identity: false,
             columns: columns
                 .iter()
                 .map(|(name, is_in_identity)| RelationColumn {
@@ -397,7 +327,8 @@ prefix = "us"
     }
 
     fn changes(from: WalPosition) -> Changes {
-        let mut changes = Changes::new(Arc::new(Plan::parse(FILE).unwrap()), from);
+        let plan = Arc::new(Plan::parse(FILE).unwrap());
+        let mut changes = Changes::new(plan, VerifiedTables::default(), from);
         changes
             .take(relation(1, "orders", &[("id", true), ("note", false)]))
             .unwrap();
@@ -425,7 +356,7 @@ prefix = "us"
             Subject::Order(key) => format!("{}{key}", if touch.is_insert { "+" } else { "" }),
             Subject::Watched(watch, key) => format!("{watch}:{key}"),
             Subject::Outbox(event) | Subject::Message(_, event) => String::from_utf8(event.into()).unwrap(),
-            Subject::Truncated => "truncated".to_owned(),
+            Subject::Lost(reason) => reason.texts().0.to_owned(),
         };
         changes.pending.drain(..).map(name).collect()
     }
@@ -476,7 +407,7 @@ prefix = "us"
         );
         changes.note_idle(99);
         changes.take(PgoutputMessage::Commit { end: 21 }).unwrap();
-        assert_eq!(named(&mut changes), ["truncated", "[]"]);
+        assert_eq!(named(&mut changes), ["truncate", "[]"]);
         assert_eq!(
             changes.position(),
             WalPosition {
@@ -517,27 +448,77 @@ prefix = "us"
     }
 
     #[test]
+    fn an_update_is_no_insertion() {
+        let mut changes = changes(WalPosition::default());
+        changes.take(begin(20)).unwrap();
+        for relation in [1, 4] {
+            let new = tuple_of(&[Some("1"), None]);
+            changes
+                .take(PgoutputMessage::Update {
+                    relation,
+                    old: None,
+                    new,
+                })
+                .unwrap();
+        }
+        assert_eq!(named(&mut changes), ["1"]);
+    }
+
+    #[test]
     fn a_table_that_changed_its_form_is_an_error() {
         let mut changes = changes(WalPosition::default());
-        let missing = changes.take(relation(1, "orders", &[("number", true)])).unwrap_err();
+        changes.take(relation(1, "orders", &[("number", true)])).unwrap();
+        changes.take(begin(20)).unwrap();
+        let missing = changes.take(insert(1, &[Some("5")])).unwrap_err();
         assert!(
             missing.to_string().contains("public.orders has no column id"),
             "{missing}"
         );
+        let lacks = |changes: &mut Changes, old: Option<&[Option<&str>]>| {
+            let update = PgoutputMessage::Update {
+                relation: 2,
+                old: old.map(tuple_of),
+                new: tuple_of(&[Some("5"), Some("1")]),
+            };
+            let lacks = changes.take(update).unwrap_err().to_string();
+            assert!(lacks.contains("ALTER TABLE public.items REPLICA IDENTITY"), "{lacks}");
+        };
+        // Neither a new definition nor a partition that logs less than its root goes unnoticed.
+        lacks(&mut changes, Some(&[Some("5"), None]));
         changes
             .take(relation(2, "items", &[("id", true), ("order_id", false)]))
             .unwrap();
-        changes.take(begin(20)).unwrap();
         changes.take(insert(2, &[Some("5"), Some("1")])).unwrap();
-        let lacks = changes
-            .take(PgoutputMessage::Delete {
-                relation: 2,
-                old: tuple_of(&[Some("5"), None]),
-            })
-            .unwrap_err();
-        assert!(
-            lacks.to_string().contains("ALTER TABLE public.items REPLICA IDENTITY"),
-            "{lacks}"
-        );
+        lacks(&mut changes, None);
+    }
+
+    #[test]
+    fn what_was_committed_before_the_cause_was_mended_is_a_gap() {
+        let mut changes = changes(WalPosition::default());
+        changes.verified.wal_end = 25;
+        changes.take(relation(1, "orders", &[("number", true)])).unwrap();
+        changes.take(begin(20)).unwrap();
+        changes.take(insert(1, &[Some("5")])).unwrap();
+        changes.take(insert(1, &[Some("6")])).unwrap();
+        assert_eq!(named(&mut changes), ["definition"]);
+        changes.take(begin(25)).unwrap();
+        changes.take(insert(1, &[Some("5")])).unwrap_err();
+    }
+
+    #[test]
+    fn a_renamed_table_is_known_by_its_oid() {
+        let mut changes = changes(WalPosition::default());
+        let table = VerifiedTable {
+            name: TableName {
+                schema: "public".to_owned(),
+                name: "orders".to_owned(),
+            },
+            is_partitioned: false,
+        };
+        changes.verified.tables.insert(9, table);
+        changes.take(relation(9, "former", &[("id", true)])).unwrap();
+        changes.take(begin(20)).unwrap();
+        changes.take(insert(9, &[Some("1")])).unwrap();
+        assert_eq!(named(&mut changes), ["+1"]);
     }
 }

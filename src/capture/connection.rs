@@ -18,6 +18,7 @@ use super::record::{Record, ResyncRequest, Walk};
 use super::source::{self, Catalog, OrderReader, SourceSession};
 use super::standing::{SourceServer, Standing, TimelineHistory, standing};
 use super::status::{CaptureState, CaptureStatus};
+use super::tables::VerifiedTables;
 use super::worker::{End, Worker};
 use crate::config::CaptureConfig;
 use crate::metrics::{GapReason, Metrics};
@@ -229,9 +230,13 @@ impl Capture {
             wal_end: identity.wal_end.into(),
             published: source::make_publication(&session, &plan).await?,
         };
+        let verified = VerifiedTables {
+            tables: catalog.tables.clone(),
+            wal_end: server.wal_end,
+        };
         let (record, gap) = self.decide(&plan, &session, &server, &checkpoint, connection).await?;
         let worker = Worker {
-            changes: Changes::new(Arc::clone(&plan), record.position),
+            changes: Changes::new(Arc::clone(&plan), verified, record.position),
             reader: reader(&self.config, &plan, &catalog)?,
             asked: asked(&checkpoint, &record),
             appender: CheckpointAppender::new(writer, checkpoint.version, record, self.config.ack_delay),

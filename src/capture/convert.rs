@@ -16,6 +16,7 @@ use super::pgoutput::CommitRecord;
 use super::plan::{Deletes, OrderTable, Plan, VersionSource};
 use super::standing::TimelineHistory;
 use crate::event::{Id, OrderEvent, Provenance, Text, Timestamp, json, validate};
+use crate::metrics::GapReason;
 use crate::shopify::EVENT_NAMESPACE;
 use crate::stream::codec;
 use crate::stream::{Destination, Fields, NewEntry, spread};
@@ -51,8 +52,8 @@ pub(super) struct FoldedTouches {
     pub(super) orders: Vec<Wanted>,
     /// By watch: values to be resolved to orders, and the newest commit of each.
     pub(super) watched: HashMap<usize, HashMap<Box<str>, CommitRecord>>,
-    /// Whether a table was truncated.
-    pub(super) is_truncated: bool,
+    /// Why changes are lost, where that was found.
+    pub(super) lost: Option<GapReason>,
 }
 
 impl FoldedTouches {
@@ -78,7 +79,7 @@ impl FoldedTouches {
                     let values = folded.watched.entry(*watch).or_default();
                     values.insert(value.clone(), touch.commit);
                 }
-                Subject::Truncated => folded.is_truncated = true,
+                Subject::Lost(reason) => folded.lost = Some(*reason),
                 Subject::Outbox(_) | Subject::Message(..) => {}
             }
         }
@@ -234,7 +235,7 @@ impl ReadContext<'_> {
         let (payload, name) = match &touch.subject {
             Subject::Outbox(payload) => (payload, format!("outbox\n{}", touch.before.done)),
             Subject::Message(lsn, payload) => (payload, format!("message\n{lsn:016X}")),
-            Subject::Order(_) | Subject::Watched(..) | Subject::Truncated => return None,
+            Subject::Order(_) | Subject::Watched(..) | Subject::Lost(_) => return None,
         };
         let wanted = Wanted::new(name, Some(touch.commit));
         let text = String::from_utf8_lossy(payload);

@@ -2,10 +2,10 @@
 //! changed; the user's query says what they are now.
 //!
 //! # Layout
-//! Pure: `plan.rs` (capture.toml), `pgoutput.rs` and `changes.rs` (messages → touched orders),
-//! `convert.rs` (rows → entries, event ids, versions), `record.rs` (what is stored beside the
-//! stream, also what operators ask for), `standing.rs` (where a connection begins, and which gap
-//! that is). Roles: `connection.rs` connects and decides, `receiver.rs` takes messages and answers
+//! Pure: `plan.rs` (capture.toml), `pgoutput.rs`, `tables.rs` and `changes.rs` (messages → touched
+//! orders), `convert.rs` (rows → entries, event ids, versions), `record.rs` (what is stored beside
+//! the stream, also what operators ask for), `standing.rs` (where a connection begins, and which
+//! gap that is). Roles: `connection.rs` connects and decides, `receiver.rs` takes messages and answers
 //! the server, `worker.rs` reads and stores batches, `upkeep.rs` is what it does between them (a
 //! walk, requests, the canary), `appender.rs` stores until that is certain. `source/` is the only
 //! place with the shop's SQL. `status.rs` is what is told of it, `operate.rs` what operators do.
@@ -47,6 +47,7 @@ mod record;
 mod source;
 mod standing;
 mod status;
+mod tables;
 mod upkeep;
 mod worker;
 

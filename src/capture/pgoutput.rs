@@ -56,6 +56,8 @@ pub(super) struct Relation {
     pub(super) oid: u32,
     pub(super) schema: String,
     pub(super) name: String,
+    /// `REPLICA IDENTITY FULL`; of a root, whatever its partitions have.
+    pub(super) has_full_identity: bool,
     pub(super) columns: Vec<RelationColumn>,
 }
 
@@ -174,8 +176,7 @@ fn read(bytes: &mut Bytes) -> Option<PgoutputMessage> {
 fn relation(bytes: &mut Bytes) -> Option<Relation> {
     let oid = bytes.try_get_u32().ok()?;
     let (schema, name) = (text(bytes)?, text(bytes)?);
-    // The kind of the replica identity, which each column says for itself.
-    skip(bytes, 1)?;
+    let has_full_identity = bytes.try_get_u8().ok()? == b'f';
     let count = bytes.try_get_u16().ok()?;
     let mut column = || {
         let flags = bytes.try_get_u8().ok()?;
@@ -193,6 +194,7 @@ fn relation(bytes: &mut Bytes) -> Option<Relation> {
         oid,
         schema,
         name,
+        has_full_identity,
         columns,
     })
 }

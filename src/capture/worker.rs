@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::appender::{CheckpointAppender, FILL_LIVE, Refusal};
-use super::changes::{ChangeError, Changes, Touch};
+use super::changes::{Changes, Touch};
 use super::convert::{ConvertedBatch, FoldedTouches, ReadContext, ReadResult, Wanted};
 use super::pgoutput::{CommitRecord, PgoutputMessage, Unreadable};
 use super::plan::Plan;
@@ -23,6 +23,7 @@ use super::record::{Record, Walk};
 use super::source::{self, Catalog, OrderReader, SourceSession};
 use super::standing::TimelineHistory;
 use super::status::{CaptureState, CaptureStatus, WalkProgress};
+use super::tables::ChangeError;
 use crate::config::CaptureConfig;
 use crate::metrics::GapReason;
 use crate::postgres::{SourceError, Target};
@@ -279,7 +280,7 @@ impl Worker<'_> {
             triggered: answer.now.max(self.appender.record.triggered + 1),
             ..self.appender.record.clone()
         };
-        let gap = folded.is_truncated.then_some(GapReason::Truncate);
+        let gap = folded.lost;
         self.heal(&mut record, gap);
         let batch = self.convert(&folded.orders, &touches, &answer, record.triggered, None);
         Ok((batch, record, gap))

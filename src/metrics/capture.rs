@@ -23,11 +23,12 @@ pub enum GapReason {
     Timeline,
     Publication,
     Truncate,
+    Definition,
 }
 
 impl GapReason {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CheckpointBehind,
         Self::CheckpointMissing,
         Self::SlotMissing,
@@ -35,6 +36,7 @@ impl GapReason {
         Self::Timeline,
         Self::Publication,
         Self::Truncate,
+        Self::Definition,
     ];
 
     /// Its name in metrics, and what happened, as a clause.
@@ -63,6 +65,10 @@ impl GapReason {
                 "the publication held other tables or operations for a while",
             ),
             Self::Truncate => ("truncate", "a captured table was truncated"),
+            Self::Definition => (
+                "definition",
+                "a captured table lacked a column or its replica identity for a while, so that changes did not tell their orders",
+            ),
         }
     }
 }

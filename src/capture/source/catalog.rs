@@ -4,11 +4,14 @@
 //! Invariant: nothing is created that could make a statement of the shop fail: a publication only
 //! where every table of it has a replica identity.
 
+use std::collections::HashMap;
+
 use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
 
 use super::session::{SourceSession, array};
 use crate::capture::plan::{OrderTable, Plan, TableName, VersionSource, quoted};
+use crate::capture::tables::VerifiedTable;
 use crate::event::{OrderEvent, json};
 use crate::postgres::SourceError;
 
@@ -36,6 +39,8 @@ pub(in crate::capture) struct Catalog {
     pub(in crate::capture) watches: Vec<KeyType>,
     /// About how many orders there are.
     pub(in crate::capture) estimate: Option<u64>,
+    /// The plan's tables by OID.
+    pub(in crate::capture) tables: HashMap<u32, VerifiedTable>,
 }
 
 /// Looks at everything that the plan needs but the publication.
@@ -44,10 +49,16 @@ pub(in crate::capture) struct Catalog {
 /// The first fault, with the SQL that mends it.
 pub(in crate::capture) async fn inspect(session: &SourceSession, plan: &Plan) -> Result<Catalog, SourceError> {
     check_server(session).await?;
-    let catalog = inspect_tables(session, plan).await?;
+    let mut catalog = inspect_tables(session, plan).await?;
     for table in plan.tables() {
         let columns = identity(plan, table);
-        check_identity(session, find(session, table).await?.0, table, &columns).await?;
+        let found = find(session, table).await?;
+        check_identity(session, found.oid, table, &columns).await?;
+        let verified = VerifiedTable {
+            name: table.clone(),
+            is_partitioned: found.is_partitioned,
+        };
+        catalog.tables.insert(found.oid, verified);
     }
     Ok(catalog)
 }
@@ -64,8 +75,7 @@ fn identity<'a>(plan: &'a Plan, table: &TableName) -> Vec<&'a str> {
 pub(in crate::capture) async fn inspect_tables(session: &SourceSession, plan: &Plan) -> Result<Catalog, SourceError> {
     let mut catalog = Catalog::default();
     if let Some(orders) = &plan.orders {
-        let (_, estimate) = find(session, &orders.table).await?;
-        catalog.estimate = u64::try_from(estimate).ok();
+        catalog.estimate = find(session, &orders.table).await?.rows;
         catalog.key = column(session, &orders.table, &orders.key).await?;
         if let Some(id) = &orders.id {
             column(session, &orders.table, id).await?;
@@ -110,13 +120,23 @@ async fn check_server(session: &SourceSession) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The table's OID, and about how many rows it has; negative where that is unknown.
-async fn find(session: &SourceSession, table: &TableName) -> Result<(u32, i64), SourceError> {
-    let sql = "SELECT c.oid, c.reltuples::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+struct Table {
+    oid: u32,
+    /// About how many rows it has; `None` where that is unknown.
+    rows: Option<u64>,
+    is_partitioned: bool,
+}
+
+async fn find(session: &SourceSession, table: &TableName) -> Result<Table, SourceError> {
+    let sql = "SELECT c.oid, c.reltuples::bigint, c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')";
     let params = [(&*table.schema, Type::TEXT), (&*table.name, Type::TEXT)];
     match session.rows(sql, &params).await?.first() {
-        Some(row) => Ok((row.try_get(0)?, row.try_get(1)?)),
+        Some(row) => Ok(Table {
+            oid: row.try_get(0)?,
+            rows: row.try_get::<_, i64>(1)?.try_into().ok(),
+            is_partitioned: row.try_get(2)?,
+        }),
         None => Err(SourceError::Misconfigured(format!(
             "capture.toml: there is no table {table} in the source"
         ))),
@@ -270,7 +290,7 @@ pub(in crate::capture) async fn publication(
         )));
     }
     let held = published_tables(session, &name).await?;
-    let mut published = oid.to_string();
+    let mut entries = Vec::new();
     for table in plan.tables() {
         let Some((entry, _)) = held.iter().find(|(_, held)| held == table) else {
             return Err(SourceError::Misconfigured(format!(
@@ -278,9 +298,12 @@ pub(in crate::capture) async fn publication(
                 table.sql()
             )));
         };
-        published.push_str(&format!(",{entry}"));
+        entries.push(*entry);
     }
-    Ok(Some(published))
+    // Whatever the tables are called.
+    entries.sort_unstable();
+    let entries = entries.iter().map(|entry| format!(",{entry}"));
+    Ok(Some(format!("{oid}{}", entries.collect::<String>())))
 }
 
 /// Each with the OID of its entry, or its own where the publication is of a schema or of all
