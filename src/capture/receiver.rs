@@ -1,8 +1,7 @@
 //! The receiver: takes messages off the replication connection, answers the server, and tells it
 //! what is stored.
 //!
-//! Invariants: the server hears of this process at least every 10 s, however long the messages
-//! wait; it is never told a position that is not stored.
+//! Invariants: the server hears of this process every 2 s, however long the messages wait; it is never told a position that is not stored.
 
 use std::time::Duration;
 
@@ -14,8 +13,9 @@ use crate::postgres::{Replication, ReplicationMessage, SourceError};
 
 /// Messages that wait to be worked on.
 pub(super) const MESSAGES: usize = 64;
-/// How often the server hears of this process; by default it gives up after 60 s.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// How often the server hears of this process. It gives up after 60 s, or what the URL's `options`
+/// say.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// What comes from the server.
 #[derive(Debug)]

@@ -33,6 +33,10 @@ impl SourceError {
         let may_quote = ["22", "23", "P0", "XX"].iter().any(|class| code.starts_with(class));
         let message = match code {
             _ if may_quote => "a value cannot be computed".to_owned(),
+            "08P01" => format!(
+                "{message}: where a pooler such as PgBouncer stands between, ORDERSTREAM_CAPTURE_DATABASE_URL must name the \
+                 server itself; the pooler may be ORDERSTREAM_CAPTURE_READ_URL"
+            ),
             "42501" => format!("{message}: `orderstream capture sql` prints what the role must be granted"),
             _ => message.to_owned(),
         };
@@ -58,7 +62,9 @@ impl SourceError {
             Self::Misconfigured(_) => true,
             // Another process made the slot at the same moment.
             Self::Refused { code, .. } if code == "42710" => false,
-            Self::Refused { code, .. } => ["42", "28", "3D", "0A"].iter().any(|class| code.starts_with(class)),
+            Self::Refused { code, .. } => ["42", "28", "3D", "0A", "08P01"]
+                .iter()
+                .any(|class| code.starts_with(class)),
             Self::Unreachable(_) => false,
         }
     }

@@ -12,6 +12,7 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{self, ScramSha256};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation, TargetSessionAttrs};
@@ -77,6 +78,7 @@ impl Replication {
                     None => TcpStream::connect((name, place.port)).await?,
                 };
                 socket.set_nodelay(true)?;
+                notice_silence(&socket, config)?;
                 encrypted(target, socket, name, mode).await?
             }
         };
@@ -203,6 +205,21 @@ struct Place<'a> {
     host: Option<&'a Host>,
     address: Option<SocketAddr>,
     port: u16,
+}
+
+/// Has the kernel notice a peer that is gone, as it does for sessions of the driver: an idle source
+/// sends nothing for minutes.
+fn notice_silence(socket: &TcpStream, config: &tokio_postgres::Config) -> io::Result<()> {
+    let mut keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
+    if let Some(interval) = config.get_keepalives_interval() {
+        keepalive = keepalive.with_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        keepalive = keepalive.with_retries(retries);
+    }
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(config.get_tcp_user_timeout().copied())
 }
 
 /// The socket, encrypted as `sslmode` asks for.
