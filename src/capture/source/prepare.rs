@@ -11,23 +11,26 @@ use super::catalog::create_publication;
 use crate::postgres::SourceError;
 
 /// Names of order tables, the likeliest first.
-const ORDER_TABLES: &str = "orders order spree_orders order_order sales_order sales_orders shop_orders wc_orders \
-                            purchase_orders customer_orders";
-/// Fields of an event, and names of columns that hold them, the likeliest first.
+const ORDER_TABLES: &str = "orders order spree_orders order_order sales_order sales_orders sale_order shop_orders wc_orders \
+                            wp_wc_orders purchase_orders customer_orders";
+/// Fields of an event, and names of columns that hold them, the likeliest first; `_` and capitals do not matter.
 const COLUMNS: [(&str, &str); 12] = [
-    ("customer_id", "customer_id user_id buyer_id account_id client_id"),
+    (
+        "customer_id",
+        "customer_id user_id buyer_id account_id client_id partner_id",
+    ),
     (
         "name",
         "name number order_number display_id code reference increment_id",
     ),
     (
         "total_amount",
-        "total_amount total total_gross_amount grand_total total_price amount total_with_tax",
+        "total_amount total total_gross_amount grand_total total_price total_incl_tax amount_total amount total_with_tax",
     ),
-    ("currency", "currency currency_code order_currency"),
+    ("currency", "currency currency_code order_currency order_currency_code"),
     (
         "created_at",
-        "created_at createdAt created date_created inserted_at order_placed_at placed_at",
+        "created_at created date_created date_created_gmt inserted_at order_placed_at placed_at date_placed date_order",
     ),
     ("processed_at", "processed_at completed_at paid_at"),
     ("cancelled_at", "cancelled_at canceled_at"),
@@ -36,26 +39,36 @@ const COLUMNS: [(&str, &str); 12] = [
     ("total_discounts", "total_discounts discount_total discount_amount"),
     (
         "total_shipping",
-        "total_shipping shipping_total shipping_price_gross_amount shipment_total shipping",
+        "total_shipping shipping_total shipping_price_gross_amount shipping_incl_tax shipping_amount shipment_total shipping",
     ),
-    ("total_tax", "total_tax tax_total tax_amount additional_tax_total"),
+    (
+        "total_tax",
+        "total_tax tax_total tax_amount amount_tax additional_tax_total",
+    ),
 ];
 /// The same of a line.
 const LINE_COLUMNS: [(&str, &str); 4] = [
-    ("line_id", "id line_id item_id"),
-    ("sku", "sku product_sku variant_sku variant_id product_id"),
-    ("qty", "qty quantity amount"),
-    ("price", "price unit_price unit_price_gross_amount unitPrice list_price"),
+    ("line_id", "id line_id item_id order_item_id"),
+    (
+        "sku",
+        "sku product_sku variant_sku partner_sku variant_id product_variant_id product_id",
+    ),
+    ("qty", "qty quantity qty_ordered product_qty product_uom_qty amount"),
+    (
+        "price",
+        "price unit_price unit_price_gross_amount unit_price_incl_tax price_unit list_price",
+    ),
 ];
+
 /// What stands where no column was found.
 const MISSING: [(&str, &str); 2] = [
     (
         "total_amount",
-        "0 AS total_amount  -- TODO: no column looks like a total",
+        "0 AS total_amount /* TODO: no column looks like a total */",
     ),
     (
         "currency",
-        "'EUR' AS currency  -- TODO: no column looks like a currency",
+        "'EUR' AS currency /* TODO: no column looks like a currency */",
     ),
 ];
 
@@ -74,8 +87,20 @@ impl Columns {
     }
 
     fn find(&self, names: &str) -> Option<&(String, String)> {
-        let named = |name| self.0.iter().find(|(column, _)| column == name);
+        let bare = |name: &str| name.replace('_', "").to_lowercase();
+        let named = |name| self.0.iter().find(|(column, _)| bare(column) == bare(name));
         names.split(' ').find_map(named)
+    }
+
+    /// How many fields of a line it may hold; none without a quantity.
+    fn likeness_to_lines(&self) -> usize {
+        let has = |(_, names): &&(&str, &str)| self.find(names).is_some();
+        let [.., qty, _] = &LINE_COLUMNS;
+        if has(&qty) {
+            LINE_COLUMNS.iter().filter(has).count()
+        } else {
+            0
+        }
     }
 }
 
@@ -97,14 +122,19 @@ pub(in crate::capture) async fn guess(session: &SourceSession, table: Option<&st
         quoted(&key)
     );
     file.push_str(&fields(&columns));
-    let lines = children
-        .iter()
-        .find(|(child, _)| ["item", "line"].iter().any(|word| child.name.contains(word)));
-    match lines {
-        Some((child, reference)) => {
-            let columns = Columns::of(session, child).await?;
-            file.push_str(&items(&columns, child, reference, &key));
+    let mut lines: Option<(usize, Columns, &TableName, &String)> = None;
+    for (child, reference) in &children {
+        let columns = Columns::of(session, child).await?;
+        // The name of a table of lines says so; of several the one with most of a line.
+        let name = child.name.to_lowercase();
+        let is_named = ["item", "line", "product"].iter().any(|word| name.contains(word));
+        let likeness = columns.likeness_to_lines() * 2 + usize::from(is_named);
+        if likeness > 1 && lines.as_ref().is_none_or(|(best, ..)| likeness > *best) {
+            lines = Some((likeness, columns, child, reference));
         }
+    }
+    match &lines {
+        Some((_, columns, child, reference)) => file.push_str(&items(columns, child, reference, &key)),
         None => file.push_str(",\n       '[]'::json AS items  -- TODO: no table of lines was found"),
     }
     let _ = write!(
@@ -114,7 +144,7 @@ pub(in crate::capture) async fn guess(session: &SourceSession, table: Option<&st
         quoted(&key)
     );
     for (child, reference) in &children {
-        let is_line = lines.is_some_and(|(line, _)| line == child);
+        let is_line = lines.as_ref().is_some_and(|(_, _, line, _)| *line == child);
         let mark = if is_line { "" } else { "# " };
         let why = if is_line {
             ""
@@ -134,12 +164,13 @@ fn fields(columns: &Columns) -> String {
     let mut file = String::new();
     for (field, names) in COLUMNS {
         let found = columns.find(names).map(|(column, kind)| {
-            let zone = if kind == "timestamp without time zone" {
-                " AT TIME ZONE 'UTC'"
-            } else {
-                ""
+            let is_text = kind == "text" || kind == "character varying";
+            let cast = match kind.as_str() {
+                "timestamp without time zone" => " AT TIME ZONE 'UTC'",
+                _ if field == "name" && !is_text => "::text",
+                _ => "",
             };
-            format!("o.{}{zone} AS {field}", quoted(column))
+            format!("o.{}{cast} AS {field}", quoted(column))
         });
         let missing = MISSING.iter().find(|(missing, _)| *missing == field);
         if let Some(column) = found.or_else(|| Some(missing?.1.to_owned())) {
