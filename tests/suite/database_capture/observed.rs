@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::{PATIENCE, RedisServer, Service, Shop, agrees, eventually};
-use crate::harness::service::TOKEN;
+use super::shop::{Shop, agrees};
+use crate::harness::eventually;
+use crate::harness::redis::RedisServer;
+use crate::harness::service::{Service, TOKEN};
+use crate::harness::site::PATIENCE;
 
 /// The report of a process with a private listener.
 async fn health(capture: &Service) -> Option<Value> {
