@@ -61,7 +61,7 @@ fn wal(report: &CaptureReport, levels: Levels) -> Check {
     let Some(retained) = report.retained_bytes else {
         return Check::unknown(NAME, "not known: the source does not tell");
     };
-    let is_little = |safe: u64| safe < retained.saturating_add(safe).saturating_mul(SAFE_PERCENT) / 100;
+    let is_little = |safe: u64| safe.saturating_mul(100) < retained.saturating_add(safe).saturating_mul(SAFE_PERCENT);
     let is_near_loss = status == Some("unreserved") || report.safe_bytes.is_some_and(is_little);
     let near_loss = if is_near_loss { Status::Warning } else { Status::Healthy };
     let mut detail = format!("the source keeps {} MiB of WAL for the capture", retained >> 20);
