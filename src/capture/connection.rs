@@ -23,7 +23,7 @@ use super::worker::{End, Worker};
 use crate::config::CaptureConfig;
 use crate::metrics::{GapReason, Metrics};
 use crate::postgres::{InvalidUrl, Lsn, Replication, SourceError, Target};
-use crate::stream::{Checkpoint, Stream, StreamError};
+use crate::stream::{Checkpoint, CheckpointedAppend, CheckpointedWriter, Stream, StreamError};
 use crate::worker::OutageLog;
 
 /// How often a standby tries to take over.
@@ -223,7 +223,7 @@ impl Capture {
         let identity = connection.identify().await?;
         let history = connection.timeline_history(identity.timeline).await?;
         let mut writer = self.stream.checkpointed(&plan.source);
-        let checkpoint = writer.read().await?;
+        let mut checkpoint = writer.read().await?;
         let server = SourceServer {
             system: identity.system,
             history: TimelineHistory::parse(identity.timeline, &history),
@@ -234,7 +234,26 @@ impl Capture {
             tables: catalog.tables.clone(),
             wal_end: server.wal_end,
         };
-        let (record, gap) = self.decide(&plan, &session, &server, &checkpoint, connection).await?;
+        let known = Record::parse(&checkpoint.record)?;
+        // Read after the record: what another process does in between is noticed by the record's version.
+        let held = source::slot(&session, &plan.slot()).await?;
+        let standing = standing(known.as_ref(), held.as_ref(), &server);
+        let mut record = Record {
+            published: server.published.clone(),
+            owner: self.owner.clone(),
+            ..known.unwrap_or_else(|| Record {
+                system: server.system.clone(),
+                plan: plan.digest.clone(),
+                request: checkpoint.request.clone(),
+                ..Record::default()
+            })
+        };
+        if standing == (Standing::First { from: None }) {
+            // So that a slot which is found without more is known as this one.
+            record.is_new = true;
+            checkpoint.version = note(&mut *writer, checkpoint.version, &record).await?;
+        }
+        let gap = self.place(&plan, &session, standing, &mut record, connection).await?;
         let worker = Worker {
             changes: Changes::new(Arc::clone(&plan), verified, record.position),
             reader: reader(&self.config, &plan, &catalog)?,
@@ -258,28 +277,16 @@ impl Capture {
         Ok((worker, gap))
     }
 
-    async fn decide(
+    /// Sets the position from which is streamed; makes the slot where that is to be done.
+    async fn place(
         &self,
         plan: &Plan,
         session: &SourceSession,
-        server: &SourceServer,
-        checkpoint: &Checkpoint,
+        standing: Standing,
+        record: &mut Record,
         connection: &mut Replication,
-    ) -> Result<(Record, Option<GapReason>), End> {
+    ) -> Result<Option<GapReason>, End> {
         let slot = plan.slot();
-        let known = Record::parse(&checkpoint.record)?;
-        let held = source::slot(session, &slot).await?;
-        let standing = standing(known.as_ref(), held.as_ref(), server);
-        let mut record = Record {
-            published: server.published.clone(),
-            owner: self.owner.clone(),
-            ..known.unwrap_or_else(|| Record {
-                system: server.system.clone(),
-                plan: plan.digest.clone(),
-                request: checkpoint.request.clone(),
-                ..Record::default()
-            })
-        };
         let mut gap = None;
         match standing {
             Standing::OtherCluster => {
@@ -288,8 +295,12 @@ impl Capture {
                 return Err(SourceError::Misconfigured(what.to_owned()).into());
             }
             Standing::Streaming => {}
-            Standing::First => {
-                record.position = WalPosition::at(self.create_slot(connection, &slot).await?);
+            Standing::First { from } => {
+                let from = match from {
+                    Some(from) => from,
+                    None => self.create_slot(connection, &slot).await?,
+                };
+                record.position = WalPosition::at(from);
                 if self.config.takes_snapshot && plan.orders.is_some() {
                     record.walk = Some(Walk::new("snapshot"));
                 }
@@ -307,7 +318,8 @@ impl Capture {
                 gap = Some(reason);
             }
         }
-        Ok((record, gap))
+        record.is_new = false;
+        Ok(gap)
     }
 
     async fn create_slot(&self, connection: &mut Replication, slot: &str) -> Result<u64, End> {
@@ -320,6 +332,15 @@ impl Capture {
         let consistent = rows.first().and_then(|row| row.get(1)?.as_ref()?.parse::<Lsn>().ok());
         let missing = || SourceError::Unreachable("the server did not say where the slot begins".to_owned());
         Ok(consistent.ok_or_else(missing)?.into())
+    }
+}
+
+/// Stores a record without entries; answers its version.
+async fn note(writer: &mut dyn CheckpointedWriter, version: u64, record: &Record) -> Result<u64, End> {
+    let json = serde_json::to_string(record).unwrap_or_default();
+    match writer.append(&[], version, &json, 100).await? {
+        CheckpointedAppend::Stored => Ok(version + 1),
+        CheckpointedAppend::Moved | CheckpointedAppend::Full(_) => Err(End::Fenced),
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) struct Record {
     /// The newest request that was taken up.
     #[serde(default)]
     pub(super) request: String,
+    /// The slot is being made for the first time: nothing was ever streamed from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_new: bool,
 }
 
 impl Record {

@@ -85,8 +85,9 @@ impl TimelineHistory {
 /// What follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// There is nothing yet: make the slot, and walk as configured.
-    First,
+    /// Nothing was ever captured: stream from there, and walk as configured. Without a position
+    /// the slot is made, and it begins there.
+    First { from: Option<u64> },
     /// Stream on from the checkpoint.
     Streaming,
     /// Changes were lost: stream from there, and walk. Without a position the slot is made anew,
@@ -103,7 +104,14 @@ pub(super) fn standing(record: Option<&Record>, slot: Option<&SlotState>, server
         return Standing::OtherCluster;
     }
     let (record, slot) = match (record, slot) {
-        (None, None) => return Standing::First,
+        (None, None) => return Standing::First { from: None },
+        // A former start ended before it could note where its slot begins.
+        (Some(record), None) if record.is_new => return Standing::First { from: None },
+        (Some(record), Some(slot)) if record.is_new && slot.is_usable => {
+            return Standing::First {
+                from: Some(slot.confirmed),
+            };
+        }
         (Some(_), None) => return gap(GapReason::SlotMissing, None),
         (_, Some(slot)) if !slot.is_usable => return gap(GapReason::SlotLost, None),
         (None, Some(slot)) => return gap(GapReason::CheckpointMissing, Some(slot.confirmed)),
@@ -168,7 +176,7 @@ mod tests {
         let one = || TimelineHistory::parse(1, "");
         let third = || TimelineHistory::parse(3, "1\t0/60\tno recovery target specified\n\n2\t0/90\tbefore\n");
         for (record_of, slot, history, wal_end, expected) in [
-            (None, None, one(), 200, Standing::First),
+            (None, None, one(), 200, Standing::First { from: None }),
             (None, slot(50), one(), 200, gap(GapReason::CheckpointMissing, Some(50))),
             (None, lost.clone(), one(), 200, gap(GapReason::SlotLost, None)),
             (Some((1, 100)), slot(100), one(), 200, Standing::Streaming),
@@ -212,6 +220,29 @@ mod tests {
             let found = standing(record.as_ref(), slot.as_ref(), &server(history, wal_end));
             assert_eq!(found, expected, "{record_of:?} {slot:?}");
         }
+    }
+
+    #[test]
+    fn a_first_start_that_ended_early_goes_on_and_is_no_gap() {
+        let begun = Record {
+            is_new: true,
+            ..record(0, 0)
+        };
+        let server = server(TimelineHistory::parse(1, ""), 200);
+        let mut slot = SlotState {
+            confirmed: 50,
+            is_usable: true,
+            ..SlotState::default()
+        };
+        let found = |slot: Option<&SlotState>| standing(Some(&begun), slot, &server);
+        assert_eq!(found(None), Standing::First { from: None });
+        assert_eq!(found(Some(&slot)), Standing::First { from: Some(50) });
+        slot.is_usable = false;
+        let lost = Standing::Gap {
+            reason: GapReason::SlotLost,
+            from: None,
+        };
+        assert_eq!(found(Some(&slot)), lost);
     }
 
     #[test]

@@ -8,8 +8,10 @@ use tempfile::TempDir;
 use super::shop::{Shop, agrees};
 use crate::chaos::clock::Clock;
 use crate::chaos::proxy::{Dialect, Mode, Proxy};
+use crate::harness::eventually;
 use crate::harness::redis::{RedisOptions, RedisServer};
 use crate::harness::service::{Service, Settings};
+use crate::harness::site::PATIENCE;
 
 #[tokio::test]
 async fn killed_at_any_moment_it_stores_every_order_and_none_twice() {
@@ -37,6 +39,39 @@ async fn killed_at_any_moment_it_stores_every_order_and_none_twice() {
         let snapshots = types.iter().filter(|kind| *kind == "order.snapshot").count();
         assert!(snapshots <= 1, "{order}: {types:?}");
     }
+}
+
+#[tokio::test]
+async fn a_first_start_that_is_killed_before_it_stored_anything_lost_nothing() {
+    let (shop, redis) = (Shop::new().await, RedisServer::start().await);
+    shop.add(1..=5);
+    let settings = shop.settings(&redis);
+    // A slot begins when the transactions that run meanwhile have ended.
+    let writer = shop
+        .cluster()
+        .session(&shop.database, "BEGIN; INSERT INTO customers (id) VALUES (1)")
+        .await;
+    let mut capture = Service::start("capture", &settings).await;
+    let slot = shop.slot();
+    let is = |state: &str| {
+        let sql = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND {state}");
+        (shop.sql(&sql) == "1").then_some(())
+    };
+    eventually("the slot is being made", PATIENCE, async || {
+        is("confirmed_flush_lsn IS NULL")
+    })
+    .await;
+    redis.stall();
+    drop(writer);
+    eventually("the slot is made", PATIENCE, async || {
+        is("confirmed_flush_lsn IS NOT NULL")
+    })
+    .await;
+    capture.kill();
+    redis.resume();
+    let capture = Service::start("capture", &settings).await;
+    agrees(&shop, &redis).await.has_no_event_twice();
+    assert!(!capture.stderr().contains("changes were lost"), "{}", capture.stderr());
 }
 
 #[tokio::test]
