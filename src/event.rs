@@ -53,7 +53,8 @@ pub struct OrderEvent<'a> {
     /// When it happened, as its source wrote it.
     #[serde(borrow, default)]
     pub timestamp: Timestamp<'a>,
-    /// The shop's id of the order.
+    /// The shop's id of the order; empty in an event about a person or a shop
+    /// ([`OrderEvent::is_without_order`]).
     #[serde(borrow)]
     pub order_id: Id<'a>,
     /// `null` for a guest and where the event does not know.
@@ -202,10 +203,21 @@ pub struct OrderEvent<'a> {
     /// What else is known of the order.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details<'a>>,
+    /// The orders that an event about a person names.
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "scalar::list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub order_ids: Vec<Id<'a>>,
+    /// The shop's id of a request for data.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Id<'a>>,
 }
 
 /// Event types that never carry the whole order, whatever else they hold: the only list of them.
-const PARTIAL: [&str; 12] = [
+const PARTIAL: [&str; 17] = [
     "order.deleted",
     "order.edited",
     "order.risk_assessment_changed",
@@ -218,6 +230,21 @@ const PARTIAL: [&str; 12] = [
     "fulfillment_event.deleted",
     "dispute.created",
     "dispute.updated",
+    "customer.data_requested",
+    "customer.redact_requested",
+    "shop.redact_requested",
+    "customer.forgotten",
+    "shop.forgotten",
+];
+
+/// Event types that are about a person or a shop instead of one order: Shopify's privacy requests, and
+/// what `forget` announces.
+const WITHOUT_ORDER: [&str; 5] = [
+    "customer.data_requested",
+    "customer.redact_requested",
+    "shop.redact_requested",
+    "customer.forgotten",
+    "shop.forgotten",
 ];
 
 /// Event types that promise the whole order; [`validate`] holds them to it.
@@ -252,6 +279,12 @@ impl OrderEvent<'_> {
     #[must_use]
     pub fn is_deletion(&self) -> bool {
         self.event_type.as_str() == "order.deleted"
+    }
+
+    /// Whether it is about a person or a shop, so that its `order_id` is empty.
+    #[must_use]
+    pub fn is_without_order(&self) -> bool {
+        WITHOUT_ORDER.contains(&self.event_type.as_str())
     }
 
     /// `item_count` of the warehouse: the sum of `qty`, at most `i64::MAX`.

@@ -4,6 +4,7 @@
 //! the texts of `serde_json` repeat what they met and a body holds personal data.
 
 mod fields;
+mod filter;
 pub(crate) mod members;
 mod reader;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use serde::Deserialize;
 
 pub(crate) use self::fields::fields;
+pub(crate) use self::filter::{Kept, filtered};
 use self::reader::Unusual;
 
 /// Reads one JSON object.

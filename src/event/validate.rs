@@ -92,6 +92,10 @@ pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
     bounded_id("customer_id", id(event.customer_id.as_ref()))?;
     bounded_id("app_id", id(event.app_id.as_ref()))?;
     bounded_id("location_id", id(event.location_id.as_ref()))?;
+    bounded_id("request_id", id(event.request_id.as_ref()))?;
+    for order_id in &event.order_ids {
+        bounded_id("order_ids", Some(order_id.as_str()))?;
+    }
     for (index, line) in event.items.iter().flatten().enumerate() {
         item(line).map_err(|error| error.within("items", index))?;
     }
@@ -156,7 +160,7 @@ fn identity(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
         return Err(invalid("timestamp", "missing"));
     }
     let order_id = event.order_id.as_str();
-    if order_id.is_empty() {
+    if order_id.is_empty() && !event.is_without_order() {
         return Err(invalid("order_id", "missing"));
     }
     if order_id.chars().count() > MAX_ORDER_ID || order_id.chars().any(char::is_control) {

@@ -1,7 +1,8 @@
 //! `POST /webhooks/orders`: one delivery, from its verified body to a durable entry.
 //!
-//! Invariant: a verified body never gets a 4xx. What cannot become an event is quarantined with its
-//! raw bytes, since Shopify drops a subscription whose deliveries are refused repeatedly.
+//! Invariant: a verified body never gets a 4xx. What cannot become an event is quarantined, since
+//! Shopify drops a subscription whose deliveries are refused repeatedly; its body is kept without
+//! personal fields unless all of it is asked for.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -193,7 +194,7 @@ impl<'a> Delivery<'a> {
             event_id: &event_id,
             received_at: self.received_at,
             provenance: &self.provenance(&send),
-            raw: Raw::whole(self.body).map_err(|error| self.bug(&error))?,
+            raw: self.quarantined_body(state.intake.keep_raw)?,
             order_id: shopify::named_order(self.hints.topic, self.body).order_id,
             error: &reason,
         });
@@ -211,6 +212,16 @@ impl<'a> Delivery<'a> {
         };
         state.quarantine_log.note(&event_id, self.request_id(), &reason);
         Ok(self.taken("quarantined", id, Outcome::Quarantined))
+    }
+
+    /// What is no JSON has no fields that could be left out, and is kept as it came.
+    fn quarantined_body(&self, keep_raw: KeepRaw) -> Result<Raw, Problem> {
+        let redacted = match keep_raw {
+            KeepRaw::Full => None,
+            KeepRaw::Off | KeepRaw::Redacted => shopify::redact(&json::mended(self.body)),
+        };
+        let raw = redacted.map_or_else(|| Raw::whole(self.body), |body| Raw::redacted(&body));
+        raw.map_err(|error| self.bug(&error))
     }
 
     fn taken(&self, status: &'static str, stream_id: Option<StreamId>, outcome: Outcome) -> WebhookAnswer {

@@ -126,7 +126,8 @@ fn of_body(dead_letter: &Entry, intake: &IntakeConfig) -> Result<Redriven, Strin
         line_properties: &intake.keep_line_properties,
     };
     shopify::keep_attributes(&body, names, &mut event);
-    let raw = kept(&whole, intake.keep_raw)?;
+    let is_redacted = field("raw_encoding").is_some_and(|encoding| encoding.starts_with("redacted"));
+    let raw = kept(&whole, intake.keep_raw, is_redacted)?;
     let provenance = crate::event::Provenance {
         webhook_id: webhook_id.as_deref().map(Into::into),
         ..hints.provenance(received_at)
@@ -139,9 +140,11 @@ fn of_body(dead_letter: &Entry, intake: &IntakeConfig) -> Result<Redriven, Strin
     })
 }
 
-fn kept(body: &[u8], keep_raw: KeepRaw) -> Result<Option<Raw>, String> {
+/// `is_redacted`: the dead letter itself has no more.
+fn kept(body: &[u8], keep_raw: KeepRaw, is_redacted: bool) -> Result<Option<Raw>, String> {
     let raw = match keep_raw {
         KeepRaw::Off => None,
+        KeepRaw::Full if is_redacted => Some(Raw::redacted(body)),
         KeepRaw::Full => Some(Raw::whole(body)),
         KeepRaw::Redacted => shopify::redact(body).map(|body| Raw::redacted(&body)),
     };

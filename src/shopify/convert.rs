@@ -29,6 +29,9 @@ pub enum ConvertError {
     /// The body is not what the topic names; the topic's name.
     #[error("the body is none of topic {0}: headers are not signed, so what the body itself shows must fit the topic")]
     Unfit(&'static str),
+    /// The body of a privacy request names another shop than the headers, by whose secret it was verified.
+    #[error("shop_domain: the body is about another shop than its headers")]
+    OtherShop,
     /// Amounts whose sum is out of bounds.
     #[error("{0}: the sum is not below 10^15")]
     Overflow(&'static str),
@@ -74,6 +77,9 @@ fn partial<'a>(
         Shape::RiskAssessment => partial::risk_assessment(body, blank, hints)?,
         Shape::Fulfillment | Shape::FulfillmentEvent | Shape::Dispute | Shape::Protection => {
             partial::note(body, blank)?
+        }
+        Shape::AccessRequest | Shape::CustomerRedaction | Shape::ShopRedaction => {
+            partial::privacy_request(topic, body, blank)?
         }
     };
     // What is missing is said first: it says more.

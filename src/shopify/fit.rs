@@ -15,7 +15,7 @@ use crate::event::json;
 
 /// Members at the top of a body that only bodies of that shape have (Shopify's schemas of 2023-07
 /// to 2026-04).
-const MARKS: [(&str, Shape); 19] = [
+const MARKS: [(&str, Shape); 22] = [
     ("total_price", Shape::Order),
     ("subtotal_price", Shape::Order),
     ("order_edit", Shape::Edit),
@@ -35,6 +35,9 @@ const MARKS: [(&str, Shape); 19] = [
     ("provider_id", Shape::RiskAssessment),
     ("admin_graphql_api_order_id", Shape::RiskAssessment),
     ("eligibility", Shape::Protection),
+    ("orders_requested", Shape::AccessRequest),
+    ("data_request", Shape::AccessRequest),
+    ("orders_to_redact", Shape::CustomerRedaction),
 ];
 
 /// What a partial body shows of itself.
@@ -46,6 +49,8 @@ pub(super) struct BodyMarks {
     is_mixed: bool,
     /// It has anything but an `id`.
     has_more_than_id: bool,
+    /// It has anything but the shop's names.
+    has_more_than_shop: bool,
 }
 
 impl BodyMarks {
@@ -64,6 +69,9 @@ impl BodyMarks {
         let fits = if topic.shape() == Shape::Deletion {
             // Such a body is an id and nothing else.
             !self.has_more_than_id
+        } else if topic.shape() == Shape::ShopRedaction {
+            // Such a body names the shop and nothing else. It erases most, so it must not be mistaken.
+            !self.has_more_than_shop
         } else {
             self.shape == Some(topic.shape()) && !self.is_mixed
         };
@@ -72,6 +80,7 @@ impl BodyMarks {
 
     fn add(&mut self, name: &str) {
         self.has_more_than_id |= name != "id";
+        self.has_more_than_shop |= !matches!(name, "shop_id" | "shop_domain");
         let Some((_, shape)) = MARKS.iter().find(|(mark, _)| *mark == name) else {
             return;
         };
@@ -156,6 +165,15 @@ mod tests {
                 "orders/shopify_protect_eligibility_changed",
                 r#"{"order_id":1,"eligibility":{}}"#,
             ),
+            (
+                "customers/data_request",
+                r#"{"shop_domain":"a","customer":{"id":1},"orders_requested":[1],"data_request":{"id":2}}"#,
+            ),
+            (
+                "customers/redact",
+                r#"{"shop_domain":"a","customer":{"id":1},"orders_to_redact":[1]}"#,
+            ),
+            ("shop/redact", r#"{"shop_id":1,"shop_domain":"a"}"#),
         ];
         for (topic, _) in bodies {
             for (own, body) in bodies {
@@ -170,5 +188,7 @@ mod tests {
             "refunds/create",
             r#"{"id":1,"order_id":2,"transactions":[],"kind":"sale"}"#
         ));
+        let of_a_customer = r#"{"shop_id":1,"shop_domain":"a","customer":{"id":1}}"#;
+        assert!(!fits("shop/redact", of_a_customer));
     }
 }

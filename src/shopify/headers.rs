@@ -67,7 +67,13 @@ pub fn signature(headers: &HeaderMap) -> Result<&[u8], SignatureError> {
 /// The shop that the headers claim, lower case.
 #[must_use]
 pub fn shop(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    hint(headers, &SHOP).filter(|shop| is_domain(shop)).map(lower_case)
+    domain(Cow::Borrowed(hint(headers, &SHOP)?))
+}
+
+/// The name of a shop's domain, lower case; `None` of what cannot be one.
+pub(super) fn domain(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let is_domain = !text.is_empty() && text.len() <= MAX_HINT && is_domain(&text);
+    is_domain.then(|| lower_case(text))
 }
 
 /// What the headers claim about a delivery. All of it is unsigned; each is printable ASCII of at
@@ -150,11 +156,11 @@ fn is_domain(text: &str) -> bool {
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
 }
 
-fn lower_case(text: &str) -> Cow<'_, str> {
+fn lower_case(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
         return Cow::Owned(text.to_ascii_lowercase());
     }
-    Cow::Borrowed(text)
+    text
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub use convert::{ConvertError, convert};
 pub use headers::{DeliveryHints, shop, signature};
 pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};
 pub use named_order::named_order;
-pub use redact::{PERSONAL_FIELDS, redact};
+pub use redact::{PERSONAL_FIELDS, redact, without_customer};
 pub use secret_usage::Usage;
 pub use signature::{InvalidKeyring, Keyring, SecretInUse, SignatureClaim, SignatureError};
 pub use topic::{Shape, Topic, TopicError};

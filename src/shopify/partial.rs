@@ -1,16 +1,17 @@
 //! Bodies that state something about an order without being the order: refunds, edits,
-//! transactions, deletions.
+//! transactions, deletions; and privacy requests, which are about a person or a shop.
 //!
 //! Owns where each of them keeps the order's id and its time. Partial events never carry
 //! `total_amount` or lines.
 
 use serde::Deserialize;
 
+use super::headers::domain;
 use super::refund::{self, RefundBody};
 use super::tolerant::{self, LossyText};
 use super::transaction::{Context, TransactionBody};
-use super::{ConvertError, DeliveryHints};
-use crate::event::{self, AddedLine, Id, OrderEdit, OrderEvent, Timestamp, json};
+use super::{ConvertError, DeliveryHints, Shape, Topic};
+use crate::event::{self, AddedLine, Id, OrderEdit, OrderEvent, Text, Timestamp, json};
 
 /// What these bodies have in common; each has some of it.
 #[derive(Debug, Deserialize)]
@@ -158,6 +159,54 @@ pub(super) fn note<'a>(body: &'a [u8], blank: OrderEvent<'a>) -> Result<OrderEve
     body.fill(blank, None, "order_id")
 }
 
+/// The body of a privacy request, without the mail address and the telephone number that it also
+/// has.
+#[derive(Debug, Deserialize)]
+struct PrivacyBody<'a> {
+    #[serde(borrow)]
+    shop_domain: Option<LossyText<'a>>,
+    #[serde(borrow)]
+    customer: Option<Numbered<'a>>,
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
+    orders_requested: Vec<Id<'a>>,
+    #[serde(borrow, default, deserialize_with = "tolerant::list")]
+    orders_to_redact: Vec<Id<'a>>,
+    #[serde(borrow, rename = "data_request")]
+    access_request: Option<Numbered<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Numbered<'a> {
+    #[serde(borrow)]
+    id: Option<Id<'a>>,
+}
+
+/// A request for a person's data, or to erase it or a shop's.
+pub(super) fn privacy_request<'a>(
+    topic: Topic,
+    body: &'a [u8],
+    blank: OrderEvent<'a>,
+) -> Result<OrderEvent<'a>, ConvertError> {
+    let body: PrivacyBody<'a> = json::parse(body)?;
+    let named = body.shop_domain.and_then(|LossyText(shop)| domain(shop)).map(Text);
+    if blank.shop.is_some() && named.is_some() && blank.shop != named {
+        return Err(ConvertError::OtherShop);
+    }
+    let customer_id = body.customer.and_then(|customer| customer.id);
+    if customer_id.is_none() && topic.shape() != Shape::ShopRedaction {
+        return Err(missing("customer.id"));
+    }
+    let mut order_ids = body.orders_requested;
+    order_ids.extend(body.orders_to_redact);
+    Ok(OrderEvent {
+        shop: Some(named.or(blank.shop).ok_or_else(|| missing("shop_domain"))?),
+        customer_id,
+        order_ids,
+        request_id: body.access_request.and_then(|request| request.id),
+        ..blank
+    })
+}
+
 impl<'a> PartialBody<'a> {
     /// The order's global id stands in where the body has no other, and then the fallback.
     fn fill(
@@ -196,6 +245,6 @@ pub(super) fn order_number(id: &str) -> Option<Id<'static>> {
 fn missing(field: &'static str) -> ConvertError {
     ConvertError::Missing {
         fields: vec![field],
-        cause: "without it the order that this is about is unknown",
+        cause: "without it nothing says what this is about",
     }
 }

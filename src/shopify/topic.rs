@@ -26,6 +26,12 @@ pub enum Shape {
     RiskAssessment,
     /// Whether Shopify Protect covers the order.
     Protection,
+    /// A customer asks for the data kept about them.
+    AccessRequest,
+    /// A customer is to be forgotten.
+    CustomerRedaction,
+    /// A shop that removed the app is to be forgotten.
+    ShopRedaction,
 }
 
 /// A known topic. Can only be had from [`Topic::parse`].
@@ -45,17 +51,9 @@ pub enum TopicError {
     /// Not in the table.
     #[error("the topic is none that this service turns into events; remove the subscription or point it elsewhere")]
     Unknown,
-    /// A privacy request.
-    #[error(
-        "a privacy request (customers/data_request, customers/redact, shop/redact): it is kept here, but the law \
-         requires the merchant to act on it, and this service does not"
-    )]
-    Privacy,
 }
 
-const PRIVACY: [&str; 3] = ["customers/data_request", "customers/redact", "shop/redact"];
-
-const TOPICS: [Topic; 18] = [
+const TOPICS: [Topic; 21] = [
     topic("orders/create", "order.created", Shape::Order),
     topic("orders/updated", "order.updated", Shape::Order),
     topic("orders/paid", "order.paid", Shape::Order),
@@ -94,6 +92,17 @@ const TOPICS: [Topic; 18] = [
     ),
     topic("disputes/create", "dispute.created", Shape::Dispute),
     topic("disputes/update", "dispute.updated", Shape::Dispute),
+    topic(
+        "customers/data_request",
+        "customer.data_requested",
+        Shape::AccessRequest,
+    ),
+    topic(
+        "customers/redact",
+        "customer.redact_requested",
+        Shape::CustomerRedaction,
+    ),
+    topic("shop/redact", "shop.redact_requested", Shape::ShopRedaction),
 ];
 
 const fn topic(name: &'static str, event_type: &'static str, shape: Shape) -> Topic {
@@ -117,9 +126,6 @@ impl Topic {
     /// Why it becomes no event.
     pub fn parse(header: Option<&str>) -> Result<Self, TopicError> {
         let name = header.ok_or(TopicError::Missing)?;
-        if PRIVACY.iter().any(|topic| is_named(topic, name)) {
-            return Err(TopicError::Privacy);
-        }
         TOPICS
             .into_iter()
             .find(|topic| is_named(topic.name, name))
@@ -168,11 +174,6 @@ mod tests {
             "",
         ] {
             assert_eq!(Topic::parse(Some(unknown)), Err(TopicError::Unknown), "{unknown}");
-        }
-        for privacy in PRIVACY {
-            assert_eq!(Topic::parse(Some(privacy)), Err(TopicError::Privacy));
-            let in_graphql = privacy.to_uppercase().replace('/', "_");
-            assert_eq!(Topic::parse(Some(&in_graphql)), Err(TopicError::Privacy));
         }
     }
 

@@ -20,7 +20,7 @@ pub use self::dead_letter::{
 pub(super) use self::dead_letter::{dead_letter_of, found_by};
 pub use self::decode::{DecodeError, appended_at, decode, mend};
 pub(super) use self::encode::FIELDS;
-pub use self::encode::encode;
+pub use self::encode::{encode, push_raw};
 pub use self::raw::{Raw, UnpackError, Unpacker};
 
 #[cfg(test)]

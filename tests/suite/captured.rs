@@ -82,12 +82,25 @@ const PARTIAL: [(&str, &str, &str, &str); 7] = [
     ("hookdeck_2023-01_refunds_create", "refunds/create", "820982911946154500", "1970-01-01T00:00:00.000Z"),
 ];
 
+/// (file, topic, customer, orders, request).
+type Request = (
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    &'static [&'static str],
+    Option<&'static str>,
+);
+
+#[rustfmt::skip]
+const REQUESTS: [Request; 3] = [
+    ("docs_2026-04_customers_data_request", "customers/data_request", Some("191167"), &["299938", "280263", "220458"], Some("9999")),
+    ("docs_2026-04_customers_redact", "customers/redact", Some("191167"), &["299938", "280263", "220458"], None),
+    ("docs_2026-04_shop_redact", "shop/redact", None, &[], None),
+];
+
 /// (file, topic, what the reason must say).
 #[rustfmt::skip]
-const REFUSED: [(&str, &str, &str); 11] = [
-    ("docs_2026-04_customers_data_request", "customers/data_request", "privacy request"),
-    ("docs_2026-04_customers_redact", "customers/redact", "privacy request"),
-    ("docs_2026-04_shop_redact", "shop/redact", "privacy request"),
+const REFUSED: [(&str, &str, &str); 8] = [
     ("docs_2026-04_orders_risk_assessment_changed", "orders/risk_assessment_changed", "lacks order_id"),
     ("gadget_2023-10_order_a", "orders/updated", "expected an exact decimal amount"),
     ("gadget_2024-01_order_12_lines", "orders/updated", "expected an exact decimal amount"),
@@ -133,6 +146,7 @@ fn every_captured_body_is_in_one_of_the_tables() {
             let name = path.file_stem().unwrap().to_str().unwrap();
             let known = WHOLE.iter().any(|row| row.0 == name)
                 || PARTIAL.iter().any(|row| row.0 == name)
+                || REQUESTS.iter().any(|row| row.0 == name)
                 || REFUSED.iter().any(|row| row.0 == name);
             assert!(known, "{name} has no expectation");
         }
@@ -238,6 +252,37 @@ fn thin_bodies_name_order_and_time_and_never_are_whole() {
         assert_eq!(event.order_id.as_str(), order, "{name}");
         assert_eq!(event.timestamp.as_str(), timestamp, "{name}");
         assert!(event.total_amount.is_none() && event.items.is_none(), "{name}");
+    }
+}
+
+#[test]
+fn privacy_requests_keep_ids_only_and_are_not_taken_for_each_other() {
+    for (name, topic, customer, orders, request) in REQUESTS {
+        let Some(body) = read(name) else { return };
+        let hints = DeliveryHints {
+            shop: Some("one.myshopify.com".into()),
+            ..DeliveryHints::default()
+        };
+        let event = convert(topic, &body, &hints).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(event.customer_id.as_ref().map(|id| id.as_str()), customer, "{name}");
+        assert_eq!(event.request_id.as_ref().map(|id| id.as_str()), request, "{name}");
+        assert!(
+            event.order_ids.iter().map(|id| id.as_str()).eq(orders.iter().copied()),
+            "{name}"
+        );
+        assert_eq!(event.order_id.as_str(), "", "{name}");
+        let json = serde_json::to_string(&event).unwrap();
+        assert!(
+            !json.contains("john@example.com") && !json.contains("555-625"),
+            "{json}"
+        );
+        let topics = REQUESTS
+            .iter()
+            .map(|row| row.1)
+            .chain(["orders/create", "orders/delete"]);
+        for other in topics.filter(|other| *other != topic) {
+            assert!(convert(other, &body, &hints).is_err(), "{name} as {other}");
+        }
     }
 }
 

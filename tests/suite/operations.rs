@@ -3,6 +3,7 @@
 mod history;
 mod letters;
 mod many;
+mod privacy;
 mod rollback;
 mod storm;
 
@@ -232,6 +233,10 @@ stories! { history:
 stories! { many:
     a_run_that_is_killed_goes_on_and_loads_each_event_once
     a_trace_tells_every_entry_and_says_what_it_leaves_out
+}
+
+stories! { privacy:
+    a_privacy_request_is_an_event_of_ids
 }
 
 stories! { rollback:

@@ -34,7 +34,7 @@ pub struct Quarantine<'a> {
     pub received_at: OffsetDateTime,
     /// Its origin.
     pub provenance: &'a Provenance<'a>,
-    /// The unchanged body.
+    /// The body, as far as it is kept.
     pub raw: Raw,
     /// The order that the body names, where it can be read.
     pub order_id: Option<String>,
@@ -53,7 +53,7 @@ pub fn quarantine_fields(delivery: Quarantine<'_>) -> Fields {
     fields.push("event_id", values.text(delivery.event_id));
     fields.push("timestamp", values.text(received_at.as_str()));
     push_provenance(&mut fields, &mut values, delivery.provenance);
-    push_raw(&mut fields, Some(delivery.raw));
+    push_raw(&mut fields, delivery.raw);
     if let Some(order_id) = delivery.order_id {
         fields.push("order_id", order_id);
     }

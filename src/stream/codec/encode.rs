@@ -47,7 +47,9 @@ pub fn encode(
     fields.push("timestamp", values.text(event.timestamp.as_str()));
     fields.push("payload", values.json(event)?);
     push_provenance(&mut fields, &mut values, provenance);
-    push_raw(&mut fields, raw);
+    if let Some(raw) = raw {
+        push_raw(&mut fields, raw);
+    }
     Ok(fields)
 }
 
@@ -88,9 +90,8 @@ pub(super) fn push_provenance(fields: &mut Fields, values: &mut EntryValues, pro
     }
 }
 
-pub(super) fn push_raw(fields: &mut Fields, raw: Option<Raw>) {
-    if let Some(raw) = raw {
-        fields.push("raw", raw.text);
-        fields.push("raw_encoding", raw.encoding);
-    }
+/// Appends a kept body.
+pub fn push_raw(fields: &mut Fields, raw: Raw) {
+    fields.push("raw", raw.text);
+    fields.push("raw_encoding", raw.encoding);
 }

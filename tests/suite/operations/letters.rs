@@ -45,7 +45,8 @@ pub async fn what_was_quarantined_is_seen_by_cause_and_discarded(plant: Plant) {
         "show",
         found["groups"][0]["sample"]["id"].as_str().unwrap(),
     ]);
-    assert!(shown.contains("y@example.com"), "the body is there: {shown}");
+    let is_redacted = shown.contains(r#"{"id":22}"#) && !shown.contains("example.com");
+    assert!(is_redacted, "the body is there without its personal fields: {shown}");
     let (_, listed) = plant.says(&["dead-letters", "list"]);
     assert!(listed.contains("fingerprint") && listed.contains(newest), "{listed}");
 
@@ -476,7 +477,7 @@ pub async fn a_trace_finds_the_letters_about_an_order(plant: Plant) {
         ),
         ("orders/create", "f", r#"{"id":7,"name":"\u00e98","tags":"broken off""#),
         ("refunds/create", "g", r#"{"id":1,"order_id":8,"transactions":7}"#),
-        ("products/create", "h", r#"{"id":9,"note":"as in #1042"}"#),
+        ("products/create", "h", r#"{"id":9,"title":"as in #1042"}"#),
     ] {
         let answer = service.deliver(topic, id, body.as_bytes()).await.unwrap();
         assert_eq!(answer.json::<Value>().await.unwrap()["status"], "quarantined");
