@@ -168,9 +168,17 @@ fn the_compose_file_configures_each_process_as_a_whole() {
             assert!(serde_yaml_ng::to_string(services[server]).unwrap().contains(password));
         }
     }
-    let public = load(Purpose::Serve, services["serve"]).public.addr;
-    assert!(public.ip().is_unspecified(), "reachable from outside the container");
-    assert_eq!(texts(&services["serve"]["ports"]), [format!("8080:{}", public.port())]);
+    let serve = load(Purpose::Serve, services["serve"]);
+    let (public, admin) = (serve.public.addr, serve.admin.addr.unwrap());
+    for addr in [public, admin] {
+        assert!(addr.ip().is_unspecified(), "reachable from outside the container");
+    }
+    let ports = [
+        format!("8080:{}", public.port()),
+        // From this machine alone.
+        format!("127.0.0.1:9090:{}", admin.port()),
+    ];
+    assert_eq!(texts(&services["serve"]["ports"]), ports);
     assert!(file("Dockerfile").contains(&format!("EXPOSE {}\n", public.port())));
 }
 
