@@ -14,6 +14,7 @@
 mod backend;
 mod capture;
 mod check;
+mod completions;
 mod dead_letters;
 mod drain;
 mod exit;
@@ -55,23 +56,26 @@ Examples:
   orderstream check                         check the configuration, and reach every service
   orderstream migrate                       make or update the warehouse schema
 
-Every setting is a variable or the flag of the same name; `orderstream --help` lists them all, `orderstream COMMAND --help`
-those that the command reads.
+Every setting is a variable or the flag of the same name: `orderstream [COMMAND] --help` lists them.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
-Built with the feature otel (see --version), it exports spans where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+Built with the feature otel (see --version), it exports spans to OTEL_EXPORTER_OTLP_ENDPOINT.
 Exit codes: 0 done, 1 what was named does not exist or is ambiguous, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
 
-/// With the optional features that it was built with.
-const VERSION: &str = if cfg!(feature = "otel") {
-    concat!(env!("CARGO_PKG_VERSION"), " (otel)")
-} else {
-    env!("CARGO_PKG_VERSION")
-};
+/// With the commit where the build knew it, and the optional features that it was built with.
+fn version() -> String {
+    let commit = option_env!("ORDERSTREAM_COMMIT").map(|commit| format!("commit {commit}"));
+    let otel = cfg!(feature = "otel").then(|| "otel".to_owned());
+    let more = Vec::from_iter(commit.into_iter().chain(otel)).join(", ");
+    match more.as_str() {
+        "" => env!("CARGO_PKG_VERSION").to_owned(),
+        more => format!("{} ({more})", env!("CARGO_PKG_VERSION")),
+    }
+}
 
 /// Takes Shopify order webhooks, makes them durable in a stream, and lands each in a warehouse
 /// exactly once: on Redis and PostgreSQL, or with nothing configured in files of its own.
 #[derive(Debug, Parser)]
-#[command(name = "orderstream", version = VERSION, about, after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "orderstream", version = version(), about, after_help = EXAMPLES, max_term_width = 120)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -107,6 +111,11 @@ enum Command {
     Status(OutputArgs),
     /// The health of this node as an exit code, for HEALTHCHECK
     Health(health::HealthArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages, for packages
+    #[command(hide = true)]
+    Man(completions::ManArgs),
 }
 
 /// Runs the program: parses, loads, acts; answers the exit code.
@@ -165,16 +174,16 @@ fn reserved(name: &'static str) -> clap::Command {
     clap::Command::new(name).hide(true).disable_help_flag(true).arg(rest)
 }
 
-fn dispatch(program: String, command: Command, inputs: Inputs) -> Result<(), Failure> {
+fn dispatch(name: String, command: Command, inputs: Inputs) -> Result<(), Failure> {
     // Only fails where a provider is installed already, which is then the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::Unavailable(error.to_string()))?;
     let outcome = runtime.block_on(async {
         match command {
-            Command::Run => run::run(program, Purpose::Run, inputs).await,
-            Command::Serve => run::run(program, Purpose::Serve, inputs).await,
-            Command::Work => run::run(program, Purpose::Work, inputs).await,
-            Command::Capture(args) => capture::run(args, program, inputs).await,
+            Command::Run => run::run(name, Purpose::Run, inputs).await,
+            Command::Serve => run::run(name, Purpose::Serve, inputs).await,
+            Command::Work => run::run(name, Purpose::Work, inputs).await,
+            Command::Capture(args) => capture::run(args, name, inputs).await,
             Command::Send(args) => send::run(*args, load(Purpose::Client, inputs)?).await,
             Command::Check(args) => check::run(args, inputs).await,
             Command::Migrate => migrate::run(load(Purpose::Migrate, inputs)?).await,
@@ -185,6 +194,8 @@ fn dispatch(program: String, command: Command, inputs: Inputs) -> Result<(), Fai
             Command::Drain(args) => drain::run(args, load(Purpose::Status, inputs)?).await,
             Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,
+            Command::Completions(args) => completions::completions(&args, settings::add_listed_to(Cli::command())),
+            Command::Man(args) => completions::man(&args, settings::add_listed_to(Cli::command())),
         }
     });
     // Dropped, it would wait for name look-ups that hang in the system's resolver.

@@ -32,19 +32,35 @@ const CAPS: &[Setting] = &[s::STREAM_MAXLEN, s::DEAD_LETTERS_MAXLEN, s::DEDUPE_B
 /// Adds all settings, before or after any subcommand. `--help` lists those that the command reads,
 /// `-h` none. The others are taken all the same: scripts give the same flags to several commands.
 pub(super) fn add_to(program: Command) -> Command {
-    let names = Vec::from_iter(program.get_subcommands().map(|command| command.get_name().to_owned()));
-    let program = names.iter().fold(program, |program, name| {
-        program.mut_subcommand(name, |command| with_flags(command, |setting| reads(name, setting)))
-    });
-    with_flags(program, |_| true)
+    with_settings(program, false)
 }
 
-fn with_flags(command: Command, is_shown: impl Fn(&Setting) -> bool) -> Command {
-    ALL.iter().fold(command, |command, setting| {
+/// Adds to each command the settings that it reads, and no others.
+pub(super) fn add_listed_to(program: Command) -> Command {
+    with_settings(program, true)
+}
+
+fn with_settings(program: Command, listed_only: bool) -> Command {
+    let names = Vec::from_iter(program.get_subcommands().map(|command| command.get_name().to_owned()));
+    let program = names.iter().fold(program, |program, name| {
+        program.mut_subcommand(name, |command| {
+            with_flags(command, listed_only, |setting| reads(name, setting))
+        })
+    });
+    with_flags(program, listed_only, |_| true)
+}
+
+fn with_flags(command: Command, listed_only: bool, is_shown: impl Fn(&Setting) -> bool) -> Command {
+    let settings = ALL.iter().filter(|setting| !listed_only || is_shown(setting));
+    settings.fold(command, |command, setting| {
         let own = flag(setting.name, setting.flag())
             .help(help(setting))
             .help_heading(setting.section)
             .hide(!is_shown(setting));
+        if listed_only {
+            // A global one would be handed down to the commands that do not read it.
+            return command.arg(own.global(false));
+        }
         let file = setting
             .file_variable()
             .map(|name| flag(&name, format!("{}-file", setting.flag())).hide(true));
@@ -109,6 +125,7 @@ fn reads(command: &str, setting: &Setting) -> bool {
             setting.section == "Health" || any(&[STREAM, OWNER, CAPS, &[s::SPOOL_LIMIT, s::READ_COUNT, s::CLAIM_IDLE]])
         }
         "health" => any(&[&[s::LISTEN_ADDR, s::PORT, s::ADMIN_ADDR, s::DATA_DIR]]),
+        "completions" | "man" => false,
         // `run` and `check`: all.
         _ => true,
     }

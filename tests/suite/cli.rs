@@ -54,6 +54,7 @@ fn help_lists_every_setting() {
         "rebuild",
         "status",
         "health",
+        "completions",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is missing");
     }
@@ -63,6 +64,39 @@ fn help_lists_every_setting() {
 fn short_help_fits_a_screen() {
     let (help, _) = texts(&orderstream(&["-h"], &[]));
     assert!(help.lines().count() <= 40 && help.contains("Examples:"), "{help}");
+}
+
+#[test]
+fn a_shell_completes_commands_and_flags() {
+    let (script, _) = texts(&orderstream(&["completions", "bash"], &[]));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, script).unwrap();
+    let completed = |words: &str| {
+        let complete = "source \"$0\"; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+                        _orderstream \"$1\" \"${COMP_WORDS[-1]}\" \"${COMP_WORDS[-2]}\"; echo \"${COMPREPLY[*]}\"";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", complete]).arg(file.path()).args(words.split(' '));
+        texts(&bash.output().unwrap()).0.trim().to_owned()
+    };
+    assert_eq!(completed("orderstream dead"), "dead-letters");
+    assert_eq!(completed("orderstream dead-letters dis"), "discard");
+    assert_eq!(completed("orderstream send --ver"), "--verify");
+}
+
+#[test]
+fn manual_pages_are_of_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let made = orderstream(&["man", pages.to_str().unwrap()], &[]);
+    assert!(made.status.success(), "{}", texts(&made).1);
+    for page in [
+        "orderstream.1",
+        "orderstream-serve.1",
+        "orderstream-dead-letters-replay.1",
+    ] {
+        let text = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(".TH ") && text.contains(".SH SYNOPSIS"), "{page}: {text}");
+    }
 }
 
 #[test]
