@@ -186,12 +186,11 @@ fn details(view: &DeadLetterView) -> Vec<String> {
         lines.push(format!("copies       {}", copies.join(" ")));
     }
     lines.push(String::new());
-    lines.extend(
-        content
-            .fields
-            .iter()
-            .map(|field| format!("{:<16} {}", field.name, field.value)),
-    );
+    lines.extend(content.fields.iter().map(|field| match field.name.as_str() {
+        // Encoded: it is shown below, and as it is by --json.
+        "raw" if content.body.is_some() => format!("raw              {} bytes, below as the body", field.bytes),
+        name => format!("{name:<16} {}", field.value),
+    }));
     match (&content.event, &content.undecodable) {
         (Some(event), _) => lines.extend([String::new(), format!("as an event      {event}")]),
         (None, Some(why)) => lines.extend([String::new(), format!("no event         {why}")]),

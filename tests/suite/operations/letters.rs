@@ -47,6 +47,8 @@ pub async fn what_was_quarantined_is_seen_by_cause_and_discarded(plant: Plant) {
     ]);
     let is_redacted = shown.contains(r#"{"id":22}"#) && !shown.contains("example.com");
     assert!(is_redacted, "the body is there without its personal fields: {shown}");
+    let is_encoded_left_out = shown.contains(" bytes, below as the body");
+    assert!(is_encoded_left_out, "what is encoded is no reading: {shown}");
     let (_, listed) = plant.says(&["dead-letters", "list"]);
     assert!(listed.contains("fingerprint") && listed.contains(newest), "{listed}");
 
