@@ -6,8 +6,8 @@
 //! the records of all nodes, and what this process counted. `checks.rs` turns it into a
 //! [`HealthReport`] (`report.rs`; public contract: `GET /health`, `status --json`): one check a
 //! question, each with a status and a sentence; the overall status is the worst check's.
-//! `workers.rs`, `dead_letters.rs` and `spool.rs` hold the larger checks, `levels.rs` the
-//! comparison with levels. A status is reported once it has lasted for `ORDERSTREAM_HEALTH_AFTER`
+//! `workers.rs`, `dead_letters.rs`, `partitions.rs` and `spool.rs` hold the larger checks,
+//! `levels.rs` the comparison with levels. A status is reported once it has lasted for `ORDERSTREAM_HEALTH_AFTER`
 //! (`debounce.rs`); `gauges.rs` shows it as metrics.
 //!
 //! In a running service the [`collector`] keeps the report fresh, so that probes never load the
@@ -32,6 +32,7 @@ mod debounce;
 mod gauges;
 mod levels;
 mod observation;
+mod partitions;
 mod probe;
 mod recent_dead_letters;
 mod report;
@@ -41,6 +42,7 @@ mod workers;
 pub use self::checks::ids_warning;
 pub use self::debounce::Debounce;
 pub use self::observation::{Observation, Thresholds, observe, observe_once};
+pub use self::partitions::PartitionHealth;
 pub use self::probe::WarehouseProbe;
 pub use self::recent_dead_letters::{NewDeadLetters, recent_ages};
 pub use self::report::{Check, HealthReport, Losses, Status};

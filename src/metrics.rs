@@ -160,6 +160,13 @@ pub struct CheckLabels {
     pub check: &'static str,
 }
 
+/// Labels of `orderstream_partition_length` and its like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "label names")]
+pub struct PartitionLabels {
+    pub partition: u16,
+}
+
 /// The services this process connects to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the service of the same name")]
@@ -230,6 +237,7 @@ pub struct Metrics {
     pub connections: Gauge,
     pub body_bytes: Gauge,
     pub health: HealthMetrics,
+    pub partitions: PartitionMetrics,
     pub spool: SpoolMetrics,
     pub capture: CaptureMetrics,
     registry: Arc<Registry>,
@@ -242,6 +250,16 @@ pub struct HealthMetrics {
     pub backlog_seconds: Gauge,
     pub live_workers: Gauge,
     pub checks: Family<CheckLabels, Gauge>,
+}
+
+/// Gauges of each partition, where the stream has several.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the help text of each describes it")]
+pub struct PartitionMetrics {
+    pub length: Family<PartitionLabels, Gauge>,
+    pub pending: Family<PartitionLabels, Gauge>,
+    pub lag: Family<PartitionLabels, Gauge>,
+    pub writable: Family<PartitionLabels, Gauge>,
 }
 
 /// Figures of the spool and of the outage that fills it. All are zero where there is no spool,
@@ -299,6 +317,12 @@ impl Metrics {
                 live_workers: r.unknown("live_workers", "Workers with a heartbeat, on any node; -1 unknown"),
                 checks: r.add("health_check",
                     "Checks of the health report: 0 healthy, 1 warning, 2 critical; -1 not made"),
+            },
+            partitions: PartitionMetrics {
+                length: r.add("partition_length", "Entries in a partition, where there are several; -1 unknown"),
+                pending: r.add("partition_pending", "Read of it by our group and not acked; -1 unknown"),
+                lag: r.add("partition_lag", "Not yet read of it by our group; -1 unknown"),
+                writable: r.add("partition_writable", "1 where it takes writes"),
             },
             spool: SpoolMetrics {
                 breaker_open: r.add("breaker_open", "1 while appends go straight to the spool"),

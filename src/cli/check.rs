@@ -15,7 +15,7 @@ use crate::health::ids_warning;
 use crate::metrics::Metrics;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
-use crate::stream::{ServerReport, Stream, StreamError};
+use crate::stream::{MOST_PARTITIONS, PartitionReport, ServerReport, Stream, StreamError};
 use crate::warehouse::embedded::EmbeddedWarehouse;
 use crate::warehouse::postgres::PostgresWarehouse;
 use crate::warehouse::{Warehouse, WarehouseError};
@@ -139,12 +139,39 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
     }
 }
 
-async fn ask(redis: &RedisConfig, stream: &StreamConfig) -> Result<ServerReport, StreamError> {
-    let stream = RedisStream::new(redis, stream, Metrics::new())?;
+async fn ask(redis: &RedisConfig, config: &StreamConfig) -> Result<ServerReport, StreamError> {
+    let stream = RedisStream::new(redis, config, Metrics::new())?;
     let mut server = stream.inspect().await?;
-    stream.confirm_writable(0).await?;
-    server.warnings.extend(ids_warning(&stream.report().await?));
+    for partition in 0..stream.partitions() {
+        stream.confirm_writable(partition).await?;
+    }
+    let (report, beyond) = tokio::try_join!(stream.report(), backlogs_beyond(redis, config))?;
+    server.warnings.extend(ids_warning(&report));
+    server.warnings.extend(beyond);
     Ok(server)
+}
+
+/// Of each partition beyond the number that is set, whether the workers have yet to load what it
+/// holds: nothing reads it.
+async fn backlogs_beyond(redis: &RedisConfig, stream: &StreamConfig) -> Result<Vec<String>, StreamError> {
+    // Such a stream has one partition, and others cannot be named.
+    if stream.name.contains(['{', '}']) {
+        return Ok(Vec::new());
+    }
+    let count = stream.partitions.unwrap_or(1);
+    let all = StreamConfig {
+        partitions: Some(MOST_PARTITIONS),
+        ..stream.clone()
+    };
+    let report = RedisStream::new(redis, &all, Metrics::new())?.report().await?;
+    let left = report.partitions.into_iter().filter(|one| one.partition >= count);
+    let warning = |one: PartitionReport| {
+        let (stream, least) = (one.stream, one.partition + 1);
+        format!(
+            "`{stream}` holds events that no worker reads: set ORDERSTREAM_PARTITIONS={least} for `work` until they are loaded"
+        )
+    };
+    Ok(left.filter(|one| one.oldest_backlog.is_some()).map(warning).collect())
 }
 
 async fn database_finding(database: &DatabaseConfig) -> Finding {

@@ -188,6 +188,9 @@ fn stream(values: &LayeredValues) -> StreamConfig {
         name: values.string(&s::STREAM),
         group: values.string(&s::GROUP),
         dead_letters: values.string(&s::DEAD_LETTER_STREAM),
+        partitions: values
+            .count_given(&s::PARTITIONS)
+            .and_then(|count| count.try_into().ok()),
         maxlen,
         retain_acked: values
             .count_given(&s::RETAIN_ACKED)
@@ -250,6 +253,13 @@ fn refuse_what_needs_redis(values: &mut LayeredValues) {
             &[&s::REDIS_CA_FILE, &s::REDIS_URL],
             "a CA is given, and no server",
             "a REDIS_URL that begins with rediss://",
+        );
+    }
+    if values.count_given(&s::PARTITIONS).is_some_and(|count| count > 1) {
+        values.contradict(
+            &[&s::PARTITIONS, &s::REDIS_URL],
+            "a stream in a file has one partition",
+            "the address of a Redis, or one partition",
         );
     }
     let durability = values.text(&s::DURABILITY).and_then(parse::durability);

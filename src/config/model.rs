@@ -276,9 +276,12 @@ pub struct StreamConfig {
     pub group: String,
     /// Key of the dead letters.
     pub dead_letters: String,
-    /// Hard cap of the stream.
+    /// Streams that the events are spread over, where a number is set: then side keys carry hash
+    /// tags. Only Redis has several.
+    pub partitions: Option<u16>,
+    /// Hard cap of the stream, over all partitions.
     pub maxlen: u64,
-    /// Acked entries kept.
+    /// Acked entries kept, over all partitions.
     pub retain_acked: u64,
     /// Hard cap of the dead letters.
     pub dead_letters_maxlen: u64,

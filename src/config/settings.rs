@@ -232,6 +232,7 @@ settings! {
         STREAM "ORDERSTREAM_STREAM" ValueKind::Text, Text("orders_stream"), "key of the stream";
         GROUP "ORDERSTREAM_GROUP" ValueKind::Text, Text("pipeline_workers"), "consumer group of the workers";
         DEAD_LETTER_STREAM "ORDERSTREAM_DEAD_LETTER_STREAM" ValueKind::Text, Text("dead_letters"), "key of the dead letters";
+        PARTITIONS "ORDERSTREAM_PARTITIONS" Count(1, 128), Derived("1"), "streams that the events are spread over, an order's in one; needs Redis";
         STREAM_MAXLEN "ORDERSTREAM_STREAM_MAXLEN" Count(1, BILLION), Text("100000"), "hard cap of the stream; never met by dropping what a group has not acked";
         RETAIN_ACKED "ORDERSTREAM_RETAIN_ACKED" Count(0, BILLION), Derived("10000, at most a tenth of STREAM_MAXLEN"), "acked entries kept in the stream";
         DEAD_LETTERS_MAXLEN "ORDERSTREAM_DEAD_LETTERS_MAXLEN" Count(1, BILLION), Text("10000"), "hard cap of the dead letters; none is ever evicted";

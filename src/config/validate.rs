@@ -29,6 +29,22 @@ impl Config {
                 "RETAIN_ACKED below STREAM_MAXLEN",
             );
         }
+        if self.stream.partitions.is_some_and(|count| count > 1) {
+            if self.stream.name.contains(['{', '}']) {
+                values.contradict(
+                    &[&s::PARTITIONS, &s::STREAM],
+                    "braces in the name would leave no room for the hash tag of each partition",
+                    "a STREAM without { and }, or one partition",
+                );
+            }
+            if self.capture.is_some() {
+                values.contradict(
+                    &[&s::PARTITIONS, &s::CAPTURE_DATABASE_URL],
+                    "a capture moves its checkpoint in one step with its entries, which several partitions do not allow",
+                    "one partition, or no capture",
+                );
+            }
+        }
         if self.intake.bytes_in_flight < self.intake.body_limit.max(self.intake.batch_body_limit) {
             values.contradict(
                 &[&s::BYTES_IN_FLIGHT, &s::BODY_LIMIT, &s::BATCH_BODY_LIMIT],

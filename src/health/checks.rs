@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::levels::{counted, filled};
 use super::observation::{Observation, Thresholds, age_of_newest};
+use super::partitions::PartitionHealth;
 use super::report::{Check, HealthReport, Status, seconds, worst};
 use super::{dead_letters, workers};
 use crate::config::Levels;
@@ -15,7 +16,7 @@ use crate::stream::{ConsumerReport, StreamId, StreamReport};
 const LEAST_REQUESTS: f64 = 20.0;
 
 /// Every check that a report may have.
-pub(super) const NAMES: [&str; 23] = [
+pub(super) const NAMES: [&str; 24] = [
     "figures",
     "stream",
     "workers",
@@ -39,6 +40,7 @@ pub(super) const NAMES: [&str; 23] = [
     "capture",
     "capture_wal",
     "capture_query",
+    "partitions",
 ];
 
 impl HealthReport {
@@ -64,6 +66,7 @@ impl HealthReport {
             oldest_dead_letter_seconds: stream.oldest_dead_letter.map(seconds),
             workers: workers::live(observation),
             spool_drained_per_second: observation.drain_rate,
+            partitions: partitions(observation),
             ..Self::default()
         };
         report.checks = all(&report, observation, thresholds);
@@ -83,6 +86,13 @@ impl HealthReport {
             ..Self::default()
         }
     }
+}
+
+fn partitions(seen: &Observation) -> Vec<PartitionHealth> {
+    let reports = seen.stream.partitions.iter();
+    reports
+        .map(|report| PartitionHealth::of(report, &seen.server))
+        .collect()
 }
 
 /// What is wrong with the stream's newest id, for `check` and the start to say.

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::debounce::Debounce;
 use super::gauges;
-use super::observation::{Observation, Thresholds, observe};
+use super::observation::{Observation, Thresholds, observe, patiently};
+use super::partitions::Refusals;
 use super::probe::WarehouseProbe;
 use super::recent_dead_letters::{NewDeadLetters, Recent, recent_ages};
 use super::report::{HealthReport, Losses};
@@ -29,7 +31,7 @@ use crate::ingest::{AppendStats, AtomicInstant, SpoolFallback};
 use crate::metrics::{Metrics, Outcome};
 use crate::nodes::Nodes;
 use crate::shutdown::Roles;
-use crate::stream::{Stream, StreamError, StreamReport};
+use crate::stream::{Stream, StreamReport};
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 const CONFIRM_EVERY: Duration = Duration::from_millis(500);
@@ -40,8 +42,6 @@ const FRESH: Duration = Duration::from_millis(1500);
 const DISTRUST: Duration = Duration::from_secs(5);
 /// How long somebody who asks for the next snapshot waits for it: for its turn, and for the stream.
 const NEXT_SNAPSHOT: Duration = Duration::from_millis(2500);
-/// Bound on one question to the stream.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// What "lately" means for growth and the share of 401s.
 const LATELY: Duration = Duration::from_secs(60);
 /// Time and requests below which growth and share say nothing.
@@ -64,8 +64,9 @@ pub struct Snapshot {
 pub struct Health {
     snapshot: watch::Receiver<Snapshot>,
     confirmed: AtomicInstant,
-    /// Why the stream refused the last write, where it did.
-    refusal: Arc<ArcSwapOption<String>>,
+    /// Why partitions refused the last write, where they did.
+    refusals: Arc<ArcSwap<Refusals>>,
+    partitions: u16,
     append_stats: AppendStats,
     fallback: Option<SpoolFallback>,
     traffic: Arc<Traffic>,
@@ -114,7 +115,8 @@ impl Health {
         let health = Self {
             snapshot,
             confirmed: AtomicInstant::never(),
-            refusal: Arc::default(),
+            refusals: Arc::default(),
+            partitions: sources.stream.partitions(),
             append_stats,
             fallback,
             traffic: Arc::default(),
@@ -154,8 +156,9 @@ impl Health {
     #[must_use]
     pub fn report(&self) -> (bool, HealthReport) {
         let (takes_writes, can_spool) = (self.stream_takes_writes(), self.can_spool());
-        let refusal = || match &*self.refusal.load() {
-            Some(why) => why.to_string(),
+        let refusals = self.refusals.load();
+        let refusal = || match refusals.values().next() {
+            Some(why) => why.clone(),
             None => "none was confirmed lately, or appends fail: see the log".to_owned(),
         };
         let report = self.snapshot.borrow().report.clone();
@@ -167,6 +170,8 @@ impl Health {
         if let Some(capture) = &self.capture {
             report = report.with_capture(capture.report(), self.capture_wal);
         }
+        let breaker = self.fallback.as_ref().map(|fallback| &fallback.breaker);
+        report = report.with_partitions(&refusals, breaker);
         (takes_writes || can_spool, report)
     }
 
@@ -192,10 +197,10 @@ impl Health {
 
     /// Whether the stream took a write within the last second: an append of this process, or a
     /// write of the collector's, which proves less: the store may take it and refuse appends. So a
-    /// failed append outweighs it for a while.
+    /// failed append outweighs it for a while, but beside other partitions, which may take theirs.
     fn stream_takes_writes(&self) -> bool {
         let proven = is_within(self.append_stats.last_accepted(), FRESH) || is_within(&self.confirmed, FRESH);
-        proven && !self.append_stats.are_failing(DISTRUST)
+        proven && (self.partitions > 1 || !self.append_stats.are_failing(DISTRUST))
     }
 
     /// Counts one answer to a webhook, for what an outage has used of Shopify's retries.
@@ -237,21 +242,26 @@ impl Collector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if is_within(self.health.append_stats.last_accepted(), CONFIRM_EVERY) {
+            let count = self.health.partitions;
+            // An append proves its own partition only.
+            if count == 1 && is_within(self.health.append_stats.last_accepted(), CONFIRM_EVERY) {
                 continue;
             }
-            match patiently(self.stream.confirm_writable(0)).await {
-                Ok(()) => {
-                    self.health.confirmed.mark();
-                    self.health.refusal.store(None);
-                }
-                Err(error) => {
-                    tracing::debug!(error, "the stream takes no writes");
-                    self.health.refusal.store(Some(Arc::new(error)));
-                    if let Some(fallback) = &self.health.fallback {
-                        fallback.spool.probe().await;
-                    }
-                }
+            let asked = (0..count).map(|partition| patiently(self.stream.confirm_writable(partition)));
+            let answers = (0..count).zip(join_all(asked).await);
+            let refusals: Refusals = answers
+                .filter_map(|(partition, answer)| Some((partition, answer.err()?)))
+                .collect();
+            if refusals.len() < usize::from(count) {
+                self.health.confirmed.mark();
+            }
+            for (partition, error) in &refusals {
+                tracing::debug!(error, partition, "the stream takes no writes");
+            }
+            let is_refused = !refusals.is_empty();
+            self.health.refusals.store(Arc::new(refusals));
+            if let Some(fallback) = self.health.fallback.as_ref().filter(|_| is_refused) {
+                fallback.spool.probe().await;
             }
         }
     }
@@ -274,7 +284,9 @@ impl Collector {
             let observed = patiently(observe(&*self.stream)).await;
             let at = Instant::now();
             let warehouse = self.warehouse.as_ref().map(WarehouseProbe::state);
-            gauges::of_stream(&self.metrics, observed.as_ref().ok().map(|seen| &seen.stream));
+            let seen = observed.as_ref().ok().map(|seen| &seen.stream);
+            let refusals = self.health.refusals.load_full();
+            gauges::of_stream(&self.metrics, seen, (self.health.partitions, &refusals));
             let (stream, report) = match observed {
                 Ok(mut seen) => {
                     seen.watched = started.elapsed();
@@ -328,14 +340,6 @@ impl Collector {
             }
         }
         recent.look(stream, at)
-    }
-}
-
-/// Bounded here too, so that the report tells of a stream that hangs before the call gives up.
-async fn patiently<T>(asking: impl Future<Output = Result<T, StreamError>>) -> Result<T, String> {
-    match tokio::time::timeout(PATIENCE, asking).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer from the stream within {PATIENCE:?}")),
     }
 }
 

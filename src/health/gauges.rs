@@ -2,12 +2,15 @@
 //! one before.
 
 use super::checks;
+use super::partitions::Refusals;
 use super::report::HealthReport;
-use crate::metrics::{CheckLabels, HealthMetrics, Metrics, UNKNOWN};
+use crate::metrics::{CheckLabels, HealthMetrics, Metrics, PartitionLabels, PartitionMetrics, UNKNOWN};
 use crate::stream::StreamReport;
 
-/// What was seen of the stream, `None` where it did not answer.
-pub(super) fn of_stream(metrics: &Metrics, stream: Option<&StreamReport>) {
+/// What was seen of the stream, `None` where it did not answer; of so many partitions, of which these
+/// take no writes.
+pub(super) fn of_stream(metrics: &Metrics, stream: Option<&StreamReport>, (count, refusals): (u16, &Refusals)) {
+    of_partitions(&metrics.partitions, count, stream, refusals);
     let ours = stream.and_then(|stream| stream.groups.iter().find(|group| group.ours));
     let age = |stream: &StreamReport| stream.oldest_backlog.map_or(0, |age| age.as_secs());
     for (gauge, figure) in [
@@ -18,6 +21,22 @@ pub(super) fn of_stream(metrics: &Metrics, stream: Option<&StreamReport>) {
         (&metrics.health.backlog_seconds, ours.and(stream).map(age)),
     ] {
         gauge.set(known(figure));
+    }
+}
+
+/// Of each partition, where there are several.
+fn of_partitions(metrics: &PartitionMetrics, count: u16, stream: Option<&StreamReport>, refusals: &Refusals) {
+    for partition in (0..count).filter(|_| count > 1) {
+        let report = stream.and_then(|stream| stream.partitions.get(usize::from(partition)));
+        let labels = PartitionLabels { partition };
+        for (family, figure) in [
+            (&metrics.length, report.and_then(|report| report.length)),
+            (&metrics.pending, report.and_then(|report| report.pending)),
+            (&metrics.lag, report.and_then(|report| report.lag)),
+            (&metrics.writable, Some(u64::from(!refusals.contains_key(&partition)))),
+        ] {
+            family.get_or_create(&labels).set(known(figure));
+        }
     }
 }
 

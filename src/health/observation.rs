@@ -36,6 +36,8 @@ impl From<&Config> for Thresholds {
 pub struct Observation {
     /// The stream's figures.
     pub stream: StreamReport,
+    /// Address of the server, without credentials.
+    pub server: String,
     /// What the server does when its memory is full.
     pub eviction_policy: Option<String>,
     /// Since any process appended to the stream, or this one did.
@@ -63,6 +65,17 @@ pub struct Observation {
 /// Clocks of two machines may differ; more than that is somebody's own id.
 const FAR_AHEAD: Duration = Duration::from_secs(3600);
 
+/// Bound on one question to the stream.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Bounded here too, so that the report tells of a stream that hangs before the call gives up.
+pub(super) async fn patiently<T>(asking: impl Future<Output = Result<T, StreamError>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer from the stream within {PATIENCE:?}")),
+    }
+}
+
 /// Looks at the stream once.
 ///
 /// # Errors
@@ -73,6 +86,7 @@ pub async fn observe(stream: &dyn Stream) -> Result<Observation, StreamError> {
     Ok(Observation {
         since_accepted,
         ids_ahead,
+        server: server.address,
         eviction_policy: server.eviction_policy,
         stream: report,
         ..Observation::default()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::partitions::PartitionHealth;
 use crate::capture::CaptureReport;
 
 /// How well one thing is; worse is greater.
@@ -99,6 +100,8 @@ pub struct HealthReport {
     pub breaker: Option<Cow<'static, str>>,
     pub retry_budget_used: Option<f64>,
     pub capture: Option<CaptureReport>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionHealth>,
     pub checks: Vec<Check>,
 }
 

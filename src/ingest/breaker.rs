@@ -62,7 +62,8 @@ impl Breaker {
     }
 
     /// Whether those of this partition do.
-    pub(super) fn is_open_for(&self, partition: u16) -> bool {
+    #[must_use]
+    pub fn is_open_for(&self, partition: u16) -> bool {
         *self.open.borrow() & bit(partition) != 0
     }
 

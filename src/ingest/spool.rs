@@ -83,6 +83,7 @@ impl Spool {
             name: "spool".to_owned(),
             group: DRAINER.to_owned(),
             dead_letters: String::new(),
+            partitions: None,
             maxlen: u64::MAX,
             retain_acked: 0,
             dead_letters_maxlen: 0,

@@ -254,6 +254,9 @@ impl Operation for GetDeadLetter {
             let _permit = operations.read_permit().await?;
             dead_letter.copies = operations.copies(&dead_letter).await?;
         }
+        // Of a further partition, as `/api/events` takes it.
+        let far = operations.original_entry(&dead_letter).filter(|id| id.part > 0);
+        dead_letter.original_id = far.map(|id| id.to_string()).or(dead_letter.original_id);
         Ok(DeadLetterView {
             entry_stands: operations.entry_stands(&dead_letter).await?,
             dead_letter,
@@ -337,17 +340,21 @@ impl Operations {
         Ok(copies)
     }
 
+    /// The entry that a dead letter came from.
+    fn original_entry(&self, dead_letter: &DeadLetterSummary) -> Option<StreamId> {
+        let log = dead_letter.original_stream.as_deref().unwrap_or_default();
+        let id: StreamId = dead_letter.original_id.as_deref()?.parse().ok()?;
+        Some(id.with_part(self.stream.partition_named(log)))
+    }
+
     /// A stream of another name may have an entry of the same id, of another event then.
     async fn entry_stands(&self, dead_letter: &DeadLetterSummary) -> Result<Option<bool>, OperationsError> {
-        let Some(id) = &dead_letter.original_id else {
-            return Ok(None);
-        };
-        let Ok(id) = id.parse() else {
-            return Ok(Some(false));
+        let Some(id) = self.original_entry(dead_letter) else {
+            return Ok(dead_letter.original_id.as_ref().map(|_| false));
         };
         let found = self.stream.range(only(Destination::Stream, id)).await?.entries;
-        let mut event_ids = found.iter().map(|entry| text(entry, "event_id"));
-        Ok(Some(event_ids.any(|id| id == dead_letter.event_id)))
+        let is_it = |entry: &Entry| text(entry, "event_id") == dead_letter.event_id;
+        Ok(Some(found.iter().any(is_it)))
     }
 }
 

@@ -15,6 +15,14 @@ pub struct Delivered {
     pub attempts: Attempts,
 }
 
+impl Delivered {
+    /// The same as an entry of that partition.
+    pub(super) fn in_partition(mut self, partition: u16) -> Self {
+        self.entry.id.part = partition;
+        self
+    }
+}
+
 /// The record of attempts at one entry, kept in the store so that it outlives a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attempts {

@@ -68,8 +68,8 @@ pub use self::entry::{Appended, Destination, Entry, Fields, InvalidStreamId, New
 pub use self::error::StreamError;
 pub use self::nodes::{Heartbeat, NodeRegistry};
 pub use self::range::{PAGE, PAGE_BYTES, Page, Range, ReadOrder};
-pub use self::report::{ConsumerReport, GroupReport, Lost, Restored, ServerReport, StreamReport};
-pub use self::spread::{spread, spread_of_key};
+pub use self::report::{ConsumerReport, GroupReport, Lost, PartitionReport, Restored, ServerReport, StreamReport};
+pub use self::spread::{MOST_PARTITIONS, spread, spread_of_key};
 
 /// Appends, over a connection of its own. One flush is in flight at a time; one whose future is
 /// dropped has an unknown outcome and does not block the next.
@@ -129,6 +129,12 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// How many partitions it has: logs, each with an order, a cap and a fate of its own.
     fn partitions(&self) -> u16 {
         1
+    }
+
+    /// The partition whose log has that name in its store: of a dead letter's `original_stream`.
+    /// The first where none has.
+    fn partition_named(&self, _log: &str) -> u16 {
+        0
     }
 
     /// A reader of a partition for that consumer.

@@ -35,6 +35,26 @@ pub struct StreamReport {
     pub last_id: Option<StreamId>,
     /// What the store lost of what it had confirmed, since this process observes it.
     pub lost: Lost,
+    /// Figures of each partition, where there are several; those above are of all that answer, and a
+    /// lag is unknown where one does not.
+    pub partitions: Vec<PartitionReport>,
+}
+
+/// Figures of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionReport {
+    /// Its number.
+    pub partition: u16,
+    /// Key of its log.
+    pub stream: String,
+    /// Entries in it. Figures are `None` where it does not answer.
+    pub length: Option<u64>,
+    /// Not yet read by our group; `None` also where the store cannot tell cheaply.
+    pub lag: Option<u64>,
+    /// Read by our group and not acked.
+    pub pending: Option<u64>,
+    /// Age of the oldest entry that our group has not acked.
+    pub oldest_backlog: Option<Duration>,
 }
 
 /// Losses by the store itself. The counts only grow.

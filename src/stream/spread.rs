@@ -7,6 +7,9 @@ use twox_hash::XxHash3_64;
 
 use crate::event::OrderEvent;
 
+/// Partitions of a stream at most.
+pub const MOST_PARTITIONS: u16 = 128;
+
 /// The spread of an event: of its shop and order, or of its own id where it names no order.
 #[must_use]
 pub fn spread(event: &OrderEvent<'_>) -> u64 {

@@ -32,10 +32,18 @@ use crate::spans::SpanStart;
 use crate::stream::{Claim, Claimed, Delivered, Entry, Reader, Stream, StreamError, StreamId, codec};
 use crate::telemetry::PanicPlace;
 
-/// Entries that are in flight now, oldest first, and the memory that they take.
+/// Entries that are in flight now, of each partition oldest first, and the memory that they take.
 pub(super) struct InFlightPage {
     pub(super) entries: Vec<Delivered>,
     pub(super) memory: Reservation,
+}
+
+impl InFlightPage {
+    /// Takes another partition's page in.
+    pub(super) fn join(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.memory.join(other.memory);
+    }
 }
 
 /// A member of the group.
@@ -48,7 +56,9 @@ pub(super) struct Consumer {
     pub(super) in_flight: InFlight,
     /// Shared by the workers of this process.
     pub(super) memory: Arc<Memory>,
-    pub(super) reading: Liveness,
+    /// The partitions that it reads, with a reader each.
+    pub(super) partitions: Vec<u16>,
+    pub(super) reading: Vec<Liveness>,
     pub(super) loading: Liveness,
     /// The load in progress.
     pub(super) load: ArcSwapOption<Batch>,
@@ -98,10 +108,20 @@ impl Consumer {
             config,
             metrics,
             in_flight: InFlight::default(),
-            reading: Liveness::new(),
+            reading: Vec::new(),
+            partitions: Vec::new(),
             loading: Liveness::new(),
             load: ArcSwapOption::empty(),
             last_load,
+        }
+    }
+
+    /// The same, as a reader of these partitions.
+    pub(super) fn reading(self, partitions: Vec<u16>) -> Self {
+        Self {
+            reading: partitions.iter().map(|_| Liveness::new()).collect(),
+            partitions,
+            ..self
         }
     }
 
@@ -114,7 +134,7 @@ impl Consumer {
 
     pub(super) fn is_live(&self) -> bool {
         let bound = liveness::patience(self.config.block, self.config.claim_idle);
-        self.reading.is_alive(bound) && self.loading.is_alive(bound)
+        self.reading.iter().all(|reader| reader.is_alive(bound)) && self.loading.is_alive(bound)
     }
 
     /// Waits for the memory that a page takes.

@@ -28,10 +28,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// All of `workers` can wait for a page at once, and half of the memory is left for pages that
-    /// came.
-    pub(super) fn new(workers: usize, read_count: usize) -> Self {
-        let page_bytes = stream::PAGE_BYTES.min(PAGES_BYTES / 2 / workers.max(1));
+    /// All of so many readers can wait for a page at once, and half of the memory is left for pages
+    /// that came.
+    pub(super) fn new(readers: usize, read_count: usize) -> Self {
+        let page_bytes = stream::PAGE_BYTES.min(PAGES_BYTES / 2 / readers.max(1));
         Self {
             pages: Budget::new(PAGES_BYTES),
             retries: Budget::new(RETRIES_BYTES),
@@ -113,6 +113,11 @@ impl Reservation {
     pub(super) fn resize(&mut self, bytes: usize) {
         self.budget.change(self.bytes, bytes);
         self.bytes = bytes;
+    }
+
+    /// Takes over what another one of the same budget holds.
+    pub(super) fn join(&mut self, mut other: Self) {
+        self.bytes = self.bytes.saturating_add(std::mem::take(&mut other.bytes));
     }
 }
 

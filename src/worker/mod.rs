@@ -7,10 +7,12 @@
 //!
 //! - The *reader* (`reader.rs`) waits for a place in the channel and for memory, then reads one
 //!   page: few entries first, then twice as many as came, at most `ORDERSTREAM_READ_COUNT` and
-//!   about 8 MiB (`page_size.rs`, `memory.rs`). Its own pending entries come first.
+//!   about 8 MiB (`page_size.rs`, `memory.rs`). Its own pending entries come first. Of several
+//!   partitions each has a reader, with a share of that page.
 //! - The *processor* (`processor.rs`) runs two jobs, in order (`sequencer.rs`): one is at the
-//!   handler while the next is being decoded. A job is a page (`batch.rs`), or one entry that is
-//!   retried alone when it is due (`retry_queue.rs`, `single_retry.rs`).
+//!   handler while the next is being decoded. A job is a page (`batch.rs`), or as many partitions'
+//!   pages as wait and make up one, or one entry that is retried alone when it is due
+//!   (`retry_queue.rs`, `single_retry.rs`).
 //!
 //! Beside them run, once a process: the *reclaimer* (takes over stale entries of other consumers),
 //! the *lease renewer* (keeps entries in flight from becoming stale), the *consumer reaper*
@@ -88,6 +90,9 @@ use crate::nodes::Batch;
 use crate::retryability::Retryability;
 use crate::stream::Stream;
 
+/// Entries of one read at least, where a worker reads several partitions.
+const LEAST_READ: usize = 32;
+
 /// Takes the events of entries. The warehouse is one ([`Loader`]); a program can put its own in its
 /// place.
 #[async_trait]
@@ -160,11 +165,18 @@ impl Workers {
             _ => format!("{}-{number}", config.consumer),
         };
         let last_load = Arc::default();
-        let memory = Arc::new(Memory::new(config.workers, config.read_count));
-        let consumers = (1..=config.workers.max(1))
-            .map(|number| {
+        let shares = shares(config.workers.max(1), stream.partitions());
+        let (readers, most) = (shares.iter().map(Vec::len).sum(), shares.iter().map(Vec::len).max());
+        let read_count = match most {
+            Some(readers) if readers > 1 => (config.read_count / readers).max(LEAST_READ.min(config.read_count)),
+            _ => config.read_count,
+        };
+        let memory = Arc::new(Memory::new(readers, read_count));
+        let consumers = (1..)
+            .zip(shares)
+            .map(|(number, partitions)| {
                 let (stream, handler) = (Arc::clone(&stream), Arc::clone(&handler));
-                Arc::new(Consumer::new(
+                let consumer = Consumer::new(
                     name(number),
                     stream,
                     handler,
@@ -172,7 +184,8 @@ impl Workers {
                     metrics.clone(),
                     Arc::clone(&last_load),
                     Arc::clone(&memory),
-                ))
+                );
+                Arc::new(consumer.reading(partitions))
             })
             .collect();
         Self { consumers }
@@ -191,13 +204,21 @@ impl Workers {
         let processing = Arc::new(drained.clone().drop_guard());
         roles.spawn(lease_renewer::run(self.consumers.clone(), drained));
         for (index, consumer) in self.consumers.iter().enumerate() {
-            // Read-ahead of one: a page waits here while another is being loaded.
-            let (pages, inbox) = mpsc::channel(1);
+            // Read-ahead of one page a partition, which waits here while another is being loaded.
+            let (pages, inbox) = mpsc::channel(consumer.partitions.len());
             if index == 0 {
                 roles.spawn(reclaimer::run(Arc::clone(consumer), pages.clone(), stop.clone()));
                 roles.spawn(consumer_reaper::run(Arc::clone(consumer), stop.clone()));
             }
-            roles.spawn(reader::run(Arc::clone(consumer), pages, stop.clone()));
+            for (nth, partition) in consumer.partitions.iter().copied().enumerate() {
+                roles.spawn(reader::run(
+                    Arc::clone(consumer),
+                    (nth, partition),
+                    pages.clone(),
+                    stop.clone(),
+                ));
+            }
+            drop(pages);
             let (processor, guard) = (
                 processor::run(Arc::clone(consumer), inbox, stop.clone()),
                 processing.clone(),
@@ -235,5 +256,29 @@ impl Workers {
     /// Names of the consumers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.consumers.iter().map(|consumer| consumer.name.as_str())
+    }
+}
+
+/// The partitions that each of so many workers reads. A process reads all of them: the group shares
+/// out the entries among processes.
+fn shares(workers: usize, partitions: u16) -> Vec<Vec<u16>> {
+    let partitions = Vec::from_iter(0..partitions.max(1));
+    let of_worker = |worker: usize| match worker < partitions.len() {
+        true => partitions.iter().copied().skip(worker).step_by(workers).collect(),
+        false => partitions.iter().copied().cycle().nth(worker).into_iter().collect(),
+    };
+    (0..workers).map(of_worker).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_out_the_partitions() {
+        assert_eq!(shares(1, 1), [[0]]);
+        assert_eq!(shares(3, 1), [[0], [0], [0]]);
+        assert_eq!(shares(2, 5), [vec![0, 2, 4], vec![1, 3]]);
+        assert_eq!(shares(5, 2), [[0], [1], [0], [1], [0]]);
     }
 }

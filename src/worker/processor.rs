@@ -51,7 +51,15 @@ pub(super) async fn run(consumer: Arc<Consumer>, mut inbox: mpsc::Receiver<InFli
                 }
             }
             page = inbox.recv(), if takes_more => {
-                let Some(InFlightPage { entries, memory }) = page else { break };
+                let Some(mut page) = page else { break };
+                let merges = consumer.partitions.len() > 1;
+                while merges
+                    && page.entries.len() < read_count
+                    && let Ok(more) = inbox.try_recv()
+                {
+                    page.join(more);
+                }
+                let InFlightPage { entries, memory } = page;
                 tried_last = false;
                 let together = triage(&consumer, &mut retry_queue, entries);
                 if !together.is_empty() {

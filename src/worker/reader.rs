@@ -1,4 +1,4 @@
-//! The reader: fetches pages of entries for one consumer's processor.
+//! The reader: fetches pages of a partition's entries for one consumer's processor.
 //!
 //! Invariants: it reads only with a place in the channel and memory for the page. The consumer's
 //! own pending entries come first at the start, after every error (a lost reply leaves entries
@@ -26,16 +26,24 @@ const SHORTEST_READ: usize = 32;
 /// Least time between two passes over the own pending entries.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(1);
 
-/// Reads until `stop` fires.
-pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
+/// Reads that partition until `stop` fires; it is the nth reader of its consumer.
+pub(super) async fn run(
+    consumer: Arc<Consumer>,
+    (nth, partition): (usize, u16),
+    pages: mpsc::Sender<InFlightPage>,
+    stop: CancellationToken,
+) {
     let mut source = Source {
-        reader: consumer.stream.reader(&consumer.name, 0),
-        sweep: Sweep::due_now(),
+        reader: consumer.stream.reader(&consumer.name, partition),
+        sweep: Sweep::due_now(partition),
         at_most: SHORTEST_READ,
     };
     let mut outage = OutageLog::of("reading");
+    let Some(liveness) = consumer.reading.get(nth) else {
+        return;
+    };
     loop {
-        consumer.reading.idle();
+        liveness.idle();
         let permit = tokio::select! {
             () = stop.cancelled() => return,
             permit = pages.reserve() => permit,
@@ -44,7 +52,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
         let Some(memory) = stop.run_until_cancelled(consumer.reserve_page()).await else {
             return;
         };
-        consumer.reading.beat();
+        liveness.beat();
         match source.next(&consumer, memory, &stop).await {
             Ok(page) => {
                 outage.over();
@@ -53,7 +61,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
                 }
             }
             Err(error) => {
-                source.sweep = Sweep::due_now();
+                source.sweep = Sweep::due_now(partition);
                 drop(permit);
                 if !sleep_or_stop(outage.failed(&error), &stop).await {
                     return;
@@ -90,25 +98,29 @@ impl Source {
     }
 }
 
-/// Progress of the pass over the own pending entries.
-enum Sweep {
-    At(StreamId),
-    DoneUntil(Instant),
+/// Progress of the pass over the own pending entries of a partition.
+struct Sweep {
+    first: StreamId,
+    /// Where its next page starts, once that time has come.
+    next: (StreamId, Instant),
 }
 
 impl Sweep {
-    fn due_now() -> Self {
-        Self::At(StreamId::default())
-    }
-
-    fn page(&self) -> Option<StreamId> {
-        match self {
-            Self::At(start) => Some(*start),
-            Self::DoneUntil(due) => (*due <= Instant::now()).then(StreamId::default),
+    fn due_now(partition: u16) -> Self {
+        let first = StreamId::MIN.with_part(partition);
+        Self {
+            first,
+            next: (first, Instant::now()),
         }
     }
 
+    fn page(&self) -> Option<StreamId> {
+        let (start, due) = self.next;
+        (due <= Instant::now()).then_some(start)
+    }
+
     fn move_on(&mut self, next: Option<StreamId>, pause: Duration) {
-        *self = next.map_or_else(|| Self::DoneUntil(Instant::now() + pause), Self::At);
+        let now = Instant::now();
+        self.next = next.map_or((self.first, now + pause), |next| (next, now));
     }
 }

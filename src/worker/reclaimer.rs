@@ -22,27 +22,30 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Reclaims until `stop` fires.
 pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
     let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-    let mut outage = OutageLog::of("reclaiming");
+    let partitions = consumer.stream.partitions();
+    let mut outages = Vec::from_iter((0..partitions).map(|_| OutageLog::of("reclaiming")));
     while sleep_or_stop(spread(pause, rand::random()), &stop).await {
         match stop.run_until_cancelled(consumer.handler.ready()).await {
             None => return,
             Some(Err(_)) => continue,
             Some(Ok(())) => {}
         }
-        match stop.run_until_cancelled(pass(&consumer, &pages)).await {
-            None => return,
-            Some(Ok(())) => outage.over(),
-            Some(Err(error)) => {
-                outage.failed(&error);
+        for (partition, outage) in (0..).zip(&mut outages) {
+            match stop.run_until_cancelled(pass(&consumer, &pages, partition)).await {
+                None => return,
+                Some(Ok(())) => outage.over(),
+                Some(Err(error)) => {
+                    outage.failed(&error);
+                }
             }
         }
     }
 }
 
-/// Claims all stale entries once. Dropping the future is safe: what was claimed is then pending
-/// with this consumer.
-async fn pass(consumer: &Consumer, pages: &mpsc::Sender<InFlightPage>) -> Result<(), StreamError> {
-    let mut start = Some(StreamId::default());
+/// Claims all stale entries of a partition once. Dropping the future is safe: what was claimed is
+/// then pending with this consumer.
+async fn pass(consumer: &Consumer, pages: &mpsc::Sender<InFlightPage>, partition: u16) -> Result<(), StreamError> {
+    let mut start = Some(StreamId::MIN.with_part(partition));
     while let Some(from) = start {
         let Ok(permit) = pages.reserve().await else {
             return Ok(());

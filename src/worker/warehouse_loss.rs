@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use super::consumer::decode;
-use crate::stream::{Destination, Range, ReadOrder, Stream, StreamError, StreamId};
+use crate::stream::{Destination, Entry, Range, ReadOrder, Stream, StreamError, StreamId};
 use crate::warehouse::{Warehouse, WarehouseError};
 
 /// Entries that are compared at most: as many as are retained unless configured otherwise.
@@ -161,12 +161,12 @@ async fn drop_dead_lettered(
     let mut origins = HashSet::new();
     while let Some(range) = rest {
         let page = stream.range(range).await?;
-        let origin = |field: &bytes::Bytes| std::str::from_utf8(field).ok()?.parse::<StreamId>().ok();
-        let of_page = page
-            .entries
-            .iter()
-            .filter_map(|letter| letter.fields.get("original_id"));
-        origins.extend(of_page.filter_map(origin));
+        let origin = |letter: &Entry| {
+            let text = |name| std::str::from_utf8(letter.fields.get(name)?).ok();
+            let partition = text("original_stream").map_or(0, |log| stream.partition_named(log));
+            Some(text("original_id")?.parse::<StreamId>().ok()?.with_part(partition))
+        };
+        origins.extend(page.entries.iter().filter_map(origin));
         rest = page.next;
     }
     missing.retain(|(id, _)| !origins.contains(id));

@@ -149,6 +149,73 @@ fn wrong_configuration_is_78_and_names_everything() {
 }
 
 #[test]
+fn what_several_partitions_do_not_go_with_is_78() {
+    let redis = ("REDIS_URL", "redis://127.0.0.1:1");
+    let warehouse = ("DATABASE_URL", "postgres://u@127.0.0.1:1/d");
+    let shop = ("ORDERSTREAM_CAPTURE_DATABASE_URL", "postgres://u@127.0.0.1:1/shop");
+    for (command, partitions, others, named) in [
+        ("run", "2", &[][..], "a stream in a file has one partition"),
+        (
+            "status",
+            "2",
+            &[("ORDERSTREAM_STREAM", "{a}b"), redis],
+            "braces in the name",
+        ),
+        ("run", "2", &[shop, redis, warehouse], "a capture moves its checkpoint"),
+        (
+            "capture",
+            "2",
+            &[shop, redis, warehouse],
+            "a capture moves its checkpoint",
+        ),
+        ("run", "129", &[redis, warehouse], "ORDERSTREAM_PARTITIONS: `129`"),
+    ] {
+        let env = [others, &[("ORDERSTREAM_PARTITIONS", partitions)]].concat();
+        let output = orderstream(&[command], &env);
+        let (_, errors) = texts(&output);
+        assert_eq!(output.status.code(), Some(78), "{command}: {errors}");
+        assert!(
+            errors.contains(named) && errors.contains("ORDERSTREAM_PARTITIONS"),
+            "{command}: {errors}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_a_partition_that_no_worker_reads() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    for command in [
+        &[
+            "XGROUP",
+            "CREATE",
+            "{orders_stream:3.426}",
+            "pipeline_workers",
+            "0",
+            "MKSTREAM",
+        ][..],
+        &[
+            "XADD",
+            "{orders_stream:3.426}",
+            "*",
+            "event_id",
+            "late",
+            "payload",
+            "{}",
+        ],
+    ] {
+        redis.command::<redis::Value>(command).await;
+    }
+    let warning = "`{orders_stream:3.426}` holds events that no worker reads: set ORDERSTREAM_PARTITIONS=4";
+    for (partitions, warns) in [(None, true), (Some("3"), true), (Some("4"), false)] {
+        let set = partitions.map(|partitions| ("ORDERSTREAM_PARTITIONS", partitions));
+        let env = Vec::from_iter([("REDIS_URL", url.as_str())].into_iter().chain(set));
+        let (found, _) = texts(&orderstream(&["check"], &env));
+        assert_eq!(found.contains(warning), warns, "{partitions:?}: {found}");
+    }
+}
+
+#[test]
 fn no_secret_is_printed() {
     let env = [
         ("REDIS_URL", "redis://user:hunter2@127.0.0.1:1/"),

@@ -3,6 +3,7 @@
 mod history;
 mod letters;
 mod many;
+mod partitions;
 mod privacy;
 mod rollback;
 mod storm;

@@ -77,6 +77,40 @@ async fn one_that_serves_and_two_that_work_share_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_partition_is_read_by_each_process_and_loaded_once() {
+    let site = Site::new().await;
+    let settings = site.settings().with("ORDERSTREAM_PARTITIONS", "5");
+    let service = Service::start("serve", &settings).await;
+    let one = settings.with("CONSUMER_NAME", "one").with("ORDERSTREAM_WORKERS", "2");
+    let mut one = Service::start("work", &one).await;
+    let _two = Service::start("work", &settings.with("CONSUMER_NAME", "two")).await;
+    let orders: Vec<u64> = (1..=300).collect();
+    for (round, some) in orders.chunks(30).enumerate() {
+        let answers = some.iter().map(|id| service.deliver_order(*id));
+        let answers = futures_util::future::join_all(answers).await;
+        assert!(answers.iter().all(|status| *status == Some(200)));
+        if round == 4 {
+            one.kill();
+        }
+    }
+    site.has_rows(300).await;
+    eventually("nothing is left", PATIENCE, async || {
+        let health: Value = service.get(&service.url("/health")).await.ok()?.json().await.ok()?;
+        let partitions = health["partitions"].as_array()?.clone();
+        let is_done = |one: &Value| one["lag"] == 0 && one["pending"] == 0;
+        (partitions.len() == 5 && partitions.iter().all(is_done)).then_some(())
+    })
+    .await;
+    assert_eq!(site.sql("SELECT count(*) FROM orderstream.orders"), "300");
+    let named = "SELECT count(DISTINCT split_part(stream_id, '@', 2)) FROM orderstream.order_events";
+    assert_eq!(site.sql(named), "5");
+    for log in ["orders_stream", "{orders_stream:1.204}"] {
+        let length: u64 = site.redis.command(&["XLEN", log]).await;
+        assert!(length > 20, "{log}: {length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_slower_group_holds_trimming_and_the_cap_sheds() {
     const CAP: u64 = 60;
     let site = Site::new().await;

@@ -7,6 +7,7 @@ mod ids;
 mod letters;
 mod memory;
 mod onlookers;
+mod partitions;
 mod refusals;
 mod removed;
 mod standing;

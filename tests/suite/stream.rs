@@ -200,5 +200,55 @@ macro_rules! laws {
     };
 }
 
+/// A stream of four partitions. The entries of the laws have one spread, and so are in the first.
+pub struct FourPartitions(RedisServer);
+
+impl FourPartitions {
+    async fn start() -> Self {
+        Self(RedisServer::start().await)
+    }
+}
+
+#[async_trait]
+impl Store for FourPartitions {
+    /// Each partition has the caps of that configuration.
+    fn open(&self, config: &StreamConfig) -> Arc<dyn Stream> {
+        self.0.open(&StreamConfig {
+            partitions: Some(4),
+            maxlen: 4 * config.maxlen,
+            retain_acked: 4 * config.retain_acked,
+            ..config.clone()
+        })
+    }
+
+    async fn wipe(&self) {
+        self.0.wipe().await;
+    }
+
+    async fn lose(&self, config: &StreamConfig, id: StreamId) {
+        self.0.lose(config, id).await;
+    }
+
+    async fn move_group(&self, config: &StreamConfig, id: StreamId) {
+        self.0.move_group(config, id).await;
+    }
+
+    async fn drop_group(&self, config: &StreamConfig) {
+        for log in [
+            "orders_stream",
+            "{orders_stream:1.204}",
+            "{orders_stream:2.440}",
+            "{orders_stream:3.426}",
+        ] {
+            let group = StreamConfig {
+                name: log.to_owned(),
+                ..config.clone()
+            };
+            self.0.drop_group(&group).await;
+        }
+    }
+}
+
 conformance!(redis, crate::harness::redis::RedisServer::start().await);
+conformance!(redis_of_four_partitions, super::FourPartitions::start().await);
 conformance!(embedded, crate::harness::embedded::EmbeddedFile::new());

@@ -1,12 +1,14 @@
 //! What operators ask for, on Redis.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use redis::Pipeline;
 use redis::streams::StreamInfoGroupsReply;
 
-use std::time::Duration;
-
-use super::keys::{IDS_A_CALL, millis};
+use super::keys::{IDS_A_CALL, Keys, millis};
+use super::partition::Partition;
 use super::scripts;
 use super::stream::RedisStream;
 use crate::stream::admin::{AUDIT_ENTRIES, LONG_IDLE, REPLAY_CONSUMER};
@@ -15,7 +17,7 @@ use crate::stream::{Entry, EntryState, Fields, PAGE, Stage, StreamAdmin, StreamE
 /// One line of an extended XPENDING.
 type PendingLine = (StreamId, String, u64, u64);
 
-impl RedisStream {
+impl Partition {
     /// Every group and the last id it was given.
     async fn groups(&self) -> Result<Vec<(String, StreamId)>, StreamError> {
         let mut exists = redis::cmd("EXISTS");
@@ -37,7 +39,7 @@ impl RedisStream {
     async fn read_of(&self, group: &str, ids: &[StreamId]) -> Result<Option<Vec<StreamId>>, StreamError> {
         let groups = self.groups().await?;
         let group = groups.into_iter().find(|(name, _)| name == group);
-        Ok(group.map(|(_, last)| ids.iter().copied().filter(|id| *id <= last).collect()))
+        Ok(group.map(|(_, last)| ids.iter().copied().filter(|id| id.with_part(0) <= last).collect()))
     }
 
     /// What is pending of each with a group; a line at most.
@@ -52,19 +54,6 @@ impl RedisStream {
         }
         let lines: Vec<Vec<PendingLine>> = self.server.query_all(&pipeline).await?;
         Ok(lines.into_iter().map(|lines| lines.into_iter().next()).collect())
-    }
-}
-
-#[async_trait]
-impl StreamAdmin for RedisStream {
-    async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
-        let mut removed = 0;
-        for ids in ids.chunks(IDS_A_CALL) {
-            let mut delete = redis::cmd("XDEL");
-            delete.arg(&self.keys.dead_letters).arg(ids);
-            removed += self.server.query::<u64>(&delete).await?;
-        }
-        Ok(removed)
     }
 
     async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
@@ -108,16 +97,76 @@ impl StreamAdmin for RedisStream {
                     deliveries,
                     idle: Duration::from_millis(idle),
                 },
-                None if id > last => Stage::Unread,
+                None if id.with_part(0) > last => Stage::Unread,
                 None => Stage::Settled,
             },
         };
         Ok(groups.into_iter().zip(lines).map(fate).collect())
     }
+}
+
+impl RedisStream {
+    /// Asks each partition for its part of the ids, and adds up; `None` where the group is in none
+    /// of these. Without ids the first one is asked.
+    async fn add_up<'a, F>(
+        &'a self,
+        ids: &[StreamId],
+        ask: impl Fn(&'a Partition, Vec<StreamId>) -> F,
+    ) -> Result<Option<u64>, StreamError>
+    where
+        F: Future<Output = Result<Option<u64>, StreamError>>,
+    {
+        let mut parts = self.partitions.by_partition(ids);
+        if parts.is_empty() {
+            parts.push((self.partitions.at(0), Vec::new()));
+        }
+        let answers = try_join_all(parts.into_iter().map(|(partition, ids)| ask(partition, ids))).await?;
+        Ok(answers.into_iter().flatten().reduce(|one, other| one + other))
+    }
+
+    /// Keys that the partitions have in common.
+    fn common(&self) -> &Keys {
+        &self.partitions.at(0).keys
+    }
+}
+
+#[async_trait]
+impl StreamAdmin for RedisStream {
+    async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
+        let mut removed = 0;
+        for ids in ids.chunks(IDS_A_CALL) {
+            let mut delete = redis::cmd("XDEL");
+            delete.arg(&self.common().dead_letters).arg(ids);
+            removed += self.server.query::<u64>(&delete).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
+        self.add_up(ids, |partition, ids| async move {
+            partition.make_pending(group, &ids).await
+        })
+        .await
+    }
+
+    async fn settled(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
+        self.add_up(
+            ids,
+            |partition, ids| async move { partition.settled(group, &ids).await },
+        )
+        .await
+    }
+
+    async fn entry_states(&self, id: StreamId) -> Result<Vec<EntryState>, StreamError> {
+        match id.part < self.partitions.count() {
+            true => self.partitions.at(id.part).entry_states(id).await,
+            false => Ok(Vec::new()),
+        }
+    }
 
     async fn note(&self, note: &Fields) -> Result<(), StreamError> {
         let mut add = redis::cmd("XADD");
-        add.arg(&self.keys.audit)
+        add.arg(&self.common().audit)
             .arg("MAXLEN")
             .arg("~")
             .arg(AUDIT_ENTRIES)
@@ -129,7 +178,7 @@ impl StreamAdmin for RedisStream {
 
     async fn notes(&self, count: usize) -> Result<Vec<Entry>, StreamError> {
         let mut query = redis::cmd("XREVRANGE");
-        query.arg(&self.keys.audit).arg("+").arg("-");
+        query.arg(&self.common().audit).arg("+").arg("-");
         query.arg("COUNT").arg(count.clamp(1, PAGE));
         self.server.query(&query).await
     }

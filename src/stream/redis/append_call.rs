@@ -27,7 +27,7 @@ pub(super) enum Answer {
 
 impl Keys {
     pub(super) fn append_call(&self, chunk: &Chunk, entries: &[NewEntry], dedupe: Option<&Dedupe<'_>>) -> Cmd {
-        let (log, cap) = self.log(chunk.destination);
+        let (log, cap) = self.log(chunk.log);
         let chosen = || chunk.places.iter().filter_map(|&place| entries.get(place));
         // Of the call itself twelve, of an entry its id, its digest, a number and its fields.
         let arguments = 12 + chosen().map(|entry| 3 + 2 * entry.fields.0.len()).sum::<usize>();
@@ -35,7 +35,7 @@ impl Keys {
         call.arg("EVALSHA").arg(scripts::APPEND.get_hash());
         match dedupe {
             Some(Dedupe { now, ticket }) => {
-                call.arg(3).arg(log).arg(&self.generations(log, *now)).arg(cap);
+                call.arg(3).arg(log).arg(&self.generations(chunk.log, *now)).arg(cap);
                 call.arg(self.generation_lifetime()).arg(millis(LIFETIME));
                 call.arg(ticket.owner()).arg(ticket.number()).arg(ticket.under_way());
             }

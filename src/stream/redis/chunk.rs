@@ -3,7 +3,8 @@
 //! Owns the size of a call. Pure.
 
 use super::error;
-use crate::stream::{Appended, Destination, NewEntry};
+use super::keys::LogName;
+use crate::stream::{Appended, NewEntry};
 
 /// Entries of one script call: about 2 ms of the server's time.
 const CHUNK_ENTRIES: usize = 256;
@@ -13,9 +14,9 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// buffer of that size with the connection for up to seconds, and counts it as used memory.
 const LARGE: usize = 32 << 10;
 
-/// Entries of one destination that go in one script call, by their place in the flush.
+/// Entries of one log that go in one script call, by their place in the flush.
 pub(super) struct Chunk {
-    pub(super) destination: Destination,
+    pub(super) log: LogName,
     pub(super) places: Vec<usize>,
     pub(super) bytes: usize,
     /// One of them is large.
@@ -23,11 +24,11 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// Those entries, of one destination, as one.
-    pub(super) fn of(destination: Destination, places: Vec<usize>, entries: &[NewEntry]) -> Self {
+    /// Those entries, of one log, as one.
+    fn of(log: LogName, places: Vec<usize>, entries: &[NewEntry]) -> Self {
         let chosen = || places.iter().filter_map(|&place| entries.get(place));
         Self {
-            destination,
+            log,
             bytes: chosen().map(size).sum(),
             is_large: chosen().any(is_large),
             places,
@@ -36,26 +37,34 @@ impl Chunk {
 
     /// Whether any of its entries was refused for want of memory.
     pub(super) fn lacks_memory(&self, outcomes: &[Appended]) -> bool {
-        self.places.iter().any(|place| is_refused(outcomes, *place))
+        lack_memory(&self.places, outcomes)
     }
 
-    /// Those entries in smaller calls: halves, and each large one alone. None where the call had
-    /// one entry only.
+    /// Those entries in smaller calls ([`halves`]).
     pub(super) fn halves(&self, entries: &[NewEntry], outcomes: &[Appended]) -> Vec<Self> {
-        if self.places.len() == 1 {
-            return Vec::new();
-        }
-        let refused = self.places.iter().copied().filter(|place| is_refused(outcomes, *place));
-        let (large, mut first): (Vec<_>, Vec<_>) = refused.partition(|&place| entries.get(place).is_some_and(is_large));
-        let second = first.split_off(first.len() / 2);
-        let calls = [first, second]
-            .into_iter()
-            .chain(large.into_iter().map(|place| vec![place]));
-        let calls = calls.filter(|places| !places.is_empty());
-        calls
-            .map(|places| Self::of(self.destination, places, entries))
-            .collect()
+        let calls = halves(&self.places, entries, outcomes).into_iter();
+        calls.map(|places| Self::of(self.log, places, entries)).collect()
     }
+}
+
+/// Whether any of these entries was refused for want of memory.
+pub(super) fn lack_memory(places: &[usize], outcomes: &[Appended]) -> bool {
+    places.iter().any(|place| is_refused(outcomes, *place))
+}
+
+/// Those of these entries that were refused for want of memory, for smaller calls: halves, and each
+/// large one alone. None where the call had one entry only.
+pub(super) fn halves(places: &[usize], entries: &[NewEntry], outcomes: &[Appended]) -> Vec<Vec<usize>> {
+    if places.len() == 1 {
+        return Vec::new();
+    }
+    let refused = places.iter().copied().filter(|place| is_refused(outcomes, *place));
+    let (large, mut first): (Vec<_>, Vec<_>) = refused.partition(|&place| entries.get(place).is_some_and(is_large));
+    let second = first.split_off(first.len() / 2);
+    let calls = [first, second]
+        .into_iter()
+        .chain(large.into_iter().map(|place| vec![place]));
+    calls.filter(|places| !places.is_empty()).collect()
 }
 
 fn is_refused(outcomes: &[Appended], place: usize) -> bool {
@@ -65,15 +74,17 @@ fn is_refused(outcomes: &[Appended], place: usize) -> bool {
     }
 }
 
-/// Puts these entries of a flush into script calls, each of one destination and of bounded size.
-pub(super) fn chunks(entries: &[NewEntry], places: impl IntoIterator<Item = usize>) -> Vec<Chunk> {
+/// Puts these entries of a flush into script calls, each of one log and of bounded size; the stream
+/// has so many `partitions`.
+pub(super) fn chunks(entries: &[NewEntry], places: impl IntoIterator<Item = usize>, partitions: u16) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     let chosen = places
         .into_iter()
         .filter_map(|place| Some((place, entries.get(place)?)));
     for (place, entry) in chosen {
         let bytes = size(entry);
-        let open = chunks.iter_mut().rfind(|chunk| chunk.destination == entry.destination);
+        let log = LogName::of(entry, partitions);
+        let open = chunks.iter_mut().rfind(|chunk| chunk.log == log);
         match open {
             Some(chunk) if chunk.places.len() < CHUNK_ENTRIES && chunk.bytes + bytes <= CHUNK_BYTES => {
                 chunk.places.push(place);
@@ -81,7 +92,7 @@ pub(super) fn chunks(entries: &[NewEntry], places: impl IntoIterator<Item = usiz
                 chunk.is_large |= is_large(entry);
             }
             _ => chunks.push(Chunk {
-                destination: entry.destination,
+                log,
                 places: vec![place],
                 bytes,
                 is_large: is_large(entry),

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use redis::{Pipeline, Value};
 
 use super::append_call::Dedupe;
-use super::chunk::{Chunk, chunks};
+use super::chunk::chunks;
+use super::keys::LogName;
 use super::reservation::{RELIED_ON, ServerClock};
 use super::round_trip::read;
 use super::search::stored_since;
 use super::server::ConnectionGuard;
 use super::writer::{RedisWriter, is_stored};
-use crate::stream::{Appended, Destination, NewEntry, StreamError};
+use crate::stream::{Appended, NewEntry, StreamError};
 
 /// Fields of an entry that is appended plainly; the script refuses one with many more.
 const PLAIN_FIELDS: usize = 1000;
@@ -44,12 +45,13 @@ impl RedisWriter {
         let reserved = self.reserve(guard, entries, &firsts, &dedupe).await?;
         let is_reserved = HashSet::<usize>::from_iter(reserved.iter().copied());
         let mut rest = firsts;
-        if self.has_ample_room(reserved.len()) && began.elapsed() < RELIED_ON && !reserved.is_empty() {
-            rest.retain(|place| !is_reserved.contains(place));
-            let chunk = Chunk::of(Destination::Stream, reserved, entries);
+        let plain = self.with_ample_room(entries, reserved);
+        if began.elapsed() < RELIED_ON && !plain.is_empty() {
+            let is_plain = HashSet::<usize>::from_iter(plain.iter().copied());
+            rest.retain(|place| !is_plain.contains(place));
             let is_last = rest.is_empty() && repeats.is_empty();
             let open = self
-                .append_plainly(guard, entries, &chunk, Some(&dedupe), &mut outcomes, is_last)
+                .append_plainly(guard, entries, &plain, Some(&dedupe), &mut outcomes, is_last)
                 .await?;
             rest.extend(open);
         }
@@ -61,7 +63,10 @@ impl RedisWriter {
         if !has_repeats && began.elapsed() < RELIED_ON {
             for place in is_reserved {
                 match (entries.get(place), outcomes.get(place)) {
-                    (Some(entry), Some(outcome)) if !is_stored(outcome) => self.unnoted.release(&entry.dedupe_key),
+                    (Some(entry), Some(outcome)) if !is_stored(outcome) => {
+                        let partition = self.partition_at(entry);
+                        self.unnoted.release(partition, &entry.dedupe_key);
+                    }
                     _ => {}
                 }
             }
@@ -90,41 +95,57 @@ impl RedisWriter {
         places: &[usize],
         dedupe: &Dedupe<'_>,
     ) -> Result<Vec<usize>, StreamError> {
-        let keys = Arc::clone(&self.keys);
-        let id = |place: usize| {
-            let entry = entries.get(place)?;
-            let is_plain = entry.destination == Destination::Stream && entry.fields.0.len() <= PLAIN_FIELDS;
-            is_plain.then_some((place, &entry.dedupe_key))
+        let is_plain = |place: &usize| {
+            let entry = entries.get(*place);
+            entry.is_some_and(|entry| {
+                matches!(self.partitions.log_of(entry), LogName::Partition(_)) && entry.fields.0.len() <= PLAIN_FIELDS
+            })
         };
-        let asked = Vec::from_iter(places.iter().filter_map(|&place| id(place)));
+        let plain = Vec::from_iter(places.iter().copied().filter(is_plain));
+        let asked = self.by_partition(entries, &plain);
         if asked.is_empty() {
             return Ok(Vec::new());
         }
-        let [generation, before] = keys.generations(&keys.stream, dedupe.now);
+        let ids =
+            |places: &[usize]| Vec::from_iter(places.iter().filter_map(|place| Some(&entries.get(*place)?.dedupe_key)));
+        let partitions = Arc::clone(&self.partitions);
         let reservation = dedupe.ticket.reservation(dedupe.now);
-        let mut pipeline = Pipeline::with_capacity(asked.len() + 6);
-        self.unnoted.note(&mut pipeline, &generation, &keys);
-        let mut look = redis::cmd("HMGET");
-        look.arg(&before);
-        for (_, id) in &asked {
-            let reserve = pipeline.cmd("HSETNX").arg(&generation);
-            reserve.arg(id).arg(&reservation);
-            look.arg(id);
+        let mut pipeline = Pipeline::with_capacity(plain.len() + 2 * asked.len() + 4);
+        self.unnoted.note(&mut pipeline, &partitions, dedupe.now);
+        for (&partition, places) in &asked {
+            let keys = &partitions.at(partition).keys;
+            let [generation, before] = keys.generations(LogName::Partition(partition), dedupe.now);
+            let ids = ids(places);
+            for id in &ids {
+                let reserve = pipeline.cmd("HSETNX").arg(&generation);
+                reserve.arg(id).arg(&reservation);
+            }
+            pipeline.cmd("HMGET").arg(&before).arg(&ids);
+            pipeline.cmd("XLEN").arg(&keys.stream);
         }
-        pipeline.add_command(look).cmd("XLEN").arg(&keys.stream).cmd("TIME");
+        pipeline.cmd("TIME");
         let mut replies = self.query(guard, &mut pipeline).await?.into_iter();
         self.unnoted.clear();
-        let taken = Vec::from_iter(replies.by_ref().take(asked.len()).map(|reply| read(reply) == Some(1u8)));
-        let known: Option<Vec<Option<Value>>> = replies.next().and_then(read);
-        let length = replies.next().and_then(read::<u64>);
-        self.room = length.map(|length| (keys.maxlen.saturating_sub(length), Instant::now()));
+        let mut free = Vec::with_capacity(plain.len());
+        for (&partition, places) in &asked {
+            let taken = Vec::from_iter(
+                replies
+                    .by_ref()
+                    .take(places.len())
+                    .map(|reply| read(reply) == Some(1u8)),
+            );
+            let known: Option<Vec<Option<Value>>> = replies.next().and_then(read);
+            let length = replies.next().and_then(read::<u64>);
+            self.saw_length(partition, length);
+            // Where it cannot be looked at, the script tells why.
+            let unknown = known.unwrap_or_default().into_iter().map(|known| known.is_none());
+            let answers = places.iter().zip(taken).zip(unknown);
+            free.extend(
+                answers.filter_map(|((place, is_taken), is_unknown)| (is_taken && is_unknown).then_some(*place)),
+            );
+        }
         self.clock = replies.next().and_then(read).map(ServerClock::of);
-        // Where it cannot be looked at, the script tells why.
-        let unknown = known.unwrap_or_default().into_iter().map(|known| known.is_none());
-        let free = asked.iter().zip(taken).zip(unknown);
-        Ok(free
-            .filter_map(|(((place, _), is_taken), is_unknown)| (is_taken && is_unknown).then_some(*place))
-            .collect())
+        Ok(free)
     }
 
     /// Calls the script until each of those entries has an outcome: waits for other flushes'
@@ -140,7 +161,7 @@ impl RedisWriter {
     ) -> Result<(), StreamError> {
         let until = Instant::now() + patience;
         while !rest.is_empty() {
-            let calls = chunks(entries, rest);
+            let calls = chunks(entries, rest, self.partitions.count());
             let open = self
                 .call_until_answered(guard, entries, calls, Some(dedupe), outcomes)
                 .await?;
@@ -155,18 +176,20 @@ impl RedisWriter {
                     .map(|(place, _)| *place),
             );
             if let Some(since) = open.iter().filter_map(|(_, since)| *since).min() {
-                let found = stored_since(&self.server, &self.keys, since, entries, &given_up).await;
-                match found {
-                    Ok(found) => {
-                        for (place, id) in found {
-                            if let Some(entry) = entries.get(place) {
-                                self.unnoted.store(&entry.dedupe_key, id, entry.digest);
+                for (partition, places) in self.by_partition(entries, &given_up) {
+                    let log = &self.partitions.at(partition).keys.stream;
+                    match stored_since(&self.server, log, since, entries, &places).await {
+                        Ok(found) => {
+                            for (place, id) in found {
+                                if let Some(entry) = entries.get(place) {
+                                    self.unnoted.store(partition, &entry.dedupe_key, id, entry.digest);
+                                }
                             }
                         }
-                    }
-                    Err(error) => {
-                        rest.retain(|place| !given_up.contains(place));
-                        put_off(outcomes, &given_up, &error.to_string());
+                        Err(error) => {
+                            rest.retain(|place| !places.contains(place));
+                            put_off(outcomes, &places, &error.to_string());
+                        }
                     }
                 }
             } else if !rest.is_empty() {

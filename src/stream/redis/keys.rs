@@ -2,16 +2,44 @@
 
 use std::time::Duration;
 
+use super::placing;
 use crate::config::StreamConfig;
-use crate::stream::Destination;
+use crate::stream::{Destination, NewEntry};
 
 /// Ids of one call.
 pub(super) const IDS_A_CALL: usize = 500;
 /// Lifetime of the key that a probe writes.
 pub(super) const PROBE_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Names and caps.
+/// The log that an entry goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum LogName {
+    Partition(u16),
+    /// They are in no partition.
+    DeadLetters,
+}
+
+impl LogName {
+    /// Where the stream has so many partitions.
+    pub(super) fn of(entry: &NewEntry, partitions: u16) -> Self {
+        match entry.destination {
+            Destination::Stream => Self::Partition(placing::partition(entry.spread, partitions)),
+            Destination::DeadLetters => Self::DeadLetters,
+        }
+    }
+
+    /// Its partition; for the dead letters the first one, whose keys know them too.
+    pub(super) fn partition(self) -> u16 {
+        match self {
+            Self::Partition(partition) => partition,
+            Self::DeadLetters => 0,
+        }
+    }
+}
+
+/// Names and caps of one partition, and of what the partitions have in common.
 pub(super) struct Keys {
+    pub(super) partition: u16,
     pub(super) stream: String,
     pub(super) group: String,
     pub(super) dead_letters: String,
@@ -24,6 +52,9 @@ pub(super) struct Keys {
     pub(super) nodes: String,
     /// Beginning of the names of marks, which the processes leave for each other.
     pub(super) marks: String,
+    /// Beginning of the names of this partition's ids, and of the dead letters'.
+    ids: String,
+    letter_ids: String,
     pub(super) maxlen: u64,
     pub(super) retain_acked: u64,
     pub(super) dead_letters_maxlen: u64,
@@ -31,48 +62,66 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(config: &StreamConfig) -> Self {
+    /// Side keys carry the hash tag of their log once a number of partitions is set, but for a
+    /// stream whose name has a tag already.
+    pub(super) fn of(config: &StreamConfig, partition: u16) -> Self {
         let StreamConfig { name, group, .. } = config;
+        let is_tagged = config.partitions.is_some() && !placing::has_tag(name);
+        let side = |log: &str, partition| match is_tagged && !placing::has_tag(log) {
+            true => placing::tag(log, partition),
+            false => log.to_owned(),
+        };
+        let (own, common) = (side(name, partition), side(name, 0));
+        let share = |total: u64| total.div_ceil(u64::from(config.partitions.unwrap_or(1).max(1)));
         Self {
-            stream: name.clone(),
+            partition,
+            stream: placing::stream_key(name, partition),
             group: group.clone(),
             dead_letters: config.dead_letters.clone(),
-            attempts: format!("{name}:attempts:{group}"),
-            probe: format!("{name}:probe"),
-            audit: format!("{name}:audit"),
-            nodes: format!("{name}:nodes"),
-            marks: format!("{name}:mark:{group}:"),
-            maxlen: config.maxlen,
-            retain_acked: config.retain_acked,
+            attempts: format!("{own}:attempts:{group}"),
+            probe: format!("{own}:probe"),
+            audit: format!("{common}:audit"),
+            nodes: format!("{common}:nodes"),
+            marks: format!("{own}:mark:{group}:"),
+            ids: format!("{own}:ids"),
+            letter_ids: format!("{}:ids", side(&config.dead_letters, 0)),
+            maxlen: share(config.maxlen),
+            retain_acked: share(config.retain_acked),
             dead_letters_maxlen: config.dead_letters_maxlen,
             dedupe_window: config.dedupe_window,
         }
     }
 
     /// Name and cap of a log.
-    pub(super) fn log(&self, destination: Destination) -> (&str, u64) {
-        match destination {
-            Destination::Stream => (&self.stream, self.maxlen),
-            Destination::DeadLetters => (&self.dead_letters, self.dead_letters_maxlen),
+    pub(super) fn log(&self, log: LogName) -> (&str, u64) {
+        match log {
+            LogName::Partition(_) => (&self.stream, self.maxlen),
+            LogName::DeadLetters => (&self.dead_letters, self.dead_letters_maxlen),
         }
     }
 
     /// The hashes of a log's ids of the generation at that time (Unix milliseconds), and of the one
     /// before.
-    pub(super) fn generations(&self, log: &str, now: u64) -> [String; 2] {
+    pub(super) fn generations(&self, log: LogName, now: u64) -> [String; 2] {
         [0, 1].map(|ago| self.generation(log, now, ago))
     }
 
-    /// The hashes of both logs that no flush looks into any more, back to those that have expired.
+    /// The hashes that no flush looks into any more, back to those that have expired: of this
+    /// partition, and with the first one those of the dead letters.
     pub(super) fn old_generations(&self, now: u64) -> Vec<String> {
-        let logs = [&self.stream, &self.dead_letters].into_iter();
+        let letters = (self.partition == 0).then_some(LogName::DeadLetters);
+        let logs = std::iter::once(LogName::Partition(self.partition)).chain(letters);
         logs.flat_map(|log| [2, 3].map(|ago| self.generation(log, now, ago)))
             .collect()
     }
 
-    fn generation(&self, log: &str, now: u64, ago: u64) -> String {
+    fn generation(&self, log: LogName, now: u64, ago: u64) -> String {
         let window = self.window();
-        format!("{log}:ids:{window}:{}", (now / window).saturating_sub(ago))
+        let ids = match log {
+            LogName::Partition(_) => &self.ids,
+            LogName::DeadLetters => &self.letter_ids,
+        };
+        format!("{ids}:{window}:{}", (now / window).saturating_sub(ago))
     }
 
     /// Lifetime of a generation's hash, milliseconds: the trimmer removes it sooner, without

@@ -17,6 +17,12 @@
 //! | `<stream>:mark:<group>:<what>` | string, 60 s | an action that one process took for all |
 //! | `<stream>:probe` | string, 60 s | written to learn whether writes are taken |
 //!
+//! With `ORDERSTREAM_PARTITIONS` set a stream is that many logs of these, each with its side keys in
+//! the hash slot of its log (`placing.rs`): `{<stream>}:...` for the first, whose audit and nodes
+//! are those of all, and `{<stream>:i.s}:...` for a further one. `partition.rs` is one log,
+//! `stream.rs` the calls that go to several, `merge.rs` one page or report of them. An id has the
+//! number of its partition outside of these files and never in Redis.
+//!
 //! # Invariants
 //!
 //! - What takes more than one step is one script (`*.lua`; the head of each says what it does and
@@ -67,9 +73,10 @@ mod group_monitor;
 mod inspect;
 mod keys;
 mod loss_detector;
+mod merge;
 mod nodes;
 mod pages;
-#[cfg_attr(not(test), expect(dead_code, reason = "used with PARTITIONS, the next step"))]
+mod partition;
 mod placing;
 mod reader;
 mod reply;

@@ -21,21 +21,23 @@ fn heartbeats(answer: Vec<(String, String, u64)>) -> Vec<Heartbeat> {
 #[async_trait]
 impl NodeRegistry for RedisStream {
     async fn heartbeat(&self, node: &str, record: &str, forget_after: Duration) -> Result<Vec<Heartbeat>, StreamError> {
-        let mut script = scripts::HEARTBEAT.key(&self.keys.nodes);
+        let mut script = scripts::HEARTBEAT.key(&self.partitions.at(0).keys.nodes);
         script.arg(millis(forget_after));
         script.arg(node).arg(record);
         Ok(heartbeats(self.server.run(&script).await?))
     }
 
     async fn heartbeats(&self) -> Result<Vec<Heartbeat>, StreamError> {
-        let mut script = scripts::HEARTBEAT.key(&self.keys.nodes);
+        let mut script = scripts::HEARTBEAT.key(&self.partitions.at(0).keys.nodes);
         script.arg(u64::MAX);
         Ok(heartbeats(self.server.run(&script).await?))
     }
 
     async fn leave(&self, node: &str, consumers: &[String]) -> Result<(), StreamError> {
         let mut forget = redis::cmd("HDEL");
-        self.server.query::<u64>(forget.arg(&self.keys.nodes).arg(node)).await?;
+        self.server
+            .query::<u64>(forget.arg(&self.partitions.at(0).keys.nodes).arg(node))
+            .await?;
         if consumers.is_empty() {
             return Ok(());
         }

@@ -7,8 +7,6 @@
 
 use crc16::{State, XMODEM};
 
-/// Partitions at most.
-pub(super) const MOST_PARTITIONS: u16 = 128;
 /// Hash slots of a cluster.
 const SLOTS: u16 = 16_384;
 /// Parts of the slots that keys are spread over, and the slots of each.
@@ -77,6 +75,7 @@ pub(super) fn partition(spread: u64, partitions: u16) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::MOST_PARTITIONS;
 
     #[test]
     fn a_slot_is_what_clusters_say() {

@@ -130,7 +130,9 @@ impl Reader for RedisReader {
             }
             block = Duration::ZERO;
         }
-        Ok(entries.into_iter().map(Delivered::first_time).collect())
+        let partition = self.keys.partition;
+        let delivered = |entry| Delivered::first_time(entry).in_partition(partition);
+        Ok(entries.into_iter().map(delivered).collect())
     }
 }
 

@@ -83,10 +83,12 @@ pub(super) async fn report(
     let (oldest_pending, oldest_backlog) = ours.map_or((None, None), |&(_, _, _, _, pending, unread)| {
         (age(pending), age([pending, unread].into_iter().flatten().min()))
     });
+    // The dead letters belong to no partition; the first one's reports account for them.
+    let sees_letters = keys.partition == 0;
     let position = Position {
         run,
-        dead_letters,
-        has_other_letters,
+        dead_letters: if sees_letters { dead_letters } else { 0 },
+        has_other_letters: sees_letters && has_other_letters,
         last_id: last_id.unwrap_or_default(),
         added: entries_added.unwrap_or_default(),
         backlog: ours.map_or(length, |&(_, pending, _, lag, ..)| pending + lag.unwrap_or_default()),
@@ -95,6 +97,7 @@ pub(super) async fn report(
     let lost = comparison.end(position, above, absent);
     Ok(StreamReport {
         lost,
+        partitions: Vec::new(),
         length,
         maxlen: keys.maxlen,
         entries_added,

@@ -13,14 +13,15 @@
 //! - What is to be noted goes over the connection that the entries went over, or not at all: another
 //!   server may have lost them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::Pipeline;
 
-use super::keys::{Keys, millis};
+use super::keys::{LogName, millis};
+use super::partition::Partitions;
 use crate::stream::StreamId;
 
 /// How long other processes respect a reservation whose flush has not noted its entry.
@@ -99,6 +100,12 @@ impl Drop for ReservationTicket {
 #[derive(Default)]
 pub(super) struct Unnoted {
     ticket: Option<ReservationTicket>,
+    /// By partition.
+    notes: BTreeMap<u16, Notes>,
+}
+
+#[derive(Default)]
+struct Notes {
     /// Ids and values, in turn.
     stored: Vec<String>,
     /// Ids whose entries were not stored.
@@ -107,7 +114,7 @@ pub(super) struct Unnoted {
 
 impl Unnoted {
     pub(super) fn is_empty(&self) -> bool {
-        self.stored.is_empty() && self.released.is_empty()
+        self.notes.is_empty()
     }
 
     /// Keeps the flush under way until this is noted.
@@ -115,25 +122,31 @@ impl Unnoted {
         self.ticket = Some(ticket).filter(|_| !self.is_empty());
     }
 
-    pub(super) fn store(&mut self, id: &str, entry: StreamId, digest: [u8; 16]) {
-        self.stored.push(id.to_owned());
-        self.stored.push(format!("{entry} {}", hex::encode(digest)));
+    pub(super) fn store(&mut self, partition: u16, id: &str, entry: StreamId, digest: [u8; 16]) {
+        let stored = &mut self.notes.entry(partition).or_default().stored;
+        stored.push(id.to_owned());
+        stored.push(format!("{entry} {}", hex::encode(digest)));
     }
 
-    pub(super) fn release(&mut self, id: &str) {
-        self.released.push(id.to_owned());
+    pub(super) fn release(&mut self, partition: u16, id: &str) {
+        let notes = self.notes.entry(partition).or_default();
+        notes.released.push(id.to_owned());
     }
 
     /// Adds the commands that note it, whose answers are ignored: where one fails, the reservations
-    /// are left to expire.
-    pub(super) fn note(&self, pipeline: &mut Pipeline, generation: &str, keys: &Keys) {
-        if !self.released.is_empty() {
-            pipeline.cmd("HDEL").arg(generation).arg(&self.released).ignore();
-        }
-        if !self.stored.is_empty() {
-            pipeline.cmd("HSET").arg(generation).arg(&self.stored).ignore();
-            let expire = pipeline.cmd("PEXPIRE").arg(generation).arg(keys.generation_lifetime());
-            expire.arg("NX").ignore();
+    /// are left to expire. `now` is the server's time.
+    pub(super) fn note(&self, pipeline: &mut Pipeline, partitions: &Partitions, now: u64) {
+        for (&partition, Notes { stored, released }) in &self.notes {
+            let keys = &partitions.at(partition).keys;
+            let [generation, _] = keys.generations(LogName::Partition(partition), now);
+            if !released.is_empty() {
+                pipeline.cmd("HDEL").arg(&generation).arg(released).ignore();
+            }
+            if !stored.is_empty() {
+                pipeline.cmd("HSET").arg(&generation).arg(stored).ignore();
+                let expire = pipeline.cmd("PEXPIRE").arg(&generation).arg(keys.generation_lifetime());
+                expire.arg("NX").ignore();
+            }
         }
     }
 

@@ -3,12 +3,13 @@
 //! Redis counts the arguments of a call as used memory: a call that it refuses for want of memory is
 //! sent again in halves, down to single entries, so that what fits is stored.
 
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, from_redis_value};
 
 use super::append_call::{Answer, Dedupe, answers, error_line, is_unknown_script};
-use super::chunk::Chunk;
+use super::chunk::{Chunk, chunks, halves, lack_memory};
 use super::durability::Proof;
 use super::keys::Keys;
 use super::scripts;
@@ -23,27 +24,27 @@ impl RedisWriter {
         &mut self,
         guard: &mut ConnectionGuard,
         entries: &[NewEntry],
-        chunk: &Chunk,
+        places: &[usize],
         dedupe: Option<&Dedupe<'_>>,
         outcomes: &mut [Appended],
         asks_proof: bool,
     ) -> Result<Vec<usize>, StreamError> {
-        let chosen = || {
-            chunk
-                .places
-                .iter()
-                .filter_map(|&place| Some((place, entries.get(place)?)))
-        };
-        let mut pipeline = Pipeline::with_capacity(chunk.places.len() + 3);
+        let partitions = Arc::clone(&self.partitions);
+        let chosen = || places.iter().filter_map(|&place| Some((place, entries.get(place)?)));
+        let mut pipeline = Pipeline::with_capacity(places.len() + 3);
+        let mut touched = BTreeSet::new();
         for (_, entry) in chosen() {
-            pipeline.add_command(self.keys.add(entry));
+            let partition = self.partition_at(entry);
+            touched.insert(partition);
+            pipeline.add_command(partitions.at(partition).keys.add(entry));
         }
-        let replies = self.send(guard, &mut pipeline, asks_proof).await?;
+        let replies = self.send(guard, &mut pipeline, &touched, asks_proof).await?;
         for ((place, entry), reply) in chosen().zip(replies) {
             let outcome = match reply.and_then(|id| Ok(from_redis_value(id)?)) {
                 Ok(id) => {
                     if dedupe.is_some() {
-                        self.unnoted.store(&entry.dedupe_key, id, entry.digest);
+                        let partition = self.partition_at(entry);
+                        self.unnoted.store(partition, &entry.dedupe_key, id, entry.digest);
                     }
                     Appended::Accepted(id)
                 }
@@ -53,11 +54,13 @@ impl RedisWriter {
                 *slot = outcome;
             }
         }
-        if !chunk.lacks_memory(outcomes) {
+        if !lack_memory(places, outcomes) {
             return Ok(Vec::new());
         }
         self.renew(guard).await?;
-        let calls = chunk.halves(entries, outcomes);
+        let parts = halves(places, entries, outcomes).into_iter();
+        let calls = parts.flat_map(|places| chunks(entries, places, partitions.count()));
+        let calls = calls.collect();
         let open = self
             .call_until_answered(guard, entries, calls, dedupe, outcomes)
             .await?;
@@ -125,37 +128,42 @@ impl RedisWriter {
     ) -> Result<Vec<RedisResult<Value>>, StreamError> {
         let mut pipeline = Pipeline::with_capacity(chunks.len() + 4);
         if let Some(dedupe) = dedupe {
-            let [generation, _] = self.keys.generations(&self.keys.stream, dedupe.now);
-            self.unnoted.note(&mut pipeline, &generation, &self.keys);
+            self.unnoted.note(&mut pipeline, &self.partitions, dedupe.now);
         }
+        let mut touched = BTreeSet::new();
         for chunk in chunks {
-            pipeline.add_command(self.keys.append_call(chunk, entries, dedupe));
+            let partition = chunk.log.partition();
+            touched.insert(partition);
+            let keys = &self.partitions.at(partition).keys;
+            pipeline.add_command(keys.append_call(chunk, entries, dedupe));
         }
-        let replies = self.send(guard, &mut pipeline, true).await?;
+        let replies = self.send(guard, &mut pipeline, &touched, true).await?;
         self.unnoted.clear();
         Ok(replies)
     }
 
     /// One round trip, with the question for the proof of all that this connection wrote; without
-    /// dedupe it learns the room below the cap on the way.
+    /// dedupe it learns the room below the caps of these partitions on the way.
     async fn send(
         &mut self,
         guard: &mut ConnectionGuard,
         pipeline: &mut Pipeline,
+        partitions: &BTreeSet<u16>,
         asks_proof: bool,
     ) -> Result<Vec<RedisResult<Value>>, StreamError> {
-        let watches_room = self.keys.dedupe_window.is_none();
-        if watches_room {
-            pipeline.cmd("XLEN").arg(&self.keys.stream);
+        let watched = Some(partitions).filter(|_| !self.dedupes());
+        for &partition in watched.into_iter().flatten() {
+            pipeline.cmd("XLEN").arg(&self.partitions.at(partition).keys.stream);
         }
         let proof = if asks_proof { self.proof } else { Proof::Answer };
-        proof.ask(pipeline, &self.keys.probe, self.server.response_timeout() * 3 / 4);
+        let probe = &self.partitions.at(0).keys.probe;
+        proof.ask(pipeline, probe, self.server.response_timeout() * 3 / 4);
         let mut replies = self.query(guard, pipeline).await?;
         let proven = proof.verify(&self.server, &mut replies);
         self.proven = std::mem::replace(&mut self.proven, Ok(())).and(proven);
-        if watches_room {
+        for &partition in watched.into_iter().flatten().rev() {
             let length = replies.pop().and_then(read::<u64>);
-            self.room = length.map(|length| (self.keys.maxlen.saturating_sub(length), Instant::now()));
+            self.saw_length(partition, length);
         }
         Ok(replies)
     }

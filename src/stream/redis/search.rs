@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::keys::Keys;
 use super::pages;
 use super::server::Server;
 use crate::stream::{Destination, Fields, NewEntry, PAGE, Range, ReadOrder, StreamError, StreamId};
@@ -15,11 +14,11 @@ const MOST: usize = 20_000;
 /// How far a reservation's time, which its writer estimated, may be ahead of the server's clock.
 const CLOCK_ERROR_MS: u64 = 50;
 
-/// Those of the entries at `places` that stand in the stream from `since` on (Unix milliseconds),
+/// Those of the entries at `places` that stand in that log from `since` on (Unix milliseconds),
 /// with their ids there. Only the same event with the same payload counts.
 pub(super) async fn stored_since(
     server: &Server,
-    keys: &Keys,
+    log: &str,
     since: u64,
     entries: &[NewEntry],
     places: &[usize],
@@ -30,7 +29,7 @@ pub(super) async fn stored_since(
     let mut rest = Some(tail.between(since.saturating_sub(CLOCK_ERROR_MS), u64::MAX));
     let (mut found, mut looked_at) = (Vec::new(), 0);
     while let Some(range) = rest.filter(|_| looked_at < MOST && !wanted.is_empty()) {
-        let page = pages::range(server, &keys.stream, range).await?;
+        let page = pages::range(server, log, range).await?;
         for entry in &page.entries {
             let place = identity(&entry.fields).and_then(|identity| wanted.remove(&identity));
             found.extend(place.map(|place| (place, entry.id)));

@@ -11,6 +11,7 @@
 //! server's has failed as a whole, and so has one whose durability is not proven; otherwise each
 //! entry carries its own outcome.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,14 @@ use async_trait::async_trait;
 use redis::Pipeline;
 use scopeguard::ScopeGuard;
 
-use super::chunk::{Chunk, chunks, is_large};
+use super::chunk::{chunks, is_large};
 use super::durability::Proof;
 use super::error;
-use super::keys::Keys;
-use super::loss_detector::LossDetector;
+use super::keys::LogName;
+use super::partition::Partitions;
 use super::reservation::{Flushes, LIFETIME, ServerClock, Unnoted};
 use super::server::{ConnectionGuard, Server, breaks_connection};
-use crate::stream::{Appended, Destination, NewEntry, StreamError, StreamId, Writer};
+use crate::stream::{Appended, NewEntry, StreamError, Writer};
 
 /// How long the last seen length of the stream may be relied on for plain XADDs.
 const ROOM_FRESH: Duration = Duration::from_millis(100);
@@ -34,18 +35,18 @@ const ROOM_FRESH: Duration = Duration::from_millis(100);
 const SHORT_PATIENCE: Duration = Duration::from_millis(250);
 /// How long a single flush does: until the reservation may be taken over.
 const LONG_PATIENCE: Duration = LIFETIME.saturating_add(Duration::from_secs(1));
+
 pub(super) struct RedisWriter {
     pub(super) server: Arc<Server>,
-    pub(super) keys: Arc<Keys>,
-    pub(super) loss_detector: Arc<LossDetector>,
+    pub(super) partitions: Arc<Partitions>,
     pub(super) flushes: Arc<Flushes>,
     pub(super) held: Option<ConnectionGuard>,
     /// How the server behind the held connection proves what it stored, and whether it did so for
     /// the last flush.
     pub(super) proof: Proof,
     pub(super) proven: Result<(), StreamError>,
-    /// Entries below the cap, and when that was seen.
-    pub(super) room: Option<(u64, Instant)>,
+    /// Entries below the cap of a partition, and when that was seen.
+    rooms: BTreeMap<u16, (u64, Instant)>,
     /// Of the server behind the held connection; only with dedupe.
     pub(super) clock: Option<ServerClock>,
     /// What went over the held connection and is to be noted.
@@ -53,21 +54,15 @@ pub(super) struct RedisWriter {
 }
 
 impl RedisWriter {
-    pub(super) fn new(
-        server: Arc<Server>,
-        keys: Arc<Keys>,
-        loss_detector: Arc<LossDetector>,
-        flushes: Arc<Flushes>,
-    ) -> Self {
+    pub(super) fn new(server: Arc<Server>, partitions: Arc<Partitions>, flushes: Arc<Flushes>) -> Self {
         Self {
             server,
-            keys,
-            loss_detector,
+            partitions,
             flushes,
             held: None,
             proof: Proof::default(),
             proven: Ok(()),
-            room: None,
+            rooms: BTreeMap::new(),
             clock: None,
             unnoted: Unnoted::default(),
         }
@@ -105,13 +100,30 @@ impl RedisWriter {
         let guard = ScopeGuard::into_inner(guard);
         match &flushed {
             Err(error) if breaks_connection(error) => self.server.discard(guard),
+            Ok(outcomes) if outcomes.iter().any(fails_connection) => self.server.discard(guard),
             // Back to the pool: before the next flush the server is asked again what it is able to
             // prove.
             Err(StreamError::Unconfirmed(_)) => self.server.count_unproven(),
             _ => self.held = Some(guard),
         }
-        let outcomes = flushed.inspect_err(|_| self.unnoted.clear())?;
-        self.loss_detector.confirm(stored(entries, &outcomes));
+        let mut outcomes = flushed.inspect_err(|_| self.unnoted.clear())?;
+        for (entry, outcome) in entries.iter().zip(&mut outcomes) {
+            if let LogName::Partition(number) = self.partitions.log_of(entry) {
+                let partition = self.partitions.at(number);
+                match outcome {
+                    Appended::Accepted(id) => {
+                        partition.loss_detector.confirm([*id]);
+                        id.part = number;
+                    }
+                    Appended::Duplicate(id) | Appended::Conflict(id) => id.part = number,
+                    Appended::Full
+                    | Appended::Refused(_)
+                    | Appended::TooLarge(_)
+                    | Appended::Unavailable(_)
+                    | Appended::Failed(_) => {}
+                }
+            }
+        }
         Ok(outcomes)
     }
 
@@ -122,7 +134,7 @@ impl RedisWriter {
         patience: Duration,
     ) -> Result<Vec<Appended>, StreamError> {
         self.proven = Ok(());
-        let outcomes = if self.keys.dedupe_window.is_some() {
+        let outcomes = if self.dedupes() {
             self.append_once(guard, entries, patience).await?
         } else {
             self.append_all(guard, entries).await?
@@ -135,12 +147,47 @@ impl RedisWriter {
         Ok(outcomes)
     }
 
-    /// Whether plain XADDs of so many entries cannot meet the cap: so much room was there a moment
-    /// ago that other writers cannot have filled it meanwhile.
-    pub(super) fn has_ample_room(&self, entries: usize) -> bool {
-        let is_ample = |room| room > self.keys.maxlen / 2 + entries as u64;
-        self.room
-            .is_some_and(|(room, seen)| seen.elapsed() < ROOM_FRESH && is_ample(room))
+    /// Those of the entries at `places` whose plain XADDs cannot meet a cap: so much room was there
+    /// in their partition a moment ago that other writers cannot have filled it meanwhile.
+    pub(super) fn with_ample_room(&self, entries: &[NewEntry], places: Vec<usize>) -> Vec<usize> {
+        let mut ample = self.by_partition(entries, &places);
+        ample.retain(|partition, places| {
+            let least = self.partitions.at(*partition).keys.maxlen / 2 + places.len() as u64;
+            let room = self.rooms.get(partition);
+            room.is_some_and(|(room, seen)| seen.elapsed() < ROOM_FRESH && *room > least)
+        });
+        ample.into_values().flatten().collect()
+    }
+
+    /// Takes note of the length of a partition.
+    pub(super) fn saw_length(&mut self, partition: u16, length: Option<u64>) {
+        let maxlen = self.partitions.at(partition).keys.maxlen;
+        match length {
+            Some(length) => self
+                .rooms
+                .insert(partition, (maxlen.saturating_sub(length), Instant::now())),
+            None => self.rooms.remove(&partition),
+        };
+    }
+
+    pub(super) fn dedupes(&self) -> bool {
+        self.partitions.at(0).keys.dedupe_window.is_some()
+    }
+
+    /// The partition of an entry; of a dead letter the first, whose keys know the dead letters.
+    pub(super) fn partition_at(&self, entry: &NewEntry) -> u16 {
+        self.partitions.log_of(entry).partition()
+    }
+
+    /// Places of a flush by partition, in order.
+    pub(super) fn by_partition(&self, entries: &[NewEntry], places: &[usize]) -> BTreeMap<u16, Vec<usize>> {
+        let mut of_each: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for &place in places {
+            if let Some(entry) = entries.get(place) {
+                of_each.entry(self.partition_at(entry)).or_default().push(place);
+            }
+        }
+        of_each
     }
 
     /// Without dedupe.
@@ -150,27 +197,40 @@ impl RedisWriter {
         entries: &[NewEntry],
     ) -> Result<Vec<Appended>, StreamError> {
         let mut outcomes = vec![Appended::Full; entries.len()];
-        let is_plain = entries.iter().all(|entry| entry.destination == Destination::Stream);
-        if is_plain && self.has_ample_room(entries.len()) {
-            let all = Chunk::of(Destination::Stream, (0..entries.len()).collect(), entries);
-            self.append_plainly(guard, entries, &all, None, &mut outcomes, true)
+        let is_of_a_partition = |entry| self.partitions.log_of(entry) != LogName::DeadLetters;
+        let all = Vec::from_iter(0..entries.len());
+        let plain = match entries.iter().all(is_of_a_partition) {
+            true => self.with_ample_room(entries, all.clone()),
+            false => Vec::new(),
+        };
+        let is_plain = HashSet::<usize>::from_iter(plain.iter().copied());
+        let rest = Vec::from_iter(all.into_iter().filter(|place| !is_plain.contains(place)));
+        if !plain.is_empty() {
+            let is_last = rest.is_empty();
+            self.append_plainly(guard, entries, &plain, None, &mut outcomes, is_last)
                 .await?;
-        } else {
-            let calls = chunks(entries, 0..entries.len());
+        }
+        if !rest.is_empty() {
+            let calls = chunks(entries, rest, self.partitions.count());
             self.call_until_answered(guard, entries, calls, None, &mut outcomes)
                 .await?;
         }
         Ok(outcomes)
     }
 
-    /// Tells refusals for the server's reasons from those for an entry's own. An error where the
-    /// server took nothing at all; not where only large entries found no memory, since smaller ones
-    /// may.
+    /// Tells refusals for the server's reasons from those for an entry's own. A log of which the
+    /// server took nothing at all has failed, and where that is all there is, the flush is an error;
+    /// not where only large entries found no memory, since smaller ones may. With one partition
+    /// the dead letters fail with it.
     fn judge(&self, entries: &[NewEntry], mut outcomes: Vec<Appended>) -> Result<Vec<Appended>, StreamError> {
-        let (mut is_whole, mut cause) = (true, None);
+        let count = self.partitions.count();
+        let domain = |entry| Some(LogName::of(entry, count)).filter(|_| count > 1);
+        // Of each log whether all was refused, and why.
+        let mut verdicts: BTreeMap<Option<LogName>, (bool, Option<StreamError>)> = BTreeMap::new();
         for (entry, outcome) in entries.iter().zip(&mut outcomes) {
+            let (is_whole, cause) = verdicts.entry(domain(entry)).or_insert((true, None));
             let Some(error) = self.servers_refusal(outcome) else {
-                is_whole = false;
+                *is_whole = false;
                 continue;
             };
             let is_too_large = error::is_out_of_memory(&error) && is_large(entry);
@@ -179,12 +239,24 @@ impl RedisWriter {
             } else {
                 Appended::Unavailable(error.to_string())
             };
-            cause = cause.or(Some(error).filter(|_| !is_too_large));
+            if !is_too_large && cause.is_none() {
+                *cause = Some(error);
+            }
         }
-        match cause {
-            Some(error) if is_whole => Err(error),
-            _ => Ok(outcomes),
+        let is_one = verdicts.len() == 1;
+        let failed = verdicts
+            .into_iter()
+            .filter_map(|(log, (is_whole, cause))| Some((log, cause.filter(|_| is_whole)?)));
+        let failed: Vec<_> = failed.map(|(log, error)| (log, Arc::new(error))).collect();
+        if let ([(_, error)], true) = (&*failed, is_one) {
+            return Err(StreamError::clone(error));
         }
+        for (entry, outcome) in entries.iter().zip(&mut outcomes) {
+            if let Some((_, error)) = failed.iter().find(|(log, _)| *log == domain(entry)) {
+                *outcome = Appended::Failed(Arc::clone(error));
+            }
+        }
+        Ok(outcomes)
     }
 
     /// What a refusal means that speaks of the server or the user, not of one entry.
@@ -206,20 +278,32 @@ impl Writer for RedisWriter {
         self.append_within(entries, SHORT_PATIENCE).await
     }
 
+    fn partition_of(&self, entry: &NewEntry) -> Option<u16> {
+        match (self.partitions.log_of(entry), self.partitions.count()) {
+            (LogName::Partition(partition), _) => Some(partition),
+            (LogName::DeadLetters, 1) => Some(0),
+            (LogName::DeadLetters, _) => None,
+        }
+    }
+
     async fn settle(&mut self) {
         let (Some(guard), Some(clock)) = (self.held.take(), self.clock) else {
             return;
         };
         let mut pipeline = Pipeline::new();
-        let [generation, _] = self.keys.generations(&self.keys.stream, clock.now());
         let unnoted = std::mem::take(&mut self.unnoted);
-        unnoted.note(&mut pipeline, &generation, &self.keys);
+        unnoted.note(&mut pipeline, &self.partitions, clock.now());
         let server = Arc::clone(&self.server);
         let mut guard = scopeguard::guard(guard, |guard| server.discard(guard));
         if unnoted.is_empty() || self.query(&mut guard, &mut pipeline).await.is_ok() {
             self.held = Some(ScopeGuard::into_inner(guard));
         }
     }
+}
+
+/// Whether a call failed so that nothing more may go over its connection.
+fn fails_connection(outcome: &Appended) -> bool {
+    matches!(outcome, Appended::Failed(error) if breaks_connection(error))
 }
 
 /// Whether a store is claimed, now or before.
@@ -232,22 +316,4 @@ pub(super) fn is_stored(outcome: &Appended) -> bool {
         | Appended::Unavailable(_)
         | Appended::Failed(_) => false,
     }
-}
-
-/// Ids of what is new in the stream.
-fn stored(entries: &[NewEntry], outcomes: &[Appended]) -> impl Iterator<Item = StreamId> {
-    entries
-        .iter()
-        .zip(outcomes)
-        .filter_map(|(entry, outcome)| match outcome {
-            Appended::Accepted(id) if entry.destination == Destination::Stream => Some(*id),
-            Appended::Accepted(_)
-            | Appended::Duplicate(_)
-            | Appended::Conflict(_)
-            | Appended::Full
-            | Appended::Refused(_)
-            | Appended::TooLarge(_)
-            | Appended::Unavailable(_)
-            | Appended::Failed(_) => None,
-        })
 }

@@ -283,6 +283,7 @@ pub fn stream_config() -> StreamConfig {
         name: "orders_stream".to_owned(),
         group: "pipeline_workers".to_owned(),
         dead_letters: "dead_letters".to_owned(),
+        partitions: None,
         maxlen: 100_000,
         retain_acked: 10_000,
         dead_letters_maxlen: 10_000,

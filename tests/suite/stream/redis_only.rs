@@ -4,6 +4,7 @@ mod connections;
 mod durability;
 mod foreign_commands;
 mod interleavings;
+mod partitions;
 mod refusals;
 mod reservations;
 mod survival;

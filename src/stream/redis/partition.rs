@@ -1,0 +1,326 @@
+//! The calls of the seam that concern one partition, each a command, a pipeline or a script.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Pipeline;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::Mutex;
+
+use super::group::{ensure_group, lacks_group, restore_group};
+use super::group_monitor::{GroupMonitor, MARK_LIFETIME};
+use super::keys::{IDS_A_CALL, Keys, LogName, millis};
+use super::loss_detector::LossDetector;
+use super::reader::RedisReader;
+use super::report::DeadLetterCache;
+use super::reservation::ServerClock;
+use super::server::Server;
+use super::{pages, reply, report, scripts, writable};
+use crate::config::StreamConfig;
+use crate::stream::{
+    AttemptStep, Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, NewEntry, PAGE_BYTES, Page, Range, Refreshed,
+    Restored, StreamError, StreamId, StreamReport, Trimmed, codec,
+};
+
+/// Entries of one page of a claim; bounds the time its script holds the server.
+const CLAIM_PAGE: usize = 500;
+/// Fields of an entry that its letter keeps: twice as many arguments would overflow the stack of
+/// Lua's unpack.
+const DEAD_LETTER_FIELDS: usize = 1900;
+/// Entries a trim looks at one by one in one call.
+const TRIM_WALK: usize = 256;
+/// A record of tries is dropped when nobody has tried anything for so long.
+const ATTEMPTS_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// One log of a stream with what lies beside it. Ids go in as they come, and come out with its
+/// number.
+pub(super) struct Partition {
+    pub(super) server: Arc<Server>,
+    pub(super) keys: Arc<Keys>,
+    pub(super) loss_detector: LossDetector,
+    group_monitor: GroupMonitor,
+    /// Where the trimmer's walk behind an old pending entry goes on. One trim at a time.
+    trim_cursor: Mutex<String>,
+}
+
+/// The partitions of a stream: one at least.
+pub(super) struct Partitions {
+    first: Partition,
+    further: Vec<Partition>,
+}
+
+impl Partitions {
+    pub(super) fn new(server: &Arc<Server>, config: &StreamConfig) -> Self {
+        let partition = |number| Partition::new(Arc::clone(server), Keys::of(config, number));
+        Self {
+            first: partition(0),
+            further: (1..config.partitions.unwrap_or(1)).map(partition).collect(),
+        }
+    }
+
+    pub(super) fn count(&self) -> u16 {
+        u16::try_from(1 + self.further.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The partition of that number; the first where there are not so many.
+    pub(super) fn at(&self, number: u16) -> &Partition {
+        let further = usize::from(number).checked_sub(1);
+        further.and_then(|place| self.further.get(place)).unwrap_or(&self.first)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
+        std::iter::once(&self.first).chain(&self.further)
+    }
+
+    /// The log of an entry.
+    pub(super) fn log_of(&self, entry: &NewEntry) -> LogName {
+        LogName::of(entry, self.count())
+    }
+
+    /// Ids by their partition.
+    pub(super) fn by_partition(&self, ids: &[StreamId]) -> Vec<(&Partition, Vec<StreamId>)> {
+        let mut of_each: BTreeMap<u16, Vec<StreamId>> = BTreeMap::new();
+        for id in ids.iter().filter(|id| id.part < self.count()) {
+            of_each.entry(id.part).or_default().push(*id);
+        }
+        let of_each = of_each.into_iter();
+        of_each.map(|(number, ids)| (self.at(number), ids)).collect()
+    }
+}
+
+impl Partition {
+    fn new(server: Arc<Server>, keys: Keys) -> Self {
+        Self {
+            server,
+            keys: Arc::new(keys),
+            loss_detector: LossDetector::default(),
+            group_monitor: GroupMonitor::new(),
+            trim_cursor: Mutex::new("0-0".to_owned()),
+        }
+    }
+
+    /// With this partition's number.
+    fn own(&self, mut ids: Vec<StreamId>) -> Vec<StreamId> {
+        for id in &mut ids {
+            id.part = self.keys.partition;
+        }
+        ids
+    }
+
+    /// Removes consumers that were silent for that long and have nothing pending: of these, or of
+    /// all where none is named.
+    pub(super) async fn remove_consumers(
+        &self,
+        silent: Duration,
+        names: &[String],
+    ) -> Result<Vec<String>, StreamError> {
+        let mut script = scripts::REMOVE_SILENT.key(&self.keys.stream);
+        script
+            .arg(&self.keys.group)
+            .arg(millis(silent))
+            .arg(&self.keys.marks)
+            .arg(millis(MARK_LIFETIME))
+            .arg(names);
+        match self.server.run(&script).await {
+            Err(error) if lacks_group(&error) => Ok(Vec::new()),
+            removed => removed,
+        }
+    }
+
+    /// Removes the ids of entries that are no longer recognized.
+    async fn unlink_old_ids(&self) -> Result<(), StreamError> {
+        if self.keys.dedupe_window.is_none() {
+            return Ok(());
+        }
+        let now = ServerClock::of(self.server.query(&redis::cmd("TIME")).await?).now();
+        let mut pipeline = Pipeline::new();
+        for key in self.keys.old_generations(now) {
+            pipeline.cmd("UNLINK").arg(key).ignore();
+        }
+        // A user without that right leaves it to their expiry.
+        self.server.query_all(pipeline.ignore_errors()).await
+    }
+
+    async fn claim_page(
+        &self,
+        consumer: &str,
+        which: Claim<'_>,
+        start: StreamId,
+        count: usize,
+    ) -> Result<Claimed, StreamError> {
+        let (which, in_flight) = match which {
+            Claim::Own(in_flight) => ("own".to_owned(), in_flight),
+            Claim::Stale(idle) => (idle.as_millis().to_string(), &[][..]),
+        };
+        let mut script = scripts::CLAIM.key(&self.keys.stream);
+        script.key(&self.keys.attempts).arg(&self.keys.group).arg(consumer);
+        script
+            .arg(which)
+            .arg(start)
+            .arg(count.clamp(1, CLAIM_PAGE))
+            .arg(PAGE_BYTES)
+            .arg(Vec::from_iter(
+                in_flight.iter().filter(|id| id.part == start.part && **id >= start),
+            ));
+        let (last, entries, deliveries, attempts, deleted): ClaimedPage = self.server.run(&script).await?;
+        let records = deliveries.into_iter().zip(attempts);
+        let entries = entries
+            .into_iter()
+            .zip(records)
+            .map(|(entry, (deliveries, attempts))| Delivered {
+                entry,
+                deliveries,
+                attempts: reply::attempts(attempts.as_deref()),
+            });
+        Ok(Claimed {
+            entries: entries.map(|one| one.in_partition(self.keys.partition)).collect(),
+            deleted: self.own(deleted),
+            next: last
+                .and_then(StreamId::successor)
+                .map(|next| next.with_part(self.keys.partition)),
+        })
+    }
+}
+
+/// Answer of `claim.lua`.
+type ClaimedPage = (
+    Option<StreamId>,
+    Vec<Entry>,
+    Vec<u64>,
+    Vec<Option<String>>,
+    Vec<StreamId>,
+);
+
+impl Partition {
+    pub(super) fn reader(&self, consumer: &str) -> RedisReader {
+        RedisReader::new(self.server.clone(), self.keys.clone(), consumer)
+    }
+
+    pub(super) async fn ensure_group(&self) -> Result<bool, StreamError> {
+        ensure_group(&self.server, &self.keys).await
+    }
+
+    pub(super) async fn claim(
+        &self,
+        consumer: &str,
+        which: Claim<'_>,
+        start: StreamId,
+        count: usize,
+    ) -> Result<Claimed, StreamError> {
+        match self.claim_page(consumer, which, start, count).await {
+            // Without a group nothing is pending.
+            Err(error) if lacks_group(&error) => {
+                restore_group(&self.server, &self.keys).await?;
+                Ok(Claimed::default())
+            }
+            claimed => claimed,
+        }
+    }
+
+    pub(super) async fn refresh(&self, consumer: &str, ids: &[StreamId]) -> Result<Refreshed, StreamError> {
+        let mut refreshed = Refreshed::default();
+        for ids in ids.chunks(IDS_A_CALL) {
+            let mut script = scripts::REFRESH.key(&self.keys.stream);
+            script.arg(&self.keys.group).arg(consumer).arg(ids);
+            match self.server.run::<(Vec<StreamId>, Vec<StreamId>)>(&script).await {
+                Ok((held, gone)) => {
+                    refreshed.held.extend(self.own(held));
+                    refreshed.gone.extend(self.own(gone));
+                }
+                // Without a group nothing can have become another's.
+                Err(error) if lacks_group(&error) => {
+                    restore_group(&self.server, &self.keys).await?;
+                    refreshed.held.extend(ids);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(refreshed)
+    }
+
+    pub(super) async fn record(&self, id: StreamId, step: AttemptStep) -> Result<Attempts, StreamError> {
+        let (step, count) = match step {
+            AttemptStep::Begin(count) => ("begin", count),
+            AttemptStep::Failed(count) => ("failed", count),
+            AttemptStep::Spared => ("spared", 0),
+        };
+        let mut script = scripts::RECORD.key(&self.keys.attempts);
+        script.arg(id).arg(step).arg(count).arg(millis(ATTEMPTS_LIFETIME));
+        let (failed, unfinished) = self.server.run(&script).await?;
+        Ok(Attempts { failed, unfinished })
+    }
+
+    pub(super) async fn dead_letter(&self, letter: &DeadLetter) -> Result<bool, StreamError> {
+        let id = letter.entry.id;
+        let failed_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let mut script = scripts::DEAD_LETTER.key(&self.keys.stream);
+        script.key(&self.keys.dead_letters).key(&self.keys.attempts);
+        script.arg(&self.keys.group).arg(id).arg(self.keys.dead_letters_maxlen);
+        let mut fields: Vec<_> = letter.entry.fields.0.iter().collect();
+        let mut error = Cow::from(&letter.error);
+        let left_out = fields.len().saturating_sub(DEAD_LETTER_FIELDS);
+        if left_out > 0 {
+            fields.sort_by_key(|(name, _)| !codec::FIELDS.contains(&&**name));
+            fields.truncate(DEAD_LETTER_FIELDS);
+            error = format!("{error} ({left_out} fields of the entry are left out here)").into();
+        }
+        for (name, value) in fields {
+            script.arg(name.as_bytes()).arg(&value[..]);
+        }
+        for (name, value) in codec::found_by(&letter.entry.fields) {
+            script.arg(name).arg(value);
+        }
+        script.arg("original_stream").arg(&self.keys.stream);
+        script.arg("original_id").arg(id);
+        script.arg("failed_at").arg(failed_at);
+        script.arg("error").arg(&*error);
+        script.arg("attempts").arg(letter.attempts);
+        script.arg("consumer").arg(&letter.consumer);
+        Ok(self.server.run::<u8>(&script).await? == 1)
+    }
+
+    pub(super) async fn trim(&self) -> Result<Trimmed, StreamError> {
+        let mut cursor = self.trim_cursor.lock().await;
+        let mut script = scripts::TRIM.key(&self.keys.stream);
+        script
+            .arg(&self.keys.group)
+            .arg(self.keys.retain_acked)
+            .arg(self.keys.maxlen)
+            .arg(&*cursor)
+            .arg(TRIM_WALK);
+        let (prefix, pinned, next): (u64, u64, String) = self.server.run(&script).await?;
+        *cursor = next;
+        self.unlink_old_ids().await?;
+        Ok(Trimmed { prefix, pinned })
+    }
+
+    pub(super) async fn restore(&self) -> Result<Vec<Restored>, StreamError> {
+        self.group_monitor.restore(&self.server, &self.keys).await
+    }
+
+    /// A page of its log.
+    pub(super) async fn range(&self, range: Range) -> Result<Page, StreamError> {
+        // The log has plain ids, and compares them with these.
+        let range = Range {
+            from: range.from.with_part(0),
+            to: range.to.with_part(0),
+            ..range
+        };
+        let mut page = pages::range(&self.server, &self.keys.stream, range).await?;
+        for entry in &mut page.entries {
+            entry.id.part = self.keys.partition;
+        }
+        Ok(page)
+    }
+
+    pub(super) async fn report(&self, letters: &DeadLetterCache) -> Result<StreamReport, StreamError> {
+        report::report(&self.server, &self.keys, &self.loss_detector, letters).await
+    }
+
+    pub(super) async fn confirm_writable(&self) -> Result<(), StreamError> {
+        writable::confirm(&self.server, &self.keys).await
+    }
+}

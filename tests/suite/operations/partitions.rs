@@ -1,0 +1,144 @@
+//! Lists, traces, dead letters and replays over several partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::harness::service::order;
+
+const ORDERS: u64 = 12;
+/// Rows of the orders that are as they were sent.
+const INTACT: &str = "SELECT count(*) FROM orders WHERE status = 'paid'";
+
+/// Entries as `/api/events` lists them, by pages of five: order and id.
+async fn entries(service: &Service) -> Vec<(String, String)> {
+    let (mut found, mut path) = (Vec::new(), "/api/events?count=5".to_owned());
+    loop {
+        let page = api(service, &path).await;
+        let lines = page["entries"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        found.extend(lines.map(|line| (text(&line["order_id"]), text(&line["id"]))));
+        match page["next"].as_str() {
+            Some(next) => path = format!("/api/events?count=5&to={}", next),
+            None => return found,
+        }
+    }
+}
+
+fn partition(id: &str) -> &str {
+    id.split_once('@').map_or("0", |(_, partition)| partition)
+}
+
+/// A pipeline of four partitions with loaded orders.
+struct Partitioned {
+    plant: Plant,
+    settings: Settings,
+    service: Service,
+    /// Ids of the entries by order.
+    ids: BTreeMap<String, String>,
+}
+
+impl Partitioned {
+    async fn with_orders() -> Self {
+        let plant = Plant::servers().await;
+        let settings = plant.settings().with("ORDERSTREAM_PARTITIONS", "4");
+        let service = Service::start("run", &settings).await;
+        for id in 1..=ORDERS {
+            assert_eq!(service.deliver_order(id).await, Some(200));
+        }
+        plant.has_rows(ORDERS as usize).await;
+        is_settled(&service).await;
+        let listed = entries(&service).await;
+        let ids = BTreeMap::from_iter(listed.iter().cloned());
+        assert_eq!((listed.len() as u64, ids.len() as u64), (ORDERS, ORDERS), "{listed:?}");
+        Self {
+            plant,
+            settings,
+            service,
+            ids,
+        }
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let output = ask(&patient(&self.settings), &[args, &["--json"]].concat());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {errors}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// An order that is not in the first partition, and its entry.
+    fn far(&self) -> (&str, &str) {
+        let mut ids = self.ids.iter();
+        let (order, id) = ids.find(|(_, id)| partition(id) != "0").unwrap();
+        (order, id)
+    }
+
+    /// What the admin API answers of that entry.
+    async fn entry(&self, id: &str) -> Value {
+        api(&self.service, &format!("/api/events/{id}")).await["entry"].clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_traces_and_replays_go_over_all_partitions() {
+    let site = Partitioned::with_orders().await;
+    let used = BTreeSet::from_iter(site.ids.values().map(|id| partition(id)));
+    assert!(
+        used.len() > 1 && used.is_subset(&BTreeSet::from(["0", "1", "2", "3"])),
+        "{used:?}"
+    );
+    let (far, id) = site.far();
+    let entry = site.entry(id).await;
+    assert_eq!((&entry["id"], &entry["order_id"]), (&id.into(), &far.into()));
+    let trace = site.json(&["trace", far]);
+    let stations = trace["moments"].as_array().unwrap();
+    for what in ["received", "settled", "loaded"] {
+        let is_it = |one: &Value| one["what"] == what && one["stream_id"] == id;
+        assert!(stations.iter().any(is_it), "{what} of {id} is not in {trace:#}");
+    }
+    site.plant.change("UPDATE orders SET status = 'nonsense'");
+    let replayed = site.json(&["replay", "--all", "--yes", "--rate", "1000"]);
+    assert_eq!(replayed["pending"], ORDERS, "{replayed:#}");
+    site.plant.answers(INTACT, &ORDERS.to_string()).await;
+    is_settled(&site.service).await;
+}
+
+/// The webhook id of one order comes again with an order of another partition, so that intake cannot see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_id_reused_in_another_partition_is_found_by_the_load() {
+    let site = Partitioned::with_orders().await;
+    let (far, id) = site.far();
+    let (near, _) = site
+        .ids
+        .iter()
+        .find(|(_, one)| partition(one) != partition(id))
+        .unwrap();
+    let (webhook_id, body) = (format!("webhook-{near}"), order(far.parse().unwrap()).to_string());
+    let answer = site.service.deliver("orders/create", &webhook_id, body.as_bytes());
+    let answer: Value = answer.await.unwrap().json().await.unwrap();
+    assert_eq!(answer["status"], "accepted");
+    let letter = eventually("a dead letter", PATIENCE, async || {
+        let letters = api(&site.service, "/api/dead-letters").await;
+        letters["letters"].as_array()?.first().cloned()
+    })
+    .await;
+    assert_eq!(letter["error"], "its id was used for another body", "{letter:#}");
+    assert!(!letter["original_id"].as_str().unwrap().contains('@'), "{letter:#}");
+    let letter = format!("/api/dead-letters/{}", letter["id"].as_str().unwrap());
+    let letter = api(&site.service, &letter).await;
+    assert_eq!(letter["entry_stands"], true, "{letter:#}");
+    let original = letter["letter"]["original_id"].as_str().unwrap();
+    assert_eq!(partition(original), partition(id));
+    assert_eq!(site.entry(original).await["order_id"], far);
+
+    let replayed = site.json(&["dead-letters", "replay", "--all", "--yes"]);
+    assert_eq!(
+        (&replayed["done"], &replayed["kept"]),
+        (&1.into(), &0.into()),
+        "{replayed:#}"
+    );
+    site.plant.has_rows(ORDERS as usize + 1).await;
+    is_settled(&site.service).await;
+    let letters = api(&site.service, "/api/dead-letters").await;
+    assert_eq!(letters["letters"], Value::Array(Vec::new()));
+    assert_eq!(site.plant.sql(INTACT), ORDERS.to_string());
+}
