@@ -17,7 +17,7 @@ use crate::config::{Config, Purpose};
 use crate::health::Thresholds;
 use crate::health::collector::{Health, Sources};
 use crate::http::{self, AdminState, Probes, PublicState};
-use crate::ingest::{AppendStats, Appender, SpoolReader};
+use crate::ingest::{AppendStats, Appender, ShopBinding, SpoolReader};
 use crate::live::{Live, ProcessInfo};
 use crate::operations::{Actor, Operations};
 
@@ -122,6 +122,10 @@ fn start_public(app: &App, listener: TcpListener, appender: Appender, probes: Pr
         &config,
         &metrics,
     );
+    let state = match app.config.intake.shop_binding {
+        true => state.with_shop_binding(ShopBinding::new(app.stream())),
+        false => state,
+    };
     let stop = app.front.stop_token();
     app.front.spawn("quarantine log", state.log_quarantines(stop.clone()));
     app.front.spawn("public listener", async move {

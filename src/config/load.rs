@@ -172,6 +172,7 @@ fn intake(values: &LayeredValues) -> IntakeConfig {
             Some("redacted") => KeepRaw::Redacted,
             _ => KeepRaw::Off,
         },
+        shop_binding: values.text(&s::SHOP_BINDING) != Some("off"),
         keep_note_attributes: names(values, &s::KEEP_NOTE_ATTRIBUTES),
         keep_line_properties: names(values, &s::KEEP_LINE_PROPERTIES),
     }

@@ -249,6 +249,8 @@ pub struct IntakeConfig {
     pub bytes_in_flight: usize,
     /// Whether the original body is kept beside the event.
     pub keep_raw: KeepRaw,
+    /// Whether a domain's orders must name the shop that its first one named.
+    pub shop_binding: bool,
     /// Names of the note attributes that are kept.
     pub keep_note_attributes: Arc<[String]>,
     /// Names of the lines' properties that are kept.

@@ -221,6 +221,7 @@ settings! {
         KEEP_RAW "ORDERSTREAM_KEEP_RAW" Choice(&["off", "redacted", "full"]), Text("off"), "the original body beside the event: off, redacted (without personal fields) or full";
         KEEP_NOTE_ATTRIBUTES "ORDERSTREAM_KEEP_NOTE_ATTRIBUTES" ValueKind::Text, Unset, "names, separated by commas, of the note attributes of orders that are kept; they may hold anything that a customer was asked for";
         KEEP_LINE_PROPERTIES "ORDERSTREAM_KEEP_LINE_PROPERTIES" ValueKind::Text, Unset, "names, separated by commas, of the properties of lines that are kept";
+        SHOP_BINDING "ORDERSTREAM_SHOP_BINDING" Choice(&["on", "off"]), Text("on"), "on: an order whose order_status_url holds another shop's number than earlier orders of its domain is quarantined; off";
         DEDUPE_BY "ORDERSTREAM_DEDUPE_BY" Choice(&["webhook-id", "off"]), Text("webhook-id"), "webhook-id or off";
         DEDUPE_WINDOW "ORDERSTREAM_DEDUPE_WINDOW" ValueKind::Duration(1000, 30 * DAY), Text("6h"), "lifetime of a dedupe key";
         WRITERS "ORDERSTREAM_WRITERS" Count(1, 64), Text("2"), "writer tasks of the appender, each with one flush in flight";

@@ -10,7 +10,7 @@ use super::failed_tokens::FailedTokens;
 use super::health::Probes;
 use super::token::Tokens;
 use crate::config::{IntakeConfig, PublicConfig};
-use crate::ingest::{Admission, Appender, QuarantineLog};
+use crate::ingest::{Admission, Appender, QuarantineLog, ShopBinding};
 use crate::live::Live;
 use crate::metrics::{Metrics, Outcomes, Route, SignatureCounters};
 use crate::nodes::Nodes;
@@ -32,6 +32,8 @@ pub struct PublicState {
     pub(super) webhook_outcomes: Outcomes,
     pub(super) batch_outcomes: Outcomes,
     pub(super) quarantine_log: Arc<QuarantineLog>,
+    /// `None`: a body is of the shop that its headers name.
+    pub(super) shop_binding: Option<Arc<ShopBinding>>,
 }
 
 /// Credentials of senders, replaced as a whole when the secrets are read again; a cheap clone.
@@ -66,6 +68,16 @@ impl PublicState {
             webhook_outcomes: metrics.outcomes(Route::Webhook),
             batch_outcomes: metrics.outcomes(Route::Batch),
             quarantine_log: Arc::default(),
+            shop_binding: None,
+        }
+    }
+
+    /// The same, holding shops to the numbers that their orders name.
+    #[must_use]
+    pub fn with_shop_binding(self, binding: ShopBinding) -> Self {
+        Self {
+            shop_binding: Some(Arc::new(binding)),
+            ..self
         }
     }
 

@@ -50,6 +50,16 @@ enum QuarantineReason {
     Body(#[from] ConvertError),
     #[error("{REUSED_WEBHOOK_ID}")]
     Conflict,
+    #[error(
+        "a delivery of Shopify's Events (shopify-action), whose body is not that of a webhook: subscribe to the webhook \
+         topic instead"
+    )]
+    Events,
+    #[error(
+        "body of another shop: the number in its order_status_url is not the one that orders of this domain had before \
+         (ORDERSTREAM_SHOP_BINDING)"
+    )]
+    OtherShop,
 }
 
 /// Takes one webhook.
@@ -113,8 +123,10 @@ impl<'a> Delivery<'a> {
         let converting = state.admission.conversion(self.body.len(), self.latest).await?;
         let entry = self.entry(&state.intake)?;
         drop(converting);
+        let is_of_its_shop = entry.is_err() || self.is_of_its_shop(state).await;
         let reason = match entry {
             Err(reason) => reason,
+            Ok(_) if !is_of_its_shop => QuarantineReason::OtherShop,
             Ok((entry, send)) => match self
                 .append(state, entry, send)
                 .await
@@ -127,6 +139,17 @@ impl<'a> Delivery<'a> {
             },
         };
         self.quarantine(state, &reason).await
+    }
+
+    /// Whether the shop that the body tells is the one of the headers, as far as that is known.
+    async fn is_of_its_shop(&self, state: &PublicState) -> bool {
+        let (Some(binding), Some(shop)) = (&state.shop_binding, &self.hints.shop) else {
+            return true;
+        };
+        match shopify::shop_number(self.body) {
+            Some(number) => binding.admits(shop, &number).await,
+            None => true,
+        }
     }
 
     async fn append(&self, state: &PublicState, entry: NewEntry, send: Span) -> Result<Receipt, AppendError> {

@@ -174,6 +174,7 @@ mod tests {
             batch_limit: 0,
             bytes_in_flight: 0,
             keep_raw,
+            shop_binding: false,
             keep_note_attributes: Arc::default(),
             keep_line_properties: Arc::default(),
         };

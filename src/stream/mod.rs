@@ -189,6 +189,10 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// A page of a log, read without being a member of the group; changes nothing.
     async fn range(&self, range: Range) -> Result<Page, StreamError>;
 
+    /// Notes the number of a shop as that of a domain, unless one is noted already; returns the noted
+    /// one. It is kept for as long as the store is.
+    async fn bind_shop(&self, domain: &str, number: &str) -> Result<String, StreamError>;
+
     /// The figures for health.
     async fn report(&self) -> Result<StreamReport, StreamError>;
 

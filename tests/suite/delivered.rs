@@ -67,9 +67,10 @@ fn captured_deliveries(folder: &Path) -> Vec<Delivery> {
     rows.collect()
 }
 
-/// Bodies are kept byte for byte.
+/// Bodies are kept byte for byte, and come from several shops.
 fn settings(site: &Site) -> Settings {
-    site.settings().with("ORDERSTREAM_KEEP_RAW", "full")
+    let settings = site.settings().with("ORDERSTREAM_KEEP_RAW", "full");
+    settings.with("ORDERSTREAM_SHOP_BINDING", "off")
 }
 
 #[tokio::test(flavor = "multi_thread")]

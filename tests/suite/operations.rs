@@ -238,6 +238,7 @@ stories! { many:
 
 stories! { privacy:
     a_privacy_request_is_an_event_of_ids
+    a_body_of_another_shop_is_quarantined
 }
 
 stories! { rollback:

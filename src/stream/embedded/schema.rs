@@ -51,6 +51,10 @@ CREATE TABLE attempts (
 CREATE TABLE audit (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BLOB NOT NULL) STRICT;
 ";
 
+/// Numbers of shops by domain. Made when it is first needed: files of older releases lack it, and those
+/// releases leave it alone.
+pub(super) const SHOPS: &str = "
+CREATE TABLE IF NOT EXISTS shops (domain TEXT PRIMARY KEY, number TEXT NOT NULL) STRICT, WITHOUT ROWID";
 /// Tables that version 2 added.
 const TABLES_2: &str = "
 CREATE TABLE checkpoints (

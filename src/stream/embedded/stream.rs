@@ -19,6 +19,7 @@ use super::group::{self, Group};
 use super::logs::{Caps, Session};
 use super::reads::{self, ReadConnection};
 use super::row::{PackedFields, row_of};
+use super::schema::SHOPS;
 use super::stats::{self, Stats};
 use super::trim::{self, Retention};
 use super::writer::WriterHandle;
@@ -287,6 +288,22 @@ impl Stream for EmbeddedStream {
 
     async fn range(&self, range: Range) -> Result<Page, StreamError> {
         self.read(move |connection, _| reads::range(connection, range)).await
+    }
+
+    async fn bind_shop(&self, domain: &str, number: &str) -> Result<String, StreamError> {
+        let (domain, number) = (domain.to_owned(), number.to_owned());
+        self.write(move |session, _| {
+            session.execute(SHOPS, [])?;
+            session.execute(
+                "INSERT INTO shops VALUES (?1, ?2) ON CONFLICT (domain) DO NOTHING",
+                [&domain, &number],
+            )?;
+            let mut bound = session
+                .connection
+                .prepare_cached("SELECT number FROM shops WHERE domain = ?1")?;
+            bound.query_row([&domain], |row| row.get(0))
+        })
+        .await
     }
 
     async fn report(&self) -> Result<StreamReport, StreamError> {

@@ -50,6 +50,8 @@ pub(super) struct Keys {
     pub(super) audit: String,
     /// Records of processes.
     pub(super) nodes: String,
+    /// Numbers of shops by domain.
+    pub(super) shops: String,
     /// Beginning of the names of marks, which the processes leave for each other.
     pub(super) marks: String,
     /// Beginning of the names of this partition's ids, and of the dead letters'.
@@ -82,6 +84,7 @@ impl Keys {
             probe: format!("{own}:probe"),
             audit: format!("{common}:audit"),
             nodes: format!("{common}:nodes"),
+            shops: format!("{common}:shops"),
             marks: format!("{own}:mark:{group}:"),
             ids: format!("{own}:ids"),
             letter_ids: format!("{}:ids", side(&config.dead_letters, 0)),

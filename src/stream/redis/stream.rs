@@ -201,6 +201,14 @@ impl Stream for RedisStream {
         }
     }
 
+    async fn bind_shop(&self, domain: &str, number: &str) -> Result<String, StreamError> {
+        let (shops, mut pipeline) = (&self.partitions.at(0).keys.shops, Pipeline::new());
+        let note = pipeline.cmd("HSETNX").arg(shops).arg(domain).arg(number);
+        note.ignore().cmd("HGET").arg(shops).arg(domain);
+        let (bound,): (String,) = self.server.query_all(&pipeline).await?;
+        Ok(bound)
+    }
+
     async fn report(&self) -> Result<StreamReport, StreamError> {
         let each = self.partitions.iter();
         let mut failed = None;

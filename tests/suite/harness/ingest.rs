@@ -89,6 +89,7 @@ impl Settings {
                 batch_limit: 1000,
                 bytes_in_flight: 64 * 1024 * 1024,
                 keep_raw: KeepRaw::Off,
+                shop_binding: true,
                 keep_note_attributes: Arc::default(),
                 keep_line_properties: Arc::default(),
             },

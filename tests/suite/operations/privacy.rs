@@ -48,7 +48,8 @@ fn personal_order(id: u64) -> Value {
     let [email, phone, street, name] = PERSONAL;
     let mut order = order(id);
     let address = serde_json::json!({"address1": street, "last_name": name, "phone": phone, "country_code": "CA"});
-    order["customer"] = serde_json::json!({"id": 4711, "email": email, "phone": phone, "last_name": name});
+    order["customer"] =
+        serde_json::json!({"id": 6_900_000_004_711_u64, "email": email, "phone": phone, "last_name": name});
     order["email"] = email.into();
     order["note"] = format!("call {phone}").into();
     order["billing_address"] = address.clone();
@@ -59,7 +60,7 @@ fn personal_order(id: u64) -> Value {
 pub async fn a_privacy_request_is_an_event_of_ids(plant: Plant) {
     let service = plant.run().await;
     let [email, phone, ..] = PERSONAL;
-    let person = serde_json::json!({"id": 4711, "email": email, "phone": phone});
+    let person = serde_json::json!({"id": 6_900_000_004_711_u64, "email": email, "phone": phone});
     let request = |rest: Value| {
         let mut body = serde_json::json!({"shop_id": 954889, "shop_domain": SHOP});
         body.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
@@ -99,8 +100,8 @@ pub async fn a_privacy_request_is_an_event_of_ids(plant: Plant) {
         "SELECT event_type, shop, order_id, customer_id FROM order_events WHERE order_id = '' ORDER BY event_type",
     );
     let expected = [
-        ("customer.data_requested", "4711"),
-        ("customer.redact_requested", "4711"),
+        ("customer.data_requested", "6900000004711"),
+        ("customer.redact_requested", "6900000004711"),
         ("shop.redact_requested", ""),
     ];
     let expected = expected.map(|(event_type, customer)| format!("{event_type}|{SHOP}||{customer}"));
@@ -125,5 +126,46 @@ pub async fn a_privacy_request_is_an_event_of_ids(plant: Plant) {
         body.contains("\"line_items\":\"none\"") && body.contains("\"country_code\":\"CA\""),
         "{body}"
     );
+    stop(service).await;
+}
+
+pub async fn a_body_of_another_shop_is_quarantined(plant: Plant) {
+    let send = async |service: &Service, id: u64, shop: &str| {
+        let mut order = order(id);
+        order["order_status_url"] = format!("https://example.com/{shop}/orders/abc/authenticate?key=k").into();
+        let body = order.to_string().replace('/', "\\/");
+        let answer = service
+            .deliver("orders/create", &id.to_string(), body.as_bytes())
+            .await
+            .unwrap();
+        answer.json::<Value>().await.unwrap()["status"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let service = plant.run().await;
+    assert_eq!(
+        send(&service, 1, "548380009").await,
+        "accepted",
+        "a sample of Shopify's binds nothing"
+    );
+    assert_eq!(send(&service, 2, "111").await, "accepted");
+    assert_eq!(send(&service, 3, "222").await, "quarantined");
+    let letter = api(&service, "/api/dead-letters").await["letters"][0].clone();
+    assert!(
+        letter["error"].as_str().unwrap().starts_with("body of another shop"),
+        "{letter:#}"
+    );
+    stop(service).await;
+    let service = plant.run().await;
+    assert_eq!(
+        send(&service, 4, "222").await,
+        "quarantined",
+        "a restart forgets no shop"
+    );
+    assert_eq!(send(&service, 5, "111").await, "accepted");
+    stop(service).await;
+    let service = Service::start("run", &plant.settings().with("ORDERSTREAM_SHOP_BINDING", "off")).await;
+    assert_eq!(send(&service, 6, "222").await, "accepted");
     stop(service).await;
 }

@@ -120,6 +120,7 @@ impl Pair {
         let settings = site
             .settings()
             .with("ORDERSTREAM_KEEP_RAW", "full")
+            .with("ORDERSTREAM_SHOP_BINDING", "off")
             .with("RUST_LOG", "warn");
         let files = folder
             .settings()

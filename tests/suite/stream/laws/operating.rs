@@ -4,6 +4,18 @@ use orderstream::stream::{PAGE, REPLAY_CONSUMER, Stage};
 
 use super::*;
 
+pub async fn a_domain_keeps_the_first_number_of_its_shop(store: &dyn Store) {
+    let stream = store.open(&stream_config());
+    for (domain, number, noted) in [("a", "1", "1"), ("a", "2", "1"), ("b", "2", "2"), ("a", "1", "1")] {
+        assert_eq!(
+            stream.bind_shop(domain, number).await.unwrap(),
+            noted,
+            "{domain} {number}"
+        );
+    }
+    assert_eq!(store.open(&stream_config()).bind_shop("a", "3").await.unwrap(), "1");
+}
+
 pub async fn resolved_letters_go_and_make_room(store: &dyn Store) {
     let config = StreamConfig {
         dead_letters_maxlen: 2,
