@@ -24,6 +24,7 @@
 //!
 //! HTTP is another module's.
 
+mod api_versions;
 mod capture;
 mod checks;
 pub mod collector;

@@ -100,6 +100,14 @@ label_values!(Outcome {
 
 label_values!(Route { Webhook => "webhook", Batch => "batch" });
 
+label_values!(ApiVersionAge {
+    Current => "current",
+    Ending => "ending",
+    Old => "old",
+    Newer => "newer",
+    Unknown => "unknown",
+});
+
 label_values!(Service { Stream => "stream", Warehouse => "warehouse" });
 
 /// Labels of `orderstream_requests`.
@@ -151,6 +159,24 @@ impl SignatureCounters {
     pub fn count(&self, secret: usize) {
         self.0[secret.min(COUNTED_SECRETS - 1)].inc();
     }
+}
+
+/// How old the version of Shopify's API is in which a delivery came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the health check `api_version` describes them")]
+pub enum ApiVersionAge {
+    Current,
+    Ending,
+    Old,
+    Newer,
+    Unknown,
+}
+
+/// Labels of `orderstream_api_versions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "label names")]
+pub struct ApiVersionLabels {
+    pub version: ApiVersionAge,
 }
 
 /// Labels of `orderstream_health_check`.
@@ -215,6 +241,8 @@ impl Registration {
 pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
     pub signatures: Family<SecretLabels, Counter>,
+    pub api_versions: Family<ApiVersionLabels, Counter>,
+    pub events_deliveries: Counter,
     pub append_seconds: Histogram,
     pub flush_entries: Histogram,
     pub flushes_unproven: Counter,
@@ -286,6 +314,9 @@ impl Metrics {
         let metrics = Self {
             requests: r.add("requests", "Answers by route and outcome; a batch counts its items"),
             signatures: r.add("signatures_verified", "Verified deliveries by secret (index)"),
+            api_versions: r.add("api_versions", "Verified webhooks by the age of their version of Shopify's API"),
+            events_deliveries: r.add("events_deliveries",
+                "Quarantined deliveries of Shopify's Events, which are no webhooks"),
             append_seconds: r.latency("append_seconds", "From the queue to the stream's confirmation"),
             flush_entries: r.with("flush_entries", "Entries a flush", Histogram::new(exponential_buckets(1.0, 2.0, 10))),
             flushes_unproven: r.add("flushes_unproven",

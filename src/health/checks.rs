@@ -16,7 +16,7 @@ use crate::stream::{ConsumerReport, StreamId, StreamReport};
 const LEAST_REQUESTS: f64 = 20.0;
 
 /// Every check that a report may have.
-pub(super) const NAMES: [&str; 24] = [
+pub(super) const NAMES: [&str; 25] = [
     "figures",
     "stream",
     "workers",
@@ -34,6 +34,7 @@ pub(super) const NAMES: [&str; 24] = [
     "stream_ids",
     "warehouse",
     "warehouse_loss",
+    "api_version",
     "losses",
     "spool",
     "other_spools",

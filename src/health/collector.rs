@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::api_versions::ApiVersions;
 use super::debounce::Debounce;
 use super::gauges;
 use super::observation::{Observation, Thresholds, observe, patiently};
@@ -70,6 +71,7 @@ pub struct Health {
     append_stats: AppendStats,
     fallback: Option<SpoolFallback>,
     traffic: Arc<Traffic>,
+    versions: ApiVersions,
     budget: RetryBudget,
     capture: Option<CaptureStatus>,
     capture_wal: Levels,
@@ -120,6 +122,7 @@ impl Health {
             append_stats,
             fallback,
             traffic: Arc::default(),
+            versions: ApiVersions::new(&metrics),
             budget: RetryBudget::unused(),
             capture: sources.capture.clone(),
             capture_wal: thresholds.levels.capture_wal,
@@ -167,6 +170,7 @@ impl Health {
         if let Some(fallback) = &self.fallback {
             report = report.with_spool(&fallback.spool.report(), fallback.breaker.is_open());
         }
+        self.versions.add_to(&mut report);
         if let Some(capture) = &self.capture {
             report = report.with_capture(capture.report(), self.capture_wal);
         }
@@ -182,6 +186,11 @@ impl Health {
         let mut snapshot = self.snapshots();
         let _ = tokio::time::timeout(NEXT_SNAPSHOT, snapshot.wait_for(|snapshot| snapshot.began > asked)).await;
         self.report()
+    }
+
+    /// Notes the version of Shopify's API in which a delivery came.
+    pub fn came_in_version(&self, topic: &'static str, version: Option<&str>) {
+        self.versions.note(topic, version);
     }
 
     /// Whether this process can durably accept: in the stream, or in the spool.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 
 use super::failed_tokens::FailedTokens;
@@ -28,6 +29,8 @@ pub struct PublicState {
     /// From the end of a head to the last byte of its body.
     pub(super) body_timeout: Duration,
     pub(super) signatures: SignatureCounters,
+    /// Deliveries of Shopify's Events.
+    pub(super) events_deliveries: Counter,
     pub(super) failed_tokens: FailedTokens,
     pub(super) webhook_outcomes: Outcomes,
     pub(super) batch_outcomes: Outcomes,
@@ -64,6 +67,7 @@ impl PublicState {
             intake: Arc::new(intake),
             body_timeout: public.body_timeout,
             signatures: metrics.signature_counters(),
+            events_deliveries: metrics.events_deliveries.clone(),
             failed_tokens: FailedTokens::default(),
             webhook_outcomes: metrics.outcomes(Route::Webhook),
             batch_outcomes: metrics.outcomes(Route::Batch),

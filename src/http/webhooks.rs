@@ -83,6 +83,10 @@ async fn take(state: &PublicState, request: Request) -> Result<WebhookAnswer, Pr
     let request_id = request_id::of(request.extensions());
     let verified = VerifiedDelivery::from_request(request, state).await?;
     let delivery = Delivery::new(&verified, request_id, began);
+    if let Ok(topic) = Topic::parse(delivery.hints.topic) {
+        let version = delivery.hints.api_version;
+        state.probes.health.came_in_version(topic.name(), version);
+    }
     let taken = delivery.settle(state).await;
     delivery.end(&taken);
     taken
@@ -160,6 +164,9 @@ impl<'a> Delivery<'a> {
 
     /// The entry of the delivery's event and the span of its append, or why it is quarantined.
     fn entry(&self, intake: &IntakeConfig) -> Result<Result<(NewEntry, Span), QuarantineReason>, Problem> {
+        if self.hints.action.is_some() {
+            return Ok(Err(QuarantineReason::Events));
+        }
         let body = json::mended(self.body);
         let event = Topic::parse(self.hints.topic)
             .map_err(QuarantineReason::Topic)
@@ -208,9 +215,9 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    async fn quarantine(&self, state: &PublicState, reason: &QuarantineReason) -> Result<WebhookAnswer, Problem> {
+    async fn quarantine(&self, state: &PublicState, cause: &QuarantineReason) -> Result<WebhookAnswer, Problem> {
         let event_id = self.event_id.to_string();
-        let reason = reason.to_string();
+        let reason = cause.to_string();
         let send = spans::send(&self.span, Destination::DeadLetters);
         let fields = codec::quarantine_fields(Quarantine {
             event_type: Topic::parse(self.hints.topic).ok().map(Topic::event_type),
@@ -233,6 +240,9 @@ impl<'a> Delivery<'a> {
             // Its key holds the digest, so there is no conflict.
             Receipt::Spooled | Receipt::Conflict => None,
         };
+        if matches!(cause, QuarantineReason::Events) {
+            state.events_deliveries.inc();
+        }
         state.quarantine_log.note(&event_id, self.request_id(), &reason);
         Ok(self.taken("quarantined", id, Outcome::Quarantined))
     }

@@ -41,6 +41,7 @@ static WEBHOOK_ID: Spellings = Spellings::new("x-shopify-webhook-id", "shopify-w
 static EVENT_ID: Spellings = Spellings::new("x-shopify-event-id", "shopify-event-id");
 static TRIGGERED_AT: Spellings = Spellings::new("x-shopify-triggered-at", "shopify-triggered-at");
 static API_VERSION: Spellings = Spellings::new("x-shopify-api-version", "shopify-api-version");
+static ACTION: Spellings = Spellings::new("x-shopify-action", "shopify-action");
 static ORDER_ID: Spellings = Spellings::new("x-shopify-order-id", "shopify-order-id");
 static SIGNATURE: Spellings = Spellings::new("x-shopify-hmac-sha256", "shopify-hmac-sha256");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -92,6 +93,8 @@ pub struct DeliveryHints<'a> {
     pub triggered_at: Option<&'a str>,
     /// `2026-04`.
     pub api_version: Option<&'a str>,
+    /// What a delivery of Shopify's Events tells happened; webhooks have none.
+    pub action: Option<&'a str>,
     /// The order concerned; digits.
     pub order_id: Option<&'a str>,
     /// W3C trace context.
@@ -109,6 +112,7 @@ impl<'a> DeliveryHints<'a> {
             event_id: hint(headers, &EVENT_ID),
             triggered_at: hint(headers, &TRIGGERED_AT),
             api_version: hint(headers, &API_VERSION),
+            action: hint(headers, &ACTION),
             order_id: hint(headers, &ORDER_ID).filter(|id| id.bytes().all(|b| b.is_ascii_digit())),
             traceparent: read(headers, &TRACEPARENT).filter(|text| TraceParent::parse(text).is_some()),
         }
@@ -222,6 +226,7 @@ mod tests {
                     event_id: Some("e-1"),
                     triggered_at: Some("2026-01-31T21:30:02.5Z"),
                     api_version: Some("2026-04"),
+                    action: None,
                     order_id: Some("9100000000000000123"),
                     traceparent: None,
                 }

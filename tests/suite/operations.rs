@@ -239,6 +239,7 @@ stories! { many:
 stories! { privacy:
     a_privacy_request_is_an_event_of_ids
     a_body_of_another_shop_is_quarantined
+    versions_that_end_and_events_that_are_no_webhooks_are_said
 }
 
 stories! { rollback:

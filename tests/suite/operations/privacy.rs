@@ -1,7 +1,7 @@
 //! Privacy requests, and what stands of a person in stores and logs.
 
 use super::*;
-use crate::harness::service::order;
+use crate::harness::service::{order, webhook};
 
 const SHOP: &str = "tests.myshopify.com";
 /// What must stand nowhere.
@@ -167,5 +167,75 @@ pub async fn a_body_of_another_shop_is_quarantined(plant: Plant) {
     stop(service).await;
     let service = Service::start("run", &plant.settings().with("ORDERSTREAM_SHOP_BINDING", "off")).await;
     assert_eq!(send(&service, 6, "222").await, "accepted");
+    stop(service).await;
+}
+
+pub async fn versions_that_end_and_events_that_are_no_webhooks_are_said(plant: Plant) {
+    let service = plant.run().await;
+    let client = reqwest::Client::new();
+    let send = async |id: u64, header: (&str, &str)| {
+        let body = order(id).to_string();
+        let request = webhook(
+            &client,
+            &service.url(""),
+            "orders/create",
+            &id.to_string(),
+            body.as_bytes(),
+        );
+        let answer = request.header(header.0, header.1).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["status"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let check = async || {
+        let report: Value = service
+            .get(&service.url("/health"))
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == "api_version").cloned()
+    };
+    assert_eq!(send(1, ("x-shopify-api-version", "unstable")).await, "accepted");
+    assert_eq!(check().await, None, "what is no version says nothing");
+    assert_eq!(send(2, ("x-shopify-api-version", "2019-04")).await, "accepted");
+    let found = check().await.unwrap();
+    assert!(
+        found["detail"].as_str().unwrap().contains("version 2019-04"),
+        "{found:#}"
+    );
+    assert_eq!(send(3, ("x-shopify-api-version", "9999-01")).await, "accepted");
+    service.says("another version of Shopify's API").await;
+    assert!(
+        check().await.unwrap()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("newer than")
+    );
+
+    assert_eq!(send(4, ("shopify-action", "update")).await, "quarantined");
+    let letter = api(&service, "/api/dead-letters").await["letters"][0].clone();
+    assert!(
+        letter["error"].as_str().unwrap().contains("Shopify's Events"),
+        "{letter:#}"
+    );
+    let metrics = service
+        .get(&service.admin_url("/metrics"))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    for line in [
+        "orderstream_api_versions_total{version=\"unknown\"} 2",
+        "orderstream_api_versions_total{version=\"old\"} 1",
+        "orderstream_api_versions_total{version=\"newer\"} 1",
+        "orderstream_events_deliveries_total 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
     stop(service).await;
 }
