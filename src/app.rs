@@ -6,6 +6,7 @@
 //! the heartbeat, and files are closed; what is left is logged with its place.
 
 mod credentials;
+mod erasure;
 mod error;
 mod listeners;
 mod node_record;
@@ -33,6 +34,7 @@ use crate::ingest::{Drainer, SpoolFallback};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::open_files;
+use crate::operations::{Actor, Operations};
 use crate::shutdown::{Roles, SignalRequest, Signals};
 use crate::spans;
 use crate::worker::{Handler, Loader, Workers, loss_monitor, trimmer};
@@ -112,6 +114,15 @@ impl App {
         };
         let handler: Arc<dyn Handler> = Arc::new(Loader::new(Arc::clone(&warehouse)));
         let probe = self.warehouse.insert(WarehouseProbe::unknown()).clone();
+        let operations = Operations::new(
+            self.stream(),
+            Some(Arc::clone(&warehouse)),
+            &self.config.intake,
+            Actor::Request,
+        );
+        let acts_by_itself = self.config.erases_on_request;
+        let requests = erasure::watch(operations, Arc::clone(&warehouse), probe.clone(), acts_by_itself);
+        self.back.spawn_task("privacy requests", requests);
         let losses = start::compare_warehouse(self.stream(), warehouse, probe.clone());
         self.back.spawn_task("warehouse comparison", losses);
         self.back

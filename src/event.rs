@@ -340,6 +340,20 @@ pub struct EventRecord<'a> {
     /// The original body where `ORDERSTREAM_KEEP_RAW` kept it, compressed (zstd); from a foreign
     /// producer, its bytes.
     pub raw: Option<Cow<'a, [u8]>>,
+    /// Whether what is personal was taken out, since the warehouse has forgotten whom it is about.
+    pub is_erased: bool,
+}
+
+/// A payload without what is personal: the customer's id, and the attributes and properties that
+/// hold what a customer was asked for. `None` where it is no JSON.
+#[must_use]
+pub fn without_person(payload: &str) -> Option<String> {
+    let personal = ["customer_id", "note_attributes", "properties"];
+    let rule = |name: &str| match personal.contains(&name) {
+        true => json::Kept::Nothing,
+        false => json::Kept::Filtered,
+    };
+    String::from_utf8(json::filtered(payload.as_bytes(), &rule)?).ok()
 }
 
 impl EventRecord<'_> {

@@ -152,11 +152,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["crate::http", "crate::cli", "crate::app", "crate::worker"],
         &[],
     ),
-    // A trace looks into the spool.
+    // A trace and `forget` look into the spool.
     (
         "operations",
         &["crate::ingest"],
-        &["operations/context", "operations/trace"],
+        &["operations/context", "operations/forget", "operations/trace"],
     ),
     ("worker", &["crate::operations"], &[]),
     ("ingest", &["crate::operations"], &[]),

@@ -121,6 +121,7 @@ impl FigureSources {
             dead_lettered: Some(self.metrics.dead_letters.get()),
             warehouse: self.warehouse.as_ref().map(WarehouseProbe::state),
             warehouse_loss: self.warehouse.as_ref().and_then(WarehouseProbe::lost),
+            privacy_requests: self.warehouse.as_ref().and_then(WarehouseProbe::waiting_requests),
             batch: workers.batch_under_way(),
             ..Loading::default()
         }

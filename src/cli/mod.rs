@@ -18,6 +18,7 @@ mod completions;
 mod dead_letters;
 mod drain;
 mod exit;
+mod forget;
 mod greeting;
 mod health;
 mod migrate;
@@ -46,7 +47,7 @@ use self::output::OutputArgs;
 use crate::config::{Config, Inputs, Purpose};
 
 /// Commands of later releases.
-const RESERVED: [&str; 3] = ["forget", "import", "reconcile"];
+const RESERVED: [&str; 2] = ["import", "reconcile"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -105,6 +106,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Recompute orders, order_items and order_refunds from order_events
     Rebuild(OutputArgs),
+    /// Forget a customer or a shop in every store
+    Forget(forget::ForgetArgs),
     /// Move the spool of a former process into Redis
     Drain(drain::DrainArgs),
     /// Print the health report
@@ -191,6 +194,7 @@ fn dispatch(name: String, command: Command, inputs: Inputs) -> Result<(), Failur
             Command::Trace(args) => trace::run(args, load(Purpose::Status, inputs)?).await,
             Command::Replay(args) => replay::replay(args, inputs).await,
             Command::Rebuild(output) => replay::rebuild(output, load(Purpose::Status, inputs)?).await,
+            Command::Forget(args) => forget::run(args, load(Purpose::Status, inputs)?).await,
             Command::Drain(args) => drain::run(args, load(Purpose::Status, inputs)?).await,
             Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,

@@ -24,6 +24,7 @@ const WAREHOUSE: &[Setting] = &[
     s::DATABASE_POOL_SIZE,
     s::DATABASE_CONNECT_TIMEOUT,
     s::STATEMENT_TIMEOUT,
+    s::FORGET_KEY,
 ];
 /// The data folder, and the private listener of the process that has it.
 const OWNER: &[Setting] = &[s::DATA_DIR, s::ADMIN_ADDR, s::ADMIN_TOKEN];
@@ -75,7 +76,7 @@ fn reads(command: &str, setting: &Setting) -> bool {
         "serve" => match setting.section {
             // How many entries may be pending, and for how long, is what health compares with.
             "Workers" => any(&[&[s::READ_COUNT, s::CLAIM_IDLE]]),
-            _ => !any(&[WAREHOUSE, &[s::MIGRATE_DATABASE_URL]]),
+            _ => !any(&[WAREHOUSE, &[s::MIGRATE_DATABASE_URL, s::ERASURE]]),
         },
         "work" => match setting.section {
             "Intake" => any(&[
@@ -87,7 +88,7 @@ fn reads(command: &str, setting: &Setting) -> bool {
                     s::KEEP_LINE_PROPERTIES,
                 ],
             ]),
-            "Security" => any(&[OWNER]),
+            "Security" => any(&[OWNER, &[s::FORGET_KEY, s::ERASURE]]),
             _ => !any(&[&[s::LISTEN_ADDR, s::PORT, s::BODY_TIMEOUT, s::SPOOL_LIMIT, s::SPOOL_AFTER]]),
         },
         "capture" => {
@@ -119,6 +120,7 @@ fn reads(command: &str, setting: &Setting) -> bool {
             ],
         ]),
         "trace" => any(&[STREAM, WAREHOUSE, OWNER, &[s::SPOOL_LIMIT, s::BODY_LIMIT]]),
+        "forget" => any(&[STREAM, WAREHOUSE, OWNER, CAPS, &[s::SPOOL_LIMIT, s::BODY_LIMIT]]),
         "replay" | "rebuild" => any(&[STREAM, WAREHOUSE, OWNER]),
         "drain" => any(&[STREAM, CAPS, &[s::DATA_DIR, s::SPOOL_LIMIT, s::DURABILITY]]),
         "status" => {

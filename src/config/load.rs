@@ -61,6 +61,7 @@ impl Config {
             spool_limit: has_spool.then(|| values.size(&s::SPOOL_LIMIT) as u64),
             database,
             worker: worker(&values, &host),
+            erases_on_request: values.text(&s::ERASURE) == Some("auto"),
             host,
             capture,
             shutdown: ShutdownConfig {
@@ -299,6 +300,7 @@ fn database(values: &mut LayeredValues, purpose: Purpose) -> Option<DatabaseConf
             .unwrap_or_else(|| values.small(&s::WORKERS) + 2),
         connect_timeout: values.duration(&s::DATABASE_CONNECT_TIMEOUT),
         statement_timeout: statement_timeout(values),
+        forget_key: values.secret(&s::FORGET_KEY),
     })
 }
 

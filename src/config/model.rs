@@ -36,6 +36,8 @@ pub struct Config {
     pub host: String,
     /// The workers of this process.
     pub worker: WorkerConfig,
+    /// Whether privacy requests are carried out without an operator.
+    pub erases_on_request: bool,
     /// The capture of this process; `None`: the source is not configured.
     pub capture: Option<CaptureConfig>,
     /// The way out.
@@ -351,6 +353,8 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     /// Bound on one statement; below `claim_idle`.
     pub statement_timeout: Duration,
+    /// Key of the tombstones; `None`: nobody can be forgotten.
+    pub forget_key: Option<Secret>,
 }
 
 /// The workers of this process.

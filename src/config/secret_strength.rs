@@ -63,6 +63,13 @@ impl Config {
         }
         check(&s::API_TOKENS, "", &auth.api_tokens, &at_least);
         check(&s::ADMIN_TOKEN, "", self.admin.token.as_slice(), &at_least);
+        let forget_key = self.database.as_ref().and_then(|database| database.forget_key.as_ref());
+        check(
+            &s::FORGET_KEY,
+            "",
+            forget_key.map_or(&[], std::slice::from_ref),
+            &at_least,
+        );
     }
 }
 

@@ -212,6 +212,8 @@ settings! {
         SHOP_SECRETS_FILE "ORDERSTREAM_SHOP_SECRETS_FILE" ValueKind::File, Unset, "TOML file of secret lists by shop, which then are the only shops accepted";
         API_TOKENS "ORDERSTREAM_API_TOKENS" Secrets, Unset, "bearer tokens of /events/batch";
         ADMIN_TOKEN "ORDERSTREAM_ADMIN_TOKEN" ValueKind::Secret, Unset, "bearer token of the admin API";
+        ERASURE "ORDERSTREAM_ERASURE" Choice(&["manual", "auto"]), Text("manual"), "what follows a customers/redact or shop/redact: manual, a warning of /health until somebody runs `forget`; auto, a worker does the same at once";
+        FORGET_KEY "ORDERSTREAM_FORGET_KEY" ValueKind::Secret, Unset, "key of the tombstones in PostgreSQL that `forget` writes; the same for ever and in every process that loads (a file warehouse has its own, forget.key)";
     }
     "Intake" {
         BODY_LIMIT "ORDERSTREAM_BODY_LIMIT" Size(KIB, 256 * MIB), Text("5MiB"), "size of one webhook body";

@@ -16,7 +16,7 @@ use crate::stream::{ConsumerReport, StreamId, StreamReport};
 const LEAST_REQUESTS: f64 = 20.0;
 
 /// Every check that a report may have.
-pub(super) const NAMES: [&str; 25] = [
+pub(super) const NAMES: [&str; 26] = [
     "figures",
     "stream",
     "workers",
@@ -34,6 +34,7 @@ pub(super) const NAMES: [&str; 25] = [
     "stream_ids",
     "warehouse",
     "warehouse_loss",
+    "privacy_requests",
     "api_version",
     "losses",
     "spool",
@@ -133,6 +134,7 @@ fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Ve
     checks.push(workers::warehouse(seen, levels.warehouse_critical, now));
     checks.extend(workers::other_spools(seen));
     checks.extend(warehouse_loss(seen));
+    checks.extend(privacy_requests(seen));
     checks
 }
 
@@ -279,6 +281,15 @@ fn warehouse_loss(seen: &Observation) -> Option<Check> {
         .filter_map(|node| node.record.loading.as_ref()?.warehouse_loss.clone())
         .next()?;
     Some(Check::new("warehouse_loss", Status::Critical, lost))
+}
+
+/// Requests to erase a person or a shop, as a live worker found them; there while one waits.
+fn privacy_requests(seen: &Observation) -> Option<Check> {
+    let nodes = seen.nodes.iter().flatten().filter(|node| !node.is_stale());
+    let waiting = nodes
+        .filter_map(|node| node.record.loading.as_ref()?.privacy_requests.clone())
+        .next()?;
+    Some(Check::new("privacy_requests", Status::Warning, waiting))
 }
 
 /// Before Redis 7.2 a quiet consumer's idle time grows too: only one that holds entries is idle.

@@ -13,6 +13,7 @@ use crate::nodes::WarehouseState;
 pub struct WarehouseProbe {
     state: Arc<ArcSwap<WarehouseState>>,
     lost: Arc<ArcSwapOption<String>>,
+    requests: Arc<ArcSwapOption<String>>,
 }
 
 impl WarehouseProbe {
@@ -26,6 +27,7 @@ impl WarehouseProbe {
         Self {
             state: Arc::new(ArcSwap::from_pointee(state)),
             lost: Arc::default(),
+            requests: Arc::default(),
         }
     }
 
@@ -57,6 +59,17 @@ impl WarehouseProbe {
     #[must_use]
     pub fn lost(&self) -> Option<String> {
         self.lost.load().as_deref().cloned()
+    }
+
+    /// Notes which privacy requests wait, and until when; `None` where none does.
+    pub fn requests(&self, waiting: Option<String>) {
+        self.requests.store(waiting.map(Arc::new));
+    }
+
+    /// Which privacy requests wait, and until when.
+    #[must_use]
+    pub fn waiting_requests(&self) -> Option<String> {
+        self.requests.load().as_deref().cloned()
     }
 
     /// Whether the last attempt was answered.

@@ -170,6 +170,8 @@ pub struct Loading {
     /// What the warehouse lacks of what was acked, and what to do; none where nothing is known to
     /// be missing.
     pub warehouse_loss: Option<String>,
+    /// Which requests to erase a person or a shop wait, and until when; none where none does.
+    pub privacy_requests: Option<String>,
     /// The load under way; none between two.
     pub batch: Option<Batch>,
 }

@@ -57,6 +57,7 @@ impl Operations {
         let by = match self.actor {
             Actor::Cli => "cli",
             Actor::Api => "api",
+            Actor::Request => "request",
         };
         tracing::info!(target: TARGET, action, what, done, kept, by, "an operator acted");
         let mut note = Fields::default();

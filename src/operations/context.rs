@@ -24,6 +24,8 @@ pub enum Actor {
     Cli,
     /// The admin API: the dashboard, or a command that asks a running process.
     Api,
+    /// None: a privacy request, with `ORDERSTREAM_ERASURE=auto`.
+    Request,
 }
 
 /// A failed request. Texts name no content.

@@ -7,7 +7,7 @@
 //! - reads: `events.rs`, `dead_letters.rs` (with `fingerprint.rs` for causes), `delivery_check.rs`,
 //!   `secret_usage.rs`, and `trace.rs` for all that is known of one order;
 //! - actions: `redrive_run.rs` (dead letters replayed or discarded, judged by `redrive.rs`) and
-//!   `history.rs` (replay and rebuild), recorded by `audit.rs`;
+//!   `history.rs` (replay and rebuild) and `forget.rs`, recorded by `audit.rs`;
 //! - `pager.rs` and `rate_limit.rs`, which bound both.
 //!
 //! Everything goes through the seams of stream and warehouse (and this node's spool, read-only), so
@@ -32,6 +32,7 @@ mod delivery_check;
 mod entry_view;
 mod events;
 pub mod fingerprint;
+mod forget;
 mod history;
 mod pager;
 mod rate_limit;
@@ -53,6 +54,7 @@ pub use self::entry_view::{EntryContent, EntryField};
 pub use self::events::{
     Consumers, EntryPage, EntryQuery, EntrySummary, EntryView, GetConsumers, GetEntry, GroupProgress,
 };
+pub use self::forget::{ForgetRequest, ForgetRest, ForgetStep};
 pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, TimeSpan};
 pub use self::redrive_run::{
     Action, DiscardDeadLetters, IdRange, ReplayDeadLetters, Resolution, ResolutionOutcome, ResolveRequest, ResolveStep,
@@ -75,5 +77,6 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<DeliveryQuery>();
     visitor.visit::<ReplayRequest>();
     visitor.visit::<RebuildRequest>();
+    visitor.visit::<ForgetRequest>();
     visitor.visit::<ResyncCapture>();
 }

@@ -328,7 +328,7 @@ impl Operations {
                 Appended::Failed(error) => resolution.because(error.to_string()),
             });
         }
-        self.stream.remove_dead_letters(&appended).await?;
+        self.stream.remove(Destination::DeadLetters, &appended).await?;
         Ok(resolutions)
     }
 
@@ -343,7 +343,7 @@ impl Operations {
         };
         if !dry_run {
             let ids = Vec::from_iter(dead_letters.iter().map(|entry| entry.id));
-            self.stream.remove_dead_letters(&ids).await?;
+            self.stream.remove(Destination::DeadLetters, &ids).await?;
         }
         Ok(dead_letters.iter().map(|entry| resolution(entry, outcome)).collect())
     }

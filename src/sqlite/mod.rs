@@ -28,6 +28,6 @@ mod paths;
 mod wal;
 
 pub(crate) use self::error::{ErrorCause, FileError, cause, io};
-pub(crate) use self::open::{Options, inspect, lock, open, open_damaged, open_read_only};
+pub(crate) use self::open::{Options, inspect, lock, open, open_damaged, open_read_only, overwrite_deleted};
 pub(crate) use self::paths::{LossCount, Moved, OpenFile, set_aside};
 pub(crate) use self::wal::{LeftLog, LogBound, checkpoint, empty_log};

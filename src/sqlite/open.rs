@@ -28,11 +28,22 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const DAMAGED_BUSY: Duration = Duration::from_secs(5);
 
 /// Settings of every writing connection. `fullfsync` is what macOS needs to reach the disk;
-/// `journal_size_limit` truncates an unusually long log.
+/// `journal_size_limit` truncates an unusually long log; `secure_delete` overwrites what is deleted,
+/// where its page is written anyway.
 const WRITING: &str = "
 PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
-PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;
+PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = FAST;
 ";
+
+/// Sets whether all that is deleted from now on is overwritten, at the cost of writing freed pages,
+/// too; else what [`WRITING`] says holds.
+pub(crate) fn overwrite_deleted(connection: &Connection, all: bool) -> rusqlite::Result<()> {
+    let pragma = match all {
+        true => "PRAGMA secure_delete = ON",
+        false => "PRAGMA secure_delete = FAST",
+    };
+    connection.query_row(pragma, [], |_| Ok(()))
+}
 
 /// What differs from file to file.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::entry::{Entry, Fields, StreamId};
+use super::entry::{Destination, Entry, Fields, StreamId};
 use super::error::StreamError;
 
 /// The consumer that owns entries which were made pending again, until they are claimed.
@@ -48,8 +48,9 @@ pub enum Stage {
 /// What operators do to a stream. All calls are safe to repeat.
 #[async_trait]
 pub trait StreamAdmin: Send + Sync {
-    /// Removes dead letters that are resolved. Returns how many there were.
-    async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError>;
+    /// Removes entries of a log: dead letters that are resolved, or entries that no group needs any
+    /// more (the caller has seen that). Returns how many there were.
+    async fn remove(&self, log: Destination, ids: &[StreamId]) -> Result<u64, StreamError>;
 
     /// Makes entries pending again for a group (any of the stream's) that was delivered them
     /// before, as if a consumer had fallen silent with them: the group's reclaimer claims them.

@@ -80,6 +80,7 @@ impl StoredEvent {
             stream_id: self.stream_id.clone(),
             received_at: self.received_at,
             raw: None,
+            is_erased: false,
         })
     }
 
@@ -151,11 +152,11 @@ pub enum Param<'a> {
 }
 
 impl<'a> Param<'a> {
-    fn text(text: &'a str) -> Self {
+    pub(super) fn text(text: &'a str) -> Self {
         Self::Text(Some(text))
     }
 
-    fn count(count: usize) -> Self {
+    pub(super) fn count(count: usize) -> Self {
         Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
     }
 }
@@ -185,7 +186,7 @@ impl Row {
     }
 
     /// The next column; `None` for NULL and for what is no text.
-    fn text(&mut self) -> Option<String> {
+    pub(super) fn text(&mut self) -> Option<String> {
         match self.0.next()? {
             Cell::Text(text) => Some(text),
             Cell::Null | Cell::Time(_) | Cell::Integer(_) => None,
@@ -193,7 +194,7 @@ impl Row {
     }
 
     /// The next column; `None` for NULL and for what is no time.
-    fn time(&mut self) -> Option<OffsetDateTime> {
+    pub(super) fn time(&mut self) -> Option<OffsetDateTime> {
         match self.0.next()? {
             Cell::Time(at) => Some(at),
             Cell::Text(text) => OffsetDateTime::parse(&text, &Rfc3339).ok(),
@@ -248,13 +249,13 @@ fn order_state(mut row: Row) -> Option<OrderState> {
 pub(super) const UNREADABLE: &str = "a stored row has no value, or one of another type, where one is always written: it \
                                      was changed by another program";
 
-fn each<T>(rows: Vec<Row>, read: fn(Row) -> Option<T>) -> Result<Vec<T>, WarehouseError> {
+pub(super) fn each<T>(rows: Vec<Row>, read: fn(Row) -> Option<T>) -> Result<Vec<T>, WarehouseError> {
     let read = rows.into_iter().map(read).collect::<Option<_>>();
     read.ok_or_else(|| WarehouseError::Unusable(UNREADABLE.to_owned()))
 }
 
 /// Many values as one parameter.
-fn list(values: &(impl Serialize + ?Sized)) -> String {
+pub(super) fn list(values: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(values).unwrap_or_default()
 }
 

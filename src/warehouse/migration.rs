@@ -76,6 +76,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("postgres/migrations/0007_refund_reversals.sql"),
         sqlite: include_str!("embedded/migrations/0007_refund_reversals.sql"),
     },
+    Migration {
+        version: 8,
+        name: "forgotten",
+        compatible_from: 1,
+        postgres: include_str!("postgres/migrations/0008_forgotten.sql"),
+        sqlite: include_str!("embedded/migrations/0008_forgotten.sql"),
+    },
 ];
 
 /// What this program knows.

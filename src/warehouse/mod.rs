@@ -10,7 +10,9 @@
 //!   row that is there, `payload` whether a known event is the same.
 //! - [`postgres`] and [`embedded`] bind these columns and run the statements. They are the only
 //!   modules with a driver.
-//! - [`history`] has the statements by which operators read, one text for both stores; `migration`
+//! - `forgotten` knows whom the warehouse has forgotten, and takes out of each load what is personal
+//!   about them.
+//! - [`history`] and [`people`] have the statements by which operators read, one text for both stores; `migration`
 //!   the list of migrations and their one runner. The SQL of each step stands in
 //!   `postgres/migrations/` and `embedded/migrations/`.
 //!
@@ -37,10 +39,12 @@
 
 pub mod embedded;
 pub mod fold;
+mod forgotten;
 pub mod history;
 mod ledger;
 mod migration;
 mod payload;
+pub mod people;
 pub mod postgres;
 mod rows;
 pub mod status;
@@ -52,6 +56,7 @@ use async_trait::async_trait;
 use crate::event::EventRecord;
 
 pub use self::error::WarehouseError;
+pub use self::forgotten::ForgottenSubject;
 use self::history::History;
 
 mod error;
@@ -90,6 +95,15 @@ pub trait Warehouse: History + 'static {
     /// Nothing was loaded, or (transient only) the commit's outcome is unknown; sending it again is
     /// safe.
     async fn load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseError>;
+
+    /// Notes that these are forgotten: whatever is loaded from now on, by any process, is without
+    /// what is personal about them, an event that is known loses it when it is loaded again. Waits for
+    /// loads under way.
+    ///
+    /// # Errors
+    /// Nothing was noted; [`WarehouseError::Unusable`] where there is no key for it, or another one
+    /// than before.
+    async fn forget(&self, subjects: &[ForgottenSubject]) -> Result<(), WarehouseError>;
 
     /// Brings the schema up to date, under a lock against other processes.
     ///

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::event::{EventRecord, json};
+use crate::event::{EventRecord, json, without_person};
 
 /// Deeper JSON counts as different; `serde_json` reads no deeper either.
 const DEPTH: u32 = 128;
@@ -19,16 +19,34 @@ const DEPTH: u32 = 128;
 /// The field that a webhook has from its headers, or from its receipt, where its body has no time.
 const TIME: &str = "timestamp";
 
-/// Whether the event's `timestamp` need not be its body's: two deliveries of one body may then
-/// differ in it.
-pub(super) fn has_time_beside_body(record: &EventRecord<'_>) -> bool {
-    let source = record.provenance.source.as_ref();
-    let is_triggered_at = |at| at == record.event.timestamp.instant();
-    source.is_some_and(|source| source.as_str() == "shopify") && record.triggered_at.is_none_or(is_triggered_at)
+/// How the payload of a known event is compared with that of its row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventComparison {
+    /// The event's `timestamp` need not be its body's: two deliveries of one body may differ in it.
+    without_time: bool,
+    /// The event is without what is personal, which the row may still have.
+    pub(super) is_erased: bool,
+}
+
+impl EventComparison {
+    pub(super) fn of(record: &EventRecord<'_>) -> Self {
+        let source = record.provenance.source.as_ref();
+        let is_triggered_at = |at| at == record.event.timestamp.instant();
+        Self {
+            without_time: source.is_some_and(|source| source.as_str() == "shopify")
+                && record.triggered_at.is_none_or(is_triggered_at),
+            is_erased: record.is_erased,
+        }
+    }
+
+    pub(super) fn is_same(self, stored: &str, payload: &str) -> bool {
+        let is_same = |stored: &str| is_same(stored, payload, self.without_time);
+        is_same(stored) || (self.is_erased && without_person(stored).is_some_and(|stored| is_same(&stored)))
+    }
 }
 
 /// Whether both payloads are the same JSON; `without_time` leaves their `timestamp` out.
-pub(super) fn is_same(one: &str, other: &str, without_time: bool) -> bool {
+fn is_same(one: &str, other: &str, without_time: bool) -> bool {
     if one == other {
         return true;
     }

@@ -52,6 +52,7 @@ fn help_lists_every_setting() {
         "trace",
         "replay",
         "rebuild",
+        "forget",
         "status",
         "health",
         "completions",
@@ -120,7 +121,7 @@ fn wrong_usage_is_64() {
 
 #[test]
 fn names_of_later_releases_are_reserved() {
-    for name in ["import", "reconcile", "forget"] {
+    for name in ["import", "reconcile"] {
         let output = orderstream(&[name, "--any", "thing"], &[]);
         assert_eq!(output.status.code(), Some(64), "{name}");
         assert_eq!(
@@ -346,7 +347,7 @@ async fn check_and_migrate_reach_real_services() {
     let (found, _) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{found}");
     assert!(
-        found.contains("version 0 of 7; `run` and `work` bring them up to date"),
+        found.contains("version 0 of 8; `run` and `work` bring them up to date"),
         "{found}"
     );
     let output = orderstream(&["migrate"], &env);
@@ -489,6 +490,7 @@ fn help_is_about_the_command() {
         "trace",
         "replay",
         "rebuild",
+        "forget",
         "drain",
         "status",
         "health",

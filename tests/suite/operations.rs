@@ -238,6 +238,8 @@ stories! { many:
 
 stories! { privacy:
     a_privacy_request_is_an_event_of_ids
+    a_forgotten_customer_is_in_no_store_and_does_not_come_back
+    a_privacy_request_waits_or_is_met_at_once
     a_body_of_another_shop_is_quarantined
     versions_that_end_and_events_that_are_no_webhooks_are_said
 }

@@ -74,6 +74,8 @@ macro_rules! conformance {
             known_events_repair_and_changed_ones_do_not
             history_is_read_page_by_page_and_gives_the_events_back
             one_order_is_found_by_id_and_name
+            who_was_forgotten_stays_out_whoever_loads
+            an_order_is_forgotten_without_its_customer
             check_says_that_tables_are_missing
             tables_that_vanished_are_made_again
             a_table_that_was_dropped_is_named

@@ -130,7 +130,7 @@ impl MissingRange {
 }
 
 impl TimeSpan {
-    pub(super) fn place(&self) -> Result<EventPosition, OperationsError> {
+    pub(in crate::operations) fn place(&self) -> Result<EventPosition, OperationsError> {
         if has_nul(&self.event_id) {
             return Err(OperationsError::Invalid("`next` is not as a step answered it"));
         }

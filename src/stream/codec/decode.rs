@@ -90,6 +90,7 @@ pub fn decode(entry: &Entry) -> Result<EventRecord<'_>, DecodeError> {
             .fields
             .get("raw")
             .map(|raw| compressed(raw, entry.fields.get("raw_encoding"))),
+        is_erased: false,
     })
 }
 

@@ -16,6 +16,7 @@ use super::group::Group;
 use super::logs::{self, Session};
 use super::row::{PackedFields, id_of, row_at, row_of, unpack};
 use super::stream::EmbeddedStream;
+use crate::sqlite;
 use crate::stream::admin::{AUDIT_ENTRIES, LONG_IDLE, REPLAY_CONSUMER};
 use crate::stream::{
     Destination, Entry, EntryState, Fields, Heartbeat, NodeRegistry, PAGE, Stage, StreamAdmin, StreamError, StreamId,
@@ -36,13 +37,15 @@ const NEWEST_NOTES: &str = "SELECT id, checksum, fields FROM audit ORDER BY id D
 
 #[async_trait]
 impl StreamAdmin for EmbeddedStream {
-    async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
+    async fn remove(&self, log: Destination, ids: &[StreamId]) -> Result<u64, StreamError> {
         let ids = ids.to_vec();
         self.write(move |session, _| {
             let mut removed = 0;
+            sqlite::overwrite_deleted(session.connection, true)?;
             for id in ids.iter().copied().filter_map(row_of) {
-                removed += u64::from(logs::remove(session, Destination::DeadLetters, id)?);
+                removed += u64::from(logs::remove(session, log, id)?);
             }
+            sqlite::overwrite_deleted(session.connection, false)?;
             Ok(removed)
         })
         .await

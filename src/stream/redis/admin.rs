@@ -12,7 +12,7 @@ use super::partition::Partition;
 use super::scripts;
 use super::stream::RedisStream;
 use crate::stream::admin::{AUDIT_ENTRIES, LONG_IDLE, REPLAY_CONSUMER};
-use crate::stream::{Entry, EntryState, Fields, PAGE, Stage, StreamAdmin, StreamError, StreamId};
+use crate::stream::{Destination, Entry, EntryState, Fields, PAGE, Stage, StreamAdmin, StreamError, StreamId};
 
 /// One line of an extended XPENDING.
 type PendingLine = (StreamId, String, u64, u64);
@@ -132,12 +132,22 @@ impl RedisStream {
 
 #[async_trait]
 impl StreamAdmin for RedisStream {
-    async fn remove_dead_letters(&self, ids: &[StreamId]) -> Result<u64, StreamError> {
+    async fn remove(&self, log: Destination, ids: &[StreamId]) -> Result<u64, StreamError> {
+        let parts = match log {
+            Destination::Stream => self.partitions.by_partition(ids),
+            Destination::DeadLetters => vec![(self.partitions.at(0), ids.to_vec())],
+        };
         let mut removed = 0;
-        for ids in ids.chunks(IDS_A_CALL) {
-            let mut delete = redis::cmd("XDEL");
-            delete.arg(&self.common().dead_letters).arg(ids);
-            removed += self.server.query::<u64>(&delete).await?;
+        for (partition, ids) in parts {
+            let key = match log {
+                Destination::Stream => &partition.keys.stream,
+                Destination::DeadLetters => &partition.keys.dead_letters,
+            };
+            for ids in ids.chunks(IDS_A_CALL) {
+                let mut delete = redis::cmd("XDEL");
+                delete.arg(key).arg(ids);
+                removed += self.server.query::<u64>(&delete).await?;
+            }
         }
         Ok(removed)
     }

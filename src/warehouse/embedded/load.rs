@@ -14,19 +14,25 @@ use time::OffsetDateTime;
 use super::average::average;
 use super::columns::ValueColumn;
 use super::error::WarehouseFileError;
+use super::forgotten;
 use super::ledger;
 use crate::event::EventRecord;
+use crate::sqlite;
 use crate::warehouse::fold::Effects;
+use crate::warehouse::forgotten::{Tombstone, is_newest};
 use crate::warehouse::history::OrderKey;
 use crate::warehouse::ledger::Units;
+use crate::warehouse::payload::EventComparison;
 use crate::warehouse::rows::{self, Column as _};
-use crate::warehouse::{payload, upsert};
+use crate::warehouse::upsert;
 
 /// Everything that events which are new or known as they are write.
 pub(super) struct LoadBatch {
     events: Rows,
-    /// Of each event: whether its time need not be its body's.
-    times_beside_body: Vec<bool>,
+    /// Of each event: how it is compared where it is known.
+    comparisons: Vec<EventComparison>,
+    /// The newest tombstone that was looked at for them.
+    newest: Tombstone,
     orders: Rows,
     /// Of all orders, in their order.
     items: Rows,
@@ -50,7 +56,11 @@ pub(super) struct LoadBatch {
 
 impl LoadBatch {
     /// Works out the effects, and refuses what cannot be kept or counted exactly.
-    pub(super) fn of(records: &[&EventRecord<'_>], now: OffsetDateTime) -> Result<Self, WarehouseFileError> {
+    pub(super) fn of(
+        records: &[&EventRecord<'_>],
+        newest: Tombstone,
+        now: OffsetDateTime,
+    ) -> Result<Self, WarehouseFileError> {
         let effects = Effects::of(records.iter().copied());
         let mut events: Vec<ValueColumn> = rows::order_events(records);
         events.push(averages(records));
@@ -82,10 +92,8 @@ impl LoadBatch {
                 .map(|(shop, order_id)| ((*shop).to_owned(), (*order_id).to_owned()))
                 .collect(),
             events: Rows::new(events)?,
-            times_beside_body: records
-                .iter()
-                .map(|record| payload::has_time_beside_body(record))
-                .collect(),
+            comparisons: records.iter().map(|record| EventComparison::of(record)).collect(),
+            newest,
             orders: Rows::new(orders)?,
             items: Rows::new(rows::order_items(&items))?,
             lines,
@@ -161,6 +169,8 @@ pub(super) enum Written {
         /// They.
         changed: Changed,
     },
+    /// Nothing: there are tombstones that are not known yet.
+    Forgotten(Vec<Tombstone>),
 }
 
 /// Events that are known with another payload, by their row in the batch.
@@ -185,6 +195,12 @@ impl Changed {
 /// Writes the whole batch and commits it, or nothing.
 pub(super) fn write(connection: &mut Connection, batch: &LoadBatch) -> Result<Written, WarehouseFileError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tombstones = forgotten::tombstones(&transaction, &batch.newest)?;
+    if !is_newest(&batch.newest, &tombstones) {
+        return Ok(Written::Forgotten(tombstones));
+    }
+    let erases = batch.comparisons.iter().any(|comparison| comparison.is_erased);
+    sqlite::overwrite_deleted(&transaction, erases)?;
     let (inserted, changed) = insert_events(&transaction, batch)?;
     if !changed.is_empty() {
         return Ok(Written::Nothing { changed });
@@ -211,7 +227,9 @@ fn insert_events(connection: &Connection, batch: &LoadBatch) -> Result<(u64, Cha
     let mut insert = connection.prepare(&sql)?;
     let mut stored = connection.prepare("SELECT payload, stream_id FROM order_events WHERE event_id = ?1")?;
     let (mut inserted, mut changed) = (0, Changed::default());
-    for (row, without_time) in batch.times_beside_body.iter().enumerate() {
+    let mut erase = connection
+        .prepare("UPDATE order_events SET customer_id = NULL, raw = NULL, payload = ?2 WHERE event_id = ?1")?;
+    for (row, comparison) in batch.comparisons.iter().enumerate() {
         if events.run(&mut insert, row)? > 0 {
             inserted += 1;
             continue;
@@ -219,8 +237,11 @@ fn insert_events(connection: &Connection, batch: &LoadBatch) -> Result<(u64, Cha
         let id = events.value("event_id", row);
         let (known, entry): (Value, Value) = stored.query_row([id], |stored| Ok((stored.get(0)?, stored.get(1)?)))?;
         if let (Value::Text(known), Value::Text(payload)) = (&known, events.value("payload", row))
-            && payload::is_same(known, payload, *without_time)
+            && comparison.is_same(known, payload)
         {
+            if comparison.is_erased {
+                erase.execute((id, payload))?;
+            }
             continue;
         }
         if entry == *events.value("stream_id", row) {

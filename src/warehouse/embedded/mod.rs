@@ -10,6 +10,7 @@ mod average;
 mod columns;
 mod error;
 mod file;
+mod forgotten;
 mod history;
 mod ledger;
 mod load;
@@ -17,22 +18,28 @@ mod microseconds;
 mod migrations;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use self::error::WarehouseFileError;
 use self::file::DatabaseFile;
+use super::forgotten::{Forgotten, KeySource, Tombstone, erased};
 use super::migration::{self, SeenTables, warn_of_loss};
 use super::rows::by_id;
-use super::{Loaded, Migrated, Warehouse, WarehouseError};
+use super::{ForgottenSubject, Loaded, Migrated, Warehouse, WarehouseError};
 use crate::event::EventRecord;
 use crate::metrics::Metrics;
+
+/// The file beside it with the key of the tombstones.
+const KEY: &str = "forget.key";
 
 /// Tables in a SQLite file.
 pub struct EmbeddedWarehouse {
     file: DatabaseFile,
     tables: SeenTables,
+    forgotten: Arc<Forgotten>,
 }
 
 impl EmbeddedWarehouse {
@@ -43,6 +50,7 @@ impl EmbeddedWarehouse {
         Self {
             file: DatabaseFile::new(path),
             tables: SeenTables::default(),
+            forgotten: Arc::new(Forgotten::new(KeySource::File(path.with_file_name(KEY)))),
         }
     }
 
@@ -62,19 +70,37 @@ impl EmbeddedWarehouse {
     }
 
     async fn try_load(&self, events: &[EventRecord<'_>]) -> Result<Loaded, WarehouseFileError> {
+        loop {
+            let newest = self.forgotten.newest();
+            let payloads = self.forgotten.erase(events);
+            let erased = payloads.as_ref().map(|payloads| erased(events, payloads));
+            match self.write(erased.as_deref().unwrap_or(events), &newest).await? {
+                Ok(loaded) => return Ok(loaded),
+                Err(tombstones) => self.forgotten.learn(tombstones).map_err(WarehouseFileError::Operator)?,
+            }
+        }
+    }
+
+    /// Loads the events; answers the tombstones instead where there are others than known.
+    async fn write(
+        &self,
+        events: &[EventRecord<'_>],
+        newest: &Tombstone,
+    ) -> Result<Result<Loaded, Vec<Tombstone>>, WarehouseFileError> {
         let mut rest = by_id(events);
         let mut conflicts = Vec::new();
         let mut inserted = 0;
         // Each turn finds fewer of them changed.
         while !rest.is_empty() {
             let records: Vec<&EventRecord<'_>> = rest.iter().map(|&index| &events[index]).collect();
-            let batch = load::LoadBatch::of(&records, OffsetDateTime::now_utc())?;
+            let batch = load::LoadBatch::of(&records, newest.clone(), OffsetDateTime::now_utc())?;
             let written = self.file.run(move |connection| load::write(connection, &batch)).await?;
             match written {
                 load::Written::All { inserted: new } => {
                     inserted = new;
                     break;
                 }
+                load::Written::Forgotten(tombstones) => return Ok(Err(tombstones)),
                 load::Written::Nothing { changed } => {
                     let index = |row: &usize| rest.get(*row).copied();
                     conflicts.extend(changed.conflicts.iter().filter_map(index));
@@ -84,11 +110,11 @@ impl EmbeddedWarehouse {
             }
         }
         conflicts.sort_unstable();
-        Ok(Loaded {
+        Ok(Ok(Loaded {
             inserted,
             known: (events.len() - conflicts.len()) as u64 - inserted,
             conflicts,
-        })
+        }))
     }
 
     async fn try_migrate(&self) -> Result<Migrated, WarehouseFileError> {
@@ -118,6 +144,15 @@ impl Warehouse for EmbeddedWarehouse {
             self.tables.set();
         }
         outcome.map_err(|failure| failure.at(self.path()))
+    }
+
+    async fn forget(&self, subjects: &[ForgottenSubject]) -> Result<(), WarehouseError> {
+        let known = Arc::clone(&self.forgotten);
+        let subjects = subjects.to_vec();
+        let forgetting = self
+            .file
+            .run(move |connection| forgotten::forget(connection, &known, &subjects));
+        forgetting.await.map_err(|failure| failure.at(self.path()))
     }
 
     async fn migrate(&self) -> Result<Migrated, WarehouseError> {

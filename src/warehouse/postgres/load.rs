@@ -7,17 +7,21 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::future::{try_join, try_join5};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, IsolationLevel, Transaction};
 
 use super::columns::{self, ArrayColumn, insert, names, params};
 use super::error::PostgresError;
+use super::forgotten::{erase_stored, tombstones};
 use super::ledger::{self, Upserted};
 use super::schema::Schema;
 use crate::event::EventRecord;
 use crate::warehouse::fold::{Effects, OrderRef, RefundRow, TransactionRow, order_key};
+use crate::warehouse::forgotten::{Tombstone, is_newest};
 use crate::warehouse::ledger::Units;
+use crate::warehouse::payload::EventComparison;
 use crate::warehouse::rows::{self, Column as _, ItemRow, RefundItemRow, by_id};
-use crate::warehouse::{Loaded, payload, upsert};
+use crate::warehouse::{Loaded, upsert};
 
 /// Bounds of a transaction, as the statement that sets them: a stalled worker must not hold locks,
 /// and a commit must be on disk whatever the server's default is.
@@ -40,13 +44,22 @@ pub(super) fn session(statement_timeout: Duration) -> String {
     format!("{}; {GENERIC_PLANS}", session_limits(statement_timeout))
 }
 
-/// Loads all events or none.
+/// What became of a load.
+pub(super) enum LoadOutcome {
+    /// It is committed.
+    Committed(Loaded),
+    /// Nothing was written: there are tombstones that are not known yet.
+    Forgotten(Vec<Tombstone>),
+}
+
+/// Loads all events or none. `newest`: the newest tombstone that was looked at for them.
 pub(super) async fn load(
     client: &mut Client,
     schema: &Schema,
     session: &str,
     events: &[EventRecord<'_>],
-) -> Result<Loaded, PostgresError> {
+    newest: &Tombstone,
+) -> Result<LoadOutcome, PostgresError> {
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::ReadCommitted)
@@ -57,9 +70,16 @@ pub(super) async fn load(
     let records: Vec<&EventRecord<'_>> = order.iter().map(|&index| &events[index]).collect();
     let ((), new) = try_join(
         transaction.batch_execute(session),
-        insert_events(&transaction, schema, &records),
+        insert_events(&transaction, schema, &records, newest),
     )
     .await?;
+    if new.len() < records.len() {
+        let tombstones = tombstones(&transaction, schema, newest).await?;
+        if !is_newest(newest, &tombstones) {
+            transaction.rollback().await?;
+            return Ok(LoadOutcome::Forgotten(tombstones));
+        }
+    }
     let known = Vec::from_iter((0..records.len()).filter(|&place| !is_new(&records, place, &new)));
     let stored = compare_stored(&transaction, schema, &records, &known).await?;
     let is_unchanged = |place: &usize| {
@@ -67,6 +87,10 @@ pub(super) async fn load(
             .get(place)
             .is_none_or(|stored| *stored == PayloadComparison::Unchanged)
     };
+    let to_erase = known
+        .iter()
+        .filter(|place| is_unchanged(place) && records[**place].is_erased);
+    erase_stored(&transaction, schema, to_erase.map(|&place| records[place])).await?;
     let effects = Effects::of((0..records.len()).filter(is_unchanged).map(|place| records[place]));
     let (changed, (), (), (), ()) = try_join5(
         upsert_orders(&transaction, schema, &effects.orders),
@@ -85,11 +109,11 @@ pub(super) async fn load(
         |(place, stored): (usize, PayloadComparison)| (stored == PayloadComparison::Conflict).then(|| order[place]);
     let mut conflicts: Vec<usize> = stored.into_iter().filter_map(conflict).collect();
     conflicts.sort_unstable();
-    Ok(Loaded {
+    Ok(LoadOutcome::Committed(Loaded {
         inserted,
         known: (events.len() - conflicts.len()) as u64 - inserted,
         conflicts,
-    })
+    }))
 }
 
 /// Whether the event at that place was inserted, and is the only one of its id: of several, the
@@ -112,15 +136,24 @@ enum PayloadComparison {
     Conflict,
 }
 
-/// Answers the ids that were not there before.
+/// Answers the ids that were not there before; none where `newest` is not the newest tombstone.
+/// Naming the tombstones here, the statement holds off whoever adds one until the load has ended.
 async fn insert_events(
     transaction: &Transaction<'_>,
     schema: &Schema,
     records: &[&EventRecord<'_>],
+    newest: &Tombstone,
 ) -> Result<HashSet<String>, Error> {
     let columns = rows::order_events(records);
-    let statement = insert(schema, "order_events", &columns) + " ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
-    let rows = transaction.query_typed(&statement, &params(&columns)).await?;
+    let mut params = params(&columns);
+    params.push((&newest.1, Type::TEXT));
+    let statement = schema.sql(&format!(
+        "{} WHERE COALESCE((SELECT f.subject FROM {{schema}}.forgotten f ORDER BY f.n DESC LIMIT 1), '') = ${} \
+         ON CONFLICT (event_id) DO NOTHING RETURNING event_id",
+        insert(schema, "order_events", &columns),
+        params.len(),
+    ));
+    let rows = transaction.query_typed(&statement, &params).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
@@ -158,8 +191,7 @@ async fn compare_stored(
         };
         let (is_same_entry, other): (bool, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
         let record = records[place];
-        let is_same =
-            other.is_none_or(|other| payload::is_same(&other, record.payload, payload::has_time_beside_body(record)));
+        let is_same = other.is_none_or(|other| EventComparison::of(record).is_same(&other, record.payload));
         let stored = match (is_same, is_same_entry) {
             (true, _) => PayloadComparison::Unchanged,
             (false, true) => PayloadComparison::Edited,

@@ -9,6 +9,7 @@
 mod check;
 mod columns;
 mod error;
+mod forgotten;
 mod history;
 mod ledger;
 mod load;
@@ -27,10 +28,12 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use self::error::PostgresError;
+use self::load::LoadOutcome;
 use self::pool::Pool;
 use self::schema::Schema;
+use super::forgotten::{Forgotten, KeySource, erased};
 use super::migration::{SchemaFault, SeenTables, warn_of_loss};
-use super::{Loaded, Migrated, Warehouse, WarehouseError};
+use super::{ForgottenSubject, Loaded, Migrated, Warehouse, WarehouseError};
 use crate::config::{DatabaseConfig, Secret};
 use crate::event::EventRecord;
 use crate::metrics::{Metrics, Service, ServiceLabels};
@@ -47,6 +50,7 @@ pub struct PostgresWarehouse {
     /// Pools that broke in use, each of which is made again when it is needed.
     reconnects: Counter,
     tables: SeenTables,
+    forgotten: Forgotten,
 }
 
 /// What a new URL replaces.
@@ -84,6 +88,7 @@ impl PostgresWarehouse {
             config: config.clone(),
             reconnects: Counter::default(),
             tables: SeenTables::default(),
+            forgotten: Forgotten::new(KeySource::Setting(config.forget_key.clone())),
         })
     }
 
@@ -141,8 +146,28 @@ impl PostgresWarehouse {
     async fn try_load(&self, pool: &Pool, events: &[EventRecord<'_>]) -> Result<Loaded, PostgresError> {
         let limit = self.call_limit();
         let session = load::session(self.config.statement_timeout);
+        loop {
+            let newest = self.forgotten.newest();
+            let payloads = self.forgotten.erase(events);
+            let erased = payloads.as_ref().map(|payloads| erased(events, payloads));
+            let events = erased.as_deref().unwrap_or(events);
+            let mut connection = pool.get().await?;
+            let loading = load::load(&mut connection, &self.schema, &session, events, &newest);
+            let outcome = timeout(limit, loading).await;
+            match self.settle(connection, limit, outcome)? {
+                LoadOutcome::Committed(loaded) => return Ok(loaded),
+                LoadOutcome::Forgotten(rows) => self.forgotten.learn(rows).map_err(PostgresError::Operator)?,
+            }
+        }
+    }
+
+    /// Adds tombstones, while no load is under way.
+    async fn try_forget(&self, pool: &Pool, subjects: &[ForgottenSubject]) -> Result<(), PostgresError> {
+        let limit = self.call_limit();
+        let session = load::session_limits(self.config.statement_timeout);
         let mut connection = pool.get().await?;
-        let outcome = timeout(limit, load::load(&mut connection, &self.schema, &session, events)).await;
+        let forgetting = forgotten::forget(&mut connection, &self.schema, &session, &self.forgotten, subjects);
+        let outcome = timeout(limit, forgetting).await;
         self.settle(connection, limit, outcome)
     }
 
@@ -217,6 +242,12 @@ impl Warehouse for PostgresWarehouse {
             }
             tries += 1;
         }
+    }
+
+    async fn forget(&self, subjects: &[ForgottenSubject]) -> Result<(), WarehouseError> {
+        let pools = self.pools.load_full();
+        let forgotten = self.try_forget(&pools.pool, subjects).await;
+        forgotten.map_err(|failure| failure.at(pools.pool.server()))
     }
 
     async fn migrate(&self) -> Result<Migrated, WarehouseError> {

@@ -37,6 +37,42 @@ async fn on_files_a_shop_is_in_the_warehouse_with_nothing_else_installed() {
 }
 
 #[tokio::test]
+async fn an_order_that_is_read_again_does_not_bring_a_forgotten_customer_back() {
+    let (shop, local) = (Shop::new().await, Local::new());
+    shop.add(1..=2);
+    shop.sql("UPDATE orders SET customer_id = 6900000004711");
+    let settings = shop.with(local.settings());
+    let service = Service::start("run", &settings).await;
+    local.has_rows(2).await;
+    let forget = |more: &[&str]| {
+        let args = [&["forget", "--customer", "6900000004711"], more].concat();
+        settings.command(&args).output().unwrap()
+    };
+    let output = forget(&["--yes"]);
+    // What the group has not acked yet is left, and said.
+    assert!(matches!(output.status.code(), Some(0 | 69)), "{output:?}");
+    shop.sql("UPDATE orders SET total = 5 WHERE id = 1");
+    // With what `forget` announces.
+    local.has_rows(4).await;
+    assert_eq!(
+        local.sql("SELECT order_id, customer_id, total_amount FROM orders ORDER BY order_id"),
+        ["1||5.00", "2||2.10"]
+    );
+    let kept =
+        local.sql("SELECT count(*) FROM order_events WHERE customer_id IS NOT NULL OR payload LIKE '%6900000004711%'");
+    assert_eq!(kept, ["0"]);
+    // The mapping names no shop. The newest entry of the stream stays until another comes.
+    shop.sql("UPDATE orders SET customer_id = NULL");
+    local.has_rows(6).await;
+    eventually("nothing is left", PATIENCE, async || {
+        forget(&["--shop", "", "--yes"]);
+        forget(&["--shop", "", "--verify"]).status.success().then_some(())
+    })
+    .await;
+    drop(service);
+}
+
+#[tokio::test]
 async fn every_kind_of_change_becomes_the_event_that_it_means() {
     let (shop, redis) = (Shop::new().await, RedisServer::start().await);
     shop.add(1..=4);

@@ -512,5 +512,6 @@ pub fn database_config(url: &str) -> DatabaseConfig {
         pool_size: 8,
         connect_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(20),
+        forget_key: Some("a key of the tests".to_owned().into()),
     }
 }

@@ -129,6 +129,156 @@ pub async fn a_privacy_request_is_an_event_of_ids(plant: Plant) {
     stop(service).await;
 }
 
+/// Exit code of `forget`, and what it counted: events, orders, entries, dead letters, waiting, spooled.
+fn forget(settings: &Settings, args: &[&str]) -> (Option<i32>, [u64; 6]) {
+    let output = ask(&patient(settings), &[&["forget"], args, &["--json"]].concat());
+    let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    let sums: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{args:?}: {out}{errors}"));
+    let figures = ["events", "orders", "entries", "letters", "waiting", "spooled"];
+    (output.status.code(), figures.map(|name| sums[name].as_u64().unwrap()))
+}
+
+async fn send(service: &Service, topic: &str, id: &str, body: &Value, status: &str) {
+    let answer = service.deliver(topic, id, body.to_string().as_bytes()).await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["status"], status, "{id}");
+}
+
+pub async fn a_forgotten_customer_is_in_no_store_and_does_not_come_back(plant: Plant) {
+    let settings = plant
+        .settings()
+        .with("ORDERSTREAM_KEEP_RAW", "full")
+        .with("ORDERSTREAM_FORGET_KEY", "a key of the tests, long enough");
+    let service = Service::start("run", &settings).await;
+    let mut broken = personal_order(2);
+    broken["line_items"] = "none".into();
+    let mut other = order(3);
+    other["customer"] = serde_json::json!({"id": 9});
+    send(&service, "orders/create", "a", &personal_order(1), "accepted").await;
+    send(&service, "orders/create", "b", &broken, "quarantined").await;
+    send(&service, "orders/create", "c", &other, "accepted").await;
+    plant.has_rows(2).await;
+    is_settled(&service).await;
+    let kept = all_that_is_kept(&plant, &service).await;
+    let sees = PERSONAL.iter().all(|text| kept.contains(text));
+    assert!(sees, "the test sees what is kept");
+
+    let found = forget(&settings, &["--customer", "6900000004711", "--verify"]);
+    assert_eq!(found, (Some(69), [1, 1, 1, 1, 0, 0]));
+    let done = forget(&settings, &["--customer", "6900000004711", "--yes"]);
+    assert_eq!(done, (Some(0), [1, 0, 1, 1, 0, 0]));
+    // What `forget` announces to other groups is a row, too.
+    plant.has_rows(3).await;
+    is_settled(&service).await;
+    let verify = ["--customer", "6900000004711", "--shop", SHOP, "--verify"];
+    assert_eq!(forget(&settings, &verify), (Some(0), [0; 6]));
+    nothing_brings_the_customer_back(&plant, &settings, &service).await;
+    stop(service).await;
+}
+
+/// Not a late webhook, a replay or a rebuild.
+async fn nothing_brings_the_customer_back(plant: &Plant, settings: &Settings, service: &Service) {
+    let mut late = personal_order(1);
+    late["updated_at"] = "2026-01-06T10:00:00-05:00".into();
+    send(service, "orders/updated", "d", &late, "accepted").await;
+    send(service, "orders/create", "e", &personal_order(4), "accepted").await;
+    plant.has_rows(5).await;
+    is_settled(service).await;
+    for args in [&["replay", "--all", "--yes"][..], &["rebuild"]] {
+        assert!(ask(&patient(settings), args).status.success(), "{args:?}");
+    }
+    is_settled(service).await;
+    let customers = "SELECT order_id, customer_id FROM orders ORDER BY order_id";
+    assert_eq!(plant.sql(customers), "1|\n3|9\n4|");
+    let kept = "SELECT count(*) FROM order_events WHERE customer_id = '6900000004711' OR raw IS NOT NULL";
+    assert_eq!(plant.sql(kept), "1");
+    // What came late leaves the stream, once the group was given a later entry.
+    let again = ["--customer", "6900000004711", "--shop", SHOP];
+    eventually("nothing is left", PATIENCE, async || {
+        forget(settings, &[&again[..], &["--yes"]].concat());
+        let left = forget(settings, &[&again[..], &["--verify"]].concat());
+        (left == (Some(0), [0; 6])).then_some(())
+    })
+    .await;
+    let letters = api(service, "/api/dead-letters").await["letters"].clone();
+    let letter = format!("/api/dead-letters/{}", letters[0]["id"].as_str().unwrap());
+    let shown = api(service, &letter).await.to_string();
+    assert!(
+        !shown.contains("6900000004711") && shown.contains("line_items"),
+        "{shown}"
+    );
+    let rows = plant.sql("SELECT * FROM order_events") + &plant.sql("SELECT * FROM orders");
+    for text in PERSONAL {
+        assert!(!rows.contains(text) && !shown.contains(text), "{text}");
+    }
+}
+
+pub async fn a_privacy_request_waits_or_is_met_at_once(plant: Plant) {
+    let settings = plant
+        .settings()
+        .with("ORDERSTREAM_FORGET_KEY", "a key of the tests, long enough");
+    let mut service = Service::start("run", &settings).await;
+    let person = serde_json::json!({"id": 6_900_000_004_711_u64});
+    let request = serde_json::json!({"shop_domain": SHOP, "customer": person, "orders_to_redact": [7]}).to_string();
+    let of_shop = serde_json::json!({"shop_domain": SHOP}).to_string();
+    for (topic, body) in [
+        ("orders/create", personal_order(1).to_string()),
+        ("orders/create", order(7).to_string()),
+        ("customers/redact", request),
+        ("shop/redact", of_shop),
+    ] {
+        let id = format!("{topic} {}", body.len());
+        let answer = service.deliver(topic, &id, body.as_bytes()).await.unwrap();
+        assert_eq!(answer.json::<Value>().await.unwrap()["status"], "accepted", "{topic}");
+    }
+    plant.has_rows(4).await;
+    let waiting = async |service: &Service| {
+        let report: Value = service
+            .get(&service.url("/health"))
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == "privacy_requests").cloned()
+    };
+    let check = eventually("/health says it", PATIENCE, async || waiting(&service).await).await;
+    let detail = check["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("2 privacy requests") && detail.contains(" is due on "),
+        "{check:#}"
+    );
+    assert_eq!(
+        plant.sql("SELECT count(*) FROM orders WHERE customer_id = '6900000004711'"),
+        "1",
+        "nothing is done by itself"
+    );
+
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended(PATIENCE).await.success());
+    let service = Service::start("run", &settings.with("ORDERSTREAM_ERASURE", "auto")).await;
+    plant
+        .answers("SELECT count(*) FROM orders WHERE customer_id = '6900000004711'", "0")
+        .await;
+    plant
+        .answers(
+            "SELECT count(DISTINCT event_type) FROM order_events WHERE event_type IN ('customer.forgotten', 'shop.forgotten')",
+            "2",
+        )
+        .await;
+    eventually("/health says nothing more", PATIENCE, async || {
+        waiting(&service).await.is_none().then_some(())
+    })
+    .await;
+    let audit = api(&service, "/api/audit").await;
+    assert!(
+        audit.as_array().unwrap().iter().all(|entry| entry["by"] == "request"),
+        "{audit:#}"
+    );
+    assert!(!audit.to_string().contains("6900000004711"), "{audit:#}");
+    stop(service).await;
+}
+
 pub async fn a_body_of_another_shop_is_quarantined(plant: Plant) {
     let send = async |service: &Service, id: u64, shop: &str| {
         let mut order = order(id);

@@ -19,7 +19,7 @@ const EVENTS: usize = 60;
 /// Columns that hold when and where it was loaded, which differs.
 const OWN: [&str; 3] = ["loaded_at", "slowest_load", "applied_at"];
 
-pub const EVERYTHING: [&str; 22] = [
+pub const EVERYTHING: [&str; 23] = [
     "schema_migrations",
     "order_events",
     "orders",
@@ -28,6 +28,7 @@ pub const EVERYTHING: [&str; 22] = [
     "order_refund_items",
     "order_sale_rows",
     "order_transactions",
+    "forgotten",
     "payments",
     "daily_payments",
     "order_discounts",

@@ -40,6 +40,7 @@ pub fn record(sample: &Sample) -> EventRecord<'_> {
         stream_id: "1769947200000-0".into(),
         received_at: ARRIVAL,
         raw: None,
+        is_erased: false,
     }
 }
 

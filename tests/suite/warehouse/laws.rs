@@ -3,6 +3,7 @@
 mod arrivals;
 mod captured;
 mod details;
+mod forgotten;
 mod histories;
 mod history;
 mod lives;
@@ -14,6 +15,7 @@ mod upgrade;
 pub use arrivals::*;
 pub use captured::*;
 pub use details::*;
+pub use forgotten::*;
 pub use histories::*;
 pub use history::*;
 pub use lives::*;

@@ -161,6 +161,7 @@ async fn bare(services: &Services, postgres: &Postgres, records: &[EventRecord<'
         pool_size: 1,
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(30),
+        forget_key: None,
     })?;
     let (early, measured) = records.split_at(records.len() / 10);
     for batch in early.chunks(BATCH) {

@@ -70,13 +70,13 @@ pub async fn dead_letters_are_counted_as_they_come_and_go(store: &dyn Store) {
         oldest(grown).await
     })
     .await;
-    assert_eq!(stream.remove_dead_letters(&ids[..2]).await.unwrap(), 2);
+    assert_eq!(stream.remove(Destination::DeadLetters, &ids[..2]).await.unwrap(), 2);
     assert_eq!(
         (told().await.0, told().await.1),
         (1, Some(3)),
         "one that is resolved was there"
     );
-    assert_eq!(stream.remove_dead_letters(&ids[2..]).await.unwrap(), 1);
+    assert_eq!(stream.remove(Destination::DeadLetters, &ids[2..]).await.unwrap(), 1);
     assert_eq!(told().await, (0, Some(3), None));
 }
 

@@ -33,16 +33,16 @@ pub async fn resolved_letters_go_and_make_room(store: &dyn Store) {
         .unwrap();
     assert_eq!(outcomes[2], Appended::Full);
     let ids = [accepted(&outcomes[0]), StreamId::new(1, 1)];
-    assert_eq!(stream.remove_dead_letters(&ids).await.unwrap(), 1);
+    assert_eq!(stream.remove(Destination::DeadLetters, &ids).await.unwrap(), 1);
     assert_eq!(
-        stream.remove_dead_letters(&ids).await.unwrap(),
+        stream.remove(Destination::DeadLetters, &ids).await.unwrap(),
         0,
         "a repeat is harmless"
     );
     assert_eq!(stream.report().await.unwrap().dead_letters, 1);
     let again = stream.writer().try_append(&[letter(3)]).await.unwrap();
     accepted(&again[0]);
-    assert_eq!(stream.remove_dead_letters(&[]).await.unwrap(), 0);
+    assert_eq!(stream.remove(Destination::DeadLetters, &[]).await.unwrap(), 0);
 }
 
 pub async fn read_entries_become_pending_again_and_are_claimed_as_stale(store: &dyn Store) {

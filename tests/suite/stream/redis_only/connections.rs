@@ -1,7 +1,7 @@
 //! TLS with a private CA, TCP, ACL users, changed credentials, unusable URLs.
 
 use orderstream::config::Durability;
-use orderstream::stream::{AttemptStep, Claim, DeadLetter, Range, ReadOrder, Stream, StreamAdmin as _};
+use orderstream::stream::{AttemptStep, Claim, DeadLetter, Destination, Range, ReadOrder, Stream, StreamAdmin as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -109,7 +109,7 @@ async fn operate(stream: &RedisStream, id: StreamId) {
         let letters = stream.range(letters).await.unwrap().entries;
         assert_eq!(letters.len(), 1);
     }
-    assert_eq!(stream.remove_dead_letters(&[id]).await.unwrap(), 0);
+    assert_eq!(stream.remove(Destination::DeadLetters, &[id]).await.unwrap(), 0);
     let group = stream_config().group;
     assert_eq!(stream.make_pending(&group, &[id]).await.unwrap(), Some(1));
     assert_eq!(stream.entry_states(id).await.unwrap().len(), 1);
