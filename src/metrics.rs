@@ -1,16 +1,16 @@
 //! The metrics this process exports at `/metrics` (Prometheus / OpenMetrics text).
 //!
-//! Owns every metric and its name. Label values come from the closed enums here, never from a shop,
+//! Owns every metric and its name. Label values come from the closed enums of `labels`, never from a shop,
 //! an id or a raw topic. A leaf: every module may count; only this node's record (`nodes.rs`) reads
 //! counters back.
 
 mod capture;
 mod delays;
+mod labels;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,104 +19,13 @@ use prometheus_client::registry::{Metric, Registry};
 
 pub use self::capture::{CaptureMetrics, GapReason};
 pub use self::delays::{DELAY_BUCKETS, DelayCounts, Delays, upper_bound};
+pub use self::labels::{
+    ApiVersionAge, ApiVersionLabels, CheckLabels, Outcome, PartitionLabels, RequestLabels, Route, SecretLabels,
+    Service, ServiceLabels,
+};
 
 /// Value of a gauge whose figure is not known.
 pub const UNKNOWN: i64 = -1;
-
-/// The outcome of a request, or of one item of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is the answer of the same name")]
-pub enum Outcome {
-    Accepted,
-    Duplicate,
-    Spooled,
-    Quarantined,
-    Invalid,
-    Unauthorized,
-    TooLarge,
-    Timeout,
-    Unavailable,
-    Shed,
-    Rejected,
-}
-
-impl Outcome {
-    /// All of them, in order of declaration.
-    pub const ALL: [Self; 11] = [
-        Self::Accepted,
-        Self::Duplicate,
-        Self::Spooled,
-        Self::Quarantined,
-        Self::Invalid,
-        Self::Unauthorized,
-        Self::TooLarge,
-        Self::Timeout,
-        Self::Unavailable,
-        Self::Shed,
-        Self::Rejected,
-    ];
-}
-
-/// The two routes that take events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is the route of the same name")]
-pub enum Route {
-    Webhook,
-    Batch,
-}
-
-/// Label values in lower case with underscores, as Prometheus' naming guide has them.
-macro_rules! label_values {
-    ($kind:ty { $($value:ident => $text:literal),+ $(,)? }) => {
-        impl $kind {
-            /// As label values have it.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$value => $text),+ }
-            }
-        }
-
-        impl EncodeLabelValue for $kind {
-            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-                self.name().encode(encoder)
-            }
-        }
-    };
-}
-
-label_values!(Outcome {
-    Accepted => "accepted",
-    Duplicate => "duplicate",
-    Spooled => "spooled",
-    Quarantined => "quarantined",
-    Invalid => "invalid",
-    Unauthorized => "unauthorized",
-    TooLarge => "too_large",
-    Timeout => "timeout",
-    Unavailable => "unavailable",
-    Shed => "shed",
-    Rejected => "rejected",
-});
-
-label_values!(Route { Webhook => "webhook", Batch => "batch" });
-
-label_values!(ApiVersionAge {
-    Current => "current",
-    Ending => "ending",
-    Old => "old",
-    Newer => "newer",
-    Unknown => "unknown",
-});
-
-label_values!(Service { Stream => "stream", Warehouse => "warehouse" });
-
-/// Labels of `orderstream_requests`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs, reason = "label names")]
-pub struct RequestLabels {
-    pub route: Route,
-    pub outcome: Outcome,
-}
 
 /// One route's counters of `orderstream_requests`; a cheap clone.
 #[derive(Debug, Clone)]
@@ -140,13 +49,6 @@ impl Outcomes {
     }
 }
 
-/// Labels of `orderstream_signatures_verified`: which secret, by its place in the configured list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs, reason = "label names")]
-pub struct SecretLabels {
-    pub secret: u32,
-}
-
 /// Secrets that are counted apart; the last counter stands for all further ones.
 const COUNTED_SECRETS: usize = 8;
 
@@ -159,53 +61,6 @@ impl SignatureCounters {
     pub fn count(&self, secret: usize) {
         self.0[secret.min(COUNTED_SECRETS - 1)].inc();
     }
-}
-
-/// How old the version of Shopify's API is in which a delivery came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the health check `api_version` describes them")]
-pub enum ApiVersionAge {
-    Current,
-    Ending,
-    Old,
-    Newer,
-    Unknown,
-}
-
-/// Labels of `orderstream_api_versions`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs, reason = "label names")]
-pub struct ApiVersionLabels {
-    pub version: ApiVersionAge,
-}
-
-/// Labels of `orderstream_health_check`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs, reason = "label names")]
-pub struct CheckLabels {
-    pub check: &'static str,
-}
-
-/// Labels of `orderstream_partition_length` and its like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs, reason = "label names")]
-pub struct PartitionLabels {
-    pub partition: u16,
-}
-
-/// The services this process connects to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is the service of the same name")]
-pub enum Service {
-    Stream,
-    Warehouse,
-}
-
-/// Labels of `orderstream_reconnects`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[allow(missing_docs, reason = "label names")]
-pub struct ServiceLabels {
-    pub service: Service,
 }
 
 /// Registers each metric as it is made.

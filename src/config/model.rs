@@ -50,8 +50,7 @@ pub struct Config {
     pub exports_spans: bool,
     /// Folder of everything this program keeps on disk; see [`crate::folder`].
     pub data_dir: PathBuf,
-    /// What should be looked at and does not keep it from starting; whole sentences without
-    /// secrets.
+    /// What should be looked at and does not keep it from starting, as sentences without secrets.
     pub warnings: Vec<String>,
     /// `ORDERSTREAM_*` names that mean nothing, each as a sentence with a suggestion.
     pub unknown_names: Vec<String>,
@@ -82,8 +81,7 @@ pub(super) fn is_exposed(addr: SocketAddr) -> bool {
     !addr.ip().to_canonical().is_loopback()
 }
 
-/// Everything that settings are read from, apart from files. Cheap to clone; kept for reading files
-/// again on SIGHUP.
+/// What settings are read from, apart from files. Cheap to clone; kept to read files on SIGHUP.
 #[derive(Clone, Default)]
 pub struct Inputs {
     /// Variable → text, of the flags given.
@@ -280,8 +278,7 @@ pub struct StreamConfig {
     pub group: String,
     /// Key of the dead letters.
     pub dead_letters: String,
-    /// Streams that the events are spread over, where a number is set: then side keys carry hash
-    /// tags. Only Redis has several.
+    /// Streams that events are spread over; where it is set, side keys have hash tags. Redis only.
     pub partitions: Option<u16>,
     /// Hard cap of the stream, over all partitions.
     pub maxlen: u64,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use time::{Date, OffsetDateTime};
 
+use super::collector::Health;
 use super::report::{Check, HealthReport, Status};
 use crate::metrics::{ApiVersionAge, ApiVersionLabels, Metrics};
 
@@ -97,6 +98,13 @@ impl ApiVersions {
             shown(*version)
         );
         Some(Check::new("api_version", Status::Warning, detail))
+    }
+}
+
+impl Health {
+    /// Notes the version of Shopify's API in which a delivery came.
+    pub fn came_in_version(&self, topic: &'static str, version: Option<&str>) {
+        self.versions.note(topic, version);
     }
 }
 

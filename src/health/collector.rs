@@ -71,7 +71,7 @@ pub struct Health {
     append_stats: AppendStats,
     fallback: Option<SpoolFallback>,
     traffic: Arc<Traffic>,
-    versions: ApiVersions,
+    pub(super) versions: ApiVersions,
     budget: RetryBudget,
     capture: Option<CaptureStatus>,
     capture_wal: Levels,
@@ -186,11 +186,6 @@ impl Health {
         let mut snapshot = self.snapshots();
         let _ = tokio::time::timeout(NEXT_SNAPSHOT, snapshot.wait_for(|snapshot| snapshot.began > asked)).await;
         self.report()
-    }
-
-    /// Notes the version of Shopify's API in which a delivery came.
-    pub fn came_in_version(&self, topic: &'static str, version: Option<&str>) {
-        self.versions.note(topic, version);
     }
 
     /// Whether this process can durably accept: in the stream, or in the spool.
