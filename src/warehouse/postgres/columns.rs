@@ -1,11 +1,13 @@
 //! Rows as columns: one array a column, so that one statement takes any number of rows.
 //!
 //! Owns the match between a column's name, its type and its values; the statements are written from
-//! it, so that they cannot disagree with the parameters.
+//! it, so that they cannot disagree with the parameters. A column is encoded when it is made: that
+//! may be before its statement's turn, while the server works on another.
 
 use std::error::Error;
 
 use bytes::{BufMut as _, BytesMut};
+use postgres_protocol::types::{ArrayDimension, array_to_sql};
 use rust_decimal::Decimal;
 use time::{Date, OffsetDateTime};
 use tokio_postgres::types::{IsNull, Timestamp, ToSql, Type, accepts, to_sql_checked};
@@ -14,10 +16,54 @@ use super::schema::Schema;
 use crate::warehouse::rows;
 
 /// One column of all rows.
-pub(super) struct ArrayColumn<'a> {
+pub(super) struct ArrayColumn {
     name: &'static str,
     array: Type,
-    values: Box<dyn ToSql + Sync + Send + 'a>,
+    values: Encoded,
+}
+
+/// An array in binary form, or why a value has none.
+#[derive(Debug)]
+struct Encoded(Result<BytesMut, String>);
+
+impl Encoded {
+    fn new<T: ToSql>(element: &Type, values: impl Iterator<Item = T>) -> Self {
+        let (least, _) = values.size_hint();
+        let mut bytes = BytesMut::with_capacity(HEADER + least * USUAL_VALUE);
+        let mut len = 0;
+        let dimension = ArrayDimension { len, lower_bound: 1 };
+        let encode = |value: T, bytes: &mut BytesMut| {
+            len += 1;
+            Ok(match value.to_sql(element, bytes)? {
+                IsNull::Yes => postgres_protocol::IsNull::Yes,
+                IsNull::No => postgres_protocol::IsNull::No,
+            })
+        };
+        let encoded = array_to_sql([dimension], element.oid(), values, encode, &mut bytes);
+        // The number of values is known only now.
+        bytes[LEN_AT].copy_from_slice(&len.to_be_bytes());
+        Self(encoded.map(|()| bytes).map_err(|error| error.to_string()))
+    }
+}
+
+/// Where an array's binary form has the number of its elements.
+const LEN_AT: std::ops::Range<usize> = 12..16;
+/// Bytes before its elements.
+const HEADER: usize = 20;
+/// Bytes of an element of a usual column, its length included.
+const USUAL_VALUE: usize = 20;
+
+impl ToSql for Encoded {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_slice(self.0.as_ref().map_err(String::as_str)?);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
 }
 
 /// JSON text as a value of type `jsonb`: the server parses it once, where a cast from `text` would
@@ -41,32 +87,32 @@ impl ToSql for Jsonb<'_> {
 pub(super) type SqlParam<'a> = (&'a (dyn ToSql + Sync), Type);
 
 macro_rules! array {
-    ($function:ident, $value:ty, $array:ident) => {
+    ($function:ident, $value:ty, $element:ident, $array:ident) => {
         fn $function(name: &'static str, values: impl Iterator<Item = $value>) -> Self {
             ArrayColumn {
                 name,
                 array: Type::$array,
-                values: Box::new(values.collect::<Vec<_>>()),
+                values: Encoded::new(&Type::$element, values),
             }
         }
     };
 }
 
-impl<'a> rows::Column<'a> for ArrayColumn<'a> {
-    array!(text, Option<&'a str>, TEXT_ARRAY);
-    array!(bytes, Option<&'a [u8]>, BYTEA_ARRAY);
-    array!(numeric, Option<Decimal>, NUMERIC_ARRAY);
-    array!(int4, i32, INT4_ARRAY);
-    array!(int8, Option<i64>, INT8_ARRAY);
-    array!(boolean, Option<bool>, BOOL_ARRAY);
-    array!(date, Date, DATE_ARRAY);
-    array!(instant, Option<OffsetDateTime>, TIMESTAMPTZ_ARRAY);
+impl<'a> rows::Column<'a> for ArrayColumn {
+    array!(text, Option<&'a str>, TEXT, TEXT_ARRAY);
+    array!(bytes, Option<&'a [u8]>, BYTEA, BYTEA_ARRAY);
+    array!(numeric, Option<Decimal>, NUMERIC, NUMERIC_ARRAY);
+    array!(int4, i32, INT4, INT4_ARRAY);
+    array!(int8, Option<i64>, INT8, INT8_ARRAY);
+    array!(boolean, Option<bool>, BOOL, BOOL_ARRAY);
+    array!(date, Date, DATE, DATE_ARRAY);
+    array!(instant, Option<OffsetDateTime>, TIMESTAMPTZ, TIMESTAMPTZ_ARRAY);
 
     fn json(name: &'static str, values: impl Iterator<Item = Option<&'a str>>) -> Self {
         ArrayColumn {
             name,
             array: Type::JSONB_ARRAY,
-            values: Box::new(values.map(|value| value.map(Jsonb)).collect::<Vec<_>>()),
+            values: Encoded::new(&Type::JSONB, values.map(|value| value.map(Jsonb))),
         }
     }
 
@@ -75,22 +121,22 @@ impl<'a> rows::Column<'a> for ArrayColumn<'a> {
         ArrayColumn {
             name,
             array: Type::TIMESTAMPTZ_ARRAY,
-            values: Box::new(values.collect::<Vec<_>>()),
+            values: Encoded::new(&Type::TIMESTAMPTZ, values),
         }
     }
 }
 
 /// The parameters, in order.
-pub(super) fn params<'a>(columns: &'a [ArrayColumn<'_>]) -> Vec<SqlParam<'a>> {
+pub(super) fn params(columns: &[ArrayColumn]) -> Vec<SqlParam<'_>> {
     columns
         .iter()
-        .map(|column| (&*column.values as &(dyn ToSql + Sync), column.array.clone()))
+        .map(|column| (&column.values as &(dyn ToSql + Sync), column.array.clone()))
         .collect()
 }
 
 /// `INSERT INTO table (columns) SELECT` the parameters. They are unnested in the select list: in
 /// FROM, the server would first store each column as a table of its own.
-pub(super) fn insert(schema: &Schema, table: &str, columns: &[ArrayColumn<'_>]) -> String {
+pub(super) fn insert(schema: &Schema, table: &str, columns: &[ArrayColumn]) -> String {
     let names = names(columns).join(", ");
     let selected = list(columns, |n| format!("unnest(${n})"));
     schema.sql(&format!(
@@ -99,17 +145,17 @@ pub(super) fn insert(schema: &Schema, table: &str, columns: &[ArrayColumn<'_>]) 
 }
 
 /// The parameters as a table `v`, to be joined by key.
-pub(super) fn rows(columns: &[ArrayColumn<'_>]) -> String {
+pub(super) fn rows(columns: &[ArrayColumn]) -> String {
     let places = list(columns, |n| format!("${n}"));
     format!("unnest({places}) AS v({})", names(columns).join(", "))
 }
 
 /// Names of the columns.
-pub(super) fn names(columns: &[ArrayColumn<'_>]) -> Vec<&'static str> {
+pub(super) fn names(columns: &[ArrayColumn]) -> Vec<&'static str> {
     columns.iter().map(|column| column.name).collect()
 }
 
-fn list(columns: &[ArrayColumn<'_>], write: impl Fn(usize) -> String) -> String {
+fn list(columns: &[ArrayColumn], write: impl Fn(usize) -> String) -> String {
     let parts: Vec<String> = (1..=columns.len()).map(write).collect();
     parts.join(", ")
 }

@@ -21,7 +21,7 @@ use crate::warehouse::rows::{self, Column as _, SaleRow};
 use crate::warehouse::upsert;
 
 /// Orders whose row was written, and whether their sales are dated one by one.
-pub(super) type Upserted = HashMap<(String, String), bool>;
+pub(super) type Upserted<'a> = HashMap<OrderRef<'a>, bool>;
 
 /// Locks the rows of edited orders and makes later states look at the edit.
 pub(super) async fn mark_edited(
@@ -42,13 +42,12 @@ pub(super) async fn mark_edited(
 /// were edited, have such sales already, show more than they did, or of which an older state came
 /// late.
 pub(super) fn keys_to_date<'a>(
-    effects: &'a Effects<'_>,
-    upserted: &Upserted,
-    replaced: &HashMap<(String, String), Vec<Units>>,
+    effects: &Effects<'a>,
+    upserted: &Upserted<'_>,
+    replaced: &HashMap<OrderRef<'_>, Vec<Units>>,
 ) -> Vec<OrderRef<'a>> {
     let is_dated = |record: &&&EventRecord<'_>| {
-        let (shop, order_id) = order_key(record);
-        let key = (shop.to_owned(), order_id.to_owned());
+        let key = order_key(record);
         let older = replaced.get(&key).map(Vec::as_slice).unwrap_or_default();
         upserted.get(&key).is_none_or(|has_rows| {
             *has_rows || removes_shipping(&record.event) || may_be_dated(older, &units(&record.event))
@@ -90,7 +89,7 @@ pub(super) async fn date_sales(
         .flat_map(|(order, sales, _)| sales.iter().map(|sale| SaleRow { order: *order, sale }))
         .collect();
     replace_rows(transaction, schema, keys, &rows).await?;
-    let flags: Vec<ArrayColumn<'_>> = vec![
+    let flags: Vec<ArrayColumn> = vec![
         ArrayColumn::text("shop", sales.iter().map(|((shop, _), ..)| Some(*shop))),
         ArrayColumn::text("order_id", sales.iter().map(|((_, order_id), ..)| Some(*order_id))),
         ArrayColumn::boolean(
@@ -112,7 +111,7 @@ pub(super) async fn date_sales(
 
 /// Says of each line of these orders on which day its first units were sold.
 async fn date_lines(transaction: &Transaction<'_>, schema: &Schema, keys: &[OrderRef<'_>]) -> Result<(), Error> {
-    let orders: Vec<ArrayColumn<'_>> = rows::order_keys(keys);
+    let orders: Vec<ArrayColumn> = rows::order_keys(keys);
     let statement = schema.sql(&format!(
         "UPDATE {{schema}}.order_items t SET added_on = COALESCE((\
              SELECT min(r.local_date) FROM {{schema}}.order_sale_rows r \
@@ -130,7 +129,7 @@ async fn events_of(
     schema: &Schema,
     keys: &[OrderRef<'_>],
 ) -> Result<Vec<StoredEvent>, PostgresError> {
-    let columns: Vec<ArrayColumn<'_>> = rows::order_keys(keys);
+    let columns: Vec<ArrayColumn> = rows::order_keys(keys);
     let statement = schema.sql(&format!(
         "{} WHERE (order_id, shop) IN (SELECT v.order_id, v.shop FROM {}) \
          AND (total_amount IS NOT NULL OR event_type = 'order.edited')",
@@ -147,7 +146,7 @@ async fn replace_rows(
     keys: &[OrderRef<'_>],
     rows: &[SaleRow<'_>],
 ) -> Result<(), Error> {
-    let orders: Vec<ArrayColumn<'_>> = rows::order_keys(keys);
+    let orders: Vec<ArrayColumn> = rows::order_keys(keys);
     let delete = schema.sql(&format!(
         "DELETE FROM {{schema}}.order_sale_rows t USING {} WHERE t.shop = v.shop AND t.order_id = v.order_id",
         columns::rows(&orders)

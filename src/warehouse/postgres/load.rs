@@ -2,25 +2,27 @@
 //!
 //! Owns the statements. Each takes all rows at once, in key order; those that do not need each
 //! other's answer are pipelined. Events that are known with another payload have no effects.
+//! Rows of orders and lines are encoded while the server inserts the events, as if all were new.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use futures_util::future::{try_join, try_join5};
+use futures_util::future::{join, try_join, try_join5};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, IsolationLevel, Transaction};
 
 use super::columns::{self, ArrayColumn, insert, names, params};
+use super::encoded_effects::{EncodedEffects, item_columns};
 use super::error::PostgresError;
 use super::forgotten::{erase_stored, tombstones};
 use super::ledger::{self, Upserted};
 use super::schema::Schema;
 use crate::event::EventRecord;
-use crate::warehouse::fold::{Effects, OrderRef, RefundRow, TransactionRow, order_key};
+use crate::warehouse::fold::{OrderRef, RefundRow, TransactionRow, order_key};
 use crate::warehouse::forgotten::{Tombstone, is_newest};
 use crate::warehouse::ledger::Units;
 use crate::warehouse::payload::EventComparison;
-use crate::warehouse::rows::{self, Column as _, ItemRow, RefundItemRow, by_id};
+use crate::warehouse::rows::{self, Column as _, RefundItemRow, by_id};
 use crate::warehouse::{Loaded, upsert};
 
 /// Bounds of a transaction, as the statement that sets them: a stalled worker must not hold locks,
@@ -68,11 +70,12 @@ pub(super) async fn load(
         .await?;
     let order = by_id(events);
     let records: Vec<&EventRecord<'_>> = order.iter().map(|&index| &events[index]).collect();
-    let ((), new) = try_join(
+    let inserting = try_join(
         transaction.batch_execute(session),
         insert_events(&transaction, schema, &records, newest),
-    )
-    .await?;
+    );
+    let (inserted, mut encoded) = join(inserting, EncodedEffects::of(&records)).await;
+    let ((), new) = inserted?;
     if new.len() < records.len() {
         let tombstones = tombstones(&transaction, schema, newest).await?;
         if !is_newest(newest, &tombstones) {
@@ -91,17 +94,21 @@ pub(super) async fn load(
         .iter()
         .filter(|place| is_unchanged(place) && records[**place].is_erased);
     erase_stored(&transaction, schema, to_erase.map(|&place| records[place])).await?;
-    let effects = Effects::of((0..records.len()).filter(is_unchanged).map(|place| records[place]));
+    let unchanged = Vec::from_iter((0..records.len()).filter(is_unchanged).map(|place| records[place]));
+    if unchanged.len() < records.len() {
+        encoded = EncodedEffects::of(&unchanged).await;
+    }
+    let effects = &encoded.effects;
     let (changed, (), (), (), ()) = try_join5(
-        upsert_orders(&transaction, schema, &effects.orders),
+        upsert_orders(&transaction, schema, &encoded),
         mark_deleted(&transaction, schema, &effects.deletions),
         ledger::mark_edited(&transaction, schema, &effects.edited),
         upsert_refunds(&transaction, schema, &effects.refunds),
         upsert_transactions(&transaction, schema, &effects.transactions),
     )
     .await?;
-    let replaced = replace_items(&transaction, schema, &effects.orders, &changed).await?;
-    let keys = ledger::keys_to_date(&effects, &changed, &replaced);
+    let replaced = replace_items(&transaction, schema, &encoded, &changed).await?;
+    let keys = ledger::keys_to_date(effects, &changed, &replaced);
     ledger::date_sales(&transaction, schema, &keys).await?;
     transaction.commit().await?;
     let inserted = new.len() as u64;
@@ -204,26 +211,34 @@ async fn compare_stored(
 
 /// Answers the orders of which this became the newest state, and whether their sales are dated one
 /// by one.
-async fn upsert_orders(
+async fn upsert_orders<'a>(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    records: &[&EventRecord<'_>],
-) -> Result<Upserted, Error> {
+    encoded: &EncodedEffects<'a>,
+) -> Result<Upserted<'a>, Error> {
+    let (records, columns) = (&encoded.effects.orders, &encoded.orders);
     if records.is_empty() {
         return Ok(Upserted::new());
     }
-    let details = rows::details(records);
-    let columns = rows::orders(records, &details);
     let statement = format!(
         "{}{} RETURNING shop, order_id, has_sale_rows",
-        insert(schema, "orders", &columns),
-        upsert::replace_older_order(&names(&columns)),
+        insert(schema, "orders", columns),
+        upsert::replace_older_order(&names(columns)),
     );
-    let rows = transaction.query_typed(&statement, &params(&columns)).await?;
-    let upserted = rows
-        .iter()
-        .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
-    upserted.collect()
+    let rows = transaction.query_typed(&statement, &params(columns)).await?;
+    let mut upserted = Upserted::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(key) = find(records, (row.try_get(0)?, row.try_get(1)?)) {
+            upserted.insert(key, row.try_get(2)?);
+        }
+    }
+    Ok(upserted)
+}
+
+/// The key as one of these orders has it, which are in key order.
+fn find<'a>(orders: &[&'a EventRecord<'a>], key: OrderRef<'_>) -> Option<OrderRef<'a>> {
+    let place = orders.binary_search_by(|record| order_key(record).cmp(&key)).ok()?;
+    Some(order_key(orders[place]))
 }
 
 async fn mark_deleted(
@@ -292,7 +307,7 @@ async fn mark_test_refunds(
     if !refunds.iter().any(|row| row.test) {
         return Ok(());
     }
-    let columns: Vec<ArrayColumn<'_>> = rows::test_refunds(refunds);
+    let columns: Vec<ArrayColumn> = rows::test_refunds(refunds);
     let statement = schema.sql(&format!(
         "UPDATE {{schema}}.order_refunds t SET test = true FROM {} \
          WHERE t.shop = v.shop AND t.refund_id = v.refund_id AND NOT t.test",
@@ -314,7 +329,7 @@ async fn upsert_transactions(
     let columns = rows::order_transactions(rows);
     let statement = insert(schema, "order_transactions", &columns) + &upsert::replace_unless_final(&names(&columns), 3);
     transaction.execute_typed(&statement, &params(&columns)).await?;
-    let refunded: Vec<ArrayColumn<'_>> = rows::refund_transactions(rows);
+    let refunded: Vec<ArrayColumn> = rows::refund_transactions(rows);
     if rows.iter().all(|row| row.refund_id.is_none()) {
         return Ok(());
     }
@@ -329,47 +344,39 @@ async fn upsert_transactions(
 
 /// Writes the lines of those orders whose newest state is in this batch; their rows are locked by
 /// the upsert. Answers the lines that were there before.
-async fn replace_items(
+async fn replace_items<'a>(
     transaction: &Transaction<'_>,
     schema: &Schema,
-    records: &[&EventRecord<'_>],
-    changed: &Upserted,
-) -> Result<HashMap<(String, String), Vec<Units>>, Error> {
-    let mut replaced: HashMap<(String, String), Vec<Units>> = HashMap::new();
+    encoded: &EncodedEffects<'a>,
+    changed: &Upserted<'a>,
+) -> Result<HashMap<OrderRef<'a>, Vec<Units>>, Error> {
+    let mut replaced: HashMap<OrderRef<'_>, Vec<Units>> = HashMap::new();
     if changed.is_empty() {
         return Ok(replaced);
     }
-    let orders = [
-        ArrayColumn::text("shop", changed.keys().map(|(shop, _)| Some(shop.as_str()))),
-        ArrayColumn::text("order_id", changed.keys().map(|(_, order_id)| Some(order_id.as_str()))),
-    ];
+    let keys: Vec<OrderRef<'_>> = changed.keys().copied().collect();
+    let orders: Vec<ArrayColumn> = rows::order_keys(&keys);
     let delete = schema.sql(&format!(
         "DELETE FROM {{schema}}.order_items t USING {} WHERE t.shop = v.shop AND t.order_id = v.order_id \
          RETURNING t.shop, t.order_id, t.line_id, t.qty",
         columns::rows(&orders)
     ));
-    let lines: Vec<ItemRow<'_>> = records
-        .iter()
-        .filter(|record| {
-            let (shop, order_id) = order_key(record);
-            changed.contains_key(&(shop.to_owned(), order_id.to_owned()))
-        })
-        .flat_map(|record| rows::lines(record))
-        .collect();
-    let items = rows::order_items(&lines);
-    let write = insert(schema, "order_items", &items);
-    let (deleted, written) = (params(&orders), params(&items));
+    let records = &encoded.effects.orders;
+    let is_changed = |record: &&EventRecord<'_>| changed.contains_key(&order_key(record));
+    let some = (changed.len() < records.len()).then(|| item_columns(records.iter().copied().filter(is_changed)));
+    let items = some.as_ref().unwrap_or(&encoded.items);
+    let write = insert(schema, "order_items", items);
+    let (deleted, written) = (params(&orders), params(items));
     let (rows, _) = try_join(
         transaction.query_typed(&delete, &deleted),
         transaction.execute_typed(&write, &written),
     )
     .await?;
     for row in &rows {
-        let key = (row.try_get(0)?, row.try_get(1)?);
-        replaced
-            .entry(key)
-            .or_default()
-            .push((row.try_get(2)?, row.try_get(3)?));
+        if let Some(key) = find(records, (row.try_get(0)?, row.try_get(1)?)) {
+            let units = (row.try_get(2)?, row.try_get(3)?);
+            replaced.entry(key).or_default().push(units);
+        }
     }
     Ok(replaced)
 }

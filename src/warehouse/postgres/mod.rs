@@ -8,6 +8,7 @@
 
 mod check;
 mod columns;
+mod encoded_effects;
 mod error;
 mod forgotten;
 mod history;
