@@ -245,7 +245,7 @@ mod tests {
             ),
             (
                 "https://example.com/?gclid=1&utm_medium=cpc&utm_content=&utm_term=%00",
-                "{\"medium\":\"cpc\",\"term\":\"\u{FFFD}\"}",
+                "{\"term\":\"\u{FFFD}\",\"medium\":\"cpc\"}",
             ),
             ("/?utm_source", "null"),
             ("/utm_source=x", "null"),

@@ -37,9 +37,15 @@ async fn large_exact_and_odd_values_arrive_as_they_are() {
     shop.sql("UPDATE orders SET total = 0.20");
     let events = agrees(&shop, &redis).await;
     let payloads = Vec::from_iter(events.0.iter().map(|entry| &entry["payload"]));
-    assert!(payloads[0].contains("\"total_amount\":0.10,"), "{payloads:?}");
+    assert!(
+        payloads[0].replace('}', ",").contains("\"total_amount\":0.10,"),
+        "{payloads:?}"
+    );
     assert!(payloads[0].contains("\"price\":0.10"), "{payloads:?}");
-    assert!(payloads[1].contains("\"total_amount\":0.20,"), "{payloads:?}");
+    assert!(
+        payloads[1].replace('}', ",").contains("\"total_amount\":0.20,"),
+        "{payloads:?}"
+    );
     for payload in events.payloads() {
         assert_eq!(text(&payload["order_id"]), LARGE);
         assert_eq!(text(&payload["customer_id"]), LARGEST);
