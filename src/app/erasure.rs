@@ -101,7 +101,7 @@ fn text(requests: &[ErasureRequest]) -> Option<String> {
     };
     let at_least = if requests.len() < MOST { "" } else { "at least " };
     Some(format!(
-        "{at_least}{} privacy requests (customers/redact, shop/redact) wait, and the first {overdue} due on {due}: see \
+        "privacy requests (customers/redact, shop/redact) that wait: {at_least}{}; the first {overdue} due on {due}: see \
          `orderstream forget --help`, or set ORDERSTREAM_ERASURE=auto",
         requests.len(),
     ))
