@@ -29,9 +29,9 @@ struct Retained {
     /// Nothing was ever removed from it, as far as it knows: one that was emptied knows nothing of
     /// what was before.
     has_all: bool,
-    /// Its first entry is pending: of what is behind it, the trimmer removes one by one what is
-    /// acked.
-    is_pinned: bool,
+    /// Behind its first entry some may be gone: that one is pending, and the trimmer removes one by
+    /// one what is acked behind it; or each of its partitions begins at another entry.
+    is_patchy: bool,
 }
 
 impl Operations {
@@ -84,13 +84,14 @@ impl Retained {
         let has_all = report.entries_added == Some(report.length);
         let needs = report.groups.iter().filter(|group| group.pending > 0);
         let needed = needs.map(|group| group.needs_from).min();
+        let is_pinned = first.is_some() && needed.is_some_and(|needed| Some(needed) <= first);
         Self {
             from: request.from,
             to: request.to.unwrap_or(StreamId::MAX),
             first,
             newest: report.last_id,
             has_all,
-            is_pinned: !has_all && first.is_some() && needed.is_some_and(|needed| Some(needed) <= first),
+            is_patchy: !has_all && (is_pinned || !report.partitions.is_empty()),
         }
     }
 
@@ -109,13 +110,13 @@ impl Retained {
 
     /// Whether the stream has the whole range.
     fn is_whole(&self) -> bool {
-        !self.is_pinned && self.first.is_some_and(|first| self.begin() >= first)
+        !self.is_patchy && self.first.is_some_and(|first| self.begin() >= first)
     }
 
     /// What is to be read from `order_events`.
     fn span(&self) -> TimeSpan {
         let last = match self.first {
-            Some(first) if !self.is_pinned => first.min(self.to),
+            Some(first) if !self.is_patchy => first.min(self.to),
             Some(_) => self.to.min(self.newest.unwrap_or_default()),
             None => self.to,
         };
@@ -139,12 +140,12 @@ impl Retained {
 
     /// What is gone from the stream, where `order_events` is not read.
     fn gap(&self) -> Option<Gap> {
-        let edge = if self.is_pinned {
+        let edge = if self.is_patchy {
             time_of(self.newest.unwrap_or_default())
         } else {
             self.edge()
         };
-        let from = self.from.or(self.first.filter(|_| self.is_pinned))?;
+        let from = self.from.or(self.first.filter(|_| self.is_patchy))?;
         (!self.has_all).then(|| (time_of(from), edge.min(time_of(self.to))))
     }
 
@@ -186,6 +187,7 @@ fn time_of(id: StreamId) -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::PartitionReport;
 
     const HOUR: u64 = 3_600_000;
 
@@ -219,7 +221,7 @@ mod tests {
             first: Some(id(15)),
             newest: Some(id(20)),
             has_all: false,
-            is_pinned: false,
+            is_patchy: false,
         };
         for (from, to, stored, expected) in [
             // A backup of hour 10, and a stream that goes back to hour 15.
@@ -243,6 +245,36 @@ mod tests {
                 expected,
                 "{from:?} to {to:?}, {stored:?}"
             );
+        }
+    }
+
+    #[test]
+    fn trimmed_partitions_begin_at_different_entries() {
+        let partition = |partition| PartitionReport {
+            partition,
+            stream: String::new(),
+            length: Some(2),
+            lag: Some(0),
+            pending: Some(0),
+            oldest_backlog: None,
+        };
+        let request = ReplayRequest {
+            from: Some(id(17)),
+            ..ReplayRequest::default()
+        };
+        for (partitions, added, is_whole) in [(0, 9, true), (2, 4, true), (2, 9, false)] {
+            let report = StreamReport {
+                length: 4,
+                entries_added: Some(added),
+                last_id: Some(id(20)),
+                partitions: (0..partitions).map(partition).collect(),
+                ..StreamReport::default()
+            };
+            let retained = Retained::of(&request, &report, Some(id(15)));
+            assert_eq!(retained.is_whole(), is_whole, "{partitions} partitions, {added} added");
+            assert_eq!(retained.bounds().map(|bounds| bounds.from), Some(id(17)));
+            let read_to = if is_whole { at(15) } else { at(20) };
+            assert_eq!(retained.span().before, read_to + Duration::MILLISECOND);
         }
     }
 
