@@ -118,7 +118,7 @@ impl ForgetRequest {
         if self.customer.is_none() && self.shop.is_none() {
             return Err(OperationsError::Invalid("give a customer or a shop"));
         }
-        let is_text = |text: &String| text.len() <= 255 && !has_nul(text);
+        let is_text = |text: &String| text.chars().count() <= 255 && !has_nul(text);
         let ids: Vec<_> = self.customer.iter().chain(&self.orders).collect();
         if ids.iter().any(|id| id.is_empty()) || !ids.into_iter().chain(&self.shop).all(is_text) {
             return Err(OperationsError::Invalid(

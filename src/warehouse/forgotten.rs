@@ -24,7 +24,7 @@ use crate::event::{EventRecord, without_person};
 /// The newest tombstone that is known, and those behind it, oldest first.
 pub(super) const SINCE: &str = "SELECT n, subject FROM {schema}.forgotten WHERE n >= $1 ORDER BY n";
 
-const NO_KEY: &str = "it has forgotten customers, and this process cannot tell whom: set ORDERSTREAM_FORGET_KEY (or \
+const NO_KEY: &str = "this process cannot tell whom it has forgotten, or is to forget: set ORDERSTREAM_FORGET_KEY (or \
                       ORDERSTREAM_FORGET_KEY_FILE) to the same secret in every process that loads";
 const WRONG_KEY: &str = "it has forgotten customers under another key: ORDERSTREAM_FORGET_KEY (in the data folder: \
                          forget.key) must be the one that `orderstream forget` was first run with";

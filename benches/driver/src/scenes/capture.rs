@@ -155,6 +155,8 @@ impl Scene<'_> {
                     settings: vec![
                         ("ORDERSTREAM_CAPTURE_DATABASE_URL", self.postgres.url(DATABASE)),
                         ("ORDERSTREAM_CAPTURE_FILE", mapping.display().to_string()),
+                        // What it would read at its first start are orders that the scene does not count.
+                        ("ORDERSTREAM_CAPTURE_SNAPSHOT", "none".to_owned()),
                     ],
                     ..Services::redis(self.redis)
                 };
