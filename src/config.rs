@@ -6,7 +6,8 @@
 //! help and `docs/CONFIGURATION.md` come. `layers.rs` finds what is given for each: flag,
 //! environment, `NAME_FILE`, default; `parse.rs` says how values are written. `load.rs` makes a
 //! [`Config`] (`model.rs`) of them, and `validate.rs` and `secret_strength.rs` report
-//! contradictions and weak secrets. [`local`] keeps the secrets of local mode; `suggest.rs` finds
+//! contradictions and weak secrets. `secrets.rs` reads the file of shops, and `shopify.rs` makes
+//! the access to the Admin API. [`local`] keeps the secrets of local mode; `suggest.rs` finds
 //! misspelt names.
 //!
 //! # Invariants
@@ -25,6 +26,7 @@ mod parse;
 mod secret_strength;
 mod secrets;
 pub mod settings;
+mod shopify;
 mod spans;
 mod suggest;
 mod thresholds;
@@ -32,10 +34,11 @@ mod validate;
 
 pub use self::layers::{ConfigErrors, ConfigProblem};
 pub use self::model::{
-    AdminConfig, AppenderConfig, AuthConfig, CaptureConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig,
-    KeepRaw, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig,
-    WorkerConfig,
+    AdminConfig, AppenderConfig, CaptureConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
+    LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
 };
 pub(crate) use self::parse::duration;
+pub use self::secrets::AuthConfig;
+pub use self::shopify::{AdminAccess, ShopifyAdminConfig};
 pub use self::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};
 pub use secrecy::SecretString as Secret;

@@ -51,6 +51,7 @@ mod postgres;
 pub mod retryability;
 pub mod sample_orders;
 pub mod shopify;
+pub mod shopify_admin;
 pub mod shutdown;
 pub mod spans;
 mod sqlite;

@@ -213,6 +213,19 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &[],
     ),
     (
+        "shopify_admin",
+        &[
+            "crate::http",
+            "crate::worker",
+            "crate::capture",
+            "crate::operations",
+            "crate::app",
+            "crate::health",
+        ],
+        &[],
+    ),
+    ("", &["crate::shopify_admin"], &["app", "cli", "shopify_admin"]),
+    (
         "health",
         &["crate::http", "crate::worker", "crate::warehouse", "crate::shopify"],
         &[],

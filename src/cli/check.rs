@@ -9,10 +9,13 @@ use super::output::OutputArgs;
 use super::remote::{self, ProcessRole};
 use super::{Exit, Failure};
 use crate::capture::operate;
-use crate::config::{CaptureConfig, Config, DatabaseConfig, Inputs, Purpose, RedisConfig, StreamConfig};
+use crate::config::{
+    AdminAccess, CaptureConfig, Config, DatabaseConfig, Inputs, Purpose, RedisConfig, ShopifyAdminConfig, StreamConfig,
+};
 use crate::folder::{self, Folder};
 use crate::health::ids_warning;
 use crate::metrics::Metrics;
+use crate::shopify_admin::AdminClient;
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
 use crate::stream::{MOST_PARTITIONS, PartitionReport, ServerReport, Stream, StreamError};
@@ -92,7 +95,24 @@ async fn reach(config: &Config, purpose: Purpose) -> Vec<Finding> {
     if let Some(capture) = config.capture.as_ref().filter(|_| purpose.captures()) {
         findings.extend(capture_findings(capture).await);
     }
+    if purpose.works() {
+        for (shop, access) in &config.shopify_admin.shops {
+            findings.push(shopify_finding(&config.shopify_admin, shop, access).await);
+        }
+    }
     findings
+}
+
+async fn shopify_finding(config: &ShopifyAdminConfig, shop: &str, access: &AdminAccess) -> Finding {
+    let what = format!("shopify {shop}");
+    match AdminClient::connect(config, shop, access).await {
+        Ok(client) => {
+            let (version, timezone) = (&config.api_version, &client.identity().timezone);
+            let detail = format!("the Admin API answers, version {version}, with every scope; time zone {timezone}");
+            Finding::new(&what, Verdict::Ok, detail)
+        }
+        Err(error) => Finding::of(&what, Err(error.into())).remedy("mend it as the message says (docs/SHOPIFY.md)"),
+    }
 }
 
 async fn capture_findings(capture: &CaptureConfig) -> Vec<Finding> {

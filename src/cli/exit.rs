@@ -8,6 +8,7 @@ use crate::capture::CaptureError;
 use crate::config::ConfigErrors;
 use crate::config::local::LocalError;
 use crate::folder::FolderError;
+use crate::shopify_admin::AdminError;
 use crate::stream::StreamError;
 use crate::terminal::{one_line, own_lines};
 use crate::warehouse::WarehouseError;
@@ -124,6 +125,16 @@ impl From<CaptureError> for Failure {
             CaptureError::Plan(_) | CaptureError::Source(_) => Self::Misconfigured(error.to_string()),
             CaptureError::Unavailable(_) => Self::Unavailable(error.to_string()),
             CaptureError::Stream(error) => error.into(),
+        }
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        if error.is_configuration() {
+            Self::Misconfigured(error.to_string())
+        } else {
+            Self::Unavailable(error.to_string())
         }
     }
 }

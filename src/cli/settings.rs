@@ -76,6 +76,7 @@ fn reads(command: &str, setting: &Setting) -> bool {
         "serve" => match setting.section {
             // How many entries may be pending, and for how long, is what health compares with.
             "Workers" => any(&[&[s::READ_COUNT, s::CLAIM_IDLE]]),
+            "Shopify" => false,
             _ => !any(&[WAREHOUSE, &[s::MIGRATE_DATABASE_URL, s::ERASURE]]),
         },
         "work" => match setting.section {

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use super::layers::{ConfigErrors, LayeredValues};
 use super::model::{
-    AdminConfig, AppenderConfig, AuthConfig, CaptureConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig,
-    KeepRaw, LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig,
-    WorkerConfig,
+    AdminConfig, AppenderConfig, CaptureConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
+    LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
 };
 use super::settings as s;
 use super::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};
 use super::validate::statement_timeout;
-use super::{parse, secrets, spans, suggest};
+use super::{parse, secrets, shopify, spans, suggest};
 use crate::open_files;
 
 /// Why `serve` and `work` need servers.
@@ -28,7 +27,7 @@ impl Config {
     /// Everything that is wrong, at once: values, and contradictions between them.
     pub fn load(purpose: Purpose, inputs: Inputs) -> Result<Self, ConfigErrors> {
         let mut values = LayeredValues::read(&inputs);
-        let auth = auth(&mut values);
+        let (access, auth) = secrets::auth(&mut values);
         let redis = redis(&mut values, purpose);
         let database = database(&mut values, purpose);
         let spool_after = spool_after(&values, redis.as_ref());
@@ -36,6 +35,7 @@ impl Config {
         // with it.
         let has_spool = redis.is_some() && values.is_given(&s::DATA_DIR);
         let capture = capture(&mut values, purpose);
+        let shopify_admin = shopify::admin(&mut values, &inputs, access);
         let (exports_spans, no_spans) = spans::exported(&inputs.env);
         let host = host(&inputs);
         let config = Self {
@@ -64,6 +64,7 @@ impl Config {
             erases_on_request: values.text(&s::ERASURE) == Some("auto"),
             host,
             capture,
+            shopify_admin,
             shutdown: ShutdownConfig {
                 drain_delay: values.duration(&s::DRAIN_DELAY),
                 grace: values.duration(&s::SHUTDOWN_GRACE),
@@ -142,23 +143,6 @@ fn public(values: &LayeredValues) -> PublicConfig {
         max_connections: values
             .small_given(&s::MAX_CONNECTIONS)
             .unwrap_or_else(open_files::default_connections),
-    }
-}
-
-fn auth(values: &mut LayeredValues) -> AuthConfig {
-    let path = values.text(&s::SHOP_SECRETS_FILE).map(PathBuf::from);
-    let shop_secrets = path.and_then(|path| match secrets::by_shop(&path) {
-        Ok(shops) => Some(shops),
-        Err(why) => {
-            let form = "a TOML file of lines like \"example.myshopify.com\" = [\"newest secret\", \"older one\"]";
-            values.refuse(&s::SHOP_SECRETS_FILE, why, form.to_owned());
-            None
-        }
-    });
-    AuthConfig {
-        shopify_secrets: values.secrets(&s::SHOPIFY_SECRETS),
-        shop_secrets,
-        api_tokens: values.secrets(&s::API_TOKENS),
     }
 }
 

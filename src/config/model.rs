@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use secrecy::SecretString as Secret;
 
+use super::secrets::AuthConfig;
+use super::shopify::ShopifyAdminConfig;
 use super::thresholds::HealthConfig;
 
 /// Everything one process is told, valid as a whole.
@@ -40,6 +42,8 @@ pub struct Config {
     pub erases_on_request: bool,
     /// The capture of this process; `None`: the source is not configured.
     pub capture: Option<CaptureConfig>,
+    /// The Admin API of the shops.
+    pub shopify_admin: ShopifyAdminConfig,
     /// The way out.
     pub shutdown: ShutdownConfig,
     /// When health warns.
@@ -150,18 +154,6 @@ impl Purpose {
     pub fn works(self) -> bool {
         matches!(self, Self::Run | Self::Work)
     }
-}
-
-/// Who may send. Empty means: nobody, that door is closed.
-#[derive(Debug, Clone, Default)]
-pub struct AuthConfig {
-    /// Each verifies a webhook of any shop; newest first.
-    pub shopify_secrets: Vec<Secret>,
-    /// Secrets by shop domain (lower case), newest first. Where it is there, only these shops are
-    /// accepted, and `shopify_secrets` verifies nothing.
-    pub shop_secrets: Option<BTreeMap<String, Vec<Secret>>>,
-    /// Bearer tokens of `/events/batch`.
-    pub api_tokens: Vec<Secret>,
 }
 
 /// What is logged, and how.

@@ -268,6 +268,15 @@ settings! {
         CAPTURE_HEARTBEAT "ORDERSTREAM_CAPTURE_HEARTBEAT" DurationOrOff(1000, HOUR), Text("60s"), "how often a message is sent through the source's WAL, whose return proves that changes come, or off";
         CAPTURE_ACK_DELAY "ORDERSTREAM_CAPTURE_ACK_DELAY" ValueKind::Duration(0, HOUR), Text("30s"), "how long the source keeps WAL after its events were stored: what Redis loses of them is sent again";
     }
+    "Shopify" {
+        SHOPIFY_SHOP "ORDERSTREAM_SHOPIFY_SHOP" ValueKind::Text, Unset, "domain of the one shop whose Admin API is asked, such as example.myshopify.com; several stand in SHOP_SECRETS_FILE";
+        SHOPIFY_ADMIN_TOKEN "ORDERSTREAM_SHOPIFY_ADMIN_TOKEN" ValueKind::Secret, Unset, "access token of the shop's Admin API; as a file, it is read again when it changes";
+        SHOPIFY_CLIENT_ID "ORDERSTREAM_SHOPIFY_CLIENT_ID" ValueKind::Text, Unset, "client id of an app of the Dev Dashboard, which gets its own access tokens, of 24 hours";
+        SHOPIFY_CLIENT_SECRET "ORDERSTREAM_SHOPIFY_CLIENT_SECRET" ValueKind::Secret, Unset, "client secret of that app";
+        SHOPIFY_API_VERSION "ORDERSTREAM_SHOPIFY_API_VERSION" ValueKind::Text, Text("2026-07"), "version of the Admin API";
+        SHOPIFY_BUDGET "ORDERSTREAM_SHOPIFY_BUDGET" Percent, Text("50%"), "share of a shop's rate limit that is used; the rest is left to its other apps";
+        SHOPIFY_ADMIN_URL "ORDERSTREAM_SHOPIFY_ADMIN_URL" Url(&["http", "https"]), Derived("https:// and the shop's domain"), "where the Admin API is reached, for proxies and tests";
+    }
     "Shutdown" {
         DRAIN_DELAY "ORDERSTREAM_DRAIN_DELAY" ValueKind::Duration(0, HOUR), Text("0s"), "readiness off this long before draining";
         SHUTDOWN_GRACE "ORDERSTREAM_SHUTDOWN_GRACE" ValueKind::Duration(100, HOUR), Text("25s"), "time for the whole shutdown, drain delay included";

@@ -37,6 +37,7 @@ mod packaging;
 mod page;
 mod pipeline;
 mod secrets;
+mod shopify_admin;
 mod shutdown;
 mod spool;
 mod stream;

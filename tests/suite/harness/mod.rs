@@ -14,6 +14,7 @@ pub mod postgres_tls;
 pub mod python;
 pub mod redis;
 pub mod service;
+pub mod shopify;
 pub mod site;
 pub mod slow_link;
 pub mod tmpfs;

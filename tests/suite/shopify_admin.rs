@@ -1,0 +1,3 @@
+//! The Admin API of Shopify, against a fake of it.
+
+mod client;
