@@ -16,6 +16,7 @@ pub mod json;
 mod line;
 mod named_order;
 mod refund;
+mod sale;
 mod scalar;
 mod transaction;
 mod validate;
@@ -27,6 +28,7 @@ pub use json::InvalidJson;
 pub use line::{AddedLine, Item, OrderEdit, ShippingLine};
 pub use named_order::NamedOrder;
 pub use refund::{Refund, RefundLine};
+pub use sale::Sale;
 pub use scalar::{Id, InvalidTimestamp, Text, Timestamp, UtcTime};
 pub use transaction::Transaction;
 pub use validate::{InvalidEvent, is_currency, validate, validate_storable};
@@ -68,6 +70,10 @@ pub struct OrderEvent<'a> {
     /// Lines of the order; an empty list is a whole order without lines.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<Item<'a>>>,
+    /// The order's whole ledger up to `updated_at`, where its source has it: sales are then taken
+    /// from here, and nothing is derived from lines and refunds.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sales: Option<Vec<Sale<'a>>>,
     /// The app that made the order.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub app_id: Option<Id<'a>>,
@@ -252,7 +258,7 @@ const WITHOUT_ORDER: [&str; 5] = [
 ];
 
 /// Event types that promise the whole order; [`validate`] holds them to it.
-const WHOLE: [&str; 7] = [
+const WHOLE: [&str; 9] = [
     "order.created",
     "order.updated",
     "order.paid",
@@ -260,6 +266,8 @@ const WHOLE: [&str; 7] = [
     "order.fulfilled",
     "order.cancelled",
     "order.snapshot",
+    "order.imported",
+    "order.reconciled",
 ];
 
 impl OrderEvent<'_> {

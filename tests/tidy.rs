@@ -38,12 +38,13 @@ const OWN_WORDS: [&str; 16] = [
     "witness",
 ];
 /// What is given to us and named so: crates, their modules and methods, and the contract's `ORDERSTREAM_DATA_DIR`.
-const GIVEN: [&str; 16] = [
+const GIVEN: [&str; 17] = [
     "DataRow",
     "body.data()",
     "SQLITE_IOERR_DATA",
     "SpanData",
     "tokio_util",
+    "tzdb_data",
     "hyper_util",
     "futures_util",
     "http_body_util",

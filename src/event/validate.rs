@@ -7,8 +7,8 @@ use rust_decimal::Decimal;
 
 use super::scalar::MOST_UNITS;
 use super::{
-    Amount, Attribute, Details, Discount, Fulfillment, Id, Item, OrderEdit, OrderEvent, Refund, Text, Transaction,
-    WHOLE,
+    Amount, Attribute, Details, Discount, Fulfillment, Id, Item, OrderEdit, OrderEvent, Refund, Sale, Text,
+    Transaction, WHOLE,
 };
 
 /// Longest text of any field, in bytes. Shopify's own limits are far below.
@@ -109,6 +109,9 @@ pub fn validate_storable(event: &OrderEvent<'_>) -> Result<(), InvalidEvent> {
             .map_err(|error| error.within("shipping_lines", index))?;
     }
     transactions(&event.transactions)?;
+    for (index, one) in event.sales.iter().flatten().enumerate() {
+        sale(one).map_err(|error| error.within("sales", index))?;
+    }
     event.edit.as_ref().map_or(Ok(()), edit)
 }
 
@@ -213,6 +216,23 @@ fn refund(refund: &Refund<'_>) -> Result<(), InvalidEvent> {
             .map_err(|error| error.within("lines", index))?;
     }
     transactions(&refund.transactions)
+}
+
+fn sale(sale: &Sale<'_>) -> Result<(), InvalidEvent> {
+    if !(-MOST_UNITS..=MOST_UNITS).contains(&sale.qty) {
+        return Err(invalid("qty", "must be from -1000000000 to 1000000000"));
+    }
+    bounded_id("sale_id", Some(sale.sale_id.as_str()))?;
+    bounded_id("line_id", id(sale.line_id.as_ref()))?;
+    bounded_id("refund_id", id(sale.refund_id.as_ref()))?;
+    for (field, text) in [
+        ("action", &sale.action),
+        ("reason", &sale.reason),
+        ("line_type", &sale.line_type),
+    ] {
+        bounded(field, Some(text.as_str()))?;
+    }
+    Ok(())
 }
 
 fn edit(edit: &OrderEdit<'_>) -> Result<(), InvalidEvent> {

@@ -5,6 +5,7 @@
 //! duty, held by the extractor's type); headers are not signed and therefore only hints; no error
 //! text repeats a value; no personal field gets into an event.
 
+mod admin_order;
 mod attributes;
 mod convert;
 mod fit;
@@ -22,7 +23,9 @@ mod signature;
 mod tolerant;
 mod topic;
 mod transaction;
+mod zone;
 
+pub use admin_order::{AdminOrder, Asked, Request, deleted_order, rest_order};
 pub use attributes::{KeptNames, keep_attributes};
 pub use convert::{ConvertError, convert};
 pub use headers::{DeliveryHints, shop, signature};
@@ -33,3 +36,4 @@ pub use secret_usage::Usage;
 pub use shop_number::shop_number;
 pub use signature::{InvalidKeyring, Keyring, SecretInUse, SignatureClaim, SignatureError};
 pub use topic::{Shape, Topic, TopicError};
+pub use zone::ShopZone;

@@ -119,6 +119,9 @@ fn is_named(topic: &str, name: &str) -> bool {
 }
 
 impl Topic {
+    /// Of an order that is no delivery's.
+    pub(super) const UPDATED: Self = topic("orders/updated", "order.updated", Shape::Order);
+
     /// Finds the topic that the header names, in any case, or as GraphQL writes it
     /// (`ORDERS_CREATE`).
     ///

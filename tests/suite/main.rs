@@ -9,6 +9,7 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "nobody reads a test binary's API")]
 
+mod admin_order;
 mod bodies;
 mod captured;
 mod chaos;

@@ -41,7 +41,7 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
 mod tests {
     use super::*;
     use crate::event::{
-        AddedLine, Details, Discount, Fulfillment, Item, OrderEdit, OrderEvent, Refund, RefundLine, ShippingLine,
+        AddedLine, Details, Discount, Fulfillment, Item, OrderEdit, OrderEvent, Refund, RefundLine, Sale, ShippingLine,
         TaxLine, Transaction, Utm,
     };
 
@@ -56,6 +56,7 @@ mod tests {
         for names in [
             fields::<OrderEvent<'static>>(),
             fields::<Item<'static>>(),
+            fields::<Sale<'static>>(),
             fields::<ShippingLine<'static>>(),
             fields::<OrderEdit<'static>>(),
             fields::<AddedLine<'static>>(),

@@ -149,6 +149,8 @@ fn discounts<'a>(order: &mut OrderBody<'a>) -> Vec<Discount<'a>> {
             }
         })
         .collect();
+    // A place that no line names, in an order of the Admin API.
+    discounts.retain(|one| *one != Discount::default());
     for body in codes {
         let code = body.code.0.as_ref();
         let is_same = |one: &Discount<'_>| {

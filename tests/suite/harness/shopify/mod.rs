@@ -1,9 +1,10 @@
 //! A fake of Shopify's Admin API, which answers as captured ones do.
 //!
 //! `server.rs` is the listener and the routing by operation name, `shop.rs` the state of one shop and the faults that a
-//! test tells it, `search.rs` the searches over orders. `render.rs` writes an order as GraphQL, `bulk.rs` has the bulk
-//! operations.
+//! test tells it, `search.rs` the searches over orders. `render.rs` writes an order as GraphQL, with the ledger that
+//! `books.rs` keeps; `bulk.rs` has the bulk operations.
 
+mod books;
 pub mod bulk;
 pub mod render;
 mod search;
