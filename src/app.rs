@@ -145,6 +145,10 @@ impl App {
         self.back.spawn("loss monitor", monitor);
         self.back
             .spawn_task("stream check", start::connect_stream(self.stream()));
+        if let Some(redis) = self.storage.redis.clone() {
+            let lookout = redis.look_out(self.heartbeat.stop_token());
+            self.heartbeat.spawn("lookout", lookout);
+        }
         if let Some(fallback) = self.storage.fallback.clone() {
             let drainer = Drainer::new(fallback, self.stream());
             self.drainer.spawn("drainer", drainer.run(self.drainer.stop_token()));

@@ -173,7 +173,7 @@ impl LayeredValues {
 
 /// What is wrong with a text that its kind does not accept; a secret is not repeated.
 fn objection(setting: &Setting, text: &str) -> String {
-    let reserved = ["redis+cluster://", "redis+sentinel://"]
+    let reserved = ["redis+cluster://", "rediss+cluster://"]
         .into_iter()
         .find(|scheme| text.starts_with(scheme));
     match (setting.kind, reserved) {

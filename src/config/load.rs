@@ -206,14 +206,12 @@ fn redis(values: &mut LayeredValues, purpose: Purpose) -> Option<RedisConfig> {
         }
         return None;
     };
-    let encrypted = values
-        .text(&s::REDIS_URL)
-        .is_some_and(|url| url.starts_with("rediss://"));
+    let encrypted = values.text(&s::REDIS_URL).is_some_and(|url| url.starts_with("rediss"));
     if ca_file.is_some() && !encrypted {
         values.contradict(
             &[&s::REDIS_CA_FILE, &s::REDIS_URL],
             "a CA is given, and the connection is not encrypted",
-            "a REDIS_URL that begins with rediss://",
+            "a REDIS_URL that begins with rediss:// or rediss+sentinel://",
         );
     }
     let usual = values.small(&s::WRITERS) + values.small(&s::WORKERS) + 4;
@@ -238,7 +236,7 @@ fn refuse_what_needs_redis(values: &mut LayeredValues) {
         values.contradict(
             &[&s::REDIS_CA_FILE, &s::REDIS_URL],
             "a CA is given, and no server",
-            "a REDIS_URL that begins with rediss://",
+            "a REDIS_URL that begins with rediss:// or rediss+sentinel://",
         );
     }
     if values.count_given(&s::PARTITIONS).is_some_and(|count| count > 1) {

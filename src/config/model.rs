@@ -286,7 +286,7 @@ pub struct StreamConfig {
 /// How to reach Redis.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// `redis://`, `rediss://`, `unix://`.
+    /// `redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`.
     pub url: Secret,
     /// PEM file of the CA that signed the server's certificate; `None`: the system's.
     pub ca_file: Option<PathBuf>,

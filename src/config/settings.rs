@@ -188,7 +188,7 @@ const BILLION: u64 = 1_000_000_000;
 
 settings! {
     "Storage" {
-        REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// or unix://; without it, `run` keeps the stream in DATA_DIR";
+        REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// (TLS), unix://, or redis+sentinel://host,host/NAME for the primary that sentinels name; without it, `run` keeps the stream in DATA_DIR";
         REDIS_CA_FILE "ORDERSTREAM_REDIS_CA_FILE" ValueKind::File, Unset, "PEM file of the CA that signed the certificate of a rediss:// server";
         DATABASE_URL "DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "PostgreSQL 14 or newer; without it, `run` keeps the warehouse in DATA_DIR";
         MIGRATE_DATABASE_URL "ORDERSTREAM_MIGRATE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the same database as the role that owns the schema, for migrate";

@@ -9,8 +9,9 @@ use scopeguard::ScopeGuard;
 
 use super::durability::Proof;
 use super::keys::Keys;
+use super::node::{ConnectionGuard, breaks_connection};
 use super::scripts;
-use super::server::{ConnectionGuard, Server, breaks_connection};
+use super::server::Server;
 use crate::stream::{Checkpoint, CheckpointedAppend, CheckpointedWriter, Destination, NewEntry, StreamError};
 
 pub(super) struct RedisCheckpointedWriter {

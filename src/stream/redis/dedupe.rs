@@ -10,10 +10,10 @@ use redis::{Pipeline, Value};
 use super::append_call::Dedupe;
 use super::chunk::chunks;
 use super::keys::LogName;
+use super::node::ConnectionGuard;
 use super::reservation::{RELIED_ON, ServerClock};
 use super::round_trip::read;
 use super::search::stored_since;
-use super::server::ConnectionGuard;
 use super::writer::{RedisWriter, is_stored};
 use crate::stream::{Appended, NewEntry, StreamError};
 

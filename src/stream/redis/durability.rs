@@ -15,7 +15,8 @@ use redis::{Cmd, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Va
 
 use super::error;
 use super::keys::{PROBE_LIFETIME, millis};
-use super::server::{ConnectionGuard, Server, breaks_connection};
+use super::node::{ConnectionGuard, breaks_connection};
+use super::server::Server;
 use crate::config::Durability;
 use crate::stream::StreamError;
 

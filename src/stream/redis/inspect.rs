@@ -9,6 +9,7 @@ use redis::{Cmd, FromRedisValue, InfoDict};
 
 use super::durability::Proof;
 use super::server::Server;
+use crate::config::Durability;
 use crate::stream::{ServerReport, StreamError};
 
 /// Oldest supported major version of Redis (Valkey calls itself 7.2 in `redis_version`).
@@ -22,6 +23,9 @@ struct Settings {
     append_only: Option<bool>,
     append_fsync: Option<String>,
     snapshots: Option<bool>,
+    /// Replicas that are connected, and how many a write needs.
+    replicas: Option<u64>,
+    least_replicas: Option<u64>,
 }
 
 /// # Errors
@@ -30,17 +34,29 @@ pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError
     let info: Option<InfoDict> = unless_denied(server, redis::cmd("INFO").arg("everything")).await?;
     let mut config = redis::cmd("CONFIG");
     config.arg("GET");
-    for name in ["maxmemory-policy", "maxmemory", "appendonly", "appendfsync", "save"] {
+    for name in [
+        "maxmemory-policy",
+        "maxmemory",
+        "appendonly",
+        "appendfsync",
+        "save",
+        "min-replicas-to-write",
+    ] {
         config.arg(name);
     }
     let config: Option<HashMap<String, String>> = unless_denied(server, &config).await?;
     let product = product(server, info.as_ref())?;
     let settings = settings(info.as_ref(), &config.unwrap_or_default());
     Proof::acquire(server).await?;
+    let mut warnings = warnings(&settings);
+    if let Some(of_sentinels) = server.whereabouts_warnings().await {
+        warnings.extend(of_sentinels);
+        warnings.extend(failover_warnings(&settings, server.durability()));
+    }
     Ok(ServerReport {
         product,
         address: server.address(),
-        warnings: warnings(&settings),
+        warnings,
         fsync: fsync(&settings),
         eviction_policy: settings.eviction_policy,
         memory_limit: settings.memory_limit,
@@ -87,6 +103,8 @@ fn settings(info: Option<&InfoDict>, config: &HashMap<String, String>) -> Settin
             .or_else(|| informed("aof_enabled").map(|on| on == "1")),
         append_fsync: configured("appendfsync"),
         snapshots: configured("save").map(|points| !points.is_empty()),
+        replicas: info.and_then(|info| info.get("connected_slaves")),
+        least_replicas: configured("min-replicas-to-write").and_then(|count| count.parse().ok()),
     }
 }
 
@@ -130,6 +148,22 @@ fn warnings(settings: &Settings) -> Vec<String> {
     warnings
 }
 
+/// Where sentinels choose the primary.
+fn failover_warnings(settings: &Settings, durability: Durability) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if settings.replicas == Some(0) {
+        warnings.push("The primary has no replica connected, so that no failover is possible now.".to_owned());
+    }
+    if settings.least_replicas == Some(0) && durability == Durability::Received {
+        warnings.push(
+            "A primary that is cut off goes on confirming events, which the failover then loses: set \
+             ORDERSTREAM_DURABILITY to replicated:1, or min-replicas-to-write to 1 on every server."
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +176,8 @@ mod tests {
             append_only: Some(true),
             append_fsync: Some("everysec".to_owned()),
             snapshots: Some(true),
+            replicas: Some(1),
+            least_replicas: Some(0),
         };
         assert_eq!(warnings(&sound()), Vec::<String>::new());
         assert_eq!(warnings(&Settings::default()), Vec::<String>::new());
@@ -157,5 +193,16 @@ mod tests {
         };
         assert!(warnings(&volatile)[0].contains("appendonly"));
         assert_eq!(fsync(&volatile).as_deref(), Some("off"));
+        assert_eq!(
+            failover_warnings(&sound(), Durability::Replicated(1)),
+            Vec::<String>::new()
+        );
+        assert!(failover_warnings(&sound(), Durability::Received)[0].contains("replicated:1"));
+        let alone = Settings {
+            replicas: Some(0),
+            least_replicas: Some(1),
+            ..sound()
+        };
+        assert!(failover_warnings(&alone, Durability::Received)[0].contains("no replica"));
     }
 }

@@ -40,6 +40,8 @@
 //!   few milliseconds.
 //! - Every wait is bounded (`server.rs`). A connection that failed, or leads to a replica, is
 //!   closed and never goes back to the pool.
+//! - Of several sentinels' answers the highest config-epoch counts, once that server calls itself a
+//!   primary. No connection outlives the news that another server is the primary.
 //!
 //! # Connections
 //!
@@ -48,6 +50,12 @@
 //! call, and the group is created at 0 wherever it is missing (`group.rs`), so that processes start
 //! and restart in any order. SIGHUP exchanges URL and pool; a connection that leads to the old
 //! server is dropped at its next use.
+//!
+//! `url.rs` reads the URL, `node.rs` connects to one server, and `whereabouts.rs` knows which one it
+//! is now. Behind sentinels (`sentinel.rs`) a role asks all of them each second, and whoever meets a
+//! failure before it connects again. When they name another primary, the pool of the former one is
+//! closed, a flush begins on the new one, and a read that blocks ends with an error, so that the
+//! reader claims what was delivered to it before it goes on there.
 //!
 //! # Losses
 //!
@@ -58,8 +66,8 @@
 //! # Absent
 //!
 //! XAUTOCLAIM: its one idle threshold does not fit attempts, and it counts entries in flight as
-//! delivered. Eviction: at the cap an append is refused. Cluster and Sentinel are not supported
-//! yet.
+//! delivered. Eviction: at the cap an append is refused. Cluster is not supported yet. The client's
+//! own support of sentinels: it asks the first one that answers, and takes no timeouts.
 
 mod admin;
 mod append_call;
@@ -74,6 +82,7 @@ mod inspect;
 mod keys;
 mod loss_detector;
 mod merge;
+mod node;
 mod nodes;
 mod pages;
 mod partition;
@@ -85,8 +94,11 @@ mod reservation;
 mod round_trip;
 mod scripts;
 mod search;
+mod sentinel;
 mod server;
 mod stream;
+mod url;
+mod whereabouts;
 mod writable;
 mod writer;
 

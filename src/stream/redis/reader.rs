@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::group::restore_group;
 use super::keys::{Keys, millis};
+use super::node::{ConnectionGuard, RedisNode};
 use super::pages::Steps;
-use super::server::{ConnectionGuard, Server};
+use super::server::Server;
 use crate::stream::{Delivered, Entry, Reader, StreamError};
 
 /// Pause between two attempts to end a wait that may not have begun yet.
@@ -78,16 +79,22 @@ impl RedisReader {
     /// Ends the wait of `read` and answers what it came to.
     async fn end(
         &self,
+        node: &Arc<RedisNode>,
         client_id: u64,
         mut read: Pin<&mut (impl Future<Output = Read> + Send)>,
     ) -> Result<Read, StreamError> {
         let mut unblock = redis::cmd("CLIENT");
         unblock.arg("UNBLOCK").arg(client_id);
+        let unblock = || async {
+            let mut guard = Arc::clone(node).acquire().await?;
+            let answer = unblock.query_async::<u8>(&mut guard.connection).await;
+            self.server.settle(guard, answer)
+        };
         loop {
             // 0 where it does not wait (yet): its reply is on the way, or the command is.
             tokio::select! {
                 reply = &mut read => return Ok(reply),
-                ended = self.server.query::<u8>(&unblock) => match ended {
+                ended = unblock() => match ended {
                     Ok(_) => {}
                     // Without the right to unblock, the wait ends by itself.
                     Err(StreamError::Denied(_)) => return Ok(read.await),
@@ -151,12 +158,21 @@ impl RedisReader {
         own.guard
             .connection
             .set_response_timeout(block + self.server.response_timeout());
+        let node = Arc::clone(&own.guard.node);
         let read = command.query_async(&mut own.guard.connection);
         let reply = {
             tokio::pin!(read);
             tokio::select! {
                 reply = &mut read => reply,
-                () = cancel.cancelled() => self.end(own.client_id, read).await?,
+                () = cancel.cancelled() => self.end(&node, own.client_id, read).await?,
+                // It may hang there for as long as it is to wait.
+                () = self.server.left(&node) => {
+                    self.server.count_reconnect();
+                    return Err(StreamError::Unreachable {
+                        server: node.address.clone(),
+                        message: "the sentinels name another primary, and the reader goes on there".to_owned(),
+                    });
+                }
             }
         };
         match reply {
@@ -164,15 +180,19 @@ impl RedisReader {
                 self.own = Some(own);
                 Ok(streams.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
             }
-            // The second is what a reader hears whose stream is deleted while it waits.
+            // The second is what a reader hears whose stream is deleted while it waits, or whose
+            // server becomes a replica.
             Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
                 self.own = Some(own);
+                self.server.doubt();
                 restore_group(&self.server, &self.keys).await?;
                 Ok(Vec::new())
             }
             Err(error) => {
                 self.server.count_reconnect();
-                Err(self.server.stream_error(&error))
+                let error = node.stream_error(&error);
+                self.server.doubt_after(&error);
+                Err(error)
             }
         }
     }

@@ -12,8 +12,8 @@ use super::append_call::{Answer, Dedupe, answers, error_line, is_unknown_script}
 use super::chunk::{Chunk, chunks, halves, lack_memory};
 use super::durability::Proof;
 use super::keys::Keys;
+use super::node::ConnectionGuard;
 use super::scripts;
-use super::server::ConnectionGuard;
 use super::writer::RedisWriter;
 use crate::stream::{Appended, NewEntry, StreamError};
 

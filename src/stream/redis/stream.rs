@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use redis::Pipeline;
+use tokio_util::sync::CancellationToken;
 
 use super::checkpointed::RedisCheckpointedWriter;
 use super::keys::IDS_A_CALL;
@@ -23,7 +24,7 @@ use crate::stream::{
     Restored, ServerReport, Stream, StreamError, StreamId, StreamReport, Trimmed, Writer,
 };
 
-/// A stream on a Redis server.
+/// A stream on Redis.
 pub struct RedisStream {
     pub(super) server: Arc<Server>,
     pub(super) partitions: Arc<Partitions>,
@@ -35,8 +36,8 @@ impl RedisStream {
     /// Reads the URL and the CA file; connects at the first call.
     ///
     /// # Errors
-    /// [`StreamError::Unusable`]: the URL is not one of a Redis server, its scheme is reserved, or
-    /// the CA file is unreadable.
+    /// [`StreamError::Unusable`]: the URL is not one of a Redis server or of sentinels, its scheme is
+    /// reserved, or the CA file is unreadable.
     pub fn new(redis: &RedisConfig, stream: &StreamConfig, metrics: Metrics) -> Result<Self, StreamError> {
         let server = Arc::new(Server::new(redis, metrics)?);
         Ok(Self {
@@ -54,6 +55,12 @@ impl RedisStream {
     /// As [`RedisStream::new`].
     pub fn prepare<'a>(&'a self, url: &Secret) -> Result<impl FnOnce() + use<'a>, StreamError> {
         self.server.prepare(url)
+    }
+
+    /// Asks the sentinels each second where the primary is, until `stop` fires. Without it a server
+    /// is left only once something failed on it, which costs what it confirmed meanwhile.
+    pub async fn look_out(self: Arc<Self>, stop: CancellationToken) {
+        self.server.look_out(stop).await;
     }
 
     /// Removes consumers that were silent for that long and have nothing pending: of these, or of

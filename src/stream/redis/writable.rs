@@ -7,7 +7,8 @@
 
 use super::durability::Proof;
 use super::keys::{Keys, PROBE_LIFETIME, millis};
-use super::server::{Server, breaks_connection};
+use super::node::breaks_connection;
+use super::server::Server;
 use super::{error, scripts};
 use crate::stream::{StreamError, StreamId};
 

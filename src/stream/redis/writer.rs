@@ -23,9 +23,10 @@ use super::chunk::{chunks, is_large};
 use super::durability::Proof;
 use super::error;
 use super::keys::LogName;
+use super::node::{ConnectionGuard, breaks_connection};
 use super::partition::Partitions;
 use super::reservation::{Flushes, LIFETIME, ServerClock, Unnoted};
-use super::server::{ConnectionGuard, Server, breaks_connection};
+use super::server::Server;
 use crate::stream::{Appended, NewEntry, StreamError, Writer};
 
 /// How long the last seen length of the stream may be relied on for plain XADDs.

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod postgres_tls;
 pub mod python;
 pub mod redis;
+pub mod sentinels;
 pub mod service;
 pub mod shopify;
 pub mod site;

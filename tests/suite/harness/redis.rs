@@ -137,7 +137,7 @@ impl RedisServer {
 
     /// Becomes a replica of that server, which listens on TCP, and catches up.
     pub async fn follow(&self, primary: &Self) {
-        let port = primary.port.expect("started without TCP").to_string();
+        let port = primary.port().to_string();
         // Otherwise it waits for further replicas before it sends.
         let at_once = ["CONFIG", "SET", "repl-diskless-sync-delay", "0"];
         primary.command::<()>(&at_once).await;
@@ -166,9 +166,14 @@ impl RedisServer {
         format!("unix://{}", self.folder.path().join("redis.sock").display())
     }
 
+    /// Of the TCP listener.
+    pub fn port(&self) -> u16 {
+        self.port.expect("started without TCP")
+    }
+
     /// `host:port` of the TCP listener.
     pub fn tcp_address(&self) -> String {
-        format!("localhost:{}", self.port.expect("started without TCP"))
+        format!("localhost:{}", self.port())
     }
 
     /// The CA that signed the server's certificate.
@@ -194,17 +199,7 @@ impl RedisServer {
     }
 
     pub async fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
-        let client = redis::Client::open(self.url())?;
-        // The client's own limits, a second to connect among them, are too short for a busy machine.
-        let config = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ANSWER_LIMIT))
-            .set_response_timeout(Some(ANSWER_LIMIT));
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut command = redis::Cmd::new();
-        for word in words {
-            command.arg(*word);
-        }
-        command.query_async(&mut connection).await
+        ask(&self.url(), words).await
     }
 
     /// Starts it and waits until its answer to PING is as wanted; answers false where it ended.
@@ -289,6 +284,21 @@ pub fn stream_config() -> StreamConfig {
         dead_letters_maxlen: 10_000,
         dedupe_window: Some(Duration::from_secs(6 * 3600)),
     }
+}
+
+/// Sends one command to that server.
+pub async fn ask<T: FromRedisValue>(url: &str, words: &[&str]) -> redis::RedisResult<T> {
+    let client = redis::Client::open(url)?;
+    // The client's own limits, a second to connect among them, are too short for a busy machine.
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(ANSWER_LIMIT))
+        .set_response_timeout(Some(ANSWER_LIMIT));
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut command = redis::Cmd::new();
+    for word in words {
+        command.arg(*word);
+    }
+    command.query_async(&mut connection).await
 }
 
 fn is_ready(answer: &redis::RedisResult<String>) -> bool {

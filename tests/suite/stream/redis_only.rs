@@ -7,6 +7,7 @@ mod interleavings;
 mod partitions;
 mod refusals;
 mod reservations;
+mod sentinel;
 mod survival;
 
 use std::time::Duration;

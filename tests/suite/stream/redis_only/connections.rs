@@ -9,7 +9,7 @@ use crate::harness::eventually;
 use crate::harness::redis::RedisOptions;
 
 /// What the service needs of Redis, as an operator would grant it: one row of the table in the documentation.
-fn documented(row: &str) -> String {
+pub fn documented(row: &str) -> String {
     let text = include_str!("../../../../docs/GUARANTEES.md");
     let found = text.lines().find_map(|line| line.strip_prefix(&format!("| {row} | `")));
     let rule = found.and_then(|rest| rest.strip_suffix("` |"));
@@ -34,7 +34,7 @@ async fn acl_server() -> RedisServer {
     acl_server_for(&[documented(EVERYTHING)], false).await
 }
 
-const EVERYTHING: &str = "every process and command";
+pub const EVERYTHING: &str = "every process and command";
 
 /// To reach it as that user.
 fn as_user(server: &RedisServer) -> RedisConfig {
