@@ -9,6 +9,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use orderstream::config::{Config, Inputs, Purpose};
+use orderstream::metrics::Metrics;
+use orderstream::stream::redis::RedisStream;
 use serde_yaml_ng::Value;
 
 fn file(name: &str) -> String {
@@ -180,6 +182,40 @@ fn the_compose_file_configures_each_process_as_a_whole() {
     ];
     assert_eq!(texts(&services["serve"]["ports"]), ports);
     assert!(file("Dockerfile").contains(&format!("EXPOSE {}\n", public.port())));
+}
+
+/// The file with Sentinel changes the URL, and runs what that names.
+#[test]
+fn the_compose_file_of_sentinel_names_what_it_runs() {
+    let text = interpolated(&file("docker-compose.sentinel.yml"), &filled_in(), &mut BTreeSet::new());
+    let mut sentinel: Value = serde_yaml_ng::from_str(&text).unwrap();
+    sentinel.apply_merge().unwrap();
+    let (base, further) = (compose(), services(&sentinel));
+    let started = |name: &str| texts(&further[name]["command"]).concat();
+    for (name, purpose) in [("serve", Purpose::Serve), ("work", Purpose::Work)] {
+        let mut service = services(&base)[name].clone();
+        for (setting, value) in further[name]["environment"].as_mapping().unwrap() {
+            service["environment"][setting] = value.clone();
+        }
+        let config = load(purpose, &service);
+        assert_eq!((config.warnings, config.unknown_names), (vec![], vec![]), "{name}");
+        let redis = config.redis.unwrap();
+        RedisStream::new(&redis, &config.stream, Metrics::new()).unwrap();
+        let url = environment(&service).remove("REDIS_URL").unwrap();
+        let (credentials, rest) = url.split_once('@').unwrap();
+        let (hosts, primary) = rest.split_once('/').unwrap();
+        for host in hosts.split(',') {
+            assert!(
+                started(host).contains(&format!("sentinel monitor {primary} redis 6379 2\n")),
+                "{host}"
+            );
+            assert!(further[name]["depends_on"].get(host).is_some(), "{host}");
+        }
+        let password = credentials.strip_prefix("redis+sentinel://:").unwrap();
+        for server in ["redis", "redis-replica"] {
+            assert!(started(server).contains(&format!("requirepass {password}\nmasterauth {password}\n")));
+        }
+    }
 }
 
 #[test]
