@@ -14,6 +14,7 @@ mod reload;
 mod start;
 mod state;
 mod storage;
+mod subscriptions;
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use self::state::App;
 use self::storage::Storage;
 use crate::capture::Capture;
 use crate::config::{Config, Purpose};
-use crate::health::WarehouseProbe;
+use crate::health::{Notice, WarehouseProbe};
 use crate::ingest::{Drainer, SpoolFallback};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -74,6 +75,7 @@ impl App {
         let mut app = Self {
             workers: None,
             warehouse: None,
+            subscriptions: Notice::default(),
             back: front.beside(),
             drainer: front.beside(),
             heartbeat: front.beside(),
@@ -123,6 +125,11 @@ impl App {
         let acts_by_itself = self.config.erases_on_request;
         let requests = erasure::watch(operations, Arc::clone(&warehouse), probe.clone(), acts_by_itself);
         self.back.spawn_task("privacy requests", requests);
+        if !self.config.shopify_admin.shops.is_empty() {
+            let config = self.config.shopify_admin.clone();
+            let watch = subscriptions::watch(config, self.subscriptions.clone(), self.metrics.clone());
+            self.back.spawn_task("subscriptions", watch);
+        }
         let losses = start::compare_warehouse(self.stream(), warehouse, probe.clone());
         self.back.spawn_task("warehouse comparison", losses);
         self.back

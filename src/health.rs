@@ -44,6 +44,6 @@ pub use self::checks::ids_warning;
 pub use self::debounce::Debounce;
 pub use self::observation::{Observation, Thresholds, observe, observe_once};
 pub use self::partitions::PartitionHealth;
-pub use self::probe::WarehouseProbe;
+pub use self::probe::{Notice, WarehouseProbe};
 pub use self::recent_dead_letters::{NewDeadLetters, recent_ages};
 pub use self::report::{Check, HealthReport, Losses, Status};

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::listeners::Addresses;
 use super::state::App;
 use crate::capture::CaptureStatus;
-use crate::health::WarehouseProbe;
+use crate::health::{Notice, WarehouseProbe};
 use crate::ingest::SpoolFallback;
 use crate::metrics::{Metrics, Outcome, Outcomes, Route};
 use crate::nodes::{Figures, Heartbeater, Intake, Loading, NodeRecord, Role, SpoolFigures, Totals};
@@ -32,6 +32,7 @@ impl App {
             ingests: self.purpose.ingests(),
             workers: self.workers.clone(),
             warehouse: self.warehouse.clone(),
+            subscriptions: self.subscriptions.clone(),
             capture: self.capture.clone(),
         };
         Heartbeater {
@@ -75,6 +76,7 @@ struct FigureSources {
     ingests: bool,
     workers: Option<Arc<Workers>>,
     warehouse: Option<WarehouseProbe>,
+    subscriptions: Notice,
     capture: Option<CaptureStatus>,
 }
 
@@ -122,6 +124,7 @@ impl FigureSources {
             warehouse: self.warehouse.as_ref().map(WarehouseProbe::state),
             warehouse_loss: self.warehouse.as_ref().and_then(WarehouseProbe::lost),
             privacy_requests: self.warehouse.as_ref().and_then(WarehouseProbe::waiting_requests),
+            subscriptions: self.subscriptions.text(),
             batch: workers.batch_under_way(),
             ..Loading::default()
         }

@@ -9,7 +9,7 @@ use super::credentials::Credentials;
 use super::storage::Storage;
 use crate::capture::CaptureStatus;
 use crate::config::{Config, Purpose};
-use crate::health::WarehouseProbe;
+use crate::health::{Notice, WarehouseProbe};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::shutdown::Roles;
@@ -24,6 +24,8 @@ pub(super) struct App {
     pub(super) workers: Option<Arc<Workers>>,
     /// Whether the workers reach the warehouse.
     pub(super) warehouse: Option<WarehouseProbe>,
+    /// What is wrong with webhook subscriptions.
+    pub(super) subscriptions: Notice,
     /// The capture of this process.
     pub(super) capture: Option<CaptureStatus>,
     /// Tells the capture that its mapping is to be read again.

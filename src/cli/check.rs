@@ -15,7 +15,8 @@ use crate::config::{
 use crate::folder::{self, Folder};
 use crate::health::ids_warning;
 use crate::metrics::Metrics;
-use crate::shopify_admin::AdminClient;
+use crate::shopify_admin::subscriptions::{self, WantedSubscriptions};
+use crate::shopify_admin::{AdminClient, AdminError};
 use crate::stream::embedded::EmbeddedStream;
 use crate::stream::redis::RedisStream;
 use crate::stream::{MOST_PARTITIONS, PartitionReport, ServerReport, Stream, StreamError};
@@ -97,21 +98,34 @@ async fn reach(config: &Config, purpose: Purpose) -> Vec<Finding> {
     }
     if purpose.works() {
         for (shop, access) in &config.shopify_admin.shops {
-            findings.push(shopify_finding(&config.shopify_admin, shop, access).await);
+            findings.extend(shopify_findings(&config.shopify_admin, shop, access).await);
         }
     }
     findings
 }
 
-async fn shopify_finding(config: &ShopifyAdminConfig, shop: &str, access: &AdminAccess) -> Finding {
+async fn shopify_findings(config: &ShopifyAdminConfig, shop: &str, access: &AdminAccess) -> Vec<Finding> {
     let what = format!("shopify {shop}");
-    match AdminClient::connect(config, shop, access).await {
-        Ok(client) => {
+    let asking = async {
+        let client = AdminClient::connect(config, shop, access).await?;
+        let report = subscriptions::check(&client, &WantedSubscriptions::default()).await?;
+        Ok::<_, AdminError>((client, report))
+    };
+    match asking.await {
+        Ok((client, report)) => {
             let (version, timezone) = (&config.api_version, &client.identity().timezone);
             let detail = format!("the Admin API answers, version {version}, with every scope; time zone {timezone}");
-            Finding::new(&what, Verdict::Ok, detail)
+            let wrong = report.findings.iter().map(|finding| {
+                let detail = format!("{}: {}", finding.topic, finding.detail);
+                Finding::new(&what, Verdict::Warning, detail).remedy("run `orderstream subscribe`")
+            });
+            std::iter::once(Finding::new(&what, Verdict::Ok, detail))
+                .chain(wrong)
+                .collect()
         }
-        Err(error) => Finding::of(&what, Err(error.into())).remedy("mend it as the message says (docs/SHOPIFY.md)"),
+        Err(error) => {
+            vec![Finding::of(&what, Err(error.into())).remedy("mend it as the message says (docs/SHOPIFY.md)")]
+        }
     }
 }
 

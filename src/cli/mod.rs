@@ -4,6 +4,7 @@
 //! - `settings.rs`, every setting as a flag; `exit.rs`, exit codes and failures;
 //! - `backend.rs`, which carries out an [`Operation`](crate::operations::Operation) over the
 //!   configured stores or, through `remote.rs`, by the process that owns them;
+//! - `shopify.rs`: clients of the configured shops' Admin API;
 //! - `output.rs`: results on stdout, progress on stderr; `stepper.rs`: runs of many steps.
 //!
 //! A command loads its configuration, calls one operation, and prints the result; there is no other
@@ -30,8 +31,10 @@ mod run;
 mod secrets;
 mod send;
 mod settings;
+mod shopify;
 mod status;
 mod stepper;
+mod subscribe;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -108,6 +111,8 @@ enum Command {
     Rebuild(OutputArgs),
     /// Forget a customer or a shop in every store
     Forget(forget::ForgetArgs),
+    /// Check or repair the webhook subscriptions of a shop
+    Subscribe(subscribe::SubscribeArgs),
     /// Move the spool of a former process into Redis
     Drain(drain::DrainArgs),
     /// Print the health report
@@ -195,6 +200,7 @@ fn dispatch(name: String, command: Command, inputs: Inputs) -> Result<(), Failur
             Command::Replay(args) => replay::replay(args, inputs).await,
             Command::Rebuild(output) => replay::rebuild(output, load(Purpose::Status, inputs)?).await,
             Command::Forget(args) => forget::run(args, load(Purpose::Status, inputs)?).await,
+            Command::Subscribe(args) => subscribe::run(args, load(Purpose::Client, inputs)?).await,
             Command::Drain(args) => drain::run(args, load(Purpose::Status, inputs)?).await,
             Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,

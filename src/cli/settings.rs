@@ -28,6 +28,17 @@ const WAREHOUSE: &[Setting] = &[
 ];
 /// The data folder, and the private listener of the process that has it.
 const OWNER: &[Setting] = &[s::DATA_DIR, s::ADMIN_ADDR, s::ADMIN_TOKEN];
+/// Access to the Admin API.
+const SHOPIFY: &[Setting] = &[
+    s::SHOPIFY_SHOP,
+    s::SHOPIFY_ADMIN_TOKEN,
+    s::SHOPIFY_CLIENT_ID,
+    s::SHOPIFY_CLIENT_SECRET,
+    s::SHOPIFY_API_VERSION,
+    s::SHOPIFY_BUDGET,
+    s::SHOPIFY_ADMIN_URL,
+    s::SHOP_SECRETS_FILE,
+];
 const CAPS: &[Setting] = &[s::STREAM_MAXLEN, s::DEAD_LETTERS_MAXLEN, s::DEDUPE_BY, s::DEDUPE_WINDOW];
 
 /// Adds all settings, before or after any subcommand. `--help` lists those that the command reads,
@@ -128,6 +139,7 @@ fn reads(command: &str, setting: &Setting) -> bool {
             setting.section == "Health" || any(&[STREAM, OWNER, CAPS, &[s::SPOOL_LIMIT, s::READ_COUNT, s::CLAIM_IDLE]])
         }
         "health" => any(&[&[s::LISTEN_ADDR, s::PORT, s::ADMIN_ADDR, s::DATA_DIR]]),
+        "subscribe" => any(&[SHOPIFY]),
         "completions" | "man" => false,
         // `run` and `check`: all.
         _ => true,

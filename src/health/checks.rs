@@ -16,7 +16,7 @@ use crate::stream::{ConsumerReport, StreamId, StreamReport};
 const LEAST_REQUESTS: f64 = 20.0;
 
 /// Every check that a report may have.
-pub(super) const NAMES: [&str; 26] = [
+pub(super) const NAMES: [&str; 27] = [
     "figures",
     "stream",
     "workers",
@@ -35,6 +35,7 @@ pub(super) const NAMES: [&str; 26] = [
     "warehouse",
     "warehouse_loss",
     "privacy_requests",
+    "subscriptions",
     "api_version",
     "losses",
     "spool",
@@ -135,6 +136,7 @@ fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Ve
     checks.extend(workers::other_spools(seen));
     checks.extend(warehouse_loss(seen));
     checks.extend(privacy_requests(seen));
+    checks.extend(subscriptions(seen));
     checks
 }
 
@@ -290,6 +292,15 @@ fn privacy_requests(seen: &Observation) -> Option<Check> {
         .filter_map(|node| node.record.loading.as_ref()?.privacy_requests.clone())
         .next()?;
     Some(Check::new("privacy_requests", Status::Warning, waiting))
+}
+
+/// Webhook subscriptions that are not as they should be, as a live worker found them.
+fn subscriptions(seen: &Observation) -> Option<Check> {
+    let nodes = seen.nodes.iter().flatten().filter(|node| !node.is_stale());
+    let wrong = nodes
+        .filter_map(|node| node.record.loading.as_ref()?.subscriptions.clone())
+        .next()?;
+    Some(Check::new("subscriptions", Status::Warning, wrong))
 }
 
 /// Before Redis 7.2 a quiet consumer's idle time grows too: only one that holds entries is idle.

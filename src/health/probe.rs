@@ -8,6 +8,23 @@ use time::OffsetDateTime;
 
 use crate::nodes::WarehouseState;
 
+/// What a role found wrong, as a sentence; a cheap clone.
+#[derive(Debug, Clone, Default)]
+pub struct Notice(Arc<ArcSwapOption<String>>);
+
+impl Notice {
+    /// Notes it; `None` where nothing is wrong.
+    pub fn set(&self, text: Option<String>) {
+        self.0.store(text.map(Arc::new));
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        self.0.load().as_deref().cloned()
+    }
+}
+
 /// What was found last, and since when that holds; a cheap clone.
 #[derive(Debug, Clone)]
 pub struct WarehouseProbe {

@@ -172,6 +172,8 @@ pub struct Loading {
     pub warehouse_loss: Option<String>,
     /// Which requests to erase a person or a shop wait, and until when; none where none does.
     pub privacy_requests: Option<String>,
+    /// What is wrong with webhook subscriptions, and what to do; none where nothing is known to be.
+    pub subscriptions: Option<String>,
     /// The load under way; none between two.
     pub batch: Option<Batch>,
 }

@@ -24,6 +24,7 @@ pub mod documents;
 mod error;
 mod identity;
 mod reply;
+pub mod subscriptions;
 mod token;
 
 pub use self::client::AdminClient;

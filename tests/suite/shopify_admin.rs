@@ -1,3 +1,4 @@
 //! The Admin API of Shopify, against a fake of it.
 
 mod client;
+mod subscribe;

@@ -13,7 +13,7 @@ const SMOOTHED = 5;
 
 /** Box → the health checks that judge it. */
 const JUDGED_BY = {
-  sources: ["accepted", "unauthorized", "api_version"],
+  sources: ["accepted", "unauthorized", "api_version", "subscriptions"],
   stream: ["stream", "stream_length", "eviction_policy", "trimming", "stream_ids", "losses"],
   workers: ["workers", "backlog_age", "pending", "lag", "idle_consumers", "group"],
   warehouse: ["warehouse", "warehouse_loss", "privacy_requests"],

@@ -262,6 +262,9 @@ fn subscribe(shop: &mut Shop, topic: &str, input: &Value) -> Value {
         json!({"webhookSubscription": null,
             "userErrors": [{"field": ["webhookSubscription", "callbackUrl"], "message": message}]})
     };
+    if let Some(message) = shop.refusal {
+        return refused(message);
+    }
     if !uri.starts_with("https://") {
         return refused("Address protocol http:// is not supported");
     }

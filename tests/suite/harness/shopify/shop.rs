@@ -63,6 +63,8 @@ pub struct Shop {
     pub search_lag: Duration,
     /// As `webhookSubscriptions` shows them.
     pub subscriptions: Vec<Value>,
+    /// What Shopify says against a new subscription.
+    pub refusal: Option<&'static str>,
     /// Operation names and variables, in the order in which they were answered.
     pub requests: Vec<(String, Value)>,
     pub bulk: Bulk,
@@ -104,6 +106,7 @@ impl Default for Shop {
             deletions: Vec::new(),
             search_lag: Duration::ZERO,
             subscriptions: Vec::new(),
+            refusal: None,
             requests: Vec::new(),
             bulk: Bulk::default(),
             last_id: 1_000_000_000_000,
