@@ -144,6 +144,9 @@ impl<'a> Effects<'a> {
                     *newest = record;
                 }
             }
+            if event.sales.is_some() {
+                changed.insert(key);
+            }
             if event.is_edit() {
                 edited.insert(key);
             }

@@ -3,21 +3,24 @@
 //! Pure, and the same for every store. Owns the split of an order into sales: gross before
 //! discounts and tax, discounts of lines without tax, tax, shipping after discounts without tax,
 //! duties, fees; gift cards and tips apart, since they are no sales. Everything is in the shop's
-//! currency. Units that an edit added count on the day of the edit; [`dated_sales`] works that out
-//! from all events of the order, so that the order of arrival does not matter. Refunds are
-//! reversals of their own and stand in `order_refunds`.
+//! currency. Units that an edit added count on the day of the edit; [`order_ledger`] works that
+//! out from all events of the order, so that the order of arrival does not matter. Refunds are
+//! reversals of their own and stand in `order_refunds`. Of an order whose books were asked for, they
+//! take the place of all this.
 //!
 //! Source of the definitions: Shopify Help Center, "Sales reports"; `Order.agreements` of the Admin
 //! API.
 
 mod comparison;
 mod dated;
+mod exact;
 mod portions;
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
 pub(super) use self::comparison::{Units, may_be_dated, removes_shipping, shows_same_sales, units};
-pub(super) use self::dated::{DatedSale, dated_sales, has_edit};
+pub(super) use self::dated::DatedSale;
+pub(super) use self::exact::{OrderLedger, order_ledger};
 use crate::event::{Amount, Item, OrderEvent, Refund, ShippingLine, currency_digits};
 
 /// Figures of one line.

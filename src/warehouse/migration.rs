@@ -83,6 +83,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("postgres/migrations/0008_forgotten.sql"),
         sqlite: include_str!("embedded/migrations/0008_forgotten.sql"),
     },
+    Migration {
+        version: 9,
+        name: "exact_sales",
+        compatible_from: 1,
+        postgres: include_str!("postgres/migrations/0009_exact_sales.sql"),
+        sqlite: include_str!("embedded/migrations/0009_exact_sales.sql"),
+    },
 ];
 
 /// What this program knows.

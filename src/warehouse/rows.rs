@@ -254,12 +254,15 @@ pub(super) fn order_sale_rows<'a, C: Column<'a>>(rows: &'a [SaleRow<'_>]) -> Vec
         C::instant("happened_at", sales().map(|sale| Some(sale.happened_at))),
         C::date("local_date", sales().map(|sale| sale.local_date)),
         C::text("reason", sales().map(|sale| Some(sale.reason))),
+        C::text("action", sales().map(|sale| sale.action)),
         C::text("line_type", sales().map(|sale| Some(sale.line_type))),
         C::text("line_id", sales().map(|sale| sale.line_id.as_deref())),
         C::int8("quantity", sales().map(|sale| Some(sale.quantity))),
         C::numeric("gross", sales().map(|sale| Some(sale.gross))),
         C::numeric("discount", sales().map(|sale| Some(sale.discount))),
         C::numeric("tax", sales().map(|sale| Some(sale.tax))),
+        C::text("refund_id", sales().map(|sale| sale.refund_id.as_deref())),
+        C::text("origin", sales().map(|sale| Some(sale.origin))),
     ]
 }
 

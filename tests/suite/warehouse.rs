@@ -66,6 +66,7 @@ macro_rules! conformance {
             the_rest_is_of_the_newest_state_and_a_webhook_is_known
             a_line_says_on_which_day_it_came
             histories_give_shopifys_figures
+            shopifys_books_take_the_place_of_what_is_derived
             the_ledger_adds_up_to_what_each_order_is_worth
             any_arrival_ends_in_the_same_state
             concurrent_loaders_of_the_same_batches_load_each_event_once

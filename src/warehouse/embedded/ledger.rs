@@ -13,7 +13,7 @@ use super::load::{Rows, write_all};
 use crate::event::EventRecord;
 use crate::warehouse::fold::order_key;
 use crate::warehouse::history::{EVENT, OrderKey, StoredEvent, UNREADABLE, stored_event};
-use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
+use crate::warehouse::ledger::{Units, may_be_dated, order_ledger, removes_shipping, units};
 use crate::warehouse::rows::{self, SaleRow};
 
 /// Says of each line of an order on which day its first units were sold.
@@ -65,6 +65,9 @@ pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<OrderKey>) -> 
     let mut mark = connection
         .prepare("UPDATE orders SET has_sale_rows = ?3 WHERE shop = ?1 AND order_id = ?2 AND has_sale_rows <> ?3")?;
     let mut date_lines = connection.prepare(DATE_LINES)?;
+    let mut mark_refund = connection.prepare(
+        "UPDATE order_refunds SET has_exact_sales = 1 WHERE shop = ?1 AND refund_id = ?2 AND has_exact_sales = 0",
+    )?;
     for (shop, order_id) in keys {
         let stored = history::rows(connection, &sql, (shop, order_id))?;
         let stored = stored
@@ -73,13 +76,16 @@ pub(super) fn date_sales(connection: &Connection, keys: &BTreeSet<OrderKey>) -> 
             .collect::<Option<Vec<StoredEvent>>>();
         let stored = stored.ok_or_else(|| WarehouseFileError::Operator(UNREADABLE.to_owned()))?;
         let records: Vec<EventRecord<'_>> = stored.iter().filter_map(|event| event.record().ok()).collect();
-        let sales = dated_sales(&records);
+        let ledger = order_ledger(&records);
         delete.execute((shop, order_id))?;
         let order = (shop.as_str(), order_id.as_str());
-        let rows: Vec<SaleRow<'_>> = sales.iter().map(|sale| SaleRow { order, sale }).collect();
+        let rows: Vec<SaleRow<'_>> = ledger.sales.iter().map(|sale| SaleRow { order, sale }).collect();
         let rows = Rows::new(rows::order_sale_rows(&rows))?;
         write_all(connection, &rows, &rows.insert("order_sale_rows"))?;
-        mark.execute((shop, order_id, has_edit(&records) || !sales.is_empty()))?;
+        mark.execute((shop, order_id, ledger.has_rows))?;
+        for refund_id in &ledger.exact_refunds {
+            mark_refund.execute((shop, refund_id))?;
+        }
         date_lines.execute((shop, order_id))?;
     }
     Ok(())

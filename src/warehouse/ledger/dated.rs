@@ -25,16 +25,26 @@ pub(in crate::warehouse) struct DatedSale {
     pub(in crate::warehouse) sale_key: String,
     pub(in crate::warehouse) happened_at: OffsetDateTime,
     pub(in crate::warehouse) local_date: Date,
-    /// `order` or `edit`.
+    /// `order`, `edit`, `refund` or `return`; the latter two only of an exact sale.
     pub(in crate::warehouse) reason: &'static str,
-    /// `product`, `gift_card`, `shipping`, `tip`, `duty` or `fee`.
+    /// `order`, `update` or `return`, where Shopify says so.
+    pub(in crate::warehouse) action: Option<&'static str>,
+    /// `product`, `gift_card`, `shipping`, `tip`, `duty`, `fee` or `adjustment`.
     pub(in crate::warehouse) line_type: &'static str,
     pub(in crate::warehouse) line_id: Option<String>,
+    pub(in crate::warehouse) refund_id: Option<String>,
     pub(in crate::warehouse) quantity: i64,
     pub(in crate::warehouse) gross: Decimal,
     pub(in crate::warehouse) discount: Decimal,
     pub(in crate::warehouse) tax: Decimal,
+    /// [`EXACT`] or [`DERIVED`].
+    pub(in crate::warehouse) origin: &'static str,
 }
+
+/// From Shopify's books.
+pub(super) const EXACT: &str = "exact";
+/// Worked out from events.
+const DERIVED: &str = "derived";
 
 /// Key of the sale that takes back shipping which was taken off.
 const REMOVED_SHIPPING: &str = "shipping:removed";
@@ -63,12 +73,15 @@ impl SaleDate {
             happened_at: self.at,
             local_date: self.day,
             reason: self.reason,
+            action: None,
             line_type,
             line_id: None,
+            refund_id: None,
             quantity: 0,
             gross,
             discount: Decimal::ZERO,
             tax,
+            origin: DERIVED,
         }
     }
 }
@@ -92,12 +105,8 @@ pub(super) struct OrderHistory<'a> {
 /// The sales of one order out of all its events. Empty where it was never edited and everything was
 /// sold on the order's own day: the order's figures then say it all. Whole-order events and edits
 /// are looked at, in any order.
-pub(in crate::warehouse) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<DatedSale> {
-    let mut states: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.is_whole()).collect();
-    states.sort_by(|one, other| Version::of(one).cmp(&Version::of(other)));
-    let mut edits: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.is_edit()).collect();
-    edits.sort_by_key(|record| (edited_at(record).instant(), record.event.event_id.as_str()));
-    edits.dedup_by(|later, earlier| is_same_edit(later, earlier));
+pub(super) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<DatedSale> {
+    let (states, edits) = (states(events), edits(events));
     let Some(newest) = states.last().copied() else {
         return Vec::new();
     };
@@ -120,7 +129,49 @@ pub(in crate::warehouse) fn dated_sales(events: &[EventRecord<'_>]) -> Vec<Dated
         return Vec::new();
     }
     sales.extend(history.extras(event));
-    // Two lines of one id would share their keys.
+    with_unique_keys(sales)
+}
+
+/// The sales that an order's events show since a state of which the books are known.
+pub(super) fn sales_since(events: &[EventRecord<'_>], books: &EventRecord<'_>) -> Vec<DatedSale> {
+    let (mut states, mut edits) = (states(events), edits(events));
+    states.retain(|record| Version::of(record) >= Version::of(books));
+    let until = Version::of(books).at;
+    edits.retain(|record| micros(edited_at(record).instant()) > until);
+    let Some(event) = states.last().map(|newest| &newest.event) else {
+        return Vec::new();
+    };
+    // No change is on the day of the order: all that is older is in the books.
+    let ordered = SaleDate {
+        at: until,
+        day: Date::MIN,
+        reason: "order",
+    };
+    let history = OrderHistory { states, edits, ordered };
+    let mut sales = history.lines(event);
+    sales.extend(history.shipping(event));
+    sales.extend(history.extras(event));
+    sales.retain(|sale| sale.reason == "edit" && sale.happened_at > until);
+    with_unique_keys(sales)
+}
+
+/// Whole states, oldest first.
+fn states<'a>(events: &'a [EventRecord<'a>]) -> Vec<&'a EventRecord<'a>> {
+    let mut states: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.is_whole()).collect();
+    states.sort_by(|one, other| Version::of(one).cmp(&Version::of(other)));
+    states
+}
+
+/// Edits, each once, oldest first.
+fn edits<'a>(events: &'a [EventRecord<'a>]) -> Vec<&'a EventRecord<'a>> {
+    let mut edits: Vec<&EventRecord<'_>> = events.iter().filter(|record| record.event.is_edit()).collect();
+    edits.sort_by_key(|record| (edited_at(record).instant(), record.event.event_id.as_str()));
+    edits.dedup_by(|later, earlier| is_same_edit(later, earlier));
+    edits
+}
+
+/// Two lines of one id would share their keys.
+fn with_unique_keys(mut sales: Vec<DatedSale>) -> Vec<DatedSale> {
     let mut keys = HashSet::new();
     for (place, sale) in sales.iter_mut().enumerate() {
         if !keys.insert(sale.sale_key.clone()) {
@@ -296,6 +347,6 @@ pub(super) fn minus<const N: usize>(one: [Decimal; N], less: [Decimal; N]) -> [D
 }
 
 /// Whether any of an order's events is an edit: each later state then is to be looked at.
-pub(in crate::warehouse) fn has_edit(events: &[EventRecord<'_>]) -> bool {
+pub(super) fn has_edit(events: &[EventRecord<'_>]) -> bool {
     events.iter().any(|record| record.event.is_edit())
 }

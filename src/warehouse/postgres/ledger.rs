@@ -16,7 +16,7 @@ use super::schema::Schema;
 use crate::event::EventRecord;
 use crate::warehouse::fold::{Effects, OrderRef, order_key};
 use crate::warehouse::history::{EVENT, StoredEvent};
-use crate::warehouse::ledger::{Units, dated_sales, has_edit, may_be_dated, removes_shipping, units};
+use crate::warehouse::ledger::{OrderLedger, Units, may_be_dated, order_ledger, removes_shipping, units};
 use crate::warehouse::rows::{self, Column as _, SaleRow};
 use crate::warehouse::upsert;
 
@@ -80,24 +80,19 @@ pub(super) async fn date_sales(
             by_order.entry((&event.shop, &event.order_id)).or_default().push(record);
         }
     }
-    let sales: Vec<_> = by_order
+    let ledgers: Vec<(OrderRef<'_>, OrderLedger)> = by_order
         .iter()
-        .map(|(key, events)| (*key, dated_sales(events), has_edit(events)))
+        .map(|(key, events)| (*key, order_ledger(events)))
         .collect();
-    let rows: Vec<SaleRow<'_>> = sales
+    let rows: Vec<SaleRow<'_>> = ledgers
         .iter()
-        .flat_map(|(order, sales, _)| sales.iter().map(|sale| SaleRow { order: *order, sale }))
+        .flat_map(|(order, ledger)| ledger.sales.iter().map(|sale| SaleRow { order: *order, sale }))
         .collect();
     replace_rows(transaction, schema, keys, &rows).await?;
     let flags: Vec<ArrayColumn> = vec![
-        ArrayColumn::text("shop", sales.iter().map(|((shop, _), ..)| Some(*shop))),
-        ArrayColumn::text("order_id", sales.iter().map(|((_, order_id), ..)| Some(*order_id))),
-        ArrayColumn::boolean(
-            "flag",
-            sales
-                .iter()
-                .map(|(_, sales, edited)| Some(*edited || !sales.is_empty())),
-        ),
+        ArrayColumn::text("shop", ledgers.iter().map(|((shop, _), _)| Some(*shop))),
+        ArrayColumn::text("order_id", ledgers.iter().map(|((_, order_id), _)| Some(*order_id))),
+        ArrayColumn::boolean("flag", ledgers.iter().map(|(_, ledger)| Some(ledger.has_rows))),
     ];
     let statement = schema.sql(&format!(
         "UPDATE {{schema}}.orders t SET has_sale_rows = v.flag FROM {} \
@@ -105,7 +100,35 @@ pub(super) async fn date_sales(
         columns::rows(&flags)
     ));
     transaction.execute_typed(&statement, &params(&flags)).await?;
+    mark_exact_refunds(transaction, schema, &ledgers).await?;
     date_lines(transaction, schema, keys).await?;
+    Ok(())
+}
+
+/// Marks the refunds whose reversals Shopify's books have. Their rows were written before.
+async fn mark_exact_refunds(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    ledgers: &[(OrderRef<'_>, OrderLedger)],
+) -> Result<(), Error> {
+    let refunds = || {
+        ledgers
+            .iter()
+            .flat_map(|((shop, _), ledger)| ledger.exact_refunds.iter().map(|id| (*shop, id.as_str())))
+    };
+    if refunds().next().is_none() {
+        return Ok(());
+    }
+    let columns = vec![
+        ArrayColumn::text("shop", refunds().map(|(shop, _)| Some(shop))),
+        ArrayColumn::text("refund_id", refunds().map(|(_, id)| Some(id))),
+    ];
+    let statement = schema.sql(&format!(
+        "UPDATE {{schema}}.order_refunds t SET has_exact_sales = true FROM {} \
+         WHERE t.shop = v.shop AND t.refund_id = v.refund_id AND NOT t.has_exact_sales",
+        columns::rows(&columns)
+    ));
+    transaction.execute_typed(&statement, &params(&columns)).await?;
     Ok(())
 }
 

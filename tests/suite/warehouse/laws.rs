@@ -3,6 +3,7 @@
 mod arrivals;
 mod captured;
 mod details;
+mod exact;
 mod forgotten;
 mod histories;
 mod history;
@@ -15,6 +16,7 @@ mod upgrade;
 pub use arrivals::*;
 pub use captured::*;
 pub use details::*;
+pub use exact::*;
 pub use forgotten::*;
 pub use histories::*;
 pub use history::*;

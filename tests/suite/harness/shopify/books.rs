@@ -69,7 +69,7 @@ pub fn agreements(deliveries: &[(&str, &Value)], newest: &Value) -> Vec<Value> {
                 let part = if units == left[0] {
                     *left
                 } else {
-                    whole.map(|figure| rounded(figure * units / whole[0], 2))
+                    whole.map(|figure| rounded(figure * units / whole[0], digits(state)))
                 };
                 *left = std::array::from_fn(|place| left[place] - part[place]);
                 added.insert(key, (*kind, part));
@@ -212,6 +212,15 @@ fn shop(value: &Value, name: &str) -> Decimal {
         .unwrap_or_default()
 }
 
+/// Decimals of the order's currency.
+fn digits(order: &Value) -> u32 {
+    match order["currency"].as_str() {
+        Some("JPY") => 0,
+        Some("KWD") => 3,
+        _ => 2,
+    }
+}
+
 fn line_type(line: &Value) -> &'static str {
     if line.get("tip_payment_gateway").is_some() {
         "TIP"
@@ -242,7 +251,7 @@ fn sold(state: &Value) -> Sold {
         has_tip |= kind == "TIP";
         let figures = if included && price > discount {
             let net = price - discount - tax;
-            let gross = rounded(price * net / (price - discount), 2);
+            let gross = rounded(price * net / (price - discount), digits(state));
             [units, gross, gross - net, tax]
         } else {
             [units, price, discount, tax]

@@ -31,8 +31,10 @@ const NAMES: [&str; 8] = [
     "total",
 ];
 
-struct History {
-    name: String,
+pub(super) struct History {
+    pub(super) name: String,
+    /// Topic and body.
+    pub(super) deliveries: Vec<(String, Value)>,
     currency: String,
     samples: Vec<Sample>,
     expected: BTreeMap<String, Vec<Decimal>>,
@@ -56,6 +58,8 @@ impl History {
                 let event = convert(delivery["topic"].as_str().unwrap(), body.as_bytes(), &hints).unwrap();
                 Sample::from(serde_json::to_string(&event).unwrap())
             });
+        let deliveries = told["deliveries"].as_array().unwrap().iter();
+        let deliveries = deliveries.map(|one| (one["topic"].as_str().unwrap().to_owned(), one["body"].clone()));
         let days = told["expected"].as_object().unwrap();
         let figure = |day: &Value, name: &str| day[name].as_str().unwrap_or("0").parse::<Decimal>().unwrap();
         let days = days
@@ -64,6 +68,7 @@ impl History {
         Self {
             name: told["name"].as_str().unwrap().to_owned(),
             currency: told["currency"].as_str().unwrap().to_owned(),
+            deliveries: deliveries.collect(),
             samples: samples.collect(),
             // A day without any figure may be absent.
             expected: days
@@ -73,7 +78,7 @@ impl History {
     }
 
     /// The events as a shop of that name would have sent them.
-    fn of_shop(&self, shop: &str) -> Vec<Sample> {
+    pub(super) fn of_shop(&self, shop: &str) -> Vec<Sample> {
         let renamed = |sample: &Sample| {
             let mut event: Value = serde_json::from_str(&sample.payload).unwrap();
             event["shop"] = shop.into();
@@ -86,7 +91,7 @@ impl History {
         self.samples.iter().map(renamed).collect()
     }
 
-    async fn is_told(&self, store: &dyn Store, shop: &str, what: &str) {
+    pub(super) async fn is_told(&self, store: &dyn Store, shop: &str, what: &str) {
         for (view, sql) in [
             (
                 "daily_sales",
@@ -113,10 +118,13 @@ impl History {
 /// The same figures out of the ledger.
 fn ledger_sums(shop: &str) -> String {
     let sum = |what: &str, condition: &str| format!("sum(CASE WHEN {condition} THEN {what} ELSE 0 END)");
-    let sold = "line_type = 'product' AND reason <> 'refund'";
+    let sold = "line_type = 'product' AND action <> 'return'";
     let gross = sum("gross", sold);
     let discounts = sum("discount", sold);
-    let reversals = sum("-gross", "reason = 'refund' AND line_type IN ('product', 'adjustment')");
+    let reversals = sum(
+        "discount - gross",
+        "line_type = 'adjustment' OR (action = 'return' AND line_type = 'product')",
+    );
     let shipping = sum("gross", "line_type = 'shipping'");
     let extra = sum("gross", "line_type IN ('duty', 'fee')");
     let net = format!("{gross} - {discounts} - {reversals}");
@@ -127,16 +135,24 @@ fn ledger_sums(shop: &str) -> String {
     )
 }
 
-async fn check(store: &dyn Store, folder: &Path) -> usize {
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+/// The histories of this repository, and those at hand beside it.
+pub(super) fn all() -> Vec<History> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/histories");
+    let other = folder().map(|folder| folder.join("histories"));
+    let folders = [Some(own), other.filter(|folder| folder.is_dir())];
+    let files = folders
+        .iter()
+        .flatten()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     files.sort();
+    files.iter().map(|path| History::read(path)).collect()
+}
+
+async fn check(store: &dyn Store, histories: &[History]) {
     let warehouse = store.open();
-    for path in &files {
-        let history = History::read(path);
+    for history in histories {
         for shuffle in 0..SHUFFLES {
             let (one_by_one, at_once) = (
                 format!("{}-{shuffle}-a", history.name),
@@ -163,18 +179,12 @@ async fn check(store: &dyn Store, folder: &Path) -> usize {
                 .await;
         }
     }
-    files.len()
 }
 
 pub async fn histories_give_shopifys_figures(store: &dyn Store) {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/histories");
-    assert!(check(store, &own).await > 0);
-    if let Some(folder) = folder()
-        .map(|folder| folder.join("histories"))
-        .filter(|folder| folder.is_dir())
-    {
-        check(store, &folder).await;
-    }
+    let histories = all();
+    assert!(!histories.is_empty());
+    check(store, &histories).await;
     assert_ne!(
         rows(store, "SELECT count(*) FROM order_sale_rows").await,
         "0",
