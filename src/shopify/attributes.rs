@@ -36,7 +36,7 @@ struct LineBody<'a> {
 struct AttributeBody<'a> {
     #[serde(borrow)]
     name: LossyText<'a>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     value: Option<LossyText<'a>>,
 }
 

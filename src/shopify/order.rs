@@ -76,7 +76,7 @@ struct OrderBody<'a> {
     refunds: Option<Vec<RefundBody<'a>>>,
     #[serde(default, deserialize_with = "tolerant::any")]
     order_number: Option<i64>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     cancel_reason: Option<LossyText<'a>>,
     #[serde(borrow, default, deserialize_with = "tolerant::any")]
     closed_at: Option<Timestamp<'a>>,
@@ -108,13 +108,13 @@ struct OrderBody<'a> {
     transactions: Vec<TransactionBody<'a>>,
     #[serde(borrow, default, deserialize_with = "tolerant::list")]
     payment_gateway_names: Vec<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     customer_locale: Option<LossyText<'a>>,
     #[serde(default, deserialize_with = "tolerant::any")]
     total_weight: Option<i64>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     tags: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     landing_site: Option<LossyText<'a>>,
     #[serde(borrow, default, deserialize_with = "tolerant::list")]
     discount_applications: Vec<ApplicationBody<'a>>,

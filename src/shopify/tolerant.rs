@@ -42,6 +42,12 @@ pub(super) fn any<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: 
     Ok(json::value::<Option<T>>(raw).flatten())
 }
 
+/// As [`any`], for a text, of which an order has dozens: in half the time.
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LossyText<'de>>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    Ok(LossyText::of_json(raw))
+}
+
 /// An amount as [`amount`] reads it, but none also where it is too large.
 pub(super) fn any_amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
@@ -63,19 +69,25 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer:
 #[derive(Debug, Clone)]
 pub(super) struct LossyText<'a>(pub(super) Cow<'a, str>);
 
+impl<'a> LossyText<'a> {
+    /// Reads a JSON string or number; none of any other value.
+    fn of_json(raw: &'a str) -> Option<Self> {
+        if raw.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
+            return Some(Self(raw.into()));
+        }
+        let text = json::string(raw)?;
+        // JSON writes a NUL only as an escape, and a string with escapes is not borrowed.
+        Some(Self(match text {
+            Cow::Owned(text) if text.contains('\0') => Cow::Owned(text.replace('\0', "\u{FFFD}")),
+            Cow::Owned(_) | Cow::Borrowed(_) => text,
+        }))
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for LossyText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?.get();
-        if raw.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
-            return Ok(Self(raw.into()));
-        }
-        let text = json::string(raw)
-            .ok_or_else(|| Error::invalid_type(Unexpected::Other("value"), &"a string or a number"))?;
-        Ok(Self(if text.contains('\0') {
-            Cow::Owned(text.replace('\0', "\u{FFFD}"))
-        } else {
-            text
-        }))
+        Self::of_json(raw).ok_or_else(|| Error::invalid_type(Unexpected::Other("value"), &"a string or a number"))
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct TransactionBody<'a> {
     kind: Option<LossyText<'a>>,
     #[serde(borrow)]
     status: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     gateway: Option<LossyText<'a>>,
     amount: Option<Amount>,
     #[serde(borrow)]

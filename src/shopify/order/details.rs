@@ -17,21 +17,21 @@ use crate::event::{Amount, Details, Discount, Fulfillment, Id, TaxLine, Text, Ti
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ApplicationBody<'a> {
-    #[serde(rename = "type", borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(rename = "type", borrow, default, deserialize_with = "tolerant::text")]
     kind: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     code: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     title: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     description: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     target_type: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     target_selection: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     allocation_method: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     value_type: Option<LossyText<'a>>,
     #[serde(default, deserialize_with = "tolerant::any_amount")]
     value: Option<Amount>,
@@ -41,7 +41,7 @@ pub(super) struct ApplicationBody<'a> {
 pub(super) struct CodeBody<'a> {
     #[serde(borrow)]
     code: LossyText<'a>,
-    #[serde(rename = "type", borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(rename = "type", borrow, default, deserialize_with = "tolerant::text")]
     kind: Option<LossyText<'a>>,
     #[serde(default, deserialize_with = "tolerant::any_amount")]
     amount: Option<Amount>,
@@ -52,7 +52,7 @@ pub(super) struct CodeBody<'a> {
 pub(super) struct TaxBody<'a> {
     #[serde(default, deserialize_with = "tolerant::amount")]
     pub(super) price: Option<Amount>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     title: Option<LossyText<'a>>,
     #[serde(default, deserialize_with = "tolerant::any_amount")]
     rate: Option<Amount>,
@@ -64,13 +64,13 @@ pub(super) struct TaxBody<'a> {
 pub(super) struct FulfillmentBody<'a> {
     #[serde(borrow, default, deserialize_with = "tolerant::any")]
     id: Option<Id<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     status: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     shipment_status: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     service: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     tracking_company: Option<LossyText<'a>>,
     #[serde(borrow, default, deserialize_with = "tolerant::any")]
     location_id: Option<Id<'a>>,

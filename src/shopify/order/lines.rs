@@ -33,9 +33,9 @@ pub(super) struct LineItem<'a> {
     /// Lines of tips have this field, null or not, and no other line has it.
     #[serde(default, deserialize_with = "tolerant::presence")]
     tip_payment_gateway: bool,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     variant_title: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     vendor: Option<LossyText<'a>>,
     #[serde(default, deserialize_with = "tolerant::any")]
     taxable: Option<bool>,
@@ -59,9 +59,9 @@ pub(super) struct ShippingBody<'a> {
     pub(super) id: Option<Id<'a>>,
     #[serde(borrow)]
     title: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     code: Option<LossyText<'a>>,
-    #[serde(borrow, default, deserialize_with = "tolerant::any")]
+    #[serde(borrow, default, deserialize_with = "tolerant::text")]
     source: Option<LossyText<'a>>,
     #[serde(default, deserialize_with = "tolerant::amount")]
     price: Option<Amount>,
