@@ -6,16 +6,19 @@
 mod fields;
 mod filter;
 pub(crate) mod members;
+mod read_error;
 mod reader;
+mod scan;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 pub(crate) use self::fields::fields;
 pub(crate) use self::filter::{Kept, filtered};
-use self::reader::Unusual;
+use self::read_error::ReadError;
 
 /// Reads one JSON object.
 ///
@@ -33,28 +36,16 @@ pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
     }
     // Checked once as a whole, text need not be checked string by string. What is not UTF-8 may still be read where the
     // fault is in nothing that `T` reads.
-    let Ok(text) = std::str::from_utf8(json) else {
-        return read_unusual(json);
-    };
-    match reader::read(text) {
-        Ok(value) => Ok(value),
-        Err(Unusual::List { at }) => Err(InvalidJson {
-            field: reader::path_of_failure::<T>(text),
-            problem: "expected an object".to_owned(),
-            position: Some(position(json, at)),
-        }),
-        Err(Unusual::Other) => read_unusual(json),
+    match std::str::from_utf8(json) {
+        Ok(text) => reader::read(text).map_err(|(error, at)| InvalidJson::of(error, text, at)),
+        Err(_) => read_bytes(json),
     }
 }
 
 /// Reads one JSON value of any form; `None` where it is not as `T` needs it, or a list stands in
 /// the place of an object.
 pub(crate) fn value<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    match reader::read(json) {
-        Ok(value) => Some(value),
-        Err(Unusual::List { .. }) => None,
-        Err(Unusual::Other) => read_unusual(json.as_bytes()).ok(),
-    }
+    reader::read(json).ok()
 }
 
 /// Line and column of a byte, both from 1 on, as `serde_json` counts them.
@@ -128,18 +119,10 @@ pub fn string(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Reads whatever JSON is by `serde_json`, slower, and tells where the fault is.
+/// Reads JSON that is not UTF-8 throughout. The field at fault is not known then.
 #[cold]
-fn read_unusual<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let value = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| InvalidJson::new(error.path().to_string(), error.inner()))?;
-    deserializer.end().map_err(|_| InvalidJson {
-        field: String::new(),
-        problem: "more than one JSON value".to_owned(),
-        position: None,
-    })?;
-    Ok(value)
+fn read_bytes<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidJson> {
+    serde_json::from_slice(json).map_err(|error| InvalidJson::of_serde_json(&error))
 }
 
 /// JSON that is not as it must be. Its text never repeats a value.
@@ -151,16 +134,40 @@ pub struct InvalidJson {
 }
 
 impl InvalidJson {
-    fn new(path: String, error: &serde_json::Error) -> Self {
-        let (field, problem) = if error.is_eof() {
-            (String::new(), "the JSON ends too early".to_owned())
-        } else if error.is_syntax() || error.is_io() {
-            (String::new(), "not JSON".to_owned())
-        } else {
-            (if path == "." { String::new() } else { path }, mismatch(error))
+    fn of(error: ReadError, json: &str, at: usize) -> Self {
+        let mismatch = match error {
+            ReadError::Mismatch(mismatch) => mismatch,
+            // `serde_json` tells what is no JSON where.
+            ReadError::Syntax => {
+                return match serde_json::from_str::<IgnoredAny>(json) {
+                    Err(error) => Self::of_serde_json(&error),
+                    Ok(IgnoredAny) => Self {
+                        field: String::new(),
+                        problem: "not JSON".to_owned(),
+                        position: Some(position(json.as_bytes(), at)),
+                    },
+                };
+            }
         };
         Self {
-            field,
+            field: mismatch.field(),
+            position: Some(position(json.as_bytes(), mismatch.at)),
+            problem: mismatch.problem,
+        }
+    }
+
+    fn of_serde_json(error: &serde_json::Error) -> Self {
+        let problem = if error.is_eof() {
+            "the JSON ends too early".to_owned()
+        } else if error.is_syntax() || error.is_io() {
+            "not JSON".to_owned()
+        } else {
+            let text = error.to_string();
+            let position = format!(" at line {} column {}", error.line(), error.column());
+            problem(text.strip_suffix(&position).unwrap_or(&text))
+        };
+        Self {
+            field: String::new(),
             problem,
             position: Some((error.line(), error.column())),
         }
@@ -173,11 +180,8 @@ impl InvalidJson {
     }
 }
 
-/// What was expected, out of an error text in which what was met comes first and may quote anything.
-fn mismatch(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let position = format!(" at line {} column {}", error.line(), error.column());
-    let text = text.strip_suffix(&position).unwrap_or(&text);
+/// What was expected, out of an error text of serde, in which what was met comes first and may quote anything.
+fn problem(text: &str) -> String {
     match text.rsplit_once(", expected ") {
         Some((_, expected)) => format!("expected {expected}"),
         None if text.starts_with("missing field `") => text.to_owned(),
