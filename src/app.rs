@@ -10,6 +10,7 @@ mod erasure;
 mod error;
 mod listeners;
 mod node_record;
+mod reconcile;
 mod reload;
 mod start;
 mod state;
@@ -26,6 +27,7 @@ use self::credentials::Credentials;
 pub use self::error::AppError;
 pub use self::listeners::Addresses;
 use self::listeners::Listeners;
+use self::reconcile::ReconcileRole;
 use self::state::App;
 use self::storage::Storage;
 use crate::capture::Capture;
@@ -76,6 +78,7 @@ impl App {
             workers: None,
             warehouse: None,
             subscriptions: Notice::default(),
+            reconcile: Notice::default(),
             back: front.beside(),
             drainer: front.beside(),
             heartbeat: front.beside(),
@@ -129,6 +132,16 @@ impl App {
             let config = self.config.shopify_admin.clone();
             let watch = subscriptions::watch(config, self.subscriptions.clone(), self.metrics.clone());
             self.back.spawn_task("subscriptions", watch);
+            let role = ReconcileRole {
+                config: self.config.shopify_admin.clone(),
+                stream: self.stream(),
+                warehouse: Arc::clone(&warehouse),
+                probe: probe.clone(),
+                nodes: self.nodes.clone(),
+                notice: self.reconcile.clone(),
+                metrics: self.metrics.clone(),
+            };
+            self.back.spawn_task("reconcile", role.run());
         }
         let losses = start::compare_warehouse(self.stream(), warehouse, probe.clone());
         self.back.spawn_task("warehouse comparison", losses);

@@ -33,6 +33,7 @@ impl App {
             workers: self.workers.clone(),
             warehouse: self.warehouse.clone(),
             subscriptions: self.subscriptions.clone(),
+            reconcile: self.reconcile.clone(),
             capture: self.capture.clone(),
         };
         Heartbeater {
@@ -77,6 +78,7 @@ struct FigureSources {
     workers: Option<Arc<Workers>>,
     warehouse: Option<WarehouseProbe>,
     subscriptions: Notice,
+    reconcile: Notice,
     capture: Option<CaptureStatus>,
 }
 
@@ -125,6 +127,7 @@ impl FigureSources {
             warehouse_loss: self.warehouse.as_ref().and_then(WarehouseProbe::lost),
             privacy_requests: self.warehouse.as_ref().and_then(WarehouseProbe::waiting_requests),
             subscriptions: self.subscriptions.text(),
+            reconcile: self.reconcile.text(),
             batch: workers.batch_under_way(),
             ..Loading::default()
         }

@@ -26,6 +26,8 @@ pub(super) struct App {
     pub(super) warehouse: Option<WarehouseProbe>,
     /// What is wrong with webhook subscriptions.
     pub(super) subscriptions: Notice,
+    /// Which orders are not as the shop has them.
+    pub(super) reconcile: Notice,
     /// The capture of this process.
     pub(super) capture: Option<CaptureStatus>,
     /// Tells the capture that its mapping is to be read again.

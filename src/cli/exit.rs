@@ -9,6 +9,7 @@ use crate::config::ConfigErrors;
 use crate::config::local::LocalError;
 use crate::folder::FolderError;
 use crate::shopify_admin::AdminError;
+use crate::shopify_admin::reconcile::ReconcileError;
 use crate::stream::StreamError;
 use crate::terminal::{one_line, own_lines};
 use crate::warehouse::WarehouseError;
@@ -135,6 +136,16 @@ impl From<AdminError> for Failure {
             Self::Misconfigured(error.to_string())
         } else {
             Self::Unavailable(error.to_string())
+        }
+    }
+}
+
+impl From<ReconcileError> for Failure {
+    fn from(error: ReconcileError) -> Self {
+        match error {
+            ReconcileError::Admin(error) => error.into(),
+            ReconcileError::Stream(error) => error.into(),
+            ReconcileError::Warehouse(error) => error.into(),
         }
     }
 }

@@ -25,6 +25,7 @@ mod health;
 mod migrate;
 mod nodes;
 mod output;
+mod reconcile;
 mod remote;
 mod replay;
 mod run;
@@ -50,7 +51,7 @@ use self::output::OutputArgs;
 use crate::config::{Config, Inputs, Purpose};
 
 /// Commands of later releases.
-const RESERVED: [&str; 2] = ["import", "reconcile"];
+const RESERVED: [&str; 1] = ["import"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,12 +59,11 @@ Examples:
   orderstream send --count 1000 --rate 50   send signed test orders to it, from a second terminal
   orderstream status                        health of the stream and its workers
   orderstream check                         check the configuration, and reach every service
-  orderstream migrate                       make or update the warehouse schema
 
 Every setting is a variable or the flag of the same name: `orderstream [COMMAND] --help` lists them.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
 Built with the feature otel (see --version), it exports spans to OTEL_EXPORTER_OTLP_ENDPOINT.
-Exit codes: 0 done, 1 what was named does not exist or is ambiguous, 64 wrong usage, 69 a service is unavailable, 78 wrong configuration.";
+Exit codes: 0 done, 1 not found or ambiguous, 64 usage, 69 a service is unavailable, 78 configuration.";
 
 /// With the commit where the build knew it, and the optional features that it was built with.
 fn version() -> String {
@@ -113,6 +113,8 @@ enum Command {
     Forget(forget::ForgetArgs),
     /// Check or repair the webhook subscriptions of a shop
     Subscribe(subscribe::SubscribeArgs),
+    /// Find and repair orders that the warehouse lacks or has in an older state
+    Reconcile(reconcile::ReconcileArgs),
     /// Move the spool of a former process into Redis
     Drain(drain::DrainArgs),
     /// Print the health report
@@ -201,6 +203,7 @@ fn dispatch(name: String, command: Command, inputs: Inputs) -> Result<(), Failur
             Command::Rebuild(output) => replay::rebuild(output, load(Purpose::Status, inputs)?).await,
             Command::Forget(args) => forget::run(args, load(Purpose::Status, inputs)?).await,
             Command::Subscribe(args) => subscribe::run(args, load(Purpose::Client, inputs)?).await,
+            Command::Reconcile(args) => reconcile::run(args, load(Purpose::Status, inputs)?).await,
             Command::Drain(args) => drain::run(args, load(Purpose::Status, inputs)?).await,
             Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,

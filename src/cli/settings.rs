@@ -140,6 +140,7 @@ fn reads(command: &str, setting: &Setting) -> bool {
         }
         "health" => any(&[&[s::LISTEN_ADDR, s::PORT, s::ADMIN_ADDR, s::DATA_DIR]]),
         "subscribe" => any(&[SHOPIFY]),
+        "reconcile" => any(&[STREAM, WAREHOUSE, CAPS, SHOPIFY, &[s::DATA_DIR, s::DURABILITY]]),
         "completions" | "man" => false,
         // `run` and `check`: all.
         _ => true,

@@ -16,7 +16,7 @@ use crate::stream::{ConsumerReport, StreamId, StreamReport};
 const LEAST_REQUESTS: f64 = 20.0;
 
 /// Every check that a report may have.
-pub(super) const NAMES: [&str; 27] = [
+pub(super) const NAMES: [&str; 28] = [
     "figures",
     "stream",
     "workers",
@@ -36,6 +36,7 @@ pub(super) const NAMES: [&str; 27] = [
     "warehouse_loss",
     "privacy_requests",
     "subscriptions",
+    "reconcile",
     "api_version",
     "losses",
     "spool",
@@ -137,6 +138,7 @@ fn all(report: &HealthReport, seen: &Observation, thresholds: &Thresholds) -> Ve
     checks.extend(warehouse_loss(seen));
     checks.extend(privacy_requests(seen));
     checks.extend(subscriptions(seen));
+    checks.extend(reconcile(seen));
     checks
 }
 
@@ -301,6 +303,15 @@ fn subscriptions(seen: &Observation) -> Option<Check> {
         .filter_map(|node| node.record.loading.as_ref()?.subscriptions.clone())
         .next()?;
     Some(Check::new("subscriptions", Status::Warning, wrong))
+}
+
+/// Orders that are not as the shop has them, as a live worker found them.
+fn reconcile(seen: &Observation) -> Option<Check> {
+    let nodes = seen.nodes.iter().flatten().filter(|node| !node.is_stale());
+    let wrong = nodes
+        .filter_map(|node| node.record.loading.as_ref()?.reconcile.clone())
+        .next()?;
+    Some(Check::new("reconcile", Status::Warning, wrong))
 }
 
 /// Before Redis 7.2 a quiet consumer's idle time grows too: only one that holds entries is idle.

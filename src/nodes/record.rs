@@ -174,6 +174,9 @@ pub struct Loading {
     pub privacy_requests: Option<String>,
     /// What is wrong with webhook subscriptions, and what to do; none where nothing is known to be.
     pub subscriptions: Option<String>,
+    /// Which orders are not as the shop has them, and what to do; none where nothing is known to be
+    /// wrong.
+    pub reconcile: Option<String>,
     /// The load under way; none between two.
     pub batch: Option<Batch>,
 }

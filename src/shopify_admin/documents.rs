@@ -1,5 +1,22 @@
 //! The GraphQL documents, in `queries/`.
 
+use serde::Deserialize;
+
+/// Where the next page of a list begins.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PageCursor {
+    has_next_page: bool,
+    end_cursor: Option<String>,
+}
+
+impl PageCursor {
+    /// `after` of the next page; `None` after the last.
+    pub(super) fn next(self) -> Option<String> {
+        self.end_cursor.filter(|_| self.has_next_page)
+    }
+}
+
 /// One operation.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryDocument {

@@ -6,7 +6,7 @@
 //! limit (`budget.rs`), with an access token that it renews (`token.rs`). `reply.rs` tells what an
 //! answer means, `identity.rs` whether token, scopes and version are the right ones, `error.rs`
 //! what an operator has to do. `subscriptions.rs` compares the shop's webhook subscriptions with
-//! those that are wanted.
+//! those that are wanted; [`reconcile`] the shop's orders with the warehouse's.
 //!
 //! # Invariants
 //!
@@ -23,6 +23,7 @@ mod client;
 pub mod documents;
 mod error;
 mod identity;
+pub mod reconcile;
 mod reply;
 pub mod subscriptions;
 mod token;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::client::AdminClient;
-use super::documents;
+use super::documents::{self, PageCursor};
 use super::error::AdminError;
 
 /// Topics of which the warehouse's figures are made.
@@ -201,13 +201,7 @@ async fn list(client: &AdminClient) -> Result<Vec<Subscription>, AdminError> {
     #[serde(rename_all = "camelCase")]
     struct SubscriptionsPage {
         nodes: Vec<Subscription>,
-        page_info: Cursor,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Cursor {
-        has_next_page: bool,
-        end_cursor: Option<String>,
+        page_info: PageCursor,
     }
     let (mut found, mut after) = (Vec::new(), None);
     for _ in 0..PAGES {
@@ -215,11 +209,10 @@ async fn list(client: &AdminClient) -> Result<Vec<Subscription>, AdminError> {
             .query(documents::SUBSCRIPTIONS, json!({ "after": after }))
             .await?;
         found.extend(answer.webhook_subscriptions.nodes);
-        let page = answer.webhook_subscriptions.page_info;
-        if !page.has_next_page {
+        after = answer.webhook_subscriptions.page_info.next();
+        if after.is_none() {
             break;
         }
-        after = page.end_cursor;
     }
     Ok(found)
 }

@@ -355,6 +355,20 @@ pub trait History: Send + Sync {
         each(self.read(&sql, &[Param::text(&list(keys))]).await?, order_state)
     }
 
+    /// Ids of a shop's orders that are not deleted and whose newest state is from that span. Reads all
+    /// of the shop's orders.
+    async fn orders_changed(
+        &self,
+        shop: &str,
+        since: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Result<Vec<String>, WarehouseError> {
+        let sql = "SELECT order_id FROM {schema}.orders \
+                   WHERE shop = $1 AND deleted_at IS NULL AND version_at >= $2 AND version_at < $3 ORDER BY order_id";
+        let params = [Param::text(shop), Param::Time(since), Param::Time(until)];
+        each(self.read(sql, &params).await?, |mut row| row.text())
+    }
+
     /// The ids among these that have a row, once for each row, in no order.
     async fn loaded(&self, event_ids: &[String]) -> Result<Vec<String>, WarehouseError> {
         let sql = "SELECT event_id FROM {schema}.order_events \

@@ -16,7 +16,7 @@ const JUDGED_BY = {
   sources: ["accepted", "unauthorized", "api_version", "subscriptions"],
   stream: ["stream", "stream_length", "eviction_policy", "trimming", "stream_ids", "losses"],
   workers: ["workers", "backlog_age", "pending", "lag", "idle_consumers", "group"],
-  warehouse: ["warehouse", "warehouse_loss", "privacy_requests"],
+  warehouse: ["warehouse", "warehouse_loss", "privacy_requests", "reconcile"],
   spool: ["spool", "other_spools"],
   letters: ["dead_letters"],
   capture: ["capture", "capture_wal", "capture_query"],

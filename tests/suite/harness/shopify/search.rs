@@ -25,24 +25,39 @@ pub fn orders<'a>(shop: &'a Shop, query: &str) -> Vec<(String, u64, &'a FakeOrde
     found
 }
 
-/// `field:>='time' AND field:<'time'`.
+/// `field:>='time' AND field:<'time'` of an order.
 fn matches(query: &str, order: &Value) -> bool {
     query.split(" AND ").filter(|term| !term.trim().is_empty()).all(|term| {
-        let (field, rest) = term
+        let (field, _) = term
             .trim()
             .split_once(':')
             .unwrap_or_else(|| panic!("search term {term}"));
         assert!(matches!(field, "updated_at" | "created_at"), "search by {field}");
-        let value = rest.trim_start_matches(['<', '>', '=']);
-        let operator = &rest[..rest.len() - value.len()];
-        let at = |text: &str| OffsetDateTime::parse(text, &Rfc3339).unwrap_or_else(|_| panic!("time {text}"));
-        let (wanted, own) = (at(value.trim_matches('\'')), at(order[field].as_str().unwrap()));
-        match operator {
-            ">=" => own >= wanted,
-            "<" => own < wanted,
-            "<=" => own <= wanted,
-            ">" => own > wanted,
-            other => panic!("operator {other} in {term}"),
-        }
+        is_at(term, order[field].as_str().unwrap())
     })
+}
+
+/// Whether a deletion at that time is found.
+pub fn finds_deletion(query: &str, at: &str) -> bool {
+    assert!(
+        query.starts_with("action:destroy AND subject_type:ORDER AND "),
+        "{query}"
+    );
+    query.split(" AND ").skip(2).all(|term| is_at(term, at))
+}
+
+/// Whether a time fits a term about it.
+fn is_at(term: &str, own: &str) -> bool {
+    let (_, rest) = term.trim().split_once(':').unwrap();
+    let value = rest.trim_start_matches(['<', '>', '=']);
+    let operator = &rest[..rest.len() - value.len()];
+    let at = |text: &str| OffsetDateTime::parse(text, &Rfc3339).unwrap_or_else(|_| panic!("time {text}"));
+    let (wanted, own) = (at(value.trim_matches('\'')), at(own));
+    match operator {
+        ">=" => own >= wanted,
+        "<" => own < wanted,
+        "<=" => own <= wanted,
+        ">" => own > wanted,
+        other => panic!("operator {other} in {term}"),
+    }
 }

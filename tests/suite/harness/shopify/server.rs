@@ -231,7 +231,11 @@ fn answer(shop: &mut Shop, operation: &str, variables: &Value, base: &str) -> Va
             json!({ "nodes": ids.iter().map(node).collect::<Vec<_>>() })
         }
         "Deletions" => {
-            let nodes = shop.deletions.iter().map(|(id, at)| {
+            let found = shop
+                .deletions
+                .iter()
+                .filter(|(_, at)| search::finds_deletion(&text("q"), at));
+            let nodes = found.map(|(id, at)| {
                 json!({
                     "id": format!("gid://shopify/BasicEvent/{id}"), "action": "destroy", "createdAt": at,
                     "subjectId": format!("gid://shopify/Order/{id}"), "subjectType": "ORDER",

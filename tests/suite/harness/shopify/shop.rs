@@ -122,6 +122,12 @@ impl Shop {
         self.orders.insert(id, FakeOrder { body, changed });
     }
 
+    /// Deletes an order at that time (RFC 3339, UTC).
+    pub fn delete(&mut self, id: u64, at: &str) {
+        self.orders.remove(&id).unwrap();
+        self.deletions.push((id, at.to_owned()));
+    }
+
     /// A subscription without faults, as this program creates it.
     pub fn subscribe(&mut self, topic: &str, uri: &str) -> &mut Value {
         let id = self.next_id();

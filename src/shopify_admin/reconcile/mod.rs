@@ -1,0 +1,386 @@
+//! Finds the orders that a shop has and the warehouse lacks, or has in an older state, and repairs
+//! them through the stream.
+//!
+//! # Layout
+//! `mod.rs` goes through a span of `updated_at` window by window; `unloaded.rs` knows which orders
+//! are in the stream or the dead letters already; `repair.rs` asks for orders
+//! in full and appends their events; `report.rs` is the result.
+//!
+//! # Invariants
+//! - The warehouse is written to by workers alone: a repair is an event, with an id made of order
+//!   and state, so that a second run and a second runner change nothing.
+//! - What may still be loaded is never called missing: the stream is read before the warehouse.
+//! - A window has at most [`DEEPEST`] orders, so that memory is flat and Shopify's depth of paging is
+//!   kept.
+//!
+//! # What is absent, and why
+//! A lock: two runners cost points and nothing else. A record of runs: a run that was cut short is
+//! made again.
+
+mod repair;
+mod report;
+mod unloaded;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+use self::repair::Repairer;
+pub use self::report::{OrderFinding, ReconciledOrder, Reconciliation};
+use self::unloaded::{OrderPlace, UnloadedOrders};
+use super::client::AdminClient;
+use super::documents::{self, PageCursor};
+use super::error::AdminError;
+use crate::shopify::ShopZone;
+use crate::stream::{Stream, StreamError};
+use crate::warehouse::{Warehouse, WarehouseError};
+
+/// Orders of one window at most; Shopify pages through 25,000.
+const DEEPEST: u64 = 20_000;
+/// Orders that are compared by one statement.
+const COMPARED: usize = 1000;
+/// Spans of at least this look for orders that Shopify no longer has, which reads all of the shop's
+/// orders.
+const LOOKS_FOR_VANISHED: Duration = Duration::hours(24);
+/// Orders that are looked for by id at most: those that vanished, or seem newer than Shopify's.
+const LOOKED_UP: usize = 2000;
+
+/// Why a run ended early. What it had repaired stays repaired.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Shopify does not answer as it should.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The stream does not.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The warehouse does not.
+    #[error(transparent)]
+    Warehouse(#[from] WarehouseError),
+}
+
+/// A span of `updated_at`: from `since` on, before `until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpdatedSpan {
+    /// Whole seconds.
+    pub since: OffsetDateTime,
+    /// Whole seconds.
+    pub until: OffsetDateTime,
+}
+
+impl UpdatedSpan {
+    /// Of whole seconds, none of which is left out.
+    #[must_use]
+    pub fn new(since: OffsetDateTime, until: OffsetDateTime) -> Self {
+        let whole = |at: OffsetDateTime| at.replace_nanosecond(0).unwrap_or(at).to_offset(time::UtcOffset::UTC);
+        Self {
+            since: whole(since),
+            until: whole(until),
+        }
+    }
+
+    fn search(self, field: &str) -> String {
+        let text = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
+        format!("{field}:>='{}' AND {field}:<'{}'", text(self.since), text(self.until))
+    }
+
+    /// Its halves; `None` of a second, which has none.
+    fn halves(self) -> Option<[Self; 2]> {
+        let length = (self.until - self.since).whole_seconds();
+        let middle = self.since + Duration::seconds(length / 2);
+        let half = |since, until| Self { since, until };
+        (length > 1).then(|| [half(self.since, middle), half(middle, self.until)])
+    }
+}
+
+/// What a run works on.
+pub struct Reconciler<'a> {
+    /// The shop.
+    pub client: &'a AdminClient,
+    /// Where repairs go.
+    pub stream: &'a dyn Stream,
+    /// What is compared.
+    pub warehouse: &'a dyn Warehouse,
+    /// Whether nothing is repaired.
+    pub dry_run: bool,
+}
+
+/// An order, as the search lists it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedOrder {
+    id: String,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+impl Reconciler<'_> {
+    /// Compares and repairs a span. `progress` is called with the orders that were compared.
+    ///
+    /// # Errors
+    /// The run ended early.
+    pub async fn run(&self, span: UpdatedSpan, progress: impl Fn(u64)) -> Result<Reconciliation, ReconcileError> {
+        let (began, points) = (Instant::now(), self.client.points());
+        let identity = self.client.identity();
+        let zone = ShopZone::named(&identity.timezone).ok_or_else(|| {
+            AdminError::Unusable(format!(
+                "this release does not know the time zone {}",
+                identity.timezone
+            ))
+        })?;
+        let mut report = Reconciliation::new(identity.shop.clone(), span, self.dry_run);
+        let unloaded = UnloadedOrders::read(self.stream, &identity.shop).await?;
+        let repairer = Repairer::new(self, zone);
+        self.deletions(span, &repairer, &mut report).await?;
+        let mut spans = vec![span];
+        while let Some(span) = spans.pop() {
+            let count = self.count(span).await?;
+            match span.halves() {
+                Some([first, second]) if count > DEEPEST => spans.extend([second, first]),
+                _ => self.window(span, count, &unloaded, &repairer, &mut report).await?,
+            }
+            progress(report.seen);
+        }
+        report.points = self.client.points() - points;
+        report.seconds = began.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    async fn count(&self, span: UpdatedSpan) -> Result<u64, AdminError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct CountAnswer {
+            orders_count: OrdersCount,
+        }
+        #[derive(Deserialize)]
+        struct OrdersCount {
+            count: u64,
+        }
+        let query = json!({ "query": span.search("updated_at") });
+        let answer: CountAnswer = self.client.query(documents::COUNT, query).await?;
+        Ok(answer.orders_count.count)
+    }
+
+    /// Compares the orders of one window.
+    async fn window(
+        &self,
+        span: UpdatedSpan,
+        count: u64,
+        unloaded: &UnloadedOrders,
+        repairer: &Repairer<'_>,
+        report: &mut Reconciliation,
+    ) -> Result<(), ReconcileError> {
+        let listed = if count == 0 {
+            BTreeMap::new()
+        } else {
+            self.list(span).await?
+        };
+        report.seen += listed.len() as u64;
+        let ids = Vec::from_iter(listed.keys().cloned());
+        let mut newer = Vec::new();
+        for ids in ids.chunks(COMPARED) {
+            let ours = self.states(ids).await?;
+            let mut repaired = Vec::new();
+            for id in ids {
+                let theirs = listed[id];
+                let finding = match ours.get(id) {
+                    None => OrderFinding::Missing,
+                    Some(Ours { deleted: true, .. }) => continue,
+                    Some(ours) if ours.as_of < theirs => OrderFinding::Stale,
+                    Some(ours) if ours.as_of > theirs => {
+                        newer.push((id.clone(), ours.as_of));
+                        continue;
+                    }
+                    Some(_) => continue,
+                };
+                match unloaded.find(id, theirs) {
+                    Some(OrderPlace::Waiting) => report.waiting += 1,
+                    Some(OrderPlace::DeadLetter(letter)) => {
+                        let detail = format!("dead letter {letter}: `orderstream dead-letters show {letter}`");
+                        report.find(id, OrderFinding::DeadLettered, Some(detail));
+                    }
+                    None => {
+                        report.find(id, finding, None);
+                        repaired.push(id.clone());
+                    }
+                }
+            }
+            repairer.repair(&repaired, report).await?;
+        }
+        if report.looks_for_vanished() {
+            self.vanished(span, &listed, repairer, report).await?;
+        }
+        self.look_again(&newer, repairer, report).await
+    }
+
+    /// Orders of the window, by their number.
+    async fn list(&self, span: UpdatedSpan) -> Result<BTreeMap<String, OffsetDateTime>, AdminError> {
+        #[derive(Deserialize)]
+        struct WindowAnswer {
+            orders: OrderPage,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct OrderPage {
+            nodes: Vec<ListedOrder>,
+            page_info: PageCursor,
+        }
+        let (mut listed, mut after) = (BTreeMap::new(), None);
+        loop {
+            let variables = json!({"query": span.search("updated_at"), "after": after});
+            let answer: WindowAnswer = self.client.query(documents::WINDOW, variables).await?;
+            for order in answer.orders.nodes {
+                listed.insert(number(&order.id).to_owned(), order.updated_at);
+            }
+            after = answer.orders.page_info.next();
+            if after.is_none() {
+                return Ok(listed);
+            }
+        }
+    }
+
+    /// The states that the warehouse has of these orders.
+    async fn states(&self, ids: &[String]) -> Result<BTreeMap<String, Ours>, WarehouseError> {
+        let shop = &self.client.identity().shop;
+        let keys = Vec::from_iter(ids.iter().map(|id| (shop.clone(), id.clone())));
+        let states = self.warehouse.orders(&keys).await?.into_iter();
+        let ours = states.map(|state| {
+            let ours = Ours {
+                as_of: state.as_of.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+                deleted: state.deleted_at.is_some(),
+            };
+            (state.order_id, ours)
+        });
+        Ok(ours.collect())
+    }
+
+    /// Orders that were deleted in the span, and are not deleted here.
+    async fn deletions(
+        &self,
+        span: UpdatedSpan,
+        repairer: &Repairer<'_>,
+        report: &mut Reconciliation,
+    ) -> Result<(), ReconcileError> {
+        #[derive(Deserialize)]
+        struct DeletionsAnswer {
+            events: DeletionPage,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct DeletionPage {
+            nodes: Vec<Deletion>,
+            page_info: PageCursor,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Deletion {
+            created_at: String,
+            subject_id: Option<String>,
+        }
+        let search = format!(
+            "action:destroy AND subject_type:ORDER AND {}",
+            span.search("created_at")
+        );
+        let mut after = None;
+        loop {
+            let variables = json!({"q": search, "after": after});
+            let answer: DeletionsAnswer = self.client.query(documents::DELETIONS, variables).await?;
+            let deleted = answer.events.nodes.into_iter();
+            let deleted = deleted.filter_map(|event| Some((event.subject_id?, event.created_at)));
+            let deleted = BTreeMap::from_iter(deleted);
+            let ids = Vec::from_iter(deleted.keys().map(|gid| number(gid).to_owned()));
+            let ours = self.states(&ids).await?;
+            let left = |gid: &str| ours.get(number(gid)).is_some_and(|ours| !ours.deleted);
+            let deleted = Vec::from_iter(deleted.into_iter().filter(|(gid, _)| left(gid)));
+            repairer.delete(&deleted, report).await?;
+            after = answer.events.page_info.next();
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Orders of ours in the window that Shopify does not list: changed since, or gone.
+    async fn vanished(
+        &self,
+        span: UpdatedSpan,
+        listed: &BTreeMap<String, OffsetDateTime>,
+        repairer: &Repairer<'_>,
+        report: &mut Reconciliation,
+    ) -> Result<(), ReconcileError> {
+        let shop = &self.client.identity().shop;
+        let ours = self.warehouse.orders_changed(shop, span.since, span.until).await?;
+        let unlisted = Vec::from_iter(ours.into_iter().filter(|id| !listed.contains_key(id)).take(LOOKED_UP));
+        let known = repairer.updated(&unlisted).await?;
+        let deleted = report.deleted_ids();
+        for id in unlisted
+            .iter()
+            .filter(|id| !known.contains_key(*id) && !deleted.contains(*id))
+        {
+            report.find(id, OrderFinding::Vanished, None);
+        }
+        Ok(())
+    }
+
+    /// Orders that are newer here than in the search, whose index lags: only what the order itself
+    /// says counts.
+    async fn look_again(
+        &self,
+        newer: &[(String, OffsetDateTime)],
+        repairer: &Repairer<'_>,
+        report: &mut Reconciliation,
+    ) -> Result<(), ReconcileError> {
+        let looked_up = &newer[..newer.len().min(LOOKED_UP)];
+        let ids = Vec::from_iter(looked_up.iter().map(|(id, _)| id.clone()));
+        let known = repairer.updated(&ids).await?;
+        for (id, ours) in looked_up {
+            if known.get(id).is_some_and(|theirs| theirs < ours) {
+                report.find(id, OrderFinding::OursNewer, None);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state of an order in the warehouse.
+#[derive(Debug, Clone, Copy)]
+struct Ours {
+    as_of: OffsetDateTime,
+    deleted: bool,
+}
+
+/// The number at the end of a gid.
+fn number(gid: &str) -> &str {
+    gid.rsplit('/').next().unwrap_or(gid)
+}
+
+/// Ids without repetition, for look-ups.
+type Ids = BTreeSet<String>;
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn halves_make_the_whole_and_a_second_has_none() {
+        let span = UpdatedSpan::new(datetime!(2026-01-01 00:00:00.9 UTC), datetime!(2026-01-01 01:00 +01:00));
+        assert_eq!(span.halves(), None, "it is empty");
+        let span = UpdatedSpan::new(datetime!(2026-01-01 00:00 UTC), datetime!(2026-01-01 00:00:03 UTC));
+        let [first, second] = span.halves().unwrap();
+        assert_eq!(
+            (first.since, first.until, second.until),
+            (span.since, second.since, span.until)
+        );
+        assert_eq!(
+            span.search("updated_at"),
+            "updated_at:>='2026-01-01T00:00:00Z' AND updated_at:<'2026-01-01T00:00:03Z'"
+        );
+        assert_eq!(first.halves(), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! `reconcile`, and the role that does the same.
+
+use std::time::Duration;
+
+use orderstream::sample_orders::Generator;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::harness::eventually;
+use crate::harness::local::Local;
+use crate::harness::service::{Service, Settings};
+use crate::harness::shopify::{FakeShopify, SHOP};
+use crate::harness::site::{PATIENCE, Site};
+
+/// The body of an order, as that topic sends it: `orders/create` before `orders/updated`.
+fn body(topic: &str, number: u64) -> Value {
+    let generator = Generator::new(17, Generator::epoch());
+    serde_json::from_str(&generator.body(topic, SHOP, number)).unwrap()
+}
+
+fn id(number: u64) -> u64 {
+    body("orders/create", number)["id"].as_u64().unwrap()
+}
+
+async fn deliver(service: &Service, topic: &str, number: u64, body: &Value) {
+    let answer = service
+        .deliver(topic, &format!("{topic}-{number}"), body.to_string().as_bytes())
+        .await;
+    assert_eq!(answer.unwrap().status(), 200);
+}
+
+/// Exit code and report.
+fn reconcile(settings: &Settings, args: &[&str]) -> (i32, Value) {
+    let args = [&["reconcile", "--json", "--since", "2025-12-01"], args].concat();
+    let output = settings.command(&args).output().unwrap();
+    let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{errors}"));
+    (output.status.code().unwrap(), report["shops"][0].clone())
+}
+
+/// The counts of a report that are not 0.
+fn counts(report: &Value) -> Value {
+    let names = [
+        "missing",
+        "stale",
+        "deleted",
+        "repaired",
+        "waiting",
+        "dead_lettered",
+        "vanished",
+        "ours_newer",
+        "failed",
+    ];
+    let counted = names.iter().filter(|name| report[**name] != 0);
+    counted
+        .map(|name| ((*name).to_owned(), report[*name].clone()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_came_is_found_and_repaired_once() {
+    let (site, shopify) = (Site::new().await, FakeShopify::start().await);
+    let service = Service::start("run", &site.settings()).await;
+    let settings = shopify.known_to(&site.settings());
+    // Of 60 orders 4 never came, 3 came in an older state, and 2 were deleted later.
+    for number in 0..60 {
+        let newest = body("orders/updated", number);
+        match number {
+            0..4 => {}
+            4..7 => deliver(&service, "orders/create", number, &body("orders/create", number)).await,
+            _ => deliver(&service, "orders/updated", number, &newest).await,
+        }
+        shopify.with(|shop| shop.put(newest));
+    }
+    shopify.with(|shop| {
+        shop.delete(id(10), "2026-01-03T00:00:00Z");
+        shop.delete(id(11), "2026-01-03T00:00:01Z");
+        // As if only few could be asked for at once.
+        shop.bucket.maximum = 4000.0;
+        shop.bucket.available = 4000.0;
+    });
+    site.has_rows(56).await;
+    let found = json!({"missing": 4, "stale": 3, "deleted": 2});
+    let (code, report) = reconcile(&settings, &["--dry-run"]);
+    assert_eq!((code, counts(&report)), (69, found), "{report}");
+    assert_eq!(report["seen"], 58);
+    let (code, report) = reconcile(&settings, &[]);
+    assert_eq!(
+        (code, counts(&report)),
+        (0, json!({"missing": 4, "stale": 3, "deleted": 2, "repaired": 9})),
+        "{report}"
+    );
+    site.has_rows(65).await;
+    let events = "SELECT string_agg(DISTINCT event_type || ' ' || source, ', ') FROM orderstream.order_events \
+                  WHERE source = 'reconcile'";
+    assert_eq!(site.sql(events), "order.deleted reconcile, order.reconciled reconcile");
+    let orders = "SELECT count(*) || ' ' || count(deleted_at) FROM orderstream.orders";
+    assert_eq!(site.sql(orders), "60 2");
+    let (code, report) = reconcile(&settings, &[]);
+    assert_eq!((code, counts(&report)), (0, json!({})), "{report}");
+    assert_eq!(site.rows(), 65);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_elsewhere_is_not_called_missing() {
+    let (site, shopify) = (Site::new().await, FakeShopify::start().await);
+    let settings = shopify.known_to(&site.settings());
+    let mut service = Service::start("run", &site.settings()).await;
+    for number in 0..4 {
+        shopify.with(|shop| shop.put(body("orders/updated", number)));
+    }
+    deliver(&service, "orders/updated", 0, &body("orders/updated", 0)).await;
+    // Quarantined, since it has no total.
+    let mut broken = body("orders/updated", 1);
+    broken.as_object_mut().unwrap().remove("total_price");
+    deliver(&service, "orders/updated", 1, &broken).await;
+    site.has_rows(1).await;
+    service.kill();
+    let (total, updated) = (json!(1), body("orders/updated", 2)["updated_at"].clone());
+    let waiting = json!({
+        "event_type": "order.updated", "event_id": "e-2", "timestamp": updated, "order_id": id(2).to_string(), "shop": SHOP,
+        "customer_id": null, "total_amount": total, "currency": "EUR", "items": [], "updated_at": updated,
+    });
+    site.produce(&waiting).await;
+    // The first one is gone without a record.
+    shopify.with(|shop| shop.orders.remove(&id(0)).unwrap());
+    let (code, report) = reconcile(&settings, &["--dry-run"]);
+    let found = json!({"missing": 1, "waiting": 1, "dead_lettered": 1, "vanished": 1});
+    assert_eq!((code, counts(&report)), (69, found), "{report}");
+    let orders = report["orders"].as_array().unwrap();
+    let finding = |number: u64| {
+        let id = id(number).to_string();
+        let own = orders.iter().find(|one| one["order_id"] == id.as_str());
+        own.map(|one| one["finding"].as_str().unwrap().to_owned())
+    };
+    let found = [0, 1, 2, 3].map(finding);
+    let named = |finding: &str| Some(finding.to_owned());
+    assert_eq!(
+        found,
+        [named("vanished"), named("dead_lettered"), None, named("missing")]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_with_access_repairs_by_itself() {
+    let (local, shopify) = (Local::new(), FakeShopify::start().await);
+    let mut order = body("orders/updated", 1);
+    let now = OffsetDateTime::now_utc() - Duration::from_secs(3600);
+    for time in ["created_at", "processed_at", "updated_at"] {
+        order[time] = json!(now.replace_nanosecond(0).unwrap().format(&Rfc3339).unwrap());
+    }
+    order["refunds"] = json!([]);
+    shopify.with(|shop| shop.put(order));
+    let service = Service::start("run", &shopify.known_to_app(&local.settings())).await;
+    eventually("the order is there", PATIENCE, async || {
+        (local.rows() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(
+        local.sql("SELECT event_type, source FROM order_events"),
+        ["order.reconciled|reconcile"]
+    );
+    let metrics = service
+        .get(&service.admin_url("/metrics"))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(metrics.contains("orderstream_orders_reconciled_total 1\n"), "{metrics}");
+    // The files are its own.
+    let settings = shopify.known_to(&local.settings());
+    let refused = settings.command(&["reconcile"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(69));
+    assert!(
+        String::from_utf8(refused.stderr)
+            .unwrap()
+            .contains("reconciles every 15 minutes")
+    );
+}
