@@ -161,14 +161,15 @@ async fn a_process_with_access_repairs_by_itself() {
         local.sql("SELECT event_type, source FROM order_events"),
         ["order.reconciled|reconcile"]
     );
-    let metrics = service
-        .get(&service.admin_url("/metrics"))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    assert!(metrics.contains("orderstream_orders_reconciled_total 1\n"), "{metrics}");
+    // A run counts at its end, after the row is there.
+    eventually("it is counted", PATIENCE, async || {
+        let metrics = service.get(&service.admin_url("/metrics")).await.ok()?;
+        let metrics = metrics.text().await.ok()?;
+        metrics
+            .contains("orderstream_orders_reconciled_total 1\n")
+            .then_some(())
+    })
+    .await;
     // The files are its own.
     let settings = shopify.known_to(&local.settings());
     let refused = settings.command(&["reconcile"]).output().unwrap();
