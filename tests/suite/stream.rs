@@ -159,7 +159,7 @@ macro_rules! conformance {
                 only_the_owner_refreshes
                 what_is_gone_is_told_once_and_stays_in_hand
                 attempts_stay_on_record_until_the_ack
-                a_dead_letter_is_written_and_acked_in_one_step
+                a_dead_letter_is_written_then_its_entry_acked
                 records_outlive_their_group_and_letters_wait_for_it
                 silent_consumers_go_unless_they_hold_entries
                 a_stream_without_groups_is_never_trimmed

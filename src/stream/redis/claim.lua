@@ -1,9 +1,9 @@
 -- Makes one page of pending entries the consumer's.
--- KEYS: stream, record of attempts. ARGV: group, consumer, 'own' or the least idle time in ms, start id, count, bytes of
+-- KEYS: stream. ARGV: group, consumer, 'own' or the least idle time in ms, start id, count, bytes of
 -- values at which the page ends, then for 'own' the ids that the consumer has in flight, which are left alone.
 -- Answers: id of the last one looked at (nil on the last page), the entries, how often each was handed out,
--- the record of each, and the ids that were pending but no longer exist.
-local stream, record = KEYS[1], KEYS[2]
+-- and the ids that were pending but no longer exist.
+local stream = KEYS[1]
 local group, consumer, which, start, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local room = tonumber(ARGV[6])
 -- Entries of the next XCLAIM: their sizes show only then.
@@ -31,7 +31,7 @@ for _, pending in ipairs(page) do
 end
 local last = #page == count and page[count][1] or false
 if #ids == 0 then
-  return { last, {}, {}, {}, {} }
+  return { last, {}, {}, {} }
 end
 
 -- XCLAIM itself takes ids whose entry is gone off the pending list, and leaves them out of its answer.
@@ -49,9 +49,8 @@ end
 if taken < #ids then
   last = ids[taken]
 end
-local claimed, deliveries = {}, {}
+local deliveries = {}
 for i, entry in ipairs(entries) do
-  claimed[i] = entry[1]
   deliveries[i] = handed_out[entry[1]]
   handed_out[entry[1]] = nil
 end
@@ -61,5 +60,4 @@ for i = 1, taken do
     deleted[#deleted + 1] = ids[i]
   end
 end
-local attempts = #claimed > 0 and redis.call('HMGET', record, unpack(claimed)) or {}
-return { last, entries, deliveries, attempts, deleted }
+return { last, entries, deliveries, deleted }

@@ -32,6 +32,9 @@ fn remedy(code: &str) -> Option<&'static str> {
         "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" => {
             Some("this is a node of a cluster, which is not supported yet: use a single primary")
         }
+        "CROSSSLOT" => Some(
+            "this server spreads keys over shards: set ORDERSTREAM_PARTITIONS, to 1 at the least, so that keys have hash tags",
+        ),
         _ => None,
     }
 }
@@ -160,6 +163,7 @@ mod tests {
             "ASK 3999 127.0.0.1:6381",
             "OOM command not allowed when used memory > 'maxmemory'.",
             "MISCONF Redis is configured to save RDB snapshots",
+            "CROSSSLOT Keys in request don't hash to the same slot",
             "NOREPLICAS Not enough good replicas to write.",
             "ERR max number of clients reached",
         ] {

@@ -26,7 +26,8 @@
 //! # Invariants
 //!
 //! - What takes more than one step is one script (`*.lua`; the head of each says what it does and
-//!   takes), so that it happens as a whole or not at all.
+//!   takes), so that it happens as a whole or not at all. Its keys are in one hash slot, as those of
+//!   every command are: a dead letter is written, then its entry acked.
 //! - Only the id of a stored entry makes a duplicate. An append with an unknown outcome is sent
 //!   again as it is: its reservation tells from when on the stream is to be searched for it.
 //! - Ids of a window are looked up for the next one too, then the trimmer UNLINKs them; their expiry
@@ -73,6 +74,7 @@ mod admin;
 mod append_call;
 mod checkpointed;
 mod chunk;
+mod dead_letters;
 mod dedupe;
 mod durability;
 mod error;

@@ -1,35 +1,29 @@
 //! The calls of the seam that concern one partition, each a command, a pipeline or a script.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Pipeline;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
 
+use super::dead_letters::DeadLetterFigures;
 use super::group::{ensure_group, lacks_group, restore_group};
 use super::group_monitor::{GroupMonitor, MARK_LIFETIME};
 use super::keys::{IDS_A_CALL, Keys, LogName, millis};
 use super::loss_detector::LossDetector;
 use super::reader::RedisReader;
-use super::report::DeadLetterCache;
 use super::reservation::ServerClock;
 use super::server::Server;
 use super::{pages, reply, report, scripts, writable};
 use crate::config::StreamConfig;
 use crate::stream::{
-    AttemptStep, Attempts, Claim, Claimed, DeadLetter, Delivered, Entry, NewEntry, PAGE_BYTES, Page, Range, Refreshed,
-    Restored, StreamError, StreamId, StreamReport, Trimmed, codec,
+    AttemptStep, Attempts, Claim, Claimed, Delivered, Entry, NewEntry, PAGE_BYTES, Page, Range, Refreshed, Restored,
+    StreamError, StreamId, StreamReport, Trimmed,
 };
 
 /// Entries of one page of a claim; bounds the time its script holds the server.
 const CLAIM_PAGE: usize = 500;
-/// Fields of an entry that its letter keeps: twice as many arguments would overflow the stack of
-/// Lua's unpack.
-const DEAD_LETTER_FIELDS: usize = 1900;
 /// Entries a trim looks at one by one in one call.
 const TRIM_WALK: usize = 256;
 /// A record of tries is dropped when nobody has tried anything for so long.
@@ -144,6 +138,17 @@ impl Partition {
         self.server.query_all(pipeline.ignore_errors()).await
     }
 
+    /// The record of each entry's tries, in order. Not of the script that claims: a call with two
+    /// keys is refused while their slot moves.
+    async fn attempts(&self, entries: &[Entry]) -> Result<Vec<Option<String>>, StreamError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut get = redis::cmd("HMGET");
+        let ids = Vec::from_iter(entries.iter().map(|entry| entry.id));
+        self.server.query(get.arg(&self.keys.attempts).arg(ids)).await
+    }
+
     async fn claim_page(
         &self,
         consumer: &str,
@@ -156,8 +161,9 @@ impl Partition {
             Claim::Stale(idle) => (idle.as_millis().to_string(), &[][..]),
         };
         let mut script = scripts::CLAIM.key(&self.keys.stream);
-        script.key(&self.keys.attempts).arg(&self.keys.group).arg(consumer);
         script
+            .arg(&self.keys.group)
+            .arg(consumer)
             .arg(which)
             .arg(start)
             .arg(count.clamp(1, CLAIM_PAGE))
@@ -165,7 +171,8 @@ impl Partition {
             .arg(Vec::from_iter(
                 in_flight.iter().filter(|id| id.part == start.part && **id >= start),
             ));
-        let (last, entries, deliveries, attempts, deleted): ClaimedPage = self.server.run(&script).await?;
+        let (last, entries, deliveries, deleted): ClaimedPage = self.server.run(&script).await?;
+        let attempts = self.attempts(&entries).await?;
         let records = deliveries.into_iter().zip(attempts);
         let entries = entries
             .into_iter()
@@ -186,13 +193,7 @@ impl Partition {
 }
 
 /// Answer of `claim.lua`.
-type ClaimedPage = (
-    Option<StreamId>,
-    Vec<Entry>,
-    Vec<u64>,
-    Vec<Option<String>>,
-    Vec<StreamId>,
-);
+type ClaimedPage = (Option<StreamId>, Vec<Entry>, Vec<u64>, Vec<StreamId>);
 
 impl Partition {
     pub(super) fn reader(&self, consumer: &str) -> RedisReader {
@@ -253,35 +254,6 @@ impl Partition {
         Ok(Attempts { failed, unfinished })
     }
 
-    pub(super) async fn dead_letter(&self, letter: &DeadLetter) -> Result<bool, StreamError> {
-        let id = letter.entry.id;
-        let failed_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        let mut script = scripts::DEAD_LETTER.key(&self.keys.stream);
-        script.key(&self.keys.dead_letters).key(&self.keys.attempts);
-        script.arg(&self.keys.group).arg(id).arg(self.keys.dead_letters_maxlen);
-        let mut fields: Vec<_> = letter.entry.fields.0.iter().collect();
-        let mut error = Cow::from(&letter.error);
-        let left_out = fields.len().saturating_sub(DEAD_LETTER_FIELDS);
-        if left_out > 0 {
-            fields.sort_by_key(|(name, _)| !codec::FIELDS.contains(&&**name));
-            fields.truncate(DEAD_LETTER_FIELDS);
-            error = format!("{error} ({left_out} fields of the entry are left out here)").into();
-        }
-        for (name, value) in fields {
-            script.arg(name.as_bytes()).arg(&value[..]);
-        }
-        for (name, value) in codec::found_by(&letter.entry.fields) {
-            script.arg(name).arg(value);
-        }
-        script.arg("original_stream").arg(&self.keys.stream);
-        script.arg("original_id").arg(id);
-        script.arg("failed_at").arg(failed_at);
-        script.arg("error").arg(&*error);
-        script.arg("attempts").arg(letter.attempts);
-        script.arg("consumer").arg(&letter.consumer);
-        Ok(self.server.run::<u8>(&script).await? == 1)
-    }
-
     pub(super) async fn trim(&self) -> Result<Trimmed, StreamError> {
         let mut cursor = self.trim_cursor.lock().await;
         let mut script = scripts::TRIM.key(&self.keys.stream);
@@ -316,7 +288,7 @@ impl Partition {
         Ok(page)
     }
 
-    pub(super) async fn report(&self, letters: &DeadLetterCache) -> Result<StreamReport, StreamError> {
+    pub(super) async fn report(&self, letters: DeadLetterFigures) -> Result<StreamReport, StreamError> {
         report::report(&self.server, &self.keys, &self.loss_detector, letters).await
     }
 

@@ -1,13 +1,11 @@
 -- The figures of one moment, read only.
--- KEYS: stream, dead letters. ARGV: our group, most entries to count where Redis does not know a lag, the newest id
--- of the report before (0-0: there was none), most entries to count above it, length of the dead letters whose other
--- figures are known (-1: none).
--- Answers: server time in ms, length, entries ever added (nil unknown), last id, the dead letters
--- as { length, ever added, first id }, the latter two nil where that length is known, or they are,
+-- KEYS: stream. ARGV: our group, most entries to count where Redis does not know a lag, the newest id
+-- of the report before (0-0: there was none), most entries to count above it.
+-- Answers: server time in ms, length, entries ever added (nil unknown), last id,
 -- groups as { name, pending, last delivered id, lag (nil unknown), first pending id, first unread id },
 -- consumers of our group as { name, pending, idle ms }, where that newest id is gone how many entries stand above it (else
 -- nil), and the run id of the server (nil unknown).
-local stream, letters, ours, most = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
+local stream, ours, most = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local newest, most_above = ARGV[3], tonumber(ARGV[4])
 
 local function fields(flat)
@@ -51,18 +49,8 @@ local run = type(info_server) == 'string' and string.match(info_server, 'run_id:
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local length = redis.call('XLEN', stream)
-local dead = { redis.call('XLEN', letters), false, false }
--- XINFO answers two bodies too, which may be large: 200 KB take 2 ms.
-if dead[1] ~= tonumber(ARGV[5]) then
-  if redis.call('EXISTS', letters) == 1 then
-    local info = fields(redis.call('XINFO', 'STREAM', letters))
-    dead[2], dead[3] = info['entries-added'] or false, info['first-entry'] and info['first-entry'][1]
-  else
-    dead[2] = 0
-  end
-end
 if redis.call('EXISTS', stream) == 0 then
-  return { now, 0, 0, false, dead, {}, {}, newest ~= '0-0' and 0, run }
+  return { now, 0, 0, false, {}, {}, newest ~= '0-0' and 0, run }
 end
 
 local info = fields(redis.call('XINFO', 'STREAM', stream))
@@ -82,4 +70,4 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   end
 end
 local above = newest ~= '0-0' and above_newest()
-return { now, length, info['entries-added'] or false, info['last-generated-id'], dead, groups, consumers, above, run }
+return { now, length, info['entries-added'] or false, info['last-generated-id'], groups, consumers, above, run }

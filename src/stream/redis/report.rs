@@ -1,8 +1,8 @@
 //! What health needs to know, from one read-only script.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::dead_letters::DeadLetterFigures;
 use super::keys::{IDS_A_CALL, Keys};
 use super::loss_detector::{LossDetector, Position};
 use super::scripts;
@@ -14,41 +14,12 @@ const COUNT_LAG: usize = 1000;
 /// Entries counted at most above one that is gone.
 const COUNT_ABOVE: usize = 10_000;
 
-/// For how long figures of the dead letters are used while their number stays the same.
-const LETTERS_VALID_FOR: Duration = Duration::from_secs(60);
-
-/// Length of the dead letters, how many were ever added, first id.
-type DeadLetterStats = (u64, Option<u64>, Option<StreamId>);
-
-/// What was told last of the dead letters, and when. It is told anew where their number changed.
-#[derive(Debug, Default)]
-pub(super) struct DeadLetterCache(Mutex<Option<(Instant, DeadLetterStats)>>);
-
-impl DeadLetterCache {
-    fn known(&self) -> Option<DeadLetterStats> {
-        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .filter(|(told, _)| told.elapsed() < LETTERS_VALID_FOR)
-            .map(|(_, figures)| figures)
-    }
-
-    /// All figures, from an answer that leaves out those that are `known`.
-    fn complete(&self, known: Option<DeadLetterStats>, told: DeadLetterStats) -> DeadLetterStats {
-        if let Some(known) = known.filter(|known| known.0 == told.0) {
-            return known;
-        }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), told));
-        told
-    }
-}
-
 /// Answer of `report.lua`.
 type ReportReply = (
     u64,
     u64,
     Option<u64>,
     Option<StreamId>,
-    DeadLetterStats,
     Vec<GroupFigures>,
     Vec<(String, u64, u64)>,
     Option<u64>,
@@ -60,20 +31,14 @@ pub(super) async fn report(
     server: &Server,
     keys: &Keys,
     loss_detector: &LossDetector,
-    letters: &DeadLetterCache,
+    letters: DeadLetterFigures,
 ) -> Result<StreamReport, StreamError> {
     let mut script = scripts::REPORT.key(&keys.stream);
     let comparison = loss_detector.compare().await;
-    script.key(&keys.dead_letters).arg(&keys.group).arg(COUNT_LAG);
+    script.arg(&keys.group).arg(COUNT_LAG);
     script.arg(comparison.newest_before()).arg(COUNT_ABOVE);
-    let known = letters.known();
-    match known {
-        Some((length, ..)) => script.arg(length),
-        None => script.arg(-1),
-    };
-    let (now, length, entries_added, last_id, told, groups, consumers, above, run): ReportReply =
-        server.run(&script).await?;
-    let (dead_letters, dead_letters_added, first_letter) = letters.complete(known, told);
+    let (now, length, entries_added, last_id, groups, consumers, above, run): ReportReply = server.run(&script).await?;
+    let (dead_letters, dead_letters_added) = (letters.length, letters.added);
     // A log that letters were removed from has had as many as before, and stays where it is when it
     // is empty.
     let before = comparison.dead_letters_before();
@@ -103,7 +68,7 @@ pub(super) async fn report(
         entries_added,
         dead_letters,
         dead_letters_added,
-        oldest_dead_letter: age(first_letter),
+        oldest_dead_letter: age(letters.first),
         dead_letters_maxlen: keys.dead_letters_maxlen,
         oldest_backlog,
         oldest_pending,

@@ -15,7 +15,6 @@ script!(CHECKPOINTED, "checkpointed.lua");
 script!(CLAIM, "claim.lua");
 script!(REFRESH, "refresh.lua");
 script!(RECORD, "record.lua");
-script!(DEAD_LETTER, "dead_letter.lua");
 script!(TRIM, "trim.lua");
 script!(REMOVE_SILENT, "remove_silent.lua");
 script!(REPORT, "report.lua");

@@ -9,14 +9,14 @@ use redis::Pipeline;
 use tokio_util::sync::CancellationToken;
 
 use super::checkpointed::RedisCheckpointedWriter;
+use super::dead_letters::DeadLetterCache;
 use super::keys::IDS_A_CALL;
 use super::merge::{merged_page, merged_report, part_of};
 use super::partition::Partitions;
-use super::report::DeadLetterCache;
 use super::reservation::Flushes;
 use super::server::Server;
 use super::writer::RedisWriter;
-use super::{inspect, pages};
+use super::{dead_letters, inspect, pages};
 use crate::config::{RedisConfig, Secret, StreamConfig};
 use crate::metrics::Metrics;
 use crate::stream::{
@@ -167,8 +167,10 @@ impl Stream for RedisStream {
     }
 
     async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<bool, StreamError> {
+        let (server, partitions) = (self.server.clone(), self.partitions.clone());
+        let writer = RedisWriter::new(server, partitions, self.flushes.clone());
         let partition = self.partitions.at(dead_letter.entry.id.part);
-        partition.dead_letter(dead_letter).await
+        dead_letters::write_letter(writer, partition, dead_letter).await
     }
 
     async fn trim(&self, partition: u16) -> Result<Trimmed, StreamError> {
@@ -218,8 +220,9 @@ impl Stream for RedisStream {
 
     async fn report(&self) -> Result<StreamReport, StreamError> {
         let each = self.partitions.iter();
+        let letters = self.letters.figures(&self.server, &self.partitions.at(0).keys).await?;
         let mut failed = None;
-        let reports = join_all(each.map(|partition| partition.report(&self.letters))).await;
+        let reports = join_all(each.map(|partition| partition.report(letters))).await;
         let reports = reports
             .into_iter()
             .map(|report| report.map_err(|error| failed = Some(error)).ok());

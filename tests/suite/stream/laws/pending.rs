@@ -222,7 +222,7 @@ pub async fn attempts_stay_on_record_until_the_ack(store: &dyn Store) {
     assert_eq!(record(AttemptStep::Begin(1)).await, (0, 1), "the ack ended the record");
 }
 
-pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
+pub async fn a_dead_letter_is_written_then_its_entry_acked(store: &dyn Store) {
     let config = StreamConfig {
         dead_letters_maxlen: 2,
         ..stream_config()
@@ -273,6 +273,17 @@ pub async fn a_dead_letter_is_written_and_acked_in_one_step(store: &dyn Store) {
     let failed_at = text("failed_at");
     let parsed = time::OffsetDateTime::parse(&failed_at, &time::format_description::well_known::Rfc3339);
     assert!(parsed.is_ok() && failed_at.ends_with('Z'), "{failed_at}");
+
+    // An operator removes the letter and replays its entry, which fails again.
+    let all = Range::all(Destination::DeadLetters, ReadOrder::OldestFirst, 1);
+    let first = stream.range(all).await.unwrap().entries[0].id;
+    stream.remove(Destination::DeadLetters, &[first]).await.unwrap();
+    let again = [delivered[0].entry.id];
+    assert_eq!(stream.make_pending(&config.group, &again).await.unwrap(), Some(1));
+    for _ in 0..2 {
+        assert!(stream.dead_letter(&letter(0)).await.unwrap());
+        assert_eq!(stream.report().await.unwrap().dead_letters, 2);
+    }
 
     // Lost by the store: the letter is all that is left of it.
     store.wipe().await;

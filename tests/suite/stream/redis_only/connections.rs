@@ -45,7 +45,7 @@ fn as_user(server: &RedisServer) -> RedisConfig {
 }
 
 /// Every call of the seam once.
-async fn use_everything(server: &RedisServer, stream: &RedisStream) {
+pub async fn use_everything(server: &RedisServer, stream: &RedisStream) {
     stream.ensure_group().await.unwrap();
     stream.confirm_writable(0).await.unwrap();
     let outcomes = stream.writer().try_append(&[entry(1), entry(2)]).await.unwrap();

@@ -8,7 +8,12 @@ use orderstream::stream::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::connections::use_everything;
 use super::*;
+use crate::harness::eventually;
+use crate::harness::ports::reserved_port;
+use crate::harness::redis::RedisOptions;
+use crate::harness::site::PATIENCE;
 
 /// The logs of the first four.
 const LOGS: [&str; 4] = [
@@ -156,10 +161,11 @@ async fn becomes_a_dead_letter(stream: &RedisStream, id: StreamId, log: &str) {
         consumer: "a".to_owned(),
     };
     assert!(stream.dead_letter(&letter).await.unwrap());
-    let letters = Range::all(Destination::DeadLetters, ReadOrder::OldestFirst, 10);
+    let letters = Range::all(Destination::DeadLetters, ReadOrder::NewestFirst, 1);
     let letters = stream.range(letters).await.unwrap().entries;
     let field = |name| std::str::from_utf8(letters[0].fields.get(name).unwrap()).unwrap();
-    assert_eq!((field("original_stream"), field("original_id")), (log, "7-1"));
+    let original = format!("{}-{}", id.ms, id.seq);
+    assert_eq!((field("original_stream"), field("original_id")), (log, &*original));
     assert_eq!(stream.partition_named(log), id.part);
 }
 
@@ -278,4 +284,43 @@ async fn the_report_is_of_all_and_of_each_and_each_is_trimmed() {
     server.command::<()>(&["DEL", LOGS[3]]).await;
     let lost = stream.report().await.unwrap().lost;
     assert_eq!((lost.times, Some(lost.entries)), (1, parts[3].length));
+}
+
+/// A node of a cluster refuses (CROSSSLOT) what a sharded proxy cannot carry out, also where it has all slots.
+#[tokio::test]
+async fn no_call_names_keys_of_two_slots() {
+    let bus = format!("cluster-port {}", reserved_port());
+    let server = RedisServer::start_with(RedisOptions {
+        tcp: true,
+        config: vec!["cluster-enabled yes".to_owned(), bus],
+        ..RedisOptions::default()
+    })
+    .await;
+    server.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    eventually("the node serves all slots", PATIENCE, async || {
+        let info: String = server.command(&["CLUSTER", "INFO"]).await;
+        info.contains("cluster_state:ok").then_some(())
+    })
+    .await;
+    let stream = open_four(&server);
+    use_everything(&server, &stream).await;
+
+    let entries: Vec<_> = (100..140).map(spread_entry).collect();
+    let outcomes = stream.writer().try_append(&entries).await.unwrap();
+    let ids: Vec<_> = outcomes.iter().map(accepted).collect();
+    for (partition, log) in (0..).zip(LOGS) {
+        let delivered = read(&stream, "c", partition).await;
+        assert!(!delivered.is_empty(), "{log}");
+        becomes_a_dead_letter(&stream, delivered[0].entry.id, log).await;
+        stream.trim(partition).await.unwrap();
+        stream.confirm_writable(partition).await.unwrap();
+    }
+    assert_eq!(
+        stream.refresh("c", &ids).await.unwrap().held.len(),
+        ids.len() - LOGS.len()
+    );
+    assert_eq!(stream.ack(&ids, &ids).await.unwrap(), (ids.len() - LOGS.len()) as u64);
+    assert_eq!(stream.report().await.unwrap().length, 42);
+    stream.remove_silent_consumers(Duration::ZERO).await.unwrap();
+    stream.bind_shop("shop.example", "7").await.unwrap();
 }

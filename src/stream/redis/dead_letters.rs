@@ -1,0 +1,177 @@
+//! The dead letters: how an entry becomes one, and their figures.
+//!
+//! They lie in a hash slot of their own, so no script names them beside a partition. The letter is
+//! written before its entry is acked. Its dedupe key is the entry's, so that a call that is repeated
+//! writes no second one; where the letter of that key is gone, since an operator removed it and
+//! replayed the entry, another is due.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use redis::Pipeline;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::error;
+use super::group::lacks_group;
+use super::keys::Keys;
+use super::partition::Partition;
+use super::server::Server;
+use super::writer::RedisWriter;
+use crate::stream::{Appended, DeadLetter, Destination, Entry, Fields, NewEntry, StreamError, StreamId, Writer, codec};
+
+/// Fields of an entry that its letter keeps: twice as many arguments would overflow the stack of
+/// Lua's unpack.
+const MOST_FIELDS: usize = 1900;
+/// For how long figures of the dead letters are used while their number stays the same.
+const VALID_FOR: Duration = Duration::from_secs(60);
+
+/// Writes the letter and acks the entry. Answers false where the dead letters are at their cap.
+pub(super) async fn write_letter(
+    mut writer: RedisWriter,
+    partition: &Partition,
+    letter: &DeadLetter,
+) -> Result<bool, StreamError> {
+    if is_settled(partition, letter.entry.id).await? {
+        return Ok(true);
+    }
+    let mut due = new_entry(&partition.keys, letter);
+    loop {
+        let outcomes = writer.append(std::slice::from_ref(&due)).await;
+        let letter = match outcomes.into_iter().next() {
+            Some(Appended::Accepted(_)) => break,
+            Some(Appended::Duplicate(letter) | Appended::Conflict(letter)) => letter,
+            Some(Appended::Full) => return Ok(false),
+            Some(Appended::Failed(error)) => return Err(StreamError::clone(&error)),
+            Some(Appended::Refused(line)) => return Err(error::line_error(&partition.server.address(), &line)),
+            Some(Appended::TooLarge(message) | Appended::Unavailable(message)) => {
+                let code = error::OUT_OF_MEMORY.to_owned();
+                return Err(StreamError::Refused { code, message });
+            }
+            None => return Err(StreamError::Unusable("an append had no outcome".to_owned())),
+        };
+        if exists(&partition.server, &partition.keys.dead_letters, letter).await? {
+            break;
+        }
+        due.dedupe_key = format!("{} after {}", due.dedupe_key, letter.with_part(0));
+    }
+    let (keys, id, mut settle) = (&partition.keys, letter.entry.id, Pipeline::new());
+    settle.cmd("XACK").arg(&keys.stream).arg(&keys.group).arg(id).ignore();
+    settle.cmd("HDEL").arg(&keys.attempts).arg(id).ignore();
+    partition.server.query_all::<()>(&settle).await?;
+    Ok(true)
+}
+
+/// An entry that stands in the stream and is not pending was settled: by this call before its
+/// answer got lost, or by another consumer. One that is gone from the stream too was lost by the
+/// store, and the letter is all that is left.
+async fn is_settled(partition: &Partition, id: StreamId) -> Result<bool, StreamError> {
+    let (server, keys) = (&partition.server, &partition.keys);
+    let mut pending = redis::cmd("XPENDING");
+    pending.arg(&keys.stream).arg(&keys.group).arg(id).arg(id).arg(1);
+    match server.query::<Vec<redis::Value>>(&pending).await {
+        Ok(lines) if !lines.is_empty() => return Ok(false),
+        Ok(_) => {}
+        Err(error) if lacks_group(&error) => {}
+        Err(error) => return Err(error),
+    }
+    exists(server, &keys.stream, id).await
+}
+
+async fn exists(server: &Server, log: &str, id: StreamId) -> Result<bool, StreamError> {
+    let mut range = redis::cmd("XRANGE");
+    let found: Vec<Entry> = server.query(range.arg(log).arg(id).arg(id)).await?;
+    Ok(!found.is_empty())
+}
+
+fn new_entry(keys: &Keys, letter: &DeadLetter) -> NewEntry {
+    let id = letter.entry.id.with_part(0).to_string();
+    let mut fields = letter.entry.fields.0.clone();
+    let mut error = Cow::from(&letter.error);
+    let left_out = fields.len().saturating_sub(MOST_FIELDS);
+    if left_out > 0 {
+        fields.sort_by_key(|(name, _)| !codec::FIELDS.contains(&&**name));
+        fields.truncate(MOST_FIELDS);
+        error = format!("{error} ({left_out} fields of the entry are left out here)").into();
+    }
+    let mut fields = Fields(fields);
+    for (name, value) in codec::found_by(&letter.entry.fields) {
+        fields.push(name, value);
+    }
+    let failed_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    let dedupe_key = format!("letter:{}:{id}", keys.stream);
+    for (name, value) in [
+        ("original_stream", keys.stream.clone()),
+        ("original_id", id),
+        ("failed_at", failed_at),
+        ("error", error.into_owned()),
+        ("attempts", letter.attempts.to_string()),
+        ("consumer", letter.consumer.clone()),
+    ] {
+        fields.push(name, Bytes::from(value));
+    }
+    NewEntry {
+        destination: Destination::DeadLetters,
+        dedupe_key,
+        digest: [0; 16],
+        spread: 0,
+        fields,
+    }
+}
+
+/// Figures of the dead letters.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DeadLetterFigures {
+    pub(super) length: u64,
+    /// Ever added.
+    pub(super) added: Option<u64>,
+    pub(super) first: Option<StreamId>,
+}
+
+/// The figures as they were asked for last, and when. They are asked for anew where the number of
+/// letters changed, since the answer holds two bodies, which may be large.
+#[derive(Debug, Default)]
+pub(super) struct DeadLetterCache(Mutex<Option<(Instant, DeadLetterFigures)>>);
+
+impl DeadLetterCache {
+    pub(super) async fn figures(&self, server: &Server, keys: &Keys) -> Result<DeadLetterFigures, StreamError> {
+        let letters = &keys.dead_letters;
+        let length: u64 = server.query(redis::cmd("XLEN").arg(letters)).await?;
+        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((told, known)) = known
+            && known.length == length
+            && told.elapsed() < VALID_FOR
+        {
+            return Ok(known);
+        }
+        let figures = match length {
+            0 if !server.query::<bool>(redis::cmd("EXISTS").arg(letters)).await? => DeadLetterFigures {
+                added: Some(0),
+                ..DeadLetterFigures::default()
+            },
+            _ => {
+                let mut info = redis::cmd("XINFO");
+                let info: HashMap<String, redis::Value> = server.query(info.arg("STREAM").arg(letters)).await?;
+                of_info(length, info)
+            }
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), figures));
+        Ok(figures)
+    }
+}
+
+fn of_info(length: u64, mut info: HashMap<String, redis::Value>) -> DeadLetterFigures {
+    let mut number = |name: &str| info.remove(name).and_then(|value| redis::from_redis_value(value).ok());
+    let (length, added) = (number("length").unwrap_or(length), number("entries-added"));
+    let first = info
+        .remove("first-entry")
+        .and_then(|entry| redis::from_redis_value::<Entry>(entry).ok());
+    DeadLetterFigures {
+        length,
+        added,
+        first: first.map(|entry| entry.id),
+    }
+}
