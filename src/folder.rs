@@ -23,6 +23,8 @@ pub const STREAM: &str = "stream.db";
 pub const WAREHOUSE: &str = "warehouse.db";
 /// File of the spool.
 pub const SPOOL: &str = "spool.db";
+/// File in which an import gathers orders; its own lock tells whether one runs.
+pub const IMPORT: &str = "import.db";
 
 /// The file that is locked. It has the owner's record, one line of JSON, and is never removed.
 const LOCK: &str = "owner.lock";

@@ -41,6 +41,7 @@ pub mod event;
 pub mod folder;
 pub mod health;
 pub mod http;
+pub mod import;
 pub mod ingest;
 pub mod live;
 pub mod metrics;

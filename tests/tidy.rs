@@ -75,7 +75,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     (
         "",
         &["rusqlite::"],
-        &["sqlite", "stream/embedded", "warehouse/embedded"],
+        &["sqlite", "stream/embedded", "warehouse/embedded", "import/staging"],
     ),
     (
         "",
@@ -93,6 +93,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "stream/embedded",
             "capture/source",
             "capture/plan",
+            "import/staging",
         ],
     ),
     (
@@ -242,6 +243,19 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "crate::health",
             "crate::operations",
             "crate::app",
+        ],
+        &[],
+    ),
+    (
+        "import",
+        &[
+            "crate::http",
+            "crate::worker",
+            "crate::warehouse",
+            "crate::ingest",
+            "crate::stream",
+            "crate::operations",
+            "crate::config",
         ],
         &[],
     ),

@@ -22,6 +22,7 @@ mod exit;
 mod forget;
 mod greeting;
 mod health;
+mod import;
 mod migrate;
 mod nodes;
 mod output;
@@ -50,9 +51,6 @@ pub use self::exit::{Exit, Failure};
 use self::output::OutputArgs;
 use crate::config::{Config, Inputs, Purpose};
 
-/// Commands of later releases.
-const RESERVED: [&str; 1] = ["import"];
-
 const EXAMPLES: &str = "\
 Examples:
   orderstream                               ingest and workers in one process, on files
@@ -63,7 +61,7 @@ Examples:
 Every setting is a variable or the flag of the same name: `orderstream [COMMAND] --help` lists them.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
 Built with the feature otel (see --version), it exports spans to OTEL_EXPORTER_OTLP_ENDPOINT.
-Exit codes: 0 done, 1 not found or ambiguous, 64 usage, 69 a service is unavailable, 78 configuration.";
+Exit codes: 0 done, 1 not found or ambiguous, 64 usage, 69 service unavailable, 78 configuration.";
 
 /// With the commit where the build knew it, and the optional features that it was built with.
 fn version() -> String {
@@ -115,6 +113,8 @@ enum Command {
     Subscribe(subscribe::SubscribeArgs),
     /// Find and repair orders that the warehouse lacks or has in an older state
     Reconcile(reconcile::ReconcileArgs),
+    /// Import orders of a shop's history from files
+    Import(import::ImportArgs),
     /// Move the spool of a former process into Redis
     Drain(drain::DrainArgs),
     /// Print the health report
@@ -152,7 +152,7 @@ fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Option<(Command, Inputs)>, Failure> {
-    let program = settings::add_to(Cli::command()).subcommands(RESERVED.map(reserved));
+    let program = settings::add_to(Cli::command());
     let matches = match program.try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => return Err(Failure::Usage(error.render().to_string())),
@@ -162,11 +162,6 @@ fn parse(
             return Ok(None);
         }
     };
-    if let Some(name) = matches.subcommand_name().filter(|name| RESERVED.contains(name)) {
-        return Err(Failure::Usage(format!(
-            "error: `{name}` is reserved for a later release\n"
-        )));
-    }
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.to_string_lossy().into()));
     let inputs = Inputs {
         flags: Arc::new(settings::given(&matches)),
@@ -174,14 +169,6 @@ fn parse(
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.render().to_string()))?;
     Ok(Some((cli.command.unwrap_or(Command::Run), inputs)))
-}
-
-fn reserved(name: &'static str) -> clap::Command {
-    let rest = clap::Arg::new("rest")
-        .num_args(0..)
-        .trailing_var_arg(true)
-        .allow_hyphen_values(true);
-    clap::Command::new(name).hide(true).disable_help_flag(true).arg(rest)
 }
 
 fn dispatch(name: String, command: Command, inputs: Inputs) -> Result<(), Failure> {
@@ -204,6 +191,7 @@ fn dispatch(name: String, command: Command, inputs: Inputs) -> Result<(), Failur
             Command::Forget(args) => forget::run(args, load(Purpose::Status, inputs)?).await,
             Command::Subscribe(args) => subscribe::run(args, load(Purpose::Client, inputs)?).await,
             Command::Reconcile(args) => reconcile::run(args, load(Purpose::Status, inputs)?).await,
+            Command::Import(args) => import::run(args, load(Purpose::Status, inputs)?).await,
             Command::Drain(args) => drain::run(args, load(Purpose::Status, inputs)?).await,
             Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,

@@ -7,7 +7,8 @@
 //! - reads: `events.rs`, `dead_letters.rs` (with `fingerprint.rs` for causes), `delivery_check.rs`,
 //!   `secret_usage.rs`, and `trace.rs` for all that is known of one order;
 //! - actions: `redrive_run.rs` (dead letters replayed or discarded, judged by `redrive.rs`) and
-//!   `history.rs` (replay and rebuild) and `forget.rs`, recorded by `audit.rs`;
+//!   `history.rs` (replay and rebuild) and `forget.rs`, recorded by `audit.rs`, and `import.rs`, which
+//!   appends events of a shop's history;
 //! - `pager.rs` and `rate_limit.rs`, which bound both.
 //!
 //! Everything goes through the seams of stream and warehouse (and this node's spool, read-only), so
@@ -34,6 +35,7 @@ mod events;
 pub mod fingerprint;
 mod forget;
 mod history;
+mod import;
 mod pager;
 mod rate_limit;
 mod redrive;
@@ -56,6 +58,7 @@ pub use self::events::{
 };
 pub use self::forget::{ForgetRequest, ForgetRest, ForgetStep};
 pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, TimeSpan};
+pub use self::import::{ImportRequest, ImportStep, MOST_BYTES as MOST_IMPORT_BYTES, MOST_EVENTS as MOST_IMPORT_EVENTS};
 pub use self::redrive_run::{
     Action, DiscardDeadLetters, IdRange, ReplayDeadLetters, Resolution, ResolutionOutcome, ResolveRequest, ResolveStep,
 };
@@ -78,5 +81,6 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<ReplayRequest>();
     visitor.visit::<RebuildRequest>();
     visitor.visit::<ForgetRequest>();
+    visitor.visit::<ImportRequest>();
     visitor.visit::<ResyncCapture>();
 }

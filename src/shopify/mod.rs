@@ -25,7 +25,7 @@ mod topic;
 mod transaction;
 mod zone;
 
-pub use admin_order::{AdminOrder, Asked, Request, deleted_order, rest_order};
+pub use admin_order::{AdminOrder, Asked, Request, deleted_order, keep_known_fields, rest_order};
 pub use attributes::{KeptNames, keep_attributes};
 pub use convert::{ConvertError, convert};
 pub use headers::{DeliveryHints, shop, signature};

@@ -123,6 +123,10 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
     /// A writer with a connection of its own.
     fn writer(&self) -> Box<dyn Writer>;
 
+    /// A writer that neither asks nor remembers whether an event was appended before: for history,
+    /// which the warehouse recognizes by the event's id, and whose ids would fill the store's memory.
+    fn plain_writer(&self) -> Box<dyn Writer>;
+
     /// A writer whose appends move the checkpoint of that producer.
     fn checkpointed(&self, source: &str) -> Box<dyn CheckpointedWriter>;
 

@@ -120,13 +120,6 @@ fn wrong_usage_is_64() {
 }
 
 #[test]
-fn names_of_later_releases_are_reserved() {
-    let output = orderstream(&["import", "--any", "thing"], &[]);
-    assert_eq!(output.status.code(), Some(64));
-    assert_eq!(texts(&output).1, "error: `import` is reserved for a later release\n");
-}
-
-#[test]
 fn wrong_configuration_is_78_and_names_everything() {
     for command in ["run", "serve", "work", "migrate", "status"] {
         let output = orderstream(

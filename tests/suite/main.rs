@@ -24,6 +24,7 @@ mod floods;
 mod harness;
 mod health;
 mod http;
+mod imports;
 mod ingest;
 mod intake;
 mod killed;

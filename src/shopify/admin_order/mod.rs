@@ -9,6 +9,7 @@
 //! bulk operation's children come. Personal fields are neither asked for nor read.
 
 mod body;
+mod kept;
 mod refunds;
 mod sales;
 
@@ -17,6 +18,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+pub use self::kept::keep_known_fields;
 use super::zone::ShopZone;
 use super::{ConvertError, EVENT_NAMESPACE, Topic, order};
 use crate::event::{Id, OrderEvent, Sale, Text, Timestamp, json, validate};

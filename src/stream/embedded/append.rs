@@ -51,9 +51,19 @@ impl PackedEntry {
 }
 
 pub(super) struct EmbeddedWriter {
-    pub(super) writer: WriterHandle,
-    pub(super) caps: Caps,
-    pub(super) dedupe_window: Option<Duration>,
+    writer: WriterHandle,
+    caps: Caps,
+    dedupe_window: Option<Duration>,
+}
+
+impl EmbeddedWriter {
+    pub(super) fn boxed(writer: &WriterHandle, caps: Caps, dedupe_window: Option<Duration>) -> Box<dyn Writer> {
+        Box::new(Self {
+            writer: writer.clone(),
+            caps,
+            dedupe_window,
+        })
+    }
 }
 
 #[async_trait]

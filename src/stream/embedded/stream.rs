@@ -188,11 +188,11 @@ impl EmbeddedStream {
 #[async_trait]
 impl Stream for EmbeddedStream {
     fn writer(&self) -> Box<dyn Writer> {
-        Box::new(EmbeddedWriter {
-            writer: self.file.writer.clone(),
-            caps: self.caps(),
-            dedupe_window: self.config.dedupe_window,
-        })
+        EmbeddedWriter::boxed(&self.file.writer, self.caps(), self.config.dedupe_window)
+    }
+
+    fn plain_writer(&self) -> Box<dyn Writer> {
+        EmbeddedWriter::boxed(&self.file.writer, self.caps(), None)
     }
 
     fn checkpointed(&self, source: &str) -> Box<dyn CheckpointedWriter> {

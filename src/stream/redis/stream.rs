@@ -86,6 +86,11 @@ impl Stream for RedisStream {
         Box::new(RedisWriter::new(server, partitions, self.flushes.clone()))
     }
 
+    fn plain_writer(&self) -> Box<dyn Writer> {
+        let (server, partitions) = (self.server.clone(), self.partitions.clone());
+        Box::new(RedisWriter::new(server, partitions, self.flushes.clone()).without_dedupe())
+    }
+
     /// Beside the first partition: where there are several, a capture is refused at start.
     fn checkpointed(&self, source: &str) -> Box<dyn CheckpointedWriter> {
         let keys = self.partitions.at(0).keys.clone();

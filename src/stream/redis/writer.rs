@@ -52,6 +52,8 @@ pub(super) struct RedisWriter {
     pub(super) clock: Option<ServerClock>,
     /// What went over the held connection and is to be noted.
     pub(super) unnoted: Unnoted,
+    /// Where dedupe is on, whether this writer asks for ids and remembers them.
+    with_dedupe: bool,
 }
 
 impl RedisWriter {
@@ -66,6 +68,15 @@ impl RedisWriter {
             rooms: BTreeMap::new(),
             clock: None,
             unnoted: Unnoted::default(),
+            with_dedupe: true,
+        }
+    }
+
+    /// The same, which neither asks nor remembers whether an event was appended before.
+    pub(super) fn without_dedupe(self) -> Self {
+        Self {
+            with_dedupe: false,
+            ..self
         }
     }
 
@@ -172,7 +183,7 @@ impl RedisWriter {
     }
 
     pub(super) fn dedupes(&self) -> bool {
-        self.partitions.at(0).keys.dedupe_window.is_some()
+        self.with_dedupe && self.partitions.at(0).keys.dedupe_window.is_some()
     }
 
     /// The partition of an entry; of a dead letter the first, whose keys know the dead letters.
