@@ -1,5 +1,6 @@
 //! The Admin API of Shopify, against a fake of it.
 
 mod client;
+mod queries;
 mod reconcile;
 mod subscribe;
