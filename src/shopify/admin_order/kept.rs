@@ -114,25 +114,35 @@ const READ: &[&str] = &[
     "vendor",
 ];
 
-/// Keeps the fields that are read; of a customer the id, of an address the country, of other objects
-/// that an order names their ids.
+/// Keeps the fields that are read; of a customer the id, of an address the country, of a parcel's
+/// tracking the carrier, of other objects that an order names their ids.
 pub fn keep_known_fields(piece: &mut Value) {
     match piece {
         Value::Object(fields) => {
             fields.retain(|name, _| READ.contains(&name.as_str()));
             for (name, value) in fields.iter_mut() {
                 let only = match name.as_str() {
+                    "trackingInfo" => Some("company"),
                     "customer" | "app" | "retailLocation" | "location" | "product" | "variant" => Some("id"),
                     "shippingAddress" | "billingAddress" => Some("countryCodeV2"),
                     _ => None,
                 };
-                match (only, value) {
-                    (Some(only), Value::Object(inner)) => inner.retain(|name, _| name == only),
-                    (_, value) => keep_known_fields(value),
+                match only {
+                    Some(only) => keep_one_field(value, only),
+                    None => keep_known_fields(value),
                 }
             }
         }
         Value::Array(list) => list.iter_mut().for_each(keep_known_fields),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Of an object, or of each of a list, that field.
+fn keep_one_field(value: &mut Value, only: &str) {
+    match value {
+        Value::Object(fields) => fields.retain(|name, _| name == only),
+        Value::Array(list) => list.iter_mut().for_each(|one| keep_one_field(one, only)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
