@@ -1,4 +1,5 @@
-//! The reclaimer: takes over entries that other consumers left pending.
+//! The reclaimer: takes over entries that other consumers left pending, and its consumer's own in
+//! partitions that this does not read.
 //!
 //! Invariants: it claims only with a place in the channel and memory for a page, and only while the
 //! handler is ready: during an outage a claim would only move entries and raise their delivery
@@ -24,17 +25,27 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
     let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let partitions = consumer.stream.partitions();
     let mut outages = Vec::from_iter((0..partitions).map(|_| OutageLog::of("reclaiming")));
+    // Whether entries of its own may be pending there: of a run with other readers, or of a claim
+    // whose answer was lost. No claim of stale entries finds them.
+    let mut may_own = vec![true; partitions.into()];
     while sleep_or_stop(spread(pause, rand::random()), &stop).await {
         match stop.run_until_cancelled(consumer.handler.ready()).await {
             None => return,
             Some(Err(_)) => continue,
             Some(Ok(())) => {}
         }
-        for (partition, outage) in (0..).zip(&mut outages) {
-            match stop.run_until_cancelled(pass(&consumer, &pages, partition)).await {
+        for ((partition, outage), may_own) in (0..).zip(&mut outages).zip(&mut may_own) {
+            match stop
+                .run_until_cancelled(pass(&consumer, &pages, partition, *may_own))
+                .await
+            {
                 None => return,
-                Some(Ok(())) => outage.over(),
+                Some(Ok(())) => {
+                    *may_own = false;
+                    outage.over();
+                }
                 Some(Err(error)) => {
+                    *may_own = true;
                     outage.failed(&error);
                 }
             }
@@ -42,24 +53,39 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
     }
 }
 
-/// Claims all stale entries of a partition once. Dropping the future is safe: what was claimed is
-/// then pending with this consumer.
-async fn pass(consumer: &Consumer, pages: &mpsc::Sender<InFlightPage>, partition: u16) -> Result<(), StreamError> {
-    let mut start = Some(StreamId::MIN.with_part(partition));
+/// Claims all stale entries of a partition once, its own first where there may be some. Dropping
+/// the future is safe: what was claimed is then pending with this consumer.
+async fn pass(
+    consumer: &Consumer,
+    pages: &mpsc::Sender<InFlightPage>,
+    partition: u16,
+    may_own: bool,
+) -> Result<(), StreamError> {
+    let first = StreamId::MIN.with_part(partition);
+    let (mut start, mut own) = (Some(first), may_own);
     while let Some(from) = start {
         let Ok(permit) = pages.reserve().await else {
             return Ok(());
         };
         let memory = consumer.reserve_page().await;
         let page;
-        (page, start) = consumer.claim_stale(from, memory).await?;
+        if own {
+            (page, start) = consumer.claim_own(from, memory).await?;
+            if start.is_none() {
+                (own, start) = (false, Some(first));
+            }
+        } else {
+            (page, start) = consumer.claim_stale(from, memory).await?;
+            if !page.entries.is_empty() {
+                consumer.metrics.reclaimed.inc_by(page.entries.len() as u64);
+                info!(
+                    count = page.entries.len(),
+                    consumer = consumer.name,
+                    "took over entries that others left pending"
+                );
+            }
+        }
         if !page.entries.is_empty() {
-            consumer.metrics.reclaimed.inc_by(page.entries.len() as u64);
-            info!(
-                count = page.entries.len(),
-                consumer = consumer.name,
-                "took over entries that others left pending"
-            );
             permit.send(page);
         }
     }

@@ -111,6 +111,28 @@ async fn every_partition_is_read_by_each_process_and_loaded_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_first_worker_left_where_another_reads_now_is_loaded() {
+    /// Reads a partition as the first worker, alone in its process, did before it was killed.
+    const READ_AND_GO: &str = "
+        redis.pcall('XGROUP', 'CREATE', KEYS[1], 'pipeline_workers', '0')
+        redis.call('XREADGROUP', 'GROUP', 'pipeline_workers', 'one', 'COUNT', 100, 'STREAMS', KEYS[1], '>')
+        return redis.call('XLEN', KEYS[1])";
+    let site = Site::new().await;
+    let settings = site.settings().with("ORDERSTREAM_PARTITIONS", "2");
+    let settings = settings.with("CONSUMER_NAME", "one");
+    let service = Service::start("serve", &settings).await;
+    for id in 1..=20 {
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+    for log in ["orders_stream", "{orders_stream:1.204}"] {
+        let read: u64 = site.redis.command(&["EVAL", READ_AND_GO, "1", log]).await;
+        assert!(read > 0, "{log}");
+    }
+    let _workers = Service::start("work", &settings.with("ORDERSTREAM_WORKERS", "2")).await;
+    site.has_rows(20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_slower_group_holds_trimming_and_the_cap_sheds() {
     const CAP: u64 = 60;
     let site = Site::new().await;
