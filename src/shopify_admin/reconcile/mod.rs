@@ -10,7 +10,7 @@
 //! - The warehouse is written to by workers alone: a repair is an event, with an id made of order
 //!   and state, so that a second run and a second runner change nothing.
 //! - What may still be loaded is never called missing: the stream is read before the warehouse.
-//! - A window has at most [`DEEPEST`] orders, so that memory is flat and Shopify's depth of paging is
+//! - A window has at most 20,000 orders, so that memory is flat and Shopify's depth of paging is
 //!   kept.
 //!
 //! # What is absent, and why
