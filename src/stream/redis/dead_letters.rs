@@ -7,13 +7,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::Pipeline;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::Mutex;
 
 use super::error;
 use super::group::lacks_group;
@@ -21,7 +21,9 @@ use super::keys::Keys;
 use super::partition::Partition;
 use super::server::Server;
 use super::writer::RedisWriter;
-use crate::stream::{Appended, DeadLetter, Destination, Entry, Fields, NewEntry, StreamError, StreamId, Writer, codec};
+use crate::stream::{
+    Appended, DeadLetter, Destination, Entry, Fields, Lost, NewEntry, StreamError, StreamId, Writer, codec,
+};
 
 /// Fields of an entry that its letter keeps: twice as many arguments would overflow the stack of
 /// Lua's unpack.
@@ -129,25 +131,45 @@ pub(super) struct DeadLetterFigures {
     /// Ever added.
     pub(super) added: Option<u64>,
     pub(super) first: Option<StreamId>,
+    /// What the store lost since this process began.
+    pub(super) lost: Lost,
+}
+
+impl DeadLetterFigures {
+    /// These, with what was lost since `before`. Letters that were removed one by one, or trimmed,
+    /// were added all the same: fewer of them alone are no loss.
+    fn after(self, before: &Self) -> Self {
+        let gone = match (before.added, self.added) {
+            (Some(before_added), Some(added)) => before_added.saturating_sub(added).min(before.length),
+            _ => 0,
+        };
+        let lost = Lost {
+            times: before.lost.times + u64::from(gone > 0),
+            dead_letters: before.lost.dead_letters + gone,
+            ..before.lost
+        };
+        Self { lost, ..self }
+    }
 }
 
 /// The figures as they were asked for last, and when. They are asked for anew where the number of
-/// letters changed, since the answer holds two bodies, which may be large.
+/// letters changed, since the answer holds two bodies, which may be large. Held over a whole call:
+/// figures are compared in the order of their making.
 #[derive(Debug, Default)]
-pub(super) struct DeadLetterCache(Mutex<Option<(Instant, DeadLetterFigures)>>);
+pub(super) struct DeadLetterMonitor(Mutex<Option<(Instant, DeadLetterFigures)>>);
 
-impl DeadLetterCache {
+impl DeadLetterMonitor {
     pub(super) async fn figures(&self, server: &Server, keys: &Keys) -> Result<DeadLetterFigures, StreamError> {
         let letters = &keys.dead_letters;
+        let mut known = self.0.lock().await;
         let length: u64 = server.query(redis::cmd("XLEN").arg(letters)).await?;
-        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((told, known)) = known
+        if let Some((told, known)) = &*known
             && known.length == length
             && told.elapsed() < VALID_FOR
         {
-            return Ok(known);
+            return Ok(*known);
         }
-        let figures = match length {
+        let found = match length {
             0 if !server.query::<bool>(redis::cmd("EXISTS").arg(letters)).await? => DeadLetterFigures {
                 added: Some(0),
                 ..DeadLetterFigures::default()
@@ -158,8 +180,9 @@ impl DeadLetterCache {
                 of_info(length, info)
             }
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), figures));
-        Ok(figures)
+        let before = known.map(|(_, figures)| figures).unwrap_or_default();
+        let (_, figures) = known.insert((Instant::now(), found.after(&before)));
+        Ok(*figures)
     }
 }
 
@@ -173,5 +196,44 @@ fn of_info(length: u64, mut info: HashMap<String, redis::Value>) -> DeadLetterFi
         length,
         added,
         first: first.map(|entry| entry.id),
+        lost: Lost::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_is_no_loss_and_what_the_store_lost_is_one() {
+        let figures = |length, added| DeadLetterFigures {
+            length,
+            added,
+            ..DeadLetterFigures::default()
+        };
+        let before = figures(10, Some(50));
+        for (now, lost) in [
+            // Removed one by one, to the last; trimmed, and more came.
+            (figures(3, Some(50)), 0),
+            (figures(0, Some(50)), 0),
+            (figures(10, Some(60)), 0),
+            // Deleted as a whole; and in use again.
+            (figures(0, Some(0)), 10),
+            (figures(3, Some(3)), 10),
+            // A replica that lagged by two.
+            (figures(8, Some(48)), 2),
+            // Not known.
+            (figures(3, None), 0),
+        ] {
+            let now = now.after(&before);
+            assert_eq!(
+                (now.lost.dead_letters, now.lost.times),
+                (lost, u64::from(lost > 0)),
+                "{now:?}"
+            );
+            let next = figures(now.length, now.added).after(&now);
+            assert_eq!(next.lost, now.lost, "a loss is counted once");
+        }
+        assert_eq!(before.after(&DeadLetterFigures::default()).lost, Lost::default());
     }
 }

@@ -41,10 +41,6 @@ pub(super) struct Position {
     /// Entries ever added.
     pub(super) added: u64,
     pub(super) backlog: u64,
-    pub(super) dead_letters: u64,
-    /// The dead letters of the report before are not there any more, and nobody removed them one by
-    /// one.
-    pub(super) has_other_letters: bool,
 }
 
 /// One report in the making.
@@ -87,11 +83,6 @@ impl Comparison<'_> {
         self.seen.before.last_id
     }
 
-    /// Dead letters of the report before.
-    pub(super) fn dead_letters_before(&self) -> u64 {
-        self.seen.before.dead_letters
-    }
-
     /// Ids to be looked for, now that the stream is there; none where all is well. `above`: where
     /// [`newest_before`](Self::newest_before) is gone, how many entries stand above it.
     pub(super) fn doubtful(&self, now: &Position, above: Option<u64>) -> &[StreamId] {
@@ -108,19 +99,9 @@ impl Comparison<'_> {
     /// Ends the report, with so many of the doubtful ones absent; answers all that was ever lost.
     pub(super) fn end(mut self, now: Position, above: Option<u64>, absent: u64) -> Lost {
         let gone = self.gone(&now, above);
-        let letters_before = self.seen.before.dead_letters;
-        // Fewer letters alone are no loss: an operator resolves them.
-        let letters = if now.has_other_letters {
-            letters_before
-        } else if gone + absent > 0 {
-            letters_before.saturating_sub(now.dead_letters)
-        } else {
-            0
-        };
-        if gone + absent + letters > 0 {
+        if gone + absent > 0 {
             self.seen.lost.times += 1;
             self.seen.lost.entries += gone.min(self.seen.before.backlog) + absent;
-            self.seen.lost.dead_letters += letters;
         }
         if let Some(last) = self.since.iter().max() {
             self.loss_detector.confirmed().retain(|id| id > last);
@@ -152,22 +133,16 @@ mod tests {
             last_id: id(ms),
             added,
             backlog,
-            dead_letters: 0,
-            has_other_letters: false,
         }
     }
 
-    /// A stream at 50 with 30 entries ever added, 4 of them not acked, and 3 dead letters;
-    /// confirmations of 51 and 52 since.
+    /// A stream at 50 with 30 entries ever added, 4 of them not acked; confirmations of 51 and 52
+    /// since.
     async fn detector() -> LossDetector {
         let loss_detector = LossDetector::default();
         loss_detector.confirm([id(49), id(50)]);
-        let position = Position {
-            dead_letters: 3,
-            ..at("a", 50, 30, 4)
-        };
         let comparison = loss_detector.compare().await;
-        assert_eq!(comparison.end(position, None, 0), Lost::default());
+        assert_eq!(comparison.end(at("a", 50, 30, 4), None, 0), Lost::default());
         loss_detector.confirm([id(50), id(51), id(52)]);
         loss_detector
     }
@@ -211,7 +186,7 @@ mod tests {
                 Lost {
                     times: 1,
                     entries,
-                    dead_letters: 3,
+                    dead_letters: 0,
                 }
             } else {
                 Lost::default()

@@ -38,22 +38,13 @@ pub(super) async fn report(
     script.arg(&keys.group).arg(COUNT_LAG);
     script.arg(comparison.newest_before()).arg(COUNT_ABOVE);
     let (now, length, entries_added, last_id, groups, consumers, above, run): ReportReply = server.run(&script).await?;
-    let (dead_letters, dead_letters_added) = (letters.length, letters.added);
-    // A log that letters were removed from has had as many as before, and stays where it is when it
-    // is empty.
-    let before = comparison.dead_letters_before();
-    let has_other_letters = dead_letters < before && dead_letters_added.is_some_and(|added| added < before);
     let age = |id: Option<StreamId>| id.and_then(|id| age(id, now));
     let ours = groups.iter().find(|(name, ..)| *name == keys.group);
     let (oldest_pending, oldest_backlog) = ours.map_or((None, None), |&(_, _, _, _, pending, unread)| {
         (age(pending), age([pending, unread].into_iter().flatten().min()))
     });
-    // The dead letters belong to no partition; the first one's reports account for them.
-    let sees_letters = keys.partition == 0;
     let position = Position {
         run,
-        dead_letters: if sees_letters { dead_letters } else { 0 },
-        has_other_letters: sees_letters && has_other_letters,
         last_id: last_id.unwrap_or_default(),
         added: entries_added.unwrap_or_default(),
         backlog: ours.map_or(length, |&(_, pending, _, lag, ..)| pending + lag.unwrap_or_default()),
@@ -66,8 +57,8 @@ pub(super) async fn report(
         length,
         maxlen: keys.maxlen,
         entries_added,
-        dead_letters,
-        dead_letters_added,
+        dead_letters: letters.length,
+        dead_letters_added: letters.added,
         oldest_dead_letter: age(letters.first),
         dead_letters_maxlen: keys.dead_letters_maxlen,
         oldest_backlog,

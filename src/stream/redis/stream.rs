@@ -9,7 +9,7 @@ use redis::Pipeline;
 use tokio_util::sync::CancellationToken;
 
 use super::checkpointed::RedisCheckpointedWriter;
-use super::dead_letters::DeadLetterCache;
+use super::dead_letters::DeadLetterMonitor;
 use super::keys::IDS_A_CALL;
 use super::merge::{merged_page, merged_report, part_of};
 use super::partition::Partitions;
@@ -29,7 +29,7 @@ pub struct RedisStream {
     pub(super) server: Arc<Server>,
     pub(super) partitions: Arc<Partitions>,
     flushes: Arc<Flushes>,
-    letters: DeadLetterCache,
+    letters: DeadLetterMonitor,
 }
 
 impl RedisStream {
@@ -44,7 +44,7 @@ impl RedisStream {
             partitions: Arc::new(Partitions::new(&server, stream)),
             server,
             flushes: Flushes::new(),
-            letters: DeadLetterCache::default(),
+            letters: DeadLetterMonitor::default(),
         })
     }
 
@@ -232,8 +232,11 @@ impl Stream for RedisStream {
             .into_iter()
             .map(|report| report.map_err(|error| failed = Some(error)).ok());
         let names = self.partitions.iter().map(|partition| partition.keys.stream.clone());
-        let merged = merged_report(names.zip(reports));
-        merged.ok_or_else(|| failed.unwrap_or_else(|| StreamError::Unusable("it has no partition".to_owned())))
+        let mut merged = merged_report(names.zip(reports))
+            .ok_or_else(|| failed.unwrap_or_else(|| StreamError::Unusable("it has no partition".to_owned())))?;
+        merged.lost.times += letters.lost.times;
+        merged.lost.dead_letters += letters.lost.dead_letters;
+        Ok(merged)
     }
 
     async fn confirm_writable(&self, partition: u16) -> Result<(), StreamError> {
