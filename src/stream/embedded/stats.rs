@@ -34,6 +34,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Entries that the group has not acked.
     pub backlog: u64,
+    /// Of these, the ones that a consumer has.
+    pub(super) pending: u64,
     /// Unix time of the oldest of those, milliseconds.
     pub oldest_ms: Option<u64>,
     /// Entries and dead letters lost to damage since the stream was opened, as far as their number
@@ -97,6 +99,7 @@ impl Stats {
             length: count(stream.length),
             bytes: count(logs.iter().map(|log| log.bytes).sum()),
             backlog: count(unread + pending),
+            pending: count(pending),
             oldest_ms: oldest.map(|row| id_of(row).ms),
             dead_letters: count(dead_letters.length),
             newest: stream.last_id.max(dead_letters.last_id),

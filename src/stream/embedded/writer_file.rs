@@ -305,13 +305,17 @@ impl WriterFile {
         Ok(())
     }
 
-    /// Renames a damaged file. What was in it is known exactly where it was open before.
+    /// Renames a damaged file. What was in it is known where it was open before; but what consumers
+    /// have of it in hand is mostly not lost.
     fn set_aside(&mut self) -> Result<(), EmbeddedError> {
         let Some(damage) = &self.damage else { return Ok(()) };
         let known = {
             let stats = self.stats.borrow();
             stats.is_known().then(|| FileLoss {
-                count: LossCount::Exactly(stats.held()),
+                count: match stats.pending {
+                    0 => LossCount::Exactly(stats.held()),
+                    _ => LossCount::AtMost(stats.held()),
+                },
                 newest: stats.newest,
             })
         };
@@ -338,7 +342,7 @@ impl WriterFile {
         self.count_lost(loss.count);
         // What it held is counted once, should the next file be damaged before it was opened.
         self.stats
-            .send_modify(|stats| (stats.backlog, stats.dead_letters) = (0, 0));
+            .send_modify(|stats| (stats.backlog, stats.pending, stats.dead_letters) = (0, 0, 0));
         Ok(())
     }
 
