@@ -261,6 +261,15 @@ impl Service {
         self.client.get(url).send().await
     }
 
+    /// A check of the public listener's health report; none where the report has no such check, as before the first look
+    /// at the stream.
+    pub async fn health_check(&self, name: &str) -> Option<Value> {
+        let answer = self.get(&self.url("/health?fresh=true")).await.ok()?;
+        let report: Value = answer.json().await.ok()?;
+        let mut checks = report["checks"].as_array()?.iter();
+        checks.find(|check| check["name"] == name).cloned()
+    }
+
     /// Waits until the stream holds `entries` or more and all are acked, as the process itself says; answers its report.
     /// (A report may be a second old: without the number it could be from before they came.)
     pub async fn settled(&self, entries: u64) -> Value {

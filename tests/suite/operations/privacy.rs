@@ -231,17 +231,7 @@ pub async fn a_privacy_request_waits_or_is_met_at_once(plant: Plant) {
         assert_eq!(answer.json::<Value>().await.unwrap()["status"], "accepted", "{topic}");
     }
     plant.has_rows(4).await;
-    let waiting = async |service: &Service| {
-        let report: Value = service
-            .get(&service.url("/health"))
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
-        let checks = report["checks"].as_array().unwrap();
-        checks.iter().find(|check| check["name"] == "privacy_requests").cloned()
-    };
+    let waiting = async |service: &Service| service.health_check("privacy_requests").await;
     let both = async || {
         waiting(&service)
             .await
@@ -339,17 +329,7 @@ pub async fn versions_that_end_and_events_that_are_no_webhooks_are_said(plant: P
             .unwrap()
             .to_owned()
     };
-    let check = async || {
-        let report: Value = service
-            .get(&service.url("/health"))
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
-        let checks = report["checks"].as_array().unwrap();
-        checks.iter().find(|check| check["name"] == "api_version").cloned()
-    };
+    let check = async || service.health_check("api_version").await;
     assert_eq!(send(1, ("x-shopify-api-version", "unstable")).await, "accepted");
     assert_eq!(check().await, None, "what is no version says nothing");
     assert_eq!(send(2, ("x-shopify-api-version", "2019-04")).await, "accepted");

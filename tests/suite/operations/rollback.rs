@@ -7,15 +7,7 @@ const COMPARED: &str = "the warehouse has all events that were acked";
 
 /// What health says of rows that are gone; none where it says nothing.
 async fn loss(service: &Service) -> Option<Value> {
-    let report: Value = service
-        .get(&service.url("/health?fresh=true"))
-        .await
-        .ok()?
-        .json()
-        .await
-        .ok()?;
-    let checks = report["checks"].as_array().unwrap();
-    checks.iter().find(|check| check["name"] == "warehouse_loss").cloned()
+    service.health_check("warehouse_loss").await
 }
 
 async fn has_lost(service: &Service, count: u64) -> String {

@@ -104,9 +104,7 @@ async fn a_process_with_access_warns_of_a_subscription_that_is_gone() {
     let settings = shopify.known_to_app(&Settings::embedded().within(folder.path()));
     let service = Service::start("run", &settings).await;
     let check = eventually("health warns", PATIENCE, async || {
-        let report: Value = service.get(&service.url("/health")).await.ok()?.json().await.ok()?;
-        let mut checks = report["checks"].as_array()?.iter();
-        checks.find(|check| check["name"] == "subscriptions").cloned()
+        service.health_check("subscriptions").await
     })
     .await;
     assert_eq!(check["status"], "warning");

@@ -59,9 +59,7 @@ async fn through(harm: impl Fn(&Path), expected: Said) {
     assert_eq!(place.site.rows() as u64, depth + 1);
     // Nothing waits any more, and it is no less lost.
     let warnings = async || {
-        let report = health(&service).await;
-        let checks = report["checks"].as_array().unwrap().clone();
-        let spool = checks.into_iter().find(|check| check["name"] == "spool").unwrap();
+        let spool = service.health_check("spool").await?;
         spool["detail"].as_str().unwrap().contains("were lost").then_some(spool)
     };
     let check = eventually("health says it", PATIENCE, warnings).await;

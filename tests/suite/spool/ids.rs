@@ -9,11 +9,6 @@ use crate::harness::site::PATIENCE;
 
 const GREATEST: &str = "18446744073709551615-18446744073709551615";
 
-fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
-    let mut checks = report["checks"].as_array().unwrap().iter();
-    checks.find(|check| check["name"] == name).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_ids_are_used_up_is_told_and_left_behind() {
     let place = Place::new().await;
@@ -36,13 +31,10 @@ async fn a_stream_whose_ids_are_used_up_is_told_and_left_behind() {
     depth_is(&service, 10).await;
     // The ids and whether writes are taken are asked for apart, so that one may be known before the other.
     let report = eventually("health says what to do", PATIENCE, async || {
-        let report = health(&service).await;
-        let is_told = |name: &str| {
-            let detail = check(&report, name)["detail"].as_str().unwrap();
-            detail.contains("ORDERSTREAM_STREAM")
-        };
-        let is_critical = check(&report, "stream_ids")["status"] == "critical";
-        (is_critical && is_told("stream_ids") && is_told("stream")).then_some(report)
+        let is_told = |check: &Value| check["detail"].as_str().unwrap().contains("ORDERSTREAM_STREAM");
+        let ids = service.health_check("stream_ids").await.filter(is_told)?;
+        service.health_check("stream").await.filter(is_told)?;
+        (ids["status"] == "critical").then_some(health(&service).await)
     })
     .await;
     assert_eq!(report["status"], "critical");
@@ -79,7 +71,8 @@ async fn ids_far_ahead_of_the_clock_are_warned_of() {
     let service = Service::start("serve", &settings).await;
     service.says("ahead of the clock").await;
     eventually("health warns", PATIENCE, async || {
-        (check(&health(&service).await, "stream_ids")["status"] == "warning").then_some(())
+        let check = service.health_check("stream_ids").await?;
+        (check["status"] == "warning").then_some(())
     })
     .await;
     let checked = settings.command(&["check", "serve", "--json"]).output().unwrap();

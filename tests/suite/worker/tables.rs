@@ -1,7 +1,5 @@
 //! What a worker says where tables of the warehouse are missing.
 
-use serde_json::Value;
-
 use super::*;
 use crate::harness::postgres::Database;
 use crate::harness::site::Store;
@@ -48,9 +46,7 @@ async fn a_dropped_table_is_named_wherever_an_operator_looks() {
     site.sql("DROP TABLE orderstream.order_items CASCADE");
     assert_eq!(service.deliver_order(1).await, Some(200));
     let detail = eventually("health names the table", PATIENCE, async || {
-        let report: Value = service.get(&service.url("/health")).await.ok()?.json().await.ok()?;
-        let checks = report["checks"].as_array()?;
-        let check = checks.iter().find(|check| check["name"] == "warehouse")?;
+        let check = service.health_check("warehouse").await?;
         let detail = check["detail"].as_str()?;
         detail.contains("order_items").then(|| detail.to_owned())
     })
