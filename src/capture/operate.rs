@@ -22,12 +22,13 @@ pub async fn init(config: &CaptureConfig, table: Option<&str>) -> Result<String,
     Ok(source::guess(&connect(config).await?, table).await?)
 }
 
-/// What the owner of the tables must run, for the plan of the configured file.
+/// What the owner of the tables must run, for the plan of the configured file. `only_keys`: so that
+/// changes hold the columns of keys alone.
 ///
 /// # Errors
 /// The file.
-pub fn sql(config: &CaptureConfig) -> Result<String, CaptureError> {
-    Ok(source::preparation(&Plan::load(&config.file)?))
+pub fn sql(config: &CaptureConfig, only_keys: bool) -> Result<String, CaptureError> {
+    Ok(source::preparation(&Plan::load(&config.file)?, only_keys))
 }
 
 /// Whether mapping and source are as they must be, and what works and may hurt later, each with

@@ -29,7 +29,11 @@ enum CaptureAction {
         table: Option<String>,
     },
     /// Print what the owner of the database must run
-    Sql,
+    Sql {
+        /// Publish only the columns of keys: less WAL is sent, and no other value leaves the server by the slot
+        #[arg(long)]
+        only_keys: bool,
+    },
     /// Read orders by the mapping and print their events; stores nothing
     Try {
         /// Keys of orders; without any, a sample is read
@@ -72,7 +76,7 @@ pub(super) async fn run(args: CaptureArgs, program: String, inputs: Inputs) -> R
     let capture = config.capture.clone().ok_or_else(missing)?;
     match action {
         CaptureAction::Init { table } => output::print(operate::init(&capture, table.as_deref()).await?.trim_end()),
-        CaptureAction::Sql => output::print(operate::sql(&capture)?.trim_end()),
+        CaptureAction::Sql { only_keys } => output::print(operate::sql(&capture, only_keys)?.trim_end()),
         CaptureAction::Try { keys, sample } => {
             output::print_lines(operate::try_orders(&capture, keys, usize::from(sample)).await?)
         }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use deadpool_postgres::{ConfigConnectImpl, Connect};
+use rustls::ClientConfig;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Config, SslMode};
 use tokio_postgres::error::SqlState;
@@ -22,7 +23,7 @@ impl Connector {
     pub(crate) fn new(target: &Target) -> Self {
         Self {
             inner: ConfigConnectImpl {
-                tls: target.tls().clone(),
+                tls: MakeRustlsConnect::new(ClientConfig::clone(target.tls())),
             },
             second_try: target.second_try(),
         }

@@ -37,6 +37,10 @@ impl SourceError {
                 "{message}: where a pooler such as PgBouncer stands between, ORDERSTREAM_CAPTURE_DATABASE_URL must name the \
                  server itself; the pooler may be ORDERSTREAM_CAPTURE_READ_URL"
             ),
+            "42501" if message.contains("row-level security") => format!(
+                "{message}, and would hide orders from the capture: as a superuser, or as the administrator of a managed \
+                 server, run ALTER ROLE <its role> BYPASSRLS"
+            ),
             "42501" => format!("{message}: `orderstream capture sql` prints what the role must be granted"),
             _ => message.to_owned(),
         };

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,11 +13,16 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{self, ScramSha256};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
+use rustls::pki_types::ServerName;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation, TargetSessionAttrs};
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_rustls::TlsConnector;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::der::oid::db::rfc5912 as oid;
 
 use super::error::SourceError;
 use super::replication::{Replication, Wire, unexpected};
@@ -63,10 +69,10 @@ impl Replication {
 
     async fn connect_to(target: &Target, place: &Place<'_>, mode: SslMode) -> Result<Self, SourceError> {
         let config = target.config();
-        let wire: Box<dyn Wire> = match place.host {
+        let (wire, end_point): (Box<dyn Wire>, _) = match place.host {
             Some(Host::Unix(folder)) if place.address.is_none() => {
                 let path = folder.join(format!(".s.PGSQL.{}", place.port));
-                Box::new(UnixStream::connect(path).await?)
+                (Box::new(UnixStream::connect(path).await?), None)
             }
             host => {
                 let name = match host {
@@ -87,12 +93,12 @@ impl Replication {
             received: BytesMut::with_capacity(64 * 1024),
             parameters: HashMap::new(),
         };
-        connection.start_up(config).await?;
+        connection.start_up(config, end_point).await?;
         connection.check_role_of_server(config).await?;
         Ok(connection)
     }
 
-    async fn start_up(&mut self, config: &tokio_postgres::Config) -> Result<(), SourceError> {
+    async fn start_up(&mut self, config: &tokio_postgres::Config, end_point: EndPoint) -> Result<(), SourceError> {
         const SETTINGS: &str = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=30s \
                                 -c wal_sender_timeout=60s -c client_min_messages=error";
         let options = match config.get_options() {
@@ -114,7 +120,7 @@ impl Replication {
         let mut message = BytesMut::new();
         frontend::startup_message(parameters, &mut message)?;
         self.send(&message).await?;
-        self.authenticate(config).await?;
+        self.authenticate(config, end_point).await?;
         loop {
             let message = self.message().await?;
             if let Message::ParameterStatus(status) = &message {
@@ -126,15 +132,33 @@ impl Replication {
         }
     }
 
-    async fn authenticate(&mut self, config: &tokio_postgres::Config) -> Result<(), SourceError> {
+    async fn authenticate(
+        &mut self,
+        config: &tokio_postgres::Config,
+        mut end_point: EndPoint,
+    ) -> Result<(), SourceError> {
         let user = config.get_user().unwrap_or_default().as_bytes().to_owned();
         let password = || {
             let missing = || SourceError::Misconfigured("the server wants a password, and the URL has none".to_owned());
             config.get_password().ok_or_else(missing)
         };
+        let mut is_bound = config.get_channel_binding() != ChannelBinding::Require;
         loop {
             let mut answer = BytesMut::new();
             let message = self.message().await?;
+            if let Message::AuthenticationSasl(body) = message {
+                let offered: Vec<String> = body.mechanisms().map(|name| Ok(name.to_owned())).collect()?;
+                if config.get_channel_binding() == ChannelBinding::Disable {
+                    end_point = None;
+                }
+                is_bound |= self.scram(&offered, password()?, end_point.take()).await?;
+                continue;
+            }
+            if !is_bound {
+                // What a server may ask for that passes the login on.
+                let why = "channel_binding=require, and the server does not bind the login to its certificate                            (SCRAM-SHA-256-PLUS, over TLS): set its password_encryption to scram-sha-256 and the                            password anew, or take channel_binding out";
+                return Err(SourceError::Misconfigured(why.to_owned()));
+            }
             if matches!(message, Message::AuthenticationOk) {
                 return Ok(());
             } else if matches!(message, Message::AuthenticationCleartextPassword) {
@@ -142,10 +166,6 @@ impl Replication {
             } else if let Message::AuthenticationMd5Password(body) = message {
                 let hash = md5_hash(&user, password()?, body.salt());
                 frontend::password_message(hash.as_bytes(), &mut answer)?;
-            } else if let Message::AuthenticationSasl(body) = message {
-                let offered: Vec<String> = body.mechanisms().map(|name| Ok(name.to_owned())).collect()?;
-                self.scram(&offered, password()?, config.get_channel_binding()).await?;
-                continue;
             } else {
                 return Err(unexpected("another kind of authentication than a password"));
             }
@@ -153,17 +173,21 @@ impl Replication {
         }
     }
 
-    async fn scram(&mut self, offered: &[String], password: &[u8], wanted: ChannelBinding) -> Result<(), SourceError> {
-        if wanted == ChannelBinding::Require {
-            // The driver does not hand out what its TLS stream knows of the certificate.
-            let why = "channel_binding=require is not supported for capture: take it out, and use sslmode=verify-full";
-            return Err(SourceError::Misconfigured(why.to_owned()));
-        }
-        if !offered.iter().any(|offer| offer == sasl::SCRAM_SHA_256) {
+    /// Answers whether the login is bound to the server's certificate.
+    async fn scram(&mut self, offered: &[String], password: &[u8], end_point: EndPoint) -> Result<bool, SourceError> {
+        let offers = |mechanism: &str| offered.iter().any(|offer| offer == mechanism);
+        let (mechanism, binding) = match end_point {
+            Some(hash) if offers(sasl::SCRAM_SHA_256_PLUS) => (
+                sasl::SCRAM_SHA_256_PLUS,
+                sasl::ChannelBinding::tls_server_end_point(hash),
+            ),
+            // Says that it could have been bound, so that a server that could too notices who took its offer out.
+            Some(_) => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
+            None => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+        };
+        if !offers(mechanism) {
             return Err(unexpected("another kind of SCRAM than SCRAM-SHA-256"));
         }
-        let mechanism = sasl::SCRAM_SHA_256;
-        let binding = sasl::ChannelBinding::unsupported();
         let mut scram = ScramSha256::new(password, binding);
         let mut message = BytesMut::new();
         frontend::sasl_initial_response(mechanism, scram.message(), &mut message)?;
@@ -178,7 +202,8 @@ impl Replication {
         let Message::AuthenticationSaslFinal(body) = self.message().await? else {
             return Err(unexpected("another answer during SCRAM"));
         };
-        Ok(scram.finish(body.data())?)
+        scram.finish(body.data())?;
+        Ok(mechanism == sasl::SCRAM_SHA_256_PLUS)
     }
 
     /// `target_session_attrs`.
@@ -222,15 +247,32 @@ fn notice_silence(socket: &TcpStream, config: &tokio_postgres::Config) -> io::Re
     socket.set_tcp_user_timeout(config.get_tcp_user_timeout().copied())
 }
 
+/// What a login is bound to: the hash of the server's certificate (`tls-server-end-point`). `None`
+/// without TLS, or where the certificate's signature names no hash, as Ed25519.
+type EndPoint = Option<Vec<u8>>;
+
+/// By RFC 5929, section 4.1: the hash of the certificate's signature, but SHA-256 for older ones.
+fn end_point(certificate: &[u8]) -> EndPoint {
+    let signature = Certificate::from_der(certificate).ok()?.signature_algorithm.oid;
+    match signature {
+        oid::SHA_1_WITH_RSA_ENCRYPTION | oid::SHA_256_WITH_RSA_ENCRYPTION | oid::ECDSA_WITH_SHA_256 => {
+            Some(Sha256::digest(certificate).to_vec())
+        }
+        oid::SHA_384_WITH_RSA_ENCRYPTION | oid::ECDSA_WITH_SHA_384 => Some(Sha384::digest(certificate).to_vec()),
+        oid::SHA_512_WITH_RSA_ENCRYPTION | oid::ECDSA_WITH_SHA_512 => Some(Sha512::digest(certificate).to_vec()),
+        _ => None,
+    }
+}
+
 /// The socket, encrypted as `sslmode` asks for.
 async fn encrypted(
     target: &Target,
     mut socket: TcpStream,
     name: &str,
     mode: SslMode,
-) -> Result<Box<dyn Wire>, SourceError> {
+) -> Result<(Box<dyn Wire>, EndPoint), SourceError> {
     if mode == SslMode::Disable {
-        return Ok(Box::new(socket));
+        return Ok((Box::new(socket), None));
     }
     if target.config().get_ssl_negotiation() != SslNegotiation::Direct {
         let mut request = BytesMut::new();
@@ -241,12 +283,15 @@ async fn encrypted(
                 let why = "sslmode asks for TLS, and the server has none";
                 return Err(SourceError::Misconfigured(why.to_owned()));
             }
-            return Ok(Box::new(socket));
+            return Ok((Box::new(socket), None));
         }
     }
-    let mut tls = target.tls().clone();
     let failed = |error: &dyn std::fmt::Display| SourceError::Misconfigured(format!("TLS: {error}"));
-    let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, name).map_err(|error| failed(&error))?;
-    let stream = tls.connect(socket).await.map_err(|error| failed(&error))?;
-    Ok(Box::new(stream))
+    let server = ServerName::try_from(name.to_owned()).map_err(|error| failed(&error))?;
+    let tls = TlsConnector::from(Arc::clone(target.tls()));
+    let stream = tls.connect(server, socket).await.map_err(|error| failed(&error))?;
+    let (_, session) = stream.get_ref();
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    let end_point = certificate.and_then(|certificate| end_point(certificate));
+    Ok((Box::new(stream), end_point))
 }

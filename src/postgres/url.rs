@@ -4,11 +4,12 @@
 //! `sslrootcert`). Pure but for reading the CA file. Invariant: no error text repeats any part of
 //! the URL that could be a password's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
 use tokio_postgres::config::{Config, Host, SslMode as DriverMode, SslNegotiation};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls::{self, Roots, SslMode};
 /// Parameters that the driver takes as they are.
@@ -66,7 +67,7 @@ const LIBPQ_PARAMETERS: [&str; 26] = [
 /// A server, and how to reach it.
 pub(crate) struct Target {
     config: Config,
-    tls: MakeRustlsConnect,
+    tls: Arc<ClientConfig>,
     second_try: Option<DriverMode>,
     server: String,
 }
@@ -94,7 +95,7 @@ impl Target {
         config.ssl_mode(first);
         bound(&mut config, connect_timeout);
         Ok(Self {
-            tls: MakeRustlsConnect::new(tls::client_config(mode, &roots, direct).map_err(InvalidUrl)?),
+            tls: Arc::new(tls::client_config(mode, &roots, direct).map_err(InvalidUrl)?),
             second_try,
             server: describe(&config),
             config,
@@ -107,7 +108,7 @@ impl Target {
     }
 
     /// How it does TLS.
-    pub(crate) fn tls(&self) -> &MakeRustlsConnect {
+    pub(crate) fn tls(&self) -> &Arc<ClientConfig> {
         &self.tls
     }
 

@@ -64,7 +64,7 @@ pub(in crate::capture) async fn inspect(session: &SourceSession, plan: &Plan) ->
 }
 
 /// The columns that old rows of a table must hold.
-fn identity<'a>(plan: &'a Plan, table: &TableName) -> Vec<&'a str> {
+pub(super) fn identity<'a>(plan: &'a Plan, table: &TableName) -> Vec<&'a str> {
     let orders = plan.orders.iter().filter(|orders| orders.table == *table);
     let watches = plan.watches.iter().filter(|watch| watch.table == *table);
     let of_orders = orders.flat_map(|orders| [Some(orders.key.as_str()), orders.id.as_deref()].into_iter().flatten());
@@ -251,7 +251,7 @@ pub(in crate::capture) async fn make_publication(session: &SourceSession, plan: 
     if let Some(published) = publication(session, plan).await? {
         return Ok(published);
     }
-    let (name, sql) = (plan.slot(), create_publication(plan));
+    let (name, sql) = (plan.slot(), create_publication(plan, |_| String::new()));
     let created = session.client.batch_execute(&sql).await.map_err(SourceError::from);
     match (created, publication(session, plan).await?) {
         // Another process may have made it at the same moment.
@@ -332,9 +332,11 @@ async fn published_tables(session: &SourceSession, name: &str) -> Result<Vec<(u3
     Ok(tables)
 }
 
-/// The statement that makes the publication.
-pub(in crate::capture) fn create_publication(plan: &Plan) -> String {
-    let tables = Vec::from_iter(plan.tables().into_iter().map(TableName::sql));
+/// The statement that makes the publication, with a list of columns after each table's name where
+/// there is one.
+pub(super) fn create_publication(plan: &Plan, columns: impl Fn(&TableName) -> String) -> String {
+    let with_columns = |table: &TableName| table.sql() + &columns(table);
+    let tables = Vec::from_iter(plan.tables().into_iter().map(with_columns));
     let of = if tables.is_empty() {
         String::new()
     } else {

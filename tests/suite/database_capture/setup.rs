@@ -133,12 +133,18 @@ async fn check_says_what_may_hurt_later_and_changes_nothing() {
 
 #[tokio::test]
 async fn the_printed_rights_are_enough() {
+    rights_are_enough(&["capture", "sql"]).await;
+    rights_are_enough(&["capture", "sql", "--only-keys"]).await;
+}
+
+async fn rights_are_enough(printed_by: &[&str]) {
     let (shop, redis) = (Shop::new().await, RedisServer::start().await);
-    let sql = String::from_utf8(shop.command(&redis, &["capture", "sql"]).stdout).unwrap();
+    let sql = String::from_utf8(shop.command(&redis, printed_by).stdout).unwrap();
     let role = format!("capture_{}", shop.database);
-    // Its own role, so that tests do not meet; the query reads one table more than the mapping
+    // Its own role, so that tests do not meet, in one transaction; the query reads one table more than the mapping
     // names.
-    shop.sql(&sql.replace("orderstream_capture", &role));
+    let sql = sql.replace("orderstream_capture", &role).replace(" CONCURRENTLY", "");
+    shop.sql(&sql.replace("<primary key>", "id"));
     shop.sql(&format!("GRANT SELECT ON refunds TO {role}"));
     shop.add(1..=2);
     let url = shop
@@ -146,9 +152,17 @@ async fn the_printed_rights_are_enough() {
         .url(&shop.database)
         .replace("postgres://postgres@", &format!("postgres://{role}@"));
     let settings = shop.settings(&redis).with("ORDERSTREAM_CAPTURE_DATABASE_URL", &url);
+    // No policy lets anybody see a row: a query that respects it would find all orders deleted.
+    shop.sql("ALTER TABLE orders ENABLE ROW LEVEL SECURITY");
+    let refused = settings.command(&["capture"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("run ALTER ROLE <its role> BYPASSRLS"), "{said}");
+    shop.sql(&format!("ALTER ROLE {role} BYPASSRLS"));
     let _capture = Service::start("capture", &settings).await;
     agrees(&shop, &redis).await;
     shop.add(3..=3);
+    shop.sql("UPDATE order_items SET order_id = 1 WHERE order_id = 3; DELETE FROM order_items WHERE order_id = 2");
     agrees(&shop, &redis).await;
 }
 
@@ -204,7 +218,7 @@ async fn changes_come_by_tls_from_the_server_of_that_name_and_no_other() {
         let (shop, redis) = (Shop::of(cluster), RedisServer::start().await);
         shop.add(1..=3);
         let url = format!(
-            "postgres://app:{PASSWORD}@127.0.0.1:{}/{}?sslmode=verify-full&sslrootcert={}",
+            "postgres://app:{PASSWORD}@127.0.0.1:{}/{}?sslmode=verify-full&channel_binding=require&sslrootcert={}",
             shop.cluster().port,
             shop.database,
             files.path().join("ca.pem").display()
