@@ -52,6 +52,7 @@ pub async fn check(config: &CaptureConfig) -> Result<Vec<String>, CaptureError> 
         return Ok(advice);
     }
     let keys = reader.page(None, SAMPLE).await?;
+    advice.extend(source::advise_on_fields(&catalog));
     let explained = reader.explain(&keys).await?;
     advice.extend(source::advise_on_query(&session, &plan, &explained).await?);
     let sample = read_orders(&plan, &mut reader, &keys).await?;

@@ -19,8 +19,8 @@ const NOTE_BYTES: u64 = 16 << 20;
 /// How often the slot is looked at at least, and how long an answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
-/// A page of a walk that took longer is made smaller.
-const SLOW_PAGE: Duration = Duration::from_secs(1);
+/// A page of a walk that took longer is made smaller, since live changes wait for it.
+const SLOW_PAGE: Duration = Duration::from_millis(100);
 
 impl Worker<'_> {
     /// Takes the checkpoint over: a former process that still runs stores nothing from then on.
@@ -138,9 +138,9 @@ impl Worker<'_> {
         let answer = self.read(&orders, &[]).await?;
         let triggered = answer.now.max(self.appender.record.triggered + 1);
         let batch = self.convert(&orders, &[], &answer, triggered, Some(&walk.id));
-        let is_slow = began.elapsed() > SLOW_PAGE;
+        let next_size = next_page_size(orders.len(), batch.bytes(), began.elapsed());
         if batch.bytes() > MOST_BYTES && orders.len() > 1 {
-            self.page_size = (orders.len() / 2).max(1);
+            self.page_size = next_size;
             return Ok(());
         }
         let known = self.appender.record.clone();
@@ -162,11 +162,7 @@ impl Worker<'_> {
         let pause = Duration::from_secs_f64(orders.len() as f64 / f64::from(self.config.snapshot_rate));
         if self.store(&batch.entries, record, FILL_WALK).await? {
             self.next_page = began + pause;
-            self.page_size = if is_slow {
-                (self.page_size / 2).max(1)
-            } else {
-                self.config.batch
-            };
+            self.page_size = next_size.min(self.config.batch);
             self.count(&batch);
             self.status.metrics.walk_orders.inc_by(orders.len() as u64);
             self.note_state();
@@ -203,5 +199,36 @@ impl Worker<'_> {
         self.store(&[], record, 100).await?;
         self.note_state();
         Ok(())
+    }
+}
+
+/// Orders of the next page, after one of so many that had so many bytes and took so long.
+fn next_page_size(orders: usize, bytes: usize, took: Duration) -> usize {
+    if bytes > MOST_BYTES || took > SLOW_PAGE {
+        (orders / 2).max(1)
+    } else if bytes < MOST_BYTES / 4 && took < SLOW_PAGE / 4 {
+        2 * orders
+    } else {
+        orders
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_grows_only_where_twice_as_many_orders_fit_by_far() {
+        let ms = Duration::from_millis;
+        for (orders, bytes, took, next) in [
+            (500, 1 << 20, ms(101), 250),
+            (500, MOST_BYTES + 1, ms(10), 250),
+            (1, MOST_BYTES + 1, ms(900), 1),
+            (250, 1 << 21, ms(10), 250),
+            (250, 1 << 10, ms(60), 250),
+            (250, 1 << 10, ms(10), 500),
+        ] {
+            assert_eq!(next_page_size(orders, bytes, took), next, "{orders} {bytes} {took:?}");
+        }
     }
 }

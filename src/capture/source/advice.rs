@@ -3,6 +3,8 @@
 use serde_json::Value;
 use tokio_postgres::types::Type;
 
+use super::catalog::Catalog;
+use super::prepare::COLUMNS;
 use super::session::SourceSession;
 use crate::capture::plan::{Plan, TableName};
 use crate::postgres::SourceError;
@@ -52,6 +54,19 @@ pub(in crate::capture) async fn advise_on_server(
     ];
     let wrong = advice.iter().filter(|(is_well, _)| !is_well);
     Ok(wrong.map(|(_, text)| (*text).to_owned()).collect())
+}
+
+/// Fields of an event that a database of orders mostly has, and the query does not answer.
+pub(in crate::capture) fn advise_on_fields(catalog: &Catalog) -> Option<String> {
+    let is_answered = |field: &&str| catalog.answered.iter().any(|answered| answered == field);
+    let fields = COLUMNS.iter().map(|(field, _)| *field);
+    let lacking = Vec::from_iter(fields.filter(|field| !is_answered(field)));
+    (!lacking.is_empty()).then(|| {
+        format!(
+            "the query answers no {}: these columns of the warehouse stay empty, and reports that use them",
+            lacking.join(", ")
+        )
+    })
 }
 
 /// What the query's plan (`EXPLAIN (VERBOSE, FORMAT JSON)`) tells: tables that are read as a whole,

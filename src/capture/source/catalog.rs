@@ -39,6 +39,8 @@ pub(in crate::capture) struct Catalog {
     pub(in crate::capture) watches: Vec<KeyType>,
     /// About how many orders there are.
     pub(in crate::capture) estimate: Option<u64>,
+    /// Columns that the query answers.
+    pub(super) answered: Vec<String>,
     /// The plan's tables by OID.
     pub(in crate::capture) tables: HashMap<u32, VerifiedTable>,
 }
@@ -80,7 +82,7 @@ pub(in crate::capture) async fn inspect_tables(session: &SourceSession, plan: &P
         if let Some(id) = &orders.id {
             column(session, &orders.table, id).await?;
         }
-        check_query(session, orders).await?;
+        catalog.answered = check_query(session, orders).await?;
     }
     for watch in &plan.watches {
         find(session, &watch.table).await?;
@@ -203,7 +205,8 @@ async fn prepare(session: &SourceSession, sql: &str, place: &str) -> Result<Stat
     })
 }
 
-async fn check_query(session: &SourceSession, orders: &OrderTable) -> Result<(), SourceError> {
+/// Answers the columns of the query.
+async fn check_query(session: &SourceSession, orders: &OrderTable) -> Result<Vec<String>, SourceError> {
     let fault = |what: String| {
         Err(SourceError::Misconfigured(format!(
             "capture.toml: [orders] query: {what}"
@@ -233,13 +236,13 @@ async fn check_query(session: &SourceSession, orders: &OrderTable) -> Result<(),
             ));
         }
     }
-    let names = Vec::from_iter(statement.columns().iter().map(tokio_postgres::Column::name));
-    match NEEDED.iter().find(|needed| !names.contains(*needed)) {
+    let names = Vec::from_iter(statement.columns().iter().map(|column| column.name().to_owned()));
+    match NEEDED.iter().find(|needed| !names.iter().any(|name| name == *needed)) {
         Some(missing) => fault(format!(
             "lacks the column `{missing}`; it must answer each of {}",
             NEEDED.join(", ")
         )),
-        None => Ok(()),
+        None => Ok(names),
     }
 }
 

@@ -7,7 +7,7 @@ mod reader;
 mod session;
 mod slot;
 
-pub(super) use self::advice::{advise_on_query, advise_on_server};
+pub(super) use self::advice::{advise_on_fields, advise_on_query, advise_on_server};
 pub(super) use self::catalog::{Catalog, inspect, inspect_tables, make_publication, publication};
 pub(super) use self::prepare::{guess, preparation};
 pub(super) use self::reader::OrderReader;

@@ -14,7 +14,7 @@ use crate::postgres::SourceError;
 const ORDER_TABLES: &str = "orders order spree_orders order_order sales_order sales_orders sale_order shop_orders wc_orders \
                             wp_wc_orders purchase_orders customer_orders";
 /// Fields of an event, and names of columns that hold them, the likeliest first; `_` and capitals do not matter.
-const COLUMNS: [(&str, &str); 12] = [
+pub(super) const COLUMNS: [(&str, &str); 12] = [
     (
         "customer_id",
         "customer_id user_id buyer_id account_id client_id partner_id",
