@@ -10,10 +10,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::stream::Stream;
+use super::append_stats::AtomicInstant;
+use crate::stream::{Stream, StreamError};
 
 /// Longest wait for the stream; without an answer nothing is refused.
 const LIMIT: Duration = Duration::from_millis(500);
+/// For how long nothing is asked after that: a stream that is away delays one delivery, not each.
+const NOT_ASKED: Duration = Duration::from_secs(5);
 /// Domains that are remembered here, too.
 const MOST: usize = 10_000;
 
@@ -21,6 +24,7 @@ const MOST: usize = 10_000;
 pub struct ShopBinding {
     stream: Arc<dyn Stream>,
     known: Mutex<HashMap<String, String>>,
+    unanswered: AtomicInstant,
 }
 
 impl ShopBinding {
@@ -30,6 +34,7 @@ impl ShopBinding {
         Self {
             stream,
             known: Mutex::default(),
+            unanswered: AtomicInstant::never(),
         }
     }
 
@@ -38,14 +43,18 @@ impl ShopBinding {
         if self.known().get(domain).is_some_and(|known| known == number) {
             return true;
         }
+        if self.unanswered.elapsed().is_some_and(|elapsed| elapsed < NOT_ASKED) {
+            return true;
+        }
         // A number that differs is asked for again: an operator may have removed the old one.
-        let bound = match tokio::time::timeout(LIMIT, self.stream.bind_shop(domain, number)).await {
-            Ok(Ok(bound)) => bound,
-            Ok(Err(error)) => {
+        let asked = tokio::time::timeout(LIMIT, self.stream.bind_shop(domain, number)).await;
+        let bound = match asked.unwrap_or_else(|_| Err(no_answer())) {
+            Ok(bound) => bound,
+            Err(error) => {
+                self.unanswered.mark();
                 tracing::debug!(%error, "whose order it is cannot be asked");
                 return true;
             }
-            Err(_) => return true,
         };
         let admits = bound == number;
         let mut known = self.known();
@@ -58,6 +67,13 @@ impl ShopBinding {
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn no_answer() -> StreamError {
+    StreamError::Timeout {
+        server: "the stream".to_owned(),
+        after: LIMIT,
     }
 }
 

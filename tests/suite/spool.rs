@@ -150,3 +150,28 @@ async fn a_folder_has_one_owner() {
     let said = async || second.stderr().contains("`orderstream serve` since").then_some(());
     eventually("it says who has the folder", PATIENCE, said).await;
 }
+
+/// Of an order's shop the stream is asked; one that answers nothing delays a delivery in five seconds, not each.
+#[tokio::test(flavor = "multi_thread")]
+async fn shops_that_are_not_known_yet_are_asked_for_once_while_redis_is_away() {
+    let place = Place::new().await;
+    let settings = place.settings().with("RUST_LOG", "orderstream=debug");
+    let service = Service::start("serve", &settings).await;
+    goes_direct_at_first(&service).await;
+    place.site.redis.stall();
+    let began = Instant::now();
+    for id in 100..110 {
+        let mut body = order(id);
+        body["order_status_url"] = format!("https://shop.example/4711/orders/{id:032x}/authenticate").into();
+        assert_eq!(
+            deliver_as(&service, &format!("webhook-{id}"), &body).await,
+            (200, "spooled".to_owned())
+        );
+    }
+    let asked = service.stderr().matches("whose order it is cannot be asked").count() as u64;
+    place.site.redis.resume();
+    assert!(
+        (1..=1 + began.elapsed().as_secs() / 5).contains(&asked),
+        "asked {asked} times"
+    );
+}
