@@ -14,8 +14,8 @@ use crate::config::{AdminAccess, ShopifyAdminConfig};
 use crate::health::{Notice, WarehouseProbe};
 use crate::metrics::Metrics;
 use crate::nodes::{Node, Nodes};
-use crate::shopify_admin::AdminClient;
-use crate::shopify_admin::reconcile::{ReconcileError, Reconciler, Reconciliation, UpdatedSpan};
+use crate::shopify_admin::reconcile::{ReconcileError, Reconciler, Reconciliation};
+use crate::shopify_admin::{AdminClient, OrderSpan};
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
 
@@ -103,7 +103,7 @@ impl ReconcileRole {
         &self,
         shop: &str,
         access: &AdminAccess,
-        span: UpdatedSpan,
+        span: OrderSpan,
     ) -> Result<Reconciliation, ReconcileError> {
         let client = AdminClient::connect(&self.config, shop, access).await?;
         let reconciler = Reconciler {
@@ -133,13 +133,13 @@ impl ReconcileRole {
 }
 
 /// What the next run compares.
-fn span(last: Option<&LastRun>, now: OffsetDateTime) -> UpdatedSpan {
+fn span(last: Option<&LastRun>, now: OffsetDateTime) -> OrderSpan {
     let since = match last {
         None => now - FIRST,
         Some(last) if now - last.daily >= time::Duration::DAY => now - DAILY,
         Some(last) => last.until - OVERLAP,
     };
-    UpdatedSpan::new(since, now - SEARCH_LAG)
+    OrderSpan::new(since, now - SEARCH_LAG)
 }
 
 /// What is wrong, and what to do.

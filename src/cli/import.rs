@@ -1,53 +1,70 @@
-//! `import`: orders of a shop's history, from files.
+//! `import`: orders of a shop's history, by bulk operations of the Admin API or from files.
+
+mod history;
+mod sending;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::time::Instant;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
+use self::history::{HistoryImport, HistoryOptions, HistorySummary};
+use self::sending::ImportSender;
 use super::backend::{Backend, Needs};
 use super::output::{OutputArgs, progress};
+use super::reconcile::ago;
 use super::stepper::all;
 use super::{Exit, Failure, shopify};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::folder;
 use crate::import::{FileState, Import, ImportError, ImportOptions, Rejections};
-use crate::operations::{ImportRequest, MOST_IMPORT_BYTES, MOST_IMPORT_EVENTS};
 use crate::shopify::{KeptNames, ShopZone};
-
-/// Pause while webhooks come first.
-const YIELD: Duration = Duration::from_millis(500);
+use crate::shopify_admin::AdminClient;
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  orderstream import --shop example.myshopify.com orders.json.gz      orders of the REST API
-  orderstream import --time-zone Europe/Berlin bulk-123.jsonl          the file of a bulk operation
-  orderstream import --dry-run *.jsonl                                 what would become of them
+  orderstream import                                                   all orders of the shop
+  orderstream import --since 2024-01-01 --dry-run                      how many there are
+  orderstream import --shop example.myshopify.com orders.json.gz       from a file: orders of the REST API
+  orderstream import --time-zone Europe/Berlin bulk-123.jsonl          from the file of a bulk operation
 
+Without FILE it asks the Admin API, by bulk operations over windows of created_at (docs/SHOPIFY.md says which access that takes).
 Files: a bulk operation's JSONL over orders (children anywhere in it), {\"orders\": [...]} or one order a line as the REST API has
-them, each also as .gz. No access to Shopify is needed. Appending waits while webhooks need the room. The command may be
+them, each also as .gz; they need no access to Shopify. Appending waits while webhooks need the room. The command may be
 interrupted, or killed, and started again: it goes on where it was, and what was sent before is recognized by its event id.
 Exit code 69: some orders became no event; they are named, and the rest is imported.")]
 pub(super) struct ImportArgs {
-    /// Files to import
-    #[arg(value_name = "FILE", required = true)]
+    /// Files to import, in place of asking the Admin API
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Domain of the shop [default: the one that has access to the Admin API]
     #[arg(long)]
     shop: Option<String>,
-    /// The shop's time zone, such as Europe/Berlin; for bulk operations [default: what the Admin API says]
-    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    /// Orders created since then: a time, a day (UTC), or how long ago [default: the first]
+    #[arg(long, value_name = "TIME", value_parser = ago, conflicts_with = "files")]
+    since: Option<OffsetDateTime>,
+    /// Orders created before then [default: now]
+    #[arg(long, value_name = "TIME", value_parser = ago, conflicts_with = "files")]
+    until: Option<OffsetDateTime>,
+    /// Bulk operations that run at once
+    #[arg(long, default_value = "2", value_parser = clap::value_parser!(u8).range(1..=4), conflicts_with = "files")]
+    parallel: u8,
+    /// How long to wait while others' bulk operations use up what Shopify allows
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = wait, conflicts_with = "files")]
+    wait: Duration,
+    /// The shop's time zone, such as Europe/Berlin; for a bulk operation's file [default: what the Admin API says]
+    #[arg(long, value_name = "ZONE", value_parser = zone, requires = "files")]
     time_zone: Option<ShopZone>,
     /// Orders a second at most
     #[arg(long)]
     rate: Option<NonZeroU32>,
-    /// Import files again that were imported before
+    /// Import again what was imported before
     #[arg(long)]
     restart: bool,
     /// Append nothing, count
@@ -55,6 +72,10 @@ pub(super) struct ImportArgs {
     dry_run: bool,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    config::duration(text).ok_or_else(|| "not a duration, such as 10m or 0s".to_owned())
 }
 
 fn zone(text: &str) -> Result<ShopZone, String> {
@@ -72,28 +93,27 @@ struct ImportSummary {
     /// Lines that belong to no order of their file.
     orphans: u64,
     rejected: Rejections,
+    /// Of bulk operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<HistorySummary>,
     dry_run: bool,
     complete: bool,
 }
 
-/// Imports the files, one after the other.
+/// Imports the files one after the other, or the shop's history.
 ///
 /// # Errors
-/// A file is of no known form, a store does not answer, or some orders became no event.
+/// A file is of no known form, a store or Shopify does not answer, or some orders became no event.
 pub(super) async fn run(args: ImportArgs, config: Config) -> Result<(), Failure> {
-    let shop = shop(&args, &config)?;
-    let has_access = config.shopify_admin.shops.contains_key(&shop);
-    let zone = match args.time_zone {
-        None if has_access => {
-            let clients = shopify::clients(&config, Some(&shop)).await?;
-            let name = clients.first().map(|client| client.identity().timezone.clone());
-            ShopZone::named(&name.unwrap_or_default())
-        }
-        zone => zone,
+    let client = client(&args, &config).await?;
+    let shop = match &client {
+        Some(client) => client.identity().shop.clone(),
+        None => shop(&args, &config)?,
     };
+    let of_client = |client: &AdminClient| ShopZone::named(&client.identity().timezone);
     let options = ImportOptions {
         shop: &shop,
-        zone,
+        zone: args.time_zone.or(client.as_ref().and_then(of_client)),
         kept: KeptNames {
             note_attributes: &config.intake.keep_note_attributes,
             line_properties: &config.intake.keep_line_properties,
@@ -115,29 +135,103 @@ pub(super) async fn run(args: ImportArgs, config: Config) -> Result<(), Failure>
         true => None,
         false => Some(Backend::open(&config, "import", Needs::Stream).await?),
     };
+    let mut sender = ImportSender::new(backend, args.rate);
     let mut summary = ImportSummary {
         shop: shop.clone(),
         dry_run: args.dry_run,
         complete: true,
         ..ImportSummary::default()
     };
-    let mut pace = Pace::new(args.rate);
-    for path in &args.files {
-        if summary.complete {
-            one_file(path, &mut import, backend.as_ref(), &mut pace, &mut summary).await?;
+    let done = match &client {
+        Some(client) if args.files.is_empty() => {
+            all_history(&args, &config.data_dir, client, &mut import, &mut sender, &mut summary).await
         }
+        _ => all_files(&args.files, &mut import, &mut sender, &mut summary).await,
+    };
+    if !args.dry_run || !args.files.is_empty() {
+        summary.orders = sender.orders;
     }
     summary.rejected = import.rejections.clone();
     drop(import);
     if args.dry_run {
         remove(&file);
     }
+    done?;
     args.output.print(&summary, || summary.lines())?;
     if summary.complete && summary.rejected.count + summary.orphans == 0 {
         Ok(())
     } else {
         Err(Failure::Reported(Exit::Unavailable))
     }
+}
+
+/// The client, where the Admin API is asked: for orders, or for the time zone of a file's.
+async fn client(args: &ImportArgs, config: &Config) -> Result<Option<AdminClient>, Failure> {
+    let known = &config.shopify_admin.shops;
+    if args.files.is_empty() && known.is_empty() {
+        shopify::clients(config, args.shop.as_deref()).await?;
+    }
+    let shop = shop(args, config)?;
+    if !args.files.is_empty() && (args.time_zone.is_some() || !known.contains_key(&shop)) {
+        return Ok(None);
+    }
+    Ok(shopify::clients(config, Some(&shop)).await?.pop())
+}
+
+async fn all_files(
+    files: &[PathBuf],
+    import: &mut Import<'_>,
+    sender: &mut ImportSender,
+    summary: &mut ImportSummary,
+) -> Result<(), Failure> {
+    for path in files {
+        let reading = progress(None);
+        let state = tokio::task::block_in_place(|| import.stage(path, || reading.inc(1)))?;
+        reading.finish_and_clear();
+        let FileState::Staged(orders) = state else {
+            summary.files_done_before += 1;
+            continue;
+        };
+        let bar = progress(Some(orders));
+        let done = all(async || sender.batch(path, import, &bar).await).await;
+        bar.finish_and_clear();
+        summary.complete = done?;
+        if !summary.complete {
+            break;
+        }
+        summary.orphans += import.finish(path)?;
+    }
+    Ok(())
+}
+
+async fn all_history(
+    args: &ImportArgs,
+    folder: &Path,
+    client: &AdminClient,
+    import: &mut Import<'_>,
+    sender: &mut ImportSender,
+    summary: &mut ImportSummary,
+) -> Result<(), Failure> {
+    let options = HistoryOptions {
+        since: args.since,
+        until: args.until,
+        parallel: args.parallel.into(),
+        wait: args.wait,
+        restart: args.restart,
+    };
+    let mut history = HistoryImport::new(client, folder, options);
+    let mut plan = history.plan(import).await?;
+    if args.dry_run {
+        summary.orders = plan.counted;
+    } else if !plan.done_before {
+        let done = all(async || history.step(import, sender).await).await;
+        history.bar.finish_and_clear();
+        summary.complete = done?;
+        plan.windows_left = import.windows().left()?.len() as u64;
+        summary.orphans = history.orphans;
+    }
+    summary.history = Some(plan);
+    Ok(())
 }
 
 /// The shop that the orders are of.
@@ -166,93 +260,13 @@ fn remove(file: &Path) {
     let _ = std::fs::remove_file(file.with_extension("lock"));
 }
 
-async fn one_file(
-    path: &Path,
-    import: &mut Import<'_>,
-    backend: Option<&Backend>,
-    pace: &mut Pace,
-    summary: &mut ImportSummary,
-) -> Result<(), Failure> {
-    let reading = progress(None);
-    let state = tokio::task::block_in_place(|| import.stage(path, || reading.inc(1)))?;
-    reading.finish_and_clear();
-    let FileState::Staged(orders) = state else {
-        summary.files_done_before += 1;
-        return Ok(());
-    };
-    let bar = progress(Some(orders));
-    let done = all(async || one_batch(path, import, backend, pace, summary, &bar).await).await;
-    bar.finish_and_clear();
-    summary.complete = done?;
-    if summary.complete {
-        summary.orphans += import.finish(path)?;
-    }
-    Ok(())
-}
-
-/// Sends a batch; answers whether more is left.
-async fn one_batch(
-    path: &Path,
-    import: &mut Import<'_>,
-    backend: Option<&Backend>,
-    pace: &mut Pace,
-    summary: &mut ImportSummary,
-    bar: &ProgressBar,
-) -> Result<bool, Failure> {
-    let most = pace.portion(MOST_IMPORT_EVENTS);
-    let batch = tokio::task::block_in_place(|| import.next(path, most, MOST_IMPORT_BYTES))?;
-    if batch.is_end() {
-        return Ok(false);
-    }
-    let count = batch.events.len() as u64;
-    if let Some(backend) = backend.filter(|_| count > 0) {
-        let events = batch.events.clone();
-        let step = backend.call(ImportRequest { events }).await?;
-        if let Some(why) = step.waits {
-            bar.set_message(why);
-            tokio::time::sleep(YIELD).await;
-            return Ok(true);
-        }
-    }
-    tokio::task::block_in_place(|| import.settle(batch))?;
-    summary.orders += count;
-    bar.inc(count);
-    pace.pay(count).await;
-    Ok(true)
-}
-
-/// So many orders a second, or as fast as they are taken.
-struct Pace {
-    rate: Option<NonZeroU32>,
-    due: Instant,
-}
-
-impl Pace {
-    fn new(rate: Option<NonZeroU32>) -> Self {
-        Self {
-            rate,
-            due: Instant::now(),
-        }
-    }
-
-    /// Orders of a batch: of a slow run, those of about a second.
-    fn portion(&self, most: usize) -> usize {
-        let a_second = self.rate.and_then(|rate| usize::try_from(rate.get()).ok());
-        a_second.unwrap_or(most).clamp(1, most)
-    }
-
-    async fn pay(&mut self, orders: u64) {
-        if let Some(rate) = self.rate {
-            self.due += Duration::from_secs_f64(orders as f64 / f64::from(rate.get()));
-            tokio::time::sleep_until(self.due).await;
-        }
-    }
-}
-
 impl ImportSummary {
     fn lines(&self) -> Vec<String> {
         let what = if self.dry_run { "would be sent" } else { "sent" };
         let mut lines = vec![format!("{} orders of {} {what}", self.orders, self.shop)];
+        if let Some(history) = &self.history {
+            lines.extend(self.history_lines(history));
+        }
         if self.files_done_before > 0 {
             lines.push(format!(
                 "{} files were imported before; --restart imports them again",
@@ -270,6 +284,26 @@ impl ImportSummary {
         }
         if !self.complete {
             lines.push("interrupted: the above is done; the same command goes on".to_owned());
+        }
+        lines
+    }
+}
+
+impl ImportSummary {
+    fn history_lines(&self, history: &HistorySummary) -> Vec<String> {
+        let time = |at: OffsetDateTime| at.truncate_to_second().format(&Rfc3339).unwrap_or_default();
+        let (since, until, started) = (time(history.since), time(history.until), time(history.started_at));
+        let mut lines = vec![format!(
+            "created from {since} to {until}: {} orders as counted at {started}",
+            history.counted
+        )];
+        if history.done_before {
+            lines.push("they were imported before; --restart imports them again".to_owned());
+        } else if self.complete && !self.dry_run {
+            let since = time(history.reconcile_since());
+            lines.push(format!(
+                "what changed meanwhile: `orderstream reconcile --since {since}`, unless webhooks came"
+            ));
         }
         lines
     }

@@ -118,7 +118,7 @@ pub(super) fn progress(total: Option<u64>) -> ProgressBar {
     }
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     let template = match total {
-        Some(_) => "{bar:40} {pos}/{len}  {per_sec}  eta {eta}",
+        Some(_) => "{bar:40} {pos}/{len}  {per_sec}  eta {eta}  {msg}",
         None => "{spinner} {pos}  {per_sec}",
     };
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))

@@ -11,7 +11,8 @@ use super::output::{OutputArgs, progress, span, table};
 use super::{Exit, Failure, shopify};
 use crate::config::{self, Config};
 use crate::folder::{self, Folder};
-use crate::shopify_admin::reconcile::{ReconciledOrder, Reconciler, Reconciliation, UpdatedSpan};
+use crate::shopify_admin::OrderSpan;
+use crate::shopify_admin::reconcile::{ReconciledOrder, Reconciler, Reconciliation};
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
 use crate::warehouse::embedded::EmbeddedWarehouse;
@@ -46,7 +47,7 @@ pub(super) struct ReconcileArgs {
     output: OutputArgs,
 }
 
-fn ago(text: &str) -> Result<OffsetDateTime, String> {
+pub(super) fn ago(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(at);
     }
@@ -62,7 +63,7 @@ fn ago(text: &str) -> Result<OffsetDateTime, String> {
 /// # Errors
 /// A service cannot be reached, or something is left to repair.
 pub(super) async fn run(args: ReconcileArgs, config: Config) -> Result<(), Failure> {
-    let changed = UpdatedSpan::new(args.since, args.until);
+    let changed = OrderSpan::new(args.since, args.until);
     if changed.since >= changed.until {
         return Err(Failure::Usage("error: --since must be before --until\n".to_owned()));
     }

@@ -1,9 +1,10 @@
-//! A shop's history from files: orders are gathered on disk and become events.
+//! A shop's history from files, also those of bulk operations that it asks for: orders are gathered on disk and become events.
 //!
 //! # Layout
 //! `files.rs` reads a file of whatever form, piece by piece; `staging.rs` keeps the pieces in
-//! `import.db` of the data folder (SQLite). [`Import`] goes from one to the other and makes the
-//! events, in batches. Appending them is the caller's work.
+//! `import.db` of the data folder (SQLite), and `staging/windows.rs` which windows of a shop's history
+//! are to be asked for. [`Import`] goes from one to the other and makes the events, in batches.
+//! Appending them, and asking Shopify for files, is the caller's work.
 //!
 //! # Invariants
 //! - Memory does not grow with the file: it holds one line and one batch.
@@ -26,6 +27,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use self::files::{FileForm, read_pieces};
+pub use self::staging::{BulkWindow, ImportPlan, WindowTable};
 use self::staging::{Root, Staging};
 use crate::shopify::{self, AdminOrder, Asked, KeptNames, Request, ShopZone};
 use crate::sqlite::FileError;
@@ -162,6 +164,14 @@ impl<'s> Import<'s> {
             options,
             rejections: Rejections::default(),
         })
+    }
+
+    /// The windows of the shop's history that are left.
+    pub fn windows(&mut self) -> WindowTable<'_> {
+        WindowTable {
+            staging: &mut self.staging,
+            shop: self.options.shop,
+        }
     }
 
     /// Reads a file to the disk, unless that was done before. `read` is told of each piece.

@@ -1,7 +1,10 @@
-//! `import.db`: the pieces of one file at a time, and which files were imported.
+//! `import.db`: the pieces of one file at a time, which files were imported, and the windows of a
+//! shop's history that are left.
 //!
 //! Owns the tables. What is committed outlives the process; that it outlives the machine is not
 //! needed, since the file can be read again.
+
+mod windows;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
+pub use self::windows::{BulkWindow, ImportPlan, WindowTable};
 use super::{FileState, ImportError, Piece, staging_error};
 use crate::sqlite;
 
@@ -52,6 +56,7 @@ impl Staging {
             crate::folder::open_file(path).map_err(sqlite::io(path))?;
             let connection = Connection::open(path)?;
             connection.execute_batch(TABLES)?;
+            connection.execute_batch(windows::TABLES)?;
             if restart {
                 connection.execute_batch("DELETE FROM file; DELETE FROM piece;")?;
             }

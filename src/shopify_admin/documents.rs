@@ -66,7 +66,9 @@ documents! {
     BULK_RUN "Run" "bulk_run";
     /// State of a bulk operation: `id`.
     BULK_POLL "Poll" "bulk_poll";
+    /// Bulk operations of this app, newest first: `after`.
+    BULK_LIST "BulkList" "bulk_list";
 }
 
-/// Text of a bulk operation over whole orders, whose search stands in `query: "..."`.
+/// Text of a bulk operation over whole orders, in which `SEARCH` stands for the search.
 pub const BULK_ORDERS: &str = include_str!("queries/bulk_orders.graphql");

@@ -26,7 +26,6 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::json;
-use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use self::repair::Repairer;
@@ -35,6 +34,7 @@ use self::unloaded::{OrderPlace, UnloadedOrders};
 use super::client::AdminClient;
 use super::documents::{self, PageCursor};
 use super::error::AdminError;
+use super::span::OrderSpan;
 use crate::shopify::ShopZone;
 use crate::stream::{Stream, StreamError};
 use crate::warehouse::{Warehouse, WarehouseError};
@@ -63,40 +63,6 @@ pub enum ReconcileError {
     Warehouse(#[from] WarehouseError),
 }
 
-/// A span of `updated_at`: from `since` on, before `until`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpdatedSpan {
-    /// Whole seconds.
-    pub since: OffsetDateTime,
-    /// Whole seconds.
-    pub until: OffsetDateTime,
-}
-
-impl UpdatedSpan {
-    /// Of whole seconds, none of which is left out.
-    #[must_use]
-    pub fn new(since: OffsetDateTime, until: OffsetDateTime) -> Self {
-        let whole = |at: OffsetDateTime| at.replace_nanosecond(0).unwrap_or(at).to_offset(time::UtcOffset::UTC);
-        Self {
-            since: whole(since),
-            until: whole(until),
-        }
-    }
-
-    fn search(self, field: &str) -> String {
-        let text = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
-        format!("{field}:>='{}' AND {field}:<'{}'", text(self.since), text(self.until))
-    }
-
-    /// Its halves; `None` of a second, which has none.
-    fn halves(self) -> Option<[Self; 2]> {
-        let length = (self.until - self.since).whole_seconds();
-        let middle = self.since + Duration::seconds(length / 2);
-        let half = |since, until| Self { since, until };
-        (length > 1).then(|| [half(self.since, middle), half(middle, self.until)])
-    }
-}
-
 /// What a run works on.
 pub struct Reconciler<'a> {
     /// The shop.
@@ -123,7 +89,7 @@ impl Reconciler<'_> {
     ///
     /// # Errors
     /// The run ended early.
-    pub async fn run(&self, span: UpdatedSpan, progress: impl Fn(u64)) -> Result<Reconciliation, ReconcileError> {
+    pub async fn run(&self, span: OrderSpan, progress: impl Fn(u64)) -> Result<Reconciliation, ReconcileError> {
         let (began, points) = (Instant::now(), self.client.points());
         let identity = self.client.identity();
         let zone = ShopZone::named(&identity.timezone).ok_or_else(|| {
@@ -138,8 +104,8 @@ impl Reconciler<'_> {
         self.deletions(span, &repairer, &mut report).await?;
         let mut spans = vec![span];
         while let Some(span) = spans.pop() {
-            let count = self.count(span).await?;
-            match span.halves() {
+            let count = span.count(self.client, "updated_at").await?;
+            match span.halves(Duration::ZERO) {
                 Some([first, second]) if count > DEEPEST => spans.extend([second, first]),
                 _ => self.window(span, count, &unloaded, &repairer, &mut report).await?,
             }
@@ -150,25 +116,10 @@ impl Reconciler<'_> {
         Ok(report)
     }
 
-    async fn count(&self, span: UpdatedSpan) -> Result<u64, AdminError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct CountAnswer {
-            orders_count: OrdersCount,
-        }
-        #[derive(Deserialize)]
-        struct OrdersCount {
-            count: u64,
-        }
-        let query = json!({ "query": span.search("updated_at") });
-        let answer: CountAnswer = self.client.query(documents::COUNT, query).await?;
-        Ok(answer.orders_count.count)
-    }
-
     /// Compares the orders of one window.
     async fn window(
         &self,
-        span: UpdatedSpan,
+        span: OrderSpan,
         count: u64,
         unloaded: &UnloadedOrders,
         repairer: &Repairer<'_>,
@@ -218,7 +169,7 @@ impl Reconciler<'_> {
     }
 
     /// Orders of the window, by their number.
-    async fn list(&self, span: UpdatedSpan) -> Result<BTreeMap<String, OffsetDateTime>, AdminError> {
+    async fn list(&self, span: OrderSpan) -> Result<BTreeMap<String, OffsetDateTime>, AdminError> {
         #[derive(Deserialize)]
         struct WindowAnswer {
             orders: OrderPage,
@@ -261,7 +212,7 @@ impl Reconciler<'_> {
     /// Orders that were deleted in the span, and are not deleted here.
     async fn deletions(
         &self,
-        span: UpdatedSpan,
+        span: OrderSpan,
         repairer: &Repairer<'_>,
         report: &mut Reconciliation,
     ) -> Result<(), ReconcileError> {
@@ -307,7 +258,7 @@ impl Reconciler<'_> {
     /// Orders of ours in the window that Shopify does not list: changed since, or gone.
     async fn vanished(
         &self,
-        span: UpdatedSpan,
+        span: OrderSpan,
         listed: &BTreeMap<String, OffsetDateTime>,
         repairer: &Repairer<'_>,
         report: &mut Reconciliation,
@@ -360,27 +311,3 @@ fn number(gid: &str) -> &str {
 
 /// Ids without repetition, for look-ups.
 type Ids = BTreeSet<String>;
-
-#[cfg(test)]
-mod tests {
-    use time::macros::datetime;
-
-    use super::*;
-
-    #[test]
-    fn halves_make_the_whole_and_a_second_has_none() {
-        let span = UpdatedSpan::new(datetime!(2026-01-01 00:00:00.9 UTC), datetime!(2026-01-01 01:00 +01:00));
-        assert_eq!(span.halves(), None, "it is empty");
-        let span = UpdatedSpan::new(datetime!(2026-01-01 00:00 UTC), datetime!(2026-01-01 00:00:03 UTC));
-        let [first, second] = span.halves().unwrap();
-        assert_eq!(
-            (first.since, first.until, second.until),
-            (span.since, second.since, span.until)
-        );
-        assert_eq!(
-            span.search("updated_at"),
-            "updated_at:>='2026-01-01T00:00:00Z' AND updated_at:<'2026-01-01T00:00:03Z'"
-        );
-        assert_eq!(first.halves(), None);
-    }
-}

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Ids, UpdatedSpan};
+use super::{Ids, OrderSpan};
 
 /// Orders that a report names at most; the counts are of all.
 const NAMED: usize = 1000;
@@ -98,7 +98,7 @@ impl fmt::Display for OrderFinding {
 }
 
 impl Reconciliation {
-    pub(super) fn new(shop: String, span: UpdatedSpan, dry_run: bool) -> Self {
+    pub(super) fn new(shop: String, span: OrderSpan, dry_run: bool) -> Self {
         Self {
             shop,
             since: span.since,

@@ -6,6 +6,9 @@ use std::path::Path;
 use graphql_tools::parser::{parse_query, parse_schema};
 use graphql_tools::validation::rules::default_rules_validation_plan;
 use graphql_tools::validation::validate::validate;
+use orderstream::shopify_admin::documents;
+
+use crate::harness::shopify::bulk;
 
 /// What is wrong with a document.
 fn faults(document: &str) -> Vec<String> {
@@ -41,5 +44,46 @@ fn what_does_not_fit_is_noticed() {
         ),
     ] {
         assert_eq!(faults(document), [fault]);
+    }
+}
+
+#[test]
+fn the_bulk_query_keeps_to_shopifys_limits() {
+    assert_eq!(bulk::refusals(documents::BULK_ORDERS), <[&str; 0]>::default());
+    let node = |inner: &str| format!("{{ edges {{ node {{ id {inner} }} }} }}");
+    let six = format!(
+        "{{ orders {} }}",
+        node(
+            &["a", "b", "c", "d", "e"]
+                .map(|name| name.to_owned() + &node("x"))
+                .concat()
+        )
+    );
+    let deep = format!(
+        "{{ orders {} }}",
+        node(&format!(
+            "a {}",
+            node(&format!("b {}", node(&format!("c {}", node("")))))
+        ))
+    );
+    let in_list = format!(
+        "{{ orders {} }}",
+        node(&format!("refunds {{ refundLineItems {} }}", node("")))
+    );
+    for (query, words) in [
+        (six, "more than 5 connections"),
+        (deep, "nesting depth greater than 2"),
+        (in_list, "a connection field within a list field"),
+        (
+            "{ orders { nodes { id } } }".to_owned(),
+            "Invalid connection fields: 'orders'",
+        ),
+        (
+            "{ orders { edges { node { name a { edges { node { id } } } } } } }".to_owned(),
+            "without 'id': orders",
+        ),
+    ] {
+        let refused = bulk::refusals(&query);
+        assert!(refused.len() == 1 && refused[0].contains(words), "{refused:?}");
     }
 }

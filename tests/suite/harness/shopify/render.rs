@@ -330,7 +330,11 @@ pub fn utc(time: &Value) -> Value {
     if time.is_null() {
         return Value::Null;
     }
-    instant(time).to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap().into()
+    utc_of(instant(time))
+}
+
+pub fn utc_of(at: OffsetDateTime) -> Value {
+    at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap().into()
 }
 
 /// `MoneyBag`.

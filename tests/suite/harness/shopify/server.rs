@@ -117,13 +117,21 @@ async fn graphql(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    match reply(&served, &version, &headers, &body) {
+        Some(reply) => reply,
+        None => std::future::pending().await,
+    }
+}
+
+/// None where it is never answered.
+fn reply(served: &Served, version: &str, headers: &HeaderMap, body: &Bytes) -> Option<Response> {
     let mut shop = served.shop.lock().unwrap();
     let token = headers
         .get("x-shopify-access-token")
         .and_then(|token| token.to_str().ok());
     if !token.is_some_and(|token| shop.accepts(token)) {
         let errors = "[API] Invalid API key or access token (unrecognized login or wrong password)";
-        return (StatusCode::UNAUTHORIZED, json!({ "errors": errors }).to_string()).into_response();
+        return Some((StatusCode::UNAUTHORIZED, json!({ "errors": errors }).to_string()).into_response());
     }
     match shop.faults.pop_front() {
         None => {}
@@ -133,16 +141,18 @@ async fn graphql(
             if let Some(after) = retry_after {
                 answer.headers_mut().insert("retry-after", after.parse().unwrap());
             }
-            return answer;
+            return Some(answer);
         }
         Some(Fault::Reset) => {
             // A body that fails cuts the connection.
             let cut = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
-            return axum::body::Body::from_stream(cut).into_response();
+            return Some(axum::body::Body::from_stream(cut).into_response());
         }
-        Some(Fault::Errors(errors)) => return json!({ "data": null, "errors": errors }).to_string().into_response(),
+        Some(Fault::Errors(errors)) => {
+            return Some(json!({ "data": null, "errors": errors }).to_string().into_response());
+        }
     }
-    let request: Value = serde_json::from_slice(&body).unwrap();
+    let request: Value = serde_json::from_slice(body).unwrap();
     let operation = request["operationName"].as_str().unwrap();
     let text = request["query"].as_str().unwrap();
     assert!(
@@ -154,25 +164,31 @@ async fn graphql(
     if requested > MAX_COST {
         let errors = json!([{"message": format!("Query cost is {requested}, which exceeds the single query max cost limit (1000)."),
             "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested, "maxCost": MAX_COST}}]);
-        return json!({ "errors": errors }).to_string().into_response();
+        return Some(json!({ "errors": errors }).to_string().into_response());
     }
     let cost = match shop.charge(requested, actual) {
         Ok(cost) => cost,
         Err(cost) => {
             let errors = json!([{"message": "Throttled", "extensions": {"code": "THROTTLED",
                 "documentation": "https://shopify.dev/api/usage/rate-limits"}}]);
-            return json!({ "errors": errors, "extensions": cost })
-                .to_string()
-                .into_response();
+            return Some(
+                json!({ "errors": errors, "extensions": cost })
+                    .to_string()
+                    .into_response(),
+            );
         }
     };
     shop.requests.push((operation.to_owned(), variables.clone()));
     let base = format!("http://{}", served.addr);
     let data = answer(&mut shop, operation, variables, &base);
+    if shop.stall_at == Some(operation) {
+        shop.stall_at = None;
+        return None;
+    }
     let mut reply = json!({ "data": data, "extensions": cost }).to_string().into_response();
     let version = version.parse().unwrap();
     reply.headers_mut().insert("x-shopify-api-version", version);
-    reply
+    Some(reply)
 }
 
 async fn file(State(served): State<Served>, Path(path): Path<String>, headers: HeaderMap) -> Response {
@@ -214,7 +230,7 @@ fn answer(shop: &mut Shop, operation: &str, variables: &Value, base: &str) -> Va
             let found = search::orders(shop, &text("query"));
             let nodes = found
                 .iter()
-                .map(|(at, id, _)| json!({"id": format!("gid://shopify/Order/{id}"), "updatedAt": at}));
+                .map(|(id, order)| json!({"id": format!("gid://shopify/Order/{id}"), "updatedAt": render::utc_of(order.updated_at)}));
             json!({ "orders": page(nodes.collect(), &text("after")) })
         }
         "Count" => {
@@ -226,7 +242,7 @@ fn answer(shop: &mut Shop, operation: &str, variables: &Value, base: &str) -> Va
             let node = |id: &Value| {
                 let number = id.as_str().unwrap().rsplit('/').next().unwrap().parse().unwrap();
                 let order = shop.orders.get(&number);
-                order.map_or(Value::Null, |order| render::order(&order.body))
+                order.map_or(Value::Null, |order| render::order(&order.body()))
             };
             json!({ "nodes": ids.iter().map(node).collect::<Vec<_>>() })
         }

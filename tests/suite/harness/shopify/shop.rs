@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::bulk::Bulk;
+use super::render::instant;
 
 /// Domain of the shop; the webhooks of `Service::deliver` name the same.
 pub const SHOP: &str = "tests.myshopify.com";
@@ -28,10 +33,29 @@ pub enum Fault {
 /// An order, as its newest webhook would show it.
 #[derive(Debug, Clone)]
 pub struct FakeOrder {
-    /// Body of `orders/updated`.
-    pub body: Value,
+    /// Body of `orders/updated`, compressed: there may be very many.
+    body: Vec<u8>,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
     /// Searches see it `search_lag` later.
     pub changed: Instant,
+}
+
+impl FakeOrder {
+    fn new(body: &Value) -> Self {
+        let mut compressed = DeflateEncoder::new(Vec::new(), Compression::fast());
+        serde_json::to_writer(&mut compressed, body).unwrap();
+        Self {
+            body: compressed.finish().unwrap(),
+            created_at: instant(&body["created_at"]),
+            updated_at: instant(&body["updated_at"]),
+            changed: Instant::now(),
+        }
+    }
+
+    pub fn body(&self) -> Value {
+        serde_json::from_reader(DeflateDecoder::new(&*self.body)).unwrap()
+    }
 }
 
 /// Cost of queries against a bucket that refills.
@@ -57,6 +81,8 @@ pub struct Shop {
     pub grants: usize,
     pub bucket: Bucket,
     pub faults: VecDeque<Fault>,
+    /// The next such operation is carried out and not answered.
+    pub stall_at: Option<&'static str>,
     pub orders: BTreeMap<u64, FakeOrder>,
     /// Ids of deleted orders, and when (RFC 3339, UTC).
     pub deletions: Vec<(u64, String)>,
@@ -102,6 +128,7 @@ impl Default for Shop {
                 at: Instant::now(),
             },
             faults: VecDeque::new(),
+            stall_at: None,
             orders: BTreeMap::new(),
             deletions: Vec::new(),
             search_lag: Duration::ZERO,
@@ -118,8 +145,7 @@ impl Shop {
     /// Creates or changes an order; `body` is what `orders/updated` sends.
     pub fn put(&mut self, body: Value) {
         let id = body["id"].as_u64().unwrap();
-        let changed = Instant::now();
-        self.orders.insert(id, FakeOrder { body, changed });
+        self.orders.insert(id, FakeOrder::new(&body));
     }
 
     /// Deletes an order at that time (RFC 3339, UTC).
