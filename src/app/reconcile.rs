@@ -1,9 +1,8 @@
 //! Role: compares the orders of each shop with the warehouse every 15 minutes, and repairs.
 //!
-//! Of several processes with workers the one with the first id does it. What it did last it does not
-//! keep: the first run of a process goes back three days.
+//! Of several processes with workers the one with the first id does it. It goes on where the last
+//! noted run ended, whichever process made it; the first run of all goes back three days.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::shopify_admin::reconcile::{ReconcileError, Reconciler, Reconciliation
 use crate::shopify_admin::{AdminClient, OrderSpan};
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
+use crate::warehouse::reconciliations::PastRun;
 
 /// Time between two runs.
 const EVERY: Duration = Duration::from_secs(15 * 60);
@@ -29,6 +29,8 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 const FIRST: time::Duration = time::Duration::days(3);
 /// How far a run of each day goes back.
 const DAILY: time::Duration = time::Duration::days(30);
+/// How far a run of each week goes back: to before any shop's first order.
+const ALL: time::Duration = time::Duration::days(365 * 30);
 /// How far a run goes back behind the end of the last one.
 const OVERLAP: time::Duration = time::Duration::minutes(10);
 /// How late the shop's search may show a change.
@@ -45,20 +47,9 @@ pub(super) struct ReconcileRole {
     pub(super) metrics: Metrics,
 }
 
-/// What is kept of a shop between runs.
-struct LastRun {
-    /// Up to when it was compared.
-    until: OffsetDateTime,
-    /// When the last long run was.
-    daily: OffsetDateTime,
-    /// Whether it found anything.
-    found: bool,
-}
-
 impl ReconcileRole {
     /// Runs for ever; the notice has what is wrong.
     pub(super) async fn run(self) {
-        let mut last: BTreeMap<String, LastRun> = BTreeMap::new();
         loop {
             while !self.probe.is_reached() || !self.is_first() {
                 self.notice.set(None);
@@ -66,19 +57,10 @@ impl ReconcileRole {
             }
             let (mut texts, mut has_failed) = (Vec::new(), false);
             for (shop, access) in &self.config.shops {
-                let now = OffsetDateTime::now_utc();
-                let span = span(last.get(shop), now);
-                match self.reconcile(shop, access, span).await {
-                    Ok(report) => {
-                        let found = report.missing + report.stale + report.deleted > 0;
-                        texts.extend(text(&report, found && last.get(shop).is_some_and(|last| last.found)));
-                        let daily = match last.get(shop) {
-                            Some(last) if span.until - span.since < DAILY => last.daily,
-                            _ => now,
-                        };
-                        let until = span.until;
-                        last.insert(shop.clone(), LastRun { until, daily, found });
-                    }
+                match self.reconcile(shop, access).await {
+                    Ok(text) => texts.extend(text),
+                    // It will note its run.
+                    Err(ReconcileError::Locked(_)) => {}
                     Err(error) => {
                         has_failed = true;
                         warn!(shop, %error, "orders cannot be compared with the shop's; tried again");
@@ -99,18 +81,17 @@ impl ReconcileRole {
         first.is_some() && first == self.nodes.own_id().as_ref()
     }
 
-    async fn reconcile(
-        &self,
-        shop: &str,
-        access: &AdminAccess,
-        span: OrderSpan,
-    ) -> Result<Reconciliation, ReconcileError> {
+    /// Answers what is wrong, and what to do.
+    async fn reconcile(&self, shop: &str, access: &AdminAccess) -> Result<Option<String>, ReconcileError> {
+        let past = self.warehouse.past_reconciliations(shop).await?;
+        let span = span(&past, OffsetDateTime::now_utc());
         let client = AdminClient::connect(&self.config, shop, access).await?;
         let reconciler = Reconciler {
             client: &client,
             stream: &*self.stream,
             warehouse: &*self.warehouse,
             dry_run: false,
+            by_hand: false,
         };
         let report = reconciler.run(span, |_| ()).await?;
         self.metrics.orders_reconciled.inc_by(report.repaired);
@@ -128,18 +109,28 @@ impl ReconcileRole {
                 seen, missing, stale, deleted, repaired, "compared with the shop's orders"
             );
         }
-        Ok(report)
+        let found = report.missing + report.stale + report.deleted > 0;
+        let again = found && past.first().is_some_and(|last| last.found > 0);
+        Ok(text(&report, again))
     }
 }
 
 /// What the next run compares.
-fn span(last: Option<&LastRun>, now: OffsetDateTime) -> OrderSpan {
-    let since = match last {
-        None => now - FIRST,
-        Some(last) if now - last.daily >= time::Duration::DAY => now - DAILY,
-        Some(last) => last.until - OVERLAP,
+fn span(past: &[PastRun], now: OffsetDateTime) -> OrderSpan {
+    // Whether no run of that length ended within so many days, as far as runs are known.
+    let is_due = |length: time::Duration, days| {
+        let long = past.iter().find(|run| run.until - run.since >= length);
+        let ended = long.or(past.last()).map(|run| run.ended_at);
+        ended.is_some_and(|ended| now - ended >= time::Duration::days(days))
     };
-    OrderSpan::new(since, now - SEARCH_LAG)
+    let until = now - SEARCH_LAG;
+    let since = match past.first() {
+        None => now - FIRST,
+        Some(_) if is_due(ALL, 7) => until - ALL,
+        Some(newest) if is_due(DAILY, 1) => (until - DAILY).min(newest.until - OVERLAP),
+        Some(newest) => newest.until - OVERLAP,
+    };
+    OrderSpan::new(since, until)
 }
 
 /// What is wrong, and what to do.
@@ -168,16 +159,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_overlap_and_one_a_day_is_long() {
+    fn runs_overlap_and_one_a_day_and_one_a_week_are_long() {
         let now = datetime!(2026-01-31 12:00 UTC);
-        let last = |hours| LastRun {
-            until: now - time::Duration::minutes(17),
-            daily: now - time::Duration::hours(hours),
-            found: false,
+        let run = |length, hours: i64| {
+            let until = now - time::Duration::hours(hours) - time::Duration::minutes(17);
+            PastRun {
+                since: until - length,
+                until,
+                ended_at: until,
+                found: 0,
+            }
         };
-        assert_eq!(span(None, now).since, datetime!(2026-01-28 12:00 UTC));
-        assert_eq!(span(Some(&last(1)), now).since, datetime!(2026-01-31 11:33 UTC));
-        assert_eq!(span(Some(&last(24)), now).since, datetime!(2026-01-01 12:00 UTC));
-        assert_eq!(span(Some(&last(1)), now).until, datetime!(2026-01-31 11:58 UTC));
+        let minutes = time::Duration::minutes(25);
+        let since = |past: &[PastRun]| span(past, now).since;
+        assert_eq!(since(&[]), datetime!(2026-01-28 12:00 UTC));
+        let short = datetime!(2026-01-31 11:33 UTC);
+        assert_eq!(since(&[run(minutes, 0)]), short);
+        assert_eq!(since(&[run(minutes, 0), run(DAILY, 23)]), short);
+        assert_eq!(
+            since(&[run(minutes, 0), run(DAILY, 24)]),
+            datetime!(2026-01-01 11:58 UTC)
+        );
+        assert_eq!(since(&[run(minutes, 0), run(minutes, 169)]), now - SEARCH_LAG - ALL);
+        assert_eq!(since(&[run(minutes, 0), run(ALL, 23), run(minutes, 169)]), short);
+        // After a long outage nothing is left out.
+        assert_eq!(since(&[run(ALL, 24 * 40)]), now - SEARCH_LAG - ALL);
+        // A long run is not due again at once.
+        for past in [vec![run(DAILY, 24)], vec![run(minutes, 169)]] {
+            let OrderSpan { since: from, until } = span(&past, now);
+            let long = PastRun {
+                since: from,
+                until,
+                ended_at: now,
+                found: 0,
+            };
+            assert!(since(&[vec![long], past].concat()) > datetime!(2026-01-31 11:00 UTC));
+        }
+        assert_eq!(span(&[run(minutes, 0)], now).until, datetime!(2026-01-31 11:58 UTC));
     }
 }

@@ -146,6 +146,7 @@ impl From<ReconcileError> for Failure {
             ReconcileError::Admin(error) => error.into(),
             ReconcileError::Stream(error) => error.into(),
             ReconcileError::Warehouse(error) => error.into(),
+            ReconcileError::Locked(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

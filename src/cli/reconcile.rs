@@ -76,6 +76,7 @@ pub(super) async fn run(args: ReconcileArgs, config: Config) -> Result<(), Failu
             stream: &*stores.stream,
             warehouse: &*stores.warehouse,
             dry_run: args.dry_run,
+            by_hand: true,
         };
         let bar = progress(None);
         let report = reconciler.run(changed, |seen| bar.set_position(seen)).await;

@@ -52,6 +52,8 @@ documents! {
     COUNT "Count" "count";
     /// Refunds of orders in full: `ids`.
     ORDERS_BY_ID "Orders" "orders_by_id";
+    /// More lines of one of them: `id`, `after`.
+    ORDER_LINES "OrderLines" "order_lines";
     /// Events of deletion: `q`, `after`.
     DELETIONS "Deletions" "deletions";
     /// Webhook subscriptions of this app: `after`.

@@ -202,7 +202,8 @@ impl Row {
         }
     }
 
-    fn integer(&mut self) -> Option<i64> {
+    /// The next column; `None` for NULL and for what is no number.
+    pub(super) fn integer(&mut self) -> Option<i64> {
         match self.0.next()? {
             Cell::Integer(number) => Some(number),
             Cell::Null | Cell::Text(_) | Cell::Time(_) => None,

@@ -90,6 +90,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("postgres/migrations/0009_exact_sales.sql"),
         sqlite: include_str!("embedded/migrations/0009_exact_sales.sql"),
     },
+    Migration {
+        version: 10,
+        name: "reconciliations",
+        compatible_from: 1,
+        postgres: include_str!("postgres/migrations/0010_reconciliations.sql"),
+        sqlite: include_str!("embedded/migrations/0010_reconciliations.sql"),
+    },
 ];
 
 /// What this program knows.

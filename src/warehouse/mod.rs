@@ -12,7 +12,7 @@
 //!   modules with a driver.
 //! - `forgotten` knows whom the warehouse has forgotten, and takes out of each load what is personal
 //!   about them.
-//! - [`history`] and [`people`] have the statements by which operators read, one text for both stores; `migration`
+//! - [`history`], [`people`] and [`reconciliations`] have the statements of operators, one text for both stores; `migration`
 //!   the list of migrations and their one runner. The SQL of each step stands in
 //!   `postgres/migrations/` and `embedded/migrations/`.
 //!
@@ -46,6 +46,7 @@ mod migration;
 mod payload;
 pub mod people;
 pub mod postgres;
+pub mod reconciliations;
 mod rows;
 pub mod status;
 mod upsert;
@@ -57,7 +58,7 @@ use crate::event::EventRecord;
 
 pub use self::error::WarehouseError;
 pub use self::forgotten::ForgottenSubject;
-use self::history::History;
+use self::reconciliations::ReconciliationRecord;
 
 mod error;
 
@@ -84,7 +85,7 @@ pub struct Migrated {
 
 /// Tables of events and orders. All calls are safe to repeat.
 #[async_trait]
-pub trait Warehouse: History + 'static {
+pub trait Warehouse: ReconciliationRecord + 'static {
     /// Loads the events and all their effects in one transaction, all or none; committed when it
     /// answers. An event that is known has its effects on the state tables once more, under the
     /// version rule as ever: that changes nothing, unless something was amiss there. One that is

@@ -335,7 +335,7 @@ async fn check_and_migrate_reach_real_services() {
     let (found, _) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{found}");
     assert!(
-        found.contains("version 0 of 9; `run` and `work` bring them up to date"),
+        found.contains("version 0 of 10; `run` and `work` bring them up to date"),
         "{found}"
     );
     let output = orderstream(&["migrate"], &env);

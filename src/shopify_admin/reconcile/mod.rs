@@ -13,9 +13,8 @@
 //! - A window has at most 20,000 orders, so that memory is flat and Shopify's depth of paging is
 //!   kept.
 //!
-//! # What is absent, and why
-//! A lock: two runners cost points and nothing else. A record of runs: a run that was cut short is
-//! made again.
+//! - One process at a time compares a shop's orders, by a lock in the warehouse that ends by itself.
+//!   A run that came to its end is noted there; one that was cut short is made again.
 
 mod repair;
 mod report;
@@ -46,6 +45,8 @@ const COMPARED: usize = 1000;
 /// Spans of at least this look for orders that Shopify no longer has, which reads all of the shop's
 /// orders.
 const LOOKS_FOR_VANISHED: Duration = Duration::hours(24);
+/// How long a lock lasts that is not renewed; a window is done sooner.
+const LOCKED: Duration = Duration::minutes(10);
 /// Orders that are looked for by id at most: those that vanished, or seem newer than Shopify's.
 const LOOKED_UP: usize = 2000;
 
@@ -61,6 +62,11 @@ pub enum ReconcileError {
     /// The warehouse does not.
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
+    /// Another process is at it.
+    #[error(
+        "another process compares the orders of {0}: wait for its end; of one that died the lock ends after 10 minutes"
+    )]
+    Locked(String),
 }
 
 /// What a run works on.
@@ -73,6 +79,8 @@ pub struct Reconciler<'a> {
     pub warehouse: &'a dyn Warehouse,
     /// Whether nothing is repaired.
     pub dry_run: bool,
+    /// Whether an operator asked for it.
+    pub by_hand: bool,
 }
 
 /// An order, as the search lists it.
@@ -90,6 +98,33 @@ impl Reconciler<'_> {
     /// # Errors
     /// The run ended early.
     pub async fn run(&self, span: OrderSpan, progress: impl Fn(u64)) -> Result<Reconciliation, ReconcileError> {
+        let holder = format!("{:016x}", rand::random::<u64>());
+        self.lock(&holder).await?;
+        let outcome = self.run_locked(span, &holder, progress).await;
+        let shop = &self.client.identity().shop;
+        self.warehouse.unlock_reconciliation(shop, &holder).await?;
+        let report = outcome?;
+        if !self.dry_run {
+            self.warehouse.note_reconciliation(&report.record(self.by_hand)).await?;
+        }
+        Ok(report)
+    }
+
+    async fn lock(&self, holder: &str) -> Result<(), ReconcileError> {
+        let shop = &self.client.identity().shop;
+        let until = OffsetDateTime::now_utc() + LOCKED;
+        match self.warehouse.lock_reconciliation(shop, holder, until).await? {
+            true => Ok(()),
+            false => Err(ReconcileError::Locked(shop.clone())),
+        }
+    }
+
+    async fn run_locked(
+        &self,
+        span: OrderSpan,
+        holder: &str,
+        progress: impl Fn(u64),
+    ) -> Result<Reconciliation, ReconcileError> {
         let (began, points) = (Instant::now(), self.client.points());
         let identity = self.client.identity();
         let zone = ShopZone::named(&identity.timezone).ok_or_else(|| {
@@ -104,6 +139,7 @@ impl Reconciler<'_> {
         self.deletions(span, &repairer, &mut report).await?;
         let mut spans = vec![span];
         while let Some(span) = spans.pop() {
+            self.lock(holder).await?;
             let count = span.count(self.client, "updated_at").await?;
             match span.halves(Duration::ZERO) {
                 Some([first, second]) if count > DEEPEST => spans.extend([second, first]),

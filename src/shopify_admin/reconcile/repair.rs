@@ -47,12 +47,13 @@ impl<'a> Repairer<'a> {
             let received_at = OffsetDateTime::now_utc();
             let request = self.request(received_at);
             let mut entries = Vec::new();
-            for (id, node) in ids.iter().zip(nodes) {
+            for (id, mut node) in ids.iter().zip(nodes) {
                 // Deleted since it was listed.
                 if node.is_null() {
                     failures.push((id.clone(), "Shopify no longer has it".to_owned()));
                     continue;
                 }
+                self.complete(&mut node).await?;
                 let made =
                     AdminOrder::of(&node, self.zone).and_then(|order| Ok(entry(&order.event(request)?, received_at)));
                 match made {
@@ -108,6 +109,29 @@ impl<'a> Repairer<'a> {
         Ok(known)
     }
 
+    /// Asks for the lines of an order that its first page lacks.
+    async fn complete(&self, order: &mut Value) -> Result<(), AdminError> {
+        while order["lineItems"]["pageInfo"]["hasNextPage"] == true {
+            let after = &order["lineItems"]["pageInfo"]["endCursor"];
+            let variables = json!({"id": order["id"], "after": after});
+            let answer: NodesAnswer = self.client.query(documents::ORDER_LINES, variables).await?;
+            let page = answer
+                .nodes
+                .into_iter()
+                .next()
+                .map(|mut order| order["lineItems"].take());
+            let mut page = page.unwrap_or_default();
+            let (Value::Array(more), Some(lines)) = (page["nodes"].take(), order["lineItems"]["nodes"].as_array_mut())
+            else {
+                // Deleted meanwhile; what lacks lines is no order.
+                return Ok(());
+            };
+            lines.extend(more);
+            order["lineItems"]["pageInfo"] = page["pageInfo"].take();
+        }
+        Ok(())
+    }
+
     async fn append(
         &self,
         entries: Vec<(String, NewEntry)>,
@@ -143,6 +167,11 @@ impl<'a> Repairer<'a> {
     }
 }
 
+#[derive(Deserialize)]
+struct NodesAnswer {
+    nodes: Vec<Value>,
+}
+
 /// Orders that are asked for by id, some at a time.
 struct OrderPages<'a> {
     rest: &'a [String],
@@ -159,10 +188,6 @@ impl<'a> OrderPages<'a> {
 
     /// The next ids with their nodes, null where Shopify does not have one; `None` after the last.
     async fn next(&mut self, client: &AdminClient) -> Result<Option<(&'a [String], Vec<Value>)>, AdminError> {
-        #[derive(Deserialize)]
-        struct NodesAnswer {
-            nodes: Vec<Value>,
-        }
         while !self.rest.is_empty() {
             let (page, rest) = self.rest.split_at(self.rest.len().min(self.size));
             let gids = Vec::from_iter(page.iter().map(|id| format!("gid://shopify/Order/{id}")));

@@ -6,6 +6,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{Ids, OrderSpan};
+use crate::warehouse::reconciliations::ReconciliationRun;
 
 /// Orders that a report names at most; the counts are of all.
 const NAMED: usize = 1000;
@@ -117,6 +118,37 @@ impl Reconciliation {
             seconds: 0.0,
             dry_run,
             orders: Vec::new(),
+        }
+    }
+
+    /// What the warehouse keeps of it.
+    pub(super) fn record(&self, by_hand: bool) -> ReconciliationRun {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small whole number"
+        )]
+        let seconds = self.seconds.ceil() as u64;
+        ReconciliationRun {
+            shop: self.shop.clone(),
+            since: self.since,
+            until: self.until,
+            ended_at: OffsetDateTime::now_utc(),
+            by_hand,
+            counts: vec![
+                ("seen", self.seen),
+                ("missing", self.missing),
+                ("stale", self.stale),
+                ("deleted", self.deleted),
+                ("repaired", self.repaired),
+                ("waiting", self.waiting),
+                ("dead_lettered", self.dead_lettered),
+                ("vanished", self.vanished),
+                ("ours_newer", self.ours_newer),
+                ("failed", self.failed),
+                ("points", self.points),
+                ("seconds", seconds),
+            ],
         }
     }
 

@@ -9,6 +9,7 @@ use super::columns::instant;
 use super::error::WarehouseFileError;
 use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{Cell, History, Param, Row};
+use crate::warehouse::reconciliations::ReconciliationRecord;
 
 #[async_trait]
 impl History for EmbeddedWarehouse {
@@ -19,6 +20,18 @@ impl History for EmbeddedWarehouse {
             .file
             .run(move |connection| rows(connection, &sql, params_from_iter(params)));
         rows.await.map_err(|failure| failure.at(self.path()))
+    }
+}
+
+#[async_trait]
+impl ReconciliationRecord for EmbeddedWarehouse {
+    async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, WarehouseError> {
+        let sql = dialect(sql);
+        let params = Vec::from_iter(params.iter().map(bind));
+        let written = self
+            .file
+            .run(move |connection| Ok(connection.execute(&sql, params_from_iter(params))? as u64));
+        written.await.map_err(|failure| failure.at(self.path()))
     }
 }
 

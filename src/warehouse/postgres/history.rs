@@ -9,6 +9,7 @@ use super::error::PostgresError;
 use super::{Pool, PostgresWarehouse, call_limit, load};
 use crate::warehouse::WarehouseError;
 use crate::warehouse::history::{Cell, History, Param, Row, StoredEvent, UNREADABLE, stored_event};
+use crate::warehouse::reconciliations::ReconciliationRecord;
 
 #[async_trait]
 impl History for PostgresWarehouse {
@@ -19,7 +20,33 @@ impl History for PostgresWarehouse {
     }
 }
 
+#[async_trait]
+impl ReconciliationRecord for PostgresWarehouse {
+    async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, WarehouseError> {
+        let pools = self.pools.load_full();
+        let written = self.try_write(&pools.pool, &self.schema.sql(sql), params).await;
+        written.map_err(|failure| failure.at(pools.pool.server()))
+    }
+}
+
 impl PostgresWarehouse {
+    async fn try_write(&self, pool: &Pool, sql: &str, params: &[Param<'_>]) -> Result<u64, PostgresError> {
+        let statement_timeout = self.config.statement_timeout;
+        let limit = call_limit(statement_timeout);
+        let limits = load::session_limits(statement_timeout);
+        let params: Vec<columns::SqlParam<'_>> = params.iter().map(bind).collect();
+        let mut connection = pool.get().await?;
+        let writing = async {
+            let transaction = connection.build_transaction().read_only(false).start().await?;
+            transaction.batch_execute(&limits).await?;
+            let rows = transaction.execute_typed(sql, &params).await?;
+            transaction.commit().await?;
+            Ok(rows)
+        };
+        let outcome = timeout(limit, writing).await;
+        self.settle(connection, limit, outcome)
+    }
+
     async fn try_read(&self, pool: &Pool, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, PostgresError> {
         let statement_timeout = self.config.statement_timeout;
         let limit = call_limit(statement_timeout);

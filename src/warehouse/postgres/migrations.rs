@@ -169,7 +169,10 @@ pub(super) async fn may_load(client: &Client, schema: &Schema, role: Option<&str
                           ('order_transactions', 'SELECT'), ('order_transactions', 'INSERT'), \
                           ('order_transactions', 'UPDATE'), \
                           ('order_sale_rows', 'SELECT'), ('order_sale_rows', 'INSERT'), \
-                          ('order_sale_rows', 'DELETE'), ('forgotten', 'SELECT') \
+                          ('order_sale_rows', 'DELETE'), ('forgotten', 'SELECT'), \
+                          ('reconciliations', 'SELECT'), ('reconciliations', 'INSERT'), \
+                          ('reconcile_locks', 'SELECT'), ('reconcile_locks', 'INSERT'), \
+                          ('reconcile_locks', 'UPDATE'), ('reconcile_locks', 'DELETE') \
                   ) AS need(relation, privilege) \
              LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1 \
              LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = need.relation",

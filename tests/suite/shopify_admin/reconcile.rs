@@ -13,6 +13,9 @@ use crate::harness::service::{Service, Settings};
 use crate::harness::shopify::{FakeShopify, SHOP};
 use crate::harness::site::{PATIENCE, Site};
 
+/// Lines of a large order.
+const LINES: usize = 230;
+
 /// The body of an order, as that topic sends it: `orders/create` before `orders/updated`.
 fn body(topic: &str, number: u64) -> Value {
     let generator = Generator::new(17, Generator::epoch());
@@ -65,7 +68,11 @@ async fn what_never_came_is_found_and_repaired_once() {
     let settings = shopify.known_to(&site.settings());
     // Of 60 orders 4 never came, 3 came in an older state, and 2 were deleted later.
     for number in 0..60 {
-        let newest = body("orders/updated", number);
+        let mut newest = body("orders/updated", number);
+        if number == 3 {
+            // More lines than a page has.
+            newest = Generator::new(17, Generator::epoch()).order_of_lines(SHOP, number, LINES);
+        }
         match number {
             0..4 => {}
             4..7 => deliver(&service, "orders/create", number, &body("orders/create", number)).await,
@@ -97,9 +104,30 @@ async fn what_never_came_is_found_and_repaired_once() {
     assert_eq!(site.sql(events), "order.deleted reconcile, order.reconciled reconcile");
     let orders = "SELECT count(*) || ' ' || count(deleted_at) FROM orderstream.orders";
     assert_eq!(site.sql(orders), "60 2");
+    let lines = format!(
+        "SELECT count(*) FROM orderstream.order_items WHERE order_id = '{}'",
+        id(3)
+    );
+    assert_eq!(site.sql(&lines), LINES.to_string());
     let (code, report) = reconcile(&settings, &[]);
     assert_eq!((code, counts(&report)), (0, json!({})), "{report}");
     assert_eq!(site.rows(), 65);
+    let noted = "SELECT string_agg(concat_ws(' ', by_hand, seen, missing, stale, deleted, repaired), ', ' ORDER BY ended_at) \
+                 FROM orderstream.reconciliations";
+    assert_eq!(site.sql(noted), "t 58 4 3 2 9, t 58 0 0 0 0");
+
+    site.sql(
+        "INSERT INTO orderstream.reconcile_locks VALUES ('tests.myshopify.com', 'another', now() + interval '1 min')",
+    );
+    let refused = settings.command(&["reconcile"]).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        refused.status.code() == Some(69) && said.contains("another process compares the orders of tests"),
+        "{said}"
+    );
+    site.sql("UPDATE orderstream.reconcile_locks SET until = now() - interval '1 min'");
+    assert_eq!(reconcile(&settings, &[]).0, 0, "of a process that died");
+    assert_eq!(site.sql("SELECT count(*) FROM orderstream.reconcile_locks"), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,6 +198,17 @@ async fn a_process_with_access_repairs_by_itself() {
             .then_some(())
     })
     .await;
+    let noted = "SELECT by_hand, missing, repaired FROM reconciliations";
+    assert_eq!(local.sql(noted), ["0|1|1"]);
+    drop(service);
+    let _service = Service::start("run", &shopify.known_to_app(&local.settings())).await;
+    let runs = "SELECT since FROM reconciliations ORDER BY ended_at";
+    eventually("another process goes on", PATIENCE, async || {
+        (local.sql(runs).len() == 2).then_some(())
+    })
+    .await;
+    let began = local.sql(runs);
+    assert!(began[0] < began[1], "it began where the other ended: {began:?}");
     // The files are its own.
     let settings = shopify.known_to(&local.settings());
     let refused = settings.command(&["reconcile"]).output().unwrap();

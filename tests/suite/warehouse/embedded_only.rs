@@ -110,13 +110,13 @@ async fn two_processes_migrate_one_file_once() {
         })
         .collect();
     for run in runs {
-        assert_eq!(run.await.unwrap().to, 9);
+        assert_eq!(run.await.unwrap().to, 10);
     }
     assert_eq!(
         file.query("SELECT version FROM schema_migrations ORDER BY 1")
             .await
             .text(),
-        "1\n2\n3\n4\n5\n6\n7\n8\n9"
+        "1\n2\n3\n4\n5\n6\n7\n8\n9\n10"
     );
 }
 

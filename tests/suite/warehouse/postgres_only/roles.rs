@@ -39,21 +39,21 @@ async fn many_at_once_migrate_once_and_a_current_schema_is_left_alone() {
         })
         .collect();
     for run in runs {
-        assert_eq!(run.await.unwrap().to, 9);
+        assert_eq!(run.await.unwrap().to, 10);
     }
     assert_eq!(
         database.sql("SELECT version, name FROM orderstream.schema_migrations ORDER BY 1"),
-        "1|tables\n2|ledger\n3|details\n4|views\n5|tips\n6|daily_sales\n7|refund_reversals\n8|forgotten\n9|exact_sales"
+        "1|tables\n2|ledger\n3|details\n4|views\n5|tips\n6|daily_sales\n7|refund_reversals\n8|forgotten\n9|exact_sales\n10|reconciliations"
     );
     let before = database.sql("SELECT max(xmin::text::bigint) FROM pg_class");
     let again = database.warehouse().migrate().await.unwrap();
-    assert_eq!(again, Migrated { from: 9, to: 9 });
+    assert_eq!(again, Migrated { from: 10, to: 10 });
     assert_eq!(
         database.sql("SELECT max(xmin::text::bigint) FROM pg_class"),
         before,
         "no DDL"
     );
-    assert!(database.warehouse().check().await.unwrap().contains("version 9"));
+    assert!(database.warehouse().check().await.unwrap().contains("version 10"));
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn check_says_what_is_missing() {
             error,
             WarehouseError::Outdated {
                 version: 0,
-                known: 9,
+                known: 10,
                 ..
             }
         )
@@ -137,7 +137,7 @@ async fn a_role_of_its_own_owns_the_schema() {
     ));
     loader.migrate_url = Some(owner.url.clone());
     let warehouse = PostgresWarehouse::new(&loader).unwrap();
-    assert_eq!(warehouse.migrate().await.unwrap(), Migrated { from: 0, to: 9 });
+    assert_eq!(warehouse.migrate().await.unwrap(), Migrated { from: 0, to: 10 });
     warehouse.check().await.unwrap();
     assert_eq!(warehouse.load(&records(&batch)).await.unwrap().inserted, 1);
     assert_eq!(
