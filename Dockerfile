@@ -13,7 +13,7 @@ RUN mkdir -p src examples tests/suite \
  && rm -rf src build.rs
 COPY src ./src
 COPY build ./build
-COPY build.rs openapi.yaml ./
+COPY build.rs openapi.yaml docker-compose.yml .env.example ./
 # Shown as the commit of each node; the build cannot read it, since `.git` is not copied.
 ARG ORDERSTREAM_COMMIT
 # Cargo goes by modification times; the copied files may be older than the empty crate.

@@ -4,7 +4,8 @@
 //!
 //! `settings.rs` is the one table of every name, default, bound and help text, from which flags,
 //! help and `docs/CONFIGURATION.md` come. `layers.rs` finds what is given for each: flag,
-//! environment, `NAME_FILE`, default; `parse.rs` says how values are written. `load.rs` makes a
+//! environment, configuration file (`file.rs`), default; `parse.rs` says how values are written.
+//! `load.rs` makes a
 //! [`Config`] (`model.rs`) of them, and `validate.rs` and `secret_strength.rs` report
 //! contradictions and weak secrets. `secrets.rs` reads the file of shops, and `shopify.rs` makes
 //! the access to the Admin API. [`local`] keeps the secrets of local mode; `suggest.rs` finds
@@ -18,6 +19,7 @@
 //! - A secret is never printed, in no error either.
 //! - Only files are read: the environment is handed in.
 
+mod file;
 mod layers;
 mod load;
 pub mod local;

@@ -36,7 +36,7 @@ pub(super) enum Backend {
     Local {
         operations: Operations,
         /// Owned meanwhile, where a store is a file.
-        _folder: Option<Folder>,
+        folder: Option<Folder>,
     },
     /// By the process that owns the data folder.
     Remote(Remote),
@@ -70,8 +70,13 @@ impl Backend {
         let operations = Operations::new(stream, warehouse, &config.intake, Actor::Cli);
         Ok(Self::Local {
             operations: operations.with_spool(spool(config)),
-            _folder: folder,
+            folder,
         })
+    }
+
+    /// Whether no process runs on the files that are read, so that nothing new comes.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self, Self::Local { folder: Some(_), .. })
     }
 
     /// Carries out a request.

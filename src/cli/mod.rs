@@ -23,6 +23,7 @@ mod forget;
 mod greeting;
 mod health;
 mod import;
+mod init;
 mod migrate;
 mod nodes;
 mod output;
@@ -37,6 +38,7 @@ mod shopify;
 mod status;
 mod stepper;
 mod subscribe;
+mod tail;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -55,12 +57,10 @@ const EXAMPLES: &str = "\
 Examples:
   orderstream                               ingest and workers in one process, on files
   orderstream send --count 1000 --rate 50   send signed test orders to it, from a second terminal
-  orderstream status                        health of the stream and its workers
-  orderstream check                         check the configuration, and reach every service
+  orderstream status --watch                health of the stream and its workers
 
-Every setting is a variable or the flag of the same name: `orderstream [COMMAND] --help` lists them.
+Settings are variables, flags of the same name, or lines of a --config file: see `COMMAND --help`.
 Secrets and URLs are better given as variables or as NAME_FILE: other users can see flags.
-Built with the feature otel (see --version), it exports spans to OTEL_EXPORTER_OTLP_ENDPOINT.
 Exit codes: 0 done, 1 not found or ambiguous, 64 usage, 69 service unavailable, 78 configuration.";
 
 /// With the commit where the build knew it, and the optional features that it was built with.
@@ -118,9 +118,13 @@ enum Command {
     /// Move the spool of a former process into Redis
     Drain(drain::DrainArgs),
     /// Print the health report
-    Status(OutputArgs),
+    Status(status::StatusArgs),
+    /// Print events as they come
+    Tail(tail::TailArgs),
     /// The health of this node as an exit code, for HEALTHCHECK
     Health(health::HealthArgs),
+    /// Write a commented configuration with fresh secrets
+    Init(init::InitArgs),
     /// Print a script that completes commands and flags in a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual pages, for packages
@@ -193,7 +197,9 @@ fn dispatch(name: String, command: Command, inputs: Inputs) -> Result<(), Failur
             Command::Reconcile(args) => reconcile::run(args, load(Purpose::Status, inputs)?).await,
             Command::Import(args) => import::run(args, load(Purpose::Status, inputs)?).await,
             Command::Drain(args) => drain::run(args, load(Purpose::Status, inputs)?).await,
-            Command::Status(output) => status::run(output, load(Purpose::Status, inputs)?).await,
+            Command::Status(args) => status::run(args, load(Purpose::Status, inputs)?).await,
+            Command::Tail(args) => tail::run(args, load(Purpose::Status, inputs)?).await,
+            Command::Init(args) => init::run(&args),
             Command::Health(args) => health::run(args, load(Purpose::Client, inputs)?).await,
             Command::Completions(args) => completions::completions(&args, settings::add_listed_to(Cli::command())),
             Command::Man(args) => completions::man(&args, settings::add_listed_to(Cli::command())),

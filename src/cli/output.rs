@@ -6,6 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::Args;
@@ -30,28 +31,36 @@ impl OutputArgs {
     /// # Errors
     /// It cannot be written: a full disk, a closed stdout.
     pub(super) fn print(self, result: &impl Serialize, lines: impl FnOnce() -> Vec<String>) -> Result<(), Failure> {
-        if self.json {
-            print_json(result)
-        } else {
-            print_lines(lines())
-        }
+        print_one(self, result, lines).map(|_| ())
     }
 }
 
 /// Prints lines, each of which may hold text from outside.
 pub(super) fn print_lines(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), Failure> {
+    write(&joined(lines)).map(|_| ())
+}
+
+fn joined(lines: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let lines = Vec::from_iter(lines.into_iter().map(|line| one_line(line.as_ref())));
-    write(&lines.join("\n"))
+    lines.join("\n")
+}
+
+/// Prints one of many results; breaks where there is no reader any more.
+pub(super) fn print_one(
+    output: OutputArgs,
+    result: &impl Serialize,
+    lines: impl FnOnce() -> Vec<String>,
+) -> Result<ControlFlow<()>, Failure> {
+    if output.json {
+        write(&json(result).map_err(|error| Failure::Unavailable(error.to_string()))?)
+    } else {
+        write(&joined(lines()))
+    }
 }
 
 /// Prints a text whose line ends are its own.
 pub(super) fn print(text: impl Display) -> Result<(), Failure> {
-    write(&own_lines(&text.to_string()))
-}
-
-/// Prints a result as one line of JSON.
-pub(super) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
-    write(&json(result).map_err(|error| Failure::Unavailable(error.to_string()))?)
+    write(&own_lines(&text.to_string())).map(|_| ())
 }
 
 /// Such characters can only be in strings, where an escape means the same.
@@ -69,13 +78,12 @@ fn json(result: &impl Serialize) -> serde_json::Result<String> {
     Ok(shown)
 }
 
-fn write(text: &str) -> Result<(), Failure> {
+fn write(text: &str) -> Result<ControlFlow<()>, Failure> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Unavailable(format!("cannot write the result: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(Failure::Unavailable(format!("cannot write the result: {error}"))),
     }
 }
 

@@ -84,7 +84,8 @@ pub(super) fn nearby(addr: SocketAddr) -> SocketAddr {
 /// A client of a process' admin API.
 pub(super) struct Remote {
     client: reqwest::Client,
-    admin: SocketAddr,
+    /// Of its private listener, without a slash at the end.
+    base: String,
     token: Secret,
 }
 
@@ -92,19 +93,23 @@ impl Remote {
     /// # Errors
     /// Its token is not known.
     pub(super) fn new(config: &Config, admin: SocketAddr) -> Result<Self, Failure> {
+        Self::at(config, format!("http://{}", nearby(admin)))
+    }
+
+    /// As [`Remote::new`], by the base URL of its private listener.
+    pub(super) fn at(config: &Config, base: String) -> Result<Self, Failure> {
         let token = match &config.admin.token {
             Some(token) => Some(token.clone()),
             None => local::find(&config.data_dir)?.map(|local| local.admin_token),
         };
         let token = token.ok_or_else(|| {
             Failure::Usage(format!(
-                "error: a process runs on {}; set ORDERSTREAM_ADMIN_TOKEN to its token, so that it can be asked\n",
-                config.data_dir.display()
+                "error: set ORDERSTREAM_ADMIN_TOKEN to the token of the process at {base}, so that it can be asked\n"
             ))
         })?;
         Ok(Self {
             client: client(STEP_TIMEOUT)?,
-            admin: nearby(admin),
+            base,
             token,
         })
     }
@@ -130,16 +135,13 @@ impl Remote {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.admin)
+        format!("{}{path}", self.base)
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failure> {
-        let admin = self.admin;
+        let base = &self.base;
         let no_answer = |error: reqwest::Error| {
-            Failure::Unavailable(format!(
-                "no answer from the process at {admin}: {}",
-                error.without_url()
-            ))
+            Failure::Unavailable(format!("no answer from the process at {base}: {}", error.without_url()))
         };
         let request = request.bearer_auth(self.token.expose_secret());
         let answer = request.send().await.map_err(no_answer)?;
@@ -156,7 +158,7 @@ impl Remote {
             _ => problem["detail"].as_str().unwrap_or("it gives no reason"),
         };
         Err(Failure::Unavailable(format!(
-            "the process at {admin} answers {status}: {detail}"
+            "the process at {base} answers {status}: {detail}"
         )))
     }
 }

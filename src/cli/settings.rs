@@ -84,6 +84,8 @@ fn with_flags(command: Command, listed_only: bool, is_shown: impl Fn(&Setting) -
 fn reads(command: &str, setting: &Setting) -> bool {
     let any = |lists: &[&[Setting]]| lists.concat().iter().any(|one| one.name == setting.name);
     match command {
+        "completions" | "man" | "init" => false,
+        _ if any(&[&[s::CONFIG]]) => true,
         "serve" => match setting.section {
             // How many entries may be pending, and for how long, is what health compares with.
             "Workers" => any(&[&[s::READ_COUNT, s::CLAIM_IDLE]]),
@@ -138,10 +140,10 @@ fn reads(command: &str, setting: &Setting) -> bool {
         "status" => {
             setting.section == "Health" || any(&[STREAM, OWNER, CAPS, &[s::SPOOL_LIMIT, s::READ_COUNT, s::CLAIM_IDLE]])
         }
+        "tail" => any(&[STREAM, OWNER]),
         "health" => any(&[&[s::LISTEN_ADDR, s::PORT, s::ADMIN_ADDR, s::DATA_DIR]]),
         "subscribe" => any(&[SHOPIFY]),
         "reconcile" => any(&[STREAM, WAREHOUSE, CAPS, SHOPIFY, &[s::DATA_DIR, s::DURABILITY]]),
-        "completions" | "man" => false,
         // `run` and `check`: all.
         _ => true,
     }

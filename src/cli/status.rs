@@ -2,19 +2,23 @@
 //!
 //! The command observes the stream itself, and reads what the nodes on it report there. Where a
 //! process owns the data folder with the stream or the spool, that process is asked: only it knows
-//! the state of spool, breaker and retries.
+//! the state of spool, breaker and retries. With `--watch` it is printed again and again: on a
+//! terminal in place of the one before.
 
 use std::fmt::Display;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use clap::Args;
+use console::Term;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use super::backend::{self, Access, enter};
-use super::output::{OutputArgs, span, table};
+use super::output::{OutputArgs, print_one, span, table};
 use super::remote::{self, Remote};
 use super::{Exit, Failure, nodes, secrets};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::folder::{self, Folder};
 use crate::health::{self, Check, HealthReport, Status, Thresholds};
 use crate::ingest::{Spool, SpoolReport};
@@ -39,23 +43,81 @@ struct StatusReport {
     consumers: Vec<ConsumerReport>,
 }
 
-/// Prints the report.
+/// Arguments of `status`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct StatusArgs {
+    /// Print it again, every 2 s by default, until Ctrl-C
+    #[arg(long, short = 'w', value_name = "PERIOD", num_args = 0..=1, require_equals = true,
+          default_missing_value = "2s", value_parser = period)]
+    watch: Option<Duration>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn period(text: &str) -> Result<Duration, &'static str> {
+    let known = config::duration(text).filter(|period| *period >= Duration::from_millis(100));
+    known.ok_or("a duration of at least 100ms, written 500ms, 2s, 5m")
+}
+
+/// Prints the report; again and again with `--watch`.
 ///
 /// # Errors
-/// The stream does not answer, or the report says that something is critical.
-pub(super) async fn run(output: OutputArgs, config: Config) -> Result<(), Failure> {
+/// The stream does not answer, or the report says that something is critical. Neither ends a watch.
+pub(super) async fn run(args: StatusArgs, config: Config) -> Result<(), Failure> {
+    match args.watch {
+        Some(period) => {
+            tokio::select! {
+                ended = watch(period, args.output, &config) => ended,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            }
+        }
+        None => {
+            let (report, lines) = report(&config).await?;
+            args.output.print(&report, || lines)?;
+            match report.health.status {
+                Status::Critical => Err(Failure::Reported(Exit::Unavailable)),
+                Status::Healthy | Status::Warning => Ok(()),
+            }
+        }
+    }
+}
+
+async fn watch(period: Duration, output: OutputArgs, config: &Config) -> Result<(), Failure> {
+    let screen = Term::stdout();
+    loop {
+        let now = report(config).await;
+        if screen.is_term() && !output.json {
+            // Where it cannot be cleared, the reports stand below each other.
+            let _ = screen.clear_screen();
+        }
+        let printed = match now {
+            Ok((report, lines)) => print_one(output, &report, || lines)?,
+            Err(failure) => {
+                failure.print();
+                ControlFlow::Continue(())
+            }
+        };
+        if printed.is_break() {
+            return Ok(());
+        }
+        tokio::time::sleep(period).await;
+    }
+}
+
+/// The report, and its lines for a person.
+async fn report(config: &Config) -> Result<(StatusReport, Vec<String>), Failure> {
     let mut report = match &config.redis {
         Some(redis) => {
             let stream = RedisStream::new(redis, &config.stream, Metrics::new())?;
-            with_spool(observe(&stream, &config).await, &config).await?
+            with_spool(observe(&stream, config).await, config).await?
         }
         None => {
-            backend::stream_file(&config)?;
-            match enter(&config, "status").await? {
-                Access::Owned(folder) => observe(&backend::embedded_stream(&config, &folder)?, &config).await?,
+            backend::stream_file(config)?;
+            match enter(config, "status").await? {
+                Access::Owned(folder) => observe(&backend::embedded_stream(config, &folder)?, config).await?,
                 Access::Running(_, admin) => {
                     let mut report = StatusReport::from(remote::report(admin).await?);
-                    if let Ok(remote) = Remote::new(&config, admin) {
+                    if let Ok(remote) = Remote::new(config, admin) {
                         report.nodes = remote
                             .get("/api/nodes")
                             .await
@@ -67,18 +129,14 @@ pub(super) async fn run(output: OutputArgs, config: Config) -> Result<(), Failur
             }
         }
     };
-    let secrets = secrets::ask(&config).await;
+    let secrets = secrets::ask(config).await;
     let mut lines = report.lines();
     if let Some(secrets) = &secrets {
         lines.push(String::new());
         lines.extend(secrets::lines(secrets));
     }
     report.secrets = secrets.and_then(Result::ok);
-    output.print(&report, || lines)?;
-    if report.health.status == Status::Critical {
-        return Err(Failure::Reported(Exit::Unavailable));
-    }
-    Ok(())
+    Ok((report, lines))
 }
 
 impl From<HealthReport> for StatusReport {

@@ -1,4 +1,5 @@
-//! What is given for each setting, by precedence: flag, environment, `NAME_FILE`, default.
+//! What is given for each setting, by precedence: flag, environment, configuration file, default;
+//! within one of these the value itself or, by `NAME_FILE`, a file with it.
 //!
 //! Owns the layering and the gathering of problems. Invariant: a text that it hands out was
 //! accepted by its setting's kind, so that a reader of it cannot fail; what was refused is reported
@@ -7,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString as Secret;
 
 use super::model::Inputs;
-use super::parse;
-use super::settings::{ALL, Fallback, Setting, ValueKind};
+use super::settings::{ALL, CONFIG, Fallback, Setting, ValueKind};
+use super::{file, parse};
 
 /// A secret file larger than this is some other file.
 const FILE_LIMIT: u64 = 64 << 10;
@@ -44,8 +45,23 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layer {
+    Flag,
+    Environment,
+    File,
+}
+
+struct GivenValue {
+    text: String,
+    layer: Layer,
+    /// The file of `NAME_FILE` that it was read from.
+    path: Option<PathBuf>,
+}
+
 pub(super) struct LayeredValues {
-    given: BTreeMap<&'static str, String>,
+    given: BTreeMap<&'static str, GivenValue>,
     refused: BTreeSet<&'static str>,
     problems: Vec<ConfigProblem>,
 }
@@ -58,17 +74,37 @@ impl LayeredValues {
             refused: BTreeSet::new(),
             problems: Vec::new(),
         };
+        let path = [&inputs.flags, &inputs.env]
+            .into_iter()
+            .find_map(|layer| value(layer, CONFIG.name));
+        let (file, problems) = path.map(|path| file::read(Path::new(path))).unwrap_or_default();
+        values.problems = problems;
+        let layers = [
+            (Layer::Flag, &*inputs.flags),
+            (Layer::Environment, &*inputs.env),
+            (Layer::File, &file),
+        ];
         for setting in ALL {
-            match given(setting, inputs) {
-                Ok(Some(text)) if setting.kind.accepts(&text) => {
-                    values.given.insert(setting.name, text);
+            match layers
+                .iter()
+                .find_map(|(layer, names)| given(setting, *layer, names).transpose())
+            {
+                Some(Ok(found)) if setting.kind.accepts(&found.text) => {
+                    values.given.insert(setting.name, found);
                 }
-                Ok(Some(text)) => values.refuse(setting, objection(setting, &text), setting.kind.to_string()),
-                Ok(None) => {}
-                Err(problem) => {
+                Some(Ok(found)) => {
+                    let place = match (found.layer, path) {
+                        (Layer::File, Some(path)) => format!(" in {path}"),
+                        _ => String::new(),
+                    };
+                    let problem = objection(setting, &found.text) + &place;
+                    values.refuse(setting, problem, setting.kind.to_string());
+                }
+                Some(Err(problem)) => {
                     values.refused.insert(setting.name);
                     values.problems.push(problem);
                 }
+                None => {}
             }
         }
         values
@@ -116,12 +152,17 @@ impl LayeredValues {
         self.given.contains_key(setting.name)
     }
 
+    /// The file of `NAME_FILE` that its value was read from.
+    pub(super) fn file(&self, setting: &Setting) -> Option<&Path> {
+        self.given.get(setting.name)?.path.as_deref()
+    }
+
     pub(super) fn text(&self, setting: &Setting) -> Option<&str> {
         let fallback = match setting.default {
             Fallback::Text(text) => Some(text),
             Fallback::Unset | Fallback::Derived(_) => None,
         };
-        self.given.get(setting.name).map(String::as_str).or(fallback)
+        self.given.get(setting.name).map(|given| &*given.text).or(fallback)
     }
 
     /// Text of a setting that has a default.
@@ -183,39 +224,53 @@ fn objection(setting: &Setting, text: &str) -> String {
     }
 }
 
-/// What the first layer that has anything says. Empty is not given.
-fn given(setting: &Setting, inputs: &Inputs) -> Result<Option<String>, ConfigProblem> {
+/// Empty is not given.
+fn value<'a>(layer: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    layer.get(name).map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// What that layer says.
+fn given(
+    setting: &Setting,
+    layer: Layer,
+    names: &BTreeMap<String, String>,
+) -> Result<Option<GivenValue>, ConfigProblem> {
     let problem = |variable: &str, problem: String, expected: &str| ConfigProblem {
         variable: variable.to_owned(),
         problem,
         expected: expected.to_owned(),
     };
-    for layer in [&inputs.flags, &inputs.env] {
-        let get = |name: &str| layer.get(name).filter(|text| !text.is_empty());
-        let file = setting.file_variable().and_then(|name| Some((get(&name)?, name)));
-        match (get(setting.name), file) {
-            (Some(_), Some((_, name))) => {
-                let both = format!("{name} is set too");
-                return Err(problem(setting.name, both, "only one of the two"));
-            }
-            (Some(text), None) => return Ok(Some(text.clone())),
-            (None, Some((path, name))) => {
-                return match read_file(Path::new(path)) {
-                    Ok(text) if text.is_empty() => {
-                        Err(problem(&name, format!("{path} is empty"), "a file with the value"))
-                    }
-                    Ok(text) => Ok(Some(text)),
-                    Err(why) => Err(problem(
-                        &name,
-                        format!("{path} {why}"),
-                        "a readable file with the value",
-                    )),
-                };
-            }
-            (None, None) => {}
+    let file = setting
+        .file_variable()
+        .and_then(|name| Some((value(names, &name)?, name)));
+    let (path, name) = match (value(names, setting.name), file) {
+        (Some(_), Some((_, name))) => {
+            let both = format!("{name} is set too");
+            return Err(problem(setting.name, both, "only one of the two"));
         }
+        (Some(text), None) => {
+            return Ok(Some(GivenValue {
+                text: text.to_owned(),
+                layer,
+                path: None,
+            }));
+        }
+        (None, Some(file)) => file,
+        (None, None) => return Ok(None),
+    };
+    match read_file(Path::new(path)) {
+        Ok(text) if text.is_empty() => Err(problem(&name, format!("{path} is empty"), "a file with the value")),
+        Ok(text) => Ok(Some(GivenValue {
+            text,
+            layer,
+            path: Some(PathBuf::from(path)),
+        })),
+        Err(why) => Err(problem(
+            &name,
+            format!("{path} {why}"),
+            "a readable file with the value",
+        )),
     }
-    Ok(None)
 }
 
 /// Text of a small file, without surrounding space; the error says why not and never shows content.

@@ -20,8 +20,8 @@ use crate::open_files;
 const ONE_PROCESS: &str = "what is kept in the data folder instead belongs to one process that does everything";
 
 impl Config {
-    /// Reads flags, environment and files. `NAME_FILE` files and those that settings name are all
-    /// it touches.
+    /// Reads flags, environment and files: the configuration file, those of `NAME_FILE` and those
+    /// that settings name are all it touches.
     ///
     /// # Errors
     /// Everything that is wrong, at once: values, and contradictions between them.
@@ -35,7 +35,7 @@ impl Config {
         // with it.
         let has_spool = redis.is_some() && values.is_given(&s::DATA_DIR);
         let capture = capture(&mut values, purpose);
-        let shopify_admin = shopify::admin(&mut values, &inputs, access);
+        let shopify_admin = shopify::admin(&mut values, access);
         let (exports_spans, no_spans) = spans::exported(&inputs.env);
         let host = host(&inputs);
         let config = Self {

@@ -122,6 +122,11 @@ pub fn find(data_dir: &Path) -> Result<Option<LocalSecrets>, LocalError> {
     }))
 }
 
+/// 32 random bytes in hex.
+pub(crate) fn fresh_secret() -> String {
+    hex::encode(rand::random::<[u8; 32]>())
+}
+
 /// Writes beside the final name and links it there, which fails where another process was first:
 /// that one's stand.
 fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
@@ -132,7 +137,7 @@ fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&draft)?;
-    let line = |name: &str| format!("{name} = \"{}\"\n", hex::encode(rand::random::<[u8; 32]>()));
+    let line = |name: &str| format!("{name} = \"{}\"\n", fresh_secret());
     let secrets = ["shopify_secret", "api_token", "admin_token"].map(line).concat();
     let linked = file
         .write_all(format!("{HEADER}{secrets}").as_bytes())

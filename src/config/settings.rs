@@ -187,6 +187,9 @@ const GIB: u64 = 1 << 30;
 const BILLION: u64 = 1_000_000_000;
 
 settings! {
+    "File" {
+        CONFIG "ORDERSTREAM_CONFIG" ValueKind::File, Unset, "TOML file of settings, by the names of their variables; a flag or a variable wins over it";
+    }
     "Storage" {
         REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// (TLS), unix://, or redis+sentinel://host,host/NAME for the primary that sentinels name; without it, `run` keeps the stream in DATA_DIR";
         REDIS_CA_FILE "ORDERSTREAM_REDIS_CA_FILE" ValueKind::File, Unset, "PEM file of the CA that signed the certificate of a rediss:// server";

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use secrecy::SecretString as Secret;
 
 use super::layers::LayeredValues;
-use super::model::Inputs;
 use super::{parse, settings as s};
 
 /// Access to Shopify's Admin API, by shop.
@@ -39,13 +38,9 @@ pub enum AdminAccess {
 }
 
 /// `of_file`: the shops that the file of `SHOP_SECRETS_FILE` has access for.
-pub(super) fn admin(
-    values: &mut LayeredValues,
-    inputs: &Inputs,
-    of_file: BTreeMap<String, AdminAccess>,
-) -> ShopifyAdminConfig {
+pub(super) fn admin(values: &mut LayeredValues, of_file: BTreeMap<String, AdminAccess>) -> ShopifyAdminConfig {
     let mut shops = of_file;
-    if let Some((shop, access)) = single(values, inputs)
+    if let Some((shop, access)) = single(values)
         && shops.insert(shop, access).is_some()
     {
         values.contradict(
@@ -76,7 +71,7 @@ pub(super) fn admin(
 }
 
 /// The shop that the variables name, with its access.
-fn single(values: &mut LayeredValues, inputs: &Inputs) -> Option<(String, AdminAccess)> {
+fn single(values: &mut LayeredValues) -> Option<(String, AdminAccess)> {
     let shop = values.text(&s::SHOPIFY_SHOP).map(str::to_ascii_lowercase);
     let token = values.secret(&s::SHOPIFY_ADMIN_TOKEN);
     let (id, secret) = (
@@ -85,8 +80,8 @@ fn single(values: &mut LayeredValues, inputs: &Inputs) -> Option<(String, AdminA
     );
     let access = match (token, id, secret) {
         (None, None, None) => return None,
-        (Some(token), None, None) => match token_file(inputs) {
-            Some(path) => AdminAccess::TokenFile(path),
+        (Some(token), None, None) => match values.file(&s::SHOPIFY_ADMIN_TOKEN) {
+            Some(path) => AdminAccess::TokenFile(path.to_owned()),
             None => AdminAccess::Token(token),
         },
         (None, Some(id), Some(secret)) => AdminAccess::ClientCredentials { id, secret },
@@ -114,19 +109,6 @@ fn single(values: &mut LayeredValues, inputs: &Inputs) -> Option<(String, AdminA
             None
         }
     }
-}
-
-/// The file of `SHOPIFY_ADMIN_TOKEN_FILE`, where the token comes from it.
-fn token_file(inputs: &Inputs) -> Option<PathBuf> {
-    let name = s::SHOPIFY_ADMIN_TOKEN.file_variable()?;
-    let given = |layer: &BTreeMap<String, String>, name: &str| layer.get(name).filter(|text| !text.is_empty()).cloned();
-    let layers = [&*inputs.flags, &*inputs.env];
-    let layer = layers.into_iter().find(|layer| {
-        given(layer, s::SHOPIFY_ADMIN_TOKEN.name)
-            .or(given(layer, &name))
-            .is_some()
-    })?;
-    given(layer, &name).map(PathBuf::from)
 }
 
 /// `YYYY-MM` of a quarter, or `unstable`.

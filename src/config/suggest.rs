@@ -1,4 +1,4 @@
-//! Unknown `ORDERSTREAM_*` names: almost always a typo, which would silently be a default.
+//! Unknown names of settings: almost always a typo, which would silently be a default.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,33 @@ const PREFIX: &str = "ORDERSTREAM_";
 /// Least similarity (Jaro-Winkler, 0 to 1) of a name that is worth suggesting.
 const SIMILAR: f64 = 0.85;
 
-/// One sentence for each unknown name, with the most similar known one.
+/// One sentence for each unknown `ORDERSTREAM_*` name, with the most similar known one.
 pub(super) fn names(env: &BTreeMap<String, String>) -> Vec<String> {
-    let known: Vec<String> = ALL
-        .iter()
-        .flat_map(|setting| [Some(setting.name.to_owned()), setting.file_variable()])
-        .flatten()
-        .collect();
+    let known = Vec::from_iter(known());
     env.keys()
         .filter(|name| name.starts_with(PREFIX) && !known.contains(name) && !is_service_link(name, env))
-        .map(|name| {
-            let best = known
-                .iter()
-                .map(|candidate| (strsim::jaro_winkler(tail(name), tail(candidate)), candidate))
-                .max_by(|a, b| a.0.total_cmp(&b.0));
-            match best {
-                Some((similarity, candidate)) if similarity >= SIMILAR => {
-                    format!("{name} is not a setting and has no effect; did you mean {candidate}?")
-                }
-                _ => format!("{name} is not a setting and has no effect"),
-            }
+        .map(|name| match similar(name) {
+            Some(meant) => format!("{name} is not a setting and has no effect; did you mean {meant}?"),
+            None => format!("{name} is not a setting and has no effect"),
         })
         .collect()
+}
+
+/// Every name that a value may have.
+pub(super) fn known() -> impl Iterator<Item = String> {
+    let names = ALL
+        .iter()
+        .flat_map(|setting| [Some(setting.name.to_owned()), setting.file_variable()]);
+    names.flatten()
+}
+
+/// The known name that is most similar, also to one that is written as a flag is.
+pub(super) fn similar(name: &str) -> Option<String> {
+    let name = name.trim_start_matches('-').to_ascii_uppercase().replace('-', "_");
+    let (similarity, best) = known()
+        .map(|known| (strsim::jaro_winkler(tail(&name), tail(&known)), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (similarity >= SIMILAR).then_some(best)
 }
 
 /// What is compared: the prefix is common to nearly all and would make everything similar.

@@ -24,10 +24,14 @@ const MAX_PAGE: usize = 200;
 pub struct EntryQuery {
     /// Only of this type, `order.created`.
     pub event_type: Option<String>,
+    /// Only of this topic of webhooks, `orders/create`.
+    pub topic: Option<String>,
     /// Only of this shop.
     pub shop: Option<String>,
     /// Only of this order: its id, or its name (`#1042`).
     pub order: Option<String>,
+    /// Only entries from this id on.
+    pub from: Option<StreamId>,
     /// Only entries up to this id: the `next` of the page before.
     pub to: Option<StreamId>,
     /// Entries of one page, 1 to 200; 50 by default.
@@ -39,6 +43,9 @@ pub struct EntryQuery {
 pub struct EntryPage {
     /// The entries.
     pub entries: Vec<EntrySummary>,
+    /// The newest entry that was read for this page; null where there was none.
+    #[serde(default)]
+    pub newest: Option<StreamId>,
     /// Entries read for this page.
     pub looked_at: u64,
     /// When the oldest of those was appended, RFC 3339.
@@ -212,6 +219,7 @@ impl EntryQuery {
         let agrees = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         Some(EntrySummary::of(entry)).filter(|found| {
             agrees(&self.event_type, &found.event_type)
+                && agrees(&self.topic, &found.topic)
                 && agrees(&self.shop, &found.shop)
                 && self.order.as_ref().is_none_or(|order| found.is_of(order))
         })
@@ -227,6 +235,7 @@ impl Operation for EntryQuery {
         let _permit = operations.read_permit().await?;
         let count = self.count.unwrap_or(50).clamp(1, MAX_PAGE);
         let range = Range {
+            from: self.from.unwrap_or(StreamId::MIN),
             to: self.to.unwrap_or(StreamId::MAX),
             // One more than is shown, so that the last page is known to be the last.
             ..Range::all(Destination::Stream, ReadOrder::NewestFirst, count + 1)
@@ -236,6 +245,7 @@ impl Operation for EntryQuery {
         while page.entries.len() < count {
             let Some(entry) = pager.next().await? else { break };
             page.looked_at += 1;
+            page.newest = page.newest.or(Some(entry.id));
             page.looked_back_to = appended_at(entry.id);
             page.entries.extend(self.matching(&entry));
         }
@@ -274,6 +284,9 @@ pub struct Consumers {
     pub groups: Vec<GroupReport>,
     /// Consumers of our group.
     pub consumers: Vec<ConsumerReport>,
+    /// Entries ever appended, by any producer; null where the store does not count them.
+    #[serde(default)]
+    pub entries_added: Option<u64>,
 }
 
 impl Operation for GetConsumers {
@@ -285,6 +298,7 @@ impl Operation for GetConsumers {
         Ok(Consumers {
             groups: report.groups,
             consumers: report.consumers,
+            entries_added: report.entries_added,
         })
     }
 }

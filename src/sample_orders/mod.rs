@@ -22,18 +22,37 @@ const EPOCH: i64 = 1_767_225_600;
 /// Order ids are 13 digits, as a shop's are.
 const FIRST_ID: u64 = 5_000_000_000_000;
 
+/// Minutes in which whatever is sent of an order by itself has happened.
+const OF_ONE_TOPIC: i64 = 36;
+
 /// Generates orders by number.
 #[derive(Debug, Clone, Copy)]
 pub struct Generator {
     seed: u64,
     base: OffsetDateTime,
+    /// Whether the last that happened to any order was at `base`.
+    ends_at_base: bool,
 }
 
 impl Generator {
-    /// The same seed and base give the same orders.
+    /// The same seed and base give the same orders, over a day about two days before `base`.
     #[must_use]
     pub fn new(seed: u64, base: OffsetDateTime) -> Self {
-        Self { seed, base }
+        Self {
+            seed,
+            base,
+            ends_at_base: false,
+        }
+    }
+
+    /// Orders to which the last happened just before `now`, and nothing after it.
+    #[must_use]
+    pub fn up_to(seed: u64, now: OffsetDateTime) -> Self {
+        Self {
+            seed,
+            base: now,
+            ends_at_base: true,
+        }
     }
 
     /// Base of repeatable orders.
@@ -46,14 +65,14 @@ impl Generator {
     /// every topic.
     #[must_use]
     pub fn body(&self, topic: &str, shop: &str, number: u64) -> String {
-        let order = self.order(number, None);
+        let order = self.order(number, None, OF_ONE_TOPIC);
         wire(&order.payload(topic, order.progress(topic), shop))
     }
 
     /// The body of `orders/create` for order `number`, with so many lines.
     #[must_use]
     pub fn order_of_lines(&self, shop: &str, number: u64, lines: usize) -> Value {
-        let order = self.order(number, Some(lines));
+        let order = self.order(number, Some(lines), OF_ONE_TOPIC);
         order.payload("orders/create", order.progress("orders/create"), shop)
     }
 
@@ -66,29 +85,42 @@ impl Generator {
     /// The body of one step of that order's history.
     #[must_use]
     pub fn step(&self, step: OrderStep, shop: &str, number: u64) -> String {
-        wire(&self.order(number, None).payload(step.topic, step.progress, shop))
+        let order = self.order(number, None, self.length(number));
+        wire(&order.payload(step.topic, step.progress, shop))
     }
 
     /// When Shopify triggers that step's delivery: each step of a history has its own second.
     #[must_use]
     pub fn triggered_at(&self, step: OrderStep, place: usize, number: u64) -> OffsetDateTime {
         let place = i64::try_from(place).unwrap_or_default();
-        self.order(number, None).at(step.progress.updated) + Duration::seconds(1 + place)
+        let order = self.order(number, None, self.length(number));
+        order.at(step.progress.updated) + Duration::seconds(1 + place)
+    }
+
+    /// Minutes from its creation to the last step of its history.
+    fn length(&self, number: u64) -> i64 {
+        let history = self.history(number);
+        history.last().map_or(0, |step| step.progress.updated)
     }
 
     fn rng(&self, number: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    fn order(&self, number: u64, lines: Option<usize>) -> SampleOrder {
+    /// `length`: minutes from its creation to the last that happened to it.
+    fn order(&self, number: u64, lines: Option<usize>, length: i64) -> SampleOrder {
         let mut rng = self.rng(number);
         let id = FIRST_ID + (self.seed.wrapping_mul(1_000_003).wrapping_add(number)) % 4_000_000_000_000;
         let offset = UtcOffset::from_hms([-5, 0, 1, 2, 9][rng.random_range(0..5)], 0, 0).unwrap_or(UtcOffset::UTC);
-        // Within a day, so that a seed's orders of any number stay in one week; and so long ago
-        // that no history reaches into the future.
-        let minutes = i64::try_from(number % 1440).unwrap_or_default();
-        let created = (self.base + Duration::minutes(minutes) - Duration::days(2)).to_offset(offset);
-        SampleOrder::new(&mut rng, id, number, created, lines)
+        let before = if self.ends_at_base {
+            // The minute is for deliveries, each of which is triggered a second after the one before.
+            Duration::minutes(length + 1)
+        } else {
+            // Within a day, so that a seed's orders of any number stay in one week; and so long ago
+            // that no history reaches into the future.
+            Duration::days(2) - Duration::minutes(i64::try_from(number % 1440).unwrap_or_default())
+        };
+        SampleOrder::new(&mut rng, id, number, (self.base - before).to_offset(offset), lines)
     }
 }
 
@@ -172,6 +204,39 @@ mod tests {
                 cents(&order["subtotal_price"]) + shipping + added_tax,
                 cents(&order["total_price"])
             );
+        }
+    }
+
+    #[test]
+    fn orders_up_to_now_are_of_today_and_never_of_the_future() {
+        let now = Generator::epoch() + Duration::hours(20);
+        let generator = Generator::up_to(5, now);
+        let time = |order: &Value, name: &str| {
+            OffsetDateTime::parse(
+                order[name].as_str().unwrap(),
+                &time::format_description::well_known::Rfc3339,
+            )
+            .unwrap()
+        };
+        for number in 0..300 {
+            let history = generator.history(number);
+            for (place, step) in history.iter().enumerate() {
+                assert!(
+                    generator.triggered_at(*step, place, number) <= now,
+                    "{number}: {step:?}"
+                );
+            }
+            let last = history.iter().rfind(|step| step.topic == "orders/updated");
+            let first: Value = serde_json::from_str(&generator.step(history[0], "a", number)).unwrap();
+            assert!(time(&first, "created_at") > now - Duration::hours(20));
+            if let Some(last) = last.filter(|last| Some(*last) == history.last()) {
+                let last: Value = serde_json::from_str(&generator.step(*last, "a", number)).unwrap();
+                assert!(now - time(&last, "updated_at") <= Duration::minutes(2), "{number}");
+            }
+            for topic in TOPICS {
+                let order: Value = serde_json::from_str(&generator.body(topic, "a", number)).unwrap();
+                assert!(time(&order, "updated_at") <= now && time(&order, "created_at") > now - Duration::hours(1));
+            }
         }
     }
 

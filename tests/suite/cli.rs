@@ -55,6 +55,8 @@ fn help_lists_every_setting() {
         "forget",
         "status",
         "health",
+        "tail",
+        "init",
         "completions",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is missing");
@@ -481,6 +483,7 @@ fn help_is_about_the_command() {
         "forget",
         "drain",
         "status",
+        "tail",
         "health",
     ];
     for command in commands {

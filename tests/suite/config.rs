@@ -452,6 +452,52 @@ fn local_secrets_are_adopted_and_survive_a_reload() {
 }
 
 #[test]
+fn a_configuration_file_is_below_flags_and_environment_and_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orderstream.toml");
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    let file = ("ORDERSTREAM_CONFIG", path.to_str().unwrap());
+    write(
+        "ORDERSTREAM_WORKERS = 3\nORDERSTREAM_STREAM = 'of_file'\nREDIS_URL = 'redis://file:1'\nORDERSTREAM_API_TOKENS = ['a', 'b']\n",
+    );
+    let stream = |flags: &[(&str, &str)], env: &[(&str, &str)]| {
+        load(Purpose::Run, flags, &[&[file], env].concat()).unwrap().stream.name
+    };
+    assert_eq!(stream(&[], &[]), "of_file");
+    assert_eq!(stream(&[], &[("ORDERSTREAM_STREAM", "of_env")]), "of_env");
+    assert_eq!(
+        stream(
+            &[("ORDERSTREAM_STREAM", "of_flag")],
+            &[("ORDERSTREAM_STREAM", "of_env")]
+        ),
+        "of_flag"
+    );
+    let config = load(Purpose::Run, &[file], &[]).unwrap();
+    assert_eq!((config.worker.workers, config.auth.api_tokens.len()), (3, 2));
+    assert_eq!(config.redis.as_ref().unwrap().url.expose_secret(), "redis://file:1");
+    write("REDIS_URL = 'redis://other:1'\nORDERSTREAM_API_TOKENS = 'c'\n");
+    let fresh = config.reload().unwrap();
+    assert_eq!(fresh.redis_url.unwrap().expose_secret(), "redis://other:1");
+    assert_eq!(fresh.auth.api_tokens[0].expose_secret(), "c");
+
+    // Everything that is wrong, in the file and beside it, at once.
+    write("ORDERSTREAM_STREM = 'hunter2'\nORDERSTREAM_WORKERS = 0\nORDERSTREAM_ADMIN_TOKEN_FILE = '/no/such'\n");
+    let said = load(Purpose::Run, &[], &[file, ("ORDERSTREAM_BLOCK", "soon")])
+        .unwrap_err()
+        .to_string();
+    for part in [
+        "expected ORDERSTREAM_STREAM, which is similar",
+        &format!("ORDERSTREAM_WORKERS: `0` is not valid in {}", path.display()),
+        "ORDERSTREAM_ADMIN_TOKEN_FILE: /no/such",
+        "ORDERSTREAM_BLOCK: `soon` is not valid;",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+    assert!(config.reload().is_err());
+}
+
+#[test]
 fn a_reload_reads_files_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secrets");

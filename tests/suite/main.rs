@@ -45,6 +45,7 @@ mod shutdown;
 mod spool;
 mod stream;
 mod telemetry;
+mod terminal;
 mod traceparent;
 mod warehouse;
 mod worker;

@@ -67,7 +67,8 @@ pub(in crate::cli) struct SendArgs {
     /// Bodies to send instead of generated orders, byte for byte
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(super) file: Vec<PathBuf>,
-    /// Makes bodies, webhook ids and what is mixed in repeatable
+    /// Makes bodies, webhook ids and what is mixed in repeatable; orders are of December 2025 then,
+    /// else of today
     #[arg(long)]
     pub(super) seed: Option<u64>,
     /// Give up on an answer after this many seconds

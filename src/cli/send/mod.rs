@@ -3,7 +3,8 @@
 //!
 //! Layout, in the order of a run: `args.rs`; what to send (`mix.rs` plans, `deliveries.rs` signs
 //! orders of `crate::sample_orders`); when (`schedule.rs`, `sender.rs`); the answers
-//! (`summary.rs`); the outcome (`verify.rs`). Invariants: a seed repeats every byte; with a rate,
+//! (`summary.rs`); the outcome (`verify.rs`). Invariants: a seed repeats every byte, while orders
+//! are of today without one; with a rate,
 //! latency counts from the scheduled time; a delivery is sent once, never retried.
 
 mod args;
@@ -113,11 +114,10 @@ async fn until_interrupted<T>(stop: &CancellationToken, running: impl Future<Out
 
 fn deliveries(args: &SendArgs, secrets: Vec<Secret>) -> Result<Deliveries, Failure> {
     let seed = args.seed.unwrap_or_else(rand::random);
-    let base = match args.seed {
-        Some(_) => Generator::epoch(),
-        None => OffsetDateTime::now_utc(),
+    let generator = match args.seed {
+        Some(_) => Generator::new(seed, Generator::epoch()),
+        None => Generator::up_to(seed, OffsetDateTime::now_utc()),
     };
-    let generator = Generator::new(seed, base);
     let bodies = match args.topic() {
         topic if !args.file.is_empty() => Bodies::read(&args.file, topic.to_owned())?,
         args::MIXED => Bodies::Histories(generator),
