@@ -19,6 +19,7 @@ mod conversion;
 mod database_capture;
 mod delivered;
 mod deploy;
+mod examples;
 mod failovers;
 mod floods;
 mod harness;

@@ -7,6 +7,7 @@ pub mod folder;
 pub mod ground;
 pub mod ingest;
 pub mod local;
+pub mod node;
 pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
