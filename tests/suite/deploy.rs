@@ -119,6 +119,54 @@ fn the_kubernetes_manifests_configure_each_process_as_a_whole() {
     }
 }
 
+/// Its templates put `env` and `secretEnv` into the container as they are.
+#[test]
+fn the_helm_chart_configures_each_process_as_a_whole() {
+    let values: Value = serde_yaml_ng::from_str(&file("helm/values.yaml")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (name, secret) in secrets() {
+        std::fs::write(folder.path().join(name), secret).unwrap();
+    }
+    let texts = |pairs: &Value| {
+        let pairs = pairs.as_object().unwrap().iter();
+        let pairs = pairs.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
+        pairs.collect::<BTreeMap<_, _>>()
+    };
+    for (purpose, part) in [(Purpose::Serve, "serve"), (Purpose::Work, "work")] {
+        let (of_part, template) = (&values[part], file(&format!("helm/templates/{part}.yaml")));
+        let in_folder = |key: String| folder.path().join(key).to_str().unwrap().to_owned();
+        let files = texts(&of_part["secretEnv"])
+            .into_iter()
+            .map(|(name, key)| (name, in_folder(key)));
+        let config = load(purpose, texts(&of_part["env"]).into_iter().chain(files).collect());
+        let grace = Duration::from_secs(of_part["terminationGracePeriodSeconds"].as_u64().unwrap());
+        assert!(config.shutdown.grace < grace, "{part}: a drain would be cut short");
+        let has_port = |name: &str, port: u16| template.contains(&format!("{{ name: {name}, containerPort: {port} }}"));
+        assert!(has_port("admin", config.admin.addr.unwrap().port()), "{part}");
+        assert!(template.contains(&format!("args: [{part}]")), "{part}");
+        if purpose == Purpose::Serve {
+            assert!(has_port("http", config.public.addr.port()));
+            let mount = format!("{{ name: data, mountPath: {} }}", config.data_dir.display());
+            assert!(template.contains(&mount), "the volume is the data folder");
+            let storage: u64 = of_part["storage"]
+                .as_str()
+                .unwrap()
+                .trim_end_matches("Gi")
+                .parse()
+                .unwrap();
+            assert!(config.spool_limit.unwrap() < storage << 30);
+        }
+        for name in ["env", "secretItems"] {
+            let used = format!("include \"orderstream.{name}\" .Values.{part}");
+            assert!(template.contains(&used), "{part} does not use {name}");
+        }
+    }
+    let chart: Value = serde_yaml_ng::from_str(&file("helm/Chart.yaml")).unwrap();
+    for version in ["version", "appVersion"] {
+        assert_eq!(chart[version], env!("CARGO_PKG_VERSION"), "{version}");
+    }
+}
+
 #[test]
 fn the_fly_file_configures_each_process_as_a_whole() {
     let fly: toml::Table = toml::from_str(&file("fly.toml")).unwrap();
