@@ -5,11 +5,10 @@
 //! `settings.rs` is the one table of every name, default, bound and help text, from which flags,
 //! help and `docs/CONFIGURATION.md` come. `layers.rs` finds what is given for each: flag,
 //! environment, configuration file (`file.rs`), default; `parse.rs` says how values are written.
-//! `load.rs` makes a
-//! [`Config`] (`model.rs`) of them, and `validate.rs` and `secret_strength.rs` report
+//! `load.rs` makes a [`Config`] (`model.rs`) of them, and `validate.rs` and `secret_strength.rs` report
 //! contradictions and weak secrets. `secrets.rs` reads the file of shops, and `shopify.rs` makes
 //! the access to the Admin API. [`local`] keeps the secrets of local mode; `suggest.rs` finds
-//! misspelt names.
+//! misspelt names; `report.rs` is for operators.
 //!
 //! # Invariants
 //!
@@ -25,6 +24,7 @@ mod load;
 pub mod local;
 mod model;
 mod parse;
+mod report;
 mod secret_strength;
 mod secrets;
 pub mod settings;
@@ -40,6 +40,7 @@ pub use self::model::{
     LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
 };
 pub(crate) use self::parse::duration;
+pub use self::report::{SettingReport, SettingsReport};
 pub use self::secrets::AuthConfig;
 pub use self::shopify::{AdminAccess, ShopifyAdminConfig};
 pub use self::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};

@@ -159,6 +159,7 @@ fn start_private(app: &App, listener: TcpListener, probes: Probes) {
         keyring,
         nodes: app.nodes.clone(),
         operations,
+        settings: Arc::clone(&app.config.settings),
     };
     let stop = app.front.stop_token();
     app.front

@@ -152,6 +152,11 @@ impl LayeredValues {
         self.given.contains_key(setting.name)
     }
 
+    /// Where its value comes from; `None` where it is not given.
+    pub(super) fn layer(&self, setting: &Setting) -> Option<Layer> {
+        self.given.get(setting.name).map(|given| given.layer)
+    }
+
     /// The file of `NAME_FILE` that its value was read from.
     pub(super) fn file(&self, setting: &Setting) -> Option<&Path> {
         self.given.get(setting.name)?.path.as_deref()

@@ -10,6 +10,7 @@ use super::model::{
     AdminConfig, AppenderConfig, CaptureConfig, Config, DatabaseConfig, Durability, Inputs, IntakeConfig, KeepRaw,
     LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
 };
+use super::report::SettingsReport;
 use super::settings as s;
 use super::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};
 use super::validate::statement_timeout;
@@ -82,12 +83,19 @@ impl Config {
             data_dir: PathBuf::from(values.string(&s::DATA_DIR)),
             warnings: Vec::new(),
             unknown_names: suggest::names(&inputs.env),
+            settings: Arc::default(),
             inputs,
             purpose,
         };
         config.validate(&mut values);
         let warnings = config.collect_warnings().into_iter().chain(no_spans).collect();
-        values.finish().map(|()| Self { warnings, ..config })
+        let settings = Arc::new(SettingsReport::of(&values, config.is_local()));
+        let config = Self {
+            warnings,
+            settings,
+            ..config
+        };
+        values.finish().map(|()| config)
     }
 
     /// Reads every file again; flags and environment stay as they were at start. Changes nothing in

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use secrecy::SecretString as Secret;
 
+use super::report::SettingsReport;
 use super::secrets::AuthConfig;
 use super::shopify::ShopifyAdminConfig;
 use super::thresholds::HealthConfig;
@@ -58,6 +59,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// `ORDERSTREAM_*` names that mean nothing, each as a sentence with a suggestion.
     pub unknown_names: Vec<String>,
+    /// Every setting, for operators.
+    pub settings: Arc<SettingsReport>,
     pub(super) inputs: Inputs,
     pub(super) purpose: Purpose,
 }

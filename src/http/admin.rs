@@ -33,6 +33,7 @@ pub(super) fn router(state: AdminState, shutdown: &CancellationToken) -> Router 
         .route("/api/status", get(status))
         .route("/api/secrets", get(secrets))
         .route("/api/nodes", get(nodes))
+        .route("/api/settings", get(settings))
         .merge(live::router(shutdown))
         .merge(operations::router())
         .route_layer(middleware::from_fn_with_state(
@@ -57,6 +58,10 @@ async fn nodes(State(state): State<AdminState>) -> Response {
         nodes: state.nodes.current(),
     })
     .into_response()
+}
+
+async fn settings(State(state): State<AdminState>) -> Response {
+    Json(&*state.settings).into_response()
 }
 
 async fn secrets(State(state): State<AdminState>) -> Response {

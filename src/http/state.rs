@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::failed_tokens::FailedTokens;
 use super::health::Probes;
 use super::token::Tokens;
-use crate::config::{IntakeConfig, PublicConfig};
+use crate::config::{IntakeConfig, PublicConfig, SettingsReport};
 use crate::ingest::{Admission, Appender, QuarantineLog, ShopBinding};
 use crate::live::Live;
 use crate::metrics::{Metrics, Outcomes, Route, SignatureCounters};
@@ -108,6 +108,8 @@ pub struct AdminState {
     pub live: Live,
     /// Behind `/api/nodes`.
     pub nodes: Nodes,
+    /// Behind `/api/settings`.
+    pub settings: Arc<SettingsReport>,
     /// Behind `/api/secrets`: the public listener's keyring; empty where there is none.
     pub keyring: Arc<ArcSwapOption<Keyring>>,
 }

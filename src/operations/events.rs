@@ -36,6 +36,9 @@ pub struct EntryQuery {
     pub to: Option<StreamId>,
     /// Entries of one page, 1 to 200; 50 by default.
     pub count: Option<usize>,
+    /// Whether to say how far our group came with each.
+    #[serde(default)]
+    pub states: bool,
 }
 
 /// A page of entries, newest first.
@@ -55,7 +58,7 @@ pub struct EntryPage {
 }
 
 /// An entry without what is personal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EntrySummary {
     /// Its id.
     pub id: StreamId,
@@ -81,6 +84,9 @@ pub struct EntrySummary {
     pub currency: Option<String>,
     /// Bytes of all fields.
     pub bytes: usize,
+    /// How far our group came with it; null where that was not asked for, and without the group.
+    #[serde(default)]
+    pub state: Option<GroupProgress>,
 }
 
 /// Asks for one entry in full.
@@ -185,6 +191,7 @@ impl EntrySummary {
             total_amount: event.total_amount.map(|amount| amount.to_string()),
             currency: own(event.currency),
             bytes: entry.fields.bytes(),
+            state: None,
         }
     }
 
@@ -250,6 +257,12 @@ impl Operation for EntryQuery {
             page.entries.extend(self.matching(&entry));
         }
         page.next = pager.next_id();
+        if self.states {
+            for entry in &mut page.entries {
+                let groups = operations.stream.entry_states(entry.id).await?;
+                entry.state = groups.into_iter().find(|group| group.ours).map(GroupProgress::from);
+            }
+        }
         Ok(page)
     }
 }

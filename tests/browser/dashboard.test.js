@@ -117,6 +117,17 @@ test("live numbers move under load", async () => {
     "events are accepted and loaded",
     async () => (await number(accepted)) > 5 && (await number(loaded)) > 5,
   );
+  const [flow, charts] = await page.evaluate(() => {
+    const texts = (selector) => [...document.querySelectorAll(selector)].map((element) => element.textContent);
+    return [texts(".arrow.accepted .figure, .arrow.loaded .figure"), texts(".chart figcaption strong").slice(0, 2)];
+  });
+  assert.deepEqual(flow, charts, "one figure of one rate");
+  const levelled = await page.evaluate(async () => {
+    const { column } = await import("/assets/rates.js");
+    const samples = [null, 10, 30, ...Array(9).fill(0), 5].map((accepted_per_second) => ({ accepted_per_second }));
+    return [0, 1, 2, 12].map((at) => column(samples, "accepted_per_second")[at]);
+  });
+  assert.deepEqual(levelled, [null, 10, 20, 0.5]);
   await page.getByRole("link", { name: "Trace" }).click();
   await page.getByRole("link", { name: "Overview" }).click();
   const before = await number(entries);
@@ -377,6 +388,73 @@ test("entries are found and shown in full, digits as they came", async () => {
   await page.getByRole("heading", { name: "Time line" }).waitFor();
 });
 
+test("entries have a state, are found by time, and are saved as they are listed", async () => {
+  const since = new Date(Date.now() - 3_600_000 - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  await service.deliver("orders/paid", "w-timed", order(777, "7.10", 1));
+  await enter("#/events");
+  await page.getByLabel("Order").fill("777");
+  await page.getByLabel("Topic").fill("orders/paid");
+  await page.getByLabel("Since").fill(since);
+  await page.getByRole("button", { name: "Filter" }).click();
+  const row = page.locator("tbody tr").filter({ hasText: "777" });
+  await eventually("it is done", async () => {
+    await page.getByRole("button", { name: "Refresh" }).click();
+    return (await row.getByText("done").count()) === 1;
+  });
+  assert.equal(await page.locator("tbody tr").count(), 1);
+  const saved = async (kind) => {
+    const download = page.waitForEvent("download");
+    await page.getByRole("button", { name: `Download ${kind}` }).click();
+    return readFile(await (await download).path(), "utf8");
+  };
+  const [entry] = (await saved("NDJSON")).trimEnd().split("\n").map(JSON.parse);
+  assert.deepEqual([entry.order_id, entry.total_amount, entry.topic], ["777", "7.10", "orders/paid"]);
+  const [heading, line] = (await saved("CSV")).split("\r\n");
+  assert.equal(line.split(",")[heading.split(",").indexOf("total_amount")], "7.10");
+  const written = await page.evaluate(async () => {
+    const { csv } = await import("/assets/download.js");
+    return csv(["a"], [{ a: "=1+1" }, { a: '"x", y' }, { a: "-5.20" }, { a: null }]);
+  });
+  assert.equal(written, 'a\r\n\'=1+1\r\n"""x"", y"\r\n-5.20\r\n\r\n');
+  await page.getByLabel("Until").fill("2026-01-01T00:00");
+  await page.getByLabel("Since").fill("");
+  await page.getByRole("button", { name: "Filter" }).click();
+  await page.getByText("No matching entry in the stream").waitFor();
+});
+
+test("settings say what holds and where it comes from, and no secret", async () => {
+  await enter("#/settings");
+  const address = page.locator("tr").filter({ hasText: "ORDERSTREAM_LISTEN_ADDR" });
+  await address.getByText("127.0.0.1:0").waitFor();
+  await address.getByText("environment").waitFor();
+  await page.locator("tr").filter({ hasText: "ORDERSTREAM_ADMIN_TOKEN" }).getByText("not set").waitFor();
+  await page.getByText("Local mode: no secret is configured").waitFor();
+  await page.getByLabel("Only those that are set").check();
+  await eventually("only these are shown", async () => (await page.locator("tbody tr").count()) === 2);
+});
+
+test("keys go to pages and searches, and type where somebody types", async () => {
+  await enter("#/");
+  await page.getByRole("heading", { level: 1 }).waitFor();
+  await page.keyboard.press("g");
+  await page.keyboard.press("d");
+  await page.getByRole("heading", { level: 1, name: "Dead letters" }).waitFor();
+  await page.keyboard.press("/");
+  const order = page.getByLabel("Order");
+  await eventually("the search has the focus", () => order.evaluate((input) => input === document.activeElement));
+  await page.keyboard.type("g?/");
+  assert.equal(await order.inputValue(), "g?/");
+  await order.blur();
+  await page.keyboard.press("?");
+  const keys = page.getByRole("dialog", { name: "Keys" });
+  await keys.getByText("Overview").waitFor();
+  await page.keyboard.press("Escape");
+  await keys.waitFor({ state: "detached" });
+  await page.keyboard.press("x");
+  await page.keyboard.press("e");
+  assert.ok(page.url().endsWith("#/events"));
+});
+
 test("what a replay made pending is not dated a week back", async () => {
   assert.equal(await service.deliver("orders/create", "w-pending", order(4712, "20.50", 1)), "accepted");
   const fate = { group: "pipeline_workers", ours: true, stage: "pending" };
@@ -555,12 +633,12 @@ test("every page is accessible, in light and dark, wide and on a phone", async (
   await service.deliver("products/create", "w-axe-letter", { id: 5 });
   await service.deliver("orders/create", "w-axe-order", order(1042, "20.50", 1));
   for (const [colorScheme, width] of [
-    ["light", 1280],
-    ["dark", 390],
+    ["light", 1440],
+    ["dark", 360],
   ]) {
     await page.setViewportSize({ width, height: 844 });
     await page.emulateMedia({ colorScheme });
-    for (const place of ["#/", "#/events", "#/dead-letters", "#/trace?order=%231042", "docs"]) {
+    for (const place of ["#/", "#/events", "#/dead-letters", "#/trace?order=%231042", "#/settings", "docs"]) {
       await enter(place);
       await page.locator("canvas, tbody tr, .causes, .line, .operation").first().waitFor();
       await eventually("nothing is waited for", async () => (await page.locator("[aria-busy]").count()) === 0);

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::eventually;
 use crate::harness::local::Local;
+use crate::harness::redis::RedisServer;
 use crate::harness::service::{SECRET, Service, Settings, TOKEN};
 use crate::harness::site::{PATIENCE, Site};
+use crate::openapi::assert_is;
 
 /// A command that runs until it is stopped.
 struct Running {
@@ -147,6 +149,52 @@ async fn a_tail_shows_each_event_once_and_says_what_it_skips() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_say_where_they_come_from_and_no_secret() {
+    let redis = RedisServer::start().await;
+    let settings = Settings::embedded().with("REDIS_URL", &redis.url());
+    let folder = tempfile::tempdir().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "ORDERSTREAM_GROUP = 'pipeline_workers'\n").unwrap();
+    let from_file = settings.with("ORDERSTREAM_CONFIG", file.path().to_str().unwrap());
+    let other = Service::start(
+        "serve",
+        &from_file.with_file("ORDERSTREAM_ADMIN_TOKEN", &token_file(&folder)),
+    )
+    .await;
+    let found = api(&other, "/api/settings", TOKEN).await;
+    assert_is("Settings", &found);
+    let told = found.to_string();
+    assert!(
+        !told.contains(SECRET) && !told.contains(TOKEN) && !told.contains(&redis.url()),
+        "{told}"
+    );
+    let of = |name: &str| {
+        let all = found["settings"].as_array().unwrap();
+        let one = all.iter().find(|setting| setting["name"] == name).unwrap();
+        json!([one["set"], one["value"], one["origin"], one["file"].is_string()])
+    };
+    assert_eq!(of("REDIS_URL"), json!([true, null, "environment", false]));
+    assert_eq!(of("ORDERSTREAM_ADMIN_TOKEN"), json!([true, null, "environment", true]));
+    assert_eq!(
+        of("ORDERSTREAM_GROUP"),
+        json!([true, "pipeline_workers", "configuration file", false])
+    );
+    assert_eq!(of("ORDERSTREAM_WRITERS"), json!([false, "2", "default", false]));
+}
+
+async fn api(service: &Service, path: &str, token: &str) -> Value {
+    let asked = reqwest::Client::new().get(service.admin_url(path)).bearer_auth(token);
+    asked.send().await.unwrap().json().await.unwrap()
+}
+
+/// A file with the token of the tests.
+fn token_file(folder: &tempfile::TempDir) -> std::path::PathBuf {
+    let path = folder.path().join("token");
+    std::fs::write(&path, TOKEN).unwrap();
+    path
+}
+
 fn rand_id() -> String {
     hex::encode(rand::random::<[u8; 8]>())
 }
@@ -167,6 +215,26 @@ async fn on_files_the_owner_is_asked_and_without_one_nothing_comes() {
     let today = "SELECT count(*) FROM orders WHERE local_date >= date('now', '-1 day')";
     local.has_rows(3).await;
     assert_eq!(local.sql(today), ["3"]);
+    let secrets = std::fs::read_to_string(local.data_dir().join("local-secrets.toml")).unwrap();
+    let token = secrets
+        .lines()
+        .find_map(|line| line.strip_prefix("admin_token = "))
+        .unwrap()
+        .trim_matches('"');
+    service.settled(3).await;
+    let page = api(&service, "/api/events?states=true&count=2", token).await;
+    assert_is("Entries", &page);
+    for entry in page["entries"].as_array().unwrap() {
+        assert_eq!(entry["state"]["stage"], "settled");
+        let only = format!("/api/events?from={0}&to={0}", entry["id"].as_str().unwrap());
+        let only = api(&service, &only, token).await;
+        assert_eq!(
+            (only["entries"].as_array().unwrap().len(), &only["newest"]),
+            (1, &entry["id"])
+        );
+    }
+    assert_eq!(api(&service, "/api/settings", token).await["local"], true);
+
     service.kill();
     let said = tail.errors.recv_timeout(PATIENCE).unwrap();
     assert!(

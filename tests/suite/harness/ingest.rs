@@ -208,9 +208,8 @@ impl Service {
         let dedupe = settings.stream.dedupe_window.is_some();
         let appender = Appender::start(&*stream, None, &settings.appender, dedupe, &metrics, &roles);
         let thresholds = thresholds(settings.health, settings.stream.retain_acked);
-        let append_stats = appender.append_stats().clone();
         let operations = Operations::new(Arc::clone(&stream), None, &settings.intake, Actor::Api);
-        let nodes = Nodes::unknown();
+        let (append_stats, nodes) = (appender.append_stats().clone(), Nodes::unknown());
         let sources = Sources {
             stream: Arc::clone(&stream),
             warehouse: None,
@@ -260,6 +259,7 @@ impl Service {
             live,
             keyring,
             nodes,
+            settings: Arc::default(),
         };
         let stop = listeners.clone();
         service

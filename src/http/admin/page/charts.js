@@ -3,6 +3,7 @@
 
 import { h, put, say } from "./dom.js";
 import { count, known, rate, span } from "./format.js";
+import { column } from "./rates.js";
 import uPlot from "./uplot.js";
 
 const WINDOW_S = 15 * 60;
@@ -41,7 +42,11 @@ export function openCharts() {
       { class: "charts" },
       charts.map((chart) => chart.element),
     ),
-    show: (samples) => charts.forEach((chart) => chart.show(samples)),
+    show(samples) {
+      // What is accepted and what is loaded are compared: they have one scale.
+      const most = highest([[], ...CHARTS[0][2].concat(CHARTS[1][2]).map(([field]) => column(samples, field))]);
+      charts.forEach((chart) => chart.show(samples, most));
+    },
     close() {
       scheme.removeEventListener("change", redraw);
       charts.forEach((chart) => chart.close());
@@ -78,6 +83,7 @@ function open([title, write, series]) {
   );
   let columns = [[], ...series.map(() => [])];
   let plot = null;
+  let mostOfRates = null;
 
   /** `at` is the place of the cursor; without one, the newest that is known stands there. */
   function sayFigures(at) {
@@ -96,7 +102,7 @@ function open([title, write, series]) {
     plot = null;
     put(place);
     if (!place.clientWidth) return;
-    plot = new uPlot(options(place.clientWidth, write, series, sayFigures), columns, place);
+    plot = new uPlot(options(place.clientWidth, write, series, sayFigures, () => mostOfRates), columns, place);
   }
 
   const watch = new ResizeObserver(() => {
@@ -107,11 +113,9 @@ function open([title, write, series]) {
   return {
     element,
     draw,
-    show(samples) {
-      columns = [
-        samples.map((sample) => sample.at / 1_000),
-        ...series.map(([field]) => samples.map((sample) => sample[field])),
-      ];
+    show(samples, most) {
+      if (write === rate) mostOfRates = most;
+      columns = [samples.map((sample) => sample.at / 1_000), ...series.map(([field]) => column(samples, field))];
       plot?.setData(columns);
       sayFigures(plot?.cursor.idx);
       place.setAttribute("aria-label", `${title}, last fifteen minutes; highest ${write(highest(columns))}`);
@@ -125,7 +129,7 @@ function open([title, write, series]) {
 
 const highest = ([, ...columns]) => columns.flat().reduce((most, value) => (value > (most ?? -1) ? value : most), null);
 
-function options(width, write, series, sayFigures) {
+function options(width, write, series, sayFigures, leastTop) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const axis = {
@@ -142,7 +146,7 @@ function options(width, write, series, sayFigures) {
     cursor: { y: false, drag: { x: false }, points: { size: 7 }, sync: { key: CURSORS } },
     scales: {
       x: { range: (_, __, last) => [(last ?? Date.now() / 1_000) - WINDOW_S, last ?? Date.now() / 1_000] },
-      y: { range: (_, __, most) => [0, Math.max((most ?? 0) * 1.15, write === span ? 10 : 4)] },
+      y: { range: (_, __, most) => [0, Math.max(Math.max(most ?? 0, leastTop() ?? 0) * 1.15, write === span ? 10 : 4)] },
     },
     axes: [
       {

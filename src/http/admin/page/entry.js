@@ -7,7 +7,8 @@ import { parseView } from "./exact.js";
 import { bytes, count, known, money, seconds, time } from "./format.js";
 import { badge, facts, fill, heading } from "./parts.js";
 
-const STAGES = { settled: ["healthy", "done"], pending: ["warning", "pending"], unread: [null, "unread"] };
+/** What a group has done with an entry → state and word. */
+export const STAGES = { settled: ["healthy", "done"], pending: ["warning", "pending"], unread: [null, "unread"] };
 
 export function openEntry(id) {
   const place = h("div", { class: "page" });

@@ -1,20 +1,36 @@
-// The newest entries of the stream, by type, shop and order. Follows them on demand.
+// The newest entries of the stream, by time, type, topic, shop and order, each with how far the workers came with it.
+// Follows them on demand; what is listed can be downloaded.
 
 import { get } from "./api.js";
-import { h } from "./dom.js";
-import { count, money, time } from "./format.js";
-import { again, command, empty, fill, heading, table } from "./parts.js";
+import { h, put } from "./dom.js";
+import { csv, ndjson, saved } from "./download.js";
+import { STAGES } from "./entry.js";
+import { count, known, money, time } from "./format.js";
+import { again, badge, command, empty, fill, heading, table } from "./parts.js";
 
 const FOLLOW_MS = 2_000;
+const FILTERS = ["order", "event_type", "topic", "shop", "since", "until"];
+/** Of a downloaded table. */
+const COLUMNS = [
+  ...["id", "received_at", "event_type", "event_id", "topic", "source", "shop", "order_id", "name"],
+  ...["total_amount", "currency", "bytes"],
+];
 const TYPES = ["created", "updated", "paid", "partially_fulfilled", "fulfilled", "cancelled", "deleted", "edited"]
   .map((type) => `order.${type}`)
   .concat("refund.created");
 
 export function openEvents(_, query) {
   const place = h("div", { class: "results" });
-  const filters = Object.fromEntries(["event_type", "shop", "order"].map((name) => [name, query.get(name) ?? ""]));
+  const filters = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
   const to = query.get("to");
-  const load = () => fill(place, async () => list(await get("/api/events", { ...filters, to }), filters, to));
+  const downloads = h("span", { class: "actions", hidden: true });
+  const load = () =>
+    fill(place, async () => {
+      const page = await get("/api/events", { ...asked(filters, to), states: true });
+      downloads.hidden = !page.entries.length;
+      put(downloads, saved("CSV", () => csv(COLUMNS, page.entries)), saved("NDJSON", () => ndjson(page.entries)));
+      return list(page, filters, to);
+    });
   const follow = h("button", { type: "button", "aria-pressed": "false", onclick: toggle }, "Follow");
   let stop = null;
 
@@ -34,11 +50,23 @@ export function openEvents(_, query) {
       { class: "page" },
       heading("Events", {
         note: to ? "Older entries" : "The newest entries of the stream",
-        actions: [!to && follow, h("button", { type: "button", onclick: load }, "Refresh")],
+        actions: [downloads, !to && follow, h("button", { type: "button", onclick: load }, "Refresh")],
       }),
       form(filters),
       place,
     ),
+  };
+}
+
+/** Times as the ids of entries, which begin with a time; `to` is where an older page begins. */
+function asked({ since, until, ...others }, to) {
+  const at = (written) => (written ? new Date(written).getTime() : NaN);
+  const [from, last] = [at(since), at(until)];
+  return {
+    ...others,
+    from: Number.isNaN(from) ? null : `${from}-0`,
+    // To the end of the minute that was chosen.
+    to: to ?? (Number.isNaN(last) ? null : `${last + 60_000}-0`),
   };
 }
 
@@ -58,14 +86,17 @@ function form(filters) {
   return h(
     "form",
     { class: "filters", role: "search", onsubmit: submit },
+    field("order", "Order", { type: "search", placeholder: "id or #1042" }),
     field("event_type", "Type", { list: "types", placeholder: "any" }),
     h(
       "datalist",
       { id: "types" },
       TYPES.map((type) => h("option", { value: type })),
     ),
+    field("topic", "Topic", { placeholder: "orders/paid" }),
     field("shop", "Shop", { placeholder: "example.myshopify.com" }),
-    field("order", "Order", { placeholder: "id or #1042" }),
+    field("since", "Since", { type: "datetime-local" }),
+    field("until", "Until", { type: "datetime-local" }),
     h("button", { type: "submit" }, "Filter"),
     isSet && h("a", { class: "button quiet", href: "#/events" }, "Clear"),
   );
@@ -103,6 +134,7 @@ function rows(entries) {
         (entry) => h("a", { href: `#/events/${entry.id}`, class: "lead" }, entry.event_type ?? "no type"),
         "type",
       ],
+      ["State", ({ state }) => stage(state), "tight"],
       ["Order", (entry) => entry.name ?? entry.order_id ?? h("span", { class: "faint" }, "unreadable")],
       ["Amount", (entry) => money(entry.total_amount, entry.currency), "number"],
       ["Shop", (entry) => entry.shop ?? h("span", { class: "faint" }, entry.source ?? "no shop"), "shop"],
@@ -111,6 +143,14 @@ function rows(entries) {
     entries,
     "entries",
   );
+}
+
+/** How far the workers came; none where their group is not there yet. */
+function stage(state) {
+  if (!state) return h("span", { class: "faint" }, "–");
+  const [level, word] = STAGES[state.stage] ?? [null, state.stage];
+  const isRepeated = known(state.deliveries) && state.deliveries > 1;
+  return badge(level, isRepeated ? `${word}, delivery ${count(state.deliveries)}` : word);
 }
 
 function nothing(filters, next, to) {

@@ -5,11 +5,12 @@ import { captureOf } from "./capture.js";
 import { bytes, count, known, percent, rate, seconds, span, store, UNKNOWN } from "./format.js";
 import { otherSpools } from "./nodes.js";
 import { worst } from "./parts.js";
+import { column } from "./rates.js";
 
 /** Samples for which the last known latency is shown. */
 const LATELY = 60;
-/** Samples that a rate is the mean of: a single one jumps where little comes in. */
-const SMOOTHED = 5;
+/** Samples that the newest rates are of. */
+const NEWEST = 10;
 
 /** Box → the health checks that judge it. */
 const JUDGED_BY = {
@@ -97,7 +98,9 @@ function captureTexts({ state, lag_seconds: lag, retained_bytes: retained, walk 
 export function arrowTexts(now) {
   const { report, samples } = now;
   const capture = captureOf(now);
-  const [accepted, loaded] = ["accepted_per_second", "loaded_per_second"].map((field) => mean(samples, field));
+  const [accepted, loaded] = ["accepted_per_second", "loaded_per_second"].map((field) =>
+    column(samples.slice(-NEWEST), field).at(-1),
+  );
   const backlog = samples.at(-1)?.backlog;
   const drained = report.spool_drained_per_second;
   return {
@@ -111,13 +114,4 @@ export function arrowTexts(now) {
     drained: [drained > 0 ? rate(drained) : "", drained > 0 ? "drained" : "", drained > 0],
     buried: ["", "", false],
   };
-}
-
-/** Mean of the newest samples that know the field; null where none does. */
-function mean(samples, field) {
-  const values = samples
-    .slice(-SMOOTHED)
-    .map((sample) => sample[field])
-    .filter(known);
-  return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
 }

@@ -8,10 +8,12 @@ import { openEvents } from "./events.js";
 import { count } from "./format.js";
 import { openDeadLetter } from "./dead_letter.js";
 import { openCause, openDeadLetters } from "./dead_letters.js";
+import { listenToKeys } from "./keys.js";
 import * as live from "./live.js";
 import { openLogin } from "./login.js";
 import { openOverview } from "./overview.js";
 import { adopt, forget, token } from "./session.js";
+import { openSettings } from "./settings.js";
 import { openTrace } from "./trace.js";
 
 /** Place in the address → the page there; a star is whatever stands in its place. */
@@ -23,6 +25,7 @@ const PAGES = [
   ["dead-letters/cause/*", "dead-letters", openCause],
   ["dead-letters/*", "dead-letters", openDeadLetter],
   ["trace", "trace", openTrace],
+  ["settings", "settings", openSettings],
 ];
 
 const PHASES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", refused: "Not live" };
@@ -93,6 +96,7 @@ document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
+listenToKeys(() => !top.hidden);
 addEventListener("hashchange", () => (adopt() ? signedIn() : follow(true)));
 adopt();
 if (token()) signedIn();
