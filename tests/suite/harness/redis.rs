@@ -1,6 +1,7 @@
 //! A redis-server of one's own: on a unix socket in a temporary folder, or on TCP, with TLS, ACL users, an append-only
 //! file. Killed for good when dropped. `REDIS_SERVER_BIN` names another server (Redis 8, Valkey).
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -106,9 +107,23 @@ impl RedisServer {
         }
     }
 
-    /// Starts again what was killed, on the same sockets and files.
+    /// Starts again what was killed, on the same sockets and files; without what the kill tore, as OPERATIONS ("Redis
+    /// crashed") says.
     pub async fn restart(&mut self) {
         self.kill();
+        let manifest = self.folder.path().join("appendonlydir/appendonly.aof.manifest");
+        if manifest.exists() {
+            let mut check = Command::new("redis-check-aof");
+            check
+                .arg("--fix")
+                .arg(&manifest)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped());
+            let mut check = check.spawn().unwrap();
+            check.stdin.take().unwrap().write_all(b"y\n").unwrap();
+            let checked = check.wait_with_output().unwrap();
+            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+        }
         let started = self.spawn(is_ready).await;
         assert!(started, "redis-server does not start again:\n{}", self.log());
     }
@@ -123,6 +138,18 @@ impl RedisServer {
         };
         let started = self.spawn(loads).await;
         assert!(started, "redis-server does not start again:\n{}", self.log());
+    }
+
+    /// Its append-only file ends so many bytes earlier, as after a crash amid a write. For a server that was killed.
+    pub fn tear(&self, bytes: u64) {
+        let folder = self.folder.path().join("appendonlydir");
+        let mut files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let is_written_to = |file: &std::path::PathBuf| file.to_str().unwrap().ends_with(".incr.aof");
+        let file = std::fs::File::options()
+            .write(true)
+            .open(files.find(is_written_to).unwrap())
+            .unwrap();
+        file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
     }
 
     /// SIGSTOP: it keeps its connections and answers nothing.

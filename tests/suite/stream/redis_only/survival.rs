@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use orderstream::stream::{Claim, Stream};
+use orderstream::stream::{CheckpointedAppend, Claim, Stream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -43,6 +43,43 @@ async fn what_was_confirmed_survives_sigkill() {
     assert_eq!(own.entries[0].entry.id, first);
     let delivered = reader.read(10, Duration::from_millis(10), &never).await.unwrap();
     assert_eq!(delivered[0].entry.id, accepted(&outcomes[1]));
+}
+
+/// Redis itself leaves the beginning of a torn transaction in its file, and carries it out at a later start, or throws
+/// away what was written after it.
+#[tokio::test]
+async fn what_a_crash_tore_comes_back_at_no_later_start_and_takes_nothing_along() {
+    let mut server = RedisServer::start_with(RedisOptions {
+        durable: true,
+        ..RedisOptions::default()
+    })
+    .await;
+    let batch = Vec::from_iter((2..7).map(entry));
+    let mut producer = open(&server.config()).checkpointed("shopdb");
+    for (version, entries) in [(0, &[entry(1)][..]), (1, &batch)] {
+        let stored = producer.append(entries, version, "record", 100).await.unwrap();
+        assert_eq!(stored, CheckpointedAppend::Stored);
+    }
+    server.kill();
+    server.tear(60);
+    server.restart().await;
+    let stream = open(&server.config());
+    accepted(&stream.writer().try_append(&[entry(10)]).await.unwrap()[0]);
+    server.restart().await;
+
+    let mut producer = open(&server.config()).checkpointed("shopdb");
+    assert_eq!(
+        producer.read().await.unwrap().version,
+        1,
+        "of the torn batch nothing is there"
+    );
+    let stored = producer.append(&batch, 1, "record", 100).await.unwrap();
+    assert_eq!(stored, CheckpointedAppend::Stored);
+    server.restart().await;
+    let entries: redis::streams::StreamRangeReply = server.command(&["XRANGE", "orders_stream", "-", "+"]).await;
+    let events = entries.ids.iter().map(|one| one.get::<String>("event_id").unwrap());
+    let expected = ["1", "10", "2", "3", "4", "5", "6"];
+    assert_eq!(Vec::from_iter(events), expected);
 }
 
 #[tokio::test]
