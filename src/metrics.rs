@@ -20,8 +20,8 @@ use prometheus_client::registry::{Metric, Registry};
 pub use self::capture::{CaptureMetrics, GapReason};
 pub use self::delays::{DELAY_BUCKETS, DelayCounts, Delays, upper_bound};
 pub use self::labels::{
-    ApiVersionAge, ApiVersionLabels, CheckLabels, Outcome, PartitionLabels, RequestLabels, Route, SecretLabels,
-    Service, ServiceLabels,
+    ApiVersionAge, ApiVersionLabels, CheckLabels, Outcome, PartitionLabels, RedirectKind, RedirectLabels,
+    RequestLabels, Route, SecretLabels, Service, ServiceLabels,
 };
 
 /// Value of a gauge whose figure is not known.
@@ -116,6 +116,7 @@ pub struct Metrics {
     pub entries_trimmed: Counter,
     pub reconnects: Family<ServiceLabels, Counter>,
     pub owner_changes: Counter,
+    pub redirects: Family<RedirectLabels, Counter>,
     pub stream_length: Gauge,
     pub pending: Gauge,
     pub lag: Gauge,
@@ -146,6 +147,7 @@ pub struct PartitionMetrics {
     pub pending: Family<PartitionLabels, Gauge>,
     pub lag: Family<PartitionLabels, Gauge>,
     pub writable: Family<PartitionLabels, Gauge>,
+    pub away: Gauge,
 }
 
 /// Figures of the spool and of the outage that fills it. All are zero where there is no spool,
@@ -198,7 +200,9 @@ impl Metrics {
                 "Losses whose number of entries is not known, or only bounded"),
             entries_trimmed: r.add("entries_trimmed", "Acked entries removed"),
             reconnects: r.add("reconnects", "Broken connections made again"),
-            owner_changes: r.add("owner_changes", "Times that the sentinels named another primary"),
+            owner_changes: r.add("owner_changes",
+                "Times that sentinels named another primary, or another node of the cluster owned a partition"),
+            redirects: r.add("redirects", "Commands that a node of the cluster refused for another's sake"),
             stream_length: r.unknown("stream_length", "Entries in the stream; -1 unknown"),
             pending: r.unknown("stream_pending", "Read by our group and not acked; -1 unknown"),
             lag: r.unknown("stream_lag", "Not yet read by our group; -1 unknown"),
@@ -217,6 +221,7 @@ impl Metrics {
                 pending: r.add("partition_pending", "Read of it by our group and not acked; -1 unknown"),
                 lag: r.add("partition_lag", "Not yet read of it by our group; -1 unknown"),
                 writable: r.add("partition_writable", "1 where it takes writes"),
+                away: r.add("partitions_away", "Partitions that take no writes"),
             },
             spool: SpoolMetrics {
                 breaker_open: r.add("breaker_open", "1 while appends go straight to the spool"),

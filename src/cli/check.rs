@@ -179,26 +179,31 @@ async fn ask(redis: &RedisConfig, config: &StreamConfig) -> Result<ServerReport,
     for partition in 0..stream.partitions() {
         stream.confirm_writable(partition).await?;
     }
-    let (report, beyond) = tokio::try_join!(stream.report(), backlogs_beyond(redis, config))?;
+    stream.learn_layout(false).await?;
+    let beyond = backlogs_beyond(redis, config, stream.readable());
+    let (report, beyond) = tokio::try_join!(stream.report(), beyond)?;
     server.warnings.extend(ids_warning(&report));
     server.warnings.extend(beyond);
     Ok(server)
 }
 
-/// Of each partition beyond the number that is set, whether the workers have yet to load what it
-/// holds: nothing reads it.
-async fn backlogs_beyond(redis: &RedisConfig, stream: &StreamConfig) -> Result<Vec<String>, StreamError> {
+/// Of each partition beyond the number that any process has noted, whether the workers have yet to
+/// load what it holds: nothing reads it.
+async fn backlogs_beyond(
+    redis: &RedisConfig,
+    stream: &StreamConfig,
+    readable: u16,
+) -> Result<Vec<String>, StreamError> {
     // Such a stream has one partition, and others cannot be named.
     if stream.name.contains(['{', '}']) {
         return Ok(Vec::new());
     }
-    let count = stream.partitions.unwrap_or(1);
     let all = StreamConfig {
         partitions: Some(MOST_PARTITIONS),
         ..stream.clone()
     };
     let report = RedisStream::new(redis, &all, Metrics::new())?.report().await?;
-    let left = report.partitions.into_iter().filter(|one| one.partition >= count);
+    let left = report.partitions.into_iter().filter(|one| one.partition >= readable);
     let warning = |one: PartitionReport| {
         let (stream, least) = (one.stream, one.partition + 1);
         format!(

@@ -14,7 +14,7 @@ use std::time::Duration;
 use secrecy::SecretString as Secret;
 
 use super::model::Inputs;
-use super::settings::{ALL, CONFIG, Fallback, Setting, ValueKind};
+use super::settings::{ALL, CONFIG, Fallback, Setting};
 use super::{file, parse};
 
 /// A secret file larger than this is some other file.
@@ -219,13 +219,9 @@ impl LayeredValues {
 
 /// What is wrong with a text that its kind does not accept; a secret is not repeated.
 fn objection(setting: &Setting, text: &str) -> String {
-    let reserved = ["redis+cluster://", "rediss+cluster://"]
-        .into_iter()
-        .find(|scheme| text.starts_with(scheme));
-    match (setting.kind, reserved) {
-        (ValueKind::Url(_), Some(scheme)) => format!("{scheme} is reserved for a later release"),
-        (kind, _) if kind.is_secret() => "its value is not valid (not shown, it may be secret)".to_owned(),
-        _ => format!("`{}` is not valid", text.escape_debug()),
+    match setting.kind.is_secret() {
+        true => "its value is not valid (not shown, it may be secret)".to_owned(),
+        false => format!("`{}` is not valid", text.escape_debug()),
     }
 }
 

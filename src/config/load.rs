@@ -219,7 +219,7 @@ fn redis(values: &mut LayeredValues, purpose: Purpose) -> Option<RedisConfig> {
         values.contradict(
             &[&s::REDIS_CA_FILE, &s::REDIS_URL],
             "a CA is given, and the connection is not encrypted",
-            "a REDIS_URL that begins with rediss:// or rediss+sentinel://",
+            "a REDIS_URL that begins with rediss://, rediss+sentinel:// or rediss+cluster://",
         );
     }
     let usual = values.small(&s::WRITERS) + values.small(&s::WORKERS) + 4;
@@ -244,7 +244,7 @@ fn refuse_what_needs_redis(values: &mut LayeredValues) {
         values.contradict(
             &[&s::REDIS_CA_FILE, &s::REDIS_URL],
             "a CA is given, and no server",
-            "a REDIS_URL that begins with rediss:// or rediss+sentinel://",
+            "a REDIS_URL that begins with rediss://, rediss+sentinel:// or rediss+cluster://",
         );
     }
     if values.count_given(&s::PARTITIONS).is_some_and(|count| count > 1) {

@@ -289,7 +289,8 @@ pub struct StreamConfig {
 /// How to reach Redis.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// `redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`.
+    /// `redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
+    /// `redis+cluster://`, `rediss+cluster://`.
     pub url: Secret,
     /// PEM file of the CA that signed the server's certificate; `None`: the system's.
     pub ca_file: Option<PathBuf>,

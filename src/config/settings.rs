@@ -191,7 +191,7 @@ settings! {
         CONFIG "ORDERSTREAM_CONFIG" ValueKind::File, Unset, "TOML file of settings, by the names of their variables; a flag or a variable wins over it";
     }
     "Storage" {
-        REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// (TLS), unix://, or redis+sentinel://host,host/NAME for the primary that sentinels name; without it, `run` keeps the stream in DATA_DIR";
+        REDIS_URL "REDIS_URL" Url(&["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"]), Unset, "Redis 7.0 or Valkey: redis://, rediss:// (TLS), unix://, redis+sentinel://host,host/NAME for the primary that sentinels name, or redis+cluster://host,host; without it, `run` keeps the stream in DATA_DIR";
         REDIS_CA_FILE "ORDERSTREAM_REDIS_CA_FILE" ValueKind::File, Unset, "PEM file of the CA that signed the certificate of a rediss:// server";
         DATABASE_URL "DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "PostgreSQL 14 or newer; without it, `run` keeps the warehouse in DATA_DIR";
         MIGRATE_DATABASE_URL "ORDERSTREAM_MIGRATE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the same database as the role that owns the schema, for migrate";
@@ -229,8 +229,8 @@ settings! {
         SHOP_BINDING "ORDERSTREAM_SHOP_BINDING" Choice(&["on", "off"]), Text("on"), "on: an order whose order_status_url holds another shop's number than earlier orders of its domain is quarantined; off";
         DEDUPE_BY "ORDERSTREAM_DEDUPE_BY" Choice(&["webhook-id", "off"]), Text("webhook-id"), "webhook-id or off";
         DEDUPE_WINDOW "ORDERSTREAM_DEDUPE_WINDOW" ValueKind::Duration(1000, 30 * DAY), Text("6h"), "lifetime of a dedupe key";
-        WRITERS "ORDERSTREAM_WRITERS" Count(1, 64), Text("2"), "writer tasks of the appender, each with one flush in flight";
-        QUEUE "ORDERSTREAM_QUEUE" Count(1, 1_000_000), Text("10000"), "entries waiting for a flush; beyond it requests are shed";
+        WRITERS "ORDERSTREAM_WRITERS" Count(1, 64), Text("2"), "writer tasks of the appender, each with one flush in flight; in a cluster so many for each node";
+        QUEUE "ORDERSTREAM_QUEUE" Count(1, 1_000_000), Text("10000"), "entries waiting for a flush, in a cluster for each node; beyond it requests are shed";
         FLUSH_ENTRIES "ORDERSTREAM_FLUSH_ENTRIES" Count(1, 1000), Text("256"), "entries of one flush";
         APPEND_DEADLINE "ORDERSTREAM_APPEND_DEADLINE" ValueKind::Duration(100, MINUTE), Text("2500ms"), "from enqueueing an event to its answer; at most 3s";
     }
@@ -238,12 +238,12 @@ settings! {
         STREAM "ORDERSTREAM_STREAM" ValueKind::Text, Text("orders_stream"), "key of the stream";
         GROUP "ORDERSTREAM_GROUP" ValueKind::Text, Text("pipeline_workers"), "consumer group of the workers";
         DEAD_LETTER_STREAM "ORDERSTREAM_DEAD_LETTER_STREAM" ValueKind::Text, Text("dead_letters"), "key of the dead letters";
-        PARTITIONS "ORDERSTREAM_PARTITIONS" Count(1, 128), Derived("1"), "streams that the events are spread over, an order's in one; needs Redis";
+        PARTITIONS "ORDERSTREAM_PARTITIONS" Count(1, 128), Derived("1"), "streams that the events are spread over, an order's in one; needs Redis; in a cluster four for each primary";
         STREAM_MAXLEN "ORDERSTREAM_STREAM_MAXLEN" Count(1, BILLION), Text("100000"), "hard cap of the stream; never met by dropping what a group has not acked";
         RETAIN_ACKED "ORDERSTREAM_RETAIN_ACKED" Count(0, BILLION), Derived("10000, at most a tenth of STREAM_MAXLEN"), "acked entries kept in the stream";
         DEAD_LETTERS_MAXLEN "ORDERSTREAM_DEAD_LETTERS_MAXLEN" Count(1, BILLION), Text("10000"), "hard cap of the dead letters; none is ever evicted";
         DURABILITY "ORDERSTREAM_DURABILITY" ValueKind::Durability, Text("received"), "what Redis has proven before an append is confirmed: received, fsynced (to its append-only file) or replicated:N";
-        REDIS_POOL_SIZE "ORDERSTREAM_REDIS_POOL_SIZE" Count(1, 1024), Derived("WRITERS + WORKERS + 4"), "connections to Redis";
+        REDIS_POOL_SIZE "ORDERSTREAM_REDIS_POOL_SIZE" Count(1, 1024), Derived("WRITERS + WORKERS + 4"), "connections to Redis, in a cluster to each node";
         REDIS_CONNECT_TIMEOUT "ORDERSTREAM_REDIS_CONNECT_TIMEOUT" ValueKind::Duration(10, MINUTE), Text("1s"), "bound on connecting to Redis";
         REDIS_RESPONSE_TIMEOUT "ORDERSTREAM_REDIS_RESPONSE_TIMEOUT" ValueKind::Duration(10, MINUTE), Derived("2s, at most APPEND_DEADLINE"), "bound on one answer of Redis";
     }

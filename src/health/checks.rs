@@ -93,10 +93,7 @@ impl HealthReport {
 }
 
 fn partitions(seen: &Observation) -> Vec<PartitionHealth> {
-    let reports = seen.stream.partitions.iter();
-    reports
-        .map(|report| PartitionHealth::of(report, &seen.server))
-        .collect()
+    seen.stream.partitions.iter().map(PartitionHealth::of).collect()
 }
 
 /// What is wrong with the stream's newest id, for `check` and the start to say.

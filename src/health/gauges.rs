@@ -26,6 +26,7 @@ pub(super) fn of_stream(metrics: &Metrics, stream: Option<&StreamReport>, (count
 
 /// Of each partition, where there are several.
 fn of_partitions(metrics: &PartitionMetrics, count: u16, stream: Option<&StreamReport>, refusals: &Refusals) {
+    metrics.away.set(known(Some(refusals.len() as u64)));
     for partition in (0..count).filter(|_| count > 1) {
         let report = stream.and_then(|stream| stream.partitions.get(usize::from(partition)));
         let labels = PartitionLabels { partition };

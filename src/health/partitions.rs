@@ -25,11 +25,11 @@ pub struct PartitionHealth {
 }
 
 impl PartitionHealth {
-    pub(super) fn of(report: &PartitionReport, server: &str) -> Self {
+    pub(super) fn of(report: &PartitionReport) -> Self {
         Self {
             partition: report.partition,
             stream: report.stream.clone(),
-            server: server.to_owned(),
+            server: report.server.clone(),
             length: report.length,
             lag: report.lag,
             pending: report.pending,

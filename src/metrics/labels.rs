@@ -144,6 +144,32 @@ pub enum Service {
     Warehouse,
 }
 
+/// Why a node of a cluster refused a command for another's sake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each is the error of the same name")]
+pub enum RedirectKind {
+    Moved,
+    Ask,
+    Tryagain,
+    Readonly,
+    Down,
+}
+
+label_values!(RedirectKind {
+    Moved => "moved",
+    Ask => "ask",
+    Tryagain => "tryagain",
+    Readonly => "readonly",
+    Down => "down",
+});
+
+/// Labels of `orderstream_redirects`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "label names")]
+pub struct RedirectLabels {
+    pub kind: RedirectKind,
+}
+
 /// Labels of `orderstream_reconnects`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs, reason = "label names")]

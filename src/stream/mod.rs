@@ -135,6 +135,29 @@ pub trait Stream: StreamAdmin + NodeRegistry + 'static {
         1
     }
 
+    /// How many there are to be read and trimmed: also those that processes with another number of
+    /// partitions write to, or did.
+    fn readable(&self) -> u16 {
+        self.partitions()
+    }
+
+    /// Learns [`readable`](Self::readable) from what all processes noted; with `is_noted` notes this
+    /// one's own number of partitions first.
+    async fn learn_layout(&self, _is_noted: bool) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    /// Which of the writers' queues an entry goes to: one that hangs must not hold up the others'.
+    /// Less than the number of partitions.
+    fn lane(&self, _entry: &NewEntry) -> usize {
+        0
+    }
+
+    /// Whether the partitions may be on several servers, which fail one by one.
+    fn is_distributed(&self) -> bool {
+        false
+    }
+
     /// The partition whose log has that name in its store: of a dead letter's `original_stream`.
     /// The first where none has.
     fn partition_named(&self, _log: &str) -> u16 {

@@ -47,6 +47,8 @@ pub struct PartitionReport {
     pub partition: u16,
     /// Key of its log.
     pub stream: String,
+    /// The server that has it now, without credentials.
+    pub server: String,
     /// Entries in it. Figures are `None` where it does not answer.
     pub length: Option<u64>,
     /// Not yet read by our group; `None` also where the store cannot tell cheaply.

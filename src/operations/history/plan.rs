@@ -253,6 +253,7 @@ mod tests {
         let partition = |partition| PartitionReport {
             partition,
             stream: String::new(),
+            server: String::new(),
             length: Some(2),
             lag: Some(0),
             pending: Some(0),

@@ -52,7 +52,7 @@ impl Partition {
             let pending = pipeline.cmd("XPENDING").arg(&self.keys.stream).arg(group);
             pending.arg(id).arg(id).arg(1);
         }
-        let lines: Vec<Vec<PendingLine>> = self.server.query_all(&pipeline).await?;
+        let lines: Vec<Vec<PendingLine>> = self.server.query_all(pipeline).await?;
         Ok(lines.into_iter().map(|lines| lines.into_iter().next()).collect())
     }
 
@@ -139,14 +139,14 @@ impl StreamAdmin for RedisStream {
         };
         let mut removed = 0;
         for (partition, ids) in parts {
-            let key = match log {
-                Destination::Stream => &partition.keys.stream,
-                Destination::DeadLetters => &partition.keys.dead_letters,
+            let (server, key) = match log {
+                Destination::Stream => (&partition.server, &partition.keys.stream),
+                Destination::DeadLetters => (&self.partitions.letters, &partition.keys.dead_letters),
             };
             for ids in ids.chunks(IDS_A_CALL) {
                 let mut delete = redis::cmd("XDEL");
                 delete.arg(key).arg(ids);
-                removed += self.server.query::<u64>(&delete).await?;
+                removed += server.query::<u64>(&delete).await?;
             }
         }
         Ok(removed)
@@ -168,7 +168,7 @@ impl StreamAdmin for RedisStream {
     }
 
     async fn entry_states(&self, id: StreamId) -> Result<Vec<EntryState>, StreamError> {
-        match id.part < self.partitions.count() {
+        match id.part < self.partitions.readable() {
             true => self.partitions.at(id.part).entry_states(id).await,
             false => Ok(Vec::new()),
         }
@@ -182,7 +182,7 @@ impl StreamAdmin for RedisStream {
             .arg(AUDIT_ENTRIES)
             .arg("*");
         add.arg(note);
-        self.server.query::<String>(&add).await?;
+        self.partitions.at(0).server.query::<String>(&add).await?;
         Ok(())
     }
 
@@ -190,6 +190,6 @@ impl StreamAdmin for RedisStream {
         let mut query = redis::cmd("XREVRANGE");
         query.arg(&self.common().audit).arg("+").arg("-");
         query.arg("COUNT").arg(count.clamp(1, PAGE));
-        self.server.query(&query).await
+        self.partitions.at(0).server.query(&query).await
     }
 }

@@ -1,6 +1,6 @@
 //! A call of `append.lua`, and its answers.
 
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
+use redis::{Cmd, RedisError, RedisResult, Value, from_redis_value};
 
 use super::chunk::Chunk;
 use super::keys::{Keys, millis};
@@ -32,7 +32,7 @@ impl Keys {
         // Of the call itself twelve, of an entry its id, its digest, a number and its fields.
         let arguments = 12 + chosen().map(|entry| 3 + 2 * entry.fields.0.len()).sum::<usize>();
         let mut call = Cmd::with_capacity(arguments, chunk.bytes);
-        call.arg("EVALSHA").arg(scripts::APPEND.get_hash());
+        call.arg("EVALSHA").arg(scripts::APPEND.hash());
         match dedupe {
             Some(Dedupe { now, ticket }) => {
                 call.arg(3).arg(log).arg(&self.generations(chunk.log, *now)).arg(cap);
@@ -52,12 +52,6 @@ impl Keys {
         }
         call
     }
-}
-
-/// The server does not know the script.
-pub(super) fn is_unknown_script(reply: &RedisResult<Value>) -> bool {
-    let kind = reply.as_ref().err().map(RedisError::kind);
-    kind == Some(ErrorKind::Server(ServerErrorKind::NoScript))
 }
 
 /// The answers of one call, one for each of so many entries.

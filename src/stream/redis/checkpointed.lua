@@ -1,5 +1,5 @@
 -- Appends entries and replaces the record of their producer, where that is of the expected version.
--- KEYS: checkpoint, stream, dead letters. ARGV: expected version, record, cap of the stream, cap of the dead letters,
+-- KEYS: checkpoint, stream, dead letters (where no entry is for them, they may be left out). ARGV: expected version, record, cap of the stream, cap of the dead letters,
 -- then for each entry: 2 for the stream or 3 for the dead letters, number of field arguments, field arguments.
 -- Answers `stored`, `moved`, or `full2` or `full3` after the log that has no room; nothing is written then.
 local checkpoint, expected, record = KEYS[1], ARGV[1], ARGV[2]

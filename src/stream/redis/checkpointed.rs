@@ -1,44 +1,83 @@
 //! Appends with a checkpoint, each one script call: the hash `<stream>:capture:<source>` and the
-//! entries change together.
+//! entries change together. Where the dead letters are in another hash slot, they are written before.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redis::{Cmd, ErrorKind, Pipeline, RedisResult, ServerErrorKind, Value, from_redis_value};
+use redis::{Cmd, Pipeline, RedisResult, Value, from_redis_value};
 use scopeguard::ScopeGuard;
 
 use super::durability::Proof;
-use super::keys::Keys;
+use super::keys::{Keys, LogName};
 use super::node::{ConnectionGuard, breaks_connection};
-use super::scripts;
+use super::partition::Partitions;
 use super::server::Server;
-use crate::stream::{Checkpoint, CheckpointedAppend, CheckpointedWriter, Destination, NewEntry, StreamError};
+use super::writer::RedisWriter;
+use super::{error, scripts};
+use crate::stream::{
+    Appended, Checkpoint, CheckpointedAppend, CheckpointedWriter, Destination, NewEntry, StreamError, Writer,
+};
 
 pub(super) struct RedisCheckpointedWriter {
     server: Arc<Server>,
     keys: Arc<Keys>,
     checkpoint: String,
+    /// Of dead letters, where these are in another hash slot.
+    letters: RedisWriter,
+    letters_server: Arc<Server>,
 }
 
 impl RedisCheckpointedWriter {
-    pub(super) fn new(server: Arc<Server>, keys: Arc<Keys>, source: &str) -> Self {
+    pub(super) fn new(partitions: &Partitions, letters: RedisWriter, source: &str) -> Self {
+        let partition = partitions.at(0);
         Self {
-            checkpoint: format!("{}:capture:{source}", keys.stream),
-            server,
-            keys,
+            letters_server: Arc::clone(&partitions.letters),
+            checkpoint: partition.keys.checkpoint(source),
+            server: Arc::clone(&partition.server),
+            keys: Arc::clone(&partition.keys),
+            letters,
         }
+    }
+
+    /// Dead letters that no script may write beside the stream, before it writes the rest: a repeat
+    /// is recognized by its key. Answers what they were refused with.
+    async fn append_letters(&mut self, entries: &[NewEntry]) -> Result<Option<CheckpointedAppend>, StreamError> {
+        let is_letter = |entry: &&NewEntry| entry.destination == Destination::DeadLetters;
+        let letters = Vec::from_iter(entries.iter().filter(is_letter).cloned());
+        if letters.is_empty() {
+            return Ok(None);
+        }
+        let full = CheckpointedAppend::Full(Destination::DeadLetters);
+        let mut length = redis::cmd("XLEN");
+        let length: u64 = self.letters_server.query(length.arg(&self.keys.dead_letters)).await?;
+        if length + letters.len() as u64 > self.keys.dead_letters_maxlen {
+            return Ok(Some(full));
+        }
+        for outcome in self.letters.append(&letters).await {
+            match outcome {
+                Appended::Accepted(_) | Appended::Duplicate(_) | Appended::Conflict(_) => {}
+                Appended::Full => return Ok(Some(full)),
+                Appended::Failed(error) => return Err(StreamError::clone(&error)),
+                Appended::Refused(message) | Appended::TooLarge(message) | Appended::Unavailable(message) => {
+                    let code = error::OUT_OF_MEMORY.to_owned();
+                    return Err(StreamError::Refused { code, message });
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn call(&self, entries: &[NewEntry], expected: u64, record: &str, fill: u8) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
-        call.arg(scripts::CHECKPOINTED.get_hash()).arg(3);
-        call.arg(&self.checkpoint)
-            .arg(&self.keys.stream)
-            .arg(&self.keys.dead_letters);
+        // With a tag the dead letters are in another slot, and stand there already.
+        let letters = Some(&self.keys.dead_letters).filter(|_| !self.keys.is_tagged);
+        call.arg(scripts::CHECKPOINTED.hash()).arg(2 + letters.iter().count());
+        call.arg(&self.checkpoint).arg(&self.keys.stream).arg(letters);
         call.arg(expected).arg(record);
         call.arg(self.keys.maxlen * u64::from(fill) / 100)
             .arg(self.keys.dead_letters_maxlen);
-        for entry in entries {
+        let is_written = |entry: &&NewEntry| letters.is_some() || entry.destination == Destination::Stream;
+        for entry in entries.iter().filter(is_written) {
             let log = match entry.destination {
                 Destination::Stream => 2,
                 Destination::DeadLetters => 3,
@@ -58,21 +97,28 @@ impl RedisCheckpointedWriter {
         loop {
             let mut pipeline = Pipeline::new();
             pipeline.add_command(call.clone());
-            proof.ask(&mut pipeline, &self.keys.probe, self.server.response_timeout() * 3 / 4);
+            let probe = self.keys.probe(LogName::Partition(self.keys.partition));
+            proof.ask(&mut pipeline, Some(probe), self.server.response_timeout() * 3 / 4);
             let sent = pipeline.ignore_errors().query_async(&mut guard.connection).await;
-            let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| self.server.stream_error(&error))?;
-            let proven = proof.verify(&self.server, &mut replies);
-            let reply = replies.into_iter().next().unwrap_or(Ok(Value::Nil));
-            let is_unknown = |error: &redis::RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
-            if !is_loaded && reply.as_ref().is_err_and(is_unknown) {
-                let loaded = scripts::CHECKPOINTED.load_async(&mut guard.connection).await;
-                loaded.map_err(|error| self.server.stream_error(&error))?;
+            let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| guard.node.stream_error(&error))?;
+            let mut proven = proof.verify(&guard.node, true, &mut replies);
+            if !is_loaded && replies.iter().any(scripts::is_unknown_script) {
+                let loaded = scripts::CHECKPOINTED.load(guard).await;
+                loaded.map_err(|error| guard.node.stream_error(&error))?;
                 is_loaded = true;
                 continue;
             }
+            if self.server.has_redirect(&replies) {
+                let followed = self
+                    .server
+                    .follow_proving(&guard.node, &[call], &mut replies, Some(probe))
+                    .await?;
+                proven = followed.unwrap_or(proven);
+            }
+            let reply = replies.into_iter().next().unwrap_or(Ok(Value::Nil));
             let answer: String = reply
                 .and_then(|value| Ok(from_redis_value(value)?))
-                .map_err(|error| self.server.stream_error(&error))?;
+                .map_err(|error| guard.node.stream_error(&error))?;
             return match answer.as_str() {
                 "stored" => proven.map(|()| CheckpointedAppend::Stored),
                 "full2" => Ok(CheckpointedAppend::Full(Destination::Stream)),
@@ -104,6 +150,11 @@ impl CheckpointedWriter for RedisCheckpointedWriter {
         record: &str,
         fill: u8,
     ) -> Result<CheckpointedAppend, StreamError> {
+        if self.keys.is_tagged
+            && let Some(refusal) = self.append_letters(entries).await?
+        {
+            return Ok(refusal);
+        }
         let (guard, proof) = Proof::acquire(&self.server).await?;
         let server = Arc::clone(&self.server);
         // What is given up midway leaves its answer on the way.

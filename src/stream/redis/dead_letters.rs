@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
@@ -35,6 +35,7 @@ const VALID_FOR: Duration = Duration::from_secs(60);
 pub(super) async fn write_letter(
     mut writer: RedisWriter,
     partition: &Partition,
+    letters: &Server,
     letter: &DeadLetter,
 ) -> Result<bool, StreamError> {
     if is_settled(partition, letter.entry.id).await? {
@@ -48,22 +49,22 @@ pub(super) async fn write_letter(
             Some(Appended::Duplicate(letter) | Appended::Conflict(letter)) => letter,
             Some(Appended::Full) => return Ok(false),
             Some(Appended::Failed(error)) => return Err(StreamError::clone(&error)),
-            Some(Appended::Refused(line)) => return Err(error::line_error(&partition.server.address(), &line)),
+            Some(Appended::Refused(line)) => return Err(error::line_error(&letters.address(), &line)),
             Some(Appended::TooLarge(message) | Appended::Unavailable(message)) => {
                 let code = error::OUT_OF_MEMORY.to_owned();
                 return Err(StreamError::Refused { code, message });
             }
             None => return Err(StreamError::Unusable("an append had no outcome".to_owned())),
         };
-        if exists(&partition.server, &partition.keys.dead_letters, letter).await? {
+        if exists(letters, &partition.keys.dead_letters, letter).await? {
             break;
         }
         due.dedupe_key = format!("{} after {}", due.dedupe_key, letter.with_part(0));
     }
     let (keys, id, mut settle) = (&partition.keys, letter.entry.id, Pipeline::new());
-    settle.cmd("XACK").arg(&keys.stream).arg(&keys.group).arg(id).ignore();
-    settle.cmd("HDEL").arg(&keys.attempts).arg(id).ignore();
-    partition.server.query_all::<()>(&settle).await?;
+    settle.cmd("XACK").arg(&keys.stream).arg(&keys.group).arg(id);
+    settle.cmd("HDEL").arg(&keys.attempts).arg(id);
+    partition.server.query_all::<Value>(settle).await?;
     Ok(true)
 }
 
@@ -74,7 +75,7 @@ async fn is_settled(partition: &Partition, id: StreamId) -> Result<bool, StreamE
     let (server, keys) = (&partition.server, &partition.keys);
     let mut pending = redis::cmd("XPENDING");
     pending.arg(&keys.stream).arg(&keys.group).arg(id).arg(id).arg(1);
-    match server.query::<Vec<redis::Value>>(&pending).await {
+    match server.query::<Vec<Value>>(&pending).await {
         Ok(lines) if !lines.is_empty() => return Ok(false),
         Ok(_) => {}
         Err(error) if lacks_group(&error) => {}
@@ -159,6 +160,11 @@ impl DeadLetterFigures {
 pub(super) struct DeadLetterMonitor(Mutex<Option<(Instant, DeadLetterFigures)>>);
 
 impl DeadLetterMonitor {
+    /// What they were when they were asked for last.
+    pub(super) async fn known(&self) -> Option<DeadLetterFigures> {
+        self.0.lock().await.map(|(_, known)| known)
+    }
+
     pub(super) async fn figures(&self, server: &Server, keys: &Keys) -> Result<DeadLetterFigures, StreamError> {
         let letters = &keys.dead_letters;
         let mut known = self.0.lock().await;
@@ -176,7 +182,7 @@ impl DeadLetterMonitor {
             },
             _ => {
                 let mut info = redis::cmd("XINFO");
-                let info: HashMap<String, redis::Value> = server.query(info.arg("STREAM").arg(letters)).await?;
+                let info: HashMap<String, Value> = server.query(info.arg("STREAM").arg(letters)).await?;
                 of_info(length, info)
             }
         };
@@ -186,7 +192,7 @@ impl DeadLetterMonitor {
     }
 }
 
-fn of_info(length: u64, mut info: HashMap<String, redis::Value>) -> DeadLetterFigures {
+fn of_info(length: u64, mut info: HashMap<String, Value>) -> DeadLetterFigures {
     let mut number = |name: &str| info.remove(name).and_then(|value| redis::from_redis_value(value).ok());
     let (length, added) = (number("length").unwrap_or(length), number("entries-added"));
     let first = info

@@ -11,10 +11,10 @@ use super::append_call::Dedupe;
 use super::chunk::chunks;
 use super::keys::LogName;
 use super::node::ConnectionGuard;
+use super::node_writer::{NodeWriter, is_stored};
 use super::reservation::{RELIED_ON, ServerClock};
 use super::round_trip::read;
 use super::search::stored_since;
-use super::writer::{RedisWriter, is_stored};
 use crate::stream::{Appended, NewEntry, StreamError};
 
 /// Fields of an entry that is appended plainly; the script refuses one with many more.
@@ -22,7 +22,7 @@ const PLAIN_FIELDS: usize = 1000;
 /// Pause between two looks at another's reservation.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
-impl RedisWriter {
+impl NodeWriter {
     /// With dedupe: first what could be reserved, then everything else, then the repeats of ids
     /// within the flush.
     pub(super) async fn append_once(
@@ -79,9 +79,7 @@ impl RedisWriter {
     async fn now(&mut self, guard: &mut ConnectionGuard) -> Result<u64, StreamError> {
         if self.clock.is_none() {
             let asked = redis::cmd("TIME").query_async(&mut guard.connection).await;
-            self.clock = Some(ServerClock::of(
-                asked.map_err(|error| self.server.stream_error(&error))?,
-            ));
+            self.clock = Some(ServerClock::of(asked.map_err(|error| guard.node.stream_error(&error))?));
         }
         Ok(self.clock.map_or(0, |clock| clock.now()))
     }
@@ -111,7 +109,7 @@ impl RedisWriter {
         let partitions = Arc::clone(&self.partitions);
         let reservation = dedupe.ticket.reservation(dedupe.now);
         let mut pipeline = Pipeline::with_capacity(plain.len() + 2 * asked.len() + 4);
-        self.unnoted.note(&mut pipeline, &partitions, dedupe.now);
+        let notes = self.unnoted.note(&mut pipeline, &partitions, dedupe.now);
         for (&partition, places) in &asked {
             let keys = &partitions.at(partition).keys;
             let [generation, before] = keys.generations(LogName::Partition(partition), dedupe.now);
@@ -124,7 +122,7 @@ impl RedisWriter {
             pipeline.cmd("XLEN").arg(&keys.stream);
         }
         pipeline.cmd("TIME");
-        let mut replies = self.query(guard, &mut pipeline).await?.into_iter();
+        let mut replies = self.query(guard, &mut pipeline, notes, None).await?.into_iter();
         self.unnoted.clear();
         let mut free = Vec::with_capacity(plain.len());
         for (&partition, places) in &asked {
@@ -177,8 +175,11 @@ impl RedisWriter {
             );
             if let Some(since) = open.iter().filter_map(|(_, since)| *since).min() {
                 for (partition, places) in self.by_partition(entries, &given_up) {
-                    let log = &self.partitions.at(partition).keys.stream;
-                    match stored_since(&self.server, log, since, entries, &places).await {
+                    let (server, keys) = (
+                        &self.partitions.at(partition).server,
+                        &self.partitions.at(partition).keys,
+                    );
+                    match stored_since(server, &keys.stream, since, entries, &places).await {
                         Ok(found) => {
                             for (place, id) in found {
                                 if let Some(entry) = entries.get(place) {

@@ -1,21 +1,22 @@
 //! How a confirmation is made to survive what it is configured to survive.
 //!
-//! Owns the question that goes with a flush: WAIT or WAITAOF on its connection after it, behind a
-//! write of their own, since they speak of what that connection wrote: a duplicate's first append
-//! may have come over another. Before Redis 7.2 it is the question for the settings: a server that
+//! Owns the question that goes with a flush: WAIT or WAITAOF on its connection after it. They speak of
+//! what that connection wrote, and a duplicate's first append may have come over another; so they
+//! stand behind a write of their own, the probe, where all was not written just now. Before Redis 7.2 it is the question for the settings: a server that
 //! syncs its file before each answer has synced a flush whose answer says so, and CONFIG SET may
 //! change that at any time. Invariants: every new connection leads to a server that is able to
 //! prove what is asked for, since one may come back with other settings; what is not proven is not
 //! confirmed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, InfoDict, Pipeline, RedisError, RedisResult, Value, from_redis_value};
 
 use super::error;
 use super::keys::{PROBE_LIFETIME, millis};
-use super::node::{ConnectionGuard, breaks_connection};
+use super::node::{ConnectionGuard, RedisNode, breaks_connection};
 use super::server::Server;
 use crate::config::Durability;
 use crate::stream::StreamError;
@@ -61,12 +62,13 @@ impl Proof {
         Self::meet(server, guard).await
     }
 
-    async fn meet(server: &Server, guard: &mut ConnectionGuard) -> Result<Self, StreamError> {
+    /// As [`acquire`](Self::acquire), for a connection that is there.
+    pub(super) async fn meet(server: &Server, guard: &mut ConnectionGuard) -> Result<Self, StreamError> {
         match server.durability() {
             Durability::Received => Ok(Self::Answer),
-            Durability::Fsynced => meet_file(server, guard).await,
+            Durability::Fsynced => meet_file(guard).await,
             Durability::Replicated(replicas) => {
-                let info = ask::<InfoDict>(server, guard, redis::cmd("INFO").arg("replication")).await?;
+                let info = ask::<InfoDict>(guard, redis::cmd("INFO").arg("replication")).await?;
                 let connected = info.and_then(|info| info.get::<u32>("connected_slaves"));
                 match connected.filter(|connected| *connected < replicas) {
                     None => Ok(Self::Replicas(replicas)),
@@ -74,7 +76,7 @@ impl Proof {
                         code: "NOREPLICAS".to_owned(),
                         message: format!(
                             "{} has {connected} replicas connected, and ORDERSTREAM_DURABILITY asks for {replicas}",
-                            server.address()
+                            guard.node.address
                         ),
                     }),
                 }
@@ -82,10 +84,10 @@ impl Proof {
         }
     }
 
-    /// Adds the question to a flush.
-    pub(super) fn ask(self, pipeline: &mut Pipeline, probe: &str, patience: Duration) {
+    /// Adds the question to a flush. Without a `probe` it speaks of what this connection wrote.
+    pub(super) fn ask(self, pipeline: &mut Pipeline, probe: Option<&str>, patience: Duration) {
         let patience = millis(patience).max(1);
-        if matches!(self, Self::Fsync | Self::Replicas(_)) {
+        if let Some(probe) = probe.filter(|_| matches!(self, Self::Fsync | Self::Replicas(_))) {
             pipeline
                 .cmd("SET")
                 .arg(probe)
@@ -107,15 +109,20 @@ impl Proof {
         }
     }
 
-    /// Takes the answer to the question off the end of the replies.
+    /// Takes the answer to the question, asked of that node, off the end of the replies.
     ///
     /// # Errors
     /// [`StreamError::Unconfirmed`].
-    pub(super) fn verify(self, server: &Server, replies: &mut Vec<RedisResult<Value>>) -> Result<(), StreamError> {
+    pub(super) fn verify(
+        self,
+        node: &RedisNode,
+        has_probe: bool,
+        replies: &mut Vec<RedisResult<Value>>,
+    ) -> Result<(), StreamError> {
         let unproven = |why: &str| {
             Err(StreamError::Unconfirmed(format!(
                 "{} {why} (ORDERSTREAM_DURABILITY)",
-                server.address()
+                node.address
             )))
         };
         let (asked, what) = match self {
@@ -131,7 +138,7 @@ impl Proof {
             Self::Replicas(replicas) => (replicas, "replicas"),
         };
         let waited = replies.pop();
-        let written = replies.pop().is_some_and(|reply| reply.is_ok());
+        let written = !has_probe || replies.pop().is_some_and(|reply| reply.is_ok());
         let proven = waited.and_then(|reply| match reply {
             Ok(Value::Array(counts)) => from_redis_value::<u32>(counts.into_iter().next()?).ok(),
             Ok(count) => from_redis_value(count).ok(),
@@ -159,14 +166,15 @@ fn syncs_each_answer(settings: &FileSettings) -> bool {
     is("appendonly", "yes") && is("appendfsync", "always")
 }
 
-async fn meet_file(server: &Server, guard: &mut ConnectionGuard) -> Result<Proof, StreamError> {
+async fn meet_file(guard: &mut ConnectionGuard) -> Result<Proof, StreamError> {
+    let node = Arc::clone(&guard.node);
     let unusable = |why: &str| {
         Err(StreamError::Unusable(format!(
             "ORDERSTREAM_DURABILITY is fsynced, and {} {why}",
-            server.address()
+            node.address
         )))
     };
-    let settings: FileSettings = ask(server, guard, &file_settings()).await?.unwrap_or_default();
+    let settings: FileSettings = ask(guard, &file_settings()).await?.unwrap_or_default();
     let setting = |name: &str| settings.get(name).map(String::as_str);
     if setting("appendonly") == Some("no") {
         return unusable("keeps no append-only file: set appendonly to yes");
@@ -193,29 +201,23 @@ async fn meet_file(server: &Server, guard: &mut ConnectionGuard) -> Result<Proof
     if says("appendonly is disabled") {
         return unusable("keeps no append-only file: set appendonly to yes");
     }
-    Err(met(server, &error))
+    Err(met(&guard.node, &error))
 }
 
 /// `None` where the user may not ask.
-async fn ask<T: FromRedisValue>(
-    server: &Server,
-    guard: &mut ConnectionGuard,
-    question: &Cmd,
-) -> Result<Option<T>, StreamError> {
+async fn ask<T: FromRedisValue>(guard: &mut ConnectionGuard, question: &Cmd) -> Result<Option<T>, StreamError> {
     match question.query_async(&mut guard.connection).await {
         Ok(answer) => Ok(Some(answer)),
-        Err(error) => Some(met(server, &error))
+        Err(error) => Some(met(&guard.node, &error))
             .filter(|error| !matches!(error, StreamError::Denied(_)))
             .map_or(Ok(None), Err),
     }
 }
 
 /// A replica says so in words of its own here.
-fn met(server: &Server, error: &RedisError) -> StreamError {
+fn met(node: &RedisNode, error: &RedisError) -> StreamError {
     match error.detail() {
-        Some(detail) if detail.contains("replica instances") => {
-            error::server_error(&server.address(), "READONLY", detail)
-        }
-        _ => server.stream_error(error),
+        Some(detail) if detail.contains("replica instances") => error::server_error(&node.address, "READONLY", detail),
+        _ => node.stream_error(error),
     }
 }

@@ -29,9 +29,9 @@ fn remedy(code: &str) -> Option<&'static str> {
         "LOADING" => Some("Redis is reading its files after a start; this passes by itself"),
         "NOGROUP" => Some("the consumer group is gone; it is made again at the next read"),
         "BUSY" => Some("a script blocks Redis; SCRIPT KILL ends it"),
-        "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" => {
-            Some("this is a node of a cluster, which is not supported yet: use a single primary")
-        }
+        "CLUSTERDOWN" => Some("the cluster, or a hash slot of it, has no primary now; a failover ends that by itself"),
+        "TRYAGAIN" => Some("a hash slot moves to another node; this passes by itself"),
+        "MOVED" | "ASK" => Some("this is a node of a cluster: REDIS_URL must begin with redis+cluster://"),
         "CROSSSLOT" => Some(
             "this server spreads keys over shards: set ORDERSTREAM_PARTITIONS, to 1 at the least, so that keys have hash tags",
         ),

@@ -3,13 +3,18 @@
 //! Managed servers deny CONFIG and parts of INFO: what they do not tell stays unknown and is no
 //! error.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use futures_util::future::join_all;
 use redis::{Cmd, FromRedisValue, InfoDict};
 
 use super::durability::Proof;
+use super::node::PROMPT;
+use super::partition::Partitions;
 use super::server::Server;
 use crate::config::Durability;
+use crate::retryability::Retryability;
 use crate::stream::{ServerReport, StreamError};
 
 /// Oldest supported major version of Redis (Valkey calls itself 7.2 in `redis_version`).
@@ -26,11 +31,80 @@ struct Settings {
     /// Replicas that are connected, and how many a write needs.
     replicas: Option<u64>,
     least_replicas: Option<u64>,
+    needs_full_coverage: Option<bool>,
 }
 
+/// Of a cluster, what its nodes that own partitions or the dead letters tell.
+///
 /// # Errors
-/// [`StreamError::Unusable`] where the server is too old, or cannot be as durable as is configured.
-pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError> {
+/// [`StreamError::Unusable`] where a server is too old, or cannot be as durable as is configured.
+pub(super) async fn inspect(partitions: &Partitions) -> Result<ServerReport, StreamError> {
+    let first = &partitions.at(0).server;
+    let mut report = match partitions.servers.is_cluster() {
+        true => inspect_cluster(partitions).await?,
+        false => inspect_one(first, false).await?,
+    };
+    if let Some(of_whereabouts) = first.whereabouts_warnings().await {
+        report.warnings.extend(of_whereabouts);
+    }
+    Ok(report)
+}
+
+/// A node that does not answer is a warning, as long as another one does.
+async fn inspect_cluster(partitions: &Partitions) -> Result<ServerReport, StreamError> {
+    let all = partitions.iter().map(|partition| &partition.server);
+    let (mut of_each, mut silent) = (BTreeMap::<String, &Arc<Server>>::new(), Vec::new());
+    for server in all.chain([&partitions.letters]) {
+        match server.node().await {
+            Ok(node) => {
+                of_each.entry(node.address.clone()).or_insert(server);
+            }
+            Err(error) => silent.push(error),
+        }
+    }
+    let answers = of_each.into_iter().map(|(address, server)| async move {
+        let answer = tokio::time::timeout(PROMPT, inspect_one(server, true)).await;
+        let after = PROMPT;
+        let answer = answer.unwrap_or_else(|_| {
+            let server = address.clone();
+            Err(StreamError::Timeout { server, after })
+        });
+        (address, answer)
+    });
+    let (mut merged, mut addresses) = (None::<ServerReport>, Vec::new());
+    for (address, answer) in join_all(answers).await {
+        match answer {
+            Ok(mut report) => {
+                name_server(&mut report.warnings, &address);
+                match &mut merged {
+                    Some(merged) => merged.warnings.append(&mut report.warnings),
+                    None => merged = Some(report),
+                }
+            }
+            Err(error) if error.retryability() == Retryability::Transient => silent.push(error),
+            Err(error) => return Err(error),
+        }
+        addresses.push(address);
+    }
+    let Some(mut report) = merged else {
+        return Err(silent
+            .pop()
+            .unwrap_or_else(|| StreamError::Unusable("the cluster has no node".to_owned())));
+    };
+    let warning = |error: StreamError| format!("A node of the cluster cannot be asked now: {error}.");
+    report.warnings.extend(silent.into_iter().map(warning));
+    report.address = format!("the cluster of {}", addresses.join(", "));
+    Ok(report)
+}
+
+/// Of several servers each warning tells which one it is about.
+fn name_server(warnings: &mut [String], address: &str) {
+    for warning in warnings {
+        *warning = format!("{address}: {warning}");
+    }
+}
+
+async fn inspect_one(server: &Server, is_in_cluster: bool) -> Result<ServerReport, StreamError> {
     let info: Option<InfoDict> = unless_denied(server, redis::cmd("INFO").arg("everything")).await?;
     let mut config = redis::cmd("CONFIG");
     config.arg("GET");
@@ -41,6 +115,7 @@ pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError
         "appendfsync",
         "save",
         "min-replicas-to-write",
+        "cluster-require-full-coverage",
     ] {
         config.arg(name);
     }
@@ -49,9 +124,15 @@ pub(super) async fn inspect(server: &Server) -> Result<ServerReport, StreamError
     let settings = settings(info.as_ref(), &config.unwrap_or_default());
     Proof::acquire(server).await?;
     let mut warnings = warnings(&settings);
-    if let Some(of_sentinels) = server.whereabouts_warnings().await {
-        warnings.extend(of_sentinels);
+    if server.may_change() {
         warnings.extend(failover_warnings(&settings, server.durability()));
+    }
+    if is_in_cluster && settings.needs_full_coverage == Some(true) {
+        warnings.push(
+            "One shard without a primary stops all others (cluster-require-full-coverage is yes): set it to no on every \
+             node."
+                .to_owned(),
+        );
     }
     Ok(ServerReport {
         product,
@@ -105,6 +186,7 @@ fn settings(info: Option<&InfoDict>, config: &HashMap<String, String>) -> Settin
         snapshots: configured("save").map(|points| !points.is_empty()),
         replicas: info.and_then(|info| info.get("connected_slaves")),
         least_replicas: configured("min-replicas-to-write").and_then(|count| count.parse().ok()),
+        needs_full_coverage: configured("cluster-require-full-coverage").map(|needs| needs == "yes"),
     }
 }
 
@@ -148,7 +230,7 @@ fn warnings(settings: &Settings) -> Vec<String> {
     warnings
 }
 
-/// Where sentinels choose the primary.
+/// Where sentinels or a cluster choose the primary.
 fn failover_warnings(settings: &Settings, durability: Durability) -> Vec<String> {
     let mut warnings = Vec::new();
     if settings.replicas == Some(0) {
@@ -178,6 +260,7 @@ mod tests {
             snapshots: Some(true),
             replicas: Some(1),
             least_replicas: Some(0),
+            needs_full_coverage: None,
         };
         assert_eq!(warnings(&sound()), Vec::<String>::new());
         assert_eq!(warnings(&Settings::default()), Vec::<String>::new());

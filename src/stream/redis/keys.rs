@@ -45,11 +45,14 @@ pub(super) struct Keys {
     pub(super) dead_letters: String,
     /// Failed and unfinished tries by entry.
     pub(super) attempts: String,
-    pub(super) probe: String,
+    probe: String,
+    letter_probe: String,
     /// Records of operators' actions.
     pub(super) audit: String,
     /// Records of processes.
     pub(super) nodes: String,
+    /// Numbers of partitions that processes have, and since when.
+    pub(super) layout: String,
     /// Numbers of shops by domain.
     pub(super) shops: String,
     /// Beginning of the names of marks, which the processes leave for each other.
@@ -57,6 +60,10 @@ pub(super) struct Keys {
     /// Beginning of the names of this partition's ids, and of the dead letters'.
     ids: String,
     letter_ids: String,
+    /// Beginning of the names of what the partitions have in common.
+    common: String,
+    /// Whether each log's keys are in a hash slot of their own.
+    pub(super) is_tagged: bool,
     pub(super) maxlen: u64,
     pub(super) retain_acked: u64,
     pub(super) dead_letters_maxlen: u64,
@@ -74,6 +81,7 @@ impl Keys {
             false => log.to_owned(),
         };
         let (own, common) = (side(name, partition), side(name, 0));
+        let letters = side(&config.dead_letters, 0);
         let share = |total: u64| total.div_ceil(u64::from(config.partitions.unwrap_or(1).max(1)));
         Self {
             partition,
@@ -82,17 +90,26 @@ impl Keys {
             dead_letters: config.dead_letters.clone(),
             attempts: format!("{own}:attempts:{group}"),
             probe: format!("{own}:probe"),
+            letter_probe: format!("{}:probe", if is_tagged { &letters } else { &common }),
             audit: format!("{common}:audit"),
             nodes: format!("{common}:nodes"),
+            layout: format!("{common}:partitions"),
             shops: format!("{common}:shops"),
             marks: format!("{own}:mark:{group}:"),
             ids: format!("{own}:ids"),
-            letter_ids: format!("{}:ids", side(&config.dead_letters, 0)),
+            letter_ids: format!("{letters}:ids"),
+            is_tagged,
+            common,
             maxlen: share(config.maxlen),
             retain_acked: share(config.retain_acked),
             dead_letters_maxlen: config.dead_letters_maxlen,
             dedupe_window: config.dedupe_window,
         }
+    }
+
+    /// The hash of a producer's checkpoint.
+    pub(super) fn checkpoint(&self, source: &str) -> String {
+        format!("{}:capture:{source}", self.common)
     }
 
     /// Name and cap of a log.
@@ -103,19 +120,23 @@ impl Keys {
         }
     }
 
+    /// The key that is written to learn whether writes to a log are taken, or proven.
+    pub(super) fn probe(&self, log: LogName) -> &str {
+        match log {
+            LogName::Partition(_) => &self.probe,
+            LogName::DeadLetters => &self.letter_probe,
+        }
+    }
+
     /// The hashes of a log's ids of the generation at that time (Unix milliseconds), and of the one
     /// before.
     pub(super) fn generations(&self, log: LogName, now: u64) -> [String; 2] {
         [0, 1].map(|ago| self.generation(log, now, ago))
     }
 
-    /// The hashes that no flush looks into any more, back to those that have expired: of this
-    /// partition, and with the first one those of the dead letters.
-    pub(super) fn old_generations(&self, now: u64) -> Vec<String> {
-        let letters = (self.partition == 0).then_some(LogName::DeadLetters);
-        let logs = std::iter::once(LogName::Partition(self.partition)).chain(letters);
-        logs.flat_map(|log| [2, 3].map(|ago| self.generation(log, now, ago)))
-            .collect()
+    /// The hashes of a log's ids that no flush looks into any more, back to those that have expired.
+    pub(super) fn old_generations(&self, log: LogName, now: u64) -> [String; 2] {
+        [2, 3].map(|ago| self.generation(log, now, ago))
     }
 
     fn generation(&self, log: LogName, now: u64, ago: u64) -> String {

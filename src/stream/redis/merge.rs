@@ -83,17 +83,19 @@ fn behind(range: Range, last: StreamId) -> Option<Range> {
     rest.filter(|rest| rest.from <= rest.to || rest.to == StreamId::MAX)
 }
 
-/// The report of a stream whose partitions, by the names of their logs, report these, or nothing;
-/// `None` where none reports.
-pub(super) fn merged_report(parts: impl Iterator<Item = (String, Option<StreamReport>)>) -> Option<StreamReport> {
+/// The report of a stream whose partitions, by the names of their logs and servers, report these, or
+/// nothing; `None` where none reports.
+pub(super) fn merged_report(
+    parts: impl Iterator<Item = ((String, String), Option<StreamReport>)>,
+) -> Option<StreamReport> {
     let mut merged: Option<StreamReport> = None;
     let (mut partitions, mut is_whole) = (Vec::new(), true);
-    for ((stream, mut part), number) in parts.zip(0u16..) {
+    for ((names, mut part), number) in parts.zip(0u16..) {
         is_whole &= part.is_some();
         if let Some(part) = &mut part {
             give_part(part, number);
         }
-        partitions.push(of_partition(stream, number, part.as_ref()));
+        partitions.push(of_partition(names, number, part.as_ref()));
         merged = match (merged, part) {
             (Some(merged), Some(part)) => Some(sum(merged, part)),
             (merged, part) => merged.or(part),
@@ -117,11 +119,12 @@ fn give_part(report: &mut StreamReport, part: u16) {
     }
 }
 
-fn of_partition(stream: String, partition: u16, report: Option<&StreamReport>) -> PartitionReport {
+fn of_partition((stream, server): (String, String), partition: u16, report: Option<&StreamReport>) -> PartitionReport {
     let ours = report.and_then(|report| report.groups.iter().find(|group| group.ours));
     PartitionReport {
         partition,
         stream,
+        server,
         length: report.map(|report| report.length),
         lag: ours.and_then(|group| group.lag),
         pending: report.map(|_| ours.map_or(0, |group| group.pending)),
@@ -284,7 +287,7 @@ mod tests {
             }],
             ..StreamReport::default()
         };
-        let name = |n: u64| format!("s{n}");
+        let name = |n: u64| (format!("s{n}"), "redis:6379".to_owned());
         let merged = |parts: [Option<StreamReport>; 2]| merged_report((0..).map(name).zip(parts));
         let report = merged([Some(part(5, 1, Some(2), 7)), Some(part(9, 0, Some(0), 3))]).unwrap();
         assert_eq!((report.length, report.maxlen, report.dead_letters), (14, 50, 3));

@@ -13,11 +13,12 @@
 //! | `<stream>:attempts:<group>` | hash, 30 days | entry id → `<failed> <unfinished>` tries |
 //! | `<stream>:audit` | stream, MAXLEN ~ 10,000 | what operators did |
 //! | `<stream>:capture:<source>` | hash | version and record of a capture's checkpoint, and an operator's request |
+//! | `<stream>:partitions` | hash | numbers of partitions that processes have, and since when |
 //! | `<stream>:nodes` | hash | node id → time and record of its last heartbeat |
 //! | `<stream>:mark:<group>:<what>` | string, 60 s | an action that one process took for all |
-//! | `<stream>:probe` | string, 60 s | written to learn whether writes are taken |
+//! | `<log>:probe` | string, 60 s | written to learn whether writes are taken |
 //!
-//! With `ORDERSTREAM_PARTITIONS` set a stream is that many logs of these, each with its side keys in
+//! With `ORDERSTREAM_PARTITIONS` set, or in a cluster, a stream is that many logs of these, each with its side keys in
 //! the hash slot of its log (`placing.rs`): `{<stream>}:...` for the first, whose audit and nodes
 //! are those of all, and `{<stream>:i.s}:...` for a further one. `partition.rs` is one log,
 //! `stream.rs` the calls that go to several, `merge.rs` one page or report of them. An id has the
@@ -42,7 +43,8 @@
 //! - Every wait is bounded (`server.rs`). A connection that failed, or leads to a replica, is
 //!   closed and never goes back to the pool.
 //! - Of several sentinels' answers the highest config-epoch counts, once that server calls itself a
-//!   primary. No connection outlives the news that another server is the primary.
+//!   primary; of a cluster's maps that of the highest current epoch. No connection outlives the news
+//!   that another server is the primary, and what it confirms then is taken for unknown.
 //!
 //! # Connections
 //!
@@ -58,6 +60,13 @@
 //! closed, a flush begins on the new one, and a read that blocks ends with an error, so that the
 //! reader claims what was delivered to it before it goes on there.
 //!
+//! In a cluster (`cluster.rs`, `slot_map.rs`) each partition and the dead letters have a server of
+//! their own, the owner of their hash slot: a [`Server`](server::Server) is a handle of one, and
+//! nothing above it knows how many there are. A node has one pool; a flush goes to each node at once
+//! (`writer.rs`), and what a node refuses since the slot moves or has moved is sent on
+//! (`redirect.rs`). The appender has a queue and writers for each node, so that one that hangs holds
+//! up its own partitions only.
+//!
 //! # Losses
 //!
 //! Redis fails no call for what it lost. `loss_detector.rs` compares each report with the one
@@ -67,13 +76,15 @@
 //! # Absent
 //!
 //! XAUTOCLAIM: its one idle threshold does not fit attempts, and it counts entries in flight as
-//! delivered. Eviction: at the cap an append is refused. Cluster is not supported yet. The client's
-//! own support of sentinels: it asks the first one that answers, and takes no timeouts.
+//! delivered. Eviction: at the cap an append is refused. Reads from replicas. The client's own
+//! support of sentinels and clusters: it asks the first sentinel that answers, sends a whole pipeline
+//! again for one redirect, retries for longer than an append may take, and takes no timeouts.
 
 mod admin;
 mod append_call;
 mod checkpointed;
 mod chunk;
+mod cluster;
 mod dead_letters;
 mod dedupe;
 mod durability;
@@ -85,11 +96,13 @@ mod keys;
 mod loss_detector;
 mod merge;
 mod node;
+mod node_writer;
 mod nodes;
 mod pages;
 mod partition;
 mod placing;
 mod reader;
+mod redirect;
 mod reply;
 mod report;
 mod reservation;
@@ -98,6 +111,7 @@ mod scripts;
 mod search;
 mod sentinel;
 mod server;
+mod slot_map;
 mod stream;
 mod url;
 mod whereabouts;

@@ -8,10 +8,19 @@ use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, TimeoutType};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisResult, Value};
+use tokio::sync::Mutex;
 
 use super::error;
 use crate::stream::StreamError;
+
+/// Bound on one answer about where the stream is, while that is known: a hung server must not delay
+/// the news of the others.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Bound on one server's part of a report, where there are several: what the others answer must be
+/// in time.
+pub(super) const PROMPT: Duration = Duration::from_millis(1200);
 
 /// Bounds on what a server may take of a process.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +38,8 @@ pub(super) struct RedisNode {
     pool: Pool,
     client: Client,
     limits: ConnectionLimits,
+    /// For questions about where the stream is, which must not wait for the pool.
+    pub(super) questions: QuestionConnection,
     /// Host and port or socket path, without credentials.
     pub(super) address: String,
 }
@@ -58,6 +69,7 @@ impl RedisNode {
             .map_err(|error| StreamError::Unusable(format!("{address}: {error}")))?;
         Ok(Self {
             pool,
+            questions: QuestionConnection::new(client.clone()),
             client,
             limits,
             address,
@@ -89,6 +101,15 @@ impl RedisNode {
         let role: Vec<redis::Value> = role.map_err(|error| self.stream_error(&error))?;
         let name = role.into_iter().next().map(redis::from_redis_value::<String>);
         Ok(name.and_then(Result::ok).as_deref() == Some("master"))
+    }
+
+    /// Host or socket path.
+    pub(super) fn host(&self) -> &str {
+        let addr = self.client.get_connection_info().addr();
+        if let ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } = addr {
+            return host;
+        }
+        &self.address
     }
 
     /// Gives no connection any more; those in use end with their use.
@@ -126,6 +147,48 @@ impl RedisNode {
     }
 }
 
+/// A connection for short questions, kept from one to the next.
+pub(super) struct QuestionConnection {
+    client: Client,
+    held: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl QuestionConnection {
+    /// Connects at the first question.
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            held: Mutex::new(None),
+        }
+    }
+
+    /// One answer a question.
+    ///
+    /// # Errors
+    /// With the limit that a timeout exceeded.
+    pub(super) async fn ask(
+        &self,
+        mut questions: Pipeline,
+        limits: ConnectionLimits,
+    ) -> Result<Vec<RedisResult<Value>>, (RedisError, Duration)> {
+        let mut held = self.held.lock().await;
+        // Taken: what fails or is given up leaves no connection behind.
+        let mut connection = match held.take() {
+            Some(connection) => connection,
+            None => {
+                let config = connection_config(limits.connect, limits.response);
+                let made = self.client.get_multiplexed_async_connection_with_config(&config).await;
+                made.map_err(|error| (error, limits.connect))?
+            }
+        };
+        connection.set_response_timeout(limits.response);
+        let answers = questions.ignore_errors().query_async(&mut connection).await;
+        let answers = answers.map_err(|error| (error, limits.response))?;
+        *held = Some(connection);
+        Ok(answers)
+    }
+}
+
 /// Whether a connection is of no use after this error. READONLY: it leads to what is now a replica.
 pub(super) fn breaks_connection(error: &StreamError) -> bool {
     match error {
@@ -138,7 +201,7 @@ pub(super) fn breaks_connection(error: &StreamError) -> bool {
 }
 
 /// Both limits stand explicitly: the client's own default gives up after 500 ms.
-pub(super) fn connection_config(connect: Duration, response: Duration) -> AsyncConnectionConfig {
+fn connection_config(connect: Duration, response: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(connect))
         .set_response_timeout(Some(response))

@@ -24,20 +24,19 @@ impl NodeRegistry for RedisStream {
         let mut script = scripts::HEARTBEAT.key(&self.partitions.at(0).keys.nodes);
         script.arg(millis(forget_after));
         script.arg(node).arg(record);
-        Ok(heartbeats(self.server.run(&script).await?))
+        Ok(heartbeats(self.partitions.at(0).server.run(&script).await?))
     }
 
     async fn heartbeats(&self) -> Result<Vec<Heartbeat>, StreamError> {
         let mut script = scripts::HEARTBEAT.key(&self.partitions.at(0).keys.nodes);
         script.arg(u64::MAX);
-        Ok(heartbeats(self.server.run(&script).await?))
+        Ok(heartbeats(self.partitions.at(0).server.run(&script).await?))
     }
 
     async fn leave(&self, node: &str, consumers: &[String]) -> Result<(), StreamError> {
-        let mut forget = redis::cmd("HDEL");
-        self.server
-            .query::<u64>(forget.arg(&self.partitions.at(0).keys.nodes).arg(node))
-            .await?;
+        let (first, mut forget) = (self.partitions.at(0), redis::cmd("HDEL"));
+        forget.arg(&first.keys.nodes).arg(node);
+        first.server.query::<u64>(&forget).await?;
         if consumers.is_empty() {
             return Ok(());
         }

@@ -1,10 +1,11 @@
 //! The calls of the seam that concern one partition, each a command, a pipeline or a script.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 use tokio::sync::Mutex;
 
 use super::dead_letters::DeadLetterFigures;
@@ -14,12 +15,12 @@ use super::keys::{IDS_A_CALL, Keys, LogName, millis};
 use super::loss_detector::LossDetector;
 use super::reader::RedisReader;
 use super::reservation::ServerClock;
-use super::server::Server;
-use super::{pages, reply, report, scripts, writable};
+use super::server::{Server, Servers};
+use super::{pages, placing, reply, report, scripts, writable};
 use crate::config::StreamConfig;
 use crate::stream::{
-    AttemptStep, Attempts, Claim, Claimed, Delivered, Entry, NewEntry, PAGE_BYTES, Page, Range, Refreshed, Restored,
-    StreamError, StreamId, StreamReport, Trimmed,
+    AttemptStep, Attempts, Claim, Claimed, Delivered, Entry, MOST_PARTITIONS, NewEntry, PAGE_BYTES, Page, Range,
+    Refreshed, Restored, StreamError, StreamId, StreamReport, Trimmed,
 };
 
 /// Entries of one page of a claim; bounds the time its script holds the server.
@@ -43,30 +44,79 @@ pub(super) struct Partition {
 /// The partitions of a stream: one at least.
 pub(super) struct Partitions {
     first: Partition,
-    further: Vec<Partition>,
+    /// Made when they are asked for.
+    further: Vec<OnceLock<Partition>>,
+    /// How many are written to.
+    count: u16,
+    /// How many are read; only grows.
+    readable: AtomicU16,
+    config: StreamConfig,
+    /// Of the dead letters.
+    pub(super) letters: Arc<Server>,
+    pub(super) servers: Arc<Servers>,
 }
 
 impl Partitions {
-    pub(super) fn new(server: &Arc<Server>, config: &StreamConfig) -> Self {
-        let partition = |number| Partition::new(Arc::clone(server), Keys::of(config, number));
+    pub(super) fn new(servers: Arc<Servers>, config: &StreamConfig) -> Self {
+        let count = config.partitions.unwrap_or(1).max(1);
         Self {
-            first: partition(0),
-            further: (1..config.partitions.unwrap_or(1)).map(partition).collect(),
+            first: Partition::of(&servers, config, 0),
+            further: (1..MOST_PARTITIONS).map(|_| OnceLock::new()).collect(),
+            count,
+            readable: AtomicU16::new(count),
+            config: config.clone(),
+            letters: servers.of_slot(placing::slot(&config.dead_letters)),
+            servers,
         }
     }
 
+    /// Hash slots of the partitions of such a stream, in order, and of its dead letters.
+    pub(super) fn slots(config: &StreamConfig) -> Vec<u16> {
+        let partitions = 0..config.partitions.unwrap_or(1).max(1);
+        let names = partitions.map(|number| placing::stream_key(&config.name, number));
+        let names = names.chain([config.dead_letters.clone()]);
+        names.map(|name| placing::slot(&name)).collect()
+    }
+
+    /// How many are written to.
     pub(super) fn count(&self) -> u16 {
-        u16::try_from(1 + self.further.len()).unwrap_or(u16::MAX)
+        self.count
+    }
+
+    /// How many are read.
+    pub(super) fn readable(&self) -> u16 {
+        self.readable.load(Ordering::Acquire)
+    }
+
+    /// Other processes have so many.
+    pub(super) fn grow(&self, readable: u16) {
+        self.readable.fetch_max(readable.min(MOST_PARTITIONS), Ordering::AcqRel);
     }
 
     /// The partition of that number; the first where there are not so many.
     pub(super) fn at(&self, number: u16) -> &Partition {
-        let further = usize::from(number).checked_sub(1);
-        further.and_then(|place| self.further.get(place)).unwrap_or(&self.first)
+        let further = usize::from(number).checked_sub(1).filter(|_| number < self.readable());
+        match further.and_then(|place| self.further.get(place)) {
+            Some(further) => further.get_or_init(|| Partition::of(&self.servers, &self.config, number)),
+            None => &self.first,
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
-        std::iter::once(&self.first).chain(&self.further)
+        (0..self.readable()).map(|number| self.at(number))
+    }
+
+    /// The server of a log.
+    pub(super) fn server(&self, log: LogName) -> &Arc<Server> {
+        match log {
+            LogName::Partition(number) => &self.at(number).server,
+            LogName::DeadLetters => &self.letters,
+        }
+    }
+
+    /// Whether a failure of one log says nothing about the others.
+    pub(super) fn fail_apart(&self) -> bool {
+        self.count() > 1 || self.servers.is_cluster()
     }
 
     /// The log of an entry.
@@ -77,7 +127,7 @@ impl Partitions {
     /// Ids by their partition.
     pub(super) fn by_partition(&self, ids: &[StreamId]) -> Vec<(&Partition, Vec<StreamId>)> {
         let mut of_each: BTreeMap<u16, Vec<StreamId>> = BTreeMap::new();
-        for id in ids.iter().filter(|id| id.part < self.count()) {
+        for id in ids.iter().filter(|id| id.part < self.readable()) {
             of_each.entry(id.part).or_default().push(*id);
         }
         let of_each = of_each.into_iter();
@@ -86,9 +136,10 @@ impl Partitions {
 }
 
 impl Partition {
-    fn new(server: Arc<Server>, keys: Keys) -> Self {
+    fn of(servers: &Arc<Servers>, config: &StreamConfig, number: u16) -> Self {
+        let keys = Keys::of(config, number);
         Self {
-            server,
+            server: servers.of_slot(placing::slot(&keys.stream)),
             keys: Arc::new(keys),
             loss_detector: LossDetector::default(),
             group_monitor: GroupMonitor::new(),
@@ -124,18 +175,21 @@ impl Partition {
         }
     }
 
-    /// Removes the ids of entries that are no longer recognized.
-    async fn unlink_old_ids(&self) -> Result<(), StreamError> {
+    /// Removes the ids of entries of a log, on that server, that are no longer recognized.
+    async fn unlink_old_ids(&self, log: LogName, server: &Server) -> Result<(), StreamError> {
         if self.keys.dedupe_window.is_none() {
             return Ok(());
         }
-        let now = ServerClock::of(self.server.query(&redis::cmd("TIME")).await?).now();
+        let now = ServerClock::of(server.query(&redis::cmd("TIME")).await?).now();
         let mut pipeline = Pipeline::new();
-        for key in self.keys.old_generations(now) {
-            pipeline.cmd("UNLINK").arg(key).ignore();
+        for key in self.keys.old_generations(log, now) {
+            pipeline.cmd("UNLINK").arg(key);
         }
-        // A user without that right leaves it to their expiry.
-        self.server.query_all(pipeline.ignore_errors()).await
+        match server.query_all::<Value>(pipeline).await {
+            // Without the right to it they are left to their expiry.
+            Err(StreamError::Denied(_)) => Ok(()),
+            unlinked => unlinked.map(drop),
+        }
     }
 
     /// The record of each entry's tries, in order. Not of the script that claims: a call with two
@@ -254,7 +308,8 @@ impl Partition {
         Ok(Attempts { failed, unfinished })
     }
 
-    pub(super) async fn trim(&self) -> Result<Trimmed, StreamError> {
+    /// With the first one the ids of the dead letters, which are on that server, are removed too.
+    pub(super) async fn trim(&self, letters: &Server) -> Result<Trimmed, StreamError> {
         let mut cursor = self.trim_cursor.lock().await;
         let mut script = scripts::TRIM.key(&self.keys.stream);
         script
@@ -265,7 +320,11 @@ impl Partition {
             .arg(TRIM_WALK);
         let (prefix, pinned, next): (u64, u64, String) = self.server.run(&script).await?;
         *cursor = next;
-        self.unlink_old_ids().await?;
+        let own = LogName::Partition(self.keys.partition);
+        self.unlink_old_ids(own, &self.server).await?;
+        if self.keys.partition == 0 {
+            self.unlink_old_ids(LogName::DeadLetters, letters).await?;
+        }
         Ok(Trimmed { prefix, pinned })
     }
 

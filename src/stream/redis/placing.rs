@@ -8,7 +8,7 @@
 use crc16::{State, XMODEM};
 
 /// Hash slots of a cluster.
-const SLOTS: u16 = 16_384;
+pub(super) const SLOTS: u16 = 16_384;
 /// Parts of the slots that keys are spread over, and the slots of each.
 const PARTS: u16 = 256;
 const SLOTS_OF_A_PART: u16 = SLOTS / PARTS;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisResult};
+use redis::{Cmd, RedisResult, from_redis_value};
 use tokio_util::sync::CancellationToken;
 
 use super::group::restore_group;
@@ -22,6 +22,9 @@ use crate::stream::{Delivered, Entry, Reader, StreamError};
 
 /// Pause between two attempts to end a wait that may not have begun yet.
 const UNBLOCK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Pause after a read that brought nothing of a stream whose slot moves.
+const REDIRECTED_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct RedisReader {
     server: Arc<Server>,
@@ -60,7 +63,7 @@ impl RedisReader {
         }
         let mut guard = self.server.dedicated().await?;
         let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut guard.connection).await;
-        let client_id = client_id.map_err(|error| self.server.stream_error(&error))?;
+        let client_id = client_id.map_err(|error| guard.node.stream_error(&error))?;
         Ok(Own { guard, client_id })
     }
 
@@ -170,7 +173,7 @@ impl RedisReader {
                     self.server.count_reconnect();
                     return Err(StreamError::Unreachable {
                         server: node.address.clone(),
-                        message: "the sentinels name another primary, and the reader goes on there".to_owned(),
+                        message: "another server is the primary now, and the reader goes on there".to_owned(),
                     });
                 }
             }
@@ -180,13 +183,29 @@ impl RedisReader {
                 self.own = Some(own);
                 Ok(streams.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
             }
-            // The second is what a reader hears whose stream is deleted while it waits, or whose
-            // server becomes a replica.
+            // The second is what a reader hears whose stream is deleted or moves to another node
+            // while it waits, or whose server becomes a replica.
             Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
                 self.own = Some(own);
                 self.server.doubt();
                 restore_group(&self.server, &self.keys).await?;
                 Ok(Vec::new())
+            }
+            // Its slot moves, and the stream is there already: until the move is over a read that
+            // blocks would not be told of its end.
+            Err(error) if self.server.is_redirect(&error) => {
+                let command = self.command(count, Duration::ZERO);
+                let mut replies = [Err(error)];
+                self.server.follow(&node, &[&command], &mut replies).await?;
+                let [reply] = replies;
+                let streams: Read = reply.and_then(|reply| Ok(from_redis_value(reply)?));
+                let streams = streams.map_err(|error| node.stream_error(&error))?;
+                self.own = Some(own);
+                let came = Vec::from_iter(streams.into_iter().flatten().flat_map(|(_, entries)| entries));
+                if came.is_empty() && !block.is_zero() {
+                    let _ = cancel.run_until_cancelled(tokio::time::sleep(REDIRECTED_PAUSE)).await;
+                }
+                Ok(came)
             }
             Err(error) => {
                 self.server.count_reconnect();

@@ -133,21 +133,23 @@ impl Unnoted {
         notes.released.push(id.to_owned());
     }
 
-    /// Adds the commands that note it, whose answers are ignored: where one fails, the reservations
-    /// are left to expire. `now` is the server's time.
-    pub(super) fn note(&self, pipeline: &mut Pipeline, partitions: &Partitions, now: u64) {
+    /// Adds the commands that note it, whose answers mean nothing: where one fails, the reservations
+    /// are left to expire. `now` is the server's time. Answers how many they are.
+    pub(super) fn note(&self, pipeline: &mut Pipeline, partitions: &Partitions, now: u64) -> usize {
+        let before = pipeline.len();
         for (&partition, Notes { stored, released }) in &self.notes {
             let keys = &partitions.at(partition).keys;
             let [generation, _] = keys.generations(LogName::Partition(partition), now);
             if !released.is_empty() {
-                pipeline.cmd("HDEL").arg(&generation).arg(released).ignore();
+                pipeline.cmd("HDEL").arg(&generation).arg(released);
             }
             if !stored.is_empty() {
-                pipeline.cmd("HSET").arg(&generation).arg(stored).ignore();
+                pipeline.cmd("HSET").arg(&generation).arg(stored);
                 let expire = pipeline.cmd("PEXPIRE").arg(&generation).arg(keys.generation_lifetime());
-                expire.arg("NX").ignore();
+                expire.arg("NX");
             }
         }
+        pipeline.len() - before
     }
 
     /// It is noted, or is not to be noted any more.

@@ -12,18 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionInfo, RedisError};
-use tokio::sync::Mutex;
+use redis::{Client, ConnectionInfo, Pipeline, RedisError, Value, from_redis_value};
 
 use super::error;
-use super::node::{ConnectionLimits, RedisNode, connection_config};
-use super::url::SentinelUrl;
+use super::node::{ConnectionLimits, PATIENCE, QuestionConnection, RedisNode};
+use super::url::{SentinelUrl, server_at};
 use crate::stream::StreamError;
-
-/// Bound on one sentinel's answer while a primary is known: a hung sentinel must not delay the news
-/// of the others.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The sentinels of one URL.
 pub(super) struct Sentinels {
@@ -32,11 +26,10 @@ pub(super) struct Sentinels {
     limits: ConnectionLimits,
 }
 
-/// One sentinel, and the connection that it is asked over.
+/// One sentinel.
 struct Sentinel {
-    client: Client,
     address: String,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    questions: QuestionConnection,
 }
 
 /// What a sentinel says of the primary.
@@ -82,7 +75,7 @@ impl Sentinels {
         let mut why_not = None;
         let mut is_known_named = false;
         for named in candidates {
-            let info = self.url.server_at(&named.host, named.port);
+            let info = server_at(&self.url.server, &named.host, named.port);
             let node = Arc::new(RedisNode::new(info, self.limits)?);
             // Last: a sentinel that leads a failover may name the former primary for a moment more.
             if known.is_some_and(|known| known.address == node.address) {
@@ -140,33 +133,21 @@ impl Sentinel {
     fn new(info: ConnectionInfo) -> Result<Self, StreamError> {
         let address = info.addr().to_string();
         let client = Client::open(info);
+        let client = client.map_err(|error| StreamError::Unusable(format!("{address}: {error}")))?;
         Ok(Self {
-            client: client.map_err(|error| StreamError::Unusable(format!("{address}: {error}")))?,
             address,
-            connection: Mutex::new(None),
+            questions: QuestionConnection::new(client),
         })
     }
 
     async fn ask(&self, name: &str, limits: ConnectionLimits) -> Result<Named, StreamError> {
-        let failed = |error: &RedisError, limit| self.failed(name, error, limit);
-        let mut held = self.connection.lock().await;
-        // Taken: what fails or is given up leaves no connection behind.
-        let mut connection = match held.take() {
-            Some(connection) => connection,
-            None => {
-                let config = connection_config(limits.connect, limits.response);
-                let made = self.client.get_multiplexed_async_connection_with_config(&config).await;
-                made.map_err(|error| failed(&error, limits.connect))?
-            }
-        };
-        connection.set_response_timeout(limits.response);
-        let mut question = redis::cmd("SENTINEL");
-        question.arg("MASTER").arg(name);
-        let answer: HashMap<String, String> = question
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| failed(&error, limits.response))?;
-        *held = Some(connection);
+        let mut question = Pipeline::new();
+        question.cmd("SENTINEL").arg("MASTER").arg(name);
+        let asked = self.questions.ask(question, limits).await;
+        let failed = |(error, limit)| self.failed(name, &error, limit);
+        let reply = asked.map_err(failed)?.into_iter().next().unwrap_or(Ok(Value::Nil));
+        let answer = reply.and_then(|value| Ok(from_redis_value::<HashMap<String, String>>(value)?));
+        let answer = answer.map_err(|error| failed((error, limits.response)))?;
         named(&answer).ok_or_else(|| {
             StreamError::Unusable(format!(
                 "{} sent an answer that no supported sentinel sends",

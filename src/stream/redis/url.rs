@@ -20,6 +20,16 @@ pub(super) enum RedisUrl {
     Fixed(ConnectionInfo),
     /// The primary that sentinels name.
     Sentinel(SentinelUrl),
+    /// The primaries of a cluster.
+    Cluster(ClusterUrl),
+}
+
+/// `redis+cluster://[user:pass@]host[:6379][,host...]`
+pub(super) struct ClusterUrl {
+    /// Nodes that are asked for the others.
+    pub(super) seeds: Vec<ConnectionInfo>,
+    /// Credentials and TLS of all nodes; its address has no meaning.
+    pub(super) server: ConnectionInfo,
 }
 
 /// `redis+sentinel://[user:pass@]host[:26379][,host...]/NAME[/DB][?sentinel_username=..&sentinel_password=..]`
@@ -38,9 +48,8 @@ impl RedisUrl {
         match url.split_once("://") {
             Some(("redis+sentinel", rest)) => Ok(Self::Sentinel(sentinel_url(rest, None)?)),
             Some(("rediss+sentinel", rest)) => Ok(Self::Sentinel(sentinel_url(rest, Some(ca_file))?)),
-            Some((scheme @ ("redis+cluster" | "rediss+cluster"), _)) => Err(unusable(&format!(
-                "{scheme}:// is reserved for a later release; use redis://, rediss://, unix:// or redis+sentinel://"
-            ))),
+            Some(("redis+cluster", rest)) => Ok(Self::Cluster(cluster_url(rest, None)?)),
+            Some(("rediss+cluster", rest)) => Ok(Self::Cluster(cluster_url(rest, Some(ca_file))?)),
             _ => {
                 let info = url
                     .into_connection_info()
@@ -51,36 +60,83 @@ impl RedisUrl {
     }
 }
 
-impl SentinelUrl {
-    /// To reach the server that a sentinel named.
-    pub(super) fn server_at(&self, host: &str, port: u16) -> ConnectionInfo {
-        let mut addr = self.server.addr().clone();
-        if let ConnectionAddr::Tcp(to, at) | ConnectionAddr::TcpTls { host: to, port: at, .. } = &mut addr {
-            (*to, *at) = (host.to_owned(), port);
-        }
-        self.server.clone().set_addr(addr)
+/// The way to that server, with the credentials and TLS of this one.
+pub(super) fn server_at(server: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
+    let mut addr = server.addr().clone();
+    if let ConnectionAddr::Tcp(to, at) | ConnectionAddr::TcpTls { host: to, port: at, .. } = &mut addr {
+        (*to, *at) = (host.to_owned(), port);
     }
+    server.clone().set_addr(addr)
 }
 
 fn unusable(problem: &str) -> StreamError {
     StreamError::Unusable(format!("REDIS_URL: {problem}"))
 }
 
+/// Parts of a URL of several hosts.
+struct HostsUrl<'a> {
+    user: String,
+    password: String,
+    hosts: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> HostsUrl<'a> {
+    fn of(rest: &'a str) -> Result<Self, StreamError> {
+        if rest.contains('#') {
+            return Err(unusable(
+                "a `#` begins a fragment, which means nothing here: write %23 in a password",
+            ));
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        Ok(Self {
+            user: decoded(user)?,
+            password: decoded(password)?,
+            hosts,
+            path: path.trim_end_matches('/'),
+            query,
+        })
+    }
+
+    /// Ways to each of its hosts.
+    fn connections(
+        &self,
+        usual_port: u16,
+        settings: &RedisConnectionInfo,
+        tls: Option<Option<&Path>>,
+    ) -> Result<Vec<ConnectionInfo>, StreamError> {
+        let each = self.hosts.split(',').map(|host| {
+            let (host, port) = host_and_port(host, usual_port)?;
+            connection(host, port, settings.clone(), tls)
+        });
+        each.collect()
+    }
+}
+
+/// `tls`: the CA file, where the connections are encrypted.
+fn cluster_url(rest: &str, tls: Option<Option<&Path>>) -> Result<ClusterUrl, StreamError> {
+    let url = HostsUrl::of(rest)?;
+    if !matches!(url.path, "" | "0") {
+        return Err(unusable("a cluster has one database, 0: nothing may follow the hosts"));
+    }
+    if !url.query.is_empty() {
+        return Err(unusable("it has a parameter, and a cluster's URL takes none"));
+    }
+    let settings = settings(&url.user, &url.password);
+    Ok(ClusterUrl {
+        seeds: url.connections(REDIS_PORT, &settings, tls)?,
+        server: connection(String::new(), REDIS_PORT, settings, tls)?,
+    })
+}
+
 /// `tls`: the CA file, where the connections are encrypted.
 fn sentinel_url(rest: &str, tls: Option<Option<&Path>>) -> Result<SentinelUrl, StreamError> {
-    if rest.contains('#') {
-        return Err(unusable(
-            "a `#` begins a fragment, which means nothing here: write %23 in a password",
-        ));
-    }
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    let (name, database) = path
-        .trim_end_matches('/')
-        .split_once('/')
-        .unwrap_or((path.trim_end_matches('/'), "0"));
+    let url = HostsUrl::of(rest)?;
+    let (name, database) = url.path.split_once('/').unwrap_or((url.path, "0"));
     let name = decoded(name)?;
     if name.is_empty() {
         return Err(unusable(
@@ -91,7 +147,7 @@ fn sentinel_url(rest: &str, tls: Option<Option<&Path>>) -> Result<SentinelUrl, S
         .parse()
         .map_err(|_| unusable("what follows the name of the primary is no number of a database"))?;
     let (mut sentinel_user, mut sentinel_password) = (String::new(), String::new());
-    for (parameter, value) in url::form_urlencoded::parse(query.as_bytes()) {
+    for (parameter, value) in url::form_urlencoded::parse(url.query.as_bytes()) {
         match &*parameter {
             "sentinel_username" => sentinel_user = value.into_owned(),
             "sentinel_password" => sentinel_password = value.into_owned(),
@@ -103,14 +159,10 @@ fn sentinel_url(rest: &str, tls: Option<Option<&Path>>) -> Result<SentinelUrl, S
             }
         }
     }
-    let server = settings(&decoded(user)?, &decoded(password)?).set_db(database);
+    let server = settings(&url.user, &url.password).set_db(database);
     let of_sentinels = settings(&sentinel_user, &sentinel_password);
-    let sentinels = hosts.split(',').map(|host| {
-        let (host, port) = host_and_port(host, SENTINEL_PORT)?;
-        connection(host, port, of_sentinels.clone(), tls)
-    });
     Ok(SentinelUrl {
-        sentinels: sentinels.collect::<Result<_, _>>()?,
+        sentinels: url.connections(SENTINEL_PORT, &of_sentinels, tls)?,
         name,
         server: connection(String::new(), REDIS_PORT, server, tls)?,
     })
@@ -202,14 +254,21 @@ mod tests {
     fn fixed(url: &str) -> ConnectionInfo {
         match RedisUrl::parse(url, None).unwrap() {
             RedisUrl::Fixed(info) => info,
-            RedisUrl::Sentinel(_) => panic!("{url} is no URL of sentinels"),
+            RedisUrl::Sentinel(_) | RedisUrl::Cluster(_) => panic!("{url} names one server"),
         }
     }
 
     fn sentinel(url: &str) -> SentinelUrl {
         match RedisUrl::parse(url, None).unwrap() {
             RedisUrl::Sentinel(url) => url,
-            RedisUrl::Fixed(_) => panic!("{url} is a URL of sentinels"),
+            RedisUrl::Fixed(_) | RedisUrl::Cluster(_) => panic!("{url} is a URL of sentinels"),
+        }
+    }
+
+    fn cluster(url: &str) -> ClusterUrl {
+        match RedisUrl::parse(url, None).unwrap() {
+            RedisUrl::Cluster(url) => url,
+            RedisUrl::Fixed(_) | RedisUrl::Sentinel(_) => panic!("{url} is a URL of a cluster"),
         }
     }
 
@@ -246,7 +305,7 @@ mod tests {
             assert_eq!(sentinel.redis_settings().db(), 0);
         }
         assert_eq!(url.name, "my/shop");
-        let server = url.server_at("10.0.0.7", 6380);
+        let server = server_at(&url.server, "10.0.0.7", 6380);
         assert_eq!(server.addr().to_string(), "10.0.0.7:6380");
         assert_eq!(server.redis_settings().username(), Some("app"));
         assert_eq!(server.redis_settings().password(), Some("p@ss?"));
@@ -258,8 +317,26 @@ mod tests {
         assert_eq!(url.server.redis_settings().password(), Some("only"));
         assert_eq!(url.sentinels[0].redis_settings().password(), None);
         let url = sentinel("rediss+sentinel://a:1/shop");
-        let of_server = url.server_at("db", 2);
+        let of_server = server_at(&url.server, "db", 2);
         for addr in [url.sentinels[0].addr(), of_server.addr()] {
+            assert!(matches!(addr, ConnectionAddr::TcpTls { insecure: false, .. }));
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_seeds_and_one_database() {
+        let url = cluster("redis+cluster://app:p%40ss@a,b.example:7001,[::1]:7002/0");
+        assert_eq!(addresses(&url.seeds), ["a:6379", "b.example:7001", "::1:7002"]);
+        let node = server_at(&url.server, "10.0.0.7", 7003);
+        assert_eq!(node.addr().to_string(), "10.0.0.7:7003");
+        for info in [&url.seeds[1], &node] {
+            assert_eq!(info.redis_settings().username(), Some("app"));
+            assert_eq!(info.redis_settings().password(), Some("p@ss"));
+            assert_eq!(info.redis_settings().db(), 0);
+        }
+        let url = cluster("rediss+cluster://config.example");
+        let node = server_at(&url.server, "db", 2);
+        for addr in [url.seeds[0].addr(), node.addr()] {
             assert!(matches!(addr, ConnectionAddr::TcpTls { insecure: false, .. }));
         }
     }
@@ -267,8 +344,11 @@ mod tests {
     #[test]
     fn an_unusable_url_is_explained_without_its_password() {
         for url in [
-            "redis+cluster://:hush@a:1",
-            "rediss+cluster://:hush@a:1",
+            "redis+cluster://:hush@a:1/1",
+            "redis+cluster://:hush@a:port",
+            "redis+cluster://:hush@a,",
+            "rediss+cluster://:hush@a?hush=1",
+            "rediss+cluster://:hu#sh@a",
             "redis+sentinel://:hush@a:1",
             "redis+sentinel://:hush@a:1/",
             "redis+sentinel://:hush@a:port/shop",
