@@ -73,7 +73,7 @@ impl Listeners {
         let appender = self.public.is_some().then(|| {
             let dedupe = app.config.stream.dedupe_window.is_some();
             Appender::start(
-                &*app.storage.stream,
+                app.stream(),
                 app.storage.fallback.as_ref(),
                 &app.config.appender,
                 dedupe,

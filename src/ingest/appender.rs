@@ -1,9 +1,11 @@
 //! The appender: concurrent requests share round trips to the stream.
 //!
-//! Owns the queue between requests and writers, and each append's deadline. Invariants: the queue
-//! is bounded, and a full one refuses at once; an answer comes by the deadline; an append belongs
+//! Owns the queues between requests and writers, and each append's deadline. There is one queue for
+//! each server that the stream may be on: one that hangs fills its own. Invariants: a queue is
+//! bounded, and a full one refuses at once; an answer comes by the deadline; an append belongs
 //! to a writer's task, so that a client that hangs up cancels nothing.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,11 +23,19 @@ use crate::shutdown::Roles;
 use crate::stream::{NewEntry, Stream};
 
 /// Takes entries and answers when they are durable; a cheap clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Appender {
-    queue: mpsc::Sender<QueuedAppend>,
+    /// One at least, each with writers of its own.
+    lanes: Arc<[mpsc::Sender<QueuedAppend>]>,
+    stream: Arc<dyn Stream>,
     deadline: Duration,
     append_stats: AppendStats,
+}
+
+impl fmt::Debug for Appender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender").finish_non_exhaustive()
+    }
 }
 
 impl Appender {
@@ -35,31 +45,40 @@ impl Appender {
     /// finished.
     #[must_use]
     pub fn start(
-        stream: &dyn Stream,
+        stream: Arc<dyn Stream>,
         fallback: Option<&SpoolFallback>,
         config: &AppenderConfig,
         dedupe: bool,
         metrics: &Metrics,
         roles: &Roles,
     ) -> Self {
-        let (queue, appends) = mpsc::channel(config.queue.max(1));
-        let appends = Arc::new(Mutex::new(appends));
         let append_stats = AppendStats::none();
-        for _ in 0..config.writers.max(1) {
-            let deps = writer::Deps {
-                queue: Arc::clone(&appends),
-                writer: stream.writer(),
-                fallback: fallback.cloned(),
-                spool_after: config.spool_after,
-                flush_entries: config.flush_entries.max(1),
-                dedupe,
-                metrics: metrics.clone(),
-                append_stats: append_stats.clone(),
-            };
-            roles.spawn("writer", writer::run(deps, roles.stop_token()));
-        }
+        let lanes = if stream.is_distributed() {
+            stream.partitions()
+        } else {
+            1
+        };
+        let lane = |_| {
+            let (queue, appends) = mpsc::channel(config.queue.max(1));
+            let appends = Arc::new(Mutex::new(appends));
+            for _ in 0..config.writers.max(1) {
+                let deps = writer::Deps {
+                    queue: Arc::clone(&appends),
+                    writer: stream.writer(),
+                    fallback: fallback.cloned(),
+                    spool_after: config.spool_after,
+                    flush_entries: config.flush_entries.max(1),
+                    dedupe,
+                    metrics: metrics.clone(),
+                    append_stats: append_stats.clone(),
+                };
+                roles.spawn("writer", writer::run(deps, roles.stop_token()));
+            }
+            queue
+        };
         Self {
-            queue,
+            lanes: (0..lanes.max(1)).map(lane).collect(),
+            stream,
             deadline: config.deadline,
             append_stats,
         }
@@ -128,7 +147,12 @@ impl Appender {
                 _entry_permit: own,
             },
         };
-        self.queue.try_send(queued).map_err(|error| match error {
+        let lane = match self.lanes.len() {
+            0 | 1 => 0,
+            lanes => self.stream.lane(&queued.entry) % lanes,
+        };
+        let queue = self.lanes.get(lane).ok_or(AppendError::ShuttingDown)?;
+        queue.try_send(queued).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => AppendError::ShuttingDown,
         })?;

@@ -206,7 +206,7 @@ impl Service {
         };
         let stream_kind = if settings.file.is_some() { "embedded" } else { "redis" };
         let dedupe = settings.stream.dedupe_window.is_some();
-        let appender = Appender::start(&*stream, None, &settings.appender, dedupe, &metrics, &roles);
+        let appender = Appender::start(Arc::clone(&stream), None, &settings.appender, dedupe, &metrics, &roles);
         let thresholds = thresholds(settings.health, settings.stream.retain_acked);
         let operations = Operations::new(Arc::clone(&stream), None, &settings.intake, Actor::Api);
         let (append_stats, nodes) = (appender.append_stats().clone(), Nodes::unknown());
