@@ -4,17 +4,18 @@
 //! set of entries in flight only when it was acked, dead-lettered, or deliberately left pending.
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::entry_ids;
 use super::in_flight::InFlight;
@@ -63,6 +64,8 @@ pub(super) struct Consumer {
     /// The load in progress.
     pub(super) load: ArcSwapOption<Batch>,
     last_load: Arc<LastLoad>,
+    /// Acks that failed on a stream of several servers.
+    owed_acks: Mutex<Vec<OwedAck>>,
 }
 
 /// When a worker of this process last loaded an event.
@@ -113,6 +116,7 @@ impl Consumer {
             loading: Liveness::new(),
             load: ArcSwapOption::empty(),
             last_load,
+            owed_acks: Mutex::default(),
         }
     }
 
@@ -152,6 +156,19 @@ impl Consumer {
     ) -> Result<InFlightPage, StreamError> {
         let asked = self.memory.page_size.entries().min(at_most);
         let entries = reader.read(asked, self.config.block, stop).await;
+        self.page(asked, entries, &HashSet::new(), memory)
+    }
+
+    /// Reads a page of what is there of a partition without a reader, and does not wait.
+    pub(super) async fn read_further(
+        &self,
+        partition: u16,
+        memory: Reservation,
+        stop: &CancellationToken,
+    ) -> Result<InFlightPage, StreamError> {
+        let asked = self.memory.page_size.entries();
+        let mut reader = self.stream.reader(&self.name, partition);
+        let entries = reader.read(asked, Duration::ZERO, stop).await;
         self.page(asked, entries, &HashSet::new(), memory)
     }
 
@@ -253,8 +270,13 @@ impl Consumer {
     }
 
     /// Acks, and retries until that succeeds: the effects are durable, so a failing ack is no
-    /// reason to load again.
+    /// reason to load again. What is on a server of its own must not hold up the others: it stays in
+    /// flight, and [`ack_owed`](Self::ack_owed) retries it.
     pub(super) async fn ack(&self, ids: &[StreamId], tried: &[StreamId]) {
+        if self.stream.is_distributed() {
+            self.ack_each(ids, tried).await;
+            return;
+        }
         let mut outage = OutageLog::of("acking");
         while let Err(error) = self.stream.ack(ids, tried).await {
             self.loading.beat();
@@ -263,7 +285,39 @@ impl Consumer {
         outage.over();
         self.in_flight.release(ids);
     }
+
+    /// Acks partition by partition, once; what fails is owed.
+    async fn ack_each(&self, ids: &[StreamId], tried: &[StreamId]) {
+        let mut of_each: BTreeMap<u16, Vec<StreamId>> = BTreeMap::new();
+        for id in ids {
+            of_each.entry(id.part).or_default().push(*id);
+        }
+        let acks = of_each.into_values().map(|ids| async move {
+            let acked = self.stream.ack(&ids, tried).await;
+            (acked, ids)
+        });
+        for (acked, ids) in join_all(acks).await {
+            match acked {
+                Ok(_) => self.in_flight.release(&ids),
+                Err(error) => {
+                    warn!(%error, entries = ids.len(), "an ack failed; it is made again");
+                    let tried = tried.iter().copied().filter(|id| ids.contains(id)).collect();
+                    let mut owed = self.owed_acks.lock().unwrap_or_else(PoisonError::into_inner);
+                    owed.push((ids, tried));
+                }
+            }
+        }
+    }
+
+    /// Makes the acks again that failed.
+    pub(super) async fn ack_owed(&self) {
+        let owed = std::mem::take(&mut *self.owed_acks.lock().unwrap_or_else(PoisonError::into_inner));
+        join_all(owed.iter().map(|(ids, tried)| self.ack_each(ids, tried))).await;
+    }
 }
+
+/// Ids to be acked, and those of them that have a record of attempts.
+type OwedAck = (Vec<StreamId>, Vec<StreamId>);
 
 /// Decodes an entry. One that cannot be decoded, or makes the decoder panic, is at fault itself.
 pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -32,6 +33,7 @@ pub(super) async fn run(consumers: Vec<Arc<Consumer>>, drained: CancellationToke
         let began = Instant::now();
         let mut is_whole = true;
         for consumer in &consumers {
+            consumer.ack_owed().await;
             match refresh(consumer, fresh_since, claim_idle).await {
                 Ok(()) => outage.over(),
                 Err(error) => {
@@ -44,6 +46,7 @@ pub(super) async fn run(consumers: Vec<Arc<Consumer>>, drained: CancellationToke
             fresh_since = began;
         }
         if !sleep_or_stop(pause, &drained).await {
+            join_all(consumers.iter().map(|consumer| consumer.ack_owed())).await;
             return;
         }
     }

@@ -16,7 +16,8 @@
 //!
 //! Beside them run, once a process: the *reclaimer* (takes over stale entries of other consumers),
 //! the *lease renewer* (keeps entries in flight from becoming stale), the *consumer reaper*
-//! (removes silent consumers). The *trimmer* and the *loss monitor* run wherever the service runs,
+//! (removes silent consumers), and the *further reader* (partitions that only other processes write
+//! to). The *trimmer* and the *loss monitor* run wherever the service runs,
 //! and [`warehouse_loss`] compares the warehouse with what was acked.
 //!
 //! # Invariants
@@ -52,6 +53,7 @@ mod batch;
 mod consumer;
 mod consumer_reaper;
 mod entry_ids;
+mod further_reader;
 mod in_flight;
 mod lease_renewer;
 mod liveness;
@@ -209,6 +211,7 @@ impl Workers {
             if index == 0 {
                 roles.spawn(reclaimer::run(Arc::clone(consumer), pages.clone(), stop.clone()));
                 roles.spawn(consumer_reaper::run(Arc::clone(consumer), stop.clone()));
+                roles.spawn(further_reader::run(Arc::clone(consumer), pages.clone(), stop.clone()));
             }
             for (nth, partition) in consumer.partitions.iter().copied().enumerate() {
                 roles.spawn(reader::run(

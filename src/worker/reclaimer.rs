@@ -23,17 +23,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Reclaims until `stop` fires.
 pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
     let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-    let partitions = consumer.stream.partitions();
-    let mut outages = Vec::from_iter((0..partitions).map(|_| OutageLog::of("reclaiming")));
+    let mut outages = Vec::new();
     // Whether entries of its own may be pending there: of a run with other readers, or of a claim
     // whose answer was lost. No claim of stale entries finds them.
-    let mut may_own = vec![true; partitions.into()];
+    let mut may_own = Vec::new();
     while sleep_or_stop(spread(pause, rand::random()), &stop).await {
         match stop.run_until_cancelled(consumer.handler.ready()).await {
             None => return,
             Some(Err(_)) => continue,
             Some(Ok(())) => {}
         }
+        let partitions = usize::from(consumer.stream.readable());
+        outages.resize_with(partitions, || OutageLog::of("reclaiming"));
+        may_own.resize(partitions, true);
         for ((partition, outage), may_own) in (0..).zip(&mut outages).zip(&mut may_own) {
             match stop
                 .run_until_cancelled(pass(&consumer, &pages, partition, *may_own))

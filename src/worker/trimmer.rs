@@ -2,10 +2,12 @@
 //!
 //! Runs in every process, with workers or not, since readers of other groups ack too. Which entries
 //! may be removed is the stream's decision; this role asks once a second, for one partition after the
-//! other.
+//! other. Since it runs everywhere, it also tells how many partitions its process has, and learns how
+//! many others have.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -14,19 +16,23 @@ use super::outage_log::{OutageLog, sleep_or_stop};
 use crate::metrics::Metrics;
 use crate::stream::Stream;
 
+/// Interval at which this process tells and learns how many partitions there are.
+const LEARN_EVERY: Duration = Duration::from_secs(30);
+
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Trims until `stop` fires.
 pub async fn run(stream: Arc<dyn Stream>, metrics: Metrics, stop: CancellationToken) {
-    let mut outages = Vec::from_iter((0..stream.partitions()).map(|_| OutageLog::of("trimming")));
-    let pause = PAUSE / u32::from(stream.partitions());
+    let mut outages: BTreeMap<u16, OutageLog> = BTreeMap::new();
     let mut turn = 0;
-    while sleep_or_stop(pause, &stop).await {
-        let partition = turn % stream.partitions();
+    let mut learned: Option<Instant> = None;
+    while sleep_or_stop(PAUSE / u32::from(stream.readable()), &stop).await {
+        if learned.is_none_or(|at| at.elapsed() >= LEARN_EVERY) && stream.learn_layout(true).await.is_ok() {
+            learned = Some(Instant::now());
+        }
+        let partition = turn % stream.readable();
         turn = partition + 1;
-        let Some(outage) = outages.get_mut(usize::from(partition)) else {
-            continue;
-        };
+        let outage = outages.entry(partition).or_insert_with(|| OutageLog::of("trimming"));
         match stream.trim(partition).await {
             Ok(trimmed) => {
                 outage.over();
