@@ -1,4 +1,5 @@
-//! The whole pipeline over Redis Sentinel: planned and unplanned failovers under load.
+//! The whole pipeline over Redis Sentinel and Redis Cluster: planned and unplanned failovers, and slots that move, under
+//! load.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -6,6 +7,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 
+use crate::harness::cluster::Cluster;
 use crate::harness::eventually;
 use crate::harness::postgres::Database;
 use crate::harness::redis::RedisOptions;
@@ -23,7 +25,7 @@ struct Load<'a> {
     is_over: Cell<bool>,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
     async fn run(&self) {
         while !self.is_over.get() {
             let id = self.next.get() + 1;
@@ -35,6 +37,47 @@ impl Load<'_> {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         }
+    }
+
+    fn of(service: &'a Service) -> Self {
+        Load {
+            service,
+            next: Cell::new(0),
+            acknowledged: RefCell::default(),
+            is_over: Cell::new(false),
+        }
+    }
+
+    /// Waits until of orders that are sent from now on so many in a row are acknowledged, of whichever partition.
+    async fn goes_on_everywhere(&self, after: &str) {
+        const ROW: u64 = 40;
+        let (began, sent) = (Instant::now(), self.next.get() + CLIENTS as u64);
+        eventually(&format!("all orders are taken after {after}"), PATIENCE, async || {
+            let acknowledged = self.acknowledged.borrow();
+            let mut row = (sent, 0);
+            for &id in acknowledged.range(sent..) {
+                row = if id == row.0 { (id + 1, row.1 + 1) } else { (id + 1, 1) };
+                if row.1 == ROW {
+                    return Some(());
+                }
+            }
+            None
+        })
+        .await;
+        eprintln!("all orders are taken {:?} after {after}", began.elapsed());
+    }
+
+    /// Each acknowledged order is in the warehouse, and none twice.
+    async fn is_loaded(&self, database: &Database) {
+        let acknowledged = self.acknowledged.borrow().clone();
+        eventually("every order is in the warehouse", PATIENCE, async || {
+            let stored = database.sql("SELECT order_id FROM orderstream.order_events");
+            let stored: BTreeSet<u64> = stored.lines().map(|id| id.parse().unwrap()).collect();
+            acknowledged.is_subset(&stored).then_some(())
+        })
+        .await;
+        let doubled = "SELECT count(*) - count(DISTINCT order_id) FROM orderstream.order_events";
+        assert_eq!(database.sql(doubled), "0");
     }
 
     /// Waits until orders that are sent from now on are acknowledged again.
@@ -53,12 +96,7 @@ async fn no_failover_loses_or_doubles_what_replicas_confirmed() {
     let (database, mut redis) = tokio::join!(Database::migrated(), Sentinels::start(RedisOptions::default(), None));
     let settings = Settings::new(&format!("redis+sentinel://{}", redis.hosts()), &database.url());
     let service = Service::start("run", &settings.with("ORDERSTREAM_DURABILITY", "replicated:1")).await;
-    let load = Load {
-        service: &service,
-        next: Cell::new(0),
-        acknowledged: RefCell::default(),
-        is_over: Cell::new(false),
-    };
+    let load = Load::of(&service);
     let failing_over = async {
         load.goes_on("the start").await;
         redis.fail_over().await;
@@ -75,19 +113,110 @@ async fn no_failover_loses_or_doubles_what_replicas_confirmed() {
     };
     tokio::join!(join_all((0..CLIENTS).map(|_| load.run())), failing_over);
 
-    let acknowledged = load.acknowledged.take();
-    eventually("every order is in the warehouse", PATIENCE, async || {
-        let stored = database.sql("SELECT order_id FROM orderstream.order_events");
-        let stored: BTreeSet<u64> = stored.lines().map(|id| id.parse().unwrap()).collect();
-        acknowledged.is_subset(&stored).then_some(())
-    })
-    .await;
-    let doubled = "SELECT count(*) - count(DISTINCT order_id) FROM orderstream.order_events";
-    assert_eq!(database.sql(doubled), "0");
+    load.is_loaded(&database).await;
     let metrics = service.get(&service.admin_url("/metrics")).await.unwrap();
     let metrics = metrics.text().await.unwrap();
     let changes = metrics
         .lines()
         .find_map(|line| line.strip_prefix("orderstream_owner_changes_total "));
     assert!(changes.unwrap().parse::<u64>().unwrap() >= 2, "{metrics}");
+}
+
+/// The log of a partition that moves, and of the one whose primaries are replaced.
+const MOVED: &str = "{orders_stream:1.204}";
+const REPLACED: &str = "orders_stream";
+
+#[tokio::test]
+async fn no_move_or_failover_of_a_cluster_loses_or_doubles_what_replicas_confirmed() {
+    let (database, mut redis) = tokio::join!(Database::migrated(), Cluster::start(3, true, RedisOptions::default()));
+    let settings = Settings::new(&format!("redis+cluster://{}", redis.hosts()), &database.url())
+        .with("ORDERSTREAM_PARTITIONS", "4")
+        .with("ORDERSTREAM_DURABILITY", "replicated:1");
+    let service = Service::start("run", &settings).await;
+    let load = Load::of(&service);
+    let disturbing = async {
+        load.goes_on_everywhere("the start").await;
+        let to = (redis.owner(MOVED).await + 1) % 3;
+        let moving = redis.open_move(MOVED, to).await;
+        load.goes_on_everywhere("a slot was opened").await;
+        let mut keys = moving.keys().await;
+        keys.retain(|key| key != MOVED);
+        moving.carry(&keys).await;
+        load.goes_on_everywhere("the side keys moved").await;
+        moving.finish().await;
+        load.goes_on_everywhere("the slot moved").await;
+
+        redis.fail_over(REPLACED).await;
+        load.goes_on_everywhere("CLUSTER FAILOVER").await;
+
+        let primary = redis.owner(REPLACED).await;
+        redis.replica_of(primary).await;
+        redis.nodes[primary].kill();
+        redis.left(REPLACED, primary).await;
+        // Its successor has no replica until it is back, so that nothing is confirmed there.
+        redis.nodes[primary].restart().await;
+        redis.is_whole().await;
+        load.goes_on_everywhere("SIGKILL of a primary").await;
+        load.is_over.set(true);
+    };
+    tokio::join!(join_all((0..CLIENTS).map(|_| load.run())), disturbing);
+    load.is_loaded(&database).await;
+    let metrics = service.get(&service.admin_url("/metrics")).await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for name in [
+        "orderstream_owner_changes_total ",
+        "orderstream_redirects_total{kind=\"ask\"} ",
+    ] {
+        let count = metrics.lines().find_map(|line| line.strip_prefix(name));
+        assert!(count.unwrap().parse::<u64>().unwrap() >= 2, "{name}: {metrics}");
+    }
+    let report = service.get(&service.url("/health")).await.unwrap();
+    let report: serde_json::Value = report.json().await.unwrap();
+    let servers = report["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["server"].to_string());
+    assert!(BTreeSet::from_iter(servers).len() > 1, "{report}");
+}
+
+/// No replica takes over: its events wait in the spool, and the others' are not held up.
+#[tokio::test]
+async fn a_primary_that_hangs_holds_up_its_own_partitions_only() {
+    let (database, redis) = tokio::join!(Database::migrated(), Cluster::start(3, false, RedisOptions::default()));
+    let folder = crate::harness::folder::temporary("spool-");
+    let settings = Settings::new(&format!("redis+cluster://{}", redis.hosts()), &database.url())
+        .with("ORDERSTREAM_PARTITIONS", "4")
+        .with("ORDERSTREAM_SPOOL_AFTER", "500ms")
+        .with("ORDERSTREAM_DATA_DIR", folder.path().to_str().unwrap());
+    let service = Service::start("run", &settings).await;
+    let load = Load::of(&service);
+    let hanging = async {
+        load.goes_on_everywhere("the start").await;
+        let primary = redis.owner(REPLACED).await;
+        redis.nodes[primary].stall();
+        load.goes_on_everywhere("a primary hangs").await;
+        let stored = || {
+            database
+                .sql("SELECT count(*) FROM orderstream.order_events")
+                .parse::<u64>()
+                .unwrap()
+        };
+        let before = stored();
+        eventually("the others' orders are loaded meanwhile", PATIENCE, async || {
+            (stored() >= before + 100).then_some(())
+        })
+        .await;
+        redis.nodes[primary].resume();
+        redis.is_whole().await;
+        load.is_over.set(true);
+    };
+    tokio::join!(join_all((0..CLIENTS).map(|_| load.run())), hanging);
+    load.is_loaded(&database).await;
+    eventually("nothing is left in spool or stream", PATIENCE, async || {
+        let report = service.get(&service.url("/health")).await.ok()?;
+        let report: serde_json::Value = report.json().await.ok()?;
+        (report["lag"] == 0 && report["pending_count"] == 0 && report["spool_depth"] == 0).then_some(())
+    })
+    .await;
 }

@@ -218,6 +218,49 @@ fn the_compose_file_of_sentinel_names_what_it_runs() {
     }
 }
 
+/// The file with a cluster changes the URL, and runs the nodes that it names.
+#[test]
+fn the_compose_file_of_a_cluster_names_what_it_runs() {
+    let text = interpolated(&file("docker-compose.cluster.yml"), &filled_in(), &mut BTreeSet::new());
+    let mut cluster: Value = serde_yaml_ng::from_str(&text).unwrap();
+    cluster.apply_merge().unwrap();
+    let (base, further) = (compose(), services(&cluster));
+    for (name, purpose) in [("serve", Purpose::Serve), ("work", Purpose::Work)] {
+        let mut service = services(&base)[name].clone();
+        for (setting, value) in further[name]["environment"].as_mapping().unwrap() {
+            service["environment"][setting] = value.clone();
+        }
+        let config = load(purpose, &service);
+        assert_eq!((config.warnings, config.unknown_names), (vec![], vec![]), "{name}");
+        assert!(config.stream.partitions >= Some(4 * 3), "four for each primary");
+        let redis = config.redis.unwrap();
+        RedisStream::new(&redis, &config.stream, Metrics::new()).unwrap();
+        let url = environment(&service).remove("REDIS_URL").unwrap();
+        let (credentials, hosts) = url.split_once('@').unwrap();
+        let password = credentials.strip_prefix("redis+cluster://:").unwrap();
+        let create = texts(&further["cluster"]["command"]).concat();
+        let mut nodes = 0;
+        for (host, node) in further.iter().filter(|(_, node)| node.get("networks").is_some()) {
+            let command = texts(&node["command"]).concat();
+            assert!(
+                command.contains(&format!("--requirepass {password} --masterauth {password}")),
+                "{host}"
+            );
+            assert!(command.contains("--cluster-enabled yes"), "{host}");
+            let address = node["networks"]["default"]["ipv4_address"].as_str().unwrap();
+            assert!(create.contains(&format!("{address}:6379")), "{host}");
+            assert!(further["cluster"]["depends_on"].get(*host).is_some(), "{host}");
+            nodes += 1;
+        }
+        assert_eq!(nodes, 6);
+        assert!(
+            hosts.split(',').all(|host| further[host].get("networks").is_some()),
+            "{hosts}"
+        );
+        assert!(further[name]["depends_on"].get("cluster").is_some());
+    }
+}
+
 #[test]
 fn what_the_compose_file_names_is_there() {
     let compose = compose();

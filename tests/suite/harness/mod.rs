@@ -1,5 +1,6 @@
 //! What the tests stand on: real servers, the real binary, and waiting with a deadline.
 
+pub mod cluster;
 #[cfg(feature = "otel")]
 pub mod collector;
 pub mod embedded;

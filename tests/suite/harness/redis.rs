@@ -107,6 +107,10 @@ impl RedisServer {
         }
     }
 
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Starts again what was killed, on the same sockets and files; without what the kill tore, as OPERATIONS ("Redis
     /// crashed") says.
     pub async fn restart(&mut self) {

@@ -160,3 +160,38 @@ async fn a_webhook_id_reused_in_another_partition_is_found_by_the_load() {
     assert_eq!(letters["letters"], Value::Array(Vec::new()));
     assert_eq!(site.plant.sql(INTACT), ORDERS.to_string());
 }
+
+/// Processes whose number was changed one after the other: what goes to partitions that a worker does not have is loaded
+/// and trimmed all the same, and a trace finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_partitions_needs_no_stop() {
+    let site = Site::new().await;
+    let with = |partitions| site.settings().with("ORDERSTREAM_PARTITIONS", partitions);
+    let service = Service::start("serve", &with("4")).await;
+    let worker = Service::start("work", &with("2")).await;
+    for id in 1..=20 {
+        assert_eq!(service.deliver_order(id).await, Some(200));
+    }
+    site.has_rows(20).await;
+    is_settled(&service).await;
+    let found = entries(&service).await;
+    let parts = BTreeSet::from_iter(found.iter().map(|(_, id)| partition(id)));
+    assert!(parts.contains("3"), "{found:?}");
+
+    // Fewer: what is left in the others is read by processes that have never had them.
+    drop((service, worker));
+    let add = ["XADD", LOGS[3], "*"];
+    let fields = ["event_id", "late", "event_type", "order.created", "payload", "{}"];
+    let late = [&add[..], &fields[..]].concat();
+    site.redis.command::<String>(&late).await;
+    let service = Service::start("run", &with("1")).await;
+    eventually("the late one is a dead letter", PATIENCE, async || {
+        let report: Value = service.get(&service.url("/health")).await.ok()?.json().await.ok()?;
+        let knows_all = report["partitions"].as_array()?.len() == 4;
+        (knows_all && site.dead_letters().await == 1).then_some(())
+    })
+    .await;
+    is_settled(&service).await;
+    let noted: u64 = site.redis.command(&["HLEN", "{orders_stream}:partitions"]).await;
+    assert_eq!(noted, 3);
+}

@@ -1,5 +1,6 @@
 //! What concerns Redis alone: connections as users have them, its ways to refuse, its death, and plain Python clients.
 
+mod cluster;
 mod connections;
 mod durability;
 mod foreign_commands;

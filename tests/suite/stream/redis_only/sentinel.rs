@@ -120,7 +120,7 @@ async fn the_newest_epoch_counts_and_what_a_failover_loses_is_reported() {
     let (read, ()) = tokio::join!(reader.read(1, Duration::from_secs(300), &never), all.hang());
     let error = read.unwrap_err();
     assert!(
-        error.to_string().contains("the sentinels name another primary"),
+        error.to_string().contains("another server is the primary now"),
         "{error}"
     );
     let lost = eventually("the loss is reported", PATIENCE, async || {

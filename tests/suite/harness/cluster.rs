@@ -1,0 +1,227 @@
+//! A Redis Cluster on free ports of loopback: primaries that share the slots, and a replica of each.
+
+use futures_util::future::join_all;
+use redis::{FromRedisValue, InfoDict, Value};
+
+use super::eventually;
+use super::ports::reserved_port;
+use super::redis::{RedisOptions, RedisServer};
+use super::site::PATIENCE;
+
+const SLOTS: u32 = 16_384;
+
+pub struct Cluster {
+    /// First the primaries, then their replicas in the same order.
+    pub nodes: Vec<RedisServer>,
+    ids: Vec<String>,
+    is_replicated: bool,
+}
+
+impl Cluster {
+    /// `primaries` with a replica each, where `is_replicated`; all with these options.
+    pub async fn start(primaries: usize, is_replicated: bool, options: RedisOptions) -> Self {
+        let count = if is_replicated { 2 * primaries } else { primaries };
+        let started = (0..count).map(|_| {
+            let (mut options, bus) = (options.clone(), reserved_port());
+            options.tcp = !options.tls;
+            options.config.extend([
+                "cluster-enabled yes".to_owned(),
+                format!("cluster-port {bus}"),
+                "cluster-node-timeout 2000".to_owned(),
+                "cluster-require-full-coverage no".to_owned(),
+                // A replica may take over however long it was cut off.
+                "cluster-replica-validity-factor 0".to_owned(),
+                "repl-diskless-sync-delay 0".to_owned(),
+            ]);
+            async move { (RedisServer::start_with(options).await, bus) }
+        });
+        let (nodes, buses): (Vec<_>, Vec<_>) = join_all(started).await.into_iter().unzip();
+        let ids = join_all(nodes.iter().map(|node| node.command::<String>(&["CLUSTER", "MYID"]))).await;
+        let cluster = Self {
+            nodes,
+            ids,
+            is_replicated,
+        };
+        // Before any of them knows another.
+        for (place, node) in cluster.nodes.iter().enumerate() {
+            let epoch = (place + 1).to_string();
+            node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
+        }
+        for node in &cluster.nodes {
+            for (other, bus) in cluster.nodes.iter().zip(&buses) {
+                let (port, bus) = (other.port().to_string(), bus.to_string());
+                node.command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+            }
+        }
+        for (place, node) in cluster.nodes.iter().take(primaries).enumerate() {
+            let edge = |place: usize| u32::try_from(place).unwrap() * SLOTS / u32::try_from(primaries).unwrap();
+            let (first, last) = (edge(place).to_string(), (edge(place + 1) - 1).to_string());
+            node.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
+        }
+        for (place, replica) in cluster.nodes.iter().enumerate().skip(primaries) {
+            let primary = &cluster.ids[place - primaries];
+            eventually("a node knows its primary", PATIENCE, async || {
+                let replicated = replica.try_command::<()>(&["CLUSTER", "REPLICATE", primary]).await;
+                replicated.ok()
+            })
+            .await;
+        }
+        cluster.is_whole().await;
+        cluster
+    }
+
+    /// Waits until every node that runs knows all of them, all slots have an owner, and replicas are in step.
+    pub async fn is_whole(&self) {
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            eventually("the cluster is whole", PATIENCE, async || {
+                let known: Vec<Vec<Value>> = node.try_command(&["CLUSTER", "SLOTS"]).await.ok()?;
+                let info: InfoDict = node.try_command(&["CLUSTER", "INFO"]).await.ok()?;
+                let replication: InfoDict = node.try_command(&["INFO", "replication"]).await.ok()?;
+                let is = |info: &InfoDict, name: &str, value: &str| info.get::<String>(name).as_deref() == Some(value);
+                let is_up = is(&replication, "role", "master") || is(&replication, "master_link_status", "up");
+                // First and last slot, the primary, and its replicas once they are known to be some.
+                let is_replicated = known.iter().all(|range| range.len() > 3);
+                let is_whole = is(&info, "cluster_state", "ok")
+                    && is(&info, "cluster_slots_assigned", &SLOTS.to_string())
+                    && is(&info, "cluster_known_nodes", &self.nodes.len().to_string())
+                    && (is_replicated || !self.is_replicated);
+                (is_whole && is_up).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// `host:port` of each, with commas; the first are replicas, where there are any.
+    pub fn hosts(&self) -> String {
+        let each: Vec<_> = self.nodes.iter().rev().map(RedisServer::tcp_address).collect();
+        each.join(",")
+    }
+
+    /// The slot of a key.
+    pub async fn slot(&self, key: &str) -> u16 {
+        self.ask(&["CLUSTER", "KEYSLOT", key]).await
+    }
+
+    /// The place of the node that owns a key, as the first node that runs sees it.
+    pub async fn owner(&self, key: &str) -> usize {
+        let slot = i64::from(self.slot(key).await);
+        let ranges: Vec<(i64, i64, (Value, u16))> = self
+            .ask::<Vec<Vec<Value>>>(&["CLUSTER", "SLOTS"])
+            .await
+            .into_iter()
+            .map(|range| {
+                let node = Vec::<Value>::from_redis_value_ref(&range[2]).unwrap();
+                let number = |value: &Value| i64::from_redis_value_ref(value).unwrap();
+                let port = u16::from_redis_value_ref(&node[1]).unwrap();
+                (number(&range[0]), number(&range[1]), (node[0].clone(), port))
+            })
+            .collect();
+        let range = ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
+        let (_, port) = range.expect("the slot has no owner").2;
+        self.nodes.iter().position(|node| node.port() == port).unwrap()
+    }
+
+    /// The place of the replica that is in step with that primary.
+    pub async fn replica_of(&self, primary: usize) -> usize {
+        let port = self.nodes[primary].port().to_string();
+        eventually("the primary has a replica", PATIENCE, async || {
+            for (place, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.is_running()) {
+                let info: InfoDict = node.try_command(&["INFO", "replication"]).await.ok()?;
+                let is = |name: &str, value: &str| info.get::<String>(name).as_deref() == Some(value);
+                if is("role", "slave") && is("master_port", &port) && is("master_link_status", "up") {
+                    return Some(place);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// Waits until all nodes that run name another owner of that key than this; answers it.
+    pub async fn left(&self, key: &str, former: usize) -> usize {
+        let port = self.nodes[former].port();
+        let slot = i64::from(self.slot(key).await);
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            eventually("another node owns the slot", PATIENCE, async || {
+                let ranges: Vec<Vec<Value>> = node.try_command(&["CLUSTER", "SLOTS"]).await.ok()?;
+                let number = |value: &Value| i64::from_redis_value_ref(value).unwrap();
+                let range = ranges
+                    .iter()
+                    .find(|range| (number(&range[0])..=number(&range[1])).contains(&slot))?;
+                let owner = Vec::<Value>::from_redis_value_ref(&range[2]).unwrap();
+                (u16::from_redis_value_ref(&owner[1]).unwrap() != port).then_some(())
+            })
+            .await;
+        }
+        self.owner(key).await
+    }
+
+    /// A planned failover of the primary at that place; answers the new one.
+    pub async fn fail_over(&self, key: &str) -> usize {
+        let primary = self.owner(key).await;
+        let replica = self.replica_of(primary).await;
+        self.nodes[replica].command::<()>(&["CLUSTER", "FAILOVER"]).await;
+        self.left(key, primary).await
+    }
+
+    /// Opens the slot of a key for its move to that node, the old way.
+    pub async fn open_move(&self, key: &str, to: usize) -> SlotMove<'_> {
+        let (slot, from) = (self.slot(key).await.to_string(), self.owner(key).await);
+        let importing = ["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.ids[from]];
+        self.nodes[to].command::<()>(&importing).await;
+        let migrating = ["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.ids[to]];
+        self.nodes[from].command::<()>(&migrating).await;
+        SlotMove {
+            cluster: self,
+            slot,
+            from,
+            to,
+        }
+    }
+
+    async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let node = self.nodes.iter().find(|node| node.is_running());
+        node.expect("no node runs").command(words).await
+    }
+}
+
+/// A slot that is on its way.
+pub struct SlotMove<'a> {
+    cluster: &'a Cluster,
+    slot: String,
+    from: usize,
+    to: usize,
+}
+
+impl SlotMove<'_> {
+    /// Keys of the slot that have not moved yet.
+    pub async fn keys(&self) -> Vec<String> {
+        let get = ["CLUSTER", "GETKEYSINSLOT", &self.slot, "1000"];
+        self.cluster.nodes[self.from].command(&get).await
+    }
+
+    /// Moves these keys.
+    pub async fn carry(&self, keys: &[String]) {
+        let port = self.cluster.nodes[self.to].port().to_string();
+        for key in keys {
+            let carry = ["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
+            self.cluster.nodes[self.from].command::<String>(&carry).await;
+        }
+    }
+
+    /// Moves what is left, and gives the slot to the other node for good.
+    pub async fn finish(self) {
+        loop {
+            let keys = self.keys().await;
+            if keys.is_empty() {
+                break;
+            }
+            self.carry(&keys).await;
+        }
+        let id = &self.cluster.ids[self.to];
+        for place in [self.to, self.from] {
+            let assign = ["CLUSTER", "SETSLOT", &self.slot, "NODE", id];
+            self.cluster.nodes[place].command::<()>(&assign).await;
+        }
+    }
+}
