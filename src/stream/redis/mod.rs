@@ -61,7 +61,7 @@
 //! reader claims what was delivered to it before it goes on there.
 //!
 //! In a cluster (`cluster.rs`, `slot_map.rs`) each partition and the dead letters have a server of
-//! their own, the owner of their hash slot: a [`Server`](server::Server) is a handle of one, and
+//! their own, the owner of their hash slot: a `Server` (`server.rs`) is a handle of one, and
 //! nothing above it knows how many there are. A node has one pool; a flush goes to each node at once
 //! (`writer.rs`), and what a node refuses since the slot moves or has moved is sent on
 //! (`redirect.rs`). The appender has a queue and writers for each node, so that one that hangs holds
