@@ -132,6 +132,8 @@ pub(super) struct DeadLetterFigures {
     /// Ever added.
     pub(super) added: Option<u64>,
     pub(super) first: Option<StreamId>,
+    /// The newest id ever given.
+    last: StreamId,
     /// What the store lost since this process began.
     pub(super) lost: Lost,
 }
@@ -140,7 +142,10 @@ impl DeadLetterFigures {
     /// These, with what was lost since `before`. Letters that were removed one by one, or trimmed,
     /// were added all the same: fewer of them alone are no loss.
     fn after(self, before: &Self) -> Self {
+        // A log that begins after the former one's end is another one, however many it has by now.
+        let is_another = self.first.is_some_and(|first| first > before.last);
         let gone = match (before.added, self.added) {
+            (Some(before_added), Some(added)) if added < before_added && is_another => before.length,
             (Some(before_added), Some(added)) => before_added.saturating_sub(added).min(before.length),
             _ => 0,
         };
@@ -195,6 +200,8 @@ impl DeadLetterMonitor {
 fn of_info(length: u64, mut info: HashMap<String, Value>) -> DeadLetterFigures {
     let mut number = |name: &str| info.remove(name).and_then(|value| redis::from_redis_value(value).ok());
     let (length, added) = (number("length").unwrap_or(length), number("entries-added"));
+    let last = info.remove("last-generated-id");
+    let last = last.and_then(|id| redis::from_redis_value(id).ok()).unwrap_or_default();
     let first = info
         .remove("first-entry")
         .and_then(|entry| redis::from_redis_value::<Entry>(entry).ok());
@@ -202,6 +209,7 @@ fn of_info(length: u64, mut info: HashMap<String, Value>) -> DeadLetterFigures {
         length,
         added,
         first: first.map(|entry| entry.id),
+        last,
         lost: Lost::default(),
     }
 }
@@ -217,7 +225,14 @@ mod tests {
             added,
             ..DeadLetterFigures::default()
         };
-        let before = figures(10, Some(50));
+        let before = DeadLetterFigures {
+            last: StreamId::new(7, 0),
+            ..figures(10, Some(50))
+        };
+        let another = |length, added| DeadLetterFigures {
+            first: Some(StreamId::new(8, 0)),
+            ..figures(length, Some(added))
+        };
         for (now, lost) in [
             // Removed one by one, to the last; trimmed, and more came.
             (figures(3, Some(50)), 0),
@@ -226,6 +241,7 @@ mod tests {
             // Deleted as a whole; and in use again.
             (figures(0, Some(0)), 10),
             (figures(3, Some(3)), 10),
+            (another(45, 45), 10),
             // A replica that lagged by two.
             (figures(8, Some(48)), 2),
             // Not known.
