@@ -142,10 +142,11 @@ impl DeadLetterFigures {
     /// These, with what was lost since `before`. Letters that were removed one by one, or trimmed,
     /// were added all the same: fewer of them alone are no loss.
     fn after(self, before: &Self) -> Self {
-        // A log that begins after the former one's end is another one, however many it has by now.
+        // None of the former letters is left. Had they been removed, all that is there would have
+        // been added to the former count.
         let is_another = self.first.is_some_and(|first| first > before.last);
         let gone = match (before.added, self.added) {
-            (Some(before_added), Some(added)) if added < before_added && is_another => before.length,
+            (Some(before_added), Some(added)) if is_another && added < before_added + self.length => before.length,
             (Some(before_added), Some(added)) => before_added.saturating_sub(added).min(before.length),
             _ => 0,
         };
@@ -242,6 +243,9 @@ mod tests {
             (figures(0, Some(0)), 10),
             (figures(3, Some(3)), 10),
             (another(45, 45), 10),
+            (another(60, 60), 10),
+            // All removed, and more came.
+            (another(5, 60), 0),
             // A replica that lagged by two.
             (figures(8, Some(48)), 2),
             // Not known.
