@@ -9,7 +9,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src examples tests/suite \
  && echo 'fn main() {}' | tee src/main.rs > build.rs && touch src/lib.rs tests/suite/main.rs tests/tidy.rs \
- && cargo build --release --locked --features otel --bin orderstream \
+ && cargo build --profile dist --locked --features otel --bin orderstream \
  && rm -rf src build.rs
 COPY src ./src
 COPY build ./build
@@ -17,10 +17,10 @@ COPY build.rs openapi.yaml docker-compose.yml .env.example ./
 # Shown as the commit of each node; the build cannot read it, since `.git` is not copied.
 ARG ORDERSTREAM_COMMIT
 # Cargo goes by modification times; the copied files may be older than the empty crate.
-RUN find src build.rs -name '*.rs' -exec touch {} + && cargo build --release --locked --features otel --bin orderstream && mkdir /data
+RUN find src build.rs -name '*.rs' -exec touch {} + && cargo build --profile dist --locked --features otel --bin orderstream && mkdir /data
 
 FROM ${RUNTIME_IMAGE}
-COPY --from=build /src/target/release/orderstream /usr/local/bin/orderstream
+COPY --from=build /src/target/dist/orderstream /usr/local/bin/orderstream
 # A volume that is mounted here takes over the owner. `./data`, the default data folder, is this one.
 COPY --from=build --chown=65532:65532 /data /data
 WORKDIR /
