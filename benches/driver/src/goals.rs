@@ -54,7 +54,17 @@ fn grown(results: &Results, to: &str) -> Option<f64> {
     ratio(results, "rate", ("growth", to), ("growth", "stream of 10,000"))
 }
 
-pub const GOALS: [Goal; 25] = [
+/// Of a cluster to one of a single primary.
+fn scaled(results: &Results, figure: &str, primaries: &str) -> Option<f64> {
+    ratio(
+        results,
+        figure,
+        ("cluster", primaries),
+        ("cluster", "orderstream, 1 primary"),
+    )
+}
+
+pub const GOALS: [Goal; 31] = [
     at_least("× the naive Rust way, 64 connections", 2.2, |r| {
         single(r, "rate", OURS, NAIVE)
     }),
@@ -124,6 +134,24 @@ pub const GOALS: [Goal; 25] = [
     }),
     at_most("MB peak of capture in one large transaction", 64.0, |r| {
         r.median("capture", CAPTURED_ONE, "rss")
+    }),
+    at_least("× the rate of one primary, two primaries", 1.7, |r| {
+        scaled(r, "rate", "orderstream, 2 primaries")
+    }),
+    at_least("× the rate of one primary, three primaries", 2.55, |r| {
+        scaled(r, "rate", "orderstream, 3 primaries")
+    }),
+    at_least("× the rate of one primary, four primaries", 3.4, |r| {
+        scaled(r, "rate", "orderstream, 4 primaries")
+    }),
+    at_least("× the rate of one primary, six primaries", 5.1, |r| {
+        scaled(r, "rate", "orderstream, 6 primaries")
+    }),
+    at_most("× Redis' CPU an event, six primaries beside one", 1.15, |r| {
+        scaled(r, "cpu_redis", "orderstream, 6 primaries")
+    }),
+    at_most("× the service's CPU an event, six primaries beside one", 1.1, |r| {
+        scaled(r, "cpu_side", "orderstream, 6 primaries")
     }),
     at_least("of the direct path's rate, draining the spool", 0.5, |r| {
         Some(r.median("spool", "drained into Redis", "drain")? / r.median("single-64", OURS, "rate")?)

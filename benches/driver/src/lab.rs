@@ -98,10 +98,13 @@ impl Usage {
 }
 
 impl Used {
-    /// As CPU seconds per 10,000 events.
+    /// As CPU seconds per 10,000 events; the sum of processes of one name.
     pub fn per_events(&self, events: f64) -> Figures {
-        let figure = |&(name, seconds): &(&str, f64)| (format!("cpu_{name}"), seconds / events * 10_000.0);
-        self.0.iter().map(figure).collect()
+        let mut figures = Figures::new();
+        for (name, seconds) in &self.0 {
+            *figures.entry(format!("cpu_{name}")).or_default() += seconds / events * 10_000.0;
+        }
+        figures
     }
 }
 

@@ -78,6 +78,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let lab = Lab {
         programs: Programs {
+            orderstream: root.join("target/dist/orderstream"),
             release: root.join("target/release"),
             python: scratch.join("python"),
             fastapi: root.join("benches/rivals/fastapi"),

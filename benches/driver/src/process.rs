@@ -32,6 +32,10 @@ impl Process {
         Ok(Self { child, pid })
     }
 
+    pub fn id(&self) -> i32 {
+        self.pid
+    }
+
     pub fn is_running(&self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| !stat.is_dead)
     }

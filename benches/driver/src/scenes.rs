@@ -3,6 +3,7 @@
 mod backlog;
 mod batches;
 mod capture;
+mod cluster;
 mod ingest;
 mod large_backlog;
 mod pipeline;
@@ -26,6 +27,7 @@ pub fn names() -> Vec<&'static str> {
         "backlog",
         "large-backlog",
         "capture",
+        "cluster",
         "soak",
     ]);
     names
@@ -45,6 +47,7 @@ pub async fn run(name: &str, lab: &Lab) -> anyhow::Result<Vec<Trial>> {
         "backlog" => backlog::run(lab).await,
         "large-backlog" => large_backlog::run(lab).await,
         "capture" => capture::run(lab).await,
+        "cluster" => cluster::run(lab).await,
         "soak" => soak::run(lab).await,
         "tuning" => ingest::tuning(lab).await,
         "tuning-workers" => workers::tuning(lab).await,

@@ -68,7 +68,9 @@ impl Side {
 /// Where the programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// `orderstream` and the Rust sides.
+    /// `orderstream`, as it is packaged.
+    pub orderstream: PathBuf,
+    /// The folder of the other Rust sides.
     pub release: PathBuf,
     /// The virtual environment of the Python side.
     pub python: PathBuf,
@@ -222,7 +224,7 @@ impl Programs {
 
     /// Defaults, but for bounds that a benchmark without workers would meet.
     fn orderstream(&self, verb: &str, services: &Services) -> anyhow::Result<Command> {
-        let mut command = Command::new(self.release.join("orderstream"));
+        let mut command = Command::new(&self.orderstream);
         command
             .arg(verb)
             .current_dir(&self.scratch)

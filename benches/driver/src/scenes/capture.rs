@@ -256,7 +256,8 @@ impl Scene<'_> {
         let entries = (warm + count) * self.consumer.entries();
         let asked = async || (self.redis.length().await.ok()? >= entries).then_some(());
         eventually("all orders are in the stream", Duration::from_secs(60), asked).await?;
-        let sql = "SELECT id, (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000)::float8 FROM orders WHERE id >= $1";
+        let sql =
+            "SELECT id, (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000)::float8 FROM orders WHERE id >= $1";
         let rows = shop.query(sql, &[&((first + warm) as i64)]).await?;
         let commits: HashMap<i64, f64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         let mut waited: Vec<f64> = Vec::with_capacity(commits.len());
@@ -272,7 +273,11 @@ impl Scene<'_> {
             let payload: String = entry.get("payload").context("an entry without a payload")?;
             let payload: serde_json::Value = serde_json::from_str(&payload)?;
             // The row of the order is the first of a transaction.
-            let Some(order) = payload.get("order_id").or(payload.get("id")).filter(|_| payload.get("qty").is_none()) else {
+            let Some(order) = payload
+                .get("order_id")
+                .or(payload.get("id"))
+                .filter(|_| payload.get("qty").is_none())
+            else {
                 continue;
             };
             let order = order.as_i64().or_else(|| order.as_str()?.parse().ok());
@@ -281,7 +286,11 @@ impl Scene<'_> {
                 waited.push((millis - commit).max(0.0));
             }
         }
-        ensure!(waited.len() as u64 == count, "{} of {count} orders are in the stream", waited.len());
+        ensure!(
+            waited.len() as u64 == count,
+            "{} of {count} orders are in the stream",
+            waited.len()
+        );
         waited.sort_unstable_by(f64::total_cmp);
         let at = |quantile: f64| waited[((waited.len() - 1) as f64 * quantile) as usize];
         let mut figures: Figures = [("p50", 0.5), ("p99", 0.99)]
