@@ -11,6 +11,7 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::appender::CheckpointAppender;
+use super::batch::BatchReader;
 use super::changes::{Changes, WalPosition};
 use super::plan::{InvalidPlan, Plan};
 use super::receiver::{MESSAGES, receive};
@@ -72,12 +73,12 @@ impl From<InvalidUrl> for SourceError {
 
 /// A capture of one source into a stream.
 pub struct Capture {
-    config: CaptureConfig,
+    pub(super) config: CaptureConfig,
     stream: Arc<dyn Stream>,
-    status: CaptureStatus,
+    pub(super) status: CaptureStatus,
     /// Tells this process from others in the checkpoint.
     owner: String,
-    reload: Arc<Notify>,
+    pub(super) reload: Arc<Notify>,
 }
 
 impl Capture {
@@ -106,11 +107,7 @@ impl Capture {
     /// What an operator must mend.
     pub async fn verify(&self) -> Result<(), CaptureError> {
         let checked = async {
-            let plan = Plan::load(&self.config.file)?;
-            let session = SourceSession::connect(&target(&self.config)?, self.config.connect_timeout).await?;
-            let catalog = source::inspect(&session, &plan).await?;
-            source::make_publication(&session, &plan).await?;
-            reader(&self.config, &plan, &catalog)?.rehearse(&plan, &catalog).await?;
+            self.check(&Plan::load(&self.config.file)?).await?;
             Replication::connect(&target(&self.config)?, self.config.connect_timeout).await?;
             Ok(())
         };
@@ -124,13 +121,19 @@ impl Capture {
     /// Captures until it is stopped.
     pub async fn run(self, stop: CancellationToken) {
         let mut outage = OutageLog::of("capturing the source's changes");
-        let mut said = String::new();
+        // What it has captured by.
+        let mut known = None;
         while !stop.is_cancelled() {
             let began = Instant::now();
-            let end = match self.connection(&stop).await {
-                Ok(()) => return,
+            let end = match self.connection(&mut known, &stop).await {
+                // There is another mapping, or it is stopped.
+                Ok(()) => {
+                    outage.over();
+                    continue;
+                }
                 Err(end) => end,
             };
+            let mut reads_again = false;
             self.status.metrics.reconnects.inc();
             if began.elapsed() > STANDBY_PAUSE {
                 outage.over();
@@ -151,12 +154,10 @@ impl Capture {
                 }
                 End::Source(error) if error.needs_operator() => {
                     let text = error.to_string();
-                    if said != text {
+                    if self.status.stopped(&text) {
                         error!("capture stopped: {text}");
-                        said.clone_from(&text);
                     }
-                    self.status.is(CaptureState::Stopped);
-                    self.status.update(|figures| figures.report.problem = Some(text));
+                    reads_again = true;
                     STOPPED_PAUSE
                 }
                 End::Source(error) => self.failed(&mut outage, &error),
@@ -164,8 +165,11 @@ impl Capture {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.reload.notified() => {}
+                () = self.reload.notified() => reads_again = true,
                 () = tokio::time::sleep(pause) => {}
+            }
+            if reads_again {
+                stop.run_until_cancelled(self.read_again(&mut known)).await;
             }
         }
     }
@@ -175,43 +179,50 @@ impl Capture {
         outage.failed(error)
     }
 
-    /// Connects, and streams until that fails or is stopped.
-    async fn connection(&self, stop: &CancellationToken) -> Result<(), End> {
+    /// Connects, and streams by the known mapping, else by that of the file, until that fails, is
+    /// stopped, or another mapping is there.
+    async fn connection(&self, known: &mut Option<Arc<Plan>>, stop: &CancellationToken) -> Result<(), End> {
         let mut connection = Replication::connect(&target(&self.config)?, self.config.connect_timeout).await?;
-        let (mut worker, gap) = self.prepare(&mut connection).await?;
-        let slot = worker.plan.slot();
+        let plan = match known {
+            Some(plan) => Arc::clone(plan),
+            None => Arc::new(Plan::load(&self.config.file).map_err(SourceError::from)?),
+        };
+        let (mut worker, gap) = self.prepare(Arc::clone(&plan), &mut connection).await?;
+        let slot = worker.batches.plan.slot();
         let position = Lsn::from(worker.appender.record.position.lsn);
         let command = format!(
             "START_REPLICATION SLOT {slot} LOGICAL {position} (proto_version '1', publication_names '\"{slot}\"', messages 'true')"
         );
         connection.start(&command).await?;
         // Only now it is certain that no other process streams.
+        let reads = &mut worker.batches;
+        reads.reader.rehearse(&plan, &reads.catalog).await?;
         worker.take_over(gap).await?;
-        info!(source = worker.plan.source, %position, "capturing changes");
+        *known = Some(plan);
+        info!(source = worker.batches.plan.source, %position, "capturing changes");
         let (sender, mut messages) = mpsc::channel(MESSAGES);
         let mut confirmed = worker.confirmed.subscribe();
         let ended = tokio::select! {
             ended = worker.run(&mut messages, stop) => ended,
             error = receive(&mut connection, &sender, &mut confirmed) => Err(End::Source(error)),
-            // A new plan holds for what comes: the connection begins anew with it.
-            () = self.reload.notified() => Ok(()),
+            // It holds for what comes: the connection begins anew with it.
+            () = self.renewed(known) => Ok(()),
         };
         if ended.is_ok() {
             let stored = Lsn::from(*worker.confirmed.borrow());
             let _ = connection.confirm(stored, stored).await;
             connection.finish().await;
-            if !stop.is_cancelled() {
-                let what = "the mapping file is read again";
-                return Err(SourceError::Unreachable(what.to_owned()).into());
-            }
         }
         ended
     }
 
     /// Looks at everything that decides where to begin; makes the slot where it is missing or lost.
-    async fn prepare(&self, connection: &mut Replication) -> Result<(Worker<'_>, Option<GapReason>), End> {
+    async fn prepare(
+        &self,
+        plan: Arc<Plan>,
+        connection: &mut Replication,
+    ) -> Result<(Worker<'_>, Option<GapReason>), End> {
         let within = self.config.connect_timeout;
-        let plan = Arc::new(Plan::load(&self.config.file).map_err(SourceError::from)?);
         let target = target(&self.config)?;
         let session = SourceSession::connect(&target, within).await?;
         // Also where the capture cannot begin: meanwhile the slot keeps WAL.
@@ -256,15 +267,19 @@ impl Capture {
         let gap = self.place(&plan, &session, standing, &mut record, connection).await?;
         let worker = Worker {
             changes: Changes::new(Arc::clone(&plan), verified, record.position),
-            reader: reader(&self.config, &plan, &catalog)?,
+            batches: BatchReader {
+                reader: reader(&self.config, &plan, &catalog)?,
+                plan,
+                catalog,
+                history: server.history,
+                status: &self.status,
+                resyncs_on_gap: self.config.resyncs_on_gap,
+            },
             asked: asked(&checkpoint, &record),
             appender: CheckpointAppender::new(writer, checkpoint.version, record, self.config.ack_delay),
-            plan,
-            catalog,
             config: &self.config,
             status: &self.status,
             stream: &*self.stream,
-            history: server.history,
             confirmed: watch::Sender::new(0),
             looked: Instant::now(),
             session,

@@ -5,10 +5,11 @@
 //! Pure: `plan.rs` (capture.toml), `pgoutput.rs`, `tables.rs` and `changes.rs` (messages → touched
 //! orders), `convert.rs` (rows → entries, event ids, versions), `record.rs` (what is stored beside
 //! the stream, also what operators ask for), `standing.rs` (where a connection begins, and which
-//! gap that is). Roles: `connection.rs` connects and decides, `receiver.rs` takes messages and answers
-//! the server, `worker.rs` reads and stores batches, `upkeep.rs` is what it does between them (a
-//! walk, requests, the canary), `appender.rs` stores until that is certain. `source/` is the only
-//! place with the shop's SQL. `status.rs` is what is told of it, `operate.rs` what operators do.
+//! gap that is). Roles: `connection.rs` connects and decides, `mapping.rs` reads the file again,
+//! `receiver.rs` takes messages and answers the server, `worker.rs` takes messages and stores
+//! batches, `batch.rs` reads them, `upkeep.rs` is what is done between them (a walk, requests, the
+//! canary), `appender.rs` stores until that is certain. `source/` is the only place with the shop's
+//! SQL. `status.rs` is what is told of it, `operate.rs` what operators do.
 //!
 //! # Invariants
 //! - Entries and position are stored in one step
@@ -20,8 +21,8 @@
 //!   the stream loses within that time is sent again.
 //! - Lost changes are noticed at the next connect, counted with a reason, and healed by a walk over
 //!   all orders.
-//! - Memory is bounded: 64 messages, a batch of touches, 8 bytes for each of up to a million orders
-//!   of one transaction.
+//! - Memory is bounded: 64 messages, three batches of touches, the events of two, 8 bytes for each
+//!   of up to a million orders of one transaction.
 //!
 //! # Order of start and end
 //! Plan, catalog, slot and checkpoint are looked at before the stream starts. At the end the batch
@@ -36,9 +37,11 @@
 //!   its first read.
 
 mod appender;
+mod batch;
 mod changes;
 mod connection;
 mod convert;
+mod mapping;
 pub mod operate;
 mod pgoutput;
 mod plan;

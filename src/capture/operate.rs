@@ -1,6 +1,8 @@
 //! What an operator does with a capture: prepare it, try its mapping, have orders read again,
 //! remove it.
 
+use serde_json::json;
+
 use super::connection::{self, CaptureError, target};
 use super::convert::{Converted, ReadContext, Wanted};
 use super::plan::Plan;
@@ -70,25 +72,62 @@ pub async fn check(config: &CaptureConfig) -> Result<Vec<String>, CaptureError> 
     Ok(advice)
 }
 
-/// Reads orders and answers their events, or why they would become dead letters, as JSON; stores
-/// nothing.
+/// What came of an order that was tried, as JSON.
+pub enum TriedOrder {
+    /// Its event; or that the query leaves it out.
+    Read(String),
+    /// Why it would become a dead letter.
+    Failed(String),
+    /// No order has the key.
+    Missing(String),
+}
+
+/// Reads orders and answers what would come of them; stores nothing.
 ///
 /// # Errors
 /// The file, or the source.
-pub async fn try_orders(config: &CaptureConfig, keys: Vec<String>, sample: usize) -> Result<Vec<String>, CaptureError> {
+pub async fn try_orders(
+    config: &CaptureConfig,
+    keys: Vec<String>,
+    sample: usize,
+) -> Result<Vec<TriedOrder>, CaptureError> {
     let (plan, mut reader) = reader(config).await?;
-    let keys = if keys.is_empty() {
-        reader.page(None, sample).await?
+    let asked = if keys.is_empty() {
+        let sample = reader.page(None, sample).await?;
+        sample.into_iter().map(|key| (key, true)).collect()
     } else {
-        keys
+        reader.known(&keys).await?
     };
-    let read = read_orders(&plan, &mut reader, &keys).await?;
-    let shown = keys.iter().zip(read).map(|(key, converted)| match converted {
-        Converted::Event(entry) => field(&entry, "payload"),
-        Converted::DeadLetter(entry) => serde_json::json!({"key": key, "error": field(&entry, "error")}).to_string(),
-        Converted::Filtered => serde_json::json!({"key": key, "filtered": true}).to_string(),
-    });
-    Ok(shown.collect())
+    let keys = Vec::from_iter(
+        asked
+            .iter()
+            .filter(|(_, is_known)| *is_known)
+            .map(|(key, _)| key.clone()),
+    );
+    let mut read = read_orders(&plan, &mut reader, &keys).await?.into_iter();
+    let tried = asked
+        .into_iter()
+        .map(|(key, is_known)| match is_known.then(|| read.next()).flatten() {
+            Some(Converted::Event(entry)) => TriedOrder::Read(field(&entry, "payload")),
+            Some(Converted::Filtered) => TriedOrder::Read(json!({"key": key, "filtered": true}).to_string()),
+            Some(Converted::DeadLetter(entry)) => {
+                TriedOrder::Failed(json!({"key": key, "error": field(&entry, "error")}).to_string())
+            }
+            None => TriedOrder::Missing(json!({"key": key, "error": "no order has this key"}).to_string()),
+        });
+    Ok(tried.collect())
+}
+
+/// Those of the keys that no order has.
+///
+/// # Errors
+/// The file, or the source.
+pub async fn missing(config: &CaptureConfig, keys: &[String]) -> Result<Vec<String>, CaptureError> {
+    let known = reader(config).await?.1.known(keys).await?;
+    Ok(known
+        .into_iter()
+        .filter_map(|(key, is_known)| (!is_known).then_some(key))
+        .collect())
 }
 
 /// What these orders would become.

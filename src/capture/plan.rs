@@ -30,6 +30,9 @@ pub struct Plan {
     pub outbox: Option<Outbox>,
     /// WAL messages that are events.
     pub messages: Option<Messages>,
+    /// Its path, for errors.
+    #[serde(skip)]
+    pub file: String,
     /// Digest of the file: an older order was read by another plan where it differs.
     #[serde(skip)]
     pub digest: String,
@@ -221,7 +224,11 @@ impl Plan {
             let advice = "`orderstream capture init > capture.toml` writes a first one (ORDERSTREAM_CAPTURE_FILE)";
             fault(None, format!("cannot be read: {error}; {advice}"))
         })?;
-        Self::parse(&text).map_err(|(line, what)| fault(line, what))
+        let plan = Self::parse(&text).map_err(|(line, what)| fault(line, what))?;
+        Ok(Self {
+            file: file.clone(),
+            ..plan
+        })
     }
 
     /// Reads the text of a file.

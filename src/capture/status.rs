@@ -79,6 +79,8 @@ pub struct WalkProgress {
 #[derive(Debug, Default)]
 pub(super) struct CaptureFigures {
     pub(super) report: CaptureReport,
+    /// Why the mapping of the file is not in use.
+    pub(super) rejected: Option<String>,
     /// Time of the oldest commit that is not stored yet, Unix microseconds.
     pub(super) oldest: Option<i64>,
     /// When the server last told of the slot.
@@ -114,6 +116,10 @@ impl CaptureStatus {
         let mut report = CaptureReport {
             lag_seconds: figures.oldest.map_or(0.0, seconds_since),
             canary_seconds: figures.canary.map(|canary| canary.elapsed().as_secs_f64()),
+            problem: match (&figures.report.problem, &figures.rejected) {
+                (Some(problem), Some(rejected)) => Some(format!("{problem}; {rejected}")),
+                (problem, rejected) => problem.clone().or_else(|| rejected.clone()),
+            },
             canary_is_late: figures.canary_awaited.is_some_and(is_late),
             ..figures.report.clone()
         };
@@ -188,6 +194,23 @@ impl CaptureStatus {
         self.metrics.quarantined.inc_by(dead_letters);
         self.update(|figures| figures.report.events += batch.entries.len() as u64 - dead_letters);
         dead_letters
+    }
+
+    /// Notes that an operator has to mend something; answers whether that is new.
+    pub(super) fn stopped(&self, problem: &str) -> bool {
+        let mut former = None;
+        self.update(|figures| {
+            figures.report.state = CaptureState::Stopped;
+            former = figures.report.problem.replace(problem.to_owned());
+        });
+        former.as_deref() != Some(problem)
+    }
+
+    /// Notes why the mapping of the file is not in use; answers whether that is new.
+    pub(super) fn rejected(&self, why: &str) -> bool {
+        let mut former = None;
+        self.update(|figures| former = figures.rejected.replace(why.to_owned()));
+        former.as_deref() != Some(why)
     }
 
     /// Notes a state; an operator has nothing to do then.

@@ -13,7 +13,7 @@ const PADDED: u32 = 1042;
 /// A table does not have the form that the plan relies on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ChangeError {
-    #[error("the table {table} has no column {column} any more: mend capture.toml and send SIGHUP, or mend the table")]
+    #[error("the table {table} has no column {column} any more: mend the mapping and send SIGHUP, or mend the table")]
     NoColumn { table: TableName, column: String },
     #[error(
         "the replica identity of {table} lacks {column}, so that old rows do not tell which order they belonged to: \

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::appender::FILL_WALK;
-use super::convert::Wanted;
+use super::convert::{ConvertedBatch, Wanted};
 use super::record::{Record, ResyncRequest, Walk};
 use super::source;
 use super::worker::{End, FULL_PAUSE, LOOK_EVERY, MOST_BYTES, Worker};
@@ -26,12 +26,12 @@ impl Worker<'_> {
     /// Takes the checkpoint over: a former process that still runs stores nothing from then on.
     pub(super) async fn take_over(&mut self, gap: Option<GapReason>) -> Result<(), End> {
         let mut record = self.appender.record.clone();
-        self.heal(&mut record, gap);
+        self.batches.heal(&mut record, gap);
         if record.walk.is_some() {
             // The walk's version must be newer than what the warehouse may have from before.
-            record.clock = record.clock.max(self.read(&[], &[]).await?.now);
+            record.clock = record.clock.max(self.batches.orders(&[], &[], &record).await?.now);
         }
-        if record.plan != self.plan.digest {
+        if record.plan != self.batches.plan.digest {
             warn!(
                 "the mapping has changed: what comes is read by it, and `orderstream capture resync` reads all orders by it"
             );
@@ -78,7 +78,7 @@ impl Worker<'_> {
     /// Looks at slot and publication, and sends a message through the WAL: its return proves slot,
     /// publication and connection, also while the shop is idle.
     async fn probe(&mut self, every: Duration) -> Result<(), End> {
-        let (session, status, plan) = (&self.session, self.status, &self.plan);
+        let (session, status, plan) = (&self.session, self.status, &self.batches.plan);
         let (published, target, within) = (
             &self.appender.record.published,
             &self.target,
@@ -114,12 +114,7 @@ impl Worker<'_> {
             return Ok(());
         };
         let began = Instant::now();
-        let keys = if walk.is_partial {
-            let done = usize::try_from(walk.done).unwrap_or(usize::MAX);
-            self.asked.iter().skip(done).take(self.page_size).cloned().collect()
-        } else {
-            self.reader.page(walk.cursor.as_deref(), self.page_size).await?
-        };
+        let keys = self.page(&walk).await?;
         let Some(last) = keys.last().cloned() else {
             info!(
                 orders = walk.done,
@@ -134,16 +129,17 @@ impl Worker<'_> {
             self.note_state();
             return Ok(());
         };
-        let orders = Vec::from_iter(keys.into_iter().map(|key| Wanted::new(key, None)));
-        let answer = self.read(&orders, &[]).await?;
-        let triggered = answer.now.max(self.appender.record.triggered + 1);
-        let batch = self.convert(&orders, &[], &answer, triggered, Some(&walk.id));
-        let next_size = next_page_size(orders.len(), batch.bytes(), began.elapsed());
+        let orders = self.wanted(&walk, &keys).await?;
+        let known = self.appender.record.clone();
+        let answer = self.batches.orders(&orders, &[], &known).await?;
+        let triggered = answer.now.max(known.triggered + 1);
+        let read = self.batches.context(&known, &answer, triggered, Some(&walk.id));
+        let batch: ConvertedBatch = orders.iter().map(|wanted| read.order(wanted)).collect();
+        let next_size = next_page_size(keys.len(), batch.bytes(), began.elapsed());
         if batch.bytes() > MOST_BYTES && orders.len() > 1 {
             self.page_size = next_size;
             return Ok(());
         }
-        let known = self.appender.record.clone();
         let record = Record {
             // Also while only other databases write.
             position: if self.changes.pending.is_empty() {
@@ -154,7 +150,7 @@ impl Worker<'_> {
             triggered,
             walk: Some(Walk {
                 cursor: Some(last),
-                done: walk.done + orders.len() as u64,
+                done: walk.done + keys.len() as u64,
                 ..walk
             }),
             ..known
@@ -173,6 +169,26 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Keys of the next page of a walk.
+    async fn page(&mut self, walk: &Walk) -> Result<Vec<String>, SourceError> {
+        if walk.is_partial {
+            let done = usize::try_from(walk.done).unwrap_or(usize::MAX);
+            return Ok(self.asked.iter().skip(done).take(self.page_size).cloned().collect());
+        }
+        self.batches.reader.page(walk.cursor.as_deref(), self.page_size).await
+    }
+
+    /// The orders of a page: of keys that an operator named only those that are an order's.
+    async fn wanted(&mut self, walk: &Walk, keys: &[String]) -> Result<Vec<Wanted>, SourceError> {
+        if !walk.is_partial {
+            return Ok(keys.iter().map(|key| Wanted::new(&**key, None)).collect());
+        }
+        let known = self.batches.reader.known(keys).await?.into_iter();
+        Ok(known
+            .filter_map(|(key, is_known)| is_known.then(|| Wanted::new(key, None)))
+            .collect())
+    }
+
     /// Does what an operator asked for.
     async fn take_up(&mut self, text: String) -> Result<(), End> {
         let mut record = Record {
@@ -180,11 +196,11 @@ impl Worker<'_> {
             ..self.appender.record.clone()
         };
         match serde_json::from_str::<ResyncRequest>(&text) {
-            Ok(request) if self.plan.orders.is_some() => {
-                record.clock = record.clock.max(self.read(&[], &[]).await?.now);
+            Ok(request) if self.batches.plan.orders.is_some() => {
+                record.clock = record.clock.max(self.batches.orders(&[], &[], &record).await?.now);
                 info!(walk = request.id, "walking over the orders, as an operator asked for");
                 if request.keys.is_none() {
-                    record.plan.clone_from(&self.plan.digest);
+                    record.plan.clone_from(&self.batches.plan.digest);
                 }
                 record.walk = Some(Walk {
                     id: request.id,

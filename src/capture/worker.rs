@@ -1,12 +1,14 @@
-//! The worker: from messages to stored events, batch by batch. `upkeep.rs` is what it does between
+//! The worker: from messages to stored events, batch by batch. While one is stored the next is read
+//! (`batch.rs`), and messages are taken for the one after. `upkeep.rs` is what it does between
 //! batches.
 //!
-//! Invariants: one batch is read and stored at a time; live changes go before a walk; the position
-//! of a stored batch covers its changes and no others.
+//! Invariants: batches are stored in the order in which they were read; live changes go before a
+//! walk; the position of a stored batch covers its changes and no others.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{OptionFuture, join};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::{mpsc, watch};
@@ -14,14 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::appender::{CheckpointAppender, FILL_LIVE, Refusal};
-use super::changes::{Changes, Touch};
-use super::convert::{ConvertedBatch, FoldedTouches, ReadContext, ReadResult, Wanted};
-use super::pgoutput::{CommitRecord, PgoutputMessage, Unreadable};
-use super::plan::Plan;
+use super::batch::{BatchReader, PendingTouches, ReadBatch};
+use super::changes::Changes;
+use super::convert::ConvertedBatch;
+use super::pgoutput::{PgoutputMessage, Unreadable};
 use super::receiver::Incoming;
 use super::record::{Record, Walk};
-use super::source::{self, Catalog, OrderReader, SourceSession};
-use super::standing::TimelineHistory;
+use super::source::{self, SourceSession};
 use super::status::{CaptureState, CaptureStatus, WalkProgress};
 use super::tables::ChangeError;
 use crate::config::CaptureConfig;
@@ -70,13 +71,10 @@ impl From<ChangeError> for End {
 }
 
 pub(super) struct Worker<'a> {
-    pub(super) plan: Arc<Plan>,
-    pub(super) catalog: Catalog,
+    pub(super) batches: BatchReader<'a>,
     pub(super) config: &'a CaptureConfig,
     pub(super) status: &'a CaptureStatus,
     pub(super) stream: &'a dyn Stream,
-    pub(super) history: TimelineHistory,
-    pub(super) reader: OrderReader,
     pub(super) changes: Changes,
     pub(super) appender: CheckpointAppender,
     /// What the server may forget.
@@ -108,7 +106,7 @@ impl Worker<'_> {
                     biased;
                     () = stop.cancelled() => return Ok(()),
                     message = incoming.recv() => match message {
-                        Some(message) => self.take(message)?,
+                        Some(message) => take(&mut self.changes, self.status, message)?,
                         // The receiver says why it ended.
                         None => std::future::pending().await,
                     },
@@ -117,7 +115,7 @@ impl Worker<'_> {
             }
             self.drain(incoming).await?;
             if !self.changes.pending.is_empty() {
-                self.store_changes(stop).await?;
+                self.store_changes(incoming, stop).await?;
             }
             self.upkeep().await?;
             self.confirm();
@@ -128,39 +126,13 @@ impl Worker<'_> {
     /// Takes what has come, up to a batch.
     async fn drain(&mut self, incoming: &mut mpsc::Receiver<Incoming>) -> Result<(), End> {
         loop {
-            let mut taken = 0;
-            while self.changes.pending.len() < self.config.batch {
-                let Ok(message) = incoming.try_recv() else { break };
-                self.take(message)?;
-                taken += 1;
-            }
-            if taken == 0 {
+            let room = self.config.batch.saturating_sub(self.changes.pending.len());
+            if take_waiting(&mut self.changes, self.status, incoming, room)? == 0 {
                 return Ok(());
             }
             // The receiver runs in the same task.
             tokio::task::yield_now().await;
         }
-    }
-
-    fn take(&mut self, incoming: Incoming) -> Result<(), End> {
-        match incoming {
-            Incoming::Message(bytes) => {
-                let message = PgoutputMessage::parse(bytes)?;
-                if let Some(kind) = message.kind() {
-                    self.status.metrics.changes.get_or_create(&[("kind", kind)]).inc();
-                }
-                if matches!(&message, PgoutputMessage::Emitted { is_transactional: false, prefix, .. } if prefix == source::CANARY)
-                {
-                    self.status.update(|figures| {
-                        figures.canary = Some(Instant::now());
-                        figures.canary_awaited = None;
-                    });
-                }
-                self.changes.take(message)?;
-            }
-            Incoming::SentUpTo(wal_end) => self.changes.note_idle(wal_end),
-        }
-        Ok(())
     }
 
     /// When something is to be done without a message.
@@ -172,13 +144,18 @@ impl Worker<'_> {
         }
     }
 
-    pub(super) async fn store(&mut self, entries: &[NewEntry], mut record: Record, fill: u8) -> Result<bool, End> {
-        let position = record.position;
-        record.timeline = self
-            .history
-            .timeline_of(position.commit.max(position.lsn.saturating_sub(1)));
+    pub(super) async fn store(&mut self, entries: &[NewEntry], record: Record, fill: u8) -> Result<bool, End> {
         self.status.storing(self.oldest());
-        match self.appender.append(entries, record, fill).await {
+        let stored = self
+            .appender
+            .append(entries, self.batches.with_timeline(&record), fill)
+            .await;
+        self.is_stored(stored)
+    }
+
+    /// Whether there was room.
+    fn is_stored(&self, stored: Result<(), Refusal>) -> Result<bool, End> {
+        match stored {
             Ok(()) => Ok(true),
             Err(Refusal::Full(log)) => {
                 self.wait_for_room(log);
@@ -207,7 +184,7 @@ impl Worker<'_> {
             estimate: if walk.is_partial {
                 Some(self.asked.len() as u64)
             } else {
-                self.catalog.estimate
+                self.batches.catalog.estimate
             },
         };
         self.status.update(|figures| {
@@ -220,7 +197,7 @@ impl Worker<'_> {
             report.problem = None;
             report.gaps = record.gaps;
             report.walk = record.walk.as_ref().map(progress);
-            report.source.clone_from(&self.plan.source);
+            report.source.clone_from(&self.batches.plan.source);
         });
     }
 
@@ -239,104 +216,75 @@ impl Worker<'_> {
         }
     }
 
-    /// Reads and stores a batch from the front of what is pending; tries a smaller one where it is
-    /// too large.
-    async fn store_changes(&mut self, stop: &CancellationToken) -> Result<(), End> {
-        let mut cut = self.changes.pending.len().min(self.config.batch);
+    /// Reads and stores what is pending; tries a smaller batch where one is too large. Ends once nothing
+    /// is left, or something else is due.
+    async fn store_changes(
+        &mut self,
+        incoming: &mut mpsc::Receiver<Incoming>,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        let mut most = self.config.batch;
+        let mut ready = None;
         self.status.storing(self.oldest());
         loop {
-            let (batch, record, gap) = self.read_changes(cut).await?;
-            if batch.bytes() > MOST_BYTES && cut > 1 {
-                cut /= 2;
+            let batch = match ready.take() {
+                Some(batch) => batch,
+                None => self.read_first(most, incoming).await?,
+            };
+            if batch.converted.bytes() > MOST_BYTES && batch.touches > 1 {
+                most = batch.touches / 2;
                 continue;
             }
-            if self.store(&batch.entries, record, FILL_LIVE).await? {
-                self.changes.pending.drain(..cut);
-                self.count(&batch);
-                self.tell_gap(gap).await;
+            let (is_stored, next) = self.store_and_read(&batch, incoming, stop).await?;
+            if is_stored {
+                self.changes.pending.drain(..batch.touches);
+                self.count(&batch.converted);
+                self.tell_gap(batch.gap).await;
                 self.note_state();
-                return Ok(());
+                self.confirm();
+                most = self.config.batch;
+                ready = next?;
+                if ready.is_none() {
+                    return Ok(());
+                }
+                continue;
             }
-            if cut > 1 && batch.entries.len() > 1 {
-                cut /= 2;
+            next?;
+            if batch.touches > 1 && batch.converted.entries.len() > 1 {
+                // What was read after it is read again, so that versions follow the order of reads.
+                most = batch.touches / 2;
             } else if stop.run_until_cancelled(tokio::time::sleep(FULL_PAUSE)).await.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// What the first touches come to, and the record to be stored with it.
-    async fn read_changes(&mut self, cut: usize) -> Result<(ConvertedBatch, Record, Option<GapReason>), End> {
-        let touches = Vec::from_iter(self.changes.pending.range(..cut).cloned());
-        let next = self.changes.pending.get(cut).map(|next| next.before);
-        let mut folded = FoldedTouches::of(&touches);
-        let commits = commits(&touches);
-        self.resolve(&mut folded, &commits).await?;
-        let answer = self.read(&folded.orders, &commits).await?;
-        let newest = commits.iter().map(|commit| commit.time).max().unwrap_or_default();
-        let mut record = Record {
-            position: next.unwrap_or_else(|| self.changes.position()),
-            clock: self.appender.record.clock.max(newest),
-            triggered: answer.now.max(self.appender.record.triggered + 1),
-            ..self.appender.record.clone()
-        };
-        let gap = folded.lost;
-        self.heal(&mut record, gap);
-        let batch = self.convert(&folded.orders, &touches, &answer, record.triggered, None);
-        Ok((batch, record, gap))
+    /// Reads the batch at the front, of so many touches at most.
+    async fn read_first(&mut self, most: usize, incoming: &mut mpsc::Receiver<Incoming>) -> Result<ReadBatch, End> {
+        let touches = PendingTouches::of(&self.changes, 0, most);
+        let read = self.batches.read(touches, &self.appender.record);
+        let pending = 2 * self.config.batch;
+        let (read, taken) = while_taking(&mut self.changes, self.status, incoming, pending, read).await;
+        taken.and(read)
     }
 
-    async fn resolve(&mut self, folded: &mut FoldedTouches, commits: &[CommitRecord]) -> Result<(), End> {
-        for (watch, values) in std::mem::take(&mut folded.watched) {
-            let sql = self.plan.watches.get(watch).and_then(|watch| watch.orders.as_ref());
-            let kind = self.catalog.watches.get(watch).copied().unwrap_or_default();
-            let (Some(sql), Some(newest)) = (sql, values.values().max_by_key(|commit| commit.lsn)) else {
-                continue;
-            };
-            let asked = Vec::from_iter(values.keys().map(|value| &**value));
-            let keys = self.reader.resolve(&sql.0, kind, &asked, commits).await?;
-            folded.add(keys, *newest);
-        }
-        Ok(())
-    }
-
-    pub(super) async fn read(&mut self, orders: &[Wanted], commits: &[CommitRecord]) -> Result<ReadResult, End> {
-        let keys = Vec::from_iter(orders.iter().map(|order| &*order.key));
-        let record = &self.appender.record;
-        self.reader.floor = record.position.lsn.saturating_sub(1);
-        let began = Instant::now();
-        let answer = self.reader.read(&keys, commits, record.clock).await?;
-        if !keys.is_empty() {
-            let took = began.elapsed().as_secs_f64();
-            self.status.metrics.read_seconds.observe(took);
-            self.status
-                .update(|figures| figures.report.last_read_seconds = Some(took));
-        }
-        self.status.metrics.reads_invisible.inc_by(answer.invisible);
-        Ok(answer)
-    }
-
-    pub(super) fn convert(
-        &self,
-        orders: &[Wanted],
-        touches: &[Touch],
-        answer: &ReadResult,
-        triggered: i64,
-        walk: Option<&str>,
-    ) -> ConvertedBatch {
-        let read = ReadContext {
-            plan: &self.plan,
-            system: &self.appender.record.system,
-            history: &self.history,
-            clock: self.appender.record.clock,
-            triggered,
-            walk,
-            answer,
-        };
-        let of_orders = orders.iter().map(|wanted| read.order(wanted));
-        of_orders
-            .chain(touches.iter().filter_map(|touch| read.direct(touch)))
-            .collect()
+    /// Stores a batch, and reads the next one meanwhile where there is one and nothing else is due;
+    /// answers whether there was room, and the next batch.
+    async fn store_and_read(
+        &mut self,
+        batch: &ReadBatch,
+        incoming: &mut mpsc::Receiver<Incoming>,
+        stop: &CancellationToken,
+    ) -> Result<(bool, Result<Option<ReadBatch>, End>), End> {
+        let is_next = batch.touches < self.changes.pending.len() && Instant::now() < self.due() && !stop.is_cancelled();
+        let touches = is_next.then(|| PendingTouches::of(&self.changes, batch.touches, self.config.batch));
+        let record = self.batches.with_timeline(&batch.record);
+        let read = OptionFuture::from(touches.map(|touches| self.batches.read(touches, &batch.record)));
+        let store = self.appender.append(&batch.converted.entries, record, FILL_LIVE);
+        let pending = batch.touches + 2 * self.config.batch;
+        let both = while_taking(&mut self.changes, self.status, incoming, pending, join(store, read));
+        let ((stored, next), taken) = both.await;
+        Ok((self.is_stored(stored)?, taken.and(next.transpose())))
     }
 
     pub(super) fn count(&self, batch: &ConvertedBatch) {
@@ -349,25 +297,11 @@ impl Worker<'_> {
         }
     }
 
-    fn heals(&self) -> bool {
-        self.config.resyncs_on_gap && self.plan.orders.is_some()
-    }
-
-    /// Begins the walk that heals a gap.
-    pub(super) fn heal(&self, record: &mut Record, gap: Option<GapReason>) {
-        let Some(reason) = gap else { return };
-        record.gaps += 1;
-        if self.heals() {
-            record.plan.clone_from(&self.plan.digest);
-            record.walk = Some(Walk::new(reason.texts().0));
-        }
-    }
-
     /// Tells of a gap, once its record is stored: in the log, in metrics, and in the audit log.
     pub(super) async fn tell_gap(&mut self, gap: Option<GapReason>) {
         let Some(reason) = gap else { return };
         let (name, what) = reason.texts();
-        let follows = if self.heals() {
+        let follows = if self.batches.heals() {
             "all orders are read again; of orders that were deleted meanwhile nothing is known"
         } else {
             "run `orderstream capture resync`"
@@ -391,10 +325,71 @@ impl Worker<'_> {
     }
 }
 
-/// The transactions of these touches, each once.
-fn commits(touches: &[Touch]) -> Vec<CommitRecord> {
-    // In order of commits.
-    let mut commits = Vec::from_iter(touches.iter().map(|touch| touch.commit));
-    commits.dedup_by_key(|commit| commit.lsn);
-    commits
+/// Takes one message.
+fn take(changes: &mut Changes, status: &CaptureStatus, incoming: Incoming) -> Result<(), End> {
+    match incoming {
+        Incoming::Message(bytes) => {
+            let message = PgoutputMessage::parse(bytes)?;
+            if let Some(kind) = message.kind() {
+                status.metrics.changes.get_or_create(&[("kind", kind)]).inc();
+            }
+            if matches!(&message, PgoutputMessage::Emitted { is_transactional: false, prefix, .. } if prefix == source::CANARY)
+            {
+                status.update(|figures| {
+                    figures.canary = Some(Instant::now());
+                    figures.canary_awaited = None;
+                });
+            }
+            changes.take(message)?;
+        }
+        Incoming::SentUpTo(wal_end) => changes.note_idle(wal_end),
+    }
+    Ok(())
+}
+
+/// Takes what has come, until so many more touches are pending; answers how many messages it took.
+fn take_waiting(
+    changes: &mut Changes,
+    status: &CaptureStatus,
+    incoming: &mut mpsc::Receiver<Incoming>,
+    room: usize,
+) -> Result<usize, End> {
+    let most = changes.pending.len() + room;
+    let mut taken = 0;
+    while changes.pending.len() < most {
+        let Ok(message) = incoming.try_recv() else { break };
+        take(changes, status, message)?;
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+/// Awaits `work`, and takes messages meanwhile, until `most` touches are pending. Where one cannot
+/// be taken, `work` is finished all the same.
+async fn while_taking<T>(
+    changes: &mut Changes,
+    status: &CaptureStatus,
+    incoming: &mut mpsc::Receiver<Incoming>,
+    most: usize,
+    work: impl Future<Output = T>,
+) -> (T, Result<(), End>) {
+    let mut work = pin!(work);
+    loop {
+        let message = tokio::select! {
+            biased;
+            done = &mut work => return (done, Ok(())),
+            message = incoming.recv(), if changes.pending.len() < most => message,
+        };
+        let taken = match message {
+            Some(message) => take(changes, status, message).and_then(|()| {
+                let room = most.saturating_sub(changes.pending.len());
+                take_waiting(changes, status, incoming, room).map(drop)
+            }),
+            // The receiver says why it ended.
+            None => return (work.await, Ok(())),
+        };
+        if taken.is_err() {
+            return (work.await, taken);
+        }
+    }
 }

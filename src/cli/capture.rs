@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use super::backend::{Access, Backend, Needs, enter, open_stream, stream_file};
 use super::stepper::confirm;
 use super::{Failure, output, run};
-use crate::capture::{CaptureError, Plan, operate};
+use crate::capture::operate::{self, TriedOrder};
+use crate::capture::{CaptureError, Plan};
 use crate::config::{CaptureConfig, Config, Inputs, Purpose};
 use crate::folder::Folder;
 use crate::operations::ResyncCapture;
@@ -78,7 +79,7 @@ pub(super) async fn run(args: CaptureArgs, program: String, inputs: Inputs) -> R
         CaptureAction::Init { table } => output::print(operate::init(&capture, table.as_deref()).await?.trim_end()),
         CaptureAction::Sql { only_keys } => output::print(operate::sql(&capture, only_keys)?.trim_end()),
         CaptureAction::Try { keys, sample } => {
-            output::print_lines(operate::try_orders(&capture, keys, usize::from(sample)).await?)
+            try_orders(&operate::try_orders(&capture, keys, usize::from(sample)).await?)
         }
         CaptureAction::Resync { keys, condition } => resync(keys, condition, &config, &capture).await,
         CaptureAction::Drop { yes } => {
@@ -95,6 +96,22 @@ pub(super) async fn run(args: CaptureArgs, program: String, inputs: Inputs) -> R
     }
 }
 
+/// Prints what came of orders; fails where each of them failed.
+fn try_orders(tried: &[TriedOrder]) -> Result<(), Failure> {
+    let lines = tried.iter().map(|order| match order {
+        TriedOrder::Read(line) | TriedOrder::Failed(line) | TriedOrder::Missing(line) => line,
+    });
+    output::print_lines(lines)?;
+    if tried.iter().any(|order| matches!(order, TriedOrder::Read(_))) || tried.is_empty() {
+        return Ok(());
+    }
+    if tried.iter().all(|order| matches!(order, TriedOrder::Missing(_))) {
+        return Err(Failure::NotFound("no order has such a key".to_owned()));
+    }
+    let text = "each of these orders would be a dead letter: mend the query of the mapping";
+    Err(Failure::Config(text.to_owned()))
+}
+
 async fn resync(
     keys: Vec<String>,
     condition: Option<String>,
@@ -102,8 +119,16 @@ async fn resync(
     capture: &CaptureConfig,
 ) -> Result<(), Failure> {
     let keys = match condition {
-        Some(condition) => operate::matching(capture, &condition).await?,
-        None => keys,
+        Some(condition) => match operate::matching(capture, &condition).await? {
+            // Without keys all would be read.
+            keys if keys.is_empty() => return Err(Failure::NotFound("no order matches".to_owned())),
+            keys => keys,
+        },
+        None if keys.is_empty() => keys,
+        None => match &*operate::missing(capture, &keys).await? {
+            [] => keys,
+            [missing, ..] => return Err(Failure::NotFound(format!("no order has the key {missing}"))),
+        },
     };
     let source = Plan::load(&capture.file).map_err(CaptureError::from)?.source;
     let backend = Backend::open(config, "capture resync", Needs::Stream).await?;
@@ -126,6 +151,6 @@ async fn own_stream(config: &Config) -> Result<(Option<Folder>, Arc<dyn Stream>)
             }
         }
     }
-    let stream = open_stream(config, folder.as_ref())?;
+    let stream = open_stream(config, folder.as_ref()).await?;
     Ok((folder, stream))
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio_postgres::types::Type;
 
 use super::catalog::Catalog;
-use super::prepare::COLUMNS;
+use super::guess::COLUMNS;
 use super::session::SourceSession;
 use crate::capture::plan::{Plan, TableName};
 use crate::postgres::SourceError;
@@ -99,7 +99,7 @@ pub(in crate::capture) async fn advise_on_query(
         }
         if !plan.tables().contains(&&table) {
             advice.push(format!(
-                "the query reads {table}, whose changes alone make no event: add a [[watch]] to capture.toml where they \
+                "the query reads {table}, whose changes alone make no event: add a [[watch]] to the mapping where they \
                  change an order"
             ));
         }

@@ -10,6 +10,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
 
 use super::session::{SourceSession, array};
+use super::slot::slot;
 use crate::capture::plan::{OrderTable, Plan, TableName, VersionSource, quoted};
 use crate::capture::tables::VerifiedTable;
 use crate::event::{OrderEvent, json};
@@ -51,6 +52,8 @@ pub(in crate::capture) struct Catalog {
 /// The first fault, with the SQL that mends it.
 pub(in crate::capture) async fn inspect(session: &SourceSession, plan: &Plan) -> Result<Catalog, SourceError> {
     check_server(session).await?;
+    // Another database's or program's is nothing that waiting changes.
+    slot(session, &plan.slot()).await?;
     let mut catalog = inspect_tables(session, plan).await?;
     for table in plan.tables() {
         let columns = identity(plan, table);
@@ -75,6 +78,15 @@ pub(super) fn identity<'a>(plan: &'a Plan, table: &TableName) -> Vec<&'a str> {
 
 /// Looks at tables, columns and the query alone, which `try` needs.
 pub(in crate::capture) async fn inspect_tables(session: &SourceSession, plan: &Plan) -> Result<Catalog, SourceError> {
+    let looked = look_at_tables(session, plan).await;
+    looked.map_err(|error| match error {
+        SourceError::Misconfigured(what) => SourceError::Misconfigured(format!("{}: {what}", plan.file)),
+        error @ (SourceError::Refused { .. } | SourceError::Unreachable(_)) => error,
+    })
+}
+
+async fn look_at_tables(session: &SourceSession, plan: &Plan) -> Result<Catalog, SourceError> {
+    check_timezone(session, &plan.timezone).await?;
     let mut catalog = Catalog::default();
     if let Some(orders) = &plan.orders {
         catalog.estimate = find(session, &orders.table).await?.rows;
@@ -97,6 +109,37 @@ pub(in crate::capture) async fn inspect_tables(session: &SourceSession, plan: &P
         column(session, &outbox.table, &outbox.payload).await?;
     }
     Ok(catalog)
+}
+
+/// Every read sets it.
+async fn check_timezone(session: &SourceSession, timezone: &str) -> Result<(), SourceError> {
+    let set = session
+        .rows("SELECT set_config('TimeZone', $1, true)", &[(timezone, Type::TEXT)])
+        .await;
+    match set {
+        Err(error) if error.is_poison() => {
+            let rows = session.rows("SELECT name FROM pg_timezone_names", &[]).await?;
+            let names = rows
+                .iter()
+                .map(|row| row.try_get(0))
+                .collect::<Result<Vec<String>, _>>()?;
+            Err(SourceError::Misconfigured(format!(
+                "timezone: the source knows no zone \"{timezone}\"{}",
+                did_you_mean(timezone, names.iter().map(String::as_str))
+            )))
+        }
+        set => set.map(drop),
+    }
+}
+
+/// The known name that is nearly the same, as a question; empty where there is none.
+fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    const SIMILAR: f64 = 0.9;
+    let best = known
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let similar = best.filter(|(similarity, _)| *similarity >= SIMILAR);
+    similar.map_or_else(String::new, |(_, known)| format!(" (did you mean `{known}`?)"))
 }
 
 async fn check_server(session: &SourceSession) -> Result<(), SourceError> {
@@ -140,7 +183,7 @@ async fn find(session: &SourceSession, table: &TableName) -> Result<Table, Sourc
             is_partitioned: row.try_get(2)?,
         }),
         None => Err(SourceError::Misconfigured(format!(
-            "capture.toml: there is no table {table} in the source"
+            "there is no table {table} in the source"
         ))),
     }
 }
@@ -152,11 +195,11 @@ async fn column(session: &SourceSession, table: &TableName, column: &str) -> Res
         .rows(sql, &[(&table.sql(), Type::TEXT), (column, Type::TEXT)])
         .await?;
     let Some(row) = rows.first() else {
-        let what = format!("capture.toml: the table {table} has no column {column}");
+        let what = format!("the table {table} has no column {column}");
         return Err(SourceError::Misconfigured(what));
     };
     if row.try_get(2)? {
-        let what = format!("capture.toml: {table}.{column} is a generated column, which is not replicated");
+        let what = format!("{table}.{column} is a generated column, which is not replicated");
         return Err(SourceError::Misconfigured(what));
     }
     Ok(KeyType {
@@ -189,7 +232,7 @@ async fn check_identity(
                 "the replica identity of {partition} must hold {columns}, so that a deleted or moved row tells which \
                  order it belonged to: ALTER TABLE {partition} REPLICA IDENTITY FULL; or, with less WAL, a unique index \
                  with these columns, each NOT NULL, and ALTER TABLE {partition} REPLICA IDENTITY USING INDEX <name> \
-                 (table {name} of capture.toml)"
+                 (table {name} of the mapping)"
             )));
         }
     }
@@ -198,22 +241,20 @@ async fn check_identity(
 
 /// Has the server parse a query of the file.
 async fn prepare(session: &SourceSession, sql: &str, place: &str) -> Result<Statement, SourceError> {
-    let prepared = session.client.prepare(sql).await.map_err(SourceError::from);
+    let prepared = session.client.prepare(sql).await.map_err(|error| session.error(error));
     prepared.map_err(|error| match error {
-        error if error.needs_operator() => SourceError::Misconfigured(format!("capture.toml: {place}: {error}")),
+        error if error.needs_operator() => SourceError::Misconfigured(format!("{place}: {error}")),
         error => error,
     })
 }
 
 /// Answers the columns of the query.
 async fn check_query(session: &SourceSession, orders: &OrderTable) -> Result<Vec<String>, SourceError> {
-    let fault = |what: String| {
-        Err(SourceError::Misconfigured(format!(
-            "capture.toml: [orders] query: {what}"
-        )))
-    };
+    let fault = |what: String| Err(SourceError::Misconfigured(format!("[orders] query: {what}")));
     let statement = prepare(session, &orders.query.0, "[orders] query").await?;
     let fields = json::fields::<OrderEvent<'_>>();
+    let names = Vec::from_iter(statement.columns().iter().map(|column| column.name().to_owned()));
+    let missing = NEEDED.iter().find(|needed| !names.iter().any(|name| name == *needed));
     for column in statement.columns() {
         let name = column.name();
         if name == "updated_at" && orders.version == VersionSource::Commit {
@@ -225,8 +266,12 @@ async fn check_query(session: &SourceSession, orders: &OrderTable) -> Result<Vec
         }
         let is_field = fields.contains(&name) && !NOT_ASKED.contains(&name);
         if !is_field && !OWN_COLUMNS.contains(&name) {
+            let suggestion = did_you_mean(name, fields.iter().copied().chain(OWN_COLUMNS));
             return fault(format!(
-                "answers a column `{name}`, which no event has; a field of that name would be lost"
+                "answers a column `{name}`, which no event has{suggestion}; a field of that name would be lost{}",
+                missing
+                    .map(|missing| format!(", and `{missing}` is missing"))
+                    .unwrap_or_default()
             ));
         }
         if *column.type_() == Type::TIMESTAMP {
@@ -236,8 +281,7 @@ async fn check_query(session: &SourceSession, orders: &OrderTable) -> Result<Vec
             ));
         }
     }
-    let names = Vec::from_iter(statement.columns().iter().map(|column| column.name().to_owned()));
-    match NEEDED.iter().find(|needed| !names.iter().any(|name| name == *needed)) {
+    match missing {
         Some(missing) => fault(format!(
             "lacks the column `{missing}`; it must answer each of {}",
             NEEDED.join(", ")

@@ -63,7 +63,9 @@ impl OrderReader {
                  SET LOCAL statement_timeout = '30s'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1",
                 plan.timezone
             ),
-            query: of_orders(|orders| format!("SELECT q.key::text, row_to_json(q)::text FROM ({}) q", orders.query.0)),
+            query: of_orders(|orders| {
+                format!("SELECT q.key::text, row_to_json(q)::text FROM ({}\n) q", orders.query.0)
+            }),
             table: of_orders(|orders| orders.table.sql()),
             key: of_orders(|orders| quoted(&orders.key)),
             kind,
@@ -133,7 +135,7 @@ impl OrderReader {
         values: &[&str],
         commits: &[CommitRecord],
     ) -> Result<Vec<String>, SourceError> {
-        let sql = format!("SELECT q.key::text FROM ({sql}) q(key) WHERE q.key IS NOT NULL");
+        let sql = format!("SELECT q.key::text FROM ({sql}\n) q(key) WHERE q.key IS NOT NULL");
         self.keys(&sql, &[(&array(values.iter().copied()), type_of(kind.array))], commits)
             .await
     }
@@ -149,12 +151,47 @@ impl OrderReader {
         self.keys(&self.walk(&filter, count), &params, &[]).await
     }
 
+    /// Keys that an operator named, as the database writes them, and whether each is an order's. A
+    /// text that cannot be one is none.
+    pub(in crate::capture) async fn known(&mut self, keys: &[String]) -> Result<Vec<(String, bool)>, SourceError> {
+        let Self { table, key, .. } = self;
+        let sql = format!(
+            "SELECT k::text, EXISTS (SELECT FROM {table} o WHERE o.{key} = k) FROM unnest($1) WITH ORDINALITY u(k, n) ORDER BY n"
+        );
+        let (kind, mut known, mut left) = (type_of(self.kind.array), Vec::new(), vec![keys]);
+        while let Some(keys) = left.pop() {
+            let params = [(&*array(keys.iter().map(String::as_str)), kind.clone())];
+            match (
+                self.transaction(&sql, &params, &[], 0, &mut ReadResult::default())
+                    .await,
+                keys,
+            ) {
+                (Ok(rows), _) => {
+                    for row in rows {
+                        known.push((row.try_get(0)?, row.try_get(1)?));
+                    }
+                }
+                (Err(error), [key]) if error.is_poison() => known.push((key.clone(), false)),
+                (Err(error), keys) if error.is_poison() => {
+                    let (first, second) = keys.split_at(keys.len() / 2);
+                    left.extend([second, first]);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Ok(known)
+    }
+
     /// Runs every query of the plan on a few orders, or on none: types and rights are checked.
     pub(in crate::capture) async fn rehearse(&mut self, plan: &Plan, catalog: &Catalog) -> Result<(), SourceError> {
         if plan.orders.is_none() {
             return Ok(());
         }
-        self.explain(&[]).await?;
+        let broken = |error: SourceError| match error.is_poison() {
+            true => SourceError::Misconfigured(format!("{}: the query fails without any order: {error}", plan.file)),
+            false => error,
+        };
+        self.explain(&[]).await.map_err(broken)?;
         let keys = self.page(None, SAMPLE).await?;
         self.read(&Vec::from_iter(keys.iter().map(String::as_str)), &[], 0)
             .await?;

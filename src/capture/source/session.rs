@@ -7,13 +7,16 @@ use deadpool_postgres::Connect as _;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Config, TargetSessionAttrs};
 use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Error, Row};
 
+use crate::capture::plan::quoted;
 use crate::postgres::{Connector, SourceError, Target};
 
 /// A session, which ends when it is dropped.
 pub(in crate::capture) struct SourceSession {
     pub(super) client: Client,
+    /// As SQL has it.
+    role: String,
     connection: JoinHandle<()>,
 }
 
@@ -47,7 +50,17 @@ impl SourceSession {
                 SourceError::Unreachable(cause) => SourceError::Unreachable(format!("{}: {cause}", target.server())),
                 error @ (SourceError::Refused { .. } | SourceError::Misconfigured(_)) => error,
             })?;
-        Ok(Self { client, connection })
+        let role = quoted(config.get_user().unwrap_or_default());
+        Ok(Self {
+            client,
+            role,
+            connection,
+        })
+    }
+
+    /// The error of a statement.
+    pub(super) fn error(&self, error: Error) -> SourceError {
+        SourceError::from(error).of_role(&self.role)
     }
 
     /// Runs SQL whose parameters are texts, in unnamed statements.
@@ -58,7 +71,8 @@ impl SourceSession {
                 .iter()
                 .map(|(text, kind)| (text as &(dyn ToSql + Sync), kind.clone())),
         );
-        Ok(self.client.query_typed(sql, &params).await?)
+        let rows = self.client.query_typed(sql, &params).await;
+        rows.map_err(|error| self.error(error))
     }
 }
 

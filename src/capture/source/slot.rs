@@ -16,17 +16,18 @@ pub(in crate::capture) async fn slot(session: &SourceSession, name: &str) -> Res
     let sql = "SELECT pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::text, \
                coalesce(wal_status, '') <> 'lost' AND to_jsonb(s)->>'invalidation_reason' IS NULL \
                    AND coalesce(to_jsonb(s)->>'conflicting', 'false') <> 'true', \
-               coalesce(plugin::text, ''), coalesce(database::text, '') = current_database(), \
+               coalesce(plugin::text, ''), coalesce(database::text, ''), \
                pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
                    ELSE pg_current_wal_lsn() END, restart_lsn)::bigint, safe_wal_size, wal_status, \
-               (to_jsonb(s)->>'failover')::boolean \
+               (to_jsonb(s)->>'failover')::boolean, current_database()::text \
                FROM pg_replication_slots s WHERE slot_name = $1";
     let rows = session.rows(sql, &[(name, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let (plugin, is_here): (String, bool) = (row.try_get(2)?, row.try_get(3)?);
-    if plugin != "pgoutput" || !is_here {
+    let (plugin, database, here): (String, String, String) = (row.try_get(2)?, row.try_get(3)?, row.try_get(8)?);
+    if plugin != "pgoutput" || database != here {
         return Err(SourceError::Misconfigured(format!(
-            "the replication slot {name} is of another plugin or database: choose another `source` in capture.toml"
+            "the replication slot {name} belongs to the database \"{database}\" and the plugin \"{plugin}\", not to \
+             \"{here}\" and pgoutput: slots are the server's, so choose another `source` in the mapping"
         )));
     }
     let confirmed: Option<String> = row.try_get(0)?;

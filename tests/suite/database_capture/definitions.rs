@@ -33,6 +33,52 @@ async fn a_column_that_goes_away_stops_it_until_the_mapping_is_mended_and_nothin
     assert_eq!(gaps, "1");
 }
 
+#[tokio::test]
+async fn a_mapping_that_does_not_work_changes_nothing_and_one_that_works_is_taken() {
+    let (shop, redis) = (Shop::new().await, RedisServer::start().await);
+    shop.add(1..=2);
+    let settings = shop.settings(&redis).with("ORDERSTREAM_ADMIN_ADDR", "127.0.0.1:0");
+    let capture = Service::start("capture", &settings).await;
+    agrees(&shop, &redis).await;
+    let mapping = shop.mapping();
+    for (from, to, hint) in [
+        ("o.total /", "o.totl /", "column o.totl does not exist"),
+        ("[[watch]]", "[[wacht]]", "unknown field `wacht`"),
+    ] {
+        shop.map(&mapping.replacen(from, to, 1));
+        capture.signal(Signal::SIGHUP);
+        eventually("health tells of it", PATIENCE, async || {
+            let figures = figures(&capture).await?;
+            let problem = figures["problem"].as_str()?;
+            (problem.contains("the former stays in use") && problem.contains(hint)).then_some(())
+        })
+        .await;
+    }
+    shop.add(3..=3);
+    agrees(&shop, &redis).await;
+    // Also over a new connection.
+    shop.sql(&format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{}'",
+        shop.slot()
+    ));
+    shop.add(4..=4);
+    agrees(&shop, &redis).await;
+    let told = figures(&capture).await.unwrap();
+    assert_eq!(told["state"], "streaming", "{told}");
+    shop.map(&mapping.replace("o.number AS name", "'taken' AS name"));
+    capture.signal(Signal::SIGHUP);
+    capture.says("read the mapping again is_other=true").await;
+    shop.add(5..=5);
+    let events = agrees(&shop, &redis).await;
+    assert_eq!(events.payloads().last().unwrap()["name"], "taken");
+    assert!(figures(&capture).await.unwrap()["problem"].is_null());
+    let said = capture.stderr();
+    assert!(
+        !said.contains("capture stopped") && !said.contains("unreachable: the mapping"),
+        "{said}"
+    );
+}
+
 /// Lets capture stop at what was altered; answers what it says.
 async fn stops(capture: &Service, at: &str) {
     capture.says("capture stopped: ").await;

@@ -37,6 +37,36 @@ async fn on_files_a_shop_is_in_the_warehouse_with_nothing_else_installed() {
 }
 
 #[tokio::test]
+async fn an_order_counts_only_while_the_query_says_so() {
+    let (shop, local) = (Shop::new().await, Local::new());
+    shop.sql("ALTER TABLE orders ADD completed_at timestamptz");
+    shop.map(
+        &shop
+            .mapping()
+            .replace("o.number AS name", "o.completed_at IS NULL AS test, o.number AS name"),
+    );
+    shop.add(1..=2);
+    shop.sql("UPDATE orders SET completed_at = now() WHERE id = 1");
+    let settings = shop.with(local.settings());
+    let _service = Service::start("run", &settings).await;
+    local.has_rows(2).await;
+    let counts = |expected: &'static [&'static str]| {
+        let local = &local;
+        eventually("those count", PATIENCE, async move || {
+            let sales = local.sql("SELECT DISTINCT order_id FROM order_sales ORDER BY 1");
+            (sales == expected).then_some(())
+        })
+    };
+    counts(&["1"]).await;
+    shop.sql("UPDATE orders SET completed_at = now() WHERE id = 2");
+    counts(&["1", "2"]).await;
+    shop.sql("UPDATE orders SET completed_at = NULL WHERE id = 1");
+    counts(&["2"]).await;
+    shop.sql("UPDATE orders SET completed_at = now()");
+    counts(&["1", "2"]).await;
+}
+
+#[tokio::test]
 async fn an_order_that_is_read_again_does_not_bring_a_forgotten_customer_back() {
     let (shop, local) = (Shop::new().await, Local::new());
     shop.add(1..=2);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::shop::{Shop, agrees};
+use super::shop::{Events, Shop, agrees};
 use crate::harness::eventually;
 use crate::harness::redis::RedisServer;
 use crate::harness::service::{Service, TOKEN};
@@ -32,7 +32,7 @@ async fn judged(capture: &Service, name: &str, status: &str) -> Value {
 }
 
 /// A value of a metric; of several series their sum.
-async fn metric(capture: &Service, name: &str) -> f64 {
+pub async fn metric(capture: &Service, name: &str) -> f64 {
     let text = capture
         .get(&capture.admin_url("/metrics"))
         .await
@@ -115,10 +115,10 @@ async fn health_metrics_and_node_tell_of_wal_lag_and_reconnects() {
     ] {
         assert!(metric(&capture, name).await > 0.0, "{name}");
     }
-    reconnects_and_tells_its_node(&shop, &capture).await;
+    reconnects_and_tells_its_node(&shop, &redis, &capture).await;
 }
 
-async fn reconnects_and_tells_its_node(shop: &Shop, capture: &Service) {
+async fn reconnects_and_tells_its_node(shop: &Shop, redis: &RedisServer, capture: &Service) {
     let before = metric(capture, "orderstream_capture_reconnects_total").await;
     shop.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walsender'");
     eventually("it has connected again", PATIENCE, async || {
@@ -138,6 +138,17 @@ async fn reconnects_and_tells_its_node(shop: &Shop, capture: &Service) {
         (is_told && node["captured_per_second"].as_f64().is_some()).then_some(())
     })
     .await;
+
+    // Of keys that are none the others are read again, and nothing becomes a dead letter.
+    let asked = serde_json::json!({"source": shop.database, "keys": ["nosuch", "1"]});
+    let request = client.post(capture.admin_url("/api/capture/resync")).bearer_auth(TOKEN);
+    let answer = request.json(&asked).send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+    eventually("the order was read again", PATIENCE, async || {
+        (Events::of(redis).await.types("1").len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(redis.command::<u64>(&["XLEN", "dead_letters"]).await, 0);
 }
 
 #[tokio::test]

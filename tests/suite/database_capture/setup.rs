@@ -5,6 +5,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::observed::metric;
 use super::shop::{Events, LOGICAL, Shop, agrees, text};
 use crate::harness::eventually;
 use crate::harness::pgbouncer::PgBouncer;
@@ -12,6 +13,35 @@ use crate::harness::postgres_tls::{PASSWORD, tls_cluster};
 use crate::harness::redis::RedisServer;
 use crate::harness::service::Service;
 use crate::harness::site::PATIENCE;
+
+/// Runs a command that fails; answers what it printed.
+fn fails(shop: &Shop, redis: &RedisServer, args: &[&str], code: i32, hint: &str) -> String {
+    let output = shop.command(redis, args);
+    let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {out}{errors}");
+    assert!(errors.contains(hint), "{args:?}: {errors}");
+    out
+}
+
+fn source_is_named_after_the_database(shop: &Shop, redis: &RedisServer) {
+    let named = format!("Shop-{}", shop.database);
+    shop.cluster().sql("postgres", &format!("CREATE DATABASE \"{named}\""));
+    shop.cluster().sql(&named, "CREATE TABLE orders (id int PRIMARY KEY)");
+    let url = shop.cluster().url(&named);
+    let settings = shop.settings(redis).with("ORDERSTREAM_CAPTURE_DATABASE_URL", &url);
+    let guessed = settings.command(&["capture", "init"]).output().unwrap().stdout;
+    let source = format!("source = \"shop_{}\"", shop.database);
+    assert!(String::from_utf8(guessed).unwrap().contains(&source), "{source}");
+}
+
+fn keys_that_no_order_has_are_named(tried: &str) {
+    let tried = Vec::from_iter(tried.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+    assert_eq!(text(&tried[0]["order_id"]), "2", "{tried:?}");
+    for (line, key) in tried[1..].iter().zip(["abc", "99"]) {
+        assert_eq!(line["key"], key);
+        assert_eq!(line["error"], "no order has this key");
+    }
+}
 
 #[tokio::test]
 async fn an_operator_prepares_tries_resyncs_and_drops() {
@@ -28,8 +58,11 @@ async fn an_operator_prepares_tries_resyncs_and_drops() {
         sql.contains("CREATE PUBLICATION") && sql.contains("GRANT SELECT ON public.orders"),
         "{sql}"
     );
+    let failed = |args: &[&str], code: i32, hint: &str| fails(&shop, &redis, args, code, hint);
+    failed(&["capture", "init", "--table", "nope"], 78, "there is no table nope");
+    source_is_named_after_the_database(&shop, &redis);
     let guessed = done(&["capture", "init"]);
-    shop.map(&guessed.replace("shopdb", &shop.database));
+    shop.map(&guessed);
     let tried = done(&["capture", "try", "--sample", "2"]);
     let events = Vec::from_iter(tried.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
     assert_eq!(
@@ -38,8 +71,13 @@ async fn an_operator_prepares_tries_resyncs_and_drops() {
         "{guessed}{tried}"
     );
     assert_eq!(events[1]["items"].as_array().unwrap().len(), 2, "{guessed}");
+    keys_that_no_order_has_are_named(&done(&["capture", "try", "02", "abc", "99"]));
+    let tried = failed(&["capture", "try", "abc"], 1, "no order has such a key");
+    assert_eq!(tried.lines().count(), 1, "{tried}");
     let mut capture = Service::start("capture", &shop.settings(&redis)).await;
     agrees(&shop, &redis).await;
+    failed(&["capture", "resync", "1", "nosuch"], 1, "no order has the key nosuch");
+    failed(&["capture", "resync", "--where", "id > 99"], 1, "no order matches");
     done(&["capture", "resync", "2"]);
     eventually("one order was read again", PATIENCE, async || {
         let events = Events::of(&redis).await;
@@ -76,9 +114,27 @@ async fn what_cannot_work_is_one_clear_error_and_hurts_no_write_of_the_shop() {
         assert_eq!(output.status.code(), Some(78), "{hint}: {said}");
         assert!(said.contains(hint), "{hint}: {said}");
         assert_eq!(shop.sql("SELECT count(*) FROM pg_publication"), "0", "{hint}");
+        said
     };
+    let file = shop.folder.path().join("capture.toml");
+    let file = file.to_str().unwrap();
     for (from, to, hint) in [
-        ("AS total_amount", "AS total_amuont", "a column `total_amuont`"),
+        (
+            "AS total_amount",
+            "AS total_ammount",
+            "a column `total_ammount`, which no event has (did you mean `total_amount`?); a field of that name would be \
+             lost, and `total_amount` is missing",
+        ),
+        (
+            "Europe/Berlin",
+            "Europe/Berln",
+            "timezone: the source knows no zone \"Europe/Berln\" (did you mean `Europe/Berlin`?)",
+        ),
+        (
+            "o.created_at",
+            "o.created_at, 1 / 0 AS total_tax",
+            "the query fails without any order",
+        ),
         ("o.id AS key, ", "", "lacks the column `key`"),
         ("o.total /", "o.totl /", "column o.totl does not exist"),
         (
@@ -95,9 +151,19 @@ async fn what_cannot_work_is_one_clear_error_and_hurts_no_write_of_the_shop() {
         ("[[watch]]", "[[wacht]]", "unknown field `wacht`"),
     ] {
         shop.map(&mapping.replacen(from, to, 1));
-        refused(hint);
+        let said = refused(hint);
+        assert!(said.contains(file), "{hint}: {said}");
     }
     shop.map(&mapping);
+    let slot = shop.slot();
+    let other = |sql: &str| shop.cluster().sql("postgres", &format!("SELECT {sql}"));
+    other(&format!("pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+    refused("belongs to the database \"postgres\"");
+    let checked = shop.command(&redis, &["check", "capture"]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert_eq!(checked.status.code(), Some(78), "{said}");
+    assert!(said.contains("belongs to the database \"postgres\""), "{said}");
+    other(&format!("pg_drop_replication_slot('{slot}')"));
     shop.sql("ALTER TABLE order_items REPLICA IDENTITY DEFAULT");
     refused("ALTER TABLE order_items REPLICA IDENTITY FULL");
     shop.sql("ALTER TABLE order_items REPLICA IDENTITY FULL; ALTER TABLE orders DROP CONSTRAINT orders_pkey");
@@ -130,6 +196,8 @@ async fn check_says_what_may_hurt_later_and_changes_nothing() {
         assert!(said.contains(hint), "{hint}: {said}");
     }
     assert_eq!(shop.sql("SELECT count(*) FROM pg_publication"), "0");
+    let tried = shop.command(&redis, &["capture", "try", "1"]);
+    assert_eq!(tried.status.code(), Some(78), "each order failed: {tried:?}");
 }
 
 #[tokio::test]
@@ -146,25 +214,52 @@ async fn rights_are_enough(printed_by: &[&str]) {
     // names.
     let sql = sql.replace("orderstream_capture", &role).replace(" CONCURRENTLY", "");
     shop.sql(&sql.replace("<primary key>", "id"));
-    shop.sql(&format!("GRANT SELECT ON refunds TO {role}"));
     shop.add(1..=2);
     let url = shop
         .cluster()
         .url(&shop.database)
         .replace("postgres://postgres@", &format!("postgres://{role}@"));
     let settings = shop.settings(&redis).with("ORDERSTREAM_CAPTURE_DATABASE_URL", &url);
+    let refused = settings.command(&["capture"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    let grant = format!("GRANT SELECT ON refunds TO {role}");
+    assert!(said.contains(&grant), "{said}");
+    shop.sql(&grant);
     // No policy lets anybody see a row: a query that respects it would find all orders deleted.
     shop.sql("ALTER TABLE orders ENABLE ROW LEVEL SECURITY");
     let refused = settings.command(&["capture"]).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(78), "{said}");
-    assert!(said.contains("run ALTER ROLE <its role> BYPASSRLS"), "{said}");
+    assert!(said.contains(&format!("run ALTER ROLE {role} BYPASSRLS")), "{said}");
     shop.sql(&format!("ALTER ROLE {role} BYPASSRLS"));
-    let _capture = Service::start("capture", &settings).await;
+    let settings = settings.with("ORDERSTREAM_ADMIN_ADDR", "127.0.0.1:0");
+    let capture = Service::start("capture", &settings).await;
     agrees(&shop, &redis).await;
     shop.add(3..=3);
     shop.sql("UPDATE order_items SET order_id = 1 WHERE order_id = 3; DELETE FROM order_items WHERE order_id = 2");
     agrees(&shop, &redis).await;
+
+    // What is taken from it while it runs is said once, and that it captures only once it reads again.
+    shop.sql(&format!("REVOKE SELECT ON order_items FROM {role}"));
+    shop.add(4..=4);
+    capture.says(&format!("GRANT SELECT ON order_items TO {role}")).await;
+    let before = metric(&capture, "orderstream_capture_reconnects_total").await;
+    eventually("it has tried again", PATIENCE, async || {
+        capture.signal(Signal::SIGHUP);
+        (metric(&capture, "orderstream_capture_reconnects_total").await > before + 1.0).then_some(())
+    })
+    .await;
+    let counts =
+        |capture: &Service| ["capturing changes", "capture stopped"].map(|said| capture.stderr().matches(said).count());
+    assert_eq!(counts(&capture), [1, 1], "{}", capture.stderr());
+    shop.sql(&format!("GRANT SELECT ON order_items TO {role}"));
+    capture.signal(Signal::SIGHUP);
+    agrees(&shop, &redis).await;
+    shop.sql(&format!("DROP PUBLICATION {}", shop.slot()));
+    shop.add(5..=5);
+    capture.says("as the owner of the tables run: CREATE PUBLICATION").await;
+    assert_eq!(counts(&capture)[1], 2, "{}", capture.stderr());
 }
 
 #[tokio::test]
