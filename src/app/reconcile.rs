@@ -3,6 +3,8 @@
 //! Of several processes with workers the one with the first id does it. It goes on where the last
 //! noted run ended, whichever process made it; the first run of all goes back three days.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use tracing::{info, warn};
 use crate::config::{AdminAccess, ShopifyAdminConfig};
 use crate::health::{Notice, WarehouseProbe};
 use crate::metrics::Metrics;
-use crate::nodes::{Node, Nodes};
-use crate::shopify_admin::reconcile::{ReconcileError, Reconciler, Reconciliation};
+use crate::nodes::Nodes;
+use crate::shopify_admin::reconcile::{BULK_ABOVE, ReconcileError, Reconciler, Reconciliation, SilentTopic};
 use crate::shopify_admin::{AdminClient, OrderSpan};
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
@@ -39,6 +41,8 @@ const SEARCH_LAG: time::Duration = time::Duration::minutes(2);
 /// What the role works with.
 pub(super) struct ReconcileRole {
     pub(super) config: ShopifyAdminConfig,
+    /// The data folder.
+    pub(super) folder: PathBuf,
     pub(super) stream: Arc<dyn Stream>,
     pub(super) warehouse: Arc<dyn Warehouse>,
     pub(super) probe: WarehouseProbe,
@@ -50,15 +54,16 @@ pub(super) struct ReconcileRole {
 impl ReconcileRole {
     /// Runs for ever; the notice has what is wrong.
     pub(super) async fn run(self) {
+        let mut silent = BTreeMap::new();
         loop {
-            while !self.probe.is_reached() || !self.is_first() {
+            while !self.probe.is_reached() || !self.nodes.is_own_the_first_worker() {
                 self.notice.set(None);
                 tokio::time::sleep(POLL_EVERY).await;
             }
             let (mut texts, mut has_failed) = (Vec::new(), false);
             for (shop, access) in &self.config.shops {
-                match self.reconcile(shop, access).await {
-                    Ok(text) => texts.extend(text),
+                match self.reconcile(shop, access, silent.entry(shop).or_default()).await {
+                    Ok(found) => texts.extend(found),
                     // It will note its run.
                     Err(ReconcileError::Locked(_)) => {}
                     Err(error) => {
@@ -73,16 +78,14 @@ impl ReconcileRole {
         }
     }
 
-    /// Whether this process is the first of those that could do it.
-    fn is_first(&self) -> bool {
-        let nodes = self.nodes.current().unwrap_or_default();
-        let workers = nodes.iter().filter(|node| Node::is_live_worker(node));
-        let first = workers.map(|node| &node.record.id).min();
-        first.is_some() && first == self.nodes.own_id().as_ref()
-    }
-
-    /// Answers what is wrong, and what to do.
-    async fn reconcile(&self, shop: &str, access: &AdminAccess) -> Result<Option<String>, ReconcileError> {
+    /// Answers what is wrong, and what to do. `silent`: the topics that were found so, until they bring
+    /// a delivery; a short run sees too few changes to find them again.
+    async fn reconcile(
+        &self,
+        shop: &str,
+        access: &AdminAccess,
+        silent: &mut Vec<SilentTopic>,
+    ) -> Result<Vec<String>, ReconcileError> {
         let past = self.warehouse.past_reconciliations(shop).await?;
         let span = span(&past, OffsetDateTime::now_utc());
         let client = AdminClient::connect(&self.config, shop, access).await?;
@@ -92,6 +95,8 @@ impl ReconcileRole {
             warehouse: &*self.warehouse,
             dry_run: false,
             by_hand: false,
+            bulk_above: BULK_ABOVE,
+            folder: &self.folder,
         };
         let report = reconciler.run(span, |_| ()).await?;
         self.metrics.orders_reconciled.inc_by(report.repaired);
@@ -111,7 +116,15 @@ impl ReconcileRole {
         }
         let found = report.missing + report.stale + report.deleted > 0;
         let again = found && past.first().is_some_and(|last| last.found > 0);
-        Ok(text(&report, again))
+        for known in std::mem::take(silent) {
+            let is_found = report.silent.iter().any(|one| one.topic == known.topic);
+            if !is_found && known.is_silent(shop, &*self.warehouse).await? {
+                silent.push(known);
+            }
+        }
+        silent.extend(report.silent.iter().cloned());
+        let silent = silent.iter().map(|topic| format!("{shop}: {topic}"));
+        Ok(text(&report, again).into_iter().chain(silent).collect())
     }
 }
 

@@ -22,7 +22,7 @@ use super::{Exit, Failure, shopify};
 use crate::config::{self, Config};
 use crate::folder;
 use crate::import::{FileState, Import, ImportError, ImportOptions, Rejections};
-use crate::shopify::{KeptNames, ShopZone};
+use crate::shopify::{Asked, KeptNames, ShopZone};
 use crate::shopify_admin::AdminClient;
 
 /// Arguments of `import`.
@@ -112,6 +112,7 @@ pub(super) async fn run(args: ImportArgs, config: Config) -> Result<(), Failure>
     };
     let of_client = |client: &AdminClient| ShopZone::named(&client.identity().timezone);
     let options = ImportOptions {
+        asked: Asked::Import,
         shop: &shop,
         zone: args.time_zone.or(client.as_ref().and_then(of_client)),
         kept: KeptNames {
@@ -152,9 +153,9 @@ pub(super) async fn run(args: ImportArgs, config: Config) -> Result<(), Failure>
         summary.orders = sender.orders;
     }
     summary.rejected = import.rejections.clone();
-    drop(import);
     if args.dry_run {
-        remove(&file);
+        import.discard();
+        let _ = std::fs::remove_file(file.with_extension("lock"));
     }
     done?;
     args.output.print(&summary, || summary.lines())?;
@@ -248,16 +249,6 @@ fn shop(args: &ImportArgs, config: &Config) -> Result<String, Failure> {
     shop.filter(is_domain).ok_or_else(|| {
         Failure::Usage("error: whose orders are these? Give --shop, such as example.myshopify.com\n".to_owned())
     })
-}
-
-/// The file of a dry run, which nobody goes on with.
-fn remove(file: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut name = file.as_os_str().to_owned();
-        name.push(suffix);
-        let _ = std::fs::remove_file(name);
-    }
-    let _ = std::fs::remove_file(file.with_extension("lock"));
 }
 
 impl ImportSummary {

@@ -12,7 +12,9 @@ use super::{Exit, Failure, shopify};
 use crate::config::{self, Config};
 use crate::folder::{self, Folder};
 use crate::shopify_admin::OrderSpan;
-use crate::shopify_admin::reconcile::{ReconciledOrder, Reconciler, Reconciliation};
+use crate::shopify_admin::reconcile::{
+    BULK_ABOVE, FigureDays, FigureDifference, FiguresReport, ReconciledOrder, Reconciler, Reconciliation,
+};
 use crate::stream::Stream;
 use crate::warehouse::Warehouse;
 use crate::warehouse::embedded::EmbeddedWarehouse;
@@ -27,9 +29,11 @@ const PRINTED: usize = 20;
 Examples:
   orderstream reconcile --dry-run              what the warehouse lacks of the last three days
   orderstream reconcile --since 2026-01-01     finds and repairs it since that day
+  orderstream reconcile --figures --since 30d  also compares daily_sales with Shopify's own report
 
 Needs access to the shop's Admin API (docs/SHOPIFY.md). Repairs are events, which workers load. A process with workers does
-the same every 15 minutes. Orders that are on their way already are left alone. Exit code 69: something is left to repair.")]
+the same every 15 minutes. Orders that are on their way already are left alone. Exit code 69: something is left to repair, or
+figures differ.")]
 pub(super) struct ReconcileArgs {
     /// Orders that changed since then: a time, a day (UTC), or how long ago
     #[arg(long, value_name = "TIME", default_value = "3d", value_parser = ago)]
@@ -43,6 +47,9 @@ pub(super) struct ReconcileArgs {
     /// Repair nothing
     #[arg(long)]
     dry_run: bool,
+    /// Compare daily_sales with Shopify's report, over the shop's days that are over (scope read_reports)
+    #[arg(long)]
+    figures: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -68,28 +75,48 @@ pub(super) async fn run(args: ReconcileArgs, config: Config) -> Result<(), Failu
         return Err(Failure::Usage("error: --since must be before --until\n".to_owned()));
     }
     let clients = shopify::clients(&config, args.shop.as_deref()).await?;
+    let mut days = Vec::new();
+    for client in &clients {
+        days.push(if args.figures {
+            Some(FigureDays::of(client, changed)?.ok_or_else(no_day)?)
+        } else {
+            None
+        });
+    }
     let stores = ReconcileStores::open(&config).await?;
     let mut reports = Vec::new();
-    for client in &clients {
+    for (client, days) in clients.iter().zip(days) {
         let reconciler = Reconciler {
             client,
             stream: &*stores.stream,
             warehouse: &*stores.warehouse,
             dry_run: args.dry_run,
             by_hand: true,
+            bulk_above: BULK_ABOVE,
+            folder: &config.data_dir,
         };
         let bar = progress(None);
         let report = reconciler.run(changed, |seen| bar.set_position(seen)).await;
         bar.finish_and_clear();
-        reports.push(report?);
+        let mut report = report?;
+        if let Some(days) = days {
+            report.figures = Some(days.compare(client, &*stores.warehouse).await?);
+        }
+        reports.push(report);
     }
     let lines = || reports.iter().flat_map(lines).collect();
     args.output.print(&serde_json::json!({ "shops": reports }), lines)?;
-    if reports.iter().all(Reconciliation::is_clean) {
+    let is_equal = |report: &Reconciliation| report.figures.as_ref().is_none_or(|figures| figures.days_differ == 0);
+    if reports.iter().all(|report| report.is_clean() && is_equal(report)) {
         Ok(())
     } else {
         Err(Failure::Reported(Exit::Unavailable))
     }
+}
+
+fn no_day() -> Failure {
+    let text = "error: --figures compares whole days of the shop: give a --since of yesterday or before\n";
+    Failure::Usage(text.to_owned())
 }
 
 /// Stream and warehouse, opened by this process.
@@ -125,7 +152,7 @@ impl ReconcileStores {
         // Only a warehouse with tables can be compared.
         warehouse.check().await?;
         Ok(Self {
-            stream: open_stream(config, folder.as_ref())?,
+            stream: open_stream(config, folder.as_ref()).await?,
             warehouse,
             _folder: folder,
         })
@@ -173,6 +200,37 @@ fn lines(report: &Reconciliation) -> Vec<String> {
             "... and {} more; --json has them",
             report.orders.len() - PRINTED
         ));
+    }
+    lines.extend(report.silent.iter().map(ToString::to_string));
+    if let Some(figures) = &report.figures {
+        lines.extend(figure_lines(figures, report.repaired > 0));
+    }
+    lines
+}
+
+fn figure_lines(figures: &FiguresReport, was_repaired: bool) -> Vec<String> {
+    let FiguresReport { first, last, days, .. } = figures;
+    let mut lines = vec![match figures.days_differ {
+        0 => format!("daily_sales from {first} to {last} equals Shopify's report ({days} days with sales)"),
+        differ => {
+            format!("daily_sales from {first} to {last} differs from Shopify's report on {differ} of {days} days")
+        }
+    }];
+    if figures.days_differ > 0 && was_repaired {
+        lines.push("orders that were repaired just now may not be loaded yet: compare again".to_owned());
+    }
+    if !figures.differences.is_empty() {
+        let row = |one: &FigureDifference| {
+            let order = one.order_id.clone().unwrap_or_else(|| "all".to_owned());
+            let amounts = [&one.ours, &one.shopify, &one.difference].map(Clone::clone);
+            let [ours, shopify, difference] = amounts;
+            [one.day.clone(), order, one.column.to_owned(), ours, shopify, difference]
+        };
+        let headings = ["day", "order", "column", "here", "Shopify", "difference"];
+        lines.extend(table(headings, figures.differences.iter().take(2 * PRINTED).map(row)));
+    }
+    if figures.differences.len() > 2 * PRINTED {
+        lines.push("... and more; --json has them".to_owned());
     }
     lines
 }

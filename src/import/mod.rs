@@ -111,6 +111,8 @@ impl Rejections {
 /// What an import is told beside its files.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportOptions<'s> {
+    /// Why orders were asked for, which their events say.
+    pub asked: Asked,
     /// Domain of the shop.
     pub shop: &'s str,
     /// The shop's, where it is known; needed for bulk operations.
@@ -265,11 +267,20 @@ impl<'s> Import<'s> {
     pub fn finish(&mut self, file: &Path) -> Result<u64, ImportError> {
         self.staging.finish(file)
     }
+
+    /// Removes the file of the data folder, which nobody goes on with. Its lock stays.
+    pub fn discard(self) {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut name = self.staging.path().as_os_str().to_owned();
+            name.push(suffix);
+            let _ = std::fs::remove_file(name);
+        }
+    }
 }
 
 fn request(options: ImportOptions<'_>, received_at: OffsetDateTime) -> Request<'_> {
     Request {
-        asked: Asked::Import,
+        asked: options.asked,
         shop: options.shop,
         received_at,
     }

@@ -69,6 +69,10 @@ impl Staging {
         })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn failed(&self) -> impl Fn(rusqlite::Error) -> ImportError + use<> {
         let failed = staging_error(&self.path);
         move |error| failed(error.into())

@@ -18,8 +18,6 @@ use crate::stream::{Appended, Destination, NewEntry, codec, spread};
 pub const MOST_EVENTS: usize = 200;
 /// Bytes of the events of one request, which the escapes of JSON within JSON make larger.
 pub const MOST_BYTES: usize = 256 * 1024;
-/// Share of the stream's cap above which a backlog stops the import, percent.
-const MOST_BACKLOG: u64 = 25;
 
 /// Asks for events to be appended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,12 +61,7 @@ impl Operations {
         if self.has_spooled().await? {
             return Ok(waits("the spool of this node holds events that come first"));
         }
-        let report = self.stream.report().await?;
-        let ours = report.groups.iter().find(|group| group.ours);
-        let backlog = ours.map_or(report.length, |group| {
-            group.lag.unwrap_or(report.length).saturating_add(group.pending)
-        });
-        if backlog.saturating_mul(100) > report.maxlen.saturating_mul(MOST_BACKLOG) {
+        if !self.stream.report().await?.has_room_for_history() {
             return Ok(waits("the backlog is above a quarter of ORDERSTREAM_STREAM_MAXLEN"));
         }
         let appended = self.stream.plain_writer().append(entries).await;

@@ -61,14 +61,15 @@ pub struct BulkFile {
     pub orders: u64,
 }
 
-/// Starts an operation over the orders that were created within the span. `asked_since`: it may
-/// have been started before, at that time or later; then that one is taken.
+/// Starts an operation over the orders of the span, by `created_at` or `updated_at`. `asked_since`: it
+/// may have been started before, at that time or later; then that one is taken.
 ///
 /// # Errors
 /// Shopify refuses it, or does not answer.
 pub async fn start(
     client: &AdminClient,
     span: OrderSpan,
+    field: &str,
     asked_since: Option<OffsetDateTime>,
 ) -> Result<BulkStart, AdminError> {
     #[derive(Deserialize)]
@@ -91,7 +92,7 @@ pub async fn start(
         message: String,
         code: Option<String>,
     }
-    let query = query(span);
+    let query = BULK_ORDERS.replace("SEARCH", &span.search(field));
     let (mut asked_since, mut failures) = (asked_since, 0);
     loop {
         if let Some(since) = asked_since
@@ -125,11 +126,6 @@ pub async fn start(
             why: words,
         });
     }
-}
-
-/// The text of the operation over these orders.
-fn query(span: OrderSpan) -> String {
-    BULK_ORDERS.replace("SEARCH", &span.search("created_at"))
 }
 
 /// An operation with the same text that was started since then, and may still give its file.

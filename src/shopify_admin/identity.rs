@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::error::AdminError;
+use crate::shopify::ShopZone;
 
 /// What every command of the Admin API reads orders by.
 const SCOPES: [&str; 5] = [
@@ -41,6 +42,15 @@ impl ShopIdentity {
     pub fn has_scope(&self, scope: &str) -> bool {
         let writing = scope.strip_prefix("read_").map(|rest| format!("write_{rest}"));
         self.scopes.contains(scope) || writing.is_some_and(|writing| self.scopes.contains(&writing))
+    }
+
+    /// The zone by which it counts its days.
+    ///
+    /// # Errors
+    /// This release does not know it.
+    pub fn zone(&self) -> Result<ShopZone, AdminError> {
+        ShopZone::named(&self.timezone)
+            .ok_or_else(|| AdminError::Unusable(format!("this release does not know the time zone {}", self.timezone)))
     }
 
     /// Whether it is the configured shop, with every scope and that version.

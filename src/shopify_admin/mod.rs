@@ -5,8 +5,8 @@
 //! [`AdminClient`] (`client.rs`) asks one of the [`documents`], within a share of the shop's rate
 //! limit (`budget.rs`), with an access token that it renews (`token.rs`). `reply.rs` tells what an
 //! answer means, `identity.rs` whether token, scopes and version are the right ones, `error.rs`
-//! what an operator has to do. [`bulk`] runs bulk operations and downloads their files, over spans of
-//! time (`span.rs`). `subscriptions.rs` compares the shop's webhook subscriptions with
+//! what an operator has to do. [`bulk`] runs bulk operations over spans of time (`span.rs`), and
+//! [`BulkFetch`] (`bulk_fetch.rs`) brings their files. `subscriptions.rs` compares the shop's webhook subscriptions with
 //! those that are wanted; [`reconcile`] the shop's orders with the warehouse's.
 //!
 //! # Invariants
@@ -21,6 +21,7 @@
 
 mod budget;
 pub mod bulk;
+mod bulk_fetch;
 mod client;
 pub mod documents;
 mod error;
@@ -31,6 +32,7 @@ mod span;
 pub mod subscriptions;
 mod token;
 
+pub use self::bulk_fetch::{BulkError, BulkFetch, BulkStep};
 pub use self::client::AdminClient;
 pub use self::error::AdminError;
 pub use self::identity::ShopIdentity;

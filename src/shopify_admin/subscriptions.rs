@@ -160,11 +160,13 @@ pub async fn fix(client: &AdminClient, report: &mut SubscriptionReport) -> Resul
         let errors = match id {
             None => create(client, &topic, &uri).await?,
             Some(id) => {
-                let whole = json!({"uri": uri, "format": "JSON", "filter": "", "includeFields": []});
+                // "If null, then all fields will be included": the schema's words on `includeFields`.
+                let whole = json!({"uri": uri, "format": "JSON", "filter": "", "includeFields": null});
                 let answer: Value = client
                     .query(documents::RESUBSCRIBE, json!({"id": id, "s": whole}))
                     .await?;
-                user_errors(&answer["webhookSubscriptionUpdate"])
+                let answer = &answer["webhookSubscriptionUpdate"];
+                user_errors(answer).or_else(|| unchanged(&answer["webhookSubscription"], &uri))
             }
         };
         for finding in findings {
@@ -189,6 +191,34 @@ fn user_errors(answer: &Value) -> Option<String> {
     let errors = answer["userErrors"].as_array().map(Vec::as_slice).unwrap_or_default();
     let words = errors.iter().filter_map(|error| error["message"].as_str());
     (!errors.is_empty()).then(|| words.collect::<Vec<_>>().join("; "))
+}
+
+/// What is still wrong with a subscription that Shopify says it has changed.
+fn unchanged(now: &Value, uri: &str) -> Option<String> {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+    };
+    let is_right = [
+        ("uri", now["uri"] == uri),
+        ("format", now["format"] == "JSON"),
+        ("filter", is_empty(&now["filter"])),
+        ("includeFields", is_empty(&now["includeFields"])),
+    ];
+    let wrong = Vec::from_iter(
+        is_right
+            .into_iter()
+            .filter(|(_, is_right)| !is_right)
+            .map(|(name, _)| name),
+    );
+    (!wrong.is_empty()).then(|| {
+        format!(
+            "Shopify took the change and kept {}; change it in the app",
+            wrong.join(", ")
+        )
+    })
 }
 
 async fn list(client: &AdminClient) -> Result<Vec<Subscription>, AdminError> {

@@ -8,8 +8,8 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime};
 
 use super::WarehouseError;
 use crate::event::{EventRecord, InvalidJson, OrderEvent, Provenance, Text, json};
@@ -147,6 +147,8 @@ pub enum Param<'a> {
     Text(Option<&'a str>),
     /// A time.
     Time(OffsetDateTime),
+    /// A day.
+    Day(Date),
     /// A number.
     Integer(i64),
 }
@@ -172,6 +174,8 @@ pub enum Cell {
     Time(OffsetDateTime),
     /// A number.
     Integer(i64),
+    /// Bytes.
+    Bytes(Vec<u8>),
 }
 
 /// A row of an answer, read column by column.
@@ -189,7 +193,7 @@ impl Row {
     pub(super) fn text(&mut self) -> Option<String> {
         match self.0.next()? {
             Cell::Text(text) => Some(text),
-            Cell::Null | Cell::Time(_) | Cell::Integer(_) => None,
+            Cell::Null | Cell::Time(_) | Cell::Integer(_) | Cell::Bytes(_) => None,
         }
     }
 
@@ -198,7 +202,15 @@ impl Row {
         match self.0.next()? {
             Cell::Time(at) => Some(at),
             Cell::Text(text) => OffsetDateTime::parse(&text, &Rfc3339).ok(),
-            Cell::Null | Cell::Integer(_) => None,
+            Cell::Null | Cell::Integer(_) | Cell::Bytes(_) => None,
+        }
+    }
+
+    /// The next column; `None` for NULL and for what is no bytes.
+    pub(super) fn bytes(&mut self) -> Option<Vec<u8>> {
+        match self.0.next()? {
+            Cell::Bytes(bytes) => Some(bytes),
+            Cell::Null | Cell::Text(_) | Cell::Time(_) | Cell::Integer(_) => None,
         }
     }
 
@@ -206,7 +218,7 @@ impl Row {
     pub(super) fn integer(&mut self) -> Option<i64> {
         match self.0.next()? {
             Cell::Integer(number) => Some(number),
-            Cell::Null | Cell::Text(_) | Cell::Time(_) => None,
+            Cell::Null | Cell::Text(_) | Cell::Time(_) | Cell::Bytes(_) => None,
         }
     }
 }
@@ -320,6 +332,20 @@ pub trait History: Send + Sync {
         Ok(found.into_iter().next())
     }
 
+    /// The event that was loaded from an entry of the stream, among those received from `from` on and
+    /// before `before`: all of which are read.
+    async fn event_of_entry(
+        &self,
+        stream_id: &str,
+        from: OffsetDateTime,
+        before: OffsetDateTime,
+    ) -> Result<Option<StoredEvent>, WarehouseError> {
+        let sql = format!("{EVENT} WHERE received_at >= $1 AND received_at < $2 AND stream_id = $3 LIMIT 1");
+        let params = [Param::Time(from), Param::Time(before), Param::text(stream_id)];
+        let found = each(self.read(&sql, &params).await?, stored_event)?;
+        Ok(found.into_iter().next())
+    }
+
     /// The newest events of an order, by when they happened, newest first; of that shop, or of all
     /// where none is named.
     async fn events_of(
@@ -354,20 +380,6 @@ pub trait History: Send + Sync {
     async fn orders(&self, keys: &[OrderKey]) -> Result<Vec<OrderState>, WarehouseError> {
         let sql = format!("{ORDER} WHERE (shop, order_id) IN (SELECT e.value ->> 0, e.value ->> 1 FROM {{elements}})");
         each(self.read(&sql, &[Param::text(&list(keys))]).await?, order_state)
-    }
-
-    /// Ids of a shop's orders that are not deleted and whose newest state is from that span. Reads all
-    /// of the shop's orders.
-    async fn orders_changed(
-        &self,
-        shop: &str,
-        since: OffsetDateTime,
-        until: OffsetDateTime,
-    ) -> Result<Vec<String>, WarehouseError> {
-        let sql = "SELECT order_id FROM {schema}.orders \
-                   WHERE shop = $1 AND deleted_at IS NULL AND version_at >= $2 AND version_at < $3 ORDER BY order_id";
-        let params = [Param::text(shop), Param::Time(since), Param::Time(until)];
-        each(self.read(sql, &params).await?, |mut row| row.text())
     }
 
     /// The ids among these that have a row, once for each row, in no order.

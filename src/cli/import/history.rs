@@ -14,11 +14,10 @@ use tokio::time::Instant;
 
 use super::sending::ImportSender;
 use crate::cli::Failure;
-use crate::cli::output::progress;
-use crate::folder;
+use crate::cli::output::{note, progress, span};
 use crate::import::{BulkWindow, FileState, Import, ImportPlan};
-use crate::shopify_admin::bulk::{self, BulkFile, BulkStart, BulkState, DownloadError};
-use crate::shopify_admin::{AdminClient, AdminError, OrderSpan};
+use crate::shopify_admin::bulk::{self, BulkStart};
+use crate::shopify_admin::{AdminClient, AdminError, BulkError, BulkFetch, BulkStep, OrderSpan};
 
 /// Orders of one window at most, as counted.
 const WINDOW: u64 = 20_000;
@@ -28,12 +27,6 @@ const SHORTEST: time::Duration = time::Duration::hours(1);
 const BEGINNING: OffsetDateTime = datetime!(2004-01-01 00:00 UTC);
 /// What changed so long before the start may be missing: a clock may be wrong by that.
 const SLACK: time::Duration = time::Duration::minutes(10);
-/// Pause between two looks at an operation, and after a failed download; grows.
-const POLL: Duration = Duration::from_secs(2);
-const LONGEST_POLL: Duration = Duration::from_secs(30);
-/// Downloads that bring nothing, and files that are not whole, until it is given up.
-const ATTEMPTS: u32 = 6;
-
 /// What an import is told.
 pub(super) struct HistoryOptions {
     pub(super) since: Option<OffsetDateTime>,
@@ -75,13 +68,9 @@ pub(super) struct HistoryImport<'a> {
     folder: &'a Path,
     options: HistoryOptions,
     pub(super) bar: ProgressBar,
-    /// The result of the oldest window, once it is there.
-    file: Option<(PathBuf, BulkFile)>,
-    /// Whether that is in `import.db`.
-    is_staged: bool,
-    /// Before the next look.
-    delay: Duration,
-    failures: u32,
+    fetch: BulkFetch<'a>,
+    /// The file of the oldest window, once it is in `import.db`.
+    staged: Option<PathBuf>,
     /// Since when only others' operations run.
     busy_since: Option<Instant>,
     /// No operation is started before then.
@@ -96,10 +85,8 @@ impl<'a> HistoryImport<'a> {
             folder,
             options,
             bar: ProgressBar::hidden(),
-            file: None,
-            is_staged: false,
-            delay: POLL,
-            failures: 0,
+            fetch: BulkFetch::new(client),
+            staged: None,
             busy_since: None,
             start_after: Instant::now(),
             orphans: 0,
@@ -168,19 +155,17 @@ impl<'a> HistoryImport<'a> {
     pub(super) async fn step(&mut self, import: &mut Import<'_>, sender: &mut ImportSender) -> Result<bool, Failure> {
         let left = self.request(import).await?;
         let Some(window) = left.first() else { return Ok(false) };
-        match (self.file.take(), &window.operation) {
-            (None, None) => self.pause().await,
-            (None, Some(id)) => self.look(id, window, import).await?,
-            (Some((path, file)), _) if !self.is_staged => self.fetch(path, file, window, import).await?,
-            (Some((path, file)), _) => {
-                if sender.batch(&path, import, &self.bar).await? {
-                    self.file = Some((path, file));
-                } else {
-                    self.orphans += import.finish(&path)?;
+        match (&self.staged, &window.operation) {
+            (Some(path), _) => {
+                if !sender.batch(path, import, &self.bar).await? {
+                    self.orphans += import.finish(path)?;
                     import.windows().replace(window, &[])?;
                     let _ = std::fs::remove_file(path);
+                    self.staged = None;
                 }
             }
+            (None, None) => self.fetch.pause().await,
+            (None, Some(id)) => self.fetch(id, window, import).await?,
         }
         Ok(true)
     }
@@ -200,7 +185,8 @@ impl<'a> HistoryImport<'a> {
             };
             import.windows().replace(&known, std::slice::from_ref(&window))?;
             let span = OrderSpan::new(window.since, window.until);
-            match bulk::start(self.client, span, started_at.filter(|_| known.is_asked)).await? {
+            let asked_since = started_at.filter(|_| known.is_asked);
+            match bulk::start(self.client, span, "created_at", asked_since).await? {
                 BulkStart::Started(id) => {
                     window.operation = Some(id);
                     self.busy_since = None;
@@ -210,7 +196,7 @@ impl<'a> HistoryImport<'a> {
                     if place == 0 {
                         self.wait_for_others(&words)?;
                     }
-                    self.start_after = Instant::now() + self.delay;
+                    self.start_after = Instant::now() + self.fetch.delay();
                 }
             }
             import.windows().replace(&known, std::slice::from_ref(&window))?;
@@ -221,9 +207,17 @@ impl<'a> HistoryImport<'a> {
 
     /// None of its own operations is to be watched, and others run.
     fn wait_for_others(&mut self, words: &str) -> Result<(), Failure> {
+        let is_new = self.busy_since.is_none();
         let since = *self.busy_since.get_or_insert_with(Instant::now);
         if since.elapsed() < self.options.wait {
             self.bar.set_message(words.to_owned());
+            // A bar shows it all the time.
+            if is_new && self.bar.is_hidden() {
+                note(&format!(
+                    "other bulk operations of this app run at Shopify; waiting for their end, at most {} (--wait): {words}",
+                    span(self.options.wait)
+                ));
+            }
             return Ok(());
         }
         Err(Failure::Unavailable(format!(
@@ -232,116 +226,49 @@ impl<'a> HistoryImport<'a> {
         )))
     }
 
-    /// Sees how far the operation of the oldest window is.
-    async fn look(&mut self, id: &str, window: &BulkWindow, import: &mut Import<'_>) -> Result<(), Failure> {
-        let state = match bulk::poll(self.client, id).await {
+    /// Takes a step towards the file of the oldest window, and stages it once it is whole.
+    async fn fetch(&mut self, id: &str, window: &BulkWindow, import: &mut Import<'_>) -> Result<(), Failure> {
+        let number = id.rsplit('/').next().unwrap_or_default();
+        let path = self.folder.join(format!("import-{number}.jsonl"));
+        let step = match self.fetch.step(id, &path).await {
             // Once the app may read it, it is another operation's.
-            Err(error @ AdminError::Denied { .. }) => {
+            Err(BulkError::Admin(error @ AdminError::Denied { .. })) => {
                 unask(window, import)?;
                 return Err(error.into());
             }
-            state => state?,
+            step => step?,
         };
-        match state {
-            BulkState::Running(objects) => {
-                self.bar.set_message(format!("Shopify has gathered {objects} objects"));
-                self.pause().await;
-            }
-            BulkState::Completed(None) => import.windows().replace(window, &[])?,
-            BulkState::Completed(Some(file)) => {
-                let number = id.rsplit('/').next().unwrap_or_default();
-                let path = self.folder.join(format!("import-{number}.jsonl"));
-                (self.file, self.is_staged, self.delay) = (Some((path, file)), false, POLL);
-            }
-            BulkState::Failed(why) => {
-                let span = OrderSpan::new(window.since, window.until);
-                let Some(halves) = span.halves(SHORTEST) else {
-                    unask(window, import)?;
-                    return Err(Failure::Unavailable(format!(
-                        "Shopify cannot carry out the bulk operation {id} over one hour of orders ({why}); give the same \
-                         command later, which goes on"
-                    )));
-                };
-                let mut smaller = Vec::new();
-                for half in halves {
-                    let orders = half.count(self.client, "created_at").await?;
-                    smaller.extend((orders > 0).then(|| BulkWindow::new(half.since, half.until, orders)));
-                }
-                import.windows().replace(window, &smaller)?;
-            }
-            BulkState::Gone(why) => self.ask_again(window, import, why)?,
-        }
-        Ok(())
-    }
-
-    /// Downloads a part of the file, and stages it once it is whole.
-    async fn fetch(
-        &mut self,
-        path: PathBuf,
-        file: BulkFile,
-        window: &BulkWindow,
-        import: &mut Import<'_>,
-    ) -> Result<(), Failure> {
-        let disk = |error: std::io::Error| Failure::Unavailable(format!("{}: {error}; free the disk", path.display()));
-        let mut target = folder::open_file(&path).map_err(disk)?;
-        let before = target.metadata().map_err(disk)?.len();
-        match bulk::download(&file, &mut target).await {
-            Ok(bytes) if bytes < file.bytes => {
-                self.bar
-                    .set_message(format!("{bytes} of {} bytes downloaded", file.bytes));
-                if bytes > before {
-                    self.failures = 0;
-                }
-            }
-            Ok(_) if !tokio::task::block_in_place(|| bulk::is_whole(&file, &path)).map_err(disk)? => {
-                std::fs::remove_file(&path).map_err(disk)?;
-                self.fail("the file has other lines than Shopify counted").await?;
-            }
-            Ok(_) => {
-                self.failures = 0;
+        match step {
+            BulkStep::Waiting(said) => said.into_iter().for_each(|said| self.bar.set_message(said)),
+            BulkStep::Whole(file) => {
                 let state = tokio::task::block_in_place(|| import.stage(&path, || ()))?;
                 // What was sent by a run before this.
                 if let FileState::Staged(orders) = state {
                     self.bar.inc(file.orders.saturating_sub(orders));
                 }
-                self.is_staged = true;
+                self.staged = Some(path);
             }
-            Err(DownloadError::Expired) => {
-                let _ = std::fs::remove_file(&path);
-                return self.ask_again(window, import, "its file has expired");
-            }
-            // What came is a success.
-            Err(DownloadError::Again(_)) if target.metadata().map_err(disk)?.len() > before => self.failures = 0,
-            Err(DownloadError::Again(why)) => self.fail(&why).await?,
-            Err(DownloadError::Disk(error)) => return Err(disk(error)),
+            BulkStep::Empty => import.windows().replace(window, &[])?,
+            BulkStep::Failed(why) => self.halve(id, &why, window, import).await?,
+            BulkStep::Gone => unask(window, import)?,
         }
-        self.file = Some((path, file));
         Ok(())
     }
 
-    /// An operation without a file is run again.
-    fn ask_again(&mut self, window: &BulkWindow, import: &mut Import<'_>, why: &str) -> Result<(), Failure> {
-        self.failures += 1;
-        if self.failures > ATTEMPTS {
-            return Err(Failure::Unavailable(format!("a bulk operation brings no file: {why}")));
-        }
-        unask(window, import)
-    }
-
-    async fn fail(&mut self, why: &str) -> Result<(), Failure> {
-        self.failures += 1;
-        if self.failures > ATTEMPTS {
+    /// What Shopify could not carry out over a window is asked for over its halves.
+    async fn halve(&self, id: &str, why: &str, window: &BulkWindow, import: &mut Import<'_>) -> Result<(), Failure> {
+        let Some(halves) = OrderSpan::new(window.since, window.until).halves(SHORTEST) else {
+            unask(window, import)?;
             return Err(Failure::Unavailable(format!(
-                "the file of a bulk operation cannot be downloaded: {why}; give the same command later, which goes on"
+                "Shopify cannot carry out the bulk operation {id} over one hour of orders ({why}); give the same                  command later, which goes on"
             )));
+        };
+        let mut smaller = Vec::new();
+        for half in halves {
+            let orders = half.count(self.client, "created_at").await?;
+            smaller.extend((orders > 0).then(|| BulkWindow::new(half.since, half.until, orders)));
         }
-        self.pause().await;
-        Ok(())
-    }
-
-    async fn pause(&mut self) {
-        tokio::time::sleep(self.delay).await;
-        self.delay = self.delay.mul_f64(1.5).min(LONGEST_POLL);
+        Ok(import.windows().replace(window, &smaller)?)
     }
 }
 

@@ -4,7 +4,8 @@
 //! # Layout
 //! `mod.rs` goes through a span of `updated_at` window by window; `unloaded.rs` knows which orders
 //! are in the stream or the dead letters already; `repair.rs` asks for orders
-//! in full and appends their events; `report.rs` is the result.
+//! in full and appends their events, `bulk_repair.rs` many at once; `silent_topics.rs` knows which webhooks did not come;
+//! `figures.rs` compares `daily_sales` with Shopify's report; `report.rs` is the result.
 //!
 //! # Invariants
 //! - The warehouse is written to by workers alone: a repair is an event, with an id made of order
@@ -16,25 +17,33 @@
 //! - One process at a time compares a shop's orders, by a lock in the warehouse that ends by itself.
 //!   A run that came to its end is noted there; one that was cut short is made again.
 
+mod bulk_repair;
+mod figures;
 mod repair;
 mod report;
+mod silent_topics;
 mod unloaded;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
+use self::bulk_repair::BulkRepair;
+pub use self::figures::{FigureDays, FigureDifference, FiguresReport};
 use self::repair::Repairer;
 pub use self::report::{OrderFinding, ReconciledOrder, Reconciliation};
+use self::silent_topics::ShopChanges;
+pub use self::silent_topics::SilentTopic;
 use self::unloaded::{OrderPlace, UnloadedOrders};
 use super::client::AdminClient;
 use super::documents::{self, PageCursor};
 use super::error::AdminError;
 use super::span::OrderSpan;
-use crate::shopify::ShopZone;
 use crate::stream::{Stream, StreamError};
 use crate::warehouse::{Warehouse, WarehouseError};
 
@@ -42,6 +51,8 @@ use crate::warehouse::{Warehouse, WarehouseError};
 const DEEPEST: u64 = 20_000;
 /// Orders that are compared by one statement.
 const COMPARED: usize = 1000;
+/// Orders of one window above which they are asked for by a bulk operation.
+pub const BULK_ABOVE: usize = 5000;
 /// Spans of at least this look for orders that Shopify no longer has, which reads all of the shop's
 /// orders.
 const LOOKS_FOR_VANISHED: Duration = Duration::hours(24);
@@ -81,6 +92,10 @@ pub struct Reconciler<'a> {
     pub dry_run: bool,
     /// Whether an operator asked for it.
     pub by_hand: bool,
+    /// Orders of one window above which they are asked for by a bulk operation; [`BULK_ABOVE`].
+    pub bulk_above: usize,
+    /// The data folder, for the file of such an operation; it is made where it is missing.
+    pub folder: &'a Path,
 }
 
 /// An order, as the search lists it.
@@ -88,6 +103,8 @@ pub struct Reconciler<'a> {
 #[serde(rename_all = "camelCase")]
 struct ListedOrder {
     id: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
 }
@@ -127,25 +144,29 @@ impl Reconciler<'_> {
     ) -> Result<Reconciliation, ReconcileError> {
         let (began, points) = (Instant::now(), self.client.points());
         let identity = self.client.identity();
-        let zone = ShopZone::named(&identity.timezone).ok_or_else(|| {
-            AdminError::Unusable(format!(
-                "this release does not know the time zone {}",
-                identity.timezone
-            ))
-        })?;
         let mut report = Reconciliation::new(identity.shop.clone(), span, self.dry_run);
         let unloaded = UnloadedOrders::read(self.stream, &identity.shop).await?;
-        let repairer = Repairer::new(self, zone);
-        self.deletions(span, &repairer, &mut report).await?;
+        let repairer = Repairer::new(self, identity.zone()?);
+        let mut changes = ShopChanges::default();
+        self.deletions(span, &repairer, &mut changes, &mut report).await?;
         let mut spans = vec![span];
         while let Some(span) = spans.pop() {
             self.lock(holder).await?;
             let count = span.count(self.client, "updated_at").await?;
             match span.halves(Duration::ZERO) {
                 Some([first, second]) if count > DEEPEST => spans.extend([second, first]),
-                _ => self.window(span, count, &unloaded, &repairer, &mut report).await?,
+                _ => {
+                    let listed = if count == 0 { Vec::new() } else { self.list(span).await? };
+                    listed.iter().for_each(|order| changes.add_order(order, span));
+                    self.window(span, holder, &listed, &unloaded, &repairer, &mut report)
+                        .await?;
+                }
             }
             progress(report.seen);
+        }
+        // What waits may be the delivery.
+        if report.waiting == 0 {
+            report.silent = changes.silent(&identity.shop, span.until, self.warehouse).await?;
         }
         report.points = self.client.points() - points;
         report.seconds = began.elapsed().as_secs_f64();
@@ -156,22 +177,21 @@ impl Reconciler<'_> {
     async fn window(
         &self,
         span: OrderSpan,
-        count: u64,
+        holder: &str,
+        listed: &[ListedOrder],
         unloaded: &UnloadedOrders,
         repairer: &Repairer<'_>,
         report: &mut Reconciliation,
     ) -> Result<(), ReconcileError> {
-        let listed = if count == 0 {
-            BTreeMap::new()
-        } else {
-            self.list(span).await?
-        };
+        let listed = listed
+            .iter()
+            .map(|order| (number(&order.id).to_owned(), order.updated_at));
+        let listed = BTreeMap::from_iter(listed);
         report.seen += listed.len() as u64;
         let ids = Vec::from_iter(listed.keys().cloned());
-        let mut newer = Vec::new();
+        let (mut newer, mut repaired) = (Vec::new(), Vec::new());
         for ids in ids.chunks(COMPARED) {
             let ours = self.states(ids).await?;
-            let mut repaired = Vec::new();
             for id in ids {
                 let theirs = listed[id];
                 let finding = match ours.get(id) {
@@ -196,7 +216,20 @@ impl Reconciler<'_> {
                     }
                 }
             }
-            repairer.repair(&repaired, report).await?;
+        }
+        if repaired.len() > self.bulk_above && !self.dry_run {
+            let repair = BulkRepair {
+                reconciler: self,
+                repairer,
+                window: span,
+                holder,
+                left: Ids::from_iter(repaired),
+            };
+            repaired = repair.run(report).await?;
+        }
+        for ids in repaired.chunks(COMPARED) {
+            self.lock(holder).await?;
+            repairer.repair(ids, report).await?;
         }
         if report.looks_for_vanished() {
             self.vanished(span, &listed, repairer, report).await?;
@@ -204,8 +237,8 @@ impl Reconciler<'_> {
         self.look_again(&newer, repairer, report).await
     }
 
-    /// Orders of the window, by their number.
-    async fn list(&self, span: OrderSpan) -> Result<BTreeMap<String, OffsetDateTime>, AdminError> {
+    /// Orders of the window.
+    async fn list(&self, span: OrderSpan) -> Result<Vec<ListedOrder>, AdminError> {
         #[derive(Deserialize)]
         struct WindowAnswer {
             orders: OrderPage,
@@ -216,13 +249,11 @@ impl Reconciler<'_> {
             nodes: Vec<ListedOrder>,
             page_info: PageCursor,
         }
-        let (mut listed, mut after) = (BTreeMap::new(), None);
+        let (mut listed, mut after) = (Vec::new(), None);
         loop {
             let variables = json!({"query": span.search("updated_at"), "after": after});
             let answer: WindowAnswer = self.client.query(documents::WINDOW, variables).await?;
-            for order in answer.orders.nodes {
-                listed.insert(number(&order.id).to_owned(), order.updated_at);
-            }
+            listed.extend(answer.orders.nodes);
             after = answer.orders.page_info.next();
             if after.is_none() {
                 return Ok(listed);
@@ -250,6 +281,7 @@ impl Reconciler<'_> {
         &self,
         span: OrderSpan,
         repairer: &Repairer<'_>,
+        changes: &mut ShopChanges,
         report: &mut Reconciliation,
     ) -> Result<(), ReconcileError> {
         #[derive(Deserialize)]
@@ -276,6 +308,10 @@ impl Reconciler<'_> {
         loop {
             let variables = json!({"q": search, "after": after});
             let answer: DeletionsAnswer = self.client.query(documents::DELETIONS, variables).await?;
+            for event in &answer.events.nodes {
+                let at = OffsetDateTime::parse(&event.created_at, &Rfc3339);
+                at.into_iter().for_each(|at| changes.add_deletion(at));
+            }
             let deleted = answer.events.nodes.into_iter();
             let deleted = deleted.filter_map(|event| Some((event.subject_id?, event.created_at)));
             let deleted = BTreeMap::from_iter(deleted);

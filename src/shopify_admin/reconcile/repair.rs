@@ -132,7 +132,8 @@ impl<'a> Repairer<'a> {
         Ok(())
     }
 
-    async fn append(
+    /// Appends entries of these orders; those that are not taken are failures.
+    pub(super) async fn append(
         &self,
         entries: Vec<(String, NewEntry)>,
         report: &mut Reconciliation,
@@ -209,7 +210,7 @@ impl<'a> OrderPages<'a> {
 
 /// The entry of an event that was asked for. Its id is made of order and state: the same again is the
 /// same event.
-fn entry(event: &OrderEvent<'_>, received_at: OffsetDateTime) -> serde_json::Result<NewEntry> {
+pub(super) fn entry(event: &OrderEvent<'_>, received_at: OffsetDateTime) -> serde_json::Result<NewEntry> {
     let provenance = Provenance {
         source: Some(Asked::Reconcile.source().into()),
         shop: event.shop.clone(),

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Ids, OrderSpan};
+use super::{FiguresReport, Ids, OrderSpan, SilentTopic};
 use crate::warehouse::reconciliations::ReconciliationRun;
 
 /// Orders that a report names at most; the counts are of all.
@@ -48,8 +48,13 @@ pub struct Reconciliation {
     pub seconds: f64,
     /// Whether nothing was repaired on purpose.
     pub dry_run: bool,
+    /// Topics that brought no delivery though the shop changed.
+    pub silent: Vec<SilentTopic>,
     /// The orders, at most a thousand of them.
     pub orders: Vec<ReconciledOrder>,
+    /// How `daily_sales` differs from Shopify's report, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub figures: Option<FiguresReport>,
 }
 
 /// One order of a report.
@@ -117,7 +122,9 @@ impl Reconciliation {
             points: 0,
             seconds: 0.0,
             dry_run,
+            silent: Vec::new(),
             orders: Vec::new(),
+            figures: None,
         }
     }
 

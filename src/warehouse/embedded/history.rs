@@ -48,8 +48,9 @@ pub(super) fn rows(connection: &Connection, sql: &str, params: impl Params) -> R
     let cell = |value: Value| match value {
         Value::Text(text) => Cell::Text(text),
         Value::Integer(number) => Cell::Integer(number),
-        // No statement asks for one.
-        Value::Null | Value::Real(_) | Value::Blob(_) => Cell::Null,
+        Value::Blob(bytes) => Cell::Bytes(bytes),
+        // No statement asks for a float.
+        Value::Null | Value::Real(_) => Cell::Null,
     };
     let rows = query.query_map(params, |row| {
         let cells = (0..columns).map(|place| Ok(cell(row.get(place)?)));
@@ -63,6 +64,7 @@ fn bind(param: &Param<'_>) -> Value {
         Param::Text(text) => text.map_or(Value::Null, |text| Value::Text(text.to_owned())),
         // A time that no row can have is beyond all of them.
         Param::Time(at) => instant(at).unwrap_or_else(|| Value::Text("~".to_owned())),
+        Param::Day(day) => Value::Text(day.to_string()),
         Param::Integer(number) => Value::Integer(number),
     }
 }

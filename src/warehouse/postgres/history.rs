@@ -69,6 +69,7 @@ fn bind<'a>(param: &'a Param<'_>) -> columns::SqlParam<'a> {
     match param {
         Param::Text(text) => (text, Type::TEXT),
         Param::Time(at) => (at, Type::TIMESTAMPTZ),
+        Param::Day(day) => (day, Type::DATE),
         Param::Integer(number) => (number, Type::INT8),
     }
 }
@@ -77,6 +78,7 @@ fn row(row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
     let cells = row.columns().iter().enumerate().map(|(place, column)| {
         let cell = match *column.type_() {
             Type::INT8 => row.try_get::<_, Option<_>>(place)?.map(Cell::Integer),
+            Type::BYTEA => row.try_get::<_, Option<_>>(place)?.map(Cell::Bytes),
             Type::TIMESTAMPTZ => row.try_get::<_, Option<_>>(place)?.map(Cell::Time),
             _ => row.try_get::<_, Option<_>>(place)?.map(Cell::Text),
         };

@@ -21,11 +21,11 @@ fn config(shopify: &FakeShopify) -> ShopifyAdminConfig {
     }
 }
 
-async fn connect(shopify: &FakeShopify, access: AdminAccess) -> Result<AdminClient, AdminError> {
+pub(super) async fn connect(shopify: &FakeShopify, access: AdminAccess) -> Result<AdminClient, AdminError> {
     AdminClient::connect(&config(shopify), SHOP, &access).await
 }
 
-fn fixed() -> AdminAccess {
+pub(super) fn fixed() -> AdminAccess {
     AdminAccess::Token(FIXED_TOKEN.into())
 }
 

@@ -119,7 +119,7 @@ async fn a_shops_history_is_imported_whatever_becomes_of_its_operations() {
 
 fn spawn(settings: &Settings, args: &[&str]) -> Child {
     let mut command: Command = settings.command(&[&["import"], &DAYS[..], args].concat());
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn kill(mut child: Child) {
@@ -242,6 +242,8 @@ async fn what_stands_in_the_way_is_said() {
     shopify.with(|shop| shop.bulk.operations[0].status = "COMPLETED");
     let ended = tokio::task::block_in_place(|| child.wait_with_output().unwrap());
     assert!(ended.status.success());
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("waiting for their end, at most 10m"), "{said}");
     local.has_rows(3).await;
 
     shopify.with(|shop| shop.bulk.outcomes.push_back(Outcome::Failed("ACCESS_DENIED")));

@@ -34,7 +34,7 @@ async fn deliver(service: &Service, topic: &str, number: u64, body: &Value) {
 }
 
 /// Exit code and report.
-fn reconcile(settings: &Settings, args: &[&str]) -> (i32, Value) {
+pub(super) fn reconcile(settings: &Settings, args: &[&str]) -> (i32, Value) {
     let args = [&["reconcile", "--json", "--since", "2025-12-01"], args].concat();
     let output = settings.command(&args).output().unwrap();
     let [out, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -43,7 +43,7 @@ fn reconcile(settings: &Settings, args: &[&str]) -> (i32, Value) {
 }
 
 /// The counts of a report that are not 0.
-fn counts(report: &Value) -> Value {
+pub(super) fn counts(report: &Value) -> Value {
     let names = [
         "missing",
         "stale",
@@ -218,4 +218,74 @@ async fn a_process_with_access_repairs_by_itself() {
             .unwrap()
             .contains("reconciles every 15 minutes")
     );
+}
+
+/// Orders of the generator in currency and offset of the shop, whose days are then the webhooks'; neighbours share the
+/// ids of their refunds.
+fn in_new_york() -> impl Iterator<Item = (u64, Value)> {
+    let orders = (0..).map(|place| (place * 5, body("orders/updated", place * 5)));
+    orders.filter(|(_, order)| order["created_at"].as_str().unwrap().ends_with("-05:00") && order["currency"] == "EUR")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_are_compared_with_shopifys_by_day_and_by_order_and_silent_topics_are_named() {
+    let (site, shopify) = (Site::new().await, FakeShopify::start().await);
+    let service = Service::start("run", &site.settings()).await;
+    let settings = shopify.known_to(&site.settings());
+    let orders = Vec::from_iter(in_new_york().take(40));
+    for (number, order) in &orders {
+        deliver(&service, "orders/create", *number, order).await;
+        shopify.with(|shop| shop.put(order.clone()));
+    }
+    site.has_rows(orders.len()).await;
+    let lacking = settings.command(&["reconcile", "--figures"]).output().unwrap();
+    let said = String::from_utf8(lacking.stderr).unwrap();
+    assert_eq!(lacking.status.code(), Some(78), "{said}");
+    assert!(said.contains("the app lacks the access scope read_reports"), "{said}");
+    shopify.with(|shop| shop.scopes.push("read_reports"));
+    let (code, report) = reconcile(&settings, &["--figures"]);
+    assert_eq!((code, counts(&report)), (0, json!({})), "{report}");
+    assert_eq!(report["figures"]["days"], 2, "{report}");
+    assert_eq!(report["figures"]["differences"], json!([]));
+    // Of these topics one brought all, the other nothing.
+    let topics = Vec::from_iter(report["silent"].as_array().unwrap().iter().map(|one| &one["topic"]));
+    assert_eq!(topics, ["orders/updated"]);
+    deliver(&service, "orders/updated", orders[0].0, &orders[0].1).await;
+    site.has_rows(orders.len() + 1).await;
+
+    // Shopify's books say something else of one order, which was not changed since.
+    let changed = orders
+        .iter()
+        .find(|(_, order)| order["refunds"] == json!([]) && order["taxes_included"] == false);
+    let mut changed = changed.unwrap().1.clone();
+    let shipping: f64 = changed["shipping_lines"][0]["price"].as_str().unwrap().parse().unwrap();
+    let price = format!("{:.2}", shipping + 1.25);
+    let line = &mut changed["shipping_lines"][0];
+    for name in ["price", "discounted_price"] {
+        line[name] = json!(price);
+        line[format!("{name}_set")]["shop_money"]["amount"] = json!(price);
+    }
+    let (id, day) = (
+        changed["id"].to_string(),
+        changed["processed_at"].as_str().unwrap()[..10].to_owned(),
+    );
+    shopify.with(|shop| shop.put(changed));
+    let (code, report) = reconcile(&settings, &["--figures"]);
+    assert_eq!((code, counts(&report)), (69, json!({})), "{report}");
+    assert_eq!(report["silent"], json!([]));
+    let figures = &report["figures"];
+    assert_eq!(figures["days_differ"], 1, "{report}");
+    let found = figures["differences"].as_array().unwrap().iter().map(|one| {
+        let text = |name: &str| one[name].as_str().unwrap_or("all").to_owned();
+        [text("day"), text("order_id"), text("column"), text("difference")].join(" ")
+    });
+    let wanted = ["all", &id].map(|of| ["shipping", "total"].map(|column| format!("{day} {of} {column} -1.25")));
+    assert_eq!(Vec::from_iter(found), wanted.as_flattened());
+    let printed = settings
+        .command(&["reconcile", "--figures", "--since", "2025-12-01"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let line = printed.lines().find(|line| line.contains(&id)).unwrap();
+    assert!(line.contains("shipping") && line.contains("-1.25"), "{printed}");
 }

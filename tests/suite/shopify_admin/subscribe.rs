@@ -78,6 +78,14 @@ async fn subscriptions_are_created_and_repaired_and_none_is_deleted() {
         .to_vec()
     };
     assert_eq!(findings(&settings, &[]), (69, wrong(false)));
+    // What is answered counts, not that nothing was objected to.
+    shopify.with(|shop| shop.keeps_fields = true);
+    let (code, said) = subscribe(&settings, &["--fix", "--topic", "orders/updated"]);
+    assert!(
+        code == 69 && said.contains("Shopify took the change and kept includeFields"),
+        "{said}"
+    );
+    shopify.with(|shop| shop.keeps_fields = false);
     assert_eq!(findings(&settings, &["--fix"]), (69, wrong(true)));
     assert_eq!(findings(&settings, &[]), (69, wrong(false)[4..].to_vec()));
     assert_eq!(shopify.with(|shop| shop.subscriptions.len()), 8);

@@ -89,6 +89,8 @@ pub struct Shop {
     pub search_lag: Duration,
     /// As `webhookSubscriptions` shows them.
     pub subscriptions: Vec<Value>,
+    /// Whether a changed subscription has the fields that it had.
+    pub keeps_fields: bool,
     /// What Shopify says against a new subscription.
     pub refusal: Option<&'static str>,
     /// Operation names and variables, in the order in which they were answered.
@@ -133,6 +135,7 @@ impl Default for Shop {
             deletions: Vec::new(),
             search_lag: Duration::ZERO,
             subscriptions: Vec::new(),
+            keeps_fields: false,
             refusal: None,
             requests: Vec::new(),
             bulk: Bulk::default(),
