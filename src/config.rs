@@ -7,7 +7,7 @@
 //! environment, configuration file (`file.rs`), default; `parse.rs` says how values are written.
 //! `load.rs` makes a [`Config`] (`model.rs`) of them, and `validate.rs` and `secret_strength.rs` report
 //! contradictions and weak secrets. `secrets.rs` reads the file of shops, and `shopify.rs` makes
-//! the access to the Admin API. [`local`] keeps the secrets of local mode; `suggest.rs` finds
+//! the access to the Admin API. `retention.rs` says how long rows are kept; [`local`] keeps the secrets of local mode; `suggest.rs` finds
 //! misspelt names; `report.rs` is for operators.
 //!
 //! # Invariants
@@ -25,6 +25,7 @@ pub mod local;
 mod model;
 mod parse;
 mod report;
+mod retention;
 mod secret_strength;
 mod secrets;
 pub mod settings;
@@ -41,6 +42,7 @@ pub use self::model::{
 };
 pub(crate) use self::parse::duration;
 pub use self::report::{SettingReport, SettingsReport};
+pub use self::retention::RetentionConfig;
 pub use self::secrets::AuthConfig;
 pub use self::shopify::{AdminAccess, ShopifyAdminConfig};
 pub use self::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};

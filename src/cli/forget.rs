@@ -1,5 +1,9 @@
 //! `forget`.
 
+mod export;
+
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -8,7 +12,7 @@ use super::output::{OutputArgs, progress};
 use super::stepper::{all, confirm};
 use super::{Exit, Failure};
 use crate::config::Config;
-use crate::operations::{ForgetRequest, ForgetStep};
+use crate::operations::{ExportPerson, ForgetRequest, ForgetStep};
 
 /// Arguments of `forget`.
 #[derive(Debug, Args)]
@@ -16,6 +20,8 @@ use crate::operations::{ForgetRequest, ForgetStep};
 Examples:
   orderstream forget --customer 6900000000005             after a customers/redact request
   orderstream forget --customer 6900000000005 --verify    nothing of that customer may be left
+  orderstream forget --customer 6900000000005 --verify --export held.json
+                                                          all that is held of that customer, to answer a request for it
   orderstream forget --shop example.myshopify.com         every customer of a shop, after shop/redact
 
 Figures stay; the customer's id, kept bodies, kept attributes and properties go, and no later event brings them back.
@@ -34,6 +40,9 @@ pub(super) struct ForgetArgs {
     /// Change nothing, count what is still there
     #[arg(long)]
     verify: bool,
+    /// First write all that is held of the customer to that new file, as JSON; only you may read it
+    #[arg(long, value_name = "FILE", requires = "customer")]
+    export: Option<PathBuf>,
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
@@ -52,6 +61,9 @@ struct ForgetSummary {
     spooled: u64,
     verify: bool,
     complete: bool,
+    /// Records that were written to the file, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exported: Option<u64>,
 }
 
 /// Forgets a customer or a shop, or looks for what is left.
@@ -71,6 +83,15 @@ pub(super) async fn run(args: ForgetArgs, config: Config) -> Result<(), Failure>
         verify: args.verify,
         ..ForgetSummary::default()
     };
+    if let (Some(path), Some(customer)) = (&args.export, &args.customer) {
+        let request = ExportPerson {
+            customer: customer.clone(),
+            shop: args.shop.clone(),
+            orders: args.orders.clone(),
+            next: None,
+        };
+        summary.exported = Some(export::write(&backend, request, path).await?);
+    }
     let (mut next, bar) = (None, progress(None));
     let steps = all(async || {
         let step = backend
@@ -142,6 +163,10 @@ impl ForgetSummary {
         if lines.is_empty() {
             lines.push("nothing is left of that customer or shop".to_owned());
         }
+        lines.extend(
+            self.exported
+                .map(|count| format!("{count:>8}  records written to the file")),
+        );
         if !self.complete {
             lines.push("interrupted: the above is done; the same command goes on".to_owned());
         }

@@ -11,6 +11,7 @@ use super::model::{
     LogConfig, LogFormat, PublicConfig, Purpose, RedisConfig, Reloaded, ShutdownConfig, StreamConfig, WorkerConfig,
 };
 use super::report::SettingsReport;
+use super::retention::RetentionConfig;
 use super::settings as s;
 use super::thresholds::{Ages, DeadLetterLevels, HealthConfig, Levels};
 use super::validate::statement_timeout;
@@ -63,6 +64,7 @@ impl Config {
             database,
             worker: worker(&values, &host),
             erases_on_request: values.text(&s::ERASURE) == Some("auto"),
+            retention: RetentionConfig::of(&values),
             host,
             capture,
             shopify_admin,

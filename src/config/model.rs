@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString as Secret;
 
 use super::report::SettingsReport;
+use super::retention::RetentionConfig;
 use super::secrets::AuthConfig;
 use super::shopify::ShopifyAdminConfig;
 use super::thresholds::HealthConfig;
@@ -41,6 +42,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Whether privacy requests are carried out without an operator.
     pub erases_on_request: bool,
+    /// How long rows are kept.
+    pub retention: RetentionConfig,
     /// The capture of this process; `None`: the source is not configured.
     pub capture: Option<CaptureConfig>,
     /// The Admin API of the shops.

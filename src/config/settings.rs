@@ -260,6 +260,10 @@ settings! {
         DATABASE_CONNECT_TIMEOUT "ORDERSTREAM_DATABASE_CONNECT_TIMEOUT" ValueKind::Duration(10, 5 * MINUTE), Text("5s"), "bound on connecting to PostgreSQL";
         STATEMENT_TIMEOUT "ORDERSTREAM_STATEMENT_TIMEOUT" ValueKind::Duration(10, DAY), Derived("30s, at most half of CLAIM_IDLE"), "bound on one statement; below CLAIM_IDLE";
     }
+    "Retention" {
+        RETAIN_RAW "ORDERSTREAM_RETAIN_RAW" DurationOrOff(DAY, 3650 * DAY), Text("90d"), "how long order_events keeps the original body (KEEP_RAW) after its receipt, or off: for ever";
+        RETAIN_EVENTS "ORDERSTREAM_RETAIN_EVENTS" DurationOrOff(30 * DAY, 3650 * DAY), Text("off"), "how long order_events keeps events after their receipt, of orders that had none since and whose ledger does not need them, or off: for ever";
+    }
     "Capture" {
         CAPTURE_DATABASE_URL "ORDERSTREAM_CAPTURE_DATABASE_URL" Url(&["postgres", "postgresql"]), Unset, "the shop's own PostgreSQL, 14 or newer, whose changes are captured; a direct connection, not a pooler";
         CAPTURE_READ_URL "ORDERSTREAM_CAPTURE_READ_URL" Url(&["postgres", "postgresql"]), Unset, "where captured orders are read, if elsewhere: a pooler or a replica of that database";

@@ -7,12 +7,14 @@
 //! needs them, and through the dead letters, which are written again without it. Any step may be
 //! repeated. The run that verifies goes the same way and only counts.
 
+mod export;
 mod person;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::export::{ExportPerson, HeldRecord, PersonExport};
 use self::person::{Person, without_person};
 use super::api::{Carrier, Operation, or_null};
 use super::context::{Operations, OperationsError};
@@ -21,7 +23,6 @@ use super::history::TimeSpan;
 use super::pager::Pager;
 use super::redrive_run::IdRange;
 use crate::event::EventRecord;
-use crate::ingest::SpooledEntry;
 use crate::stream::{Appended, Destination, Entry, Fields, NewEntry, Range, ReadOrder, Stage, StreamId, spread_of_key};
 use crate::warehouse::people::{People as _, PersonQuery};
 
@@ -163,7 +164,7 @@ impl Operations {
                 .forget_dead_letters(&person, range, request.verify, &mut step)
                 .await?;
         } else {
-            step.spooled = self.spooled_about(person).await?;
+            step.spooled = self.spooled_entries(person).await?.len() as u64;
             if !request.verify {
                 self.record("forget", "to the end", 0, step.spooled).await;
             }
@@ -381,15 +382,5 @@ impl Operations {
             ..bounds
         });
         Ok((page, rest))
-    }
-
-    async fn spooled_about(&self, person: Person) -> Result<u64, OperationsError> {
-        let Some(spool) = &self.spool else { return Ok(0) };
-        let body_limit = self.body_limit;
-        let count = move |count: &mut u64, spooled: SpooledEntry| {
-            *count += u64::from(person.is_in(&spooled.entry, body_limit));
-            std::ops::ControlFlow::Continue(())
-        };
-        Ok(spool.scan(0, count).await?)
     }
 }

@@ -203,6 +203,24 @@ impl Forgotten {
             .collect())
     }
 
+    /// Orders that Shopify asks to redact of customers who are forgotten already: nobody else will forget
+    /// them, since such a request names no customer once it is loaded.
+    pub(super) fn further_orders(&self, events: &[EventRecord<'_>]) -> Vec<ForgottenSubject> {
+        let known = self.known.load();
+        if known.subjects.is_empty() {
+            return Vec::new();
+        }
+        let has = |kind, shop: &str, id: &str| known.subjects.contains(&tombstone(&known.key, kind, shop, id));
+        let requests = events.iter().filter(|event| {
+            let customer = event.event.customer_id.as_ref();
+            event.event.event_type.as_str() == "customer.redact_requested"
+                && customer.is_some_and(|id| has(Kind::Customer, event.shop(), id.as_str()))
+        });
+        let orders = requests.flat_map(|event| event.event.order_ids.iter().map(|id| (event.shop(), id.as_str())));
+        let new = orders.filter(|(shop, id)| !has(Kind::Order, shop, id));
+        new.map(|(shop, id)| ForgottenSubject::order(shop, id)).collect()
+    }
+
     /// The payloads that events about somebody forgotten have instead; `None` where there is no such
     /// event.
     pub(super) fn erase(&self, events: &[EventRecord<'_>]) -> Option<Vec<Option<String>>> {

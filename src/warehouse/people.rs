@@ -1,6 +1,8 @@
 //! What a warehouse has of one person, or of all customers of a shop, and which of them are to be
 //! forgotten: reads over [`History`], one text for every store.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
@@ -123,6 +125,54 @@ pub trait People: History {
         each(self.read(sql, &params).await?, |mut row| {
             Some((row.text()?, row.text()?))
         })
+    }
+
+    /// What the newest states of these orders say of a person: the table, the order, and the columns as a
+    /// JSON object. Of lines only those with properties.
+    async fn rows_about(&self, keys: &[OrderKey]) -> Result<Vec<(&'static str, String, String)>, WarehouseError> {
+        let (keys, mut found) = (list(keys), Vec::new());
+        for (table, columns, of) in [
+            (
+                "orders",
+                ["name", "customer_id", "billing_country", "shipping_country", "details"],
+                "",
+            ),
+            (
+                "order_items",
+                ["line_id", "title", "sku", "variant_title", "properties"],
+                "properties IS NOT NULL AND ",
+            ),
+        ] {
+            let selected = columns.map(|column| format!("CAST({column} AS text)")).join(", ");
+            let sql = format!(
+                "SELECT order_id, {selected} FROM {{schema}}.{table} WHERE {of}\
+                 (shop, order_id) IN (SELECT e.value ->> 0, e.value ->> 1 FROM {{elements}}) ORDER BY order_id"
+            );
+            for mut row in self.read(&sql, &[Param::text(&keys)]).await? {
+                let order = row.text().unwrap_or_default();
+                let values = columns.map(|column| {
+                    let text = row.text();
+                    let json = text.as_deref().filter(|_| matches!(column, "details" | "properties"));
+                    let value = json.and_then(|json| serde_json::from_str(json).ok());
+                    (column, value.unwrap_or_else(|| serde_json::json!(text)))
+                });
+                let row = serde_json::to_string(&BTreeMap::from(values)).unwrap_or_default();
+                found.push((table, order, row));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The kept bodies of these events, as they are stored: compressed, or as another producer wrote
+    /// them.
+    async fn bodies(&self, event_ids: &[String]) -> Result<BTreeMap<String, Vec<u8>>, WarehouseError> {
+        let sql = "SELECT event_id, raw FROM {schema}.order_events \
+                   WHERE raw IS NOT NULL AND event_id IN (SELECT e.value ->> 0 FROM {elements})";
+        let ids = Vec::from_iter(event_ids.iter().map(|id| [id]));
+        let rows = self.read(sql, &[Param::text(&list(&ids))]).await?;
+        Ok(each(rows, |mut row| Some((row.text()?, row.bytes()?)))?
+            .into_iter()
+            .collect())
     }
 }
 

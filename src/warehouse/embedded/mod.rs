@@ -140,10 +140,13 @@ impl Warehouse for EmbeddedWarehouse {
             }
             outcome => outcome,
         };
-        if outcome.is_ok() {
-            self.tables.set();
+        let loaded = outcome.map_err(|failure| failure.at(self.path()))?;
+        self.tables.set();
+        let orders = self.forgotten.further_orders(events);
+        if !orders.is_empty() {
+            self.forget(&orders).await?;
         }
-        outcome.map_err(|failure| failure.at(self.path()))
+        Ok(loaded)
     }
 
     async fn forget(&self, subjects: &[ForgottenSubject]) -> Result<(), WarehouseError> {

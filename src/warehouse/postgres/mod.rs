@@ -237,6 +237,10 @@ impl Warehouse for PostgresWarehouse {
                 }
                 Ok(loaded) => {
                     self.tables.set();
+                    let orders = self.forgotten.further_orders(events);
+                    if !orders.is_empty() {
+                        self.forget(&orders).await?;
+                    }
                     return Ok(loaded);
                 }
                 outcome => return outcome.map_err(|failure| failure.at(pools.pool.server())),

@@ -1,6 +1,9 @@
 //! Privacy requests, and what stands of a person in stores and logs.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
+use crate::harness::folder::temporary;
 use crate::harness::service::{order, webhook};
 
 const SHOP: &str = "tests.myshopify.com";
@@ -162,10 +165,35 @@ pub async fn a_forgotten_customer_is_in_no_store_and_does_not_come_back(plant: P
     let sees = PERSONAL.iter().all(|text| kept.contains(text));
     assert!(sees, "the test sees what is kept");
 
-    let found = forget(&settings, &["--customer", "6900000004711", "--verify"]);
-    assert_eq!(found, (Some(69), [1, 1, 1, 1, 0, 0]));
-    let done = forget(&settings, &["--customer", "6900000004711", "--yes"]);
-    assert_eq!(done, (Some(0), [1, 0, 1, 1, 0, 0]));
+    let folder = temporary("exports-");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let verified = [
+        "--customer",
+        "6900000004711",
+        "--verify",
+        "--export",
+        &path("asked.json"),
+    ];
+    assert_eq!(forget(&settings, &verified), (Some(69), [1, 1, 1, 1, 0, 0]));
+    has_all_of_the_customer(&path("asked.json"));
+    let refused = ask(&patient(&settings), &[&["forget"], &verified[..]].concat());
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        refused.status.code() == Some(64) && said.contains("asked.json exists"),
+        "{said}"
+    );
+    has_all_of_the_customer(&path("asked.json"));
+    let last = ["--customer", "6900000004711", "--yes", "--export", &path("last.json")];
+    assert_eq!(forget(&settings, &last), (Some(0), [1, 0, 1, 1, 0, 0]));
+    has_all_of_the_customer(&path("last.json"));
+    let noted = service.stderr() + &api(&service, "/api/audit").await.to_string();
+    assert!(
+        noted.contains("an export of a customer of tests.myshopify.com"),
+        "{noted}"
+    );
+    for text in PERSONAL.iter().chain(&["6900000004711"]) {
+        assert!(!noted.contains(text), "{text} is noted");
+    }
     // What `forget` announces to other groups is a row, too.
     plant.has_rows(3).await;
     is_settled(&service).await;
@@ -173,6 +201,23 @@ pub async fn a_forgotten_customer_is_in_no_store_and_does_not_come_back(plant: P
     assert_eq!(forget(&settings, &verify), (Some(0), [0; 6]));
     nothing_brings_the_customer_back(&plant, &settings, &service).await;
     stop(service).await;
+}
+
+/// What stood of that customer in each store, whole bodies included, and nothing of others; for its owner alone.
+fn has_all_of_the_customer(path: &str) {
+    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    let records: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let records = records.as_array().unwrap();
+    let stores = Vec::from_iter(records.iter().map(|record| record["store"].as_str().unwrap()));
+    assert_eq!(stores, ["orders", "order_events", "stream", "dead_letters"]);
+    for record in &records[..3] {
+        assert_eq!(record["content"]["customer_id"], "6900000004711", "{record}");
+    }
+    assert_eq!(records[0]["content"]["billing_country"], "CA");
+    for record in &records[1..] {
+        let body = record["body"].as_str().unwrap();
+        assert!(PERSONAL.iter().all(|text| body.contains(text)), "{record}");
+    }
 }
 
 /// Not a late webhook, a replay or a rebuild.
@@ -210,6 +255,16 @@ async fn nothing_brings_the_customer_back(plant: &Plant, settings: &Settings, se
     for text in PERSONAL {
         assert!(!rows.contains(text) && !shown.contains(text), "{text}");
     }
+    // A second request names orders that came since; nobody else will forget these.
+    let tombstones = || plant.sql("SELECT count(*) FROM forgotten").parse::<usize>().unwrap();
+    let before = tombstones();
+    let person = serde_json::json!({"id": 6_900_000_004_711_u64});
+    let second = serde_json::json!({"shop_domain": SHOP, "customer": person, "orders_to_redact": [1, 77, 78]});
+    send(service, "customers/redact", "f", &second, "accepted").await;
+    eventually("its orders are forgotten", PATIENCE, async || {
+        (tombstones() == before + 2).then_some(())
+    })
+    .await;
 }
 
 pub async fn a_privacy_request_waits_or_is_met_at_once(plant: Plant) {
@@ -270,6 +325,37 @@ pub async fn a_privacy_request_waits_or_is_met_at_once(plant: Plant) {
     stop(service).await;
 }
 
+/// Whoever asks to forget without a key is told what lacks, not that something does not answer.
+async fn is_told_of_the_missing_key(service: &Service) {
+    let asked = reqwest::Client::new()
+        .post(service.admin_url("/api/forget"))
+        .bearer_auth(TOKEN);
+    let request = serde_json::json!({"customer": "7", "shop": SHOP});
+    let refused = asked.json(&request).send().await.unwrap();
+    assert_eq!(refused.status(), 503);
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["code"], "warehouse_unusable", "{problem}");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("set ORDERSTREAM_FORGET_KEY"),
+        "{problem}"
+    );
+}
+
+/// Sends another event about order 5.
+async fn send_newer(plant: &Plant, service: &Service) {
+    let newer = order(5).to_string();
+    let answer = service
+        .deliver("orders/updated", "newer", newer.as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    plant.has_rows(4).await;
+    is_settled(service).await;
+}
+
 pub async fn a_body_of_another_shop_is_quarantined(plant: Plant) {
     let send = async |service: &Service, id: u64, shop: &str| {
         let mut order = order(id);
@@ -298,16 +384,38 @@ pub async fn a_body_of_another_shop_is_quarantined(plant: Plant) {
         "{letter:#}"
     );
     stop(service).await;
-    let service = plant.run().await;
+    let settings = plant.settings().with("ORDERSTREAM_KEEP_RAW", "full");
+    let service = Service::start("run", &settings).await;
     assert_eq!(
         send(&service, 4, "222").await,
         "quarantined",
         "a restart forgets no shop"
     );
     assert_eq!(send(&service, 5, "111").await, "accepted");
+    send_newer(&plant, &service).await;
     stop(service).await;
-    let service = Service::start("run", &plant.settings().with("ORDERSTREAM_SHOP_BINDING", "off")).await;
+    // They are old by now: one order had no event since, the other had.
+    plant.change(
+        "UPDATE order_events SET received_at = occurred_at WHERE event_type = 'order.created' AND order_id <> '2'",
+    );
+    let bodies = "SELECT count(*) FROM order_events WHERE raw IS NOT NULL";
+    assert_eq!(plant.sql(bodies), "2");
+    let settings = plant
+        .settings()
+        .with("ORDERSTREAM_SHOP_BINDING", "off")
+        .with("ORDERSTREAM_RETAIN_EVENTS", "30d");
+    let service = Service::start("run", &settings).await;
     assert_eq!(send(&service, 6, "222").await, "accepted");
+    plant.answers(bodies, "1").await;
+    plant
+        .answers(
+            "SELECT order_id FROM order_events ORDER BY order_id, event_type",
+            "2\n5\n5\n6",
+        )
+        .await;
+    if let Plant::Servers(_) = plant {
+        is_told_of_the_missing_key(&service).await;
+    }
     stop(service).await;
 }
 

@@ -1,0 +1,24 @@
+//! How long the warehouse keeps what no figure needs.
+
+use std::time::Duration;
+
+use super::layers::LayeredValues;
+use super::settings as s;
+
+/// Ages at which rows of `order_events` lose their body, or go; `None`: never.
+#[derive(Debug, Clone, Copy)]
+pub struct RetentionConfig {
+    /// Of the original body.
+    pub raw: Option<Duration>,
+    /// Of events whose order did not change since.
+    pub events: Option<Duration>,
+}
+
+impl RetentionConfig {
+    pub(super) fn of(values: &LayeredValues) -> Self {
+        Self {
+            raw: values.duration_given(&s::RETAIN_RAW),
+            events: values.duration_given(&s::RETAIN_EVENTS),
+        }
+    }
+}
