@@ -36,8 +36,10 @@ mod observation;
 mod partitions;
 mod probe;
 mod recent_dead_letters;
+mod recent_samples;
 mod report;
 mod spool;
+mod status_log;
 mod workers;
 
 pub use self::checks::ids_warning;

@@ -1,4 +1,5 @@
-//! In which versions of Shopify's API deliveries come.
+//! In which versions of Shopify's API deliveries come, and whether their bodies have the form that is
+//! read.
 //!
 //! Shopify ends a version about a year after it began and then falls forward without a word, and the
 //! form of bodies changes. So a version that will end, has ended, or is newer than the tests of this
@@ -11,6 +12,7 @@ use arc_swap::ArcSwap;
 use time::{Date, OffsetDateTime};
 
 use super::collector::Health;
+use super::probe::Notice;
 use super::report::{Check, HealthReport, Status};
 use crate::metrics::{ApiVersionAge, ApiVersionLabels, Metrics};
 
@@ -27,6 +29,7 @@ type ApiVersion = (i32, u8);
 #[derive(Debug, Clone)]
 pub(super) struct ApiVersions {
     last: Arc<ArcSwap<BTreeMap<&'static str, ApiVersion>>>,
+    forms: Notice,
     metrics: Metrics,
 }
 
@@ -34,6 +37,7 @@ impl ApiVersions {
     pub(super) fn new(metrics: &Metrics) -> Self {
         Self {
             last: Arc::default(),
+            forms: Notice::default(),
             metrics: metrics.clone(),
         }
     }
@@ -66,9 +70,11 @@ impl ApiVersions {
         }
     }
 
-    /// Adds to the report what is wrong with the last versions.
+    /// Adds to the report what is wrong with the last versions and with the form of bodies.
     pub(super) fn add_to(&self, report: &mut HealthReport) {
-        if let Some(check) = self.check() {
+        let form = self.forms.text();
+        let form = form.map(|text| Check::new("body_form", Status::Warning, text));
+        for check in self.check().into_iter().chain(form) {
             report.add(report.checks.len(), check);
         }
     }
@@ -105,6 +111,12 @@ impl Health {
     /// Notes the version of Shopify's API in which a delivery came.
     pub fn came_in_version(&self, topic: &'static str, version: Option<&str>) {
         self.versions.note(topic, version);
+    }
+
+    /// Where it is noted that bodies have another form than is read.
+    #[must_use]
+    pub fn body_forms(&self) -> Notice {
+        self.versions.forms.clone()
     }
 }
 

@@ -37,6 +37,9 @@ fn state(report: &CaptureReport) -> Check {
             let detail = "what was written to the WAL for a test has not come back: the source sends nothing";
             (Status::Critical, detail.to_owned())
         }
+        CaptureState::Streaming | CaptureState::Walking if report.problem.is_some() => {
+            (Status::Warning, report.problem.clone().unwrap_or_default())
+        }
         CaptureState::Standby => (
             Status::Healthy,
             "another process captures, this one takes over".to_owned(),
@@ -104,25 +107,23 @@ mod tests {
 
     #[test]
     fn each_state_has_its_status() {
-        for (state, status) in [
-            (CaptureState::Streaming, Status::Healthy),
-            (CaptureState::Standby, Status::Healthy),
-            (CaptureState::Waiting, Status::Warning),
-            (CaptureState::Connecting, Status::Warning),
-            (CaptureState::Stopped, Status::Critical),
+        for (state, problem, status) in [
+            (CaptureState::Streaming, None, Status::Healthy),
+            (CaptureState::Streaming, Some("GRANT"), Status::Warning),
+            (CaptureState::Standby, None, Status::Healthy),
+            (CaptureState::Waiting, None, Status::Warning),
+            (CaptureState::Connecting, None, Status::Warning),
+            (CaptureState::Stopped, Some("GRANT"), Status::Critical),
         ] {
             let report = CaptureReport {
                 state,
-                problem: Some("GRANT".to_owned()),
+                problem: problem.map(ToOwned::to_owned),
                 retained_bytes: Some(0),
                 ..CaptureReport::default()
             };
             let health = HealthReport::default().with_capture(report, LEVELS);
             assert_eq!(health.status, status);
-            assert_eq!(
-                health.checks[0].detail.contains("GRANT"),
-                state == CaptureState::Stopped
-            );
+            assert_eq!(health.checks[0].detail.contains("GRANT"), problem.is_some());
             assert_eq!(health.capture.unwrap().state, state);
         }
     }

@@ -69,6 +69,7 @@ impl HealthReport {
             dead_letters_new: dead_letters::new_letters(observation),
             oldest_dead_letter_seconds: stream.oldest_dead_letter.map(seconds),
             workers: workers::live(observation),
+            paused_since: observation.paused_since.clone(),
             spool_drained_per_second: observation.drain_rate,
             partitions: partitions(observation),
             ..Self::default()

@@ -6,9 +6,7 @@
 //! most once a second for the report, and at most twice a second, only where no append proved it,
 //! whether it takes writes.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -24,8 +22,10 @@ use super::observation::{Observation, Thresholds, observe, patiently};
 use super::partitions::Refusals;
 use super::probe::WarehouseProbe;
 use super::recent_dead_letters::{NewDeadLetters, Recent, recent_ages};
+use super::recent_samples::{RecentSamples, Traffic};
 use super::report::{HealthReport, Losses};
 use super::spool::{QUIET, RetryBudget};
+use super::status_log::StatusLog;
 use crate::capture::CaptureStatus;
 use crate::config::Levels;
 use crate::ingest::{AppendStats, AtomicInstant, SpoolFallback};
@@ -43,11 +43,6 @@ const FRESH: Duration = Duration::from_millis(1500);
 const DISTRUST: Duration = Duration::from_secs(5);
 /// How long somebody who asks for the next snapshot waits for it: for its turn, and for the stream.
 const NEXT_SNAPSHOT: Duration = Duration::from_millis(2500);
-/// What "lately" means for growth and the share of 401s.
-const LATELY: Duration = Duration::from_secs(60);
-/// Time and requests below which growth and share say nothing.
-const LEAST_TIME: Duration = Duration::from_secs(10);
-const LEAST_REQUESTS: u64 = 20;
 
 /// The stream at one moment.
 #[derive(Debug, Clone)]
@@ -75,13 +70,6 @@ pub struct Health {
     budget: RetryBudget,
     capture: Option<CaptureStatus>,
     capture_wal: Levels,
-}
-
-/// Requests of the public listener.
-#[derive(Debug, Default)]
-struct Traffic {
-    answered: AtomicU64,
-    unauthorized: AtomicU64,
 }
 
 /// What the report is made from.
@@ -160,12 +148,14 @@ impl Health {
     pub fn report(&self) -> (bool, HealthReport) {
         let (takes_writes, can_spool) = (self.stream_takes_writes(), self.can_spool());
         let refusals = self.refusals.load();
-        let refusal = || match refusals.values().next() {
-            Some(why) => why.clone(),
-            None => "none was confirmed lately, or appends fail: see the log".to_owned(),
+        let writes = match refusals.values().next() {
+            _ if takes_writes => Some(Ok(())),
+            Some(why) => Some(Err(why.clone())),
+            None if self.confirmed.elapsed().is_none() => None,
+            None => Some(Err("none was confirmed lately, or appends fail: see the log".to_owned())),
         };
         let report = self.snapshot.borrow().report.clone();
-        let mut report = report.with_refusal((!takes_writes).then(refusal), can_spool);
+        let mut report = report.with_writes(writes, can_spool);
         report.retry_budget_used = Some(self.budget.used());
         if let Some(fallback) = &self.fallback {
             report = report.with_spool(&fallback.spool.report(), fallback.breaker.is_open());
@@ -207,6 +197,20 @@ impl Health {
         proven && (self.partitions > 1 || !self.append_stats.are_failing(DISTRUST))
     }
 
+    /// Since this process last took an event, into the stream or the spool.
+    fn since_accepted(&self) -> Option<Duration> {
+        let spooled = self
+            .fallback
+            .as_ref()
+            .and_then(|fallback| fallback.spool.last_stored().elapsed());
+        self.append_stats
+            .last_accepted()
+            .elapsed()
+            .into_iter()
+            .chain(spooled)
+            .min()
+    }
+
     /// Counts one answer to a webhook, for what an outage has used of Shopify's retries.
     pub fn delivered(&self, outcome: Outcome) {
         self.budget.answered(outcome);
@@ -214,10 +218,7 @@ impl Health {
 
     /// Counts one answer of the public listener's doors, for the share of 401s.
     pub fn answered(&self, unauthorized: bool) {
-        self.traffic.answered.fetch_add(1, Ordering::Relaxed);
-        if unauthorized {
-            self.traffic.unauthorized.fetch_add(1, Ordering::Relaxed);
-        }
+        self.traffic.count(unauthorized);
     }
 }
 
@@ -274,7 +275,7 @@ impl Collector {
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut debounce = Debounce::new(self.thresholds.levels.after);
-        let mut samples = RecentSamples::default();
+        let (mut samples, mut log) = (RecentSamples::default(), StatusLog::default());
         let mut recent = Recent::new(self.thresholds.levels.dead_letters.window);
         let started = Instant::now();
         loop {
@@ -283,8 +284,7 @@ impl Collector {
             if self.health.can_accept() {
                 self.health.budget.can_accept(QUIET);
             }
-            let used = self.health.budget.used();
-            self.metrics.spool.retry_budget_used.set(used);
+            self.metrics.spool.retry_budget_used.set(self.health.budget.used());
             let observed = patiently(observe(&*self.stream)).await;
             let at = Instant::now();
             let warehouse = self.warehouse.as_ref().map(WarehouseProbe::state);
@@ -297,7 +297,17 @@ impl Collector {
                     seen.warehouse = warehouse;
                     seen.nodes = self.nodes.current();
                     seen.own_node = self.nodes.own_id();
-                    samples.look(&mut seen, &self.health, at);
+                    seen.since_accepted = seen
+                        .since_accepted
+                        .into_iter()
+                        .chain(self.health.since_accepted())
+                        .min();
+                    let moved = self
+                        .health
+                        .fallback
+                        .as_ref()
+                        .map(|fallback| fallback.spool.report().moved);
+                    samples.look(&mut seen, &self.health.traffic, moved, at);
                     seen.new_dead_letters = self.new_dead_letters(&mut recent, &seen.stream, at).await;
                     let mut report = HealthReport::judge(&seen, &self.thresholds);
                     debounce.settle(&mut report, at);
@@ -313,18 +323,19 @@ impl Collector {
                     (None, known.with_unknown_figures(error))
                 }
             };
-            let losses = Losses {
+            let report = report.with_losses(Losses {
                 entries: self.metrics.entries_lost.get(),
                 unknown: self.metrics.losses_unknown.get(),
-            };
-            let snapshot = Snapshot {
+            });
+            self.publish.send_replace(Snapshot {
                 began,
                 at,
                 stream,
-                report: report.with_losses(losses),
-            };
-            self.publish.send_replace(snapshot);
-            gauges::of_report(&self.metrics.health, &self.health.report().1);
+                report,
+            });
+            let (_, report) = self.health.report();
+            gauges::of_report(&self.metrics.health, &report);
+            log.note(&report);
         }
     }
 
@@ -344,56 +355,5 @@ impl Collector {
             }
         }
         recent.look(stream, at)
-    }
-}
-
-/// One snapshot, kept for a minute.
-struct RateSample {
-    at: Instant,
-    length: u64,
-    /// Out of the spool, since the start.
-    moved: Option<u64>,
-    answered: u64,
-    unauthorized: u64,
-}
-
-/// The looks of the last minute, oldest first; at most one a second.
-#[derive(Default)]
-struct RecentSamples(VecDeque<RateSample>);
-
-impl RecentSamples {
-    /// Adds this snapshot and tells what changed since the oldest one.
-    #[allow(clippy::cast_precision_loss, reason = "counts of one minute are far below 2^52")]
-    fn look(&mut self, seen: &mut Observation, health: &Health, now: Instant) {
-        let spool = health.fallback.as_ref().map(|fallback| &fallback.spool);
-        let own = health.append_stats.last_accepted().elapsed();
-        let spooled = spool.and_then(|spool| spool.last_stored().elapsed());
-        seen.since_accepted = seen.since_accepted.into_iter().chain(own).chain(spooled).min();
-        let new = RateSample {
-            at: now,
-            length: seen.stream.length,
-            moved: spool.map(|spool| spool.report().moved),
-            answered: health.traffic.answered.load(Ordering::Relaxed),
-            unauthorized: health.traffic.unauthorized.load(Ordering::Relaxed),
-        };
-        while self.0.front().is_some_and(|old| now.duration_since(old.at) > LATELY) {
-            self.0.pop_front();
-        }
-        if let Some(old) = self.0.front() {
-            let time = now.duration_since(old.at);
-            if time >= LEAST_TIME {
-                seen.growth = Some((new.length as f64 - old.length as f64) / time.as_secs_f64());
-            }
-            let answered = new.answered.saturating_sub(old.answered);
-            if answered >= LEAST_REQUESTS {
-                seen.unauthorized = Some(new.unauthorized.saturating_sub(old.unauthorized) as f64 / answered as f64);
-            }
-        }
-        let last = self.0.back();
-        seen.drain_rate = new.moved.zip(last).and_then(|(moved, last)| {
-            let moved = moved.saturating_sub(last.moved?);
-            Some(moved as f64 / now.duration_since(last.at).as_secs_f64().max(0.001))
-        });
-        self.0.push_back(new);
     }
 }

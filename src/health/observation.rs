@@ -60,6 +60,8 @@ pub struct Observation {
     pub nodes: Option<Vec<Node>>,
     /// Id of this process among them.
     pub own_node: Option<String>,
+    /// Since when an operator has paused our group, RFC 3339.
+    pub paused_since: Option<String>,
 }
 
 /// Clocks of two machines may differ; more than that is somebody's own id.
@@ -81,7 +83,9 @@ pub(super) async fn patiently<T>(asking: impl Future<Output = Result<T, StreamEr
 /// # Errors
 /// The stream did not answer.
 pub async fn observe(stream: &dyn Stream) -> Result<Observation, StreamError> {
-    let (report, server) = tokio::try_join!(stream.report(), stream.inspect())?;
+    // Where it may not be asked for, workers go on as well.
+    let paused = async { Ok(stream.paused_since().await.unwrap_or_default()) };
+    let (report, server, paused_since) = tokio::try_join!(stream.report(), stream.inspect(), paused)?;
     let (since_accepted, ids_ahead) = age_of_newest(&report);
     Ok(Observation {
         since_accepted,
@@ -89,6 +93,7 @@ pub async fn observe(stream: &dyn Stream) -> Result<Observation, StreamError> {
         server: server.address,
         eviction_policy: server.eviction_policy,
         stream: report,
+        paused_since,
         ..Observation::default()
     })
 }

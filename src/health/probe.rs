@@ -40,6 +40,7 @@ impl WarehouseProbe {
         let state = WarehouseState::Away {
             since: OffsetDateTime::now_utc(),
             why: "it was not reached yet".to_owned(),
+            since_start: true,
         };
         Self {
             state: Arc::new(ArcSwap::from_pointee(state)),
@@ -59,12 +60,15 @@ impl WarehouseProbe {
 
     /// Notes a failure, and why.
     pub fn missed(&self, why: &impl fmt::Display) {
-        let since = match **self.state.load() {
-            WarehouseState::Away { since, .. } => since,
-            WarehouseState::Reached { .. } => OffsetDateTime::now_utc(),
+        let (since, since_start) = match **self.state.load() {
+            WarehouseState::Away { since, since_start, .. } => (since, since_start),
+            WarehouseState::Reached { .. } => (OffsetDateTime::now_utc(), false),
         };
-        let why = why.to_string();
-        self.set(WarehouseState::Away { since, why });
+        self.set(WarehouseState::Away {
+            since,
+            why: why.to_string(),
+            since_start,
+        });
     }
 
     /// Notes which acked events are missing, and the remedy; `None` where none is known to be.

@@ -91,6 +91,7 @@ pub struct HealthReport {
     pub dead_letters_new: Option<u64>,
     pub oldest_dead_letter_seconds: Option<f64>,
     pub workers: Option<u64>,
+    pub paused_since: Option<String>,
     pub spool_depth: Option<u64>,
     pub spool_bytes: Option<u64>,
     pub spool_limit: Option<u64>,
@@ -137,16 +138,20 @@ impl HealthReport {
         self
     }
 
-    /// Puts first, and counts in, why the stream takes no writes right now (`None`: it takes them).
-    /// That is critical, but where events are spooled meanwhile.
+    /// Puts first, and counts in, whether the stream takes writes right now, or why not. (`None`: it
+    /// was not asked yet.) Where it does not that is critical, but where events are spooled
+    /// meanwhile.
     #[must_use]
-    pub fn with_refusal(mut self, refusal: Option<String>, spooled: bool) -> Self {
-        let (status, detail) = match refusal {
-            None => (Status::Healthy, "it takes writes".to_owned()),
-            Some(why) if spooled => (Status::Warning, format!("it takes no writes: {why}")),
-            Some(why) => (Status::Critical, format!("it takes no writes: {why}")),
+    pub fn with_writes(mut self, writes: Option<Result<(), String>>, spooled: bool) -> Self {
+        let known = writes.is_some();
+        let (status, detail) = match writes {
+            Some(Ok(())) => (Status::Healthy, "it takes writes".to_owned()),
+            Some(Err(why)) => (Status::Critical, format!("it takes no writes: {why}")),
+            None => (Status::Critical, "not known: it was not asked yet".to_owned()),
         };
-        self.add(0, Check::new("stream", status, detail));
+        let status = if spooled { status.min(Status::Warning) } else { status };
+        let check = Check::new("stream", status, detail);
+        self.add(0, Check { known, ..check });
         self
     }
 
@@ -182,6 +187,24 @@ fn losses(Losses { entries, unknown }: Losses) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writes_that_nobody_asked_for_are_unknown_and_not_green() {
+        let cases = [
+            (None, false, Status::Critical),
+            (None, true, Status::Warning),
+            (Some(Ok(())), false, Status::Healthy),
+            (Some(Ok(())), true, Status::Healthy),
+            (Some(Err("full".to_owned())), false, Status::Critical),
+            (Some(Err("full".to_owned())), true, Status::Warning),
+        ];
+        for (writes, spooled, status) in cases {
+            let known = writes.is_some();
+            let report = HealthReport::default().with_writes(writes, spooled);
+            let check = &report.checks[0];
+            assert_eq!((report.status, check.status, check.known), (status, status, known));
+        }
+    }
 
     #[test]
     fn a_loss_of_unknown_size_is_no_loss_of_none() {

@@ -51,10 +51,16 @@ pub(super) fn backlog_age(seen: &Observation, limits: Ages) -> Check {
     Check::new(NAME, status, detail).lasting(age.saturating_sub(since))
 }
 
-/// Whether a live worker loads the backlog. A worker without a recent heartbeat is not live, and
+/// Whether a live worker loads the backlog, and the group is not paused. A worker without a recent heartbeat is not live, and
 /// the state has lasted since that heartbeat.
 pub(super) fn workers(report: &HealthReport, seen: &Observation) -> Check {
     const NAME: &str = "workers";
+    if let Some(since) = &seen.paused_since {
+        let (_, what) = waiting(report, seen);
+        let detail = format!("paused by an operator since {since}, and {what}: `orderstream resume` ends it");
+        // It is no state that comes and goes.
+        return Check::new(NAME, Status::Warning, detail).lasting(Duration::MAX);
+    }
     let Some(nodes) = &seen.nodes else {
         return Check::unknown(NAME, NO_NODES);
     };
@@ -128,12 +134,16 @@ fn of_states(states: &[(&str, &WarehouseState)], limit: Duration, now: OffsetDat
     let away: Vec<_> = states
         .iter()
         .filter_map(|(who, state)| match state {
-            WarehouseState::Away { since, why } => Some((who, *since, why)),
+            WarehouseState::Away {
+                since,
+                why,
+                since_start,
+            } => Some((who, *since, why, *since_start)),
             WarehouseState::Reached { .. } => None,
         })
         .collect();
     // No worker has reached it since the last of them lost it.
-    let Some((who, since, why)) = away.iter().max_by_key(|(_, since, _)| *since) else {
+    let Some((who, since, why, _)) = away.iter().max_by_key(|(_, since, ..)| *since) else {
         return Check::new(WAREHOUSE, Status::Healthy, "reachable");
     };
     let lasted = Duration::try_from(now - *since).unwrap_or_default();
@@ -145,6 +155,9 @@ fn of_states(states: &[(&str, &WarehouseState)], limit: Duration, now: OffsetDat
     let detail = format!("unreachable for {span}: {why}; nothing is loaded, and events stay in the stream");
     match lasted.checked_sub(limit) {
         Some(critical) => Check::new(WAREHOUSE, Status::Critical, detail).lasting(critical),
+        None if away.iter().all(|(.., since_start)| *since_start) => {
+            Check::unknown(WAREHOUSE, format!("not reached since the start, {span} ago: {why}"))
+        }
         None => Check::new(WAREHOUSE, Status::Warning, detail).lasting(lasted),
     }
 }
@@ -273,6 +286,12 @@ mod tests {
         let away = |seconds| WarehouseState::Away {
             since: now - Duration::from_secs(seconds),
             why: "refused".to_owned(),
+            since_start: false,
+        };
+        let never = |seconds| WarehouseState::Away {
+            since: now - Duration::from_secs(seconds),
+            why: "refused".to_owned(),
+            since_start: true,
         };
         let limit = Duration::from_secs(120);
         let judged = |states: Vec<(u64, WarehouseState)>, own| {
@@ -290,6 +309,9 @@ mod tests {
         assert_eq!(judged(vec![(0, reached()), (0, away(500))], None), (Warning, true, 500));
         assert_eq!(judged(vec![(0, away(119)), (0, away(500))], None), (Warning, true, 119));
         assert_eq!(judged(vec![(0, away(130)), (0, away(500))], None), (Critical, true, 10));
+        assert_eq!(judged(vec![], Some(never(3))), (Warning, false, 0), "at once");
+        assert_eq!(judged(vec![(0, never(3)), (0, away(5))], None), (Warning, true, 3));
+        assert_eq!(judged(vec![(0, never(130))], None), (Critical, true, 10));
         assert_eq!(
             judged(vec![(16, reached()), (0, away(120))], None),
             (Critical, true, 0),

@@ -10,6 +10,7 @@ mod lines;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+pub(super) use self::details::utm_tags;
 use self::details::{ApplicationBody, CodeBody, FulfillmentBody, TaxBody, take_details};
 use self::lines::{LineItem, ShippingBody, item};
 use super::fit;

@@ -3,11 +3,12 @@
 //! Owns the list. Everything else is copied byte for byte, so amounts and ids stay as they were
 //! written.
 
+use super::order;
 use crate::event::json::{self, Kept};
 
 /// Fields that are left out wherever they are nested; of the objects in `KEPT_MEMBERS` all but one
-/// member goes, too.
-pub const PERSONAL_FIELDS: [&str; 54] = [
+/// member goes, too, and of `landing_site` all but its UTM tags.
+pub const PERSONAL_FIELDS: [&str; 53] = [
     "abandoned_checkout_url",
     "account_number",
     "address1",
@@ -32,7 +33,6 @@ pub const PERSONAL_FIELDS: [&str; 54] = [
     "first_name",
     "invoice_url",
     "ip_address",
-    "landing_site",
     "landing_site_ref",
     "last_name",
     "latitude",
@@ -89,6 +89,9 @@ pub fn without_customer(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn rule(name: &str) -> Kept {
+    if name == "landing_site" {
+        return Kept::Part(order::utm_tags);
+    }
     match KEPT_MEMBERS.iter().find(|(object, _)| *object == name) {
         Some((_, member)) => Kept::Only(member),
         None if PERSONAL_FIELDS.contains(&name) => Kept::Nothing,
@@ -119,6 +122,12 @@ mod tests {
         assert_eq!(
             redacted(r#"{"customer":null,"user":"x"}"#),
             r#"{"customer":null,"user":"x"}"#
+        );
+        assert_eq!(
+            redacted(
+                r#"{"landing_site":"\/a?email=x%40y.z&utm_source=n%26w&gclid=1&utm_term=a+b#utm_x","a":{"landing_site":7}}"#
+            ),
+            r#"{"landing_site":"/?utm_source=n%26w&utm_term=a+b","a":{"landing_site":null}}"#
         );
     }
 

@@ -4,7 +4,7 @@
 //! The zones are compiled in (the IANA database as crate `tzdb_data`).
 
 use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcOffset};
+use time::{Date, OffsetDateTime, UtcOffset};
 use tz::TimeZoneRef;
 
 /// A zone of the IANA database.
@@ -22,10 +22,19 @@ impl ShopZone {
     /// text is no time.
     pub(super) fn written(self, time: &str) -> Option<String> {
         let at = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+        self.local(at)?.replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+    }
+
+    /// The shop's day at that time. None where the zone says nothing of it.
+    #[must_use]
+    pub fn day(self, at: OffsetDateTime) -> Option<Date> {
+        Some(self.local(at)?.date())
+    }
+
+    fn local(self, at: OffsetDateTime) -> Option<OffsetDateTime> {
         let local = self.0.find_local_time_type(at.unix_timestamp()).ok()?;
         let offset = UtcOffset::from_whole_seconds(local.ut_offset()).ok()?;
-        let at = at.replace_nanosecond(0).ok()?.checked_to_offset(offset)?;
-        at.format(&Rfc3339).ok()
+        at.checked_to_offset(offset)
     }
 }
 

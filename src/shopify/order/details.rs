@@ -106,12 +106,27 @@ fn tags<'a>(LossyText(tags): LossyText<'a>) -> Vec<Text<'a>> {
     texts.into_iter().filter(|tag| !tag.as_str().is_empty()).collect()
 }
 
+/// The tags that are kept of a page's address.
+const UTM: [&str; 5] = ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"];
+
+/// A page's address with its UTM tags and nothing else; none where it has none.
+pub(in crate::shopify) fn utm_tags(page: &str) -> Option<String> {
+    let tags = pairs(page).filter(|(name, _)| UTM.contains(name));
+    let tags = Vec::from_iter(tags.map(|(name, value)| format!("{name}={value}")));
+    (!tags.is_empty()).then(|| format!("/?{}", tags.join("&")))
+}
+
+/// Names and values of an address' query, as they are written.
+fn pairs(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    let query = page.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or(query);
+    query.split('&').filter_map(|pair| pair.split_once('='))
+}
+
 /// The UTM tags in a page's address.
 fn utm(page: &str) -> Option<Utm<'static>> {
-    let query = page.split_once('?')?.1;
-    let query = query.split('#').next().unwrap_or(query);
     let mut utm = Utm::default();
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+    for (name, value) in pairs(page) {
         let tag = match name {
             "utm_source" => &mut utm.source,
             "utm_medium" => &mut utm.medium,
