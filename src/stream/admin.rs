@@ -1,5 +1,5 @@
-//! The operators' part of the seam: dead letters, replays, the state of an entry, the audit log. No
-//! webhook needs it.
+//! The operators' part of the seam: dead letters, replays, the state of an entry, the audit log, the
+//! pause of the group. No webhook needs it.
 
 use std::time::Duration;
 
@@ -70,6 +70,13 @@ pub trait StreamAdmin: Send + Sync {
     /// Appends to the audit log what an operator did, for every node to show. The newest 10,000
     /// entries are kept.
     async fn note(&self, note: &Fields) -> Result<(), StreamError>;
+
+    /// Marks our group as paused since `since`, an RFC 3339 time, for all workers to see; `None`
+    /// takes the mark away. The first mark stands until then.
+    async fn set_pause(&self, since: Option<&str>) -> Result<(), StreamError>;
+
+    /// Since when our group is paused; `None` where it is not.
+    async fn paused_since(&self) -> Result<Option<String>, StreamError>;
 
     /// The newest entries of the audit log, newest first, at most `count` and a thousand.
     async fn notes(&self, count: usize) -> Result<Vec<Entry>, StreamError>;

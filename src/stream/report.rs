@@ -40,6 +40,22 @@ pub struct StreamReport {
     pub partitions: Vec<PartitionReport>,
 }
 
+impl StreamReport {
+    /// Share of the cap above which a backlog stops what is not urgent, percent.
+    const MOST_BACKLOG: u64 = 25;
+
+    /// Whether the backlog is short enough that events of a shop's history may be appended, beside what
+    /// happens now.
+    #[must_use]
+    pub fn has_room_for_history(&self) -> bool {
+        let ours = self.groups.iter().find(|group| group.ours);
+        let backlog = ours.map_or(self.length, |group| {
+            group.lag.unwrap_or(self.length).saturating_add(group.pending)
+        });
+        backlog.saturating_mul(100) <= self.maxlen.saturating_mul(Self::MOST_BACKLOG)
+    }
+}
+
 /// Figures of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionReport {

@@ -180,6 +180,8 @@ macro_rules! conformance {
                 read_entries_become_pending_again_and_are_claimed_as_stale
                 each_group_tells_how_far_it_came_with_an_entry
                 notes_come_back_newest_first
+                a_pause_is_of_one_group_and_outlives_its_process
+                a_day_of_minutes_is_kept
                 every_node_sees_the_records_of_all
                 a_record_that_is_not_renewed_is_forgotten
                 who_leaves_takes_its_consumers_unless_they_hold_entries

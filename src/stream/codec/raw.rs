@@ -70,13 +70,21 @@ impl Unpacker {
             return Err(UnpackError::Encoding);
         }
         let packed = STANDARD.decode(raw).map_err(|_| UnpackError::Damaged)?;
+        self.unpack_frame(&packed, limit)
+    }
+
+    /// The body in a zstd frame, at most `limit` bytes of it.
+    ///
+    /// # Errors
+    /// It is no frame, is damaged, or the body is larger than `limit`.
+    pub fn unpack_frame(&mut self, packed: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> {
         // The frame has the size of the body; to allocate for the largest body costs more than to
         // decompress.
-        let size = zstd::zstd_safe::get_frame_content_size(&packed).map_err(|_| UnpackError::Damaged)?;
+        let size = zstd::zstd_safe::get_frame_content_size(packed).map_err(|_| UnpackError::Damaged)?;
         let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(limit);
         let body = match &mut self.0 {
-            Some(ready) => ready.decompress(&packed, size.min(limit)),
-            none => Decompressor::new().and_then(|new| none.insert(new).decompress(&packed, size.min(limit))),
+            Some(ready) => ready.decompress(packed, size.min(limit)),
+            none => Decompressor::new().and_then(|new| none.insert(new).decompress(packed, size.min(limit))),
         };
         body.map_err(|_| UnpackError::Damaged)
     }

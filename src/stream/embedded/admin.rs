@@ -9,15 +9,17 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::clock::millis;
 use super::group::Group;
 use super::logs::{self, Session};
 use super::row::{PackedFields, id_of, row_at, row_of, unpack};
+use super::schema::{MINUTES, PAUSED};
 use super::stream::EmbeddedStream;
 use crate::sqlite;
 use crate::stream::admin::{AUDIT_ENTRIES, LONG_IDLE, REPLAY_CONSUMER};
+use crate::stream::nodes::MINUTES_KEPT;
 use crate::stream::{
     Destination, Entry, EntryState, Fields, Heartbeat, NodeRegistry, PAGE, Stage, StreamAdmin, StreamError, StreamId,
 };
@@ -29,6 +31,8 @@ const STATES: &str = "
 SELECT consumer_groups.name, last_delivered, consumers.name, delivered_at, deliveries FROM consumer_groups
 LEFT JOIN pending ON pending.group_id = consumer_groups.id AND pending.id = ?1
 LEFT JOIN consumers ON consumers.id = pending.consumer ORDER BY consumer_groups.name";
+/// Finds a table that another connection has made since this one was opened, as `table_exists` does not.
+const HAS_TABLE: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
 const NEXT_NOTE: &str = "SELECT MAX(?1, IFNULL((SELECT MAX(id) + 1 FROM audit), 0))";
 const NOTE: &str = "INSERT INTO audit (id, checksum, fields) VALUES (?1, ?2, ?3)";
 const REMOVE_OLD_NOTES: &str =
@@ -80,6 +84,30 @@ impl StreamAdmin for EmbeddedStream {
         self.file.writer.store(note.bytes(), write).await.map(drop)
     }
 
+    async fn set_pause(&self, since: Option<&str>) -> Result<(), StreamError> {
+        let since = since.map(str::to_owned);
+        self.write(move |session, group| {
+            session.execute(PAUSED, [])?;
+            match &since {
+                Some(since) => session.execute("INSERT OR IGNORE INTO paused VALUES (?1, ?2)", [group, since]),
+                None => session.execute("DELETE FROM paused WHERE group_name = ?1", [group]),
+            }
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn paused_since(&self) -> Result<Option<String>, StreamError> {
+        self.read(move |connection, group| {
+            if !connection.prepare_cached(HAS_TABLE)?.exists(["paused"])? {
+                return Ok(None);
+            }
+            let mut since = connection.prepare_cached("SELECT since FROM paused WHERE group_name = ?1")?;
+            since.query_row([group], |row| row.get(0)).optional()
+        })
+        .await
+    }
+
     async fn notes(&self, count: usize) -> Result<Vec<Entry>, StreamError> {
         let count = i64::try_from(count.clamp(1, PAGE)).unwrap_or(i64::MAX);
         self.read(move |connection, _| {
@@ -118,6 +146,28 @@ impl NodeRegistry for EmbeddedStream {
             age: written.elapsed(),
         };
         Ok(self.nodes().iter().map(heartbeat).collect())
+    }
+
+    async fn keep_minute(&self, minute: u64, record: &str) -> Result<(), StreamError> {
+        let place = i64::try_from(minute % MINUTES_KEPT).unwrap_or_default();
+        let record = record.to_owned();
+        self.write(move |session, _| {
+            session.execute(MINUTES, [])?;
+            session.execute("INSERT OR REPLACE INTO minutes VALUES (?1, ?2)", params![place, record])
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn minutes(&self) -> Result<Vec<String>, StreamError> {
+        self.read(move |connection, _| {
+            if !connection.prepare_cached(HAS_TABLE)?.exists(["minutes"])? {
+                return Ok(Vec::new());
+            }
+            let mut records = connection.prepare_cached("SELECT record FROM minutes")?;
+            records.query_map([], |row| row.get(0))?.collect()
+        })
+        .await
     }
 
     async fn leave(&self, node: &str, consumers: &[String]) -> Result<(), StreamError> {

@@ -55,6 +55,12 @@ CREATE TABLE audit (id INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, fields BL
 /// releases leave it alone.
 pub(super) const SHOPS: &str = "
 CREATE TABLE IF NOT EXISTS shops (domain TEXT PRIMARY KEY, number TEXT NOT NULL) STRICT, WITHOUT ROWID";
+/// Since when groups are paused; likewise made when it is first needed.
+pub(super) const PAUSED: &str = "
+CREATE TABLE IF NOT EXISTS paused (group_name TEXT PRIMARY KEY, since TEXT NOT NULL) STRICT, WITHOUT ROWID";
+/// Records of minutes by their place in a day; likewise.
+pub(super) const MINUTES: &str =
+    "CREATE TABLE IF NOT EXISTS minutes (place INTEGER PRIMARY KEY, record TEXT NOT NULL) STRICT";
 /// Tables that version 2 added.
 const TABLES_2: &str = "
 CREATE TABLE checkpoints (

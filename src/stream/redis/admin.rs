@@ -186,6 +186,19 @@ impl StreamAdmin for RedisStream {
         Ok(())
     }
 
+    async fn set_pause(&self, since: Option<&str>) -> Result<(), StreamError> {
+        let keys = self.common();
+        let mut mark = redis::cmd(if since.is_some() { "HSETNX" } else { "HDEL" });
+        mark.arg(&keys.paused).arg(&keys.group).arg(since);
+        self.partitions.at(0).server.query::<u64>(&mark).await.map(drop)
+    }
+
+    async fn paused_since(&self) -> Result<Option<String>, StreamError> {
+        let (keys, mut mark) = (self.common(), redis::cmd("HGET"));
+        mark.arg(&keys.paused).arg(&keys.group);
+        self.partitions.at(0).server.query(&mark).await
+    }
+
     async fn notes(&self, count: usize) -> Result<Vec<Entry>, StreamError> {
         let mut query = redis::cmd("XREVRANGE");
         query.arg(&self.common().audit).arg("+").arg("-");

@@ -87,13 +87,8 @@ impl Proof {
     /// Adds the question to a flush. Without a `probe` it speaks of what this connection wrote.
     pub(super) fn ask(self, pipeline: &mut Pipeline, probe: Option<&str>, patience: Duration) {
         let patience = millis(patience).max(1);
-        if let Some(probe) = probe.filter(|_| matches!(self, Self::Fsync | Self::Replicas(_))) {
-            pipeline
-                .cmd("SET")
-                .arg(probe)
-                .arg("")
-                .arg("PX")
-                .arg(millis(PROBE_LIFETIME));
+        if let Some(probe) = probe.filter(|_| self.needs_probe()) {
+            pipeline.add_command(write_probe(probe));
         }
         match self {
             Self::Answer => {}
@@ -107,6 +102,21 @@ impl Proof {
                 pipeline.cmd("WAIT").arg(replicas).arg(patience);
             }
         }
+    }
+
+    /// As [`ask`](Self::ask), of a node that a slot moves to. No key may stay that the node that it comes
+    /// from has too: MIGRATE would fail with BUSYKEY.
+    pub(super) fn ask_importing(self, pipeline: &mut Pipeline, probe: &str, patience: Duration) {
+        if self.needs_probe() {
+            let probe = format!("{probe}:asking");
+            pipeline.cmd("ASKING").ignore().add_command(write_probe(&probe));
+            pipeline.cmd("ASKING").ignore().cmd("UNLINK").arg(&probe).ignore();
+        }
+        self.ask(pipeline, None, patience);
+    }
+
+    fn needs_probe(self) -> bool {
+        matches!(self, Self::Fsync | Self::Replicas(_))
     }
 
     /// Takes the answer to the question, asked of that node, off the end of the replies.
@@ -150,6 +160,12 @@ impl Proof {
         }
         unproven(&format!("confirmed {proven} of {asked} {what} in time"))
     }
+}
+
+fn write_probe(probe: &str) -> Cmd {
+    let mut write = redis::cmd("SET");
+    write.arg(probe).arg("").arg("PX").arg(millis(PROBE_LIFETIME));
+    write
 }
 
 /// As CONFIG GET answers.

@@ -42,7 +42,7 @@ pub(super) async fn inspect(partitions: &Partitions) -> Result<ServerReport, Str
     let first = &partitions.at(0).server;
     let mut report = match partitions.servers.is_cluster() {
         true => inspect_cluster(partitions).await?,
-        false => inspect_one(first, false).await?,
+        false => inspect_one(first, &[]).await?,
     };
     if let Some(of_whereabouts) = first.whereabouts_warnings().await {
         report.warnings.extend(of_whereabouts);
@@ -62,8 +62,9 @@ async fn inspect_cluster(partitions: &Partitions) -> Result<ServerReport, Stream
             Err(error) => silent.push(error),
         }
     }
+    let slots = &partitions.used_slots();
     let answers = of_each.into_iter().map(|(address, server)| async move {
-        let answer = tokio::time::timeout(PROMPT, inspect_one(server, true)).await;
+        let answer = tokio::time::timeout(PROMPT, inspect_one(server, slots)).await;
         let after = PROMPT;
         let answer = answer.unwrap_or_else(|_| {
             let server = address.clone();
@@ -104,7 +105,8 @@ fn name_server(warnings: &mut [String], address: &str) {
     }
 }
 
-async fn inspect_one(server: &Server, is_in_cluster: bool) -> Result<ServerReport, StreamError> {
+/// `slots`: those that the stream uses, where the server is a node of a cluster.
+async fn inspect_one(server: &Server, slots: &[u16]) -> Result<ServerReport, StreamError> {
     let info: Option<InfoDict> = unless_denied(server, redis::cmd("INFO").arg("everything")).await?;
     let mut config = redis::cmd("CONFIG");
     config.arg("GET");
@@ -127,12 +129,9 @@ async fn inspect_one(server: &Server, is_in_cluster: bool) -> Result<ServerRepor
     if server.may_change() {
         warnings.extend(failover_warnings(&settings, server.durability()));
     }
-    if is_in_cluster && settings.needs_full_coverage == Some(true) {
-        warnings.push(
-            "One shard without a primary stops all others (cluster-require-full-coverage is yes): set it to no on every \
-             node."
-                .to_owned(),
-        );
+    if !slots.is_empty() {
+        let nodes: Option<String> = unless_denied(server, redis::cmd("CLUSTER").arg("NODES")).await?;
+        warnings.extend(cluster_warnings(&settings, nodes.as_deref(), slots, &server.address()));
     }
     Ok(ServerReport {
         product,
@@ -246,6 +245,42 @@ fn failover_warnings(settings: &Settings, durability: Durability) -> Vec<String>
     warnings
 }
 
+/// Of a node of a cluster; `nodes` is its answer to CLUSTER NODES.
+fn cluster_warnings(settings: &Settings, nodes: Option<&str>, slots: &[u16], address: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if settings.needs_full_coverage == Some(true) {
+        warnings.push(
+            "One shard without a primary stops all others (cluster-require-full-coverage is yes): set it to no on every \
+             node."
+                .to_owned(),
+        );
+    }
+    for (slot, state) in open_slots(nodes.unwrap_or_default()) {
+        if slots.contains(&slot) {
+            warnings.push(format!(
+                "Hash slot {slot}, which the stream uses, is {state}, so that repeats of events are refused until it has \
+                 moved: where no resharding runs, end it with `redis-cli --cluster fix {address}`."
+            ));
+        }
+    }
+    warnings
+}
+
+/// Slots that the node which answered CLUSTER NODES moves key by key: `[93->-ID]` goes to that node,
+/// `[93-<-ID]` comes from it. A node tells its own only (Redis' documentation of CLUSTER NODES).
+fn open_slots(nodes: &str) -> impl Iterator<Item = (u16, &'static str)> {
+    let marks = nodes.split_whitespace().filter_map(|word| word.strip_prefix('['));
+    marks.filter_map(|mark| {
+        let (slot, rest) = mark.split_once('-')?;
+        let state = if rest.starts_with('>') {
+            "migrating"
+        } else {
+            "importing"
+        };
+        Some((slot.parse().ok()?, state))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,5 +322,30 @@ mod tests {
             ..sound()
         };
         assert!(failover_warnings(&alone, Durability::Received)[0].contains("no replica"));
+    }
+
+    #[test]
+    fn slots_of_the_stream_that_are_open_are_named_with_the_command_that_ends_it() {
+        let nodes = "a 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-5460 [93->-b] [5500-<-b] [7->-b]\n\
+                     b 127.0.0.1:3@4 master - 0 0 2 connected 5461-16383\n";
+        let warned = cluster_warnings(&Settings::default(), Some(nodes), &[93, 5500, 6000], "127.0.0.1:1");
+        assert_eq!(warned.len(), 2, "{warned:?}");
+        assert!(
+            warned[0].contains("slot 93, which the stream uses, is migrating"),
+            "{warned:?}"
+        );
+        assert!(
+            warned[1].contains("slot 5500, which the stream uses, is importing"),
+            "{warned:?}"
+        );
+        assert!(
+            warned
+                .iter()
+                .all(|text| text.contains("redis-cli --cluster fix 127.0.0.1:1`"))
+        );
+        assert_eq!(
+            cluster_warnings(&Settings::default(), None, &[93], ""),
+            Vec::<String>::new()
+        );
     }
 }

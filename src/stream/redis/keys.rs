@@ -49,6 +49,10 @@ pub(super) struct Keys {
     letter_probe: String,
     /// Records of operators' actions.
     pub(super) audit: String,
+    /// Since when groups are paused.
+    pub(super) paused: String,
+    /// Records of minutes, by their place in a day.
+    pub(super) minutes: String,
     /// Records of processes.
     pub(super) nodes: String,
     /// Numbers of partitions that processes have, and since when.
@@ -92,6 +96,8 @@ impl Keys {
             probe: format!("{own}:probe"),
             letter_probe: format!("{}:probe", if is_tagged { &letters } else { &common }),
             audit: format!("{common}:audit"),
+            paused: format!("{common}:paused"),
+            minutes: format!("{common}:minutes"),
             nodes: format!("{common}:nodes"),
             layout: format!("{common}:partitions"),
             shops: format!("{common}:shops"),

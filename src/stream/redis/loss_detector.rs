@@ -62,8 +62,13 @@ impl LossDetector {
     /// Begins a report.
     pub(super) async fn compare(&self) -> Comparison<'_> {
         let seen = self.seen.lock().await;
-        let is_newer = |id: &&StreamId| **id > seen.before.last_id;
-        let since = self.confirmed().iter().filter(is_newer).copied().collect();
+        // What the report before saw is in its count, though it may have been confirmed only then: kept
+        // any longer, it would be counted again after a loss.
+        let since = {
+            let mut confirmed = self.confirmed();
+            confirmed.retain(|id| *id > seen.before.last_id);
+            confirmed.clone()
+        };
         Comparison {
             loss_detector: self,
             seen,
@@ -163,6 +168,22 @@ mod tests {
             assert_eq!(comparison.end(now.clone(), above, 0), Lost::default(), "{now:?}");
             assert_eq!(loss_detector.compare().await.since, []);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_report_saw_before_it_was_confirmed_is_counted_once() {
+        let loss_detector = LossDetector::default();
+        let comparison = loss_detector.compare().await;
+        loss_detector.confirm([id(50)]);
+        assert_eq!(comparison.end(at("a", 50, 30, 4), None, 0), Lost::default());
+        let comparison = loss_detector.compare().await;
+        assert_eq!(comparison.end(at("a", 50, 30, 4), None, 0), Lost::default());
+        // Emptied, and in use again.
+        let comparison = loss_detector.compare().await;
+        assert_eq!(comparison.end(at("a", 0, 0, 0), Some(0), 0).entries, 4);
+        let (comparison, now) = (loss_detector.compare().await, at("a", 60, 3, 3));
+        assert_eq!(comparison.doubtful(&now, None), []);
+        assert_eq!(comparison.end(now, None, 0).entries, 4);
     }
 
     #[tokio::test]

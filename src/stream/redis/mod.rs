@@ -13,6 +13,8 @@
 //! | `<stream>:attempts:<group>` | hash, 30 days | entry id → `<failed> <unfinished>` tries |
 //! | `<stream>:audit` | stream, MAXLEN ~ 10,000 | what operators did |
 //! | `<stream>:capture:<source>` | hash | version and record of a capture's checkpoint, and an operator's request |
+//! | `<stream>:paused` | hash | group → since when it is paused |
+//! | `<stream>:minutes` | hash, 1,440 fields | place of a minute in a day → its figures |
 //! | `<stream>:partitions` | hash | numbers of partitions that processes have, and since when |
 //! | `<stream>:nodes` | hash | node id → time and record of its last heartbeat |
 //! | `<stream>:mark:<group>:<what>` | string, 60 s | an action that one process took for all |

@@ -78,6 +78,14 @@ impl Partitions {
         names.map(|name| placing::slot(&name)).collect()
     }
 
+    /// Hash slots of all that is read, and of the dead letters.
+    pub(super) fn used_slots(&self) -> Vec<u16> {
+        Self::slots(&StreamConfig {
+            partitions: Some(self.readable()),
+            ..self.config.clone()
+        })
+    }
+
     /// How many are written to.
     pub(super) fn count(&self) -> u16 {
         self.count

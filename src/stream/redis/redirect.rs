@@ -108,6 +108,14 @@ impl Server {
                 }
             }
         }
+        for answer in answers.iter_mut() {
+            if let Err(error) = answer
+                && self.is_redirect(error)
+            {
+                let text = format!("its nodes do not agree on who owns a hash slot: {error}");
+                *answer = Err(make_extension_error("CLUSTERDOWN".to_owned(), Some(text)));
+            }
+        }
         Ok(proven)
     }
 
@@ -210,11 +218,11 @@ impl Server {
             }
             pipeline.add_command(commands[place].clone());
         }
-        if let Some(probe) = probe {
-            if group.is_asking {
-                pipeline.cmd("ASKING").ignore();
-            }
-            proof.ask(&mut pipeline, Some(probe), self.response_timeout() * 3 / 4);
+        let patience = self.response_timeout() * 3 / 4;
+        match probe {
+            Some(probe) if group.is_asking => proof.ask_importing(&mut pipeline, probe, patience),
+            Some(_) => proof.ask(&mut pipeline, probe, patience),
+            None => {}
         }
         let sent = pipeline.ignore_errors().query_async(&mut guard.connection).await;
         let mut replies: Vec<RedisResult<Value>> = sent.map_err(|error| group.node.stream_error(&error))?;

@@ -57,6 +57,49 @@ impl RedisStream {
         })
     }
 
+    /// As [`Self::new`], and asks how many partitions other processes of this stream have: those are
+    /// read, too. Where none is configured here and others have some, this process has one, whose keys
+    /// have hash tags like theirs. Nothing is learned where the server does not answer.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn open(redis: &RedisConfig, stream: &StreamConfig, metrics: Metrics) -> Result<Self, StreamError> {
+        let mut tagged = stream.clone();
+        let is_given = tagged.partitions.replace(stream.partitions.unwrap_or(1)).is_some();
+        let opened = Self::new(redis, &tagged, metrics.clone())?;
+        let is_shared = opened.noted_counts(false).await.is_ok_and(|counts| counts > 0);
+        if is_given || is_shared || opened.is_distributed() {
+            return Ok(opened);
+        }
+        Self::new(redis, stream, metrics)
+    }
+
+    /// The most partitions that processes of this stream have noted, 0 where none did; they are read
+    /// from now on. With `is_noted` this process notes its own first.
+    async fn noted_counts(&self, is_noted: bool) -> Result<u16, StreamError> {
+        let first = self.partitions.at(0);
+        // Without tags there is one partition, and processes that have more see it as their first.
+        if !first.keys.is_tagged {
+            return Ok(0);
+        }
+        let mut pipeline = Pipeline::new();
+        if is_noted {
+            let since = OffsetDateTime::now_utc().unix_timestamp();
+            let note = pipeline.cmd("HSETNX").arg(&first.keys.layout);
+            note.arg(self.partitions.count()).arg(since);
+        }
+        pipeline.cmd("HGETALL").arg(&first.keys.layout);
+        let mut answers: Vec<Value> = first.server.query_all(pipeline).await?;
+        let counts: HashMap<String, Value> = answers
+            .pop()
+            .and_then(|all| from_redis_value(all).ok())
+            .unwrap_or_default();
+        let most = counts.keys().filter_map(|count| count.parse().ok()).max();
+        let most = most.unwrap_or_default();
+        self.partitions.grow(most);
+        Ok(most)
+    }
+
     /// Makes ready to use another URL (or the same with a new password): once the answer is called,
     /// from the next call to the stream on, for writers and readers too.
     ///
@@ -138,26 +181,7 @@ impl Stream for RedisStream {
     }
 
     async fn learn_layout(&self, is_noted: bool) -> Result<(), StreamError> {
-        let first = self.partitions.at(0);
-        // Without tags there is one partition, and processes that have more see it as their first.
-        if !first.keys.is_tagged {
-            return Ok(());
-        }
-        let mut pipeline = Pipeline::new();
-        if is_noted {
-            let since = OffsetDateTime::now_utc().unix_timestamp();
-            let note = pipeline.cmd("HSETNX").arg(&first.keys.layout);
-            note.arg(self.partitions.count()).arg(since);
-        }
-        pipeline.cmd("HGETALL").arg(&first.keys.layout);
-        let mut answers: Vec<Value> = first.server.query_all(pipeline).await?;
-        let counts: HashMap<String, Value> = answers
-            .pop()
-            .and_then(|all| from_redis_value(all).ok())
-            .unwrap_or_default();
-        let most = counts.keys().filter_map(|count| count.parse().ok()).max();
-        self.partitions.grow(most.unwrap_or_default());
-        Ok(())
+        self.noted_counts(is_noted).await.map(|_| ())
     }
 
     fn is_distributed(&self) -> bool {

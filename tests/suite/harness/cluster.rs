@@ -1,7 +1,11 @@
 //! A Redis Cluster on free ports of loopback: primaries that share the slots, and a replica of each.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use redis::{FromRedisValue, InfoDict, Value};
+use tokio::time::timeout;
 
 use super::eventually;
 use super::ports::reserved_port;
@@ -9,6 +13,9 @@ use super::redis::{RedisOptions, RedisServer};
 use super::site::PATIENCE;
 
 const SLOTS: u32 = 16_384;
+
+/// First and last slots, and the place of their owner.
+type SlotOwner = (i64, i64, usize);
 
 pub struct Cluster {
     /// First the primaries, then their replicas in the same order.
@@ -70,25 +77,36 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every node that runs knows all of them, all slots have an owner, and replicas are in step.
+    /// Waits until every node that runs knows all of them, all slots have an owner, on which they agree, and replicas are
+    /// in step.
     pub async fn is_whole(&self) {
-        for node in self.nodes.iter().filter(|node| node.is_running()) {
-            eventually("the cluster is whole", PATIENCE, async || {
-                let known: Vec<Vec<Value>> = node.try_command(&["CLUSTER", "SLOTS"]).await.ok()?;
-                let info: InfoDict = node.try_command(&["CLUSTER", "INFO"]).await.ok()?;
-                let replication: InfoDict = node.try_command(&["INFO", "replication"]).await.ok()?;
-                let is = |info: &InfoDict, name: &str, value: &str| info.get::<String>(name).as_deref() == Some(value);
-                let is_up = is(&replication, "role", "master") || is(&replication, "master_link_status", "up");
-                // First and last slot, the primary, and its replicas once they are known to be some.
-                let is_replicated = known.iter().all(|range| range.len() > 3);
-                let is_whole = is(&info, "cluster_state", "ok")
-                    && is(&info, "cluster_slots_assigned", &SLOTS.to_string())
-                    && is(&info, "cluster_known_nodes", &self.nodes.len().to_string())
-                    && (is_replicated || !self.is_replicated);
-                (is_whole && is_up).then_some(())
-            })
-            .await;
-        }
+        eventually("the cluster is whole", PATIENCE, async || {
+            let mut agreed: Option<Vec<SlotOwner>> = None;
+            for node in self.nodes.iter().filter(|node| node.is_running()) {
+                let mut owners = self.seen_by(node).await?;
+                owners.sort_unstable();
+                // One that was replaced while it was away finds out a moment after its start.
+                (*agreed.get_or_insert_with(|| owners.clone()) == owners).then_some(())?;
+            }
+            Some(())
+        })
+        .await;
+    }
+
+    /// The owners of all slots as one node sees them; `None` while that is not whole.
+    async fn seen_by(&self, node: &RedisServer) -> Option<Vec<SlotOwner>> {
+        let known: Vec<Vec<Value>> = node.try_command(&["CLUSTER", "SLOTS"]).await.ok()?;
+        let info: InfoDict = node.try_command(&["CLUSTER", "INFO"]).await.ok()?;
+        let replication: InfoDict = node.try_command(&["INFO", "replication"]).await.ok()?;
+        let is = |info: &InfoDict, name: &str, value: &str| info.get::<String>(name).as_deref() == Some(value);
+        let is_up = is(&replication, "role", "master") || is(&replication, "master_link_status", "up");
+        // First and last slot, the primary, and its replicas once they are known to be some.
+        let is_replicated = known.iter().all(|range| range.len() > 3);
+        let is_whole = is(&info, "cluster_state", "ok")
+            && is(&info, "cluster_slots_assigned", &SLOTS.to_string())
+            && is(&info, "cluster_known_nodes", &self.nodes.len().to_string())
+            && (is_replicated || !self.is_replicated);
+        (is_whole && is_up).then(|| self.owners(&known))
     }
 
     /// `host:port` of each, with commas; the first are replicas, where there are any.
@@ -105,20 +123,29 @@ impl Cluster {
     /// The place of the node that owns a key, as the first node that runs sees it.
     pub async fn owner(&self, key: &str) -> usize {
         let slot = i64::from(self.slot(key).await);
-        let ranges: Vec<(i64, i64, (Value, u16))> = self
-            .ask::<Vec<Vec<Value>>>(&["CLUSTER", "SLOTS"])
-            .await
-            .into_iter()
-            .map(|range| {
-                let node = Vec::<Value>::from_redis_value_ref(&range[2]).unwrap();
-                let number = |value: &Value| i64::from_redis_value_ref(value).unwrap();
-                let port = u16::from_redis_value_ref(&node[1]).unwrap();
-                (number(&range[0]), number(&range[1]), (node[0].clone(), port))
-            })
-            .collect();
+        let ranges = self.ranges().await;
         let range = ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
-        let (_, port) = range.expect("the slot has no owner").2;
-        self.nodes.iter().position(|node| node.port() == port).unwrap()
+        range.expect("the slot has no owner").2
+    }
+
+    /// The places of all that own slots, as the first node that runs sees it.
+    pub async fn primaries(&self) -> BTreeSet<usize> {
+        self.ranges().await.into_iter().map(|(_, _, owner)| owner).collect()
+    }
+
+    async fn ranges(&self) -> Vec<SlotOwner> {
+        self.owners(&self.ask::<Vec<Vec<Value>>>(&["CLUSTER", "SLOTS"]).await)
+    }
+
+    fn owners(&self, ranges: &[Vec<Value>]) -> Vec<SlotOwner> {
+        let number = |value: &Value| i64::from_redis_value_ref(value).unwrap();
+        let owner = |range: &Vec<Value>| {
+            let node = Vec::<Value>::from_redis_value_ref(&range[2]).unwrap();
+            let is_it = |one: &RedisServer| i64::from(one.port()) == number(&node[1]);
+            let owner = self.nodes.iter().position(is_it).unwrap();
+            (number(&range[0]), number(&range[1]), owner)
+        };
+        ranges.iter().map(owner).collect()
     }
 
     /// The place of the replica that is in step with that primary.
@@ -160,8 +187,23 @@ impl Cluster {
     pub async fn fail_over(&self, key: &str) -> usize {
         let primary = self.owner(key).await;
         let replica = self.replica_of(primary).await;
-        self.nodes[replica].command::<()>(&["CLUSTER", "FAILOVER"]).await;
-        self.left(key, primary).await
+        loop {
+            self.nodes[replica].command::<()>(&["CLUSTER", "FAILOVER"]).await;
+            // It gives up after 5 s where the others do not vote for it, as they do for one primary's replicas once in
+            // twice the node timeout.
+            if let Ok(owner) = timeout(Duration::from_secs(6), self.left(key, primary)).await {
+                return owner;
+            }
+        }
+    }
+
+    /// Whether replicas take over by themselves.
+    pub async fn let_fail_over(&self, may: bool) {
+        let value = if may { "no" } else { "yes" };
+        for node in &self.nodes {
+            let set = ["CONFIG", "SET", "cluster-replica-no-failover", value];
+            node.command::<()>(&set).await;
+        }
     }
 
     /// Opens the slot of a key for its move to that node, the old way.
@@ -177,6 +219,36 @@ impl Cluster {
             from,
             to,
         }
+    }
+
+    /// Whether slots can move as a whole: in Redis from 8.4 on, in Valkey from 9.0 on.
+    pub async fn can_migrate(&self) -> bool {
+        let commands: Vec<String> = self.ask(&["CLUSTER", "HELP"]).await;
+        commands
+            .iter()
+            .any(|line| line.starts_with("MIGRATION") || line.starts_with("MIGRATESLOTS"))
+    }
+
+    /// Moves the slot of a key to that node as a whole, and waits for it.
+    pub async fn migrate(&self, key: &str, to: usize) {
+        let (slot, from) = (self.slot(key).await.to_string(), self.owner(key).await);
+        let of_redis = ["CLUSTER", "MIGRATION", "IMPORT", &slot, &slot];
+        let of_valkey = [
+            "CLUSTER",
+            "MIGRATESLOTS",
+            "SLOTSRANGE",
+            &slot,
+            &slot,
+            "NODE",
+            &self.ids[to],
+        ];
+        eventually("a migration begins", PATIENCE, async || {
+            let is_begun = self.nodes[to].try_command::<Value>(&of_redis).await.is_ok()
+                || self.nodes[from].try_command::<Value>(&of_valkey).await.is_ok();
+            is_begun.then_some(())
+        })
+        .await;
+        self.left(key, from).await;
     }
 
     async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
@@ -204,7 +276,7 @@ impl SlotMove<'_> {
     pub async fn carry(&self, keys: &[String]) {
         let port = self.cluster.nodes[self.to].port().to_string();
         for key in keys {
-            let carry = ["MIGRATE", "127.0.0.1", &port, key, "0", "5000"];
+            let carry = ["MIGRATE", "127.0.0.1", &port, key, "0", "60000"];
             self.cluster.nodes[self.from].command::<String>(&carry).await;
         }
     }

@@ -34,6 +34,16 @@ pub struct RedisOptions {
     pub config: Vec<String>,
 }
 
+impl RedisOptions {
+    /// What it confirms survives SIGKILL.
+    pub fn durable() -> Self {
+        Self {
+            durable: true,
+            ..Self::default()
+        }
+    }
+}
+
 pub struct RedisServer {
     folder: TempDir,
     options: RedisOptions,

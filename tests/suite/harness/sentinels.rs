@@ -2,6 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use redis::{FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
@@ -70,6 +72,27 @@ impl Sentinels {
         }
     }
 
+    /// Waits until all name the same server, it is the primary, and the other its replica, which is in step.
+    pub async fn is_whole(&self) {
+        let is = |info: &redis::InfoDict, name: &str, value: &str| info.get::<String>(name).as_deref() == Some(value);
+        eventually("all name a primary that has its replica", PATIENCE, async || {
+            let named = self.sentinels[0].primary().await.ok()?["port"].clone();
+            for sentinel in &self.sentinels[1..] {
+                (sentinel.primary().await.ok()?["port"] == named).then_some(())?;
+            }
+            for server in &self.servers {
+                let info = server.try_command(&["INFO", "replication"]).await.ok()?;
+                let is_right = match server.port().to_string() == named {
+                    true => is(&info, "role", "master") && is(&info, "connected_slaves", "1"),
+                    false => is(&info, "master_port", &named) && is(&info, "master_link_status", "up"),
+                };
+                is_right.then_some(())?;
+            }
+            Some(())
+        })
+        .await;
+    }
+
     /// A planned failover; answers the new primary.
     pub async fn fail_over(&self) -> usize {
         let other = 1 - self.primary().await;
@@ -134,6 +157,12 @@ impl Sentinel {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// SIGSTOP, or SIGCONT.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("not running");
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
     }
 
     /// What it says of the primary.

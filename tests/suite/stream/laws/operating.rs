@@ -117,6 +117,44 @@ pub async fn each_group_tells_how_far_it_came_with_an_entry(store: &dyn Store) {
     }
 }
 
+pub async fn a_pause_is_of_one_group_and_outlives_its_process(store: &dyn Store) {
+    let config = stream_config();
+    let stream = store.open(&config);
+    assert_eq!(stream.paused_since().await.unwrap(), None);
+    stream.set_pause(None).await.unwrap();
+    let first = "2026-01-31T09:00:00Z";
+    stream.set_pause(Some(first)).await.unwrap();
+    stream.set_pause(Some("2026-01-31T10:00:00Z")).await.unwrap();
+    assert_eq!(
+        stream.paused_since().await.unwrap().as_deref(),
+        Some(first),
+        "the first stands"
+    );
+    let mut other = config.clone();
+    "another".clone_into(&mut other.group);
+    assert_eq!(store.open(&other).paused_since().await.unwrap(), None);
+    let again = store.open(&config);
+    assert_eq!(again.paused_since().await.unwrap().as_deref(), Some(first));
+    again.set_pause(None).await.unwrap();
+    assert_eq!(stream.paused_since().await.unwrap(), None);
+}
+
+pub async fn a_day_of_minutes_is_kept(store: &dyn Store) {
+    let stream = store.open(&stream_config());
+    assert_eq!(stream.minutes().await.unwrap(), Vec::<String>::new());
+    for (minute, record) in [
+        (30_000_000, "first"),
+        (30_000_001, "second"),
+        (30_000_001, "again"),
+        (30_001_440, "later"),
+    ] {
+        stream.keep_minute(minute, record).await.unwrap();
+    }
+    let mut minutes = store.open(&stream_config()).minutes().await.unwrap();
+    minutes.sort();
+    assert_eq!(minutes, ["again", "later"], "a day later takes the place");
+}
+
 pub async fn notes_come_back_newest_first(store: &dyn Store) {
     let stream = store.open(&stream_config());
     assert_eq!(stream.notes(10).await.unwrap(), []);

@@ -212,6 +212,12 @@ async fn a_slot_moves_while_it_is_written_and_read(cluster: &Cluster, stream: &A
     keys.retain(|key| key != log);
     assert!(!keys.is_empty());
     moving.carry(&keys).await;
+    let warned = stream.inspect().await.unwrap().warnings;
+    let of_slot = format!(
+        "Hash slot {}, which the stream uses, is migrating",
+        cluster.slot(log).await
+    );
+    assert!(warned.iter().any(|text| text.contains(&of_slot)), "{warned:?}");
     let mut sent = own(&*writer, 1000);
     let mut ids = Vec::from_iter(writer.append(&sent).await.iter().map(accepted));
     read.extend(reader.read(1000, Duration::from_secs(10), &never).await.unwrap());
@@ -247,6 +253,8 @@ async fn a_slot_moves_while_it_is_written_and_read(cluster: &Cluster, stream: &A
     }
 
     moving.finish().await;
+    let warned = stream.inspect().await.unwrap().warnings;
+    assert!(!warned.iter().any(|text| text.contains("Hash slot")), "{warned:?}");
     let last = own(&*writer, 3000);
     ids.extend(writer.append(&last).await.iter().map(accepted));
     sent.extend(last);

@@ -1,10 +1,13 @@
 //! TLS with a private CA, TCP, ACL users, changed credentials, unusable URLs.
 
+use std::time::Instant;
+
 use orderstream::config::Durability;
 use orderstream::stream::{AttemptStep, Claim, DeadLetter, Destination, Range, ReadOrder, Stream, StreamAdmin as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::chaos::proxy::{Dialect, Mode, Proxy};
 use crate::harness::eventually;
 use crate::harness::redis::RedisOptions;
 
@@ -301,4 +304,32 @@ async fn doubtful_settings_are_warned_of() {
         .await
         .unwrap();
     assert_eq!((report.fsync.as_deref(), report.warnings), (Some("always"), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_block_is_asked_a_few_times_a_second() {
+    let redis = RedisServer::start().await;
+    let socket = redis.url().trim_start_matches("unix://").into();
+    let proxy = Proxy::before(socket, Dialect::Redis).await;
+    let stream = open(&RedisConfig {
+        url: format!("redis://127.0.0.1:{}", proxy.port).into(),
+        ..redis.config()
+    });
+    stream.ensure_group().await.unwrap();
+    proxy.set(Mode::NeverBlocks);
+    let (mut reader, never) = (stream.reader("a", 0), CancellationToken::new());
+    let began = Instant::now();
+    for _ in 0..7 {
+        let read = reader.read(10, Duration::from_secs(60), &never).await.unwrap();
+        assert!(read.is_empty());
+    }
+    // From the third answer on.
+    assert!(
+        began.elapsed() >= Duration::from_millis(5 * 250),
+        "{:?}",
+        began.elapsed()
+    );
+    stream.writer().try_append(&[entry(1)]).await.unwrap();
+    let read = reader.read(10, Duration::from_secs(60), &never).await.unwrap();
+    assert_eq!(read.len(), 1);
 }
