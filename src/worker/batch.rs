@@ -15,6 +15,7 @@ use super::HandlerError;
 use super::consumer::{Consumer, InFlightPage, decode};
 use super::memory::entry_bytes;
 use super::outage_log::{OutageLog, sleep_or_stop};
+use super::retry_policy::most_together;
 use super::retry_queue::Suspect;
 use super::sequencer::Ticket;
 use super::single_retry;
@@ -55,14 +56,15 @@ pub(super) async fn run(
     aside
 }
 
-/// How many entries make up the first load: as many as have the bytes of a page, at least one.
-/// Decoded they take a multiple of that, and a page may be larger where its entries are larger than
-/// those before.
+/// How many entries make up the first load: as many as have the bytes of a page and may be together,
+/// at least one. Decoded they take a multiple of that, and a page may be larger where its entries are
+/// larger than those before.
 fn first_load(entries: &[Delivered]) -> usize {
-    let mut bytes = 0;
-    let fitting = entries.iter().take_while(|one| {
+    let (mut bytes, mut most) = (0, usize::MAX);
+    let fitting = (1..).zip(entries).take_while(|(number, one)| {
         bytes += entry_bytes(&one.entry);
-        bytes <= PAGE_BYTES
+        most = most.min(most_together(one.deliveries));
+        bytes <= PAGE_BYTES && *number <= most
     });
     fitting.count().max(1)
 }

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::entry_ids;
 use super::in_flight::InFlight;
@@ -65,7 +65,7 @@ pub(super) struct Consumer {
     pub(super) load: ArcSwapOption<Batch>,
     last_load: Arc<LastLoad>,
     /// Acks that failed on a stream of several servers.
-    owed_acks: Mutex<Vec<OwedAck>>,
+    owed_acks: Mutex<OwedAcks>,
 }
 
 /// When a worker of this process last loaded an event.
@@ -116,7 +116,10 @@ impl Consumer {
             loading: Liveness::new(),
             load: ArcSwapOption::empty(),
             last_load,
-            owed_acks: Mutex::default(),
+            owed_acks: Mutex::new(OwedAcks {
+                acks: Vec::new(),
+                outage: OutageLog::of("acking"),
+            }),
         }
     }
 
@@ -300,10 +303,10 @@ impl Consumer {
             match acked {
                 Ok(_) => self.in_flight.release(&ids),
                 Err(error) => {
-                    warn!(%error, entries = ids.len(), "an ack failed; it is made again");
                     let tried = tried.iter().copied().filter(|id| ids.contains(id)).collect();
-                    let mut owed = self.owed_acks.lock().unwrap_or_else(PoisonError::into_inner);
-                    owed.push((ids, tried));
+                    let mut owed = self.owed_acks();
+                    owed.outage.failed(&error);
+                    owed.acks.push((ids, tried));
                 }
             }
         }
@@ -311,13 +314,25 @@ impl Consumer {
 
     /// Makes the acks again that failed.
     pub(super) async fn ack_owed(&self) {
-        let owed = std::mem::take(&mut *self.owed_acks.lock().unwrap_or_else(PoisonError::into_inner));
+        let owed = std::mem::take(&mut self.owed_acks().acks);
         join_all(owed.iter().map(|(ids, tried)| self.ack_each(ids, tried))).await;
+        let mut owed = self.owed_acks();
+        if owed.acks.is_empty() {
+            owed.outage.over();
+        }
+    }
+
+    fn owed_acks(&self) -> MutexGuard<'_, OwedAcks> {
+        self.owed_acks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Ids to be acked, and those of them that have a record of attempts.
-type OwedAck = (Vec<StreamId>, Vec<StreamId>);
+/// Acks that failed.
+struct OwedAcks {
+    /// Ids to be acked, and those of them that have a record of attempts.
+    acks: Vec<(Vec<StreamId>, Vec<StreamId>)>,
+    outage: OutageLog,
+}
 
 /// Decodes an entry. One that cannot be decoded, or makes the decoder panic, is at fault itself.
 pub(super) fn decode(entry: &Entry) -> Result<EventRecord<'_>, HandlerError> {

@@ -12,30 +12,36 @@ use tokio_util::sync::CancellationToken;
 
 use super::consumer::{Consumer, InFlightPage};
 use super::outage_log::{OutageLog, sleep_or_stop};
+use super::pause::GroupPause;
 use crate::stream::{StreamError, StreamId};
 
-const PAUSE: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(5);
 /// For one that had nothing the last time.
-const EMPTY_PAUSE: Duration = Duration::from_secs(60);
+const EMPTY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Reads them until `stop` fires.
-pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
+pub(super) async fn run(
+    consumer: Arc<Consumer>,
+    pages: mpsc::Sender<InFlightPage>,
+    pause: Arc<GroupPause>,
+    stop: CancellationToken,
+) {
     let mut outage = OutageLog::of("reading further partitions");
     let mut due: BTreeMap<u16, Instant> = BTreeMap::new();
-    while sleep_or_stop(PAUSE, &stop).await {
+    while sleep_or_stop(INTERVAL, &stop).await {
         for partition in consumer.stream.partitions()..consumer.stream.readable() {
             if due.get(&partition).is_some_and(|due| *due > Instant::now()) {
                 continue;
             }
             match stop
-                .run_until_cancelled(empty(&consumer, partition, &pages, &stop))
+                .run_until_cancelled(empty(&consumer, partition, &pages, &pause, &stop))
                 .await
             {
                 None => return,
                 Some(Ok(count)) => {
                     outage.over();
-                    let pause = if count > 0 { Duration::ZERO } else { EMPTY_PAUSE };
-                    due.insert(partition, Instant::now() + pause);
+                    let interval = if count > 0 { Duration::ZERO } else { EMPTY_INTERVAL };
+                    due.insert(partition, Instant::now() + interval);
                 }
                 Some(Err(error)) => {
                     outage.failed(&error);
@@ -50,6 +56,7 @@ async fn empty(
     consumer: &Consumer,
     partition: u16,
     pages: &mpsc::Sender<InFlightPage>,
+    pause: &GroupPause,
     stop: &CancellationToken,
 ) -> Result<usize, StreamError> {
     let mut count = 0;
@@ -60,6 +67,9 @@ async fn empty(
             return Ok(count);
         };
         let memory = consumer.reserve_page().await;
+        if pause.is_on() {
+            return Ok(count);
+        }
         let (page, is_last);
         match own {
             Some(start) => {

@@ -31,19 +31,19 @@ pub(super) async fn run(consumers: Vec<Arc<Consumer>>, drained: CancellationToke
     let mut fresh_since = Instant::now();
     loop {
         let began = Instant::now();
-        let mut is_whole = true;
+        let mut failed = None;
         for consumer in &consumers {
             consumer.ack_owed().await;
-            match refresh(consumer, fresh_since, claim_idle).await {
-                Ok(()) => outage.over(),
-                Err(error) => {
-                    is_whole = false;
-                    outage.failed(&error);
-                }
+            if let Err(error) = refresh(consumer, fresh_since, claim_idle).await {
+                failed = Some(error);
             }
         }
-        if is_whole {
-            fresh_since = began;
+        match failed {
+            Some(error) => drop(outage.failed(&error)),
+            None => {
+                outage.over();
+                fresh_since = began;
+            }
         }
         if !sleep_or_stop(pause, &drained).await {
             join_all(consumers.iter().map(|consumer| consumer.ack_owed())).await;

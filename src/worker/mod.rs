@@ -16,9 +16,10 @@
 //!
 //! Beside them run, once a process: the *reclaimer* (takes over stale entries of other consumers),
 //! the *lease renewer* (keeps entries in flight from becoming stale), the *consumer reaper*
-//! (removes silent consumers), and the *further reader* (partitions that only other processes write
-//! to). The *trimmer* and the *loss monitor* run wherever the service runs,
-//! and [`warehouse_loss`] compares the warehouse with what was acked.
+//! (removes silent consumers), the *further reader* (partitions that only other processes write
+//! to), and the *pause* (an operator's, which stops reading and claiming). The *trimmer* and the
+//! *loss monitor* run wherever the service runs, and [`warehouse_loss`] compares the warehouse with
+//! what was acked.
 //!
 //! # Invariants
 //!
@@ -62,6 +63,7 @@ pub mod loss_monitor;
 mod memory;
 mod outage_log;
 mod page_size;
+mod pause;
 mod processor;
 mod reader;
 mod reclaimer;
@@ -84,6 +86,7 @@ use self::consumer::Consumer;
 pub use self::loader::Loader;
 use self::memory::Memory;
 pub(crate) use self::outage_log::OutageLog;
+use self::pause::GroupPause;
 use self::sequencer::take_output;
 use crate::config::WorkerConfig;
 use crate::event::EventRecord;
@@ -205,19 +208,30 @@ impl Workers {
         let drained = CancellationToken::new();
         let processing = Arc::new(drained.clone().drop_guard());
         roles.spawn(lease_renewer::run(self.consumers.clone(), drained));
+        let pause = Arc::new(GroupPause::unknown());
+        if let Some(first) = self.consumers.first() {
+            roles.spawn(pause::run(Arc::clone(&first.stream), Arc::clone(&pause), stop.clone()));
+        }
         for (index, consumer) in self.consumers.iter().enumerate() {
             // Read-ahead of one page a partition, which waits here while another is being loaded.
             let (pages, inbox) = mpsc::channel(consumer.partitions.len());
             if index == 0 {
-                roles.spawn(reclaimer::run(Arc::clone(consumer), pages.clone(), stop.clone()));
-                roles.spawn(consumer_reaper::run(Arc::clone(consumer), stop.clone()));
-                roles.spawn(further_reader::run(Arc::clone(consumer), pages.clone(), stop.clone()));
+                let (consumer, pages, pause) = (Arc::clone(consumer), pages.clone(), Arc::clone(&pause));
+                roles.spawn(consumer_reaper::run(Arc::clone(&consumer), stop.clone()));
+                roles.spawn(further_reader::run(
+                    Arc::clone(&consumer),
+                    pages.clone(),
+                    Arc::clone(&pause),
+                    stop.clone(),
+                ));
+                roles.spawn(reclaimer::run(consumer, pages, pause, stop.clone()));
             }
             for (nth, partition) in consumer.partitions.iter().copied().enumerate() {
                 roles.spawn(reader::run(
                     Arc::clone(consumer),
                     (nth, partition),
                     pages.clone(),
+                    Arc::clone(&pause),
                     stop.clone(),
                 ));
             }

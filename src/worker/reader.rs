@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::consumer::{Consumer, InFlightPage};
 use super::memory::Reservation;
 use super::outage_log::{OutageLog, sleep_or_stop};
+use super::pause::GroupPause;
 use crate::stream::{Reader, StreamError, StreamId};
 
 /// Entries that a read asks for after one that brought few.
@@ -31,6 +32,7 @@ pub(super) async fn run(
     consumer: Arc<Consumer>,
     (nth, partition): (usize, u16),
     pages: mpsc::Sender<InFlightPage>,
+    pause: Arc<GroupPause>,
     stop: CancellationToken,
 ) {
     let mut source = Source {
@@ -52,8 +54,11 @@ pub(super) async fn run(
         let Some(memory) = stop.run_until_cancelled(consumer.reserve_page()).await else {
             return;
         };
+        let Some(running) = pause.running(&stop).await else {
+            return;
+        };
         liveness.beat();
-        match source.next(&consumer, memory, &stop).await {
+        match source.next(&consumer, memory, &running).await {
             Ok(page) => {
                 outage.over();
                 if !page.entries.is_empty() {

@@ -2,8 +2,8 @@
 //! partitions that this does not read.
 //!
 //! Invariants: it claims only with a place in the channel and memory for a page, and only while the
-//! handler is ready: during an outage a claim would only move entries and raise their delivery
-//! counts. It runs in the first consumer of a process.
+//! handler is ready and the group not paused: during an outage a claim would only move entries and
+//! raise their delivery counts. It runs in the first consumer of a process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,25 @@ use tracing::info;
 use super::backoff::spread;
 use super::consumer::{Consumer, InFlightPage};
 use super::outage_log::{OutageLog, sleep_or_stop};
+use super::pause::GroupPause;
 use crate::stream::{StreamError, StreamId};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Reclaims until `stop` fires.
-pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPage>, stop: CancellationToken) {
-    let pause = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+pub(super) async fn run(
+    consumer: Arc<Consumer>,
+    pages: mpsc::Sender<InFlightPage>,
+    pause: Arc<GroupPause>,
+    stop: CancellationToken,
+) {
+    let interval = (consumer.config.claim_idle / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let mut outages = Vec::new();
     // Whether entries of its own may be pending there: of a run with other readers, or of a claim
     // whose answer was lost. No claim of stale entries finds them.
     let mut may_own = Vec::new();
-    while sleep_or_stop(spread(pause, rand::random()), &stop).await {
+    while sleep_or_stop(spread(interval, rand::random()), &stop).await {
         match stop.run_until_cancelled(consumer.handler.ready()).await {
             None => return,
             Some(Err(_)) => continue,
@@ -38,7 +44,7 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
         may_own.resize(partitions, true);
         for ((partition, outage), may_own) in (0..).zip(&mut outages).zip(&mut may_own) {
             match stop
-                .run_until_cancelled(pass(&consumer, &pages, partition, *may_own))
+                .run_until_cancelled(pass(&consumer, &pages, &pause, (partition, *may_own)))
                 .await
             {
                 None => return,
@@ -60,8 +66,8 @@ pub(super) async fn run(consumer: Arc<Consumer>, pages: mpsc::Sender<InFlightPag
 async fn pass(
     consumer: &Consumer,
     pages: &mpsc::Sender<InFlightPage>,
-    partition: u16,
-    may_own: bool,
+    pause: &GroupPause,
+    (partition, may_own): (u16, bool),
 ) -> Result<(), StreamError> {
     let first = StreamId::MIN.with_part(partition);
     let (mut start, mut own) = (Some(first), may_own);
@@ -70,6 +76,9 @@ async fn pass(
             return Ok(());
         };
         let memory = consumer.reserve_page().await;
+        if pause.is_on() {
+            return Ok(());
+        }
         let page;
         if own {
             (page, start) = consumer.claim_own(from, memory).await?;

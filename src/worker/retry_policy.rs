@@ -10,9 +10,6 @@ use crate::retryability::Retryability;
 use crate::stream::Attempts;
 use crate::worker::backoff::grown;
 
-/// Deliveries above which an entry may be what ended its workers.
-const TRUSTED_DELIVERIES: u64 = 2;
-
 /// No entry waits longer than this for its next try.
 const LONGEST_DELAY: Duration = Duration::from_secs(600);
 
@@ -28,7 +25,7 @@ pub(super) struct Limits {
 /// How an entry that was just delivered is to be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryPlan {
-    /// With its neighbours.
+    /// With its neighbours, of which [`most_together`] may share its load.
     Together,
     /// By itself, after this delay.
     Alone(Duration),
@@ -49,6 +46,18 @@ pub(super) enum Decision {
     DeadLetter,
 }
 
+/// How many entries a load may have with one that was delivered so often, which may be what ended
+/// its workers. It is searched for by smaller loads first: whoever ends workers from outside leaves
+/// thousands of such entries, none of them at fault.
+pub(super) fn most_together(deliveries: u64) -> usize {
+    match deliveries {
+        0..=2 => usize::MAX,
+        3 => 64,
+        4 => 8,
+        _ => 1,
+    }
+}
+
 /// The first table: `deliveries` as the stream counts them, and what is on record of earlier tries.
 pub(super) fn plan(deliveries: u64, attempts: Attempts, limits: Limits) -> RetryPlan {
     let Attempts { failed, unfinished } = attempts;
@@ -59,7 +68,7 @@ pub(super) fn plan(deliveries: u64, attempts: Attempts, limits: Limits) -> Retry
         RetryPlan::Alone(delay(limits, unfinished))
     } else if failed > 0 {
         RetryPlan::Alone(delay(limits, failed - 1))
-    } else if deliveries > TRUSTED_DELIVERIES {
+    } else if most_together(deliveries) == 1 {
         RetryPlan::Alone(Duration::ZERO)
     } else {
         RetryPlan::Together
@@ -110,7 +119,8 @@ mod tests {
         let table = [
             (1, tried(0, 0), RetryPlan::Together),
             (2, tried(0, 0), RetryPlan::Together),
-            (3, tried(0, 0), alone(0)),
+            (4, tried(0, 0), RetryPlan::Together),
+            (5, tried(0, 0), alone(0)),
             (900, tried(0, 0), alone(0)),
             (2, tried(1, 0), alone(1)),
             (2, tried(2, 0), alone(2)),

@@ -8,6 +8,7 @@
 //! every other one, which may have been deleted on purpose.
 
 use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
 
 use super::consumer::decode;
 use crate::stream::{Destination, Entry, Range, ReadOrder, Stream, StreamError, StreamId};
@@ -62,6 +63,15 @@ impl WarehouseLoss {
         }
         let noted = stream.notes(1).await?.first().map_or(StreamId::MIN, |note| note.id);
         Ok(Some(Self { missing, noted }).filter(|loss| !loss.missing.is_empty()))
+    }
+
+    /// What of it was received within that time, by the stream's clock.
+    #[must_use]
+    pub fn within(mut self, age: Duration) -> Option<Self> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let oldest = now.unwrap_or_default().saturating_sub(age).as_millis();
+        self.missing.retain(|(id, _)| u128::from(id.ms) >= oldest);
+        Some(self).filter(|loss| !loss.missing.is_empty())
     }
 
     /// Compares again what was missing; `None` where all of it is loaded or dead-lettered by now,

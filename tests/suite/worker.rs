@@ -389,7 +389,7 @@ async fn a_worker_killed_ten_times_over_the_same_batch_costs_no_entry() {
             (deliveries.len() == 20 && deliveries.into_iter().min() >= Some(round)).then_some(())
         })
         .await;
-        if round > 2 {
+        if round > 4 {
             eventually("a try alone is under way", PATIENCE, async || {
                 (site.has_begun_tries().await).then_some(())
             })
