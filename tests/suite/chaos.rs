@@ -6,6 +6,7 @@
 mod capture;
 mod clients;
 pub mod clock;
+mod cluster;
 mod embedded;
 mod ends;
 mod event;
@@ -17,7 +18,9 @@ mod oracle;
 mod plant;
 mod prove;
 pub mod proxy;
+mod replicas;
 mod report;
+mod sentinel;
 mod services;
 mod sqlite;
 
@@ -34,8 +37,12 @@ use self::fault::{LANES, Planned, schedule};
 use self::journal::Journal;
 use self::oracle::judge;
 use self::plant::Plant;
+use self::replicas::Replicas;
 use self::report::{FaultLog, Outcome};
 use self::services::Services;
+use crate::harness::cluster::Cluster;
+use crate::harness::redis::RedisOptions;
+use crate::harness::sentinels::Sentinels;
 
 const CLIENTS: u32 = 24;
 /// Requests a second; some of them are batches.
@@ -71,6 +78,20 @@ async fn services_with_spools_lose_and_double_nothing() {
     run(Services::start_with_spools().await, 60).await;
 }
 
+/// Primaries of a cluster are killed, stopped and replaced, and its slots move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clusters_lose_and_double_nothing() {
+    let redis = Cluster::start(3, true, RedisOptions::durable()).await;
+    run(Replicas::start(redis).await, 8).await;
+}
+
+/// A primary is killed, stopped and replaced, and sentinels are stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_lose_and_double_nothing() {
+    let redis = Sentinels::start(RedisOptions::durable(), None).await;
+    run(Replicas::start(redis).await, 8).await;
+}
+
 /// One scene from beginning to end.
 async fn run(plant: impl Plant, seconds: u64) {
     let (seed, seconds) = (
@@ -95,7 +116,7 @@ async fn run(plant: impl Plant, seconds: u64) {
     plant.settles().await;
 
     let stories = journal::read(&book);
-    Outcome {
+    let outcome = Outcome {
         title: plant.title(),
         seed,
         log,
@@ -104,8 +125,11 @@ async fn run(plant: impl Plant, seconds: u64) {
         stories,
         reported: plant.reported().await,
         signs: plant.signs().await,
+    };
+    match plant.may_lose(outcome.reported) {
+        Some(at_most) => outcome.conclude_within(at_most),
+        None => outcome.conclude(),
     }
-    .conclude();
 }
 
 fn announce(seed: u64, seconds: u64, planned: &[Planned]) {

@@ -24,10 +24,14 @@ pub enum Target {
     /// The way to PostgreSQL.
     PostgresPath,
     Clock,
+    /// A primary that has a replica.
+    Primary,
+    /// Two of three.
+    Sentinels,
 }
 
 impl Target {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Serve,
         Self::Run,
         Self::Work,
@@ -37,13 +41,15 @@ impl Target {
         Self::RedisPath,
         Self::PostgresPath,
         Self::Clock,
+        Self::Primary,
+        Self::Sentinels,
     ];
 
     /// Whether processes wait for it.
     fn is_store(self) -> bool {
         matches!(
             self,
-            Self::Redis | Self::Postgres | Self::RedisPath | Self::PostgresPath
+            Self::Redis | Self::Postgres | Self::RedisPath | Self::PostgresPath | Self::Primary
         )
     }
 }
@@ -87,6 +93,14 @@ pub enum Fault {
     DiskFull(Target),
     /// The wall clock of our processes is off by so many seconds.
     ClockJumps(i64),
+    /// A planned failover: the primary and its replica change places.
+    FailsOver,
+    /// SIGKILL of a primary whose replica stood still before, and takes over then; the warehouse stands still too.
+    ReplicaLags,
+    /// A hash slot of ours moves by SETSLOT and MIGRATE, held open midway.
+    SlotMoves,
+    /// A hash slot of ours moves as a whole, where the server is able to do that.
+    SlotMigrates,
 }
 
 impl Fault {
@@ -106,6 +120,7 @@ impl Fault {
             }
             Self::Deadlocks | Self::TableLocked | Self::SessionsEnded => Target::Postgres,
             Self::ClockJumps(_) => Target::Clock,
+            Self::FailsOver | Self::ReplicaLags | Self::SlotMoves | Self::SlotMigrates => Target::Primary,
         }
     }
 
@@ -114,10 +129,18 @@ impl Fault {
         match self {
             // A minute where the run is long enough for it.
             Self::Away(Target::Redis) => (60.min(seconds / 10) * 10, 60.min(seconds / 10) * 10 + 1),
+            // Below what makes others take its place, and beyond it.
+            Self::Stop(Target::Primary) => (5, 90),
+            Self::ReplicaLags => (3, 10),
+            Self::SlotMoves => (5, 40),
             Self::Away(_) => (10, 40),
-            Self::Kill(_) | Self::Terminate(_) | Self::GroupDestroyed | Self::ScriptsFlushed | Self::SessionsEnded => {
-                (0, 1)
-            }
+            Self::FailsOver
+            | Self::SlotMigrates
+            | Self::Kill(_)
+            | Self::Terminate(_)
+            | Self::GroupDestroyed
+            | Self::ScriptsFlushed
+            | Self::SessionsEnded => (0, 1),
             // Beyond CLAIM_IDLE, so that others take over what it holds.
             Self::Stop(_) => (5, 45),
             Self::Refused(_) | Self::RepliesCut(_) | Self::MemoryFull | Self::ScriptHangs | Self::MadeReplica => {
@@ -155,6 +178,10 @@ impl fmt::Display for Fault {
             Self::SessionsEnded => f.write_str("PostgreSQL ends all sessions"),
             Self::DiskFull(target) => write!(f, "disk of {target} full"),
             Self::ClockJumps(seconds) => write!(f, "wall clock jumps by {seconds:+} s"),
+            Self::FailsOver => f.write_str("planned failover"),
+            Self::ReplicaLags => f.write_str("SIGKILL of a primary whose replica lags"),
+            Self::SlotMoves => f.write_str("a hash slot moves (SETSLOT, MIGRATE)"),
+            Self::SlotMigrates => f.write_str("a hash slot moves (atomic)"),
         }
     }
 }
@@ -169,6 +196,8 @@ impl fmt::Display for Target {
             Self::Postgres | Self::PostgresPath => "PostgreSQL",
             Self::Folder => "the data folder",
             Self::Clock => "the clock",
+            Self::Primary => "a primary",
+            Self::Sentinels => "two of three sentinels",
         })
     }
 }
@@ -226,6 +255,29 @@ pub fn for_files(has_clock: bool, has_small_disk: bool) -> Vec<Fault> {
     }
     if has_small_disk {
         deck.extend([Fault::DiskFull(Target::Folder); 2]);
+    }
+    deck
+}
+
+/// What can go wrong where a replica takes over. What a process had confirmed before it was killed it cannot report as
+/// lost, so that processes are not killed where the store may lose something.
+pub fn for_replicas(may_kill_processes: bool) -> Vec<Fault> {
+    let processes = [Target::Serve, Target::Run, Target::Work];
+    let mut deck = vec![
+        Fault::Kill(Target::Primary),
+        Fault::Away(Target::Primary),
+        Fault::Stop(Target::Primary),
+        Fault::FailsOver,
+        Fault::ReplicaLags,
+        Fault::GroupDestroyed,
+        Fault::ScriptsFlushed,
+        Fault::Kill(Target::Postgres),
+    ];
+    // What is not loaded yet can be lost.
+    deck.extend([Fault::Stop(Target::Postgres); 2]);
+    deck.extend(processes.map(Fault::Stop));
+    if may_kill_processes {
+        deck.extend(processes.map(Fault::Kill));
     }
     deck
 }

@@ -42,6 +42,11 @@ pub trait Plant {
     /// Events that the service says are lost.
     async fn reported(&self) -> u64;
 
+    /// How many events may be lost where that need not be what was reported.
+    fn may_lose(&self, _reported: u64) -> Option<u64> {
+        None
+    }
+
     /// Signs that the faults bit, where that is not plain from the answers.
     async fn signs(&self) -> Vec<(&'static str, u64)>;
 }
@@ -92,6 +97,13 @@ impl Process {
             url: self.service.lock().await.url(""),
             calm: self.calm.clone(),
         }
+    }
+
+    /// Has it look at the stream now.
+    pub async fn looks(&self) {
+        let service = self.service.lock().await;
+        let looked = service.get(&service.admin_url("/health?fresh=true")).await;
+        looked.unwrap();
     }
 
     /// One figure of `/metrics`; 0 where there is none of that name, or it is not known.

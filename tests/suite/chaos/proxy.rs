@@ -25,6 +25,8 @@ pub enum Mode {
     Slow(Duration),
     /// Connections stay open and nothing passes.
     Silent,
+    /// Reads do not wait, as behind some proxies.
+    NeverBlocks,
 }
 
 /// An error of Redis, and the commands that it refuses.
@@ -194,6 +196,10 @@ impl Way {
                 client.write_all(format!("-{}\r\n", refusal.line).as_bytes()).await?;
                 continue;
             }
+            let command = match self.mode() {
+                Mode::NeverBlocks => without_block(command),
+                _ => command,
+            };
             server.write_all(&command).await?;
             let Some(reply) = next(&mut server, &mut answered).await? else {
                 return Ok(());
@@ -208,7 +214,7 @@ impl Way {
                     self.hit();
                     tokio::time::sleep(delay).await;
                 }
-                Mode::Pass | Mode::Refuse(_) | Mode::Silent => {}
+                Mode::Pass | Mode::Refuse(_) | Mode::Silent | Mode::NeverBlocks => {}
             }
             client.write_all(&reply).await?;
         }
@@ -287,6 +293,18 @@ fn value_end(bytes: &[u8]) -> Option<usize> {
     (0..values).try_fold(line_end, |at, _| Some(at + value_end(&bytes[at..])?))
 }
 
+/// The command without BLOCK and its milliseconds, where it has them and no argument of several lines.
+fn without_block(command: Vec<u8>) -> Vec<u8> {
+    let text = String::from_utf8_lossy(&command);
+    let Some((before, after)) = text.split_once("$5\r\nBLOCK\r\n") else {
+        return command;
+    };
+    let (count, names) = before.split_once("\r\n").unwrap();
+    let count = count[1..].parse::<usize>().unwrap() - 2;
+    let rest = after.splitn(3, "\r\n").nth(2).unwrap();
+    format!("*{count}\r\n{names}{rest}").into_bytes()
+}
+
 /// The command's name in upper case.
 fn name(command: &[u8]) -> String {
     let line = command.split(|byte| *byte == b'\n').nth(2).unwrap_or_default();
@@ -311,5 +329,8 @@ fn values_end_where_they_end() {
             assert_eq!(value_end(&whole[..cut]), None, "{} {cut}", whole.escape_ascii());
         }
     }
+    let read = b"*5\r\n$1\r\na\r\n$5\r\nBLOCK\r\n$2\r\n10\r\n$1\r\nb\r\n$1\r\nc\r\n";
+    let without = b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n";
+    assert_eq!(without_block(read.to_vec()), without);
     assert_eq!(name(b"*2\r\n$4\r\nxadd\r\n$1\r\na\r\n"), "XADD");
 }

@@ -118,6 +118,22 @@ impl Outcome {
         assert!(self.stories.values().any(Story::is_taken), "nothing was ever taken");
     }
 
+    /// As [`Outcome::conclude`], where as many as `at_most` may be lost.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn conclude_within(self, at_most: u64) {
+        eprintln!("{}", self.table());
+        let Verdict { lost, differences } = &self.verdict;
+        assert!(
+            differences.is_empty() && u64::try_from(lost.len()).unwrap() <= at_most,
+            "seed {}. At most {at_most} may be lost.\nLost: {lost:?}\nDifferences:\n{}",
+            self.seed,
+            differences.join("\n")
+        );
+        assert!(self.stories.values().any(Story::is_taken), "nothing was ever taken");
+    }
+
     /// In Markdown: what was done, what was answered, what came of it.
     fn table(&self) -> String {
         let taken = self.stories.values().filter(|story| story.is_taken()).count();

@@ -232,7 +232,8 @@ impl Services {
 
     /// Locks the hot orders from the far end, so that whoever goes the other way meets it.
     async fn cross(&self) {
-        let last = FIRST_HOT_ORDER + HOT_ORDERS - 1;
+        // Of those that are hot now; the others' numbers are far longer.
+        let newest = "SELECT max(order_id::bigint) FROM orderstream.orders WHERE length(order_id) < 10";
         let lock = |order: u64| format!("SELECT 1 FROM orderstream.orders WHERE order_id = '{order}' FOR UPDATE");
         let waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name <> 'chaos'";
         loop {
@@ -240,11 +241,14 @@ impl Services {
                 .postgres
                 .session("postgres", "SET application_name = 'chaos'")
                 .await;
+            let newest = session.query_one(newest, &[]).await;
+            let newest = newest.ok().and_then(|row| row.get::<_, Option<i64>>(0));
+            let last = newest.map_or(FIRST_HOT_ORDER + HOT_ORDERS - 1, |newest| newest.try_into().unwrap());
             let begun = session.batch_execute(&format!("BEGIN; {}", lock(last))).await;
             while begun.is_ok() && session.query(waiting, &[]).await.is_ok_and(|rows| rows.is_empty()) {
                 sleep(Duration::from_millis(5)).await;
             }
-            for order in FIRST_HOT_ORDER..last {
+            for order in last + 1 - HOT_ORDERS..last {
                 if session.batch_execute(&lock(order)).await.is_err() {
                     break;
                 }
@@ -281,6 +285,7 @@ impl Plant for Services {
             Target::RedisPath => path_suffers(&self.redis_path, fault, lasts, at).await,
             Target::PostgresPath => path_suffers(&self.postgres_path, fault, lasts, at).await,
             Target::Clock => clock_suffers(self.clock.as_ref(), fault, lasts).await,
+            Target::Primary | Target::Sentinels => unreachable!("not in the deck"),
             Target::Folder => {
                 let disk = self.spools.as_ref().and_then(|spools| spools.disk.as_ref());
                 disk_suffers(disk, lasts).await;
@@ -357,13 +362,18 @@ fn is_off(id: &str, written: &str) -> bool {
 /// Waits until everything that is in the stream was read and acked.
 pub async fn everything_is_acked(redis: &RedisServer) {
     eventually("all entries are read and acked", 2 * PATIENCE, async || {
-        let stream: redis::Value = redis.try_command(&["XINFO", "STREAM", "orders_stream"]).await.ok()?;
-        let groups: Vec<redis::Value> = redis.try_command(&["XINFO", "GROUPS", "orders_stream"]).await.ok()?;
-        let group = groups.first()?;
-        let is_read = text(&stream, "last-generated-id")? == text(group, "last-delivered-id")?;
-        (is_read && text(group, "pending")? == "0").then_some(())
+        is_acked(redis, "orders_stream").await?.then_some(())
     })
     .await;
+}
+
+/// Whether everything that is in that log was read and acked; `None` where that is not known.
+pub async fn is_acked(redis: &RedisServer, log: &str) -> Option<bool> {
+    let stream: redis::Value = redis.try_command(&["XINFO", "STREAM", log]).await.ok()?;
+    let groups: Vec<redis::Value> = redis.try_command(&["XINFO", "GROUPS", log]).await.ok()?;
+    let group = groups.first()?;
+    let is_read = text(&stream, "last-generated-id")? == text(group, "last-delivered-id")?;
+    Some(is_read && text(group, "pending")? == "0")
 }
 
 /// One value of a reply of names and values.
