@@ -3,9 +3,11 @@
 //! They come from the stream (entries ever appended) and from the records of all nodes (what each
 //! loads), so that any node shows the whole. Must not know HTTP. Invariants: memory is bounded,
 //! whatever the number and speed of viewers; a viewer costs the stream no call, since the health
-//! collector's are used; what is not known is null, never 0.
+//! collector's are used; what is not known is null, never 0. Each minute is kept beside the stream
+//! for a day (`minutes.rs`).
 
 mod history;
+mod minutes;
 mod sampler;
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use self::sampler::Sampler;
 use crate::health::collector::Health;
 use crate::nodes::Nodes;
 use crate::shutdown::Roles;
+use crate::stream::Stream;
 
 /// Milliseconds between two samples, as long as the stream answers at once.
 pub const INTERVAL_MS: u64 = 1000;
@@ -35,7 +38,7 @@ pub struct Live {
 impl Live {
     /// Starts the sampler among `roles`, which are to be those of the collector behind `health`.
     #[must_use]
-    pub fn start(health: Health, nodes: Nodes, node: ProcessInfo, roles: &Roles) -> Self {
+    pub fn start(stream: Arc<dyn Stream>, health: Health, nodes: Nodes, node: ProcessInfo, roles: &Roles) -> Self {
         let live = Self {
             history: watch::Sender::default(),
             node,
@@ -44,6 +47,7 @@ impl Live {
         let sampler = Sampler {
             history: live.history.clone(),
             node,
+            stream,
             health,
             nodes,
         };

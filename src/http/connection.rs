@@ -189,6 +189,7 @@ mod tests {
     /// A listener until it is stopped.
     struct Listening {
         addr: SocketAddr,
+        open: Gauge,
         shutdown: CancellationToken,
         serving: TaskTracker,
     }
@@ -197,19 +198,31 @@ mod tests {
         async fn start(router: Router, timeouts: Timeouts) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
+            let open = Gauge::default();
             let bounds = ListenerLimits {
                 timeouts,
                 connections: 10,
-                open: Gauge::default(),
+                open: open.clone(),
             };
             let shutdown = CancellationToken::new();
             let serving = TaskTracker::new();
             serving.spawn(serve(listener, layered(router), bounds, shutdown.clone()));
             Self {
                 addr,
+                open,
                 shutdown,
                 serving,
             }
+        }
+
+        /// Waits until so many connections are open.
+        async fn has_open(&self, count: i64) {
+            let reached = async {
+                while self.open.get() != count {
+                    tokio::time::sleep(SHORT / 10).await;
+                }
+            };
+            tokio::time::timeout(300 * SHORT, reached).await.unwrap();
         }
 
         async fn connect(&self) -> TcpStream {
@@ -319,9 +332,10 @@ mod tests {
         let router = Router::new().route("/", get(async || vec![b'x'; LENGTH]));
         let listening = Listening::start(router, timeouts).await;
         let mut socket = listening.connect().await;
+        listening.has_open(1).await;
         socket.write_all(ASK).await.unwrap();
-        // What is tested: the peer does not read for so long.
-        tokio::time::sleep(4 * SHORT).await;
+        // The peer does not read.
+        listening.has_open(0).await;
         let mut answer = Vec::new();
         // A reset or an end, whichever is seen.
         let _ = socket.read_to_end(&mut answer).await;

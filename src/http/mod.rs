@@ -41,6 +41,7 @@ mod batch;
 mod batch_answer;
 mod batch_items;
 mod body;
+mod body_forms;
 mod body_guard;
 mod connection;
 mod connection_state;

@@ -56,6 +56,8 @@ pub(crate) enum Problem {
     StreamUnavailable,
     NothingStored(Arc<BatchAnswer>),
     StoreUnavailable,
+    /// The warehouse answers, and cannot be used before somebody changes something; the text says what.
+    WarehouseUnusable(String),
     TooManyViewers,
     ShuttingDown,
 }
@@ -161,6 +163,8 @@ impl Problem {
                 "No event could be stored; see results. Send them again."),
             Self::StoreUnavailable => spec(503, "store_unavailable", Unavailable, KEEP,
                 "The stream or the warehouse is unavailable; the log has the cause. Try again later."),
+            Self::WarehouseUnusable(_) => spec(503, "warehouse_unusable", Unavailable, KEEP,
+                "The warehouse is not usable."),
             Self::TooManyViewers => spec(503, "too_many_viewers", Unavailable, KEEP,
                 "Too many live views are open on this process. Close one, or use another process."),
             Self::ShuttingDown => spec(503, "shutting_down", Unavailable, KEEP,
@@ -171,6 +175,15 @@ impl Problem {
     fn limit(&self) -> Option<usize> {
         if let Self::BodyTooLarge(limit) | Self::BatchTooLarge(limit) = self {
             Some(*limit)
+        } else {
+            None
+        }
+    }
+
+    /// In place of the words of the table.
+    fn cause(&self) -> Option<&str> {
+        if let Self::WarehouseUnusable(cause) = self {
+            Some(cause)
         } else {
             None
         }
@@ -208,7 +221,7 @@ impl Problem {
             title: self.status().canonical_reason().unwrap_or_default(),
             status: spec.status,
             code: spec.code,
-            detail: spec.detail,
+            detail: self.cause().unwrap_or(spec.detail),
             request_id,
             limit: self.limit(),
             answer: self.answer(),

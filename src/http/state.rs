@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 
+use super::body_forms::BodyForms;
 use super::failed_tokens::FailedTokens;
 use super::health::Probes;
 use super::token::Tokens;
@@ -31,6 +32,7 @@ pub struct PublicState {
     pub(super) signatures: SignatureCounters,
     /// Deliveries of Shopify's Events.
     pub(super) events_deliveries: Counter,
+    pub(super) body_forms: Arc<BodyForms>,
     pub(super) failed_tokens: FailedTokens,
     pub(super) webhook_outcomes: Outcomes,
     pub(super) batch_outcomes: Outcomes,
@@ -59,8 +61,13 @@ impl PublicState {
         public: &PublicConfig,
         metrics: &Metrics,
     ) -> Self {
+        let body_forms = Arc::new(BodyForms::new(
+            probes.health.body_forms(),
+            metrics.new_body_members.clone(),
+        ));
         Self {
             appender,
+            body_forms,
             admission: Admission::new(intake.bytes_in_flight, intake.body_limit, metrics.body_bytes.clone()),
             probes,
             credentials,

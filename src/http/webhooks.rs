@@ -127,6 +127,10 @@ impl<'a> Delivery<'a> {
         let converting = state.admission.conversion(self.body.len(), self.latest).await?;
         let entry = self.entry(&state.intake)?;
         drop(converting);
+        if entry.is_ok() {
+            let (topic, version) = (self.hints.topic, self.hints.api_version);
+            state.body_forms.look(topic, version, self.body);
+        }
         let is_of_its_shop = entry.is_err() || self.is_of_its_shop(state).await;
         let reason = match entry {
             Err(reason) => reason,

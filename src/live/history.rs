@@ -22,6 +22,7 @@ pub struct Sample {
     pub loaded_per_second: Option<f64>,
     pub backlog: Option<u64>,
     pub latency_p50_ms: Option<f64>,
+    pub latency_p95_ms: Option<f64>,
     pub latency_p99_ms: Option<f64>,
     pub oldest_pending_seconds: Option<f64>,
     pub dead_letters: Option<u64>,

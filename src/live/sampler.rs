@@ -1,22 +1,29 @@
 //! The sampler: takes a sample each time that the health collector has read the stream.
 //!
 //! Accepted events come from the stream's report; rates and latencies of loads are those of the
-//! nodes, of the last 10 s, added up. Invariant: it calls neither stream nor warehouse.
+//! nodes, of the last 10 s, added up. Invariant: it calls no store, but to keep the
+//! figures of a minute that has ended.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::history::{LiveHistory, LiveSnapshot, ProcessInfo, Sample};
+use super::minutes::{MINUTE, MinuteSums};
 use crate::health::HealthReport;
 use crate::health::collector::Health;
 use crate::nodes::{Latency, Loading, Node, Nodes};
-use crate::stream::StreamReport;
+use crate::stream::{Stream, StreamReport};
+
+/// Bound on keeping a minute: samples wait for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Sampler {
     pub(super) history: watch::Sender<LiveHistory>,
     pub(super) node: ProcessInfo,
+    pub(super) stream: Arc<dyn Stream>,
     pub(super) health: Health,
     pub(super) nodes: Nodes,
 }
@@ -30,13 +37,17 @@ impl Sampler {
     async fn follow(&self) {
         let mut snapshots = self.health.snapshots();
         let mut accepted = AppendRate::default();
+        let mut minutes = MinuteSums::default();
         // The collector ends with this role.
         while snapshots.changed().await.is_ok() {
             let look = snapshots.borrow_and_update().clone();
             let rate = accepted.per_second(look.at, look.stream.as_deref());
             let (_, report) = self.health.report();
             let nodes = self.nodes.current();
-            let sample = sample(&report, rate, nodes.as_deref());
+            let nodes_seen = nodes.as_deref().unwrap_or_default();
+            let latency = Latency::sum(loading(nodes_seen).filter_map(|loading| loading.latency.as_ref()));
+            let sample = sample(&report, rate, nodes_seen, &latency);
+            let ended = minutes.add(&sample, &latency);
             let stream_report = look.stream.as_deref();
             let (groups, consumers) = stream_report
                 .map(|stream| (stream.groups.clone(), stream.consumers.clone()))
@@ -51,20 +62,33 @@ impl Sampler {
                 node: self.node,
             };
             self.history.send_modify(|history| history.add(now));
+            if let Some(minute) = ended {
+                self.keep(&minute).await;
+            }
+        }
+    }
+
+    async fn keep(&self, minute: &Sample) {
+        // Numbers: this cannot fail.
+        let record = serde_json::to_string(minute).unwrap_or_default();
+        let keeping = self.stream.keep_minute(minute.at / MINUTE, &record);
+        match tokio::time::timeout(PATIENCE, keeping).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a minute is missing in the history"),
+            Err(_) => tracing::debug!("a minute is missing in the history: no answer"),
         }
     }
 }
 
 /// Both figures of a backlog are needed: half of one is no backlog.
-fn sample(report: &HealthReport, accepted_per_second: Option<f64>, nodes: Option<&[Node]>) -> Sample {
-    let nodes = nodes.unwrap_or_default();
-    let latency = Latency::sum(loading(nodes).filter_map(|loading| loading.latency.as_ref()));
+fn sample(report: &HealthReport, accepted_per_second: Option<f64>, nodes: &[Node], latency: &Latency) -> Sample {
     Sample {
         at: unix_millis(),
         accepted_per_second,
         loaded_per_second: sum(loading(nodes).map(|loading| loading.loaded_per_second)),
         backlog: report.lag.zip(report.pending_count).map(|(lag, pending)| lag + pending),
         latency_p50_ms: latency.p50_ms,
+        latency_p95_ms: latency.quantile_ms(0.95),
         latency_p99_ms: latency.p99_ms,
         oldest_pending_seconds: report.oldest_pending_seconds,
         dead_letters: report.dead_letters,
@@ -167,8 +191,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_null() {
         let nobody = node(Role::Serve, 0, None, None);
-        for nodes in [None, Some(&[][..]), Some(&[nobody][..])] {
-            let unknown = sample(&HealthReport::default(), None, nodes);
+        for nodes in [&[][..], &[nobody][..]] {
+            let unknown = sample(&HealthReport::default(), None, nodes, &Latency::default());
             let expected = Sample {
                 at: unknown.at,
                 ..Sample::default()
@@ -181,9 +205,9 @@ mod tests {
             pending_count: Some(4),
             ..HealthReport::default()
         };
-        assert_eq!(sample(&report, Some(7.5), None).backlog, Some(7));
+        assert_eq!(sample(&report, Some(7.5), &[], &Latency::default()).backlog, Some(7));
         let half = HealthReport { lag: None, ..report };
-        assert_eq!(sample(&half, None, None).backlog, None);
+        assert_eq!(sample(&half, None, &[], &Latency::default()).backlog, None);
     }
 
     #[test]
@@ -195,7 +219,8 @@ mod tests {
             node(Role::Work, 1, None, None),
             node(Role::Serve, 1, None, Some(4)),
         ];
-        let sample = sample(&HealthReport::default(), None, Some(&nodes));
+        let latency = Latency::sum(loading(&nodes).filter_map(|loading| loading.latency.as_ref()));
+        let sample = sample(&HealthReport::default(), None, &nodes, &latency);
         assert_eq!((sample.loaded_per_second, sample.spool_depth), (Some(5.0), Some(11)));
         let single = Latency::of_counts([(40, 20)]);
         assert_eq!(

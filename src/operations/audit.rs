@@ -29,7 +29,8 @@ pub struct AuditEntry {
     pub at: String,
     /// `cli` or `api`.
     pub by: String,
-    /// `dead-letters replay`, `dead-letters discard`, `replay`, `rebuild`.
+    /// `dead-letters replay`, `dead-letters discard`, `replay`, `rebuild`,
+    /// `pause`, `resume`, `forget`.
     pub action: String,
     /// What it was applied to: an id, a fingerprint, `all`, a range.
     pub what: String,

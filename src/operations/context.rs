@@ -59,6 +59,29 @@ pub enum OperationsError {
     Warehouse(#[from] WarehouseError),
 }
 
+impl OperationsError {
+    /// Why the warehouse cannot be used before somebody changes a setting, a right or its tables; `None`
+    /// for what is another failure.
+    #[must_use]
+    pub fn unusable(&self) -> Option<String> {
+        match self {
+            Self::Warehouse(
+                cause @ (WarehouseError::Unusable(_)
+                | WarehouseError::Outdated { .. }
+                | WarehouseError::Incomplete { .. }),
+            ) => Some(cause.to_string()),
+            Self::NotFound(_)
+            | Self::NoSuchCause
+            | Self::AmbiguousCause
+            | Self::Invalid(_)
+            | Self::NoWarehouse
+            | Self::CutShort
+            | Self::Stream(_)
+            | Self::Warehouse(_) => None,
+        }
+    }
+}
+
 /// What operations are carried out on; a cheap clone.
 #[derive(Clone)]
 pub struct Operations {

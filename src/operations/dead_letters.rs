@@ -341,7 +341,7 @@ impl Operations {
     }
 
     /// The entry that a dead letter came from.
-    fn original_entry(&self, dead_letter: &DeadLetterSummary) -> Option<StreamId> {
+    pub(super) fn original_entry(&self, dead_letter: &DeadLetterSummary) -> Option<StreamId> {
         let log = dead_letter.original_stream.as_deref().unwrap_or_default();
         let id: StreamId = dead_letter.original_id.as_deref()?.parse().ok()?;
         Some(id.with_part(self.stream.partition_named(log)))

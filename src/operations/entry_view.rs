@@ -1,11 +1,12 @@
-//! The content of one entry or dead letter: its event, its fields, its body. Only here are personal
-//! fields shown.
+//! The content of one entry or dead letter: its event, its fields, its body. Only here, and in the
+//! exports of dead letters and of a customer, are personal fields shown.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::shopify::redact;
 use crate::stream::codec::Unpacker;
 use crate::stream::{Entry, codec};
 
@@ -25,6 +26,8 @@ pub struct EntryContent {
     pub fields: Vec<EntryField>,
     /// The original body, where it was kept; at most 1 MiB of it.
     pub body: Option<String>,
+    /// The same without personal fields; `None` also where it is not JSON or longer than 1 MiB.
+    pub body_redacted: Option<String>,
 }
 
 /// A field of an entry.
@@ -50,12 +53,15 @@ impl EntryContent {
             Ok(event) => (Some(event), None),
             Err(why) => (None, Some(why)),
         };
-        let fields = entry.fields.0.iter().map(|(name, value)| field(name, value));
+        let fields = entry.fields.0.iter().map(|(name, value)| field(name, value, MAX_VALUE));
+        let body = body(entry, body_limit);
+        let redacted = body.as_deref().filter(|body| body.len() <= MAX_BODY).and_then(redact);
         Self {
             event,
             undecodable,
             fields: fields.collect(),
-            body: body(entry, body_limit).map(|body| shown(&body, MAX_BODY).0),
+            body: body.map(|body| shown(&body, MAX_BODY).0),
+            body_redacted: redacted.and_then(|body| String::from_utf8(body).ok()),
         }
     }
 }
@@ -71,8 +77,9 @@ pub(super) fn unpacked(entry: &Entry, unpacker: &mut Unpacker, limit: usize) -> 
     unpacker.unpack(entry.fields.get("raw")?, encoding, limit).ok()
 }
 
-fn field(name: &str, value: &[u8]) -> EntryField {
-    let (text, binary) = shown(value, MAX_VALUE);
+/// At most `most` bytes of its value.
+pub(super) fn field(name: &str, value: &[u8], most: usize) -> EntryField {
+    let (text, binary) = shown(value, most);
     EntryField {
         name: name.to_owned(),
         value: text,
@@ -82,7 +89,7 @@ fn field(name: &str, value: &[u8]) -> EntryField {
 }
 
 /// The beginning of it as text, or base64 where it is none.
-fn shown(value: &[u8], most: usize) -> (String, bool) {
+pub(super) fn shown(value: &[u8], most: usize) -> (String, bool) {
     match std::str::from_utf8(value) {
         Ok(text) => (text[..text.floor_char_boundary(most)].to_owned(), false),
         Err(_) => (STANDARD.encode(&value[..value.len().min(most)]), true),

@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use super::api::{Carrier, Operation};
 use super::context::{Operations, OperationsError};
 use super::entry_view::{EntryContent, has_nul, text};
+use super::outcome::EntryOutcome;
 use super::pager::{Pager, only};
 use crate::event::{Amount, Id, Text, json};
 use crate::stream::{
@@ -30,6 +31,8 @@ pub struct EntryQuery {
     pub shop: Option<String>,
     /// Only of this order: its id, or its name (`#1042`).
     pub order: Option<String>,
+    /// Only of this customer: the id that the event names.
+    pub customer: Option<String>,
     /// Only entries from this id on.
     pub from: Option<StreamId>,
     /// Only entries up to this id: the `next` of the page before.
@@ -87,6 +90,12 @@ pub struct EntrySummary {
     /// How far our group came with it; null where that was not asked for, and without the group.
     #[serde(default)]
     pub state: Option<GroupProgress>,
+    /// What became of it, where our group has settled it and that is known.
+    #[serde(default)]
+    pub outcome: Option<EntryOutcome>,
+    /// Its customer: for the filter alone, since a list names none.
+    #[serde(skip)]
+    customer_id: Option<String>,
 }
 
 /// Asks for one entry in full.
@@ -164,6 +173,8 @@ struct PartialEvent<'a> {
     #[serde(borrow, default)]
     order_id: Option<Id<'a>>,
     #[serde(borrow, default)]
+    customer_id: Option<Id<'a>>,
+    #[serde(borrow, default)]
     name: Option<Text<'a>>,
     #[serde(borrow, default)]
     shop: Option<Text<'a>>,
@@ -192,6 +203,8 @@ impl EntrySummary {
             currency: own(event.currency),
             bytes: entry.fields.bytes(),
             state: None,
+            outcome: None,
+            customer_id: event.customer_id.map(|id| id.as_str().to_owned()),
         }
     }
 
@@ -220,7 +233,8 @@ pub(super) fn appended_at(id: StreamId) -> Option<String> {
 impl EntryQuery {
     /// The summary of an entry that is asked for.
     fn matching(&self, entry: &Entry) -> Option<EntrySummary> {
-        if self.order.as_ref().is_some_and(|order| !may_mention(entry, order)) {
+        let mut wanted = [&self.order, &self.customer].into_iter().flatten();
+        if wanted.any(|wanted| !may_mention(entry, wanted)) {
             return None;
         }
         let agrees = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
@@ -228,6 +242,7 @@ impl EntryQuery {
             agrees(&self.event_type, &found.event_type)
                 && agrees(&self.topic, &found.topic)
                 && agrees(&self.shop, &found.shop)
+                && agrees(&self.customer, &found.customer_id)
                 && self.order.as_ref().is_none_or(|order| found.is_of(order))
         })
     }
@@ -262,6 +277,7 @@ impl Operation for EntryQuery {
                 let groups = operations.stream.entry_states(entry.id).await?;
                 entry.state = groups.into_iter().find(|group| group.ours).map(GroupProgress::from);
             }
+            operations.find_outcomes(&mut page.entries).await?;
         }
         Ok(page)
     }

@@ -4,11 +4,12 @@
 //! Layout: `api.rs` is the seam, [`Operation`]: one implementation for each request, with its
 //! answer and its route. `cli/` and `http/admin` call it; this folder names neither. `context.rs`
 //! holds the stores and the permits that an operation runs with. Below are
-//! - reads: `events.rs`, `dead_letters.rs` (with `fingerprint.rs` for causes), `delivery_check.rs`,
+//! - reads: `events.rs`, `dead_letters.rs` (with `fingerprint.rs` for causes),
+//!   `dead_letter_export.rs`, `delivery_check.rs`, `loaded_entry.rs`, `minutes.rs`, `outcome.rs`,
 //!   `secret_usage.rs`, and `trace.rs` for all that is known of one order;
 //! - actions: `redrive_run.rs` (dead letters replayed or discarded, judged by `redrive.rs`) and
-//!   `history.rs` (replay and rebuild) and `forget.rs`, recorded by `audit.rs`, and `import.rs`, which
-//!   appends events of a shop's history;
+//!   `history.rs` (replay and rebuild), `pause.rs` and `forget.rs`, recorded by `audit.rs`, and
+//!   `import.rs`, which appends events of a shop's history;
 //! - `pager.rs` and `rate_limit.rs`, which bound both.
 //!
 //! Everything goes through the seams of stream and warehouse (and this node's spool, read-only), so
@@ -22,12 +23,14 @@
 //!   no table of runs is kept;
 //! - a step that began runs to its end and is recorded, though its caller is gone
 //!   ([`Operations::finish`] waits for it); a dry run changes and records nothing;
-//! - personal fields are only in the views of one entry or dead letter.
+//! - personal fields are only in the views of one entry or dead letter, and in the exports of dead
+//!   letters and of a customer.
 
 mod api;
 mod audit;
 mod capture;
 mod context;
+mod dead_letter_export;
 mod dead_letters;
 mod delivery_check;
 mod entry_view;
@@ -36,7 +39,11 @@ pub mod fingerprint;
 mod forget;
 mod history;
 mod import;
+mod loaded_entry;
+mod minutes;
+mod outcome;
 mod pager;
+mod pause;
 mod rate_limit;
 mod redrive;
 mod redrive_run;
@@ -47,6 +54,7 @@ pub use self::api::{Carrier, Operation, Visitor};
 pub use self::audit::{AuditEntry, AuditQuery};
 pub use self::capture::{CaptureWalk, ResyncCapture};
 pub use self::context::{Actor, Operations, OperationsError};
+pub use self::dead_letter_export::{ExportDeadLetters, ExportStep, ExportedDeadLetter};
 pub use self::dead_letters::{
     DeadLetterGroup, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetterSummary, DeadLetterView,
     GetDeadLetter, GroupDeadLetters, Origin,
@@ -56,9 +64,13 @@ pub use self::entry_view::{EntryContent, EntryField};
 pub use self::events::{
     Consumers, EntryPage, EntryQuery, EntrySummary, EntryView, GetConsumers, GetEntry, GroupProgress,
 };
-pub use self::forget::{ForgetRequest, ForgetRest, ForgetStep};
+pub use self::forget::{ExportPerson, ForgetRequest, ForgetRest, ForgetStep, HeldRecord, PersonExport};
 pub use self::history::{HistoryStep, MissingRange, RebuildRequest, Remaining, ReplayRequest, TimeSpan};
 pub use self::import::{ImportRequest, ImportStep, MOST_BYTES as MOST_IMPORT_BYTES, MOST_EVENTS as MOST_IMPORT_EVENTS};
+pub use self::loaded_entry::{GetLoadedEntry, LoadedEntry};
+pub use self::minutes::{GetMinutes, Minutes};
+pub use self::outcome::EntryOutcome;
+pub use self::pause::{PauseRequest, PauseState};
 pub use self::redrive_run::{
     Action, DiscardDeadLetters, IdRange, ReplayDeadLetters, Resolution, ResolutionOutcome, ResolveRequest, ResolveStep,
 };
@@ -72,6 +84,7 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<DeadLetterQuery>();
     visitor.visit::<GroupDeadLetters>();
     visitor.visit::<GetDeadLetter>();
+    visitor.visit::<ExportDeadLetters>();
     visitor.visit::<ReplayDeadLetters>();
     visitor.visit::<DiscardDeadLetters>();
     visitor.visit::<GetConsumers>();
@@ -80,7 +93,11 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<DeliveryQuery>();
     visitor.visit::<ReplayRequest>();
     visitor.visit::<RebuildRequest>();
+    visitor.visit::<GetLoadedEntry>();
+    visitor.visit::<GetMinutes>();
+    visitor.visit::<PauseRequest>();
     visitor.visit::<ForgetRequest>();
+    visitor.visit::<ExportPerson>();
     visitor.visit::<ImportRequest>();
     visitor.visit::<ResyncCapture>();
 }

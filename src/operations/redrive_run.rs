@@ -150,23 +150,16 @@ impl Operation for DiscardDeadLetters {
 
 /// The dead letters of one step.
 #[derive(Default)]
-struct Selection {
-    dead_letters: Vec<Entry>,
+pub(super) struct Selection {
+    pub(super) dead_letters: Vec<Entry>,
     looked_at: u64,
-    next: Option<IdRange>,
+    pub(super) next: Option<IdRange>,
 }
 
 impl Operations {
     /// Does one step of a run: at most 200 dead letters, about two seconds. The run is over where
     /// `next` is null.
     async fn resolve(&self, action: Action, request: ResolveRequest) -> Result<ResolveStep, OperationsError> {
-        let selectors = [!request.ids.is_empty(), request.fingerprint.is_some(), request.all];
-        if selectors.into_iter().filter(|given| *given).count() != 1 {
-            return Err(OperationsError::Invalid("give one of ids, fingerprint and all"));
-        }
-        if request.ids.len() > MAX_IDS {
-            return Err(OperationsError::Invalid("at most 1000 ids at once"));
-        }
         let this = self.clone();
         self.run_step(async move { this.resolve_step(action, &request).await })
             .await
@@ -213,7 +206,15 @@ impl Operations {
         })
     }
 
-    async fn select(&self, request: &ResolveRequest, count: usize) -> Result<Selection, OperationsError> {
+    /// The dead letters of one step, at most `count`.
+    pub(super) async fn select(&self, request: &ResolveRequest, count: usize) -> Result<Selection, OperationsError> {
+        let selectors = [!request.ids.is_empty(), request.fingerprint.is_some(), request.all];
+        if selectors.into_iter().filter(|given| *given).count() != 1 {
+            return Err(OperationsError::Invalid("give one of ids, fingerprint and all"));
+        }
+        if request.ids.len() > MAX_IDS {
+            return Err(OperationsError::Invalid("at most 1000 ids at once"));
+        }
         if !request.ids.is_empty() {
             return self.select_by_id(request, count).await;
         }

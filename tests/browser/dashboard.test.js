@@ -140,6 +140,32 @@ test("live numbers move under load", async () => {
   await eventually("all 400 are there", async () => (await number(entries)) === 400);
 });
 
+test("charts show hours of the history that is kept beside the stream", async () => {
+  const minute = Math.floor(Date.now() / 60_000) * 60_000;
+  const minutes = Array.from({ length: 1_440 }, (_, at) => ({ at: minute - (1_440 - at) * 60_000, backlog: at }));
+  await enter("#/");
+  const backlog = page.locator(".chart").filter({ hasText: "Backlog" }).locator(".plot");
+  await page.locator(".plot canvas").first().waitFor();
+  // That the service answers such a list; a day of it would take a day.
+  assert.deepEqual(
+    await page.evaluate(async () => {
+      const { get } = await import("/assets/api.js");
+      return Object.keys(await get("/api/history"));
+    }),
+    ["minutes"],
+  );
+  await page.route("**/api/history", (route) => route.fulfill({ json: { minutes } }));
+  await page.getByRole("button", { name: "3 h" }).click();
+  await eventually("three hours are drawn", async () =>
+    (await backlog.getAttribute("aria-label")) === "Backlog, last 3 h; highest 1,439",
+  );
+  await page.getByRole("button", { name: "24 h" }).click();
+  await eventually("a day is drawn", async () => (await backlog.getAttribute("aria-label")).includes("last 24 h"));
+  await page.getByRole("button", { name: "15 min" }).click();
+  await eventually("what is heard is drawn", async () => (await backlog.getAttribute("aria-label")).includes("last 15 min"));
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+});
+
 test("a selection and what was scrolled outlive the figures that come in", async () => {
   await page.goto(service.link);
   const heard = page.locator(".nodes td[data-heading='Uptime']").first();
@@ -370,6 +396,19 @@ test("a pointer over a chart outlives a history that is shorter", async () => {
   assert.deepEqual(said, ["2", "–"]);
 });
 
+test("a chart has room for the label below its newest sample", async () => {
+  await page.goto(service.link);
+  await page.locator(".plot canvas").first().waitFor();
+  const [room, half] = await page.evaluate(() => {
+    const plot = document.querySelector(".plot");
+    const pen = plot.querySelector("canvas").getContext("2d");
+    pen.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+    const right = (part) => plot.querySelector(part).getBoundingClientRect().right;
+    return [right("canvas") - right(".u-over"), pen.measureText("00:00").width / devicePixelRatio / 2];
+  });
+  assert.ok(room >= half, `${room} px, of ${half}`);
+});
+
 test("entries are found and shown in full, digits as they came", async () => {
   assert.equal(
     await service.deliver("orders/create", "w-exact", order(9007199254740993n.toString(), "20.50", 1)),
@@ -388,6 +427,23 @@ test("entries are found and shown in full, digits as they came", async () => {
   await page.getByRole("heading", { name: "Time line" }).waitFor();
 });
 
+test("an entry that is not in the stream says so, and what the warehouse has of it", async () => {
+  assert.equal(await service.deliver("orders/create", "w-trimmed", order(5100, "5.10", 1)), "accepted");
+  await eventually("it is loaded", async () => {
+    await enter("#/events?order=5100");
+    await page.locator("tbody tr").waitFor();
+    return (await page.locator("tbody tr").getByText("loaded").count()) === 1;
+  });
+  await page.route(/\/api\/events\/\d/, (route) => route.fulfill({ status: 404, json: { detail: "there is no such entry" } }));
+  await page.getByRole("link", { name: "order.created" }).click();
+  await page.getByRole("heading", { name: "Not in the stream" }).waitFor();
+  await page.getByRole("link", { name: "5100" }).waitFor();
+  await enter("#/events/1-1");
+  await page.getByText("The warehouse has no event that was loaded from it").waitFor();
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  forgive("404");
+});
+
 test("entries have a state, are found by time, and are saved as they are listed", async () => {
   const since = new Date(Date.now() - 3_600_000 - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
   await service.deliver("orders/paid", "w-timed", order(777, "7.10", 1));
@@ -399,7 +455,7 @@ test("entries have a state, are found by time, and are saved as they are listed"
   const row = page.locator("tbody tr").filter({ hasText: "777" });
   await eventually("it is done", async () => {
     await page.getByRole("button", { name: "Refresh" }).click();
-    return (await row.getByText("done").count()) === 1;
+    return (await row.getByText("loaded").count()) === 1;
   });
   assert.equal(await page.locator("tbody tr").count(), 1);
   const saved = async (kind) => {
@@ -431,6 +487,44 @@ test("settings say what holds and where it comes from, and no secret", async () 
   await page.getByText("Local mode: no secret is configured").waitFor();
   await page.getByLabel("Only those that are set").check();
   await eventually("only these are shown", async () => (await page.locator("tbody tr").count()) === 2);
+});
+
+test("workers are paused and resumed, and a range of time is previewed and replayed", async () => {
+  assert.equal(await service.deliver("orders/create", "w-before", order(5001, "5.00", 1)), "accepted");
+  await enter("#/operations");
+  await page.getByRole("button", { name: "Pause…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("button", { name: "Pause…" }).click();
+  await dialog.getByRole("button", { name: "Pause", exact: true }).click();
+  await page.getByText("paused", { exact: true }).waitFor();
+  await page.getByRole("cell", { name: "pause", exact: true }).waitFor();
+  await page.getByRole("link", { name: "Overview" }).click();
+  await page.locator(".troubles").getByText("paused by an operator since").waitFor();
+  await page.getByRole("link", { name: "Operations" }).click();
+  await page.getByRole("button", { name: "Resume" }).click();
+  await page.getByText("Workers of all processes read and load.").waitFor();
+
+  const local = (at) => new Date(at - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  await page.getByLabel("From").fill(local(Date.now() - 3_600_000));
+  await page.getByLabel("To").fill(local(Date.now()));
+  await eventually("all of the stream would be replayed", async () => {
+    await page.getByRole("button", { name: "Preview…" }).click();
+    await dialog.getByRole("heading", { name: "Preview", exact: true }).waitFor();
+    if (/entr(y|ies) of the stream would be made pending again/.test(await dialog.textContent())) return true;
+    await dialog.getByRole("button", { name: "Close" }).click();
+    return false;
+  });
+  await dialog.getByRole("button", { name: "Replay" }).click();
+  await dialog.getByRole("heading", { name: "Done" }).waitFor();
+  await dialog.getByText(/of the stream made pending again/).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByRole("cell", { name: "replay", exact: true }).first().waitFor();
+  await page.getByRole("button", { name: "Rebuild…" }).click();
+  await dialog.getByRole("button", { name: "Rebuild", exact: true }).click();
+  await dialog.getByText(/of order_events applied again/).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByRole("cell", { name: "rebuild", exact: true }).first().waitFor();
 });
 
 test("keys go to pages and searches, and type where somebody types", async () => {
@@ -519,7 +613,7 @@ test("a dead letter is replayed by clicking and lands in the warehouse", async (
   await dialog.getByRole("button", { name: "Close" }).click();
   await page.getByText("No dead letter of this cause is left").waitFor();
 
-  await page.getByRole("link", { name: /^Dead letters/ }).click();
+  await page.getByRole("link", { name: "Operations" }).click();
   await page.getByRole("cell", { name: "dead-letters replay" }).waitFor();
   await eventually("the order's row is that of the letter", async () => {
     await page.goto(`http://${service.private}/#/trace?order=%231042&shop=tests.myshopify.com`);
@@ -539,10 +633,93 @@ test("letters are discarded only after a question that names their number", asyn
   await page.getByRole("heading", { name: "Discard 3 dead letters?" }).waitFor();
   await page.keyboard.press("Escape");
   await page.getByRole("button", { name: "Discard 3" }).first().click();
-  await page.getByRole("dialog").getByRole("button", { name: "Discard 3" }).click();
+  const dialog = page.getByRole("dialog");
+  const download = page.waitForEvent("download");
+  await dialog.getByRole("button", { name: "Download, then discard…" }).click();
+  const file = await readFile(await (await download).path(), "utf8");
+  const saved = file.trimEnd().split("\n").map(JSON.parse);
+  assert.deepEqual(
+    saved.map(({ body }) => body),
+    ['{"id":1}', '{"id":2}', '{"id":3}'],
+  );
+  // One that comes now is in no file, and stays.
+  assert.equal(await service.deliver("products/create", "w-unknown-4", { id: 4 }), "quarantined");
+  await dialog.getByRole("heading", { name: "Discard 3 dead letters for good?" }).waitFor();
+  await dialog.getByRole("button", { name: "Discard 3" }).click();
   await page.getByText("3 dead letters discarded").waitFor();
   await page.getByRole("button", { name: "Close" }).click();
+  await page.getByRole("button", { name: "Discard 1" }).first().waitFor();
+  await page.locator(".causes").getByRole("link", { name: "tests.myshopify.com" }).click();
+  await page.getByText('"id": 4').waitFor();
+  await page.getByText("No personal field was kept.").waitFor();
+  await page.getByRole("button", { name: "Discard 1" }).click();
+  await discardWithoutFile(1);
+  await page.getByText("1 dead letter discarded").waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+  await enter("#/dead-letters");
   await page.getByText("No dead letters", { exact: true }).waitFor();
+  // A cause without dead letters is not found.
+  forgive("404");
+});
+
+/** In the dialog of a discard of so many. */
+async function discardWithoutFile(many) {
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Discard without a file…" }).click();
+  await dialog.getByText("No file was saved.").waitFor();
+  await dialog.getByRole("button", { name: `Discard ${many}`, exact: true }).click();
+}
+
+test("some dead letters of a cause are chosen, and only they are discarded", async () => {
+  for (const id of [1, 2, 3])
+    assert.equal(await service.deliver("products/create", `w-chosen-${id}`, { id }), "quarantined");
+  await enter("#/dead-letters");
+  await page.locator(".cause h2 a").click();
+  const rows = page.locator("tbody tr");
+  await eventually("three are listed", async () => (await rows.count()) === 3);
+  await page.getByLabel("Select all of this page").check();
+  await page.getByRole("button", { name: "Replay 3 selected" }).waitFor();
+  await rows.nth(1).getByRole("checkbox").uncheck();
+  assert.equal(await page.getByLabel("Select all of this page").evaluate((all) => all.indeterminate), true);
+  const request = page.waitForRequest("**/api/dead-letters/export");
+  const download = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Discard 2 selected" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("The selected dead letters.").waitFor();
+  await dialog.getByRole("button", { name: "Download, then discard…" }).click();
+  assert.equal((await request).postDataJSON().ids.length, 2);
+  const file = await readFile(await (await download).path(), "utf8");
+  assert.deepEqual(
+    file.trimEnd().split("\n").map((line) => JSON.parse(line).body),
+    ['{"id":1}', '{"id":3}'],
+  );
+  await dialog.getByRole("button", { name: "Discard 2", exact: true }).click();
+  await dialog.getByText("2 dead letters discarded").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await eventually("one is left", async () => (await rows.count()) === 1);
+  await page.getByRole("button", { name: "Discard 1", exact: true }).click();
+  await discardWithoutFile(1);
+  await dialog.getByText("1 dead letter discarded").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByText("No dead letter of this cause is left").waitFor();
+  // A cause without dead letters is not found.
+  forgive("404");
+});
+
+test("a kept body is shown without personal fields until asked for them", async () => {
+  await page.goto(service.link);
+  await page.getByRole("link", { name: "Overview" }).waitFor();
+  await page.evaluate(async () => {
+    const { content } = await import("/assets/content.js");
+    const { h } = await import("/assets/dom.js");
+    const bodies = { body: '{"id":1,"email":"x@example.com"}', body_redacted: '{"id":1}' };
+    const shown = content({ event: null, undecodable: "no reason", fields: [], ...bodies });
+    document.getElementById("main").replaceChildren(h("div", {}, ...shown));
+  });
+  assert.equal(await page.getByText("x@example.com").count(), 0);
+  await page.getByText('"id": 1').waitFor();
+  await page.getByRole("button", { name: "Show personal fields" }).click();
+  await page.getByText("x@example.com").waitFor();
 });
 
 test("a run that fails says so, and the list is read again", async () => {
@@ -554,7 +731,7 @@ test("a run that fails says so, and the list is read again", async () => {
   });
   await page.getByRole("button", { name: "Discard 1" }).first().click();
   const dialog = page.getByRole("dialog");
-  await dialog.getByRole("button", { name: "Discard 1" }).click();
+  await discardWithoutFile(1);
   await dialog.getByRole("heading", { name: "Stopped" }).waitFor();
   await dialog.getByRole("alert").waitFor();
   await dialog.getByRole("button", { name: "Close" }).click();
@@ -574,7 +751,7 @@ test("copies of a letter are said to be gone through one by one", async () => {
   await page.getByText("each copy is counted").waitFor();
   await page.getByRole("button", { name: "Close" }).click();
   await page.getByRole("button", { name: "Discard 1" }).first().click();
-  await page.getByRole("dialog").getByRole("button", { name: "Discard 1" }).click();
+  await discardWithoutFile(1);
   await page.getByText("1 dead letter discarded").waitFor();
 });
 
@@ -619,6 +796,29 @@ test("trace shows the whole way of an order, and what it cannot know", async () 
   await page.getByRole("heading", { name: "order.created" }).waitFor();
 });
 
+test("a trace groups what happened by event, and compares two of them field by field", async () => {
+  const states = [
+    ["orders/create", "w-first", order(2002, "12.00", 1)],
+    ["orders/updated", "w-second", order(2002, "15.50", 2)],
+    ["orders/paid", "w-third", order(2002, "15.50", 3)],
+  ];
+  for (const [topic, id, body] of states) assert.equal(await service.deliver(topic, id, body), "accepted");
+  await eventually("all three are loaded", async () => {
+    await enter("#/trace?order=%232002");
+    await page.getByRole("heading", { name: "Time line" }).waitFor();
+    return (await page.locator(".traced summary").filter({ hasText: "to the warehouse" }).count()) === 3;
+  });
+  assert.deepEqual(await page.locator(".traced details[open]").count(), 0);
+  assert.equal(await page.locator(".way .landed").count(), 3);
+  const second = page.locator(".traced > li").nth(1);
+  await second.locator("summary").click();
+  await second.getByText("Acked").waitFor();
+  await second.getByRole("button", { name: "Compare with the event before" }).click();
+  const row = second.locator("tr").filter({ hasText: "total_amount" }).filter({ hasNotText: "current" });
+  assert.deepEqual(await row.locator("td").allTextContents(), ["total_amount", "12.00", "15.50"]);
+  assert.equal(await second.locator("tr").filter({ hasText: "order_id" }).count(), 0, "what is the same is left out");
+});
+
 test("the reference renders every operation", async () => {
   await page.goto(`http://${service.private}/docs`);
   await page.getByRole("heading", { name: "/webhooks/orders" }).waitFor();
@@ -638,10 +838,14 @@ test("every page is accessible, in light and dark, wide and on a phone", async (
   ]) {
     await page.setViewportSize({ width, height: 844 });
     await page.emulateMedia({ colorScheme });
-    for (const place of ["#/", "#/events", "#/dead-letters", "#/trace?order=%231042", "#/settings", "docs"]) {
+    await enter("#/dead-letters");
+    const cause = await page.locator(".cause h2 a").first().getAttribute("href");
+    const letter = await page.locator(".cause p a").first().getAttribute("href");
+    for (const place of [cause, letter, "#/", "#/events", "#/dead-letters", "#/trace?order=%231042", "#/operations", "#/settings", "docs"]) {
       await enter(place);
-      await page.locator("canvas, tbody tr, .causes, .line, .operation").first().waitFor();
+      await page.locator("canvas, tbody tr, .causes, .traced, .operation, .facts, #replay").first().waitFor();
       await eventually("nothing is waited for", async () => (await page.locator("[aria-busy]").count()) === 0);
+      await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
       await page.evaluate(axe);
       const { violations } = await page.evaluate(() => globalThis.axe.run());
       const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);

@@ -109,7 +109,7 @@ impl From<OperationsError> for Problem {
             OperationsError::CutShort => Self::Internal,
             OperationsError::Stream(_) | OperationsError::Warehouse(_) => {
                 tracing::warn!(%error, "a store does not answer the request of an operator");
-                Self::StoreUnavailable
+                error.unusable().map_or(Self::StoreUnavailable, Self::WarehouseUnusable)
             }
         }
     }

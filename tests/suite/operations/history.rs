@@ -249,6 +249,61 @@ pub async fn a_rebuild_repairs_while_the_service_runs(plant: Plant) {
     assert_eq!(consumers["groups"][0]["ours"], true);
 }
 
+pub async fn a_paused_group_reads_nothing_until_it_is_resumed(plant: Plant) {
+    let service = with_orders(&plant, &plant.settings()).await;
+    let paused = plant.json(&["pause"]);
+    assert_eq!(plant.json(&["pause"]), paused, "the first one stands");
+    service.says("the group is paused").await;
+    assert_eq!(service.deliver_order(6).await, Some(200));
+    let mut of_customer = event(7);
+    of_customer["customer_id"] = json!("4711");
+    assert_eq!(service.send_batch(&[of_customer].into()).await.unwrap().status(), 200);
+    let found = api(&service, "/api/events?customer=4711").await["entries"].clone();
+    assert_eq!(
+        (found.as_array().unwrap().len(), &found[0]["order_id"]),
+        (1, &json!("7"))
+    );
+    eventually("health says so", PATIENCE, async || {
+        let workers = service.health_check("workers").await?;
+        let report = api(&service, "/api/status").await;
+        let says = workers["detail"].as_str()?.contains("2 entries wait");
+        (says && workers["status"] == "warning" && report["paused_since"] == paused["paused_since"]).then_some(())
+    })
+    .await;
+    // What a replay makes pending is not claimed either, though it is stale at once.
+    let replayed = plant.json(&["replay", "--all", "--yes", "--rate", "1000"]);
+    assert_eq!(replayed["pending"], 5);
+    let (_, said) = plant.says(&["status"]);
+    assert!(said.contains("paused by an operator since"), "{said}");
+    let states = async || {
+        let page = api(&service, "/api/events?states=true").await;
+        let state = |entry: &Value| (entry["state"]["stage"].clone(), entry["outcome"].clone());
+        Vec::from_iter(page["entries"].as_array().unwrap().iter().map(state))
+    };
+    let (unread, pending) = ((json!("unread"), Value::Null), (json!("pending"), Value::Null));
+    let expected = [vec![unread; 2], vec![pending; 5]].concat();
+    assert_eq!(states().await, expected);
+    assert_eq!(plant.sql(EVENTS), "5");
+
+    assert_eq!(plant.json(&["resume"])["paused_since"], Value::Null);
+    plant.has_rows(7).await;
+    is_settled(&service).await;
+    assert_eq!(states().await, vec![(json!("settled"), json!("loaded")); 7]);
+    let id = found[0]["id"].as_str().unwrap();
+    let loaded = api(&service, &format!("/api/loaded/{id}")).await;
+    assert_eq!(
+        (&loaded["order_id"], &loaded["event_id"]),
+        (&json!("7"), &json!("event-7")),
+        "{loaded:#}"
+    );
+    let audit = api(&service, "/api/audit").await;
+    let actions = Vec::from_iter(audit.as_array().unwrap().iter().map(|note| note["action"].clone()));
+    assert_eq!(
+        (&actions[0], actions.contains(&json!("pause"))),
+        (&json!("resume"), true)
+    );
+}
+
 pub async fn a_run_of_many_steps_is_written_down_as_one(plant: Plant) {
     let service = with_orders(&plant, &plant.settings()).await;
     // At one a second a step is two entries.

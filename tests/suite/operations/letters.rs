@@ -293,6 +293,35 @@ pub async fn a_name_from_outside_does_nothing_on_a_terminal(plant: Plant) {
     shows(&["dead-letters", "show", id], Some(0));
 }
 
+/// `ids`: of all dead letters of that cause, newest first.
+async fn what_is_exported_is_whole(service: &Service, cause: &str, ids: &[Value]) {
+    let export = async |request: Value| {
+        let url = service.admin_url("/api/dead-letters/export");
+        let sent = reqwest::Client::new().post(url).bearer_auth(TOKEN).json(&request);
+        let answer: Value = sent.send().await.unwrap().json().await.unwrap();
+        answer["letters"].as_array().cloned()
+    };
+    let letters = export(serde_json::json!({"fingerprint": cause})).await.unwrap();
+    let oldest_first = Vec::from_iter(letters.iter().map(|letter| letter["id"].clone()).rev());
+    assert_eq!(oldest_first, ids, "{letters:?}");
+    assert_eq!(letters[1]["body"], r#"{"id":333}"#, "its body is unpacked");
+    let error = letters[1]["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|field| field["name"] == "error");
+    assert!(error.is_some_and(|error| error["binary"] == false), "{letters:?}");
+    let first = export(serde_json::json!({"ids": [ids[0]]})).await.unwrap();
+    assert_eq!(first, [letters[1].clone()]);
+    let before = serde_json::json!({"from": "0-0", "to": ids[1]});
+    let until = export(serde_json::json!({"all": true, "next": before})).await.unwrap();
+    assert!(
+        until.contains(&letters[0]) && !until.contains(&letters[1]),
+        "up to a bound: {until:?}"
+    );
+    assert_eq!(export(serde_json::json!({})).await, None, "without a selector");
+}
+
 /// Only on servers can a letter be written as a worker does that died before its ack.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_laid_open_knows_its_copies_and_its_entry() {
@@ -404,6 +433,14 @@ pub async fn an_event_named_as_a_letter_does_not_cost_it(plant: Plant) {
     assert_eq!(service.deliver_order(7).await, Some(200));
     has_letters(&service, 1).await;
     let letter = api(&service, "/api/dead-letters").await["letters"][0].clone();
+    let of_customer = api(&service, "/api/events?states=true&customer=no-one").await;
+    assert_eq!(of_customer["entries"], serde_json::json!([]));
+    eventually("what was settled is told apart", PATIENCE, async || {
+        let page = api(&service, "/api/events?states=true").await;
+        let outcomes = page["entries"].as_array()?.iter().map(|entry| entry["outcome"].clone());
+        (Vec::from_iter(outcomes) == ["dead_lettered", "loaded"]).then_some(())
+    })
+    .await;
     plant.accept();
     let mut namesake = event(8);
     namesake["event_id"] = format!("letter:{}", letter["id"].as_str().unwrap()).into();
@@ -446,6 +483,7 @@ pub async fn lists_of_letters_follow_the_log(plant: Plant) {
     let (second, _) = ids(format!("/api/dead-letters?fingerprint={cause}&count=1&to={next}")).await;
     assert_eq!([first, second].concat(), all, "page by page");
     assert!(!all.contains(&sample.into()), "what is gone stays gone");
+    what_is_exported_is_whole(&service, cause, &all).await;
 }
 
 pub async fn a_trace_finds_the_letters_about_an_order(plant: Plant) {

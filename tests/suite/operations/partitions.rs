@@ -1,6 +1,7 @@
 //! Lists, traces, dead letters and replays over several partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::harness::service::order;
@@ -194,4 +195,62 @@ async fn another_number_of_partitions_needs_no_stop() {
     is_settled(&service).await;
     let noted: u64 = site.redis.command(&["HLEN", "{orders_stream}:partitions"]).await;
     assert_eq!(noted, 3);
+
+    // Without a number of its own, a command reads all that there are, and a process joins the others.
+    let status = ask(&patient(&site.settings()), &["status", "--json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["partitions"].as_array().map(Vec::len), Some(4), "{status:#}");
+    drop(service);
+    let service = Service::start("run", &site.settings()).await;
+    assert_eq!(service.deliver_order(21).await, Some(200));
+    site.has_rows(21).await;
+    let untagged: Vec<String> = site.redis.command(&["KEYS", "orders_stream:*"]).await;
+    assert_eq!(untagged, Vec::<String>::new());
+}
+
+/// One process after the other has another number of partitions while orders come in: each is loaded, and nothing stays
+/// behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_become_more_and_fewer_while_orders_come_in() {
+    let site = Site::new().await;
+    let with = |partitions| site.settings().with("ORDERSTREAM_PARTITIONS", partitions);
+    let orders = AtomicU64::new(0);
+    let deliver = async |service: &Service| {
+        let order = orders.fetch_add(1, Ordering::Relaxed) + 1;
+        assert_eq!(service.deliver_order(order).await, Some(200));
+    };
+    let mut serve = Service::start("serve", &with("1")).await;
+    let mut work = Service::start("work", &with("1")).await;
+    for (partitions, first, second) in [("4", "work", "serve"), ("8", "work", "serve"), ("3", "serve", "work")] {
+        for role in [first, second] {
+            let (settings, is_there) = (with(partitions), AtomicBool::new(false));
+            let start = async {
+                let started = Service::start(role, &settings).await;
+                is_there.store(true, Ordering::Relaxed);
+                started
+            };
+            let load = async {
+                while !is_there.load(Ordering::Relaxed) {
+                    deliver(&serve).await;
+                }
+            };
+            let (started, ()) = tokio::join!(start, load);
+            // The former one is killed.
+            *(if role == "serve" { &mut serve } else { &mut work }) = started;
+        }
+        for _ in 0..20 {
+            deliver(&serve).await;
+        }
+    }
+    site.has_rows(orders.into_inner().try_into().unwrap()).await;
+    is_settled(&serve).await;
+    for log in site
+        .redis
+        .command::<Vec<String>>(&["KEYS", "*orders_stream:?.*}"])
+        .await
+    {
+        let groups: Vec<BTreeMap<String, redis::Value>> = site.redis.command(&["XINFO", "GROUPS", &log]).await;
+        let left = |name: &str| redis::from_redis_value::<u64>(groups[0][name].clone()).unwrap();
+        assert_eq!((left("pending"), left("lag")), (0, 0), "{log}");
+    }
 }

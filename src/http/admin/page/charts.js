@@ -1,12 +1,17 @@
-// The last fifteen minutes, in four charts with one cursor. uPlot draws; this owns what is drawn, its colours, and the
-// figures above: the newest ones, or those under the cursor.
+// The last fifteen minutes, or hours of one-minute figures, in four charts with one cursor. uPlot draws; this owns what is
+// drawn, its colours, and the figures above: the newest ones, or those under the cursor.
 
 import { h, put, say } from "./dom.js";
 import { count, known, rate, span } from "./format.js";
 import { column } from "./rates.js";
 import uPlot from "./uplot.js";
 
-const WINDOW_S = 15 * 60;
+/** What is shown at first: button, and seconds. */
+export const RANGES = [
+  ["15 min", 15 * 60],
+  ["3 h", 3 * 3_600],
+  ["24 h", 24 * 3_600],
+];
 const HEIGHT = 148;
 const CURSORS = "overview";
 /** Samples for which the last known latency still stands: it is of loads, and there need not be any. */
@@ -22,6 +27,7 @@ const CHARTS = [
     span,
     [
       ["latency_p50_ms", "p50", "--accent"],
+      ["latency_p95_ms", "p95", "--good", [2, 3]],
       ["latency_p99_ms", "p99", "--second", [5, 4]],
     ],
   ],
@@ -42,10 +48,11 @@ export function openCharts() {
       { class: "charts" },
       charts.map((chart) => chart.element),
     ),
-    show(samples) {
+    /** `seconds` back from the newest. */
+    show(samples, seconds = RANGES[0][1]) {
       // What is accepted and what is loaded are compared: they have one scale.
-      const most = highest([[], ...CHARTS[0][2].concat(CHARTS[1][2]).map(([field]) => column(samples, field))]);
-      charts.forEach((chart) => chart.show(samples, most));
+      const most = highest([[], ...CHARTS[0][2].concat(CHARTS[1][2]).map(([field]) => column(samples, field, smoothed(seconds)))]);
+      charts.forEach((chart) => chart.show(samples, most, seconds));
     },
     close() {
       scheme.removeEventListener("change", redraw);
@@ -84,6 +91,7 @@ function open([title, write, series]) {
   let columns = [[], ...series.map(() => [])];
   let plot = null;
   let mostOfRates = null;
+  let range = RANGES[0][1];
 
   /** `at` is the place of the cursor; without one, the newest that is known stands there. */
   function sayFigures(at) {
@@ -102,7 +110,7 @@ function open([title, write, series]) {
     plot = null;
     put(place);
     if (!place.clientWidth) return;
-    plot = new uPlot(options(place.clientWidth, write, series, sayFigures, () => mostOfRates), columns, place);
+    plot = new uPlot(options(place.clientWidth, write, series, sayFigures, { top: () => mostOfRates, range: () => range }), columns, place);
   }
 
   const watch = new ResizeObserver(() => {
@@ -113,12 +121,14 @@ function open([title, write, series]) {
   return {
     element,
     draw,
-    show(samples, most) {
+    show(samples, most, seconds) {
       if (write === rate) mostOfRates = most;
-      columns = [samples.map((sample) => sample.at / 1_000), ...series.map(([field]) => column(samples, field))];
+      range = seconds;
+      columns = [samples.map((sample) => sample.at / 1_000), ...series.map(([field]) => column(samples, field, smoothed(seconds)))];
       plot?.setData(columns);
       sayFigures(plot?.cursor.idx);
-      place.setAttribute("aria-label", `${title}, last fifteen minutes; highest ${write(highest(columns))}`);
+      const [name] = RANGES.find(([, many]) => many === range);
+      place.setAttribute("aria-label", `${title}, last ${name}; highest ${write(highest(columns))}`);
     },
     close() {
       watch.disconnect();
@@ -127,9 +137,18 @@ function open([title, write, series]) {
   };
 }
 
+/** Figures of minutes are means already. */
+const smoothed = (seconds) => (seconds === RANGES[0][1] ? undefined : 1);
+
 const highest = ([, ...columns]) => columns.flat().reduce((most, value) => (value > (most ?? -1) ? value : most), null);
 
-function options(width, write, series, sayFigures, leastTop) {
+/** Places of values with none beside them, which no line shows. */
+function lonely(plot, series) {
+  const values = plot.data[series];
+  return values.flatMap((value, at) => (known(value) && !known(values[at - 1]) && !known(values[at + 1]) ? [at] : []));
+}
+
+function options(width, write, series, sayFigures, bounds) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const axis = {
@@ -141,12 +160,13 @@ function options(width, write, series, sayFigures, leastTop) {
   return {
     width,
     height: HEIGHT,
-    padding: [8, 6, 0, 0],
+    // On the right, half of a time's label, which stands below the newest.
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false }, points: { size: 7 }, sync: { key: CURSORS } },
     scales: {
-      x: { range: (_, __, last) => [(last ?? Date.now() / 1_000) - WINDOW_S, last ?? Date.now() / 1_000] },
-      y: { range: (_, __, most) => [0, Math.max(Math.max(most ?? 0, leastTop() ?? 0) * 1.15, write === span ? 10 : 4)] },
+      x: { range: (_, __, last) => [(last ?? Date.now() / 1_000) - bounds.range(), last ?? Date.now() / 1_000] },
+      y: { range: (_, __, most) => [0, Math.max(Math.max(most ?? 0, bounds.top() ?? 0) * 1.15, write === span ? 10 : 4)] },
     },
     axes: [
       {
@@ -170,7 +190,7 @@ function options(width, write, series, sayFigures, leastTop) {
         fill: dash ? undefined : `${colour(name)}1a`,
         width: 1.5,
         dash,
-        points: { show: false },
+        points: { show: false, size: 4, filter: lonely },
       })),
     ],
     hooks: { setCursor: [(plot) => sayFigures(plot.cursor.idx)] },

@@ -1,11 +1,36 @@
 // An entry or a dead letter in full: its event, its fields as stored, its body.
 
-import { h } from "./dom.js";
+import { h, put } from "./dom.js";
 import { laidOut, write } from "./exact.js";
 import { bytes, counted } from "./format.js";
 import { table } from "./parts.js";
 
-export function content({ event, undecodable, fields, body }) {
+/** The body; its personal fields on demand. */
+function original(body, redacted) {
+  const text = h("pre", { tabindex: 0 }, redacted === null ? "Not JSON: its personal parts cannot be told from others." : laidOut(redacted));
+  const show = h(
+    "button",
+    {
+      type: "button",
+      onclick() {
+        put(text, laidOut(body));
+        show.replaceWith(h("p", { class: "faint" }, "With personal fields"));
+      },
+    },
+    redacted === null ? "Show the body" : "Show personal fields",
+  );
+  return h(
+    "section",
+    { "aria-labelledby": "body" },
+    h("h2", { id: "body" }, "Original body"),
+    text,
+    redacted === body
+      ? h("p", { class: "faint" }, "No personal field was kept.")
+      : h("div", { class: "actions" }, show),
+  );
+}
+
+export function content({ event, undecodable, fields, body, body_redacted: redacted }) {
   return [
     h(
       "section",
@@ -15,13 +40,7 @@ export function content({ event, undecodable, fields, body }) {
         ? h("pre", { tabindex: 0 }, write(event))
         : h("p", { class: "said bad" }, "Not decodable: ", undecodable),
     ),
-    body !== null &&
-      h(
-        "details",
-        { class: "panel" },
-        h("summary", {}, "Original body", h("span", { class: "faint" }, "personal")),
-        h("pre", { tabindex: 0 }, laidOut(body)),
-      ),
+    body !== null && original(body, redacted),
     h(
       "details",
       { class: "panel" },

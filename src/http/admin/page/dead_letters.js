@@ -1,20 +1,17 @@
-// Dead letters by cause, those of one cause, and the audit log. Replaying and discarding them is in run.js.
+// Dead letters by cause, and those of one cause. Replaying and discarding them is in run.js.
 
 import { get } from "./api.js";
 import { h } from "./dom.js";
 import { count, counted, time } from "./format.js";
-import { empty, fill, heading, table } from "./parts.js";
+import { empty, fill, heading } from "./parts.js";
 import { openRun } from "./run.js";
+import { selectable } from "./selection.js";
 
 /** The causes. */
 export function openDeadLetters() {
   const list = h("div", { class: "results" });
-  const audit = h("div", { class: "results" });
   const all = h("div", { class: "actions" });
-  const load = () => {
-    fill(list, async () => causes(await get("/api/dead-letters/groups"), all, load));
-    fill(audit, async () => notes(await get("/api/audit", { count: 50 })));
-  };
+  const load = () => fill(list, async () => causes(await get("/api/dead-letters/groups"), all, load));
   load();
   return {
     title: "Dead letters",
@@ -26,7 +23,6 @@ export function openDeadLetters() {
         actions: all,
       }),
       list,
-      h("section", { "aria-labelledby": "audit" }, h("h2", { id: "audit" }, "Audit log"), audit),
     ),
   };
 }
@@ -137,9 +133,10 @@ function cause(fingerprint, { letters, looked_at, next }, { groups, complete, lo
       actions: many.count > 0 && buttons({ fingerprint }, many, "this cause", reload),
     }),
     letters.length
-      ? table(
-          "Dead letters, newest first",
-          [
+      ? selectable(
+          letters,
+          (box) => [
+            ["Select", box, "tight"],
             ["Failed", (letter) => time(letter.failed_at), "tight"],
             ["Dead letter", (letter) => h("a", { class: "lead", href: `#/dead-letters/${letter.id}` }, about(letter))],
             ["Order", (letter) => letter.order_id ?? "–"],
@@ -147,7 +144,7 @@ function cause(fingerprint, { letters, looked_at, next }, { groups, complete, lo
             ["Reason", (letter) => letter.error],
             ["Attempts", (letter) => count(letter.attempts), "number"],
           ],
-          letters,
+          { name: about, act: (chosen) => ofChosen(chosen, reload) },
         )
       : empty(
           next ? "None of those searched has this cause" : "No dead letter of this cause is left",
@@ -162,6 +159,12 @@ function cause(fingerprint, { letters, looked_at, next }, { groups, complete, lo
   ];
 }
 
+function ofChosen(chosen, reload) {
+  const ids = chosen.flatMap((letter) => letter.copies);
+  const many = { count: chosen.length, isAtLeast: false };
+  return buttons({ ids }, many, "the selected dead letters", reload, " selected");
+}
+
 /** Type and shop of a dead letter. */
 export const about = (letter) =>
   [letter.event_type ?? letter.topic ?? "a delivery", letter.shop].filter(Boolean).join(" of ");
@@ -169,30 +172,16 @@ export const about = (letter) =>
 /** Where it became a dead letter. */
 export const origin = (letter) => (letter.origin === "door" ? "rejected at intake" : "failed in a worker");
 
-/** Buttons to replay and discard these dead letters. `scope` goes into the request; `many` says how many there are, `whose` names them. */
-export function buttons(scope, many, whose, reload) {
+/**
+ * Buttons to replay and discard these dead letters. `scope` goes into the request; `many` says how many there are, `whose`
+ * names them, and so does `which` on the buttons.
+ */
+export function buttons(scope, many, whose, reload, which = "") {
   const run = (action, isDry) => () => openRun({ action, scope, ...many, whose, isDry, done: reload });
   const number = `${many.isAtLeast ? "at least " : ""}${count(many.count)}`;
   return [
-    h("button", { type: "button", onclick: run("replay", true) }, "Dry run"),
-    h("button", { type: "button", onclick: run("replay", false) }, `Replay ${number}`),
-    h("button", { type: "button", class: "danger", onclick: run("discard", false) }, `Discard ${number}`),
+    h("button", { type: "button", onclick: run("replay", true) }, `Dry run${which && ` of ${number}${which}`}`),
+    h("button", { type: "button", onclick: run("replay", false) }, `Replay ${number}${which}`),
+    h("button", { type: "button", class: "danger", onclick: run("discard", false) }, `Discard ${number}${which}`),
   ];
-}
-
-function notes(found) {
-  if (!found.length)
-    return empty("No entry yet", h("p", {}, "Every replay, discard and rebuild is recorded here, from every node."));
-  return table(
-    "Audit log, newest first",
-    [
-      ["When", (note) => time(note.at), "tight"],
-      ["Action", (note) => note.action],
-      ["Scope", (note) => h("code", {}, note.what)],
-      ["By", (note) => (note.by === "cli" ? "command line" : "dashboard or API")],
-      ["Done", (note) => count(note.done), "number"],
-      ["Kept", (note) => count(note.kept), "number"],
-    ],
-    found,
-  );
 }

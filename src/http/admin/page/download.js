@@ -2,17 +2,24 @@
 
 import { h } from "./dom.js";
 
-/** A button that saves what `text` answers. */
-export function saved(kind, text) {
-  const save = () => {
-    const url = URL.createObjectURL(new Blob([text()], { type: "text/plain" }));
-    const at = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-    h("a", { href: url, download: `orderstream-events-${at}.${kind.toLowerCase()}` }).click();
-    // Not at once: the browser reads it after the click.
-    setTimeout(() => URL.revokeObjectURL(url), 10_000);
-  };
-  return h("button", { type: "button", class: "quiet", onclick: save }, `Download ${kind}`);
+/** Saves texts as one file of that kind; answers its name. */
+export function save(what, kind, texts) {
+  const url = URL.createObjectURL(new Blob(texts, { type: "text/plain" }));
+  const at = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+  const name = `orderstream-${what}-${at}.${kind.toLowerCase()}`;
+  h("a", { href: url, download: name }).click();
+  // Not at once: the browser reads it after the click.
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  return name;
 }
+
+/** A button that saves the events that `text` answers. */
+export const saved = (kind, text) =>
+  h(
+    "button",
+    { type: "button", class: "quiet", onclick: () => save("events", kind, [text()]) },
+    `Download ${kind}`,
+  );
 
 export const ndjson = (rows) => rows.map((row) => `${JSON.stringify(row)}\n`).join("");
 

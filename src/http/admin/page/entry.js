@@ -12,8 +12,45 @@ export const STAGES = { settled: ["healthy", "done"], pending: ["warning", "pend
 
 export function openEntry(id) {
   const place = h("div", { class: "page" });
-  fill(place, async () => view(await get(`/api/events/${encodeURIComponent(id)}`, {}, parseView)));
+  fill(place, async () => {
+    try {
+      return view(await get(`/api/events/${encodeURIComponent(id)}`, {}, parseView));
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      return gone(id, await get(`/api/loaded/${encodeURIComponent(id)}`).catch((why) => why));
+    }
+  });
   return { title: `Entry ${id}`, element: place };
+}
+
+/** An entry that is not in the stream; `loaded` is what the warehouse has of it, or the error that says why that is not known. */
+function gone(id, loaded) {
+  const isLoaded = !(loaded instanceof Error);
+  return [
+    heading("Not in the stream", { back: ["#/events", "Events"], note: h("code", {}, id) }),
+    h(
+      "p",
+      {},
+      "There never was an entry of that id, or it was trimmed: entries are, some time after every group has read and acked them.",
+    ),
+    isLoaded
+      ? facts([
+          ["In the warehouse", badge("healthy", "loaded")],
+          ["Type", loaded.event_type],
+          ["Received", time(loaded.received_at)],
+          ["Loaded", time(loaded.loaded_at)],
+          ["Order", h("a", { href: traceOf(loaded) }, loaded.order_id)],
+          ["Shop", loaded.shop || null],
+          ["Event id", h("code", {}, loaded.event_id)],
+        ])
+      : h(
+          "p",
+          { class: "faint" },
+          loaded.status === 404
+            ? "The warehouse has no event that was loaded from it, among those received within 10 s of it."
+            : `What the warehouse has of it is not known: ${loaded.message}`,
+        ),
+  ];
 }
 
 function view({ entry, content: held, groups, loaded_at }) {

@@ -1,4 +1,4 @@
-// The newest entries of the stream, by time, type, topic, shop and order, each with how far the workers came with it.
+// The newest entries of the stream, by time, type, topic, shop, order and customer, each with how far the workers came with it.
 // Follows them on demand; what is listed can be downloaded.
 
 import { get } from "./api.js";
@@ -9,7 +9,9 @@ import { count, known, money, time } from "./format.js";
 import { again, badge, command, empty, fill, heading, table } from "./parts.js";
 
 const FOLLOW_MS = 2_000;
-const FILTERS = ["order", "event_type", "topic", "shop", "since", "until"];
+const FILTERS = ["order", "customer", "event_type", "topic", "shop", "since", "until"];
+/** What became of an entry that was read and acked → state and word. */
+const OUTCOMES = { loaded: ["healthy", "loaded"], dead_lettered: ["critical", "dead-lettered"] };
 /** Of a downloaded table. */
 const COLUMNS = [
   ...["id", "received_at", "event_type", "event_id", "topic", "source", "shop", "order_id", "name"],
@@ -74,7 +76,7 @@ function form(filters) {
   const field = (name, label, attributes) =>
     h(
       "div",
-      { class: "field" },
+      { class: attributes.type === "datetime-local" ? "field moment" : "field" },
       h("label", { for: name }, label),
       h("input", { id: name, name, value: filters[name], autocomplete: "off", spellcheck: "false", ...attributes }),
     );
@@ -85,8 +87,9 @@ function form(filters) {
   const isSet = Object.values(filters).some(Boolean);
   return h(
     "form",
-    { class: "filters", role: "search", onsubmit: submit },
+    { class: "filters many", role: "search", onsubmit: submit },
     field("order", "Order", { type: "search", placeholder: "id or #1042" }),
+    field("customer", "Customer", { placeholder: "id" }),
     field("event_type", "Type", { list: "types", placeholder: "any" }),
     h(
       "datalist",
@@ -134,7 +137,7 @@ function rows(entries) {
         (entry) => h("a", { href: `#/events/${entry.id}`, class: "lead" }, entry.event_type ?? "no type"),
         "type",
       ],
-      ["State", ({ state }) => stage(state), "tight"],
+      ["State", stage, "tight"],
       ["Order", (entry) => entry.name ?? entry.order_id ?? h("span", { class: "faint" }, "unreadable")],
       ["Amount", (entry) => money(entry.total_amount, entry.currency), "number"],
       ["Shop", (entry) => entry.shop ?? h("span", { class: "faint" }, entry.source ?? "no shop"), "shop"],
@@ -146,8 +149,9 @@ function rows(entries) {
 }
 
 /** How far the workers came; none where their group is not there yet. */
-function stage(state) {
+function stage({ state, outcome }) {
   if (!state) return h("span", { class: "faint" }, "–");
+  if (OUTCOMES[outcome]) return badge(...OUTCOMES[outcome]);
   const [level, word] = STAGES[state.stage] ?? [null, state.stage];
   const isRepeated = known(state.deliveries) && state.deliveries > 1;
   return badge(level, isRepeated ? `${word}, delivery ${count(state.deliveries)}` : word);

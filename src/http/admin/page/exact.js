@@ -2,7 +2,7 @@
 // hand out the source of a number, it is shown as that browser reads it.
 
 /** A number that JavaScript would write otherwise. */
-class Digits {
+export class Digits {
   constructor(text) {
     this.text = text;
   }

@@ -8,6 +8,7 @@ const PLACES = {
   e: ["#/events", "Events"],
   d: ["#/dead-letters", "Dead letters"],
   t: ["#/trace", "Trace"],
+  p: ["#/operations", "Operations"],
   s: ["#/settings", "Settings"],
 };
 /** How long a letter may follow. */

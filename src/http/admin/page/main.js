@@ -11,6 +11,7 @@ import { openCause, openDeadLetters } from "./dead_letters.js";
 import { listenToKeys } from "./keys.js";
 import * as live from "./live.js";
 import { openLogin } from "./login.js";
+import { openOperations } from "./operations.js";
 import { openOverview } from "./overview.js";
 import { adopt, forget, token } from "./session.js";
 import { openSettings } from "./settings.js";
@@ -25,6 +26,7 @@ const PAGES = [
   ["dead-letters/cause/*", "dead-letters", openCause],
   ["dead-letters/*", "dead-letters", openDeadLetter],
   ["trace", "trace", openTrace],
+  ["operations", "operations", openOperations],
   ["settings", "settings", openSettings],
 ];
 

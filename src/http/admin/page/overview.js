@@ -1,16 +1,18 @@
-// The overview: the overall state, the flow, fifteen minutes in four charts, the capture, the nodes, current figures, consumers, secrets
+// The overview: the overall state, the flow, minutes or hours in four charts, the capture, the nodes, current figures, consumers, secrets
 // and all checks. Everything here follows live.js, but for the secrets.
 
+import { get } from "./api.js";
 import { openCapture } from "./capture.js";
-import { openCharts } from "./charts.js";
+import { openCharts, RANGES } from "./charts.js";
 import { h, put, say, update } from "./dom.js";
 import { openFlow } from "./flow.js";
 import { store } from "./format.js";
 import { listen } from "./live.js";
 import { nodes } from "./nodes.js";
 import { consumers, figures, groups, lines, openChecks, openSecrets } from "./panels.js";
-import { command, empty, glyph } from "./parts.js";
+import { again, command, empty, glyph } from "./parts.js";
 
+const MINUTE_S = 60;
 const TITLES = { healthy: "Healthy", warning: "Warning", critical: "Action required" };
 
 export function openOverview() {
@@ -20,6 +22,7 @@ export function openOverview() {
   const first = h("div");
   const flow = openFlow();
   const charts = openCharts();
+  const ranges = openRanges(() => charts.show(ranges.samples(), ranges.seconds()));
   const checks = openChecks();
   const capture = openCapture();
   const secrets = openSecrets();
@@ -38,7 +41,7 @@ export function openOverview() {
     h("div", { class: "heading" }, h("div", {}, title, node, refusal, troubles)),
     first,
     h("section", { class: "panel flow", "aria-label": "Flow" }, flow.element),
-    h("section", { "aria-label": "The last fifteen minutes" }, charts.element),
+    h("section", { "aria-label": "History" }, ranges.element, charts.element),
     capture.element,
     h("section", { "aria-labelledby": "nodes" }, h("h2", { id: "nodes" }, "Nodes"), nodesPlace),
     h(
@@ -77,7 +80,7 @@ export function openOverview() {
         ),
     );
     flow.show(now);
-    charts.show(now.samples);
+    ranges.hear(now.samples);
     capture.show(now);
     update(nodesPlace, nodes(now));
     update(figuresPlace, figures(now));
@@ -93,9 +96,67 @@ export function openOverview() {
       stop();
       flow.close();
       charts.close();
+      ranges.close();
       secrets.close();
     },
   };
+}
+
+/** Which range the charts show: the last minutes as they are heard, or hours of one-minute figures, asked for each minute. */
+function openRanges(show) {
+  let [seconds, heard, minutes, stop] = [RANGES[0][1], [], [], null];
+  const trouble = h("p", { class: "faint", role: "status" });
+  const load = async () => {
+    try {
+      minutes = withGaps((await get("/api/history")).minutes);
+      if (!stop) return;
+      say(trouble, minutes.length ? "" : "No minute is kept yet: the first one is, once it was observed and is over.");
+      show();
+    } catch (error) {
+      if (stop) say(trouble, `The history is not known: ${error.message} It is asked for again in a minute.`);
+    }
+  };
+  const choose = (chosen) => {
+    seconds = chosen;
+    for (const [button, many] of buttons) button.setAttribute("aria-pressed", String(many === seconds));
+    stop?.();
+    say(trouble, "");
+    stop = seconds === RANGES[0][1] ? null : again(MINUTE_S * 1_000, load);
+    show();
+  };
+  const buttons = RANGES.map(([name, many]) => [
+    h("button", { type: "button", "aria-pressed": String(many === seconds), onclick: () => choose(many) }, name),
+    many,
+  ]);
+  return {
+    element: h(
+      "div",
+      {},
+      h(
+        "div",
+        { class: "actions", role: "group", "aria-label": "Range of the charts" },
+        buttons.map(([button]) => button),
+      ),
+      trouble,
+    ),
+    seconds: () => seconds,
+    samples: () => (stop ? minutes.slice(-seconds / MINUTE_S) : heard),
+    hear(samples) {
+      heard = samples;
+      if (!stop) show();
+    },
+    close: () => stop?.(),
+  };
+}
+
+/** With one that knows nothing for each minute that is absent, so that no line leads across. */
+function withGaps(minutes) {
+  const all = [];
+  for (const minute of minutes) {
+    while (all.length && all.at(-1).at + MINUTE_S * 1_000 < minute.at) all.push({ at: all.at(-1).at + MINUTE_S * 1_000 });
+    all.push(minute);
+  }
+  return all;
 }
 
 const isUnused = (report) =>

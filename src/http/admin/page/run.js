@@ -1,16 +1,17 @@
 // A replay or discard of dead letters, in a dialog: asks, naming the number; runs step by step; can be stopped between any
-// two; shows the result. A dry run changes nothing.
+// two; shows the result. A dry run changes nothing. A discard offers a file of what it would remove, and asks once more.
 
 import { post } from "./api.js";
 import { h, put } from "./dom.js";
 import { count, counted } from "./format.js";
+import { add, reasons, saveDeadLetters } from "./run_parts.js";
 
 const WORDS = {
   replay: {
     verb: "Replay",
     done: "replayed",
     would: "would be replayed",
-    what: "Their events are converted by this release and appended to the stream again. Each is loaded once, however often it is replayed.",
+    what: "Their events are converted by this release and appended to the stream again. Each is loaded once, however often it is replayed. One that is still refused comes back as a new dead letter.",
   },
   discard: {
     verb: "Discard",
@@ -19,8 +20,6 @@ const WORDS = {
     what: "They are removed for good, bodies included. This cannot be undone.",
   },
 };
-/** Reasons listed at the end. */
-const REASONS = 8;
 
 /**
  * `scope` says which letters, `count` how many, or at least how many, `whose` in words; `done` is called after something
@@ -50,42 +49,85 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
   if (isDry) go(true);
   else ask();
 
+  /** A dialog's last line: what it does, behind a way out. */
+  function choices(...more) {
+    return h(
+      "div",
+      { class: "actions" },
+      h("button", { type: "button", autofocus: true, onclick: close }, "Cancel"),
+      more,
+    );
+  }
+
   function show(title, ...body) {
     put(dialog, h("h2", { id: "run-title" }, title), body);
     dialog.querySelector("[autofocus]").focus();
   }
 
   function ask() {
+    const isDiscard = action === "discard";
     show(
       `${words.verb} ${letters}?`,
       h("p", {}, `${whose[0].toUpperCase()}${whose.slice(1)}. `, words.what),
+      isDiscard && h("p", { class: "faint" }, "The file has their bodies, with personal fields."),
+      isDiscard
+        ? choices(
+            h("button", { type: "button", onclick: () => confirm() }, "Discard without a file…"),
+            h("button", { type: "button", class: "primary", onclick: download }, "Download, then discard…"),
+          )
+        : choices(h("button", { type: "button", class: "primary", onclick: () => go(false) }, `${words.verb} ${number}`)),
+    );
+  }
+
+  /** The second question of a discard; of a file it discards no more than that holds. */
+  function confirm(file) {
+    const which = file ? counted(file.many, "dead letter") : letters;
+    show(
+      `Discard ${which} for good?`,
       h(
-        "div",
-        { class: "actions" },
-        h("button", { type: "button", autofocus: true, onclick: close }, "Cancel"),
+        "p",
+        {},
+        file ? ["Saved: ", h("code", {}, file.name), ". See that it is there. "] : "No file was saved. ",
+        "This cannot be undone.",
+      ),
+      choices(
         h(
           "button",
-          { type: "button", class: action === "discard" ? "danger" : "primary", onclick: () => go(false) },
-          `${words.verb} ${number}`,
+          { type: "button", class: "danger", onclick: () => go(false, file?.rest) },
+          `Discard ${file ? count(file.many) : number}`,
         ),
       ),
     );
   }
 
-  async function go(isDryRun) {
+  async function download() {
+    const said = h("p", { role: "status" }, "Starting");
+    [running, stopped] = [true, false];
+    show(`Download ${letters}`, said, choices());
+    let file;
+    try {
+      file = await saveDeadLetters(
+        scope,
+        (held) => put(said, counted(held, "dead letter")),
+        () => stopped || !dialog.open,
+      );
+    } catch (error) {
+      running = false;
+      return show("Not downloaded", h("p", { class: "said bad", role: "alert" }, error.message), choices());
+    }
+    running = false;
+    if (!file) return close();
+    if (!file.many) return show("None is left", h("p", {}, "They were replayed or discarded meanwhile."), choices());
+    confirm(file);
+  }
+
+  async function go(isDryRun, rest = null) {
     const sum = { done: 0, kept: 0, reasons: new Map() };
     const progress = h("progress", { max: Math.max(many, 1), value: isAtLeast ? null : 0, "aria-label": "Dead letters" });
     const said = h("p", { role: "status" }, "Starting");
     const stop = h(
       "button",
-      {
-        type: "button",
-        autofocus: true,
-        onclick: () => {
-          stopped = true;
-          stop.disabled = true;
-        },
-      },
+      { type: "button", autofocus: true, onclick: () => ([stopped, stop.disabled] = [true, true]) },
       "Stop",
     );
     [running, stopped] = [true, false];
@@ -95,7 +137,7 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
       said,
       h("div", { class: "actions" }, stop),
     );
-    let next = null;
+    let next = rest;
     let trouble = null;
     try {
       do {
@@ -154,24 +196,4 @@ export function openRun({ action, scope, count: many, isAtLeast, whose, isDry, d
   function close() {
     dialog.close();
   }
-}
-
-function add(sum, step) {
-  sum.done += step.done;
-  sum.kept += step.kept;
-  for (const { reason } of step.letters) {
-    if (reason) sum.reasons.set(reason, (sum.reasons.get(reason) ?? 0) + 1);
-  }
-}
-
-/** Why letters stay, the most frequent reason first. */
-function reasons(found) {
-  if (!found.size) return null;
-  const most = [...found].sort(([, a], [, b]) => b - a);
-  return h(
-    "ul",
-    { class: "reasons" },
-    most.slice(0, REASONS).map(([reason, number]) => h("li", {}, h("strong", {}, count(number)), reason)),
-    most.length > REASONS && h("li", {}, `and ${count(most.length - REASONS)} other reasons`),
-  );
 }

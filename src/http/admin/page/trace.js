@@ -1,22 +1,10 @@
-// One order from webhook to row, as a time line, with the limits of what was searched.
+// One order from webhook to row, as a time line of each of its events, with the limits of what was searched.
 
 import { get } from "./api.js";
 import { h } from "./dom.js";
-import { count, known, money, span, time } from "./format.js";
+import { count, known, money, time } from "./format.js";
 import { empty, fill, heading } from "./parts.js";
-
-/** Station → its word, and the kind of its mark. */
-const STATIONS = {
-  happened: ["Happened", "outside"],
-  triggered: ["Triggered", "outside"],
-  spooled: ["Spooled", "waits"],
-  received: ["Received", "inside"],
-  unread: ["Not read yet", "waits"],
-  pending: ["Pending", "waits"],
-  settled: ["Acked", "inside"],
-  dead_lettered: ["Dead letter", "dead"],
-  loaded: ["Loaded", "landed"],
-};
+import { events } from "./timeline.js";
 
 export function openTrace(_, query) {
   const asked = { order: query.get("order") ?? "", shop: query.get("shop") ?? "" };
@@ -82,7 +70,7 @@ function view({ orders, moments, unknown, ...looked }) {
       { "aria-labelledby": "line" },
       h("h2", { id: "line" }, "Time line"),
       moments.length
-        ? line(moments)
+        ? events(moments)
         : empty(
             "No trace of this order",
             h(
@@ -135,54 +123,4 @@ function row(order, isOne) {
     ),
     h("p", { class: "faint" }, "Row in ", h("code", {}, "orders"), ", id ", h("code", {}, order.order_id)),
   ];
-}
-
-function line(moments) {
-  const events = [...new Set(moments.map((moment) => moment.event_id).filter(known))];
-  const hasShops = new Set(moments.map((moment) => moment.shop)).size > 1;
-  return h(
-    "ol",
-    { class: "line" },
-    moments.map((moment, at) => station(moment, moments[at - 1], events, hasShops)),
-  );
-}
-
-function station(moment, before, events, hasShops) {
-  const [word, kind] = STATIONS[moment.what] ?? [moment.what, "outside"];
-  const since = before && known(moment.at) && known(before.at) ? new Date(moment.at) - new Date(before.at) : 0;
-  return h(
-    "li",
-    { class: kind },
-    h(
-      "p",
-      { class: "when" },
-      known(moment.at) ? time(moment.at) : "no time",
-      since > 0 && h("span", { class: "faint" }, `+${span(since)}`),
-    ),
-    h(
-      "div",
-      { class: "what" },
-      h(
-        "p",
-        {},
-        h("strong", {}, word),
-        " ",
-        h(
-          "span",
-          { class: "faint" },
-          moment.event_type,
-          hasShops && moment.shop && ` · ${moment.shop}`,
-          events.length > 1 && ` · event ${events.indexOf(moment.event_id) + 1}`,
-        ),
-      ),
-      h("p", {}, moment.detail, " ", place(moment)),
-    ),
-  );
-}
-
-/** The way to what still stands somewhere. */
-function place({ what, stream_id, stands }) {
-  if (!known(stream_id) || stands === false) return null;
-  if (what === "received") return h("a", { href: `#/events/${stream_id}` }, "Open the entry");
-  return what === "dead_lettered" && h("a", { href: `#/dead-letters/${stream_id}` }, "Open the letter");
 }
