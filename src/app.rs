@@ -12,6 +12,7 @@ mod listeners;
 mod node_record;
 mod reconcile;
 mod reload;
+mod retention;
 mod start;
 mod state;
 mod storage;
@@ -134,6 +135,7 @@ impl App {
             self.back.spawn_task("subscriptions", watch);
             let role = ReconcileRole {
                 config: self.config.shopify_admin.clone(),
+                folder: self.config.data_dir.clone(),
                 stream: self.stream(),
                 warehouse: Arc::clone(&warehouse),
                 probe: probe.clone(),
@@ -143,7 +145,10 @@ impl App {
             };
             self.back.spawn_task("reconcile", role.run());
         }
-        let losses = start::compare_warehouse(self.stream(), warehouse, probe.clone());
+        let retention = self.config.retention;
+        let retaining = retention::run(retention, Arc::clone(&warehouse), probe.clone(), self.nodes.clone());
+        self.back.spawn_task("retention", retaining);
+        let losses = start::compare_warehouse(self.stream(), warehouse, probe.clone(), retention.events);
         self.back.spawn_task("warehouse comparison", losses);
         self.back
             .spawn_task("warehouse check", start::probe_warehouse(Arc::clone(&handler), probe));

@@ -25,6 +25,8 @@ pub const WAREHOUSE: &str = "warehouse.db";
 pub const SPOOL: &str = "spool.db";
 /// File in which an import gathers orders; its own lock tells whether one runs.
 pub const IMPORT: &str = "import.db";
+/// File in which a reconciliation gathers the orders of one bulk operation.
+pub const RECONCILE: &str = "reconcile.db";
 
 /// The file that is locked. It has the owner's record, one line of JSON, and is never removed.
 const LOCK: &str = "owner.lock";

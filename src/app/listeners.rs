@@ -149,9 +149,9 @@ fn start_private(app: &App, listener: TcpListener, probes: Probes) {
     };
     let stream = app.stream();
     let spool = app.storage.spool_file().map(SpoolReader::at);
-    let operations = Operations::new(stream, warehouse, &app.config.intake, Actor::Api).with_spool(spool);
+    let operations = Operations::new(Arc::clone(&stream), warehouse, &app.config.intake, Actor::Api).with_spool(spool);
     let state = AdminState {
-        live: Live::start(probes.health.clone(), app.nodes.clone(), node, &app.back),
+        live: Live::start(stream, probes.health.clone(), app.nodes.clone(), node, &app.back),
         probes,
         metrics: app.metrics.clone(),
         tokens: Arc::clone(&app.credentials.admin),

@@ -100,7 +100,13 @@ pub(super) async fn probe_warehouse(handler: Arc<dyn Handler>, probe: WarehouseP
 
 /// Compares the warehouse with what was acked: at the start, and each time that it comes back. What
 /// is missing is reported until it is loaded.
-pub(super) async fn compare_warehouse(stream: Arc<dyn Stream>, warehouse: Arc<dyn Warehouse>, probe: WarehouseProbe) {
+/// `retained`: rows that are older may have been deleted.
+pub(super) async fn compare_warehouse(
+    stream: Arc<dyn Stream>,
+    warehouse: Arc<dyn Warehouse>,
+    probe: WarehouseProbe,
+    retained: Option<Duration>,
+) {
     loop {
         while !probe.is_reached() {
             tokio::time::sleep(POLL_EVERY).await;
@@ -113,6 +119,9 @@ pub(super) async fn compare_warehouse(stream: Arc<dyn Stream>, warehouse: Arc<dy
             }
         };
         outage.over();
+        if let Some(retained) = retained {
+            loss = loss.and_then(|loss| loss.within(retained));
+        }
         match &loss {
             Some(loss) => error!("{}", loss.text()),
             None => info!("the warehouse has all events that were acked"),

@@ -45,7 +45,9 @@ impl Storage {
         let (mut redis, mut embedded) = (None, None);
         let stream: Arc<dyn Stream> = match &config.redis {
             Some(server) => redis
-                .insert(Arc::new(RedisStream::new(server, &config.stream, metrics.clone())?))
+                .insert(Arc::new(
+                    RedisStream::open(server, &config.stream, metrics.clone()).await?,
+                ))
                 .clone(),
             None => {
                 let file = own_folder(&mut folder, config, purpose).await?.file(folder::STREAM)?;

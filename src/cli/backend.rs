@@ -58,7 +58,7 @@ impl Backend {
                 Access::Running(_, admin) => return Ok(Self::Remote(Remote::new(config, admin)?)),
             }
         }
-        let stream = open_stream(config, folder.as_ref())?;
+        let stream = open_stream(config, folder.as_ref()).await?;
         let warehouse: Option<Arc<dyn Warehouse>> = match (&config.database, &folder) {
             _ if !reads_warehouse => None,
             (Some(database), _) => Some(Arc::new(PostgresWarehouse::new(database)?)),
@@ -89,9 +89,11 @@ impl Backend {
 }
 
 /// The configured stream; `folder` is the data folder, where the stream is a file of it.
-pub(super) fn open_stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn Stream>, Failure> {
+pub(super) async fn open_stream(config: &Config, folder: Option<&Folder>) -> Result<Arc<dyn Stream>, Failure> {
     match (&config.redis, folder) {
-        (Some(redis), _) => Ok(Arc::new(RedisStream::new(redis, &config.stream, Metrics::new())?)),
+        (Some(redis), _) => Ok(Arc::new(
+            RedisStream::open(redis, &config.stream, Metrics::new()).await?,
+        )),
         (None, Some(folder)) => Ok(Arc::new(embedded_stream(config, folder)?)),
         (None, None) => Err(Failure::Unavailable("the data folder is not open".to_owned())),
     }
@@ -130,8 +132,13 @@ pub(super) async fn enter(config: &Config, command: &str) -> Result<Access, Fail
 /// The file of the embedded stream, which `orderstream run` makes.
 pub(super) fn stream_file(config: &Config) -> Result<PathBuf, Failure> {
     let file = config.data_dir.join(folder::STREAM);
-    if file.exists() {
-        return Ok(file);
+    match file.try_exists() {
+        Ok(true) => return Ok(file),
+        Ok(false) => {}
+        Err(error) => {
+            let text = format!("{}: {error}; run this as the user whose folder it is", file.display());
+            return Err(Failure::Unavailable(text));
+        }
     }
     Err(Failure::Unavailable(format!(
         "there is no stream to read: REDIS_URL is not set, and {} does not exist; `orderstream run` makes it",

@@ -174,12 +174,11 @@ async fn redis_findings(redis: &RedisConfig, stream: &StreamConfig) -> Vec<Findi
 }
 
 async fn ask(redis: &RedisConfig, config: &StreamConfig) -> Result<ServerReport, StreamError> {
-    let stream = RedisStream::new(redis, config, Metrics::new())?;
+    let stream = RedisStream::open(redis, config, Metrics::new()).await?;
     let mut server = stream.inspect().await?;
     for partition in 0..stream.partitions() {
         stream.confirm_writable(partition).await?;
     }
-    stream.learn_layout(false).await?;
     let beyond = backlogs_beyond(redis, config, stream.readable());
     let (report, beyond) = tokio::try_join!(stream.report(), beyond)?;
     server.warnings.extend(ids_warning(&report));
@@ -271,7 +270,11 @@ fn stream_file(folder: &Folder) -> Result<String, Failure> {
 
 async fn warehouse_file(folder: &Folder) -> Result<String, Failure> {
     match folder.existing(folder::WAREHOUSE) {
-        Some(file) => Ok(EmbeddedWarehouse::open(&file).check().await?),
+        Some(file) => match EmbeddedWarehouse::open(&file).check().await {
+            // As it should be before the first start, or after one that failed early.
+            Err(error @ WarehouseError::Outdated { .. }) => Ok(error.to_string()),
+            checked => Ok(checked?),
+        },
         None => Ok(made_later(folder::WAREHOUSE)),
     }
 }

@@ -58,7 +58,7 @@ pub(super) async fn run(args: DrainArgs, config: Config) -> Result<(), Failure> 
         return Err(Failure::Misconfigured(text));
     }
     let metrics = Metrics::new();
-    let stream = Arc::new(RedisStream::new(redis, &config.stream, metrics.clone())?);
+    let stream = Arc::new(RedisStream::open(redis, &config.stream, metrics.clone()).await?);
     let folder = Folder::own(&config.data_dir, "drain").await?;
     let StreamConfig { dedupe_window, .. } = &config.stream;
     let limit = config.spool_limit.unwrap_or(u64::MAX);

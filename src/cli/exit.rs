@@ -8,8 +8,8 @@ use crate::capture::CaptureError;
 use crate::config::ConfigErrors;
 use crate::config::local::LocalError;
 use crate::folder::FolderError;
-use crate::shopify_admin::AdminError;
 use crate::shopify_admin::reconcile::ReconcileError;
+use crate::shopify_admin::{AdminError, BulkError};
 use crate::stream::StreamError;
 use crate::terminal::{one_line, own_lines};
 use crate::warehouse::WarehouseError;
@@ -136,6 +136,16 @@ impl From<AdminError> for Failure {
             Self::Misconfigured(error.to_string())
         } else {
             Self::Unavailable(error.to_string())
+        }
+    }
+}
+
+impl From<BulkError> for Failure {
+    fn from(error: BulkError) -> Self {
+        match error {
+            BulkError::Admin(error) => error.into(),
+            BulkError::Download(_) => Self::Unavailable(format!("{error}; give the same command later, which goes on")),
+            BulkError::NoFile(_) | BulkError::Disk { .. } => Self::Unavailable(error.to_string()),
         }
     }
 }

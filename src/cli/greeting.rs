@@ -127,7 +127,9 @@ impl Greeting {
         if self.data_dir != Path::new(USUAL_FOLDER) {
             line += &format!(" --data-dir {}", quoted(&self.data_dir));
         }
-        if let (false, false, Some(public)) = (self.keeps_stream, self.keeps_warehouse, at.public) {
+        if name == "send"
+            && let (false, false, Some(public)) = (self.keeps_stream, self.keeps_warehouse, at.public)
+        {
             line += &format!(" --url http://{public}");
         }
         line
@@ -193,6 +195,7 @@ mod tests {
             on_servers.contains("    orderstream send --url http://127.0.0.1:8080\n"),
             "{on_servers}"
         );
+        assert!(on_servers.contains("    orderstream status\n"), "{on_servers}");
         assert!(!on_servers.contains("warehouse.db"), "{on_servers}");
     }
 }

@@ -48,8 +48,8 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
     let (files, next) = if args.compose {
         let compose = args.folder.join("docker-compose.yml");
         let files = vec![(env, compose_secrets()), (compose, COMPOSE.replace(BUILD, ""))];
-        let next =
-            "docker compose up -d, with an image orderstream:local (docker build -t orderstream:local . in the source)";
+        let next = "docker build -t orderstream:local SOURCE (a clone of orderstream), then docker compose up -d; the \
+                    dashboard is at http://127.0.0.1:9090/, its token is ADMIN_TOKEN in .env";
         (files, next)
     } else {
         (vec![(env, variables())], "set -a; . ./.env; set +a; orderstream")

@@ -27,6 +27,7 @@ mod init;
 mod migrate;
 mod nodes;
 mod output;
+mod pause;
 mod reconcile;
 mod remote;
 mod replay;
@@ -107,6 +108,10 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Recompute orders, order_items and order_refunds from order_events
     Rebuild(OutputArgs),
+    /// Stop all workers from reading; events stay in the stream
+    Pause(OutputArgs),
+    /// Let them read again
+    Resume(OutputArgs),
     /// Forget a customer or a shop in every store
     Forget(forget::ForgetArgs),
     /// Check or repair the webhook subscriptions of a shop
@@ -192,6 +197,8 @@ fn dispatch(name: String, command: Command, inputs: Inputs) -> Result<(), Failur
             Command::Trace(args) => trace::run(args, load(Purpose::Status, inputs)?).await,
             Command::Replay(args) => replay::replay(args, inputs).await,
             Command::Rebuild(output) => replay::rebuild(output, load(Purpose::Status, inputs)?).await,
+            Command::Pause(output) => pause::run(true, output, load(Purpose::Status, inputs)?).await,
+            Command::Resume(output) => pause::run(false, output, load(Purpose::Status, inputs)?).await,
             Command::Forget(args) => forget::run(args, load(Purpose::Status, inputs)?).await,
             Command::Subscribe(args) => subscribe::run(args, load(Purpose::Client, inputs)?).await,
             Command::Reconcile(args) => reconcile::run(args, load(Purpose::Status, inputs)?).await,

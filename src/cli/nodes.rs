@@ -55,7 +55,7 @@ fn row(node: &Node) -> [String; 9] {
 fn warehouse(state: &WarehouseState) -> String {
     match state {
         WarehouseState::Reached { .. } => "reached".to_owned(),
-        WarehouseState::Away { since, why } => {
+        WarehouseState::Away { since, why, .. } => {
             let lasts = time::OffsetDateTime::now_utc() - *since;
             format!("away for {}: {why}", span(lasts.unsigned_abs()))
         }

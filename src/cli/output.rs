@@ -7,12 +7,15 @@
 use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
 
 use super::exit::Failure;
 use crate::terminal::{is_acted_on, one_line, own_lines};
@@ -56,6 +59,20 @@ pub(super) fn print_one(
     } else {
         write(&joined(lines()))
     }
+}
+
+/// Returns once the reader of a piped stdout closed its end, which a command that waits for something
+/// to print would notice at its next line only. A file or terminal has no such reader: it waits on.
+pub(super) async fn reader_closed() {
+    // epoll reports EPOLLERR for a pipe without a reader, and refuses regular files. Unchecked: the
+    // checked one makes stdout non-blocking, and a line for a full pipe would fail.
+    if let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned()
+        && let Ok(pipe) = Sender::from_owned_fd_unchecked(stdout)
+        && pipe.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Prints a text whose line ends are its own.
@@ -116,6 +133,11 @@ pub(super) fn span(age: Duration) -> String {
         3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
     }
+}
+
+/// Says something on stderr while a command goes on; a closed stderr is no failure.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "orderstream: {}", one_line(text));
 }
 
 /// A progress bar on stderr up to `total`, or a count where that is not known; hidden where stderr

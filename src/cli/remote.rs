@@ -154,7 +154,10 @@ impl Remote {
             (_, Some("no_such_cause")) => return Err(OperationsError::NoSuchCause.into()),
             (_, Some("ambiguous_fingerprint")) => return Err(OperationsError::AmbiguousCause.into()),
             (401, _) => "it does not know this token: set ORDERSTREAM_ADMIN_TOKEN to its own",
-            (404, _) => "what was asked for does not exist",
+            (404, _) => {
+                let text = format!("the process at {base} has nothing of that name");
+                return Err(Failure::Unavailable(text));
+            }
             _ => problem["detail"].as_str().unwrap_or("it gives no reason"),
         };
         Err(Failure::Unavailable(format!(

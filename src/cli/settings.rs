@@ -39,6 +39,13 @@ const SHOPIFY: &[Setting] = &[
     s::SHOPIFY_ADMIN_URL,
     s::SHOP_SECRETS_FILE,
 ];
+/// The database that is captured, and its mapping.
+const CAPTURED: &[Setting] = &[
+    s::CAPTURE_DATABASE_URL,
+    s::CAPTURE_READ_URL,
+    s::CAPTURE_FILE,
+    s::DATABASE_CONNECT_TIMEOUT,
+];
 const CAPS: &[Setting] = &[s::STREAM_MAXLEN, s::DEAD_LETTERS_MAXLEN, s::DEDUPE_BY, s::DEDUPE_WINDOW];
 
 /// Adds all settings, before or after any subcommand. `--help` lists those that the command reads,
@@ -53,13 +60,26 @@ pub(super) fn add_listed_to(program: Command) -> Command {
 }
 
 fn with_settings(program: Command, listed_only: bool) -> Command {
-    let names = Vec::from_iter(program.get_subcommands().map(|command| command.get_name().to_owned()));
-    let program = names.iter().fold(program, |program, name| {
-        program.mut_subcommand(name, |command| {
-            with_flags(command, listed_only, |setting| reads(name, setting))
-        })
-    });
-    with_flags(program, listed_only, |_| true)
+    let with_own = |command: Command| {
+        let name = command.get_name().to_owned();
+        let command = match name.as_str() {
+            // Its subcommands read fewer than it does.
+            "capture" => each_subcommand(command, |below| {
+                let name = format!("capture {}", below.get_name());
+                with_flags(below, listed_only, |setting| reads(&name, setting))
+            }),
+            _ => command,
+        };
+        with_flags(command, listed_only, |setting| reads(&name, setting))
+    };
+    with_flags(each_subcommand(program, with_own), listed_only, |_| true)
+}
+
+fn each_subcommand(command: Command, change: impl Fn(Command) -> Command) -> Command {
+    let names = Vec::from_iter(command.get_subcommands().map(|below| below.get_name().to_owned()));
+    names
+        .iter()
+        .fold(command, |command, name| command.mut_subcommand(name, &change))
 }
 
 fn with_flags(command: Command, listed_only: bool, is_shown: impl Fn(&Setting) -> bool) -> Command {
@@ -115,6 +135,8 @@ fn reads(command: &str, setting: &Setting) -> bool {
                 ])
                 || matches!(setting.section, "Shutdown" | "Health")
         }
+        "capture init" | "capture sql" | "capture try" => any(&[CAPTURED]),
+        "capture resync" | "capture drop" | "capture adopt" => any(&[CAPTURED, STREAM, OWNER]),
         "send" => any(&[
             STREAM,
             WAREHOUSE,

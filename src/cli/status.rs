@@ -108,7 +108,7 @@ async fn watch(period: Duration, output: OutputArgs, config: &Config) -> Result<
 async fn report(config: &Config) -> Result<(StatusReport, Vec<String>), Failure> {
     let mut report = match &config.redis {
         Some(redis) => {
-            let stream = RedisStream::new(redis, &config.stream, Metrics::new())?;
+            let stream = RedisStream::open(redis, &config.stream, Metrics::new()).await?;
             with_spool(observe(&stream, config).await, config).await?
         }
         None => {

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::Failure;
 use super::backend::{Backend, Needs};
-use super::output::{OutputArgs, cell, print_one};
+use super::output::{OutputArgs, cell, print_one, reader_closed};
 use super::remote::Remote;
 use crate::config::Config;
 use crate::operations::{EntryQuery, EntrySummary, GetConsumers};
@@ -75,6 +75,7 @@ pub(super) async fn run(args: TailArgs, config: Config) -> Result<(), Failure> {
     tokio::select! {
         ended = follow(&args, &backend) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
+        () = reader_closed() => Ok(()),
     }
 }
 

@@ -60,7 +60,7 @@ impl Latency {
         clippy::cast_sign_loss,
         reason = "counts of some seconds are far below 2^52"
     )]
-    fn quantile_ms(&self, share: f64) -> Option<f64> {
+    pub(crate) fn quantile_ms(&self, share: f64) -> Option<f64> {
         let rank = ((self.count() as f64 * share).ceil() as u64).max(1);
         let mut below = 0;
         for &(bucket, count) in &self.buckets {

@@ -198,6 +198,10 @@ pub enum WarehouseState {
         since: OffsetDateTime,
         /// What the last try met.
         why: String,
+        /// Whether it was never reached since the process started; absent in records of releases
+        /// that did not tell.
+        #[serde(default)]
+        since_start: bool,
     },
 }
 
@@ -270,6 +274,7 @@ mod tests {
                 warehouse: Some(WarehouseState::Away {
                     since: now,
                     why: "refused".to_owned(),
+                    since_start: true,
                 }),
                 batch: Some(Batch { entries: 5, since: now }),
                 latency: Some(Latency::of_counts([(3, 1), (50, 2)])),

@@ -127,6 +127,16 @@ impl Nodes {
         Some(answer.nodes.iter().map(aged).collect())
     }
 
+    /// Whether this process is the first, by id, of those that load into the warehouse: it does what one
+    /// of them is to do.
+    #[must_use]
+    pub fn is_own_the_first_worker(&self) -> bool {
+        let nodes = self.current().unwrap_or_default();
+        let workers = nodes.iter().filter(|node| node.is_live_worker());
+        let first = workers.map(|node| &node.record.id).min();
+        first.is_some() && first == self.own_id().as_ref()
+    }
+
     /// All nodes but this process; `None` where they are not known.
     #[must_use]
     pub fn others(&self) -> Option<Vec<Node>> {

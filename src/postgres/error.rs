@@ -8,6 +8,9 @@ use std::io;
 
 use tokio_postgres::Error;
 
+/// Stands for the name of the role, until that is known.
+const ROLE: &str = "<its role>";
+
 /// Why the source does not answer as it must.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum SourceError {
@@ -39,15 +42,26 @@ impl SourceError {
             ),
             "42501" if message.contains("row-level security") => format!(
                 "{message}, and would hide orders from the capture: as a superuser, or as the administrator of a managed \
-                 server, run ALTER ROLE <its role> BYPASSRLS"
+                 server, run ALTER ROLE {ROLE} BYPASSRLS"
             ),
-            "42501" => format!("{message}: `orderstream capture sql` prints what the role must be granted"),
+            "42501" => format!(
+                "{message}: {}`orderstream capture sql` prints what the role must be granted",
+                missing_grant(message)
+            ),
             _ => message.to_owned(),
         };
         Self::Refused {
             code: code.to_owned(),
             message,
         }
+    }
+
+    /// With the name of the role that was refused, for the statement to be run.
+    pub(crate) fn of_role(mut self, role: &str) -> Self {
+        if let Self::Refused { message, .. } = &mut self {
+            *message = message.replace(ROLE, role);
+        }
+        self
     }
 
     /// Whether one order's values are at fault.
@@ -66,12 +80,26 @@ impl SourceError {
             Self::Misconfigured(_) => true,
             // Another process made the slot at the same moment.
             Self::Refused { code, .. } if code == "42710" => false,
+            // The next connection looks what has become of it, and says what to run.
+            Self::Refused { code, message } if code == "42704" && message.contains("publication") => false,
             Self::Refused { code, .. } => ["42", "28", "3D", "0A", "08P01"]
                 .iter()
                 .any(|class| code.starts_with(class)),
             Self::Unreachable(_) => false,
         }
     }
+}
+
+/// The statement that gives what "permission denied for ..." lacks, where that is known.
+fn missing_grant(message: &str) -> String {
+    let object = message.strip_prefix("permission denied for ");
+    let (right, object) = match object.and_then(|object| object.split_once(' ')) {
+        Some(("table" | "view", name)) => ("SELECT", name.to_owned()),
+        Some(("materialized", name)) => ("SELECT", name.trim_start_matches("view ").to_owned()),
+        Some(("schema", name)) => ("USAGE", format!("SCHEMA {name}")),
+        _ => return String::new(),
+    };
+    format!("as its owner run GRANT {right} ON {object} TO {ROLE}; ")
 }
 
 impl From<io::Error> for SourceError {

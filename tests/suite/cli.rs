@@ -52,6 +52,8 @@ fn help_lists_every_setting() {
         "trace",
         "replay",
         "rebuild",
+        "pause",
+        "resume",
         "forget",
         "status",
         "health",
@@ -66,7 +68,7 @@ fn help_lists_every_setting() {
 #[test]
 fn short_help_fits_a_screen() {
     let (help, _) = texts(&orderstream(&["-h"], &[]));
-    assert!(help.lines().count() <= 40 && help.contains("Examples:"), "{help}");
+    assert!(help.lines().count() <= 42 && help.contains("Examples:"), "{help}");
 }
 
 #[test]
@@ -480,6 +482,8 @@ fn help_is_about_the_command() {
         "trace",
         "replay",
         "rebuild",
+        "pause",
+        "resume",
         "forget",
         "drain",
         "status",
@@ -500,6 +504,9 @@ fn help_is_about_the_command() {
         (&["status"], "--health-lag-warning", "--shopify-secrets"),
         (&["dead-letters", "list"], "--dead-letter-stream", "--database-url"),
         (&["health"], "--admin-addr", "--redis-url"),
+        (&["capture", "init"], "--capture-database-url", "--redis-url"),
+        (&["capture", "drop"], "--redis-url", "--health-lag-warning"),
+        (&["capture"], "--health-lag-warning", "--shopify-secrets"),
         (&["run"], "--shopify-secrets", "--nothing-is-hidden"),
     ] {
         let (help, _) = texts(&orderstream(&[args, &["--help"]].concat(), &[]));

@@ -12,7 +12,7 @@ use crate::harness::eventually;
 use crate::harness::ingest::{Service, Settings, order, signed, webhook};
 use crate::harness::redis::RedisServer;
 use crate::harness::service::{Service as Process, Settings as Variables};
-use crate::harness::wire::{Wire, ask, get, request};
+use crate::harness::wire::{Wire, get, request};
 
 const LONG: Duration = Duration::from_secs(90);
 /// Of head and body where hostile connections are not to come to their end.
@@ -89,34 +89,39 @@ fn announced(bytes: usize) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Good webhooks, each on a connection of its own and within `limit`. On a busy machine the store may confirm one too
-/// late, or its connection wait so long for its first byte that it gives way: then it comes again, as Shopify does.
-async fn all_are_taken(service: &Service, count: u64, limit: Duration) {
+/// Good webhooks, each on a connection of its own. Few have to come again.
+async fn all_are_taken(service: &Service, count: u64) {
     let mut again = 0;
     for number in 0..count {
         let bytes = webhook(&format!("w-{number}"), &order(number));
-        let taken = async {
-            loop {
-                let mut wire = Wire::connect(service.public).await;
-                wire.send_until_refused(&bytes).await;
-                if let Some(answer) = wire.answer().await {
-                    if answer.status == 200 {
-                        return;
-                    }
-                    let problem = (answer.status, answer.json()["code"].take());
-                    assert_eq!(
-                        problem,
-                        (503, "stream_unavailable".into()),
-                        "webhook {number}: {answer:?}"
-                    );
-                }
-                again += 1;
-            }
-        };
-        let taken = tokio::time::timeout(limit, taken).await;
-        taken.unwrap_or_else(|_| panic!("webhook {number} is not taken"));
+        again += is_taken(service, &bytes, &["stream_unavailable"]).await;
     }
     assert!(again <= count, "{count} webhooks came again {again} times");
+}
+
+/// One good webhook. On a busy machine the store may confirm it too late, or its connection wait so long for its first
+/// byte that it gives way: then it comes again, as Shopify does, and so after these refusals. How often it did is
+/// returned.
+async fn is_taken(service: &Service, bytes: &[u8], refusals: &[&str]) -> u64 {
+    let mut again = 0;
+    let taken = async {
+        loop {
+            let mut wire = Wire::connect(service.public).await;
+            wire.send_until_refused(bytes).await;
+            if let Some(answer) = wire.answer().await {
+                if answer.status == 200 {
+                    return;
+                }
+                let code = answer.json()["code"].take();
+                assert_eq!(answer.status, 503, "{answer:?}");
+                assert!(refusals.iter().any(|refusal| code == *refusal), "{answer:?}");
+            }
+            again += 1;
+        }
+    };
+    let taken = tokio::time::timeout(PROMPT, taken).await;
+    taken.expect("a good webhook is not taken");
+    again
 }
 
 async fn served_during(kinds: &'static [Hostile]) {
@@ -131,7 +136,7 @@ async fn served_during(kinds: &'static [Hostile]) {
         (service.metrics.connections.get() >= 200).then_some(())
     })
     .await;
-    all_are_taken(&service, 25, PROMPT).await;
+    all_are_taken(&service, 25).await;
     assert!(service.metrics.connections.get() <= 200, "the cap does not hold");
     drop(flood);
     service.stop().await;
@@ -184,20 +189,23 @@ async fn unsigned_bodies_that_stall_leave_room_for_good_ones() {
             "more than half of the budget is unverified"
         );
     }
-    all_are_taken(&service, 10, AT_ONCE).await;
+    all_are_taken(&service, 10).await;
     let large = [order(1000), vec![b' '; LARGE / 2]].concat();
+    // Bodies that are still on their way, on a busy machine, give no room.
     let large = signed("orders/create", "large", &large);
-    let answer = tokio::time::timeout(AT_ONCE, ask(service.public, &large)).await;
-    let answer = answer.expect("it waits for the stalled");
-    assert_eq!(answer.status, 200, "{answer:?}");
+    is_taken(&service, &large, &["stream_unavailable", "overloaded"]).await;
     eventually("their shares are given back", LONG, async || {
         (service.metrics.body_bytes.get() == 0).then_some(())
     })
     .await;
+    let mut answers = Vec::new();
     for mut wire in stalled {
         let answer = wire.answer().await.expect("closed without an answer");
         assert!([408, 503].contains(&answer.status), "{answer:?}");
+        answers.push(answer.status);
     }
+    // The first three had room. Who of them is answered 503 gave it to another, sooner than its time was over.
+    assert!(answers[..3].contains(&503), "{answers:?}");
     service.stop().await;
 }
 
@@ -235,8 +243,9 @@ async fn memory_keeps_to_the_budget_whatever_comes_at_once() {
         peak <= BUDGET * 13 / 10 + (64 << 20),
         "{peak} bytes, with {taken} taken"
     );
+    // The pages of the binary, which VmRSS counts too, grow with it.
     eventually("most of it goes back", LONG, async || {
-        (memory(&service, "VmRSS:") <= 56 << 20).then_some(())
+        (memory(&service, "RssAnon:") <= 32 << 20).then_some(())
     })
     .await;
 }

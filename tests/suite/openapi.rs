@@ -364,6 +364,7 @@ async fn what_operators_ask_wrongly_is_refused_as_described() {
         ("POST /api/replay", r#"{"dry_run":true,"from":"+1-0"}"#),
         ("POST /api/rebuild", r#"{"next":[null,null]}"#),
         ("POST /api/forget", r#"{"customer":"1","next":["s",[]]}"#),
+        ("POST /api/forget/export", r#"{"customer":"1","next":["s",[]]}"#),
         (
             "POST /api/dead-letters/discard",
             r#"{"all":true,"dry_run":true,"next":["0-0","0-0"]}"#,

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 const MAX_DEPTH: usize = 32;
 
 /// What is kept of a member, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Kept {
     /// Nothing, not even its name.
     Nothing,
@@ -21,6 +21,8 @@ pub(crate) enum Kept {
     Filtered,
     /// Of an object only that member; any other value as it is.
     Only(&'static str),
+    /// Of a text what this answers, null where it answers nothing; null for any other value.
+    Part(fn(&str) -> Option<String>),
 }
 
 /// The copy; `None` where it is no JSON, so that its members cannot be found.
@@ -61,7 +63,7 @@ fn object(json: &str, rule: &dyn Fn(&str) -> Kept, depth: usize, out: &mut Strin
     let ObjectMembers(members) = serde_json::from_str(json).ok()?;
     let members = members.into_iter().map(|(name, value)| (rule(&name), name, value));
     out.push('{');
-    for (index, (kept, name, value)) in members.filter(|(kept, ..)| *kept != Kept::Nothing).enumerate() {
+    for (index, (kept, name, value)) in members.filter(|(kept, ..)| !matches!(kept, Kept::Nothing)).enumerate() {
         if index > 0 {
             out.push(',');
         }
@@ -71,6 +73,11 @@ fn object(json: &str, rule: &dyn Fn(&str) -> Kept, depth: usize, out: &mut Strin
             Kept::Only(member) if value.get().starts_with('{') => {
                 let only = |name: &str| if name == member { Kept::Filtered } else { Kept::Nothing };
                 object(value.get(), &only, depth - 1, out)?;
+            }
+            Kept::Part(of) => {
+                let part = serde_json::from_str::<Cow<'_, str>>(value.get()).ok();
+                let part = part.and_then(|text| of(&text));
+                out.push_str(&serde_json::to_string(&part).ok()?);
             }
             Kept::Nothing | Kept::Filtered | Kept::Only(_) => copy(value.get(), rule, depth - 1, out)?,
         }

@@ -217,7 +217,7 @@ impl Service {
             capture: None,
         };
         let health = Health::start(sources, thresholds, append_stats, None, metrics.clone(), &roles);
-        let live = Live::start(health.clone(), nodes.clone(), node(stream_kind), &roles);
+        let live = Live::start(stream.clone(), health.clone(), nodes.clone(), node(stream_kind), &roles);
         let credentials = PublicCredentials {
             keyring: Arc::new(ArcSwapOption::from_pointee(keyring())),
             tokens: Arc::new(ArcSwap::from_pointee(Tokens::new(&[API_TOKEN.into()]))),

@@ -64,7 +64,7 @@ async fn status_asks_the_owner_or_the_file() {
         assert_eq!(found[figure], asked[figure], "{figure}");
     }
     assert_eq!(
-        local.run(&["health"]).status.code(),
+        local.run(&["health", "--listen-addr", "127.0.0.1:0"]).status.code(),
         Some(69),
         "nobody is there any more"
     );
