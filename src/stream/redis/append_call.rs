@@ -29,9 +29,7 @@ impl Keys {
     pub(super) fn append_call(&self, chunk: &Chunk, entries: &[NewEntry], dedupe: Option<&Dedupe<'_>>) -> Cmd {
         let (log, cap) = self.log(chunk.log);
         let chosen = || chunk.places.iter().filter_map(|&place| entries.get(place));
-        // Of the call itself twelve, of an entry its id, its digest, a number and its fields.
-        let arguments = 12 + chosen().map(|entry| 3 + 2 * entry.fields.0.len()).sum::<usize>();
-        let mut call = Cmd::with_capacity(arguments, chunk.bytes);
+        let mut call = Cmd::with_capacity(chunk.arguments, chunk.bytes);
         call.arg("EVALSHA").arg(scripts::APPEND.hash());
         match dedupe {
             Some(Dedupe { now, ticket }) => {

@@ -10,6 +10,10 @@ use crate::stream::{Appended, NewEntry};
 const CHUNK_ENTRIES: usize = 256;
 /// Bytes of one script call, likewise.
 const CHUNK_BYTES: usize = 4 << 20;
+/// Arguments of one script call. ElastiCache Serverless refuses 4,000.
+const CHUNK_ARGUMENTS: usize = 3900;
+/// Those of the call itself.
+const OWN_ARGUMENTS: usize = 12;
 /// Above that Redis reads an argument into a buffer of its own (`PROTO_MBULK_BIG_ARG`), keeps a
 /// buffer of that size with the connection for up to seconds, and counts it as used memory.
 const LARGE: usize = 32 << 10;
@@ -19,6 +23,8 @@ pub(super) struct Chunk {
     pub(super) log: LogName,
     pub(super) places: Vec<usize>,
     pub(super) bytes: usize,
+    /// What the call has, [`arguments`] of each entry included.
+    pub(super) arguments: usize,
     /// One of them is large.
     pub(super) is_large: bool,
 }
@@ -30,9 +36,16 @@ impl Chunk {
         Self {
             log,
             bytes: chosen().map(size).sum(),
+            arguments: OWN_ARGUMENTS + chosen().map(arguments).sum::<usize>(),
             is_large: chosen().any(is_large),
             places,
         }
+    }
+
+    fn has_room_for(&self, entry: &NewEntry) -> bool {
+        self.places.len() < CHUNK_ENTRIES
+            && self.bytes + size(entry) <= CHUNK_BYTES
+            && self.arguments + arguments(entry) <= CHUNK_ARGUMENTS
     }
 
     /// Whether any of its entries was refused for want of memory.
@@ -82,21 +95,16 @@ pub(super) fn chunks(entries: &[NewEntry], places: impl IntoIterator<Item = usiz
         .into_iter()
         .filter_map(|place| Some((place, entries.get(place)?)));
     for (place, entry) in chosen {
-        let bytes = size(entry);
         let log = LogName::of(entry, partitions);
         let open = chunks.iter_mut().rfind(|chunk| chunk.log == log);
-        match open {
-            Some(chunk) if chunk.places.len() < CHUNK_ENTRIES && chunk.bytes + bytes <= CHUNK_BYTES => {
+        match open.filter(|chunk| chunk.has_room_for(entry)) {
+            Some(chunk) => {
                 chunk.places.push(place);
-                chunk.bytes += bytes;
+                chunk.bytes += size(entry);
+                chunk.arguments += arguments(entry);
                 chunk.is_large |= is_large(entry);
             }
-            _ => chunks.push(Chunk {
-                log,
-                places: vec![place],
-                bytes,
-                is_large: is_large(entry),
-            }),
+            None => chunks.push(Chunk::of(log, vec![place], entries)),
         }
     }
     chunks
@@ -105,6 +113,11 @@ pub(super) fn chunks(entries: &[NewEntry], places: impl IntoIterator<Item = usiz
 /// Bytes of an entry in a call: its fields, and each one's two lengths as the protocol writes them.
 fn size(entry: &NewEntry) -> usize {
     entry.fields.bytes() + 32 * entry.fields.0.len()
+}
+
+/// Its id, its digest, the number of its fields, and these.
+fn arguments(entry: &NewEntry) -> usize {
+    3 + 2 * entry.fields.0.len()
 }
 
 /// Whether an entry that finds no memory says nothing about a smaller one.

@@ -280,3 +280,41 @@ async fn keys_beside_the_stream_do_not_stay_for_ever() {
         assert!(server.command::<i64>(&["PTTL", key]).await > 0, "{key}");
     }
 }
+
+/// ElastiCache Serverless refuses a call of 4,000 arguments; this Redis counts them in its slow log.
+#[tokio::test]
+async fn no_call_has_four_thousand_arguments() {
+    let server = RedisServer::start().await;
+    for (name, value) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "10000")] {
+        server.command::<()>(&["CONFIG", "SET", name, value]).await;
+    }
+    let wide = |n| {
+        let mut entry = entry(n);
+        for field in 0..30 {
+            entry.fields.0.push((format!("field-{field}").into(), "x".into()));
+        }
+        entry
+    };
+    let stream = open(&server.config());
+    let entries: Vec<_> = (0..600).map(wide).collect();
+    let mut writer = stream.writer();
+    // New ones in one pipeline of XADDs, repeats in calls of the script.
+    for again in [false, true] {
+        server.command::<()>(&["SLOWLOG", "RESET"]).await;
+        let outcomes = writer.try_append(&entries).await.unwrap();
+        let is_repeat = |outcome: &Appended| matches!(outcome, Appended::Duplicate(_));
+        assert!(outcomes.iter().all(|outcome| is_repeat(outcome) == again));
+        let calls: Vec<(u64, u64, u64, Vec<String>, String, String)> = server.command(&["SLOWLOG", "GET", "-1"]).await;
+        let most = calls.iter().map(|call| arguments(&call.3)).max().unwrap();
+        assert!((1_200..4_000).contains(&most), "{most}");
+        assert!(!again || most > 3_800, "{most}");
+    }
+}
+
+/// The slow log keeps 32 arguments, the last of which may tell how many more there were.
+fn arguments(kept: &[String]) -> usize {
+    let more = kept
+        .last()
+        .and_then(|last| last.strip_prefix("... (")?.split(' ').next()?.parse::<usize>().ok());
+    more.map_or(kept.len(), |more| kept.len() - 1 + more)
+}
