@@ -71,13 +71,10 @@ impl<'a> Load<'a> {
     async fn is_loaded(&self, database: &Database) {
         let acknowledged = self.acknowledged.borrow().clone();
         eventually("every order is in the warehouse", PATIENCE, async || {
-            let stored = database.sql("SELECT order_id FROM orderstream.order_events");
-            let stored: BTreeSet<u64> = stored.lines().map(|id| id.parse().unwrap()).collect();
-            acknowledged.is_subset(&stored).then_some(())
+            acknowledged.is_subset(&stored(database)).then_some(())
         })
         .await;
-        let doubled = "SELECT count(*) - count(DISTINCT order_id) FROM orderstream.order_events";
-        assert_eq!(database.sql(doubled), "0");
+        assert_eq!(database.sql(DOUBLED), "0");
     }
 
     /// Waits until orders that are sent from now on are acknowledged again.
@@ -89,6 +86,14 @@ impl<'a> Load<'a> {
         .await;
         eprintln!("orders are taken {:?} after {after}", began.elapsed());
     }
+}
+
+const DOUBLED: &str = "SELECT count(*) - count(DISTINCT order_id) FROM orderstream.order_events";
+
+/// The orders in the warehouse.
+fn stored(database: &Database) -> BTreeSet<u64> {
+    let stored = database.sql("SELECT order_id FROM orderstream.order_events");
+    stored.lines().map(|id| id.parse().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -107,7 +112,7 @@ async fn no_failover_loses_or_doubles_what_replicas_confirmed() {
         redis.name(1 - primary).await;
         // It has no replica until the other one is back, so that nothing is confirmed.
         redis.servers[primary].restart().await;
-        redis.servers[primary].follow(&redis.servers[1 - primary]).await;
+        redis.follow(primary).await;
         load.goes_on("SIGKILL of the primary").await;
         load.is_over.set(true);
     };
@@ -231,4 +236,90 @@ async fn a_primary_that_hangs_holds_up_its_own_partitions_only() {
         (report["lag"] == 0 && report["pending_count"] == 0 && report["spool_depth"] == 0).then_some(())
     })
     .await;
+}
+
+/// The primary is cut off and confirms for its clients what is going to be thrown away, while another takes its place.
+/// Who wants a replica's confirmation loses nothing, and who does not is told of at least as many as are missing.
+async fn a_cut_is_survived(url: &str, cut: impl Future<Output = ()>, join: impl Future<Output = ()>) {
+    let (strict, loose) = tokio::join!(Database::migrated(), Database::migrated());
+    let start = |database: &Database, stream, durability| {
+        let settings = Settings::new(url, &database.url())
+            .with("ORDERSTREAM_STREAM", stream)
+            .with("ORDERSTREAM_DURABILITY", durability);
+        async move { Service::start("run", &settings).await }
+    };
+    let services = [
+        start(&strict, "orders_stream", "replicated:1").await,
+        // In the same hash slot.
+        start(&loose, "{orders_stream}:received", "received").await,
+    ];
+    let loads = services.each_ref().map(Load::of);
+    let disturbing = async {
+        let go_on = async |after| {
+            for load in &loads {
+                load.goes_on(after).await;
+            }
+        };
+        go_on("the start").await;
+        cut.await;
+        // The other has no replica until the former primary is back.
+        loads[1].goes_on("the cut").await;
+        join.await;
+        go_on("the end of the cut").await;
+        loads.iter().for_each(|load| load.is_over.set(true));
+    };
+    let sending = loads.iter().flat_map(|load| (0..CLIENTS).map(|_| load.run()));
+    tokio::join!(join_all(sending), disturbing);
+
+    loads[0].is_loaded(&strict).await;
+    let acknowledged = loads[1].acknowledged.borrow().clone();
+    let (missing, reported) = eventually("the loss is reported, and the rest loaded", PATIENCE, async || {
+        let report = services[1].get(&services[1].url("/health")).await.ok()?;
+        let report: serde_json::Value = report.json().await.ok()?;
+        (report["lag"] == 0 && report["pending_count"] == 0).then_some(())?;
+        let missing = acknowledged.difference(&stored(&loose)).count();
+        let reported = lost(&services[1]).await;
+        (missing <= reported).then_some((missing, reported))
+    })
+    .await;
+    eprintln!("{missing} of {} missing, {reported} reported", acknowledged.len());
+    assert!(reported > 0, "nothing was confirmed by the primary that was cut off");
+    assert_eq!(lost(&services[0]).await, 0);
+    assert_eq!(loose.sql(DOUBLED), "0");
+}
+
+async fn lost(service: &Service) -> usize {
+    let metrics = service.get(&service.admin_url("/metrics")).await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let mut lines = metrics.lines();
+    let lost = lines.find_map(|line| line.strip_prefix("orderstream_entries_lost_total "));
+    lost.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_primary_that_is_cut_off_from_its_cluster_loses_nothing_unseen() {
+    let redis = Cluster::start(3, true, RedisOptions::default()).await;
+    let primary = redis.owner(REPLACED).await;
+    let cut = async {
+        redis.cut_off(primary).await;
+        redis.left(REPLACED, primary).await;
+    };
+    let join = async {
+        redis.join().await;
+        redis.is_whole().await;
+    };
+    a_cut_is_survived(&format!("redis+cluster://{}", redis.hosts()), cut, join).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_is_cut_off_from_its_sentinels_loses_nothing_unseen() {
+    let redis = Sentinels::start(RedisOptions::default(), None).await;
+    let cut = async {
+        redis.cut_off().await;
+    };
+    let join = async {
+        redis.join();
+        redis.is_whole().await;
+    };
+    a_cut_is_survived(&format!("redis+sentinel://{}", redis.hosts()), cut, join).await;
 }

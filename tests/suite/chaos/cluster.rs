@@ -56,6 +56,12 @@ impl Primaries for Cluster {
                 self.left(key, primary).await;
                 self.nodes[primary].restart().await;
             }
+            Fault::CutOff => {
+                self.cut_off(primary).await;
+                self.left(key, primary).await;
+                sleep(lasts).await;
+                self.join().await;
+            }
             Fault::SlotMigrates => self.migrate(key, to).await,
             Fault::SlotMoves => {
                 // A replica does not know that a slot moves: on a machine that is busy for longer than

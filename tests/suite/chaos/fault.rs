@@ -95,8 +95,10 @@ pub enum Fault {
     ClockJumps(i64),
     /// A planned failover: the primary and its replica change places.
     FailsOver,
-    /// SIGKILL of a primary whose replica stood still before, and takes over then; the warehouse stands still too.
+    /// SIGKILL of a primary whose replica stood still before, and takes over then; no worker reads meanwhile.
     ReplicaLags,
+    /// A primary is cut off from all but its clients, and another takes its place meanwhile.
+    CutOff,
     /// A hash slot of ours moves by SETSLOT and MIGRATE, held open midway.
     SlotMoves,
     /// A hash slot of ours moves as a whole, where the server is able to do that.
@@ -120,7 +122,9 @@ impl Fault {
             }
             Self::Deadlocks | Self::TableLocked | Self::SessionsEnded => Target::Postgres,
             Self::ClockJumps(_) => Target::Clock,
-            Self::FailsOver | Self::ReplicaLags | Self::SlotMoves | Self::SlotMigrates => Target::Primary,
+            Self::FailsOver | Self::ReplicaLags | Self::CutOff | Self::SlotMoves | Self::SlotMigrates => {
+                Target::Primary
+            }
         }
     }
 
@@ -132,7 +136,7 @@ impl Fault {
             // Below what makes others take its place, and beyond it.
             Self::Stop(Target::Primary) => (5, 90),
             Self::ReplicaLags => (3, 10),
-            Self::SlotMoves => (5, 40),
+            Self::CutOff | Self::SlotMoves => (5, 40),
             Self::Away(_) => (10, 40),
             Self::FailsOver
             | Self::SlotMigrates
@@ -180,6 +184,7 @@ impl fmt::Display for Fault {
             Self::ClockJumps(seconds) => write!(f, "wall clock jumps by {seconds:+} s"),
             Self::FailsOver => f.write_str("planned failover"),
             Self::ReplicaLags => f.write_str("SIGKILL of a primary whose replica lags"),
+            Self::CutOff => f.write_str("a primary cut off from the other servers"),
             Self::SlotMoves => f.write_str("a hash slot moves (SETSLOT, MIGRATE)"),
             Self::SlotMigrates => f.write_str("a hash slot moves (atomic)"),
         }
@@ -269,6 +274,7 @@ pub fn for_replicas(may_kill_processes: bool) -> Vec<Fault> {
         Fault::Stop(Target::Primary),
         Fault::FailsOver,
         Fault::ReplicaLags,
+        Fault::CutOff,
         Fault::GroupDestroyed,
         Fault::ScriptsFlushed,
         Fault::Kill(Target::Postgres),

@@ -118,17 +118,21 @@ impl Process {
     /// One of the faults of a process.
     pub async fn suffer(&self, fault: Fault, lasts: Duration) {
         match fault {
-            Fault::Stop(_) => {
-                self.calm.turn();
-                let service = self.service.lock().await;
-                service.signal(Signal::SIGSTOP);
-                sleep(lasts).await;
-                service.signal(Signal::SIGCONT);
-                self.calm.turn();
-            }
+            Fault::Stop(_) => self.stopped(sleep(lasts)).await,
             Fault::Terminate(_) => self.without(Signal::SIGTERM, sleep(lasts)).await,
             _ => self.without(Signal::SIGKILL, sleep(lasts)).await,
         }
+    }
+
+    /// Does not run while something else is done.
+    pub async fn stopped<T>(&self, something: impl Future<Output = T>) -> T {
+        self.calm.turn();
+        let service = self.service.lock().await;
+        service.signal(Signal::SIGSTOP);
+        let done = something.await;
+        service.signal(Signal::SIGCONT);
+        self.calm.turn();
+        done
     }
 
     /// Ends it by that signal, and starts it again after something else was done.

@@ -135,19 +135,16 @@ impl<R: Primaries> Plant for Replicas<R> {
                 self.postgres.restart().await;
             }
             _ => {
-                // What the replica lacks is lost only where it is not loaded yet.
-                let lags = matches!(fault, Fault::ReplicaLags);
-                let _alone = match lags {
-                    true => Some(self.suffering.turn(Target::Postgres).await),
-                    false => None,
-                };
-                if lags {
-                    self.postgres.freeze();
-                }
                 let log = R::LOGS[usize::try_from(at.as_millis() / 100).unwrap() % R::LOGS.len()];
-                self.redis.lock().await.suffer(fault, lasts, log).await;
-                if lags {
-                    self.postgres.thaw();
+                let suffers = async { self.redis.lock().await.suffer(fault, lasts, log).await };
+                match fault {
+                    // What the replica lacks is lost only where it is not loaded yet.
+                    Fault::ReplicaLags => {
+                        let _run = self.suffering.turn(Target::Run).await;
+                        let _work = self.suffering.turn(Target::Work).await;
+                        self.run.stopped(self.work.stopped(suffers)).await;
+                    }
+                    _ => suffers.await,
                 }
             }
         }
@@ -239,18 +236,11 @@ pub async fn dies_before_its_replica_has_all(
     replica: usize,
     lag: Duration,
 ) {
-    // One that is only stopped reads what its socket holds once it goes on. Without passwords any is a wrong one.
-    servers[replica]
-        .command::<()>(&["CONFIG", "SET", "masterauth", "wrong"])
-        .await;
-    servers[primary]
-        .command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"])
-        .await;
+    // One that is only stopped reads what its socket holds once it goes on.
+    servers[replica].leave(&servers[primary]).await;
     sleep(lag).await;
     servers[primary].kill();
-    servers[replica]
-        .command::<()>(&["CONFIG", "SET", "masterauth", ""])
-        .await;
+    servers[replica].may_follow().await;
 }
 
 /// Faults that are the same wherever the server stands; false for others.

@@ -49,6 +49,11 @@ impl Primaries for Sentinels {
                 self.name(1 - primary).await;
                 self.servers[primary].restart().await;
             }
+            Fault::CutOff => {
+                self.cut_off().await;
+                sleep(lasts).await;
+                self.join();
+            }
             _ => assert!(
                 one_suffers(&mut self.servers[primary], fault, lasts, key).await,
                 "{fault}"

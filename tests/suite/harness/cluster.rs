@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::eventually;
 use super::ports::reserved_port;
 use super::redis::{RedisOptions, RedisServer};
+use super::relays::Relays;
 use super::site::PATIENCE;
 
 const SLOTS: u32 = 16_384;
@@ -22,32 +23,39 @@ pub struct Cluster {
     pub nodes: Vec<RedisServer>,
     ids: Vec<String>,
     is_replicated: bool,
+    /// Before the ports of the cluster's bus.
+    relays: Relays,
 }
 
 impl Cluster {
     /// `primaries` with a replica each, where `is_replicated`; all with these options.
     pub async fn start(primaries: usize, is_replicated: bool, options: RedisOptions) -> Self {
         let count = if is_replicated { 2 * primaries } else { primaries };
-        let started = (0..count).map(|_| {
-            let (mut options, bus) = (options.clone(), reserved_port());
+        let buses: Vec<_> = (0..count).map(|_| reserved_port()).collect();
+        let relays = Relays::before(buses.clone());
+        let started = (0..count).map(|place| {
+            let (mut options, bus) = (options.clone(), buses[place]);
             options.tcp = !options.tls;
             options.config.extend([
                 "cluster-enabled yes".to_owned(),
                 format!("cluster-port {bus}"),
+                format!("cluster-announce-bus-port {}", relays.port(place)),
                 "cluster-node-timeout 2000".to_owned(),
                 "cluster-require-full-coverage no".to_owned(),
                 // A replica may take over however long it was cut off.
                 "cluster-replica-validity-factor 0".to_owned(),
                 "repl-diskless-sync-delay 0".to_owned(),
             ]);
-            async move { (RedisServer::start_with(options).await, bus) }
+            options.config.extend(Relays::server(place));
+            RedisServer::start_with(options)
         });
-        let (nodes, buses): (Vec<_>, Vec<_>) = join_all(started).await.into_iter().unzip();
+        let nodes = join_all(started).await;
         let ids = join_all(nodes.iter().map(|node| node.command::<String>(&["CLUSTER", "MYID"]))).await;
         let cluster = Self {
             nodes,
             ids,
             is_replicated,
+            relays,
         };
         // Before any of them knows another.
         for (place, node) in cluster.nodes.iter().enumerate() {
@@ -55,8 +63,8 @@ impl Cluster {
             node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
         }
         for node in &cluster.nodes {
-            for (other, bus) in cluster.nodes.iter().zip(&buses) {
-                let (port, bus) = (other.port().to_string(), bus.to_string());
+            for (place, other) in cluster.nodes.iter().enumerate() {
+                let (port, bus) = (other.port().to_string(), cluster.relays.port(place).to_string());
                 node.command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
             }
         }
@@ -75,6 +83,28 @@ impl Cluster {
         }
         cluster.is_whole().await;
         cluster
+    }
+
+    /// The places of those that run, and are not cut off.
+    fn reachable(&self) -> impl Iterator<Item = usize> {
+        let is_reachable = |place: &usize| self.nodes[*place].is_running() && !self.relays.is_cut_off(*place);
+        (0..self.nodes.len()).filter(is_reachable)
+    }
+
+    /// Cuts that primary off from the others, its replica too, but from no client. Confirmed or not, what it takes from now
+    /// on is thrown away once [`Self::join`] was called.
+    pub async fn cut_off(&self, primary: usize) {
+        let replica = self.replica_of(primary).await;
+        self.relays.cut_off(Some(primary));
+        self.nodes[replica].leave(&self.nodes[primary]).await;
+    }
+
+    /// Undoes [`Self::cut_off`].
+    pub async fn join(&self) {
+        for place in self.reachable() {
+            self.nodes[place].may_follow().await;
+        }
+        self.relays.cut_off(None);
     }
 
     /// Waits until every node that runs knows all of them, all slots have an owner, on which they agree, and replicas are
@@ -120,7 +150,7 @@ impl Cluster {
         self.ask(&["CLUSTER", "KEYSLOT", key]).await
     }
 
-    /// The place of the node that owns a key, as the first node that runs sees it.
+    /// The place of the node that owns a key, as the first reachable node sees it.
     pub async fn owner(&self, key: &str) -> usize {
         let slot = i64::from(self.slot(key).await);
         let ranges = self.ranges().await;
@@ -128,7 +158,7 @@ impl Cluster {
         range.expect("the slot has no owner").2
     }
 
-    /// The places of all that own slots, as the first node that runs sees it.
+    /// The places of all that own slots, as the first reachable node sees it.
     pub async fn primaries(&self) -> BTreeSet<usize> {
         self.ranges().await.into_iter().map(|(_, _, owner)| owner).collect()
     }
@@ -164,13 +194,13 @@ impl Cluster {
         .await
     }
 
-    /// Waits until all nodes that run name another owner of that key than this; answers it.
+    /// Waits until all reachable nodes name another owner of that key than this; answers it.
     pub async fn left(&self, key: &str, former: usize) -> usize {
         let port = self.nodes[former].port();
         let slot = i64::from(self.slot(key).await);
-        for node in self.nodes.iter().filter(|node| node.is_running()) {
+        for node in self.reachable() {
             eventually("another node owns the slot", PATIENCE, async || {
-                let ranges: Vec<Vec<Value>> = node.try_command(&["CLUSTER", "SLOTS"]).await.ok()?;
+                let ranges: Vec<Vec<Value>> = self.nodes[node].try_command(&["CLUSTER", "SLOTS"]).await.ok()?;
                 let number = |value: &Value| i64::from_redis_value_ref(value).unwrap();
                 let range = ranges
                     .iter()
@@ -252,8 +282,8 @@ impl Cluster {
     }
 
     async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let node = self.nodes.iter().find(|node| node.is_running());
-        node.expect("no node runs").command(words).await
+        let node = self.reachable().next().expect("no node runs");
+        self.nodes[node].command(words).await
     }
 }
 

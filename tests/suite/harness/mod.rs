@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod postgres_tls;
 pub mod python;
 pub mod redis;
+pub mod relays;
 pub mod sentinels;
 pub mod service;
 pub mod shopify;

@@ -24,6 +24,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 pub struct RedisOptions {
     /// Listens on a free TCP port too.
     pub tcp: bool,
+    /// That port, not a free one.
+    pub port: Option<u16>,
     /// TLS on that port, with a private CA of its own ([`RedisServer::ca_file`]).
     pub tls: bool,
     /// `appendonly yes`, `appendfsync always`: what is confirmed survives SIGKILL.
@@ -93,7 +95,7 @@ impl RedisServer {
             child: None,
         };
         if server.options.tcp || server.options.tls {
-            server.port = Some(reserved_port());
+            server.port = Some(server.options.port.unwrap_or_else(reserved_port));
         }
         if server.spawn(is_ready).await {
             return Ok(server);
@@ -178,12 +180,28 @@ impl RedisServer {
 
     /// Becomes a replica of that server, which listens on TCP, and catches up.
     pub async fn follow(&self, primary: &Self) {
-        let port = primary.port().to_string();
+        self.follow_at(primary.port(), primary).await;
+    }
+
+    /// As [`Self::follow`], of a server that is reached at another port than its own.
+    pub async fn follow_at(&self, port: u16, primary: &Self) {
         // Otherwise it waits for further replicas before it sends.
         let at_once = ["CONFIG", "SET", "repl-diskless-sync-delay", "0"];
         primary.command::<()>(&at_once).await;
-        self.command::<()>(&["REPLICAOF", "127.0.0.1", &port]).await;
+        let follow = ["REPLICAOF", "127.0.0.1", &port.to_string()];
+        self.command::<()>(&follow).await;
         self.has_all_of(primary).await;
+    }
+
+    /// Replicates nothing of that primary any more, as where it is cut off, until [`Self::may_follow`].
+    pub async fn leave(&self, primary: &Self) {
+        // Without passwords any is a wrong one.
+        self.command::<()>(&["CONFIG", "SET", "masterauth", "wrong"]).await;
+        primary.command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]).await;
+    }
+
+    pub async fn may_follow(&self) {
+        self.command::<()>(&["CONFIG", "SET", "masterauth", ""]).await;
     }
 
     /// Waits until everything that the primary took is here.

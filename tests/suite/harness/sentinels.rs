@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::ports::reserved_port;
 use super::redis::{RedisOptions, RedisServer, ask};
+use super::relays::Relays;
 use super::site::PATIENCE;
 use super::{eventually, folder};
 
@@ -20,23 +21,35 @@ pub struct Sentinels {
     /// Two; which is the primary changes.
     pub servers: [RedisServer; 2],
     pub sentinels: Vec<Sentinel>,
+    /// Before the servers, for everybody.
+    relays: Relays,
 }
 
 impl Sentinels {
     /// Two servers with these options, on TCP; the first is the primary. The sentinels have seen the replica and each
     /// other. `acl`: rules of a further user of the sentinels.
     pub async fn start(options: RedisOptions, acl: Option<&str>) -> Self {
-        let options = RedisOptions { tcp: true, ..options };
-        let servers = [
-            RedisServer::start_with(options.clone()).await,
-            RedisServer::start_with(options).await,
-        ];
-        servers[1].follow(&servers[0]).await;
+        let ports = [reserved_port(), reserved_port()];
+        let relays = Relays::before(ports.to_vec());
+        let [first, second] = [0, 1].map(|place| {
+            let mut options = options.clone();
+            (options.tcp, options.port) = (true, Some(ports[place]));
+            let announced = format!("replica-announce-port {}", relays.port(place));
+            options.config.push(announced);
+            options.config.extend(Relays::server(place));
+            RedisServer::start_with(options)
+        });
+        let servers = [first.await, second.await];
+        servers[1].follow_at(relays.port(0), &servers[0]).await;
         let mut sentinels = Vec::new();
-        for _ in 0..3 {
-            sentinels.push(Sentinel::start(&servers[0], 2, acl).await);
+        for place in 2..5 {
+            sentinels.push(Sentinel::start(relays.port(0), place, 2, acl).await);
         }
-        let all = Self { servers, sentinels };
+        let all = Self {
+            servers,
+            sentinels,
+            relays,
+        };
         for sentinel in &all.sentinels {
             eventually("a sentinel has seen all others", PATIENCE, async || {
                 let info = sentinel.primary().await.ok()?;
@@ -57,13 +70,39 @@ impl Sentinels {
     /// Which of the two the first sentinel names.
     pub async fn primary(&self) -> usize {
         let port = self.sentinels[0].primary().await.unwrap()["port"].clone();
-        let named = |server: &RedisServer| server.port().to_string() == port;
-        self.servers.iter().position(named).expect("it names another")
+        let named = |place: &usize| self.port(*place) == port;
+        [0, 1].into_iter().find(named).expect("it names another")
+    }
+
+    /// The port at which the server at that place is reached.
+    pub fn port(&self, place: usize) -> String {
+        self.relays.port(place).to_string()
+    }
+
+    /// Makes that server the other one's replica, which catches up.
+    pub async fn follow(&self, replica: usize) {
+        let primary = 1 - replica;
+        let port = self.relays.port(primary);
+        self.servers[replica].follow_at(port, &self.servers[primary]).await;
+    }
+
+    /// Cuts the primary off from its replica and the sentinels, but from no client, until the sentinels name the other
+    /// server; answers its place.
+    pub async fn cut_off(&self) -> usize {
+        let primary = self.primary().await;
+        self.relays.cut_off(Some(primary));
+        self.name(1 - primary).await;
+        primary
+    }
+
+    /// Undoes [`Self::cut_off`].
+    pub fn join(&self) {
+        self.relays.cut_off(None);
     }
 
     /// Waits until all sentinels that run name that server.
     pub async fn name(&self, primary: usize) {
-        let port = self.servers[primary].port().to_string();
+        let port = self.port(primary);
         for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.child.is_some()) {
             eventually("the sentinels name the other server", PATIENCE, async || {
                 (sentinel.primary().await.ok()?["port"] == port).then_some(())
@@ -80,9 +119,9 @@ impl Sentinels {
             for sentinel in &self.sentinels[1..] {
                 (sentinel.primary().await.ok()?["port"] == named).then_some(())?;
             }
-            for server in &self.servers {
+            for (place, server) in self.servers.iter().enumerate() {
                 let info = server.try_command(&["INFO", "replication"]).await.ok()?;
-                let is_right = match server.port().to_string() == named {
+                let is_right = match self.port(place) == named {
                     true => is(&info, "role", "master") && is(&info, "connected_slaves", "1"),
                     false => is(&info, "master_port", &named) && is(&info, "master_link_status", "up"),
                 };
@@ -114,14 +153,17 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// Watches that server; so many sentinels must agree that it is down.
-    pub async fn start(primary: &RedisServer, quorum: u8, acl: Option<&str>) -> Self {
+    /// Watches the primary at that port; so many sentinels must agree that it is down. Relays know it by `place`.
+    pub async fn start(primary: u16, place: usize, quorum: u8, acl: Option<&str>) -> Self {
         let (folder, port) = (folder::temporary("sentinel-"), reserved_port());
         let mut lines = vec![
             format!("port {port}"),
             "bind 127.0.0.1".to_owned(),
             format!("dir {}", folder.path().display()),
-            format!("sentinel monitor {NAME} 127.0.0.1 {} {quorum}", primary.port()),
+            Relays::source(place),
+            // Otherwise the address that it binds to, at which it does not listen.
+            "sentinel announce-ip 127.0.0.1".to_owned(),
+            format!("sentinel monitor {NAME} 127.0.0.1 {primary} {quorum}"),
             format!("sentinel down-after-milliseconds {NAME} 3000"),
             format!("sentinel failover-timeout {NAME} 3000"),
         ];

@@ -63,7 +63,7 @@ impl Deceived {
         );
         Self {
             primary: redis.fail_over().await,
-            stale: Sentinel::start(&decoy, 1, Some(&watch)).await,
+            stale: Sentinel::start(decoy.port(), 5, 1, Some(&watch)).await,
             redis,
             decoy,
         }
@@ -108,7 +108,7 @@ async fn the_newest_epoch_counts_and_what_a_failover_loses_is_reported() {
     roles.spawn("lookout", Arc::clone(&stream).look_out(roles.stop_token()));
     stream.ensure_group().await.unwrap();
     let first = append(&stream, 0).await;
-    let named = format!("127.0.0.1:{}", all.redis.servers[all.primary].port());
+    let named = format!("127.0.0.1:{}", all.redis.port(all.primary));
     assert_eq!(stream.inspect().await.unwrap().address, named);
 
     all.append_to_the_primary_alone(&stream).await;
@@ -161,7 +161,7 @@ async fn what_is_wrong_with_the_sentinels_is_named() {
         ..RedisOptions::default()
     })
     .await;
-    let sentinel = Sentinel::start(&server, 1, None).await;
+    let sentinel = Sentinel::start(server.port(), 5, 1, None).await;
     for (url, wrong) in [
         (
             format!("redis+sentinel://{}/other", sentinel.address()),
