@@ -6,7 +6,7 @@
 //! holds the stores and the permits that an operation runs with. Below are
 //! - reads: `events.rs`, `dead_letters.rs` (with `fingerprint.rs` for causes),
 //!   `dead_letter_export.rs`, `delivery_check.rs`, `loaded_entry.rs`, `minutes.rs`, `outcome.rs`,
-//!   `secret_usage.rs`, and `trace.rs` for all that is known of one order;
+//!   `sales.rs`, `secret_usage.rs`, and `trace.rs` for all that is known of one order;
 //! - actions: `redrive_run.rs` (dead letters replayed or discarded, judged by `redrive.rs`) and
 //!   `history.rs` (replay and rebuild), `pause.rs` and `forget.rs`, recorded by `audit.rs`, and
 //!   `import.rs`, which appends events of a shop's history;
@@ -47,6 +47,7 @@ mod pause;
 mod rate_limit;
 mod redrive;
 mod redrive_run;
+mod sales;
 mod secret_usage;
 mod trace;
 
@@ -74,6 +75,7 @@ pub use self::pause::{PauseRequest, PauseState};
 pub use self::redrive_run::{
     Action, DiscardDeadLetters, IdRange, ReplayDeadLetters, Resolution, ResolutionOutcome, ResolveRequest, ResolveStep,
 };
+pub use self::sales::{DaySales, GetSales, Sales, SalesOfCurrency};
 pub use self::secret_usage::{SecretUsage, SecretUsageReport, counted as counted_secrets};
 pub use self::trace::{TimelineEvent, TimelineStep, Trace, TraceQuery};
 
@@ -95,6 +97,7 @@ pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit::<RebuildRequest>();
     visitor.visit::<GetLoadedEntry>();
     visitor.visit::<GetMinutes>();
+    visitor.visit::<GetSales>();
     visitor.visit::<PauseRequest>();
     visitor.visit::<ForgetRequest>();
     visitor.visit::<ExportPerson>();

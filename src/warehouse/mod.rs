@@ -12,7 +12,7 @@
 //!   modules with a driver.
 //! - `forgotten` knows whom the warehouse has forgotten, and takes out of each load what is personal
 //!   about them.
-//! - [`history`], [`people`], [`reconciliations`] and [`retention`] have the statements of operators, one text for both stores; `migration`
+//! - [`history`], [`people`], [`reconciliations`], [`retention`] and [`sales`] have the statements of operators, one text for both stores; `migration`
 //!   the list of migrations and their one runner. The SQL of each step stands in
 //!   `postgres/migrations/` and `embedded/migrations/`.
 //!
@@ -49,6 +49,7 @@ pub mod postgres;
 pub mod reconciliations;
 pub mod retention;
 mod rows;
+pub mod sales;
 pub mod status;
 mod upsert;
 pub mod version;

@@ -196,14 +196,12 @@ fn as_text(column: &str) -> String {
     format!("CAST({column} AS text)")
 }
 
-/// A key and the amounts of [`FIGURES`], to the fourth decimal: the file's views answer floats.
+/// A key and the amounts of [`FIGURES`].
 fn figures(mut row: Row) -> Option<(String, SalesFigures)> {
     let key = row.text()?;
     let mut amounts = SalesFigures::default();
     for amount in &mut amounts {
-        let text = row.text()?;
-        let exact = text.parse().or_else(|_| Decimal::from_scientific(&text)).ok()?;
-        *amount = exact.round_dp(4).normalize();
+        *amount = row.amount()?;
     }
     Some((key, amounts))
 }

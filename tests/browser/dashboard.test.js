@@ -166,6 +166,27 @@ test("charts show hours of the history that is kept beside the stream", async ()
   await page.unrouteAll({ behavior: "ignoreErrors" });
 });
 
+test("today's sales are those of the warehouse", async () => {
+  await enter("#/");
+  const row = page.getByRole("table", { name: "Today's sales by currency" }).locator("tbody tr").first();
+  await row.waitFor();
+  const [date, asked] = await page.evaluate(async () => {
+    const { get } = await import("/assets/api.js");
+    const date = new Date().toLocaleDateString("sv");
+    return [date, await get("/api/sales", { date })];
+  });
+  const [{ currency, day, week_before: before }] = asked.currencies;
+  assert.ok(day.orders > 0, JSON.stringify(asked));
+  assert.deepEqual(await row.locator("td").allTextContents(), [
+    currency,
+    day.orders.toLocaleString("en"),
+    `${day.net} ${currency}`,
+    before.orders.toLocaleString("en"),
+    `${before.net} ${currency}`,
+  ]);
+  assert.equal(await row.locator("td").nth(1).getAttribute("data-heading"), `Orders of ${date}`);
+});
+
 test("a selection and what was scrolled outlive the figures that come in", async () => {
   await page.goto(service.link);
   const heard = page.locator(".nodes td[data-heading='Uptime']").first();

@@ -228,6 +228,7 @@ stories! { history:
     a_rebuild_repairs_while_the_service_runs
     a_run_of_many_steps_is_written_down_as_one
     a_paused_group_reads_nothing_until_it_is_resumed
+    the_sales_of_a_day_stand_beside_those_of_a_week_before
     a_trace_shows_the_whole_way_of_an_order
     a_trace_shows_each_entry_of_an_event
 }

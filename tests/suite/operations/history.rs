@@ -355,6 +355,45 @@ pub async fn a_run_of_many_steps_is_written_down_as_one(plant: Plant) {
     assert!(is(&note, "interrupted") && note["done"].as_u64() >= Some(2), "{note:#}");
 }
 
+pub async fn the_sales_of_a_day_stand_beside_those_of_a_week_before(plant: Plant) {
+    let service = with_orders(&plant, &plant.settings()).await;
+    let mut other = crate::harness::service::order(6);
+    for time in ["created_at", "processed_at"] {
+        other[time] = "2026-01-12T23:30:00-05:00".into();
+    }
+    (other["currency"], other["total_price"]) = ("USD".into(), "0.10".into());
+    other["subtotal_price"] = "0.10".into();
+    other["line_items"][0]["price"] = "0.05".into();
+    let sent = service
+        .deliver("orders/create", "webhook-6", other.to_string().as_bytes())
+        .await;
+    assert_eq!(sent.unwrap().status(), 200);
+    // Of no shop.
+    let sent = service.send_batch(&json!([event(7)])).await;
+    assert_eq!(sent.unwrap().status(), 200);
+    plant.has_rows(7).await;
+    let of = async |day: &str| api(&service, &format!("/api/sales?date={day}")).await;
+    let (none, euros) = (json!({"orders": 0, "net": "0"}), json!({"orders": 6, "net": "123"}));
+    assert_eq!(
+        of("2026-01-12").await,
+        json!({"date": "2026-01-12", "week_before": "2026-01-05", "currencies": [
+            {"currency": "EUR", "day": none, "week_before": euros},
+            {"currency": "USD", "day": {"orders": 1, "net": "0.1"}, "week_before": none},
+        ]})
+    );
+    let first = of("2026-01-05").await;
+    assert_eq!(
+        first["currencies"],
+        json!([{"currency": "EUR", "day": euros, "week_before": none}])
+    );
+    assert_eq!(api(&service, "/api/sales").await["currencies"], json!([]));
+    for wrong in ["2026-13-01", "today"] {
+        let path = format!("/api/sales?date={wrong}");
+        let asked = reqwest::Client::new().get(service.admin_url(&path)).bearer_auth(TOKEN);
+        assert_eq!(asked.send().await.unwrap().status().as_u16() / 100, 4, "{wrong}");
+    }
+}
+
 pub async fn a_trace_shows_the_whole_way_of_an_order(plant: Plant) {
     let service = with_orders(&plant, &plant.settings()).await;
     let bad = r##"{"id":3,"name":"#3","line_items":"none"}"##;

@@ -1,5 +1,5 @@
-// The overview: the overall state, the flow, minutes or hours in four charts, the capture, the nodes, current figures, consumers, secrets
-// and all checks. Everything here follows live.js, but for the secrets.
+// The overview: the overall state, the flow, minutes or hours in four charts, today's sales, the capture, the nodes, current
+// figures, consumers, secrets and all checks. Everything here follows live.js, but for sales and secrets.
 
 import { get } from "./api.js";
 import { openCapture } from "./capture.js";
@@ -11,6 +11,7 @@ import { listen } from "./live.js";
 import { nodes } from "./nodes.js";
 import { consumers, figures, groups, lines, openChecks, openSecrets } from "./panels.js";
 import { again, command, empty, glyph } from "./parts.js";
+import { openSales } from "./sales.js";
 
 const MINUTE_S = 60;
 const TITLES = { healthy: "Healthy", warning: "Warning", critical: "Action required" };
@@ -25,6 +26,7 @@ export function openOverview() {
   const ranges = openRanges(() => charts.show(ranges.samples(), ranges.seconds()));
   const checks = openChecks();
   const capture = openCapture();
+  const sales = openSales();
   const secrets = openSecrets();
   const [figuresPlace, consumersPlace] = [h("div", { class: "panel" }), h("div", { class: "results" })];
   const nodesPlace = h("div", { class: "results" });
@@ -42,6 +44,7 @@ export function openOverview() {
     first,
     h("section", { class: "panel flow", "aria-label": "Flow" }, flow.element),
     h("section", { "aria-label": "History" }, ranges.element, charts.element),
+    sales.element,
     capture.element,
     h("section", { "aria-labelledby": "nodes" }, h("h2", { id: "nodes" }, "Nodes"), nodesPlace),
     h(
@@ -82,6 +85,7 @@ export function openOverview() {
     flow.show(now);
     ranges.hear(now.samples);
     capture.show(now);
+    sales.show(now);
     update(nodesPlace, nodes(now));
     update(figuresPlace, figures(now));
     update(consumersPlace, consumers(now.consumers), groups(now.groups));
@@ -97,6 +101,7 @@ export function openOverview() {
       flow.close();
       charts.close();
       ranges.close();
+      sales.close();
       secrets.close();
     },
   };
