@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use crate::harness::cluster::Cluster;
 use crate::harness::eventually;
 use crate::harness::postgres::Database;
-use crate::harness::redis::RedisOptions;
+use crate::harness::redis::{RedisOptions, RedisServer};
 use crate::harness::sentinels::Sentinels;
 use crate::harness::service::{Service, Settings};
 use crate::harness::site::PATIENCE;
@@ -106,6 +106,12 @@ async fn no_failover_loses_or_doubles_what_replicas_confirmed() {
         load.goes_on("the start").await;
         redis.fail_over().await;
         load.goes_on("SENTINEL FAILOVER").await;
+        // Past the sentinels, which find out.
+        let primary = redis.primary().await;
+        redis.servers[primary].command::<()>(&["FAILOVER"]).await;
+        redis.name(1 - primary).await;
+        redis.is_whole().await;
+        load.goes_on("FAILOVER").await;
 
         let primary = redis.primary().await;
         redis.servers[primary].kill();
@@ -322,4 +328,78 @@ async fn a_primary_that_is_cut_off_from_its_sentinels_loses_nothing_unseen() {
         redis.is_whole().await;
     };
     a_cut_is_survived(&format!("redis+sentinel://{}", redis.hosts()), cut, join).await;
+}
+
+/// Options of servers that talk nothing but TLS; `None`, said loudly, where the server was built without it.
+async fn tls_only(lines: &[&str]) -> Option<RedisOptions> {
+    RedisServer::start_tls().await?;
+    Some(RedisOptions {
+        tls: true,
+        config: lines.iter().map(|line| (*line).to_owned()).collect(),
+        ..RedisOptions::default()
+    })
+}
+
+/// The certificates are for `localhost` only.
+#[tokio::test]
+async fn nodes_of_a_cluster_are_reached_over_tls_by_the_names_that_they_announce() {
+    let lines = [
+        "tls-cluster yes",
+        "tls-replication yes",
+        "cluster-announce-hostname localhost",
+        "cluster-preferred-endpoint-type hostname",
+    ];
+    let Some(options) = tls_only(&lines).await else { return };
+    let (database, redis) = tokio::join!(Database::migrated(), Cluster::start(3, true, options));
+    let settings = Settings::new(&format!("rediss+cluster://{}", redis.hosts()), &database.url())
+        .with("ORDERSTREAM_REDIS_CA_FILE", redis.nodes[0].ca_file().to_str().unwrap())
+        .with("ORDERSTREAM_PARTITIONS", "4")
+        .with("ORDERSTREAM_DURABILITY", "replicated:1");
+    let service = Service::start("run", &settings).await;
+    let load = Load::of(&service);
+    let failing_over = async {
+        load.goes_on_everywhere("the start").await;
+        redis.fail_over(REPLACED).await;
+        load.goes_on_everywhere("CLUSTER FAILOVER").await;
+        load.is_over.set(true);
+    };
+    tokio::join!(join_all((0..CLIENTS).map(|_| load.run())), failing_over);
+    load.is_loaded(&database).await;
+
+    for node in &redis.nodes {
+        let no_name = ["CONFIG", "SET", "cluster-announce-hostname", ""];
+        node.command::<()>(&no_name).await;
+    }
+    eventually(
+        "a certificate without the address is said to be the cause",
+        PATIENCE,
+        async || {
+            let checked = settings.command(&["check", "serve"]).output().unwrap();
+            let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+            (!checked.status.success() && said.contains("certificate") && said.contains("127.0.0.1")).then_some(())
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn sentinels_and_servers_are_reached_over_tls() {
+    let Some(options) = tls_only(&[]).await else { return };
+    let (database, redis) = tokio::join!(Database::migrated(), Sentinels::start(options, None));
+    let settings = Settings::new(&format!("rediss+sentinel://{}", redis.hosts()), &database.url())
+        .with(
+            "ORDERSTREAM_REDIS_CA_FILE",
+            redis.servers[0].ca_file().to_str().unwrap(),
+        )
+        .with("ORDERSTREAM_DURABILITY", "replicated:1");
+    let service = Service::start("run", &settings).await;
+    let load = Load::of(&service);
+    let failing_over = async {
+        load.goes_on("the start").await;
+        redis.fail_over().await;
+        load.goes_on("SENTINEL FAILOVER").await;
+        load.is_over.set(true);
+    };
+    tokio::join!(join_all((0..CLIENTS).map(|_| load.run())), failing_over);
+    load.is_loaded(&database).await;
 }

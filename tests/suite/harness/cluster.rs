@@ -14,6 +14,7 @@ use super::relays::Relays;
 use super::site::PATIENCE;
 
 const SLOTS: u32 = 16_384;
+const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// First and last slots, and the place of their owner.
 type SlotOwner = (i64, i64, usize);
@@ -40,7 +41,7 @@ impl Cluster {
                 "cluster-enabled yes".to_owned(),
                 format!("cluster-port {bus}"),
                 format!("cluster-announce-bus-port {}", relays.port(place)),
-                "cluster-node-timeout 2000".to_owned(),
+                format!("cluster-node-timeout {}", NODE_TIMEOUT.as_millis()),
                 "cluster-require-full-coverage no".to_owned(),
                 // A replica may take over however long it was cut off.
                 "cluster-replica-validity-factor 0".to_owned(),
@@ -62,12 +63,7 @@ impl Cluster {
             let epoch = (place + 1).to_string();
             node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
         }
-        for node in &cluster.nodes {
-            for (place, other) in cluster.nodes.iter().enumerate() {
-                let (port, bus) = (other.port().to_string(), cluster.relays.port(place).to_string());
-                node.command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
-            }
-        }
+        cluster.meet().await;
         for (place, node) in cluster.nodes.iter().take(primaries).enumerate() {
             let edge = |place: usize| u32::try_from(place).unwrap() * SLOTS / u32::try_from(primaries).unwrap();
             let (first, last) = (edge(place).to_string(), (edge(place + 1) - 1).to_string());
@@ -83,6 +79,25 @@ impl Cluster {
         }
         cluster.is_whole().await;
         cluster
+    }
+
+    /// Introduces the nodes to each other, again where it took longer than the node timeout.
+    async fn meet(&self) {
+        for node in &self.nodes {
+            eventually("a node knows the others", PATIENCE, async || {
+                for (place, other) in self.nodes.iter().enumerate() {
+                    let (port, bus) = (other.port().to_string(), self.relays.port(place).to_string());
+                    let meet = ["CLUSTER", "MEET", "127.0.0.1", &port, &bus];
+                    node.try_command::<()>(&meet).await.ok()?;
+                }
+                let knows = eventually("it knows them soon", PATIENCE, async || {
+                    let known: String = node.try_command(&["CLUSTER", "NODES"]).await.ok()?;
+                    self.ids.iter().all(|id| known.contains(id)).then_some(())
+                });
+                timeout(NODE_TIMEOUT, knows).await.ok()
+            })
+            .await;
+        }
     }
 
     /// The places of those that run, and are not cut off.
@@ -171,8 +186,8 @@ impl Cluster {
         let number = |value: &Value| i64::from_redis_value_ref(value).unwrap();
         let owner = |range: &Vec<Value>| {
             let node = Vec::<Value>::from_redis_value_ref(&range[2]).unwrap();
-            let is_it = |one: &RedisServer| i64::from(one.port()) == number(&node[1]);
-            let owner = self.nodes.iter().position(is_it).unwrap();
+            let id = String::from_redis_value_ref(&node[2]).unwrap();
+            let owner = self.ids.iter().position(|one| *one == id).unwrap();
             (number(&range[0]), number(&range[1]), owner)
         };
         ranges.iter().map(owner).collect()
@@ -196,7 +211,6 @@ impl Cluster {
 
     /// Waits until all reachable nodes name another owner of that key than this; answers it.
     pub async fn left(&self, key: &str, former: usize) -> usize {
-        let port = self.nodes[former].port();
         let slot = i64::from(self.slot(key).await);
         for node in self.reachable() {
             eventually("another node owns the slot", PATIENCE, async || {
@@ -206,7 +220,7 @@ impl Cluster {
                     .iter()
                     .find(|range| (number(&range[0])..=number(&range[1])).contains(&slot))?;
                 let owner = Vec::<Value>::from_redis_value_ref(&range[2]).unwrap();
-                (u16::from_redis_value_ref(&owner[1]).unwrap() != port).then_some(())
+                (String::from_redis_value_ref(&owner[2]).unwrap() != self.ids[former]).then_some(())
             })
             .await;
         }

@@ -4,11 +4,13 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use orderstream::config::{Durability, RedisConfig, StreamConfig};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use redis::FromRedisValue;
 use tempfile::TempDir;
 
@@ -26,8 +28,10 @@ pub struct RedisOptions {
     pub tcp: bool,
     /// That port, not a free one.
     pub port: Option<u16>,
-    /// TLS on that port, with a private CA of its own ([`RedisServer::ca_file`]).
+    /// TLS on that port, with a certificate for `localhost` ([`RedisServer::ca_file`]).
     pub tls: bool,
+    /// Signs the certificates; that of a clone is the same.
+    pub ca: PrivateCa,
     /// `appendonly yes`, `appendfsync always`: what is confirmed survives SIGKILL.
     pub durable: bool,
     /// Lines of an ACL file; must leave the default user usable, since the harness asks as that.
@@ -64,7 +68,7 @@ impl RedisServer {
         started.unwrap_or_else(|log| panic!("redis-server does not start:\n{log}"))
     }
 
-    /// With TLS; `None`, said loudly, where the server was built without it.
+    /// With TLS and a CA of its own; `None`, said loudly, where the server was built without it.
     pub async fn start_tls() -> Option<Self> {
         let options = RedisOptions {
             tls: true,
@@ -83,7 +87,7 @@ impl RedisServer {
     async fn try_start(options: RedisOptions) -> Result<Self, String> {
         let folder = folder::temporary("redis-");
         if options.tls {
-            write_certificates(folder.path());
+            options.ca.certify(folder.path());
         }
         if !options.acl.is_empty() {
             std::fs::write(folder.path().join("users.acl"), options.acl.join("\n") + "\n").unwrap();
@@ -285,6 +289,18 @@ impl RedisServer {
         ready
     }
 
+    /// Lines of the configuration of a listener with its certificate.
+    pub fn tls_listener(&self, port: u16) -> [String; 5] {
+        let folder = self.folder.path().display();
+        [
+            format!("tls-port {port}"),
+            "tls-auth-clients no".to_owned(),
+            format!("tls-ca-cert-file {folder}/ca.pem"),
+            format!("tls-cert-file {folder}/server.pem"),
+            format!("tls-key-file {folder}/server.key"),
+        ]
+    }
+
     fn settings(&self) -> String {
         let folder = self.folder.path().display();
         let mut lines = vec![
@@ -296,14 +312,10 @@ impl RedisServer {
         match (self.port, self.options.tls) {
             (None, _) => lines.push("port 0".to_owned()),
             (Some(port), false) => lines.push(format!("port {port}")),
-            (Some(port), true) => lines.extend([
-                "port 0".to_owned(),
-                format!("tls-port {port}"),
-                "tls-auth-clients no".to_owned(),
-                format!("tls-ca-cert-file {folder}/ca.pem"),
-                format!("tls-cert-file {folder}/server.pem"),
-                format!("tls-key-file {folder}/server.key"),
-            ]),
+            (Some(port), true) => {
+                lines.push("port 0".to_owned());
+                lines.extend(self.tls_listener(port));
+            }
         }
         if self.options.durable {
             lines.extend(["appendonly yes".to_owned(), "appendfsync always".to_owned()]);
@@ -364,18 +376,32 @@ fn is_ready(answer: &redis::RedisResult<String>) -> bool {
     answer.is_ok()
 }
 
-/// A CA, and a certificate for `localhost` that it signed.
-fn write_certificates(folder: &Path) {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = server.signed_by(&key, &issuer).unwrap();
-    std::fs::write(folder.join("ca.pem"), ca_certificate.pem()).unwrap();
-    std::fs::write(folder.join("server.pem"), certificate.pem()).unwrap();
-    std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
+/// A CA of one's own, made when it is first used.
+#[derive(Clone, Default)]
+pub struct PrivateCa(Arc<OnceLock<(Certificate, Issuer<'static, KeyPair>)>>);
+
+impl PrivateCa {
+    /// Writes its certificate, and one for `localhost` that it signed.
+    fn certify(&self, folder: &Path) {
+        let (ca, issuer) = self.0.get_or_init(|| {
+            let key = KeyPair::generate().unwrap();
+            let mut ca = CertificateParams::new(Vec::new()).unwrap();
+            ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            // Otherwise OpenSSL takes what it signed for self-signed.
+            ca.distinguished_name.push(DnType::CommonName, "a private CA");
+            (ca.self_signed(&key).unwrap(), Issuer::new(ca, key))
+        });
+        let key = KeyPair::generate().unwrap();
+        let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = server.signed_by(&key, issuer).unwrap();
+        std::fs::write(folder.join("ca.pem"), ca.pem()).unwrap();
+        std::fs::write(folder.join("server.pem"), certificate.pem()).unwrap();
+        std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
+    }
+}
+
+impl std::fmt::Debug for PrivateCa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PrivateCa")
+    }
 }

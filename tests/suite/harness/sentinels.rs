@@ -27,15 +27,21 @@ pub struct Sentinels {
 
 impl Sentinels {
     /// Two servers with these options, on TCP; the first is the primary. The sentinels have seen the replica and each
-    /// other. `acl`: rules of a further user of the sentinels.
+    /// other. `acl`: rules of a further user of the sentinels. With TLS, everybody talks TLS, and names are announced, not
+    /// addresses.
     pub async fn start(options: RedisOptions, acl: Option<&str>) -> Self {
         let ports = [reserved_port(), reserved_port()];
         let relays = Relays::before(ports.to_vec());
         let [first, second] = [0, 1].map(|place| {
             let mut options = options.clone();
-            (options.tcp, options.port) = (true, Some(ports[place]));
-            let announced = format!("replica-announce-port {}", relays.port(place));
-            options.config.push(announced);
+            (options.tcp, options.port) = (!options.tls, Some(ports[place]));
+            options
+                .config
+                .push(format!("replica-announce-port {}", relays.port(place)));
+            if options.tls {
+                let lines = ["tls-replication yes", "replica-announce-ip localhost"];
+                options.config.extend(lines.map(str::to_owned));
+            }
             options.config.extend(Relays::server(place));
             RedisServer::start_with(options)
         });
@@ -43,7 +49,8 @@ impl Sentinels {
         servers[1].follow_at(relays.port(0), &servers[0]).await;
         let mut sentinels = Vec::new();
         for place in 2..5 {
-            sentinels.push(Sentinel::start(relays.port(0), place, 2, acl).await);
+            let tls = options.tls.then_some(&servers[0]);
+            sentinels.push(Sentinel::start(relays.port(0), place, 2, acl, tls).await);
         }
         let all = Self {
             servers,
@@ -148,25 +155,37 @@ impl Sentinels {
 /// One sentinel.
 pub struct Sentinel {
     folder: TempDir,
+    /// Without TLS.
     port: u16,
+    tls_port: Option<u16>,
     child: Option<Child>,
 }
 
 impl Sentinel {
-    /// Watches the primary at that port; so many sentinels must agree that it is down. Relays know it by `place`.
-    pub async fn start(primary: u16, place: usize, quorum: u8, acl: Option<&str>) -> Self {
+    /// Watches the primary at that port; so many sentinels must agree that it is down. Relays know it by `place`. `tls`: with
+    /// the certificate of that server.
+    pub async fn start(primary: u16, place: usize, quorum: u8, acl: Option<&str>, tls: Option<&RedisServer>) -> Self {
         let (folder, port) = (folder::temporary("sentinel-"), reserved_port());
+        let tls_port = tls.map(|_| reserved_port());
+        let host = if tls.is_some() { "localhost" } else { "127.0.0.1" };
         let mut lines = vec![
             format!("port {port}"),
             "bind 127.0.0.1".to_owned(),
             format!("dir {}", folder.path().display()),
             Relays::source(place),
+            // Names may be given, and are told.
+            "sentinel resolve-hostnames yes".to_owned(),
+            "sentinel announce-hostnames yes".to_owned(),
             // Otherwise the address that it binds to, at which it does not listen.
-            "sentinel announce-ip 127.0.0.1".to_owned(),
-            format!("sentinel monitor {NAME} 127.0.0.1 {primary} {quorum}"),
+            format!("sentinel announce-ip {host}"),
+            format!("sentinel monitor {NAME} {host} {primary} {quorum}"),
             format!("sentinel down-after-milliseconds {NAME} 3000"),
             format!("sentinel failover-timeout {NAME} 3000"),
         ];
+        if let (Some(server), Some(port)) = (tls, tls_port) {
+            lines.push("tls-replication yes".to_owned());
+            lines.extend(server.tls_listener(port));
+        }
         lines.extend(acl.map(|rules| format!("user {rules}")));
         let file = folder.path().join("sentinel.conf");
         std::fs::write(&file, lines.join("\n") + "\n").unwrap();
@@ -183,6 +202,7 @@ impl Sentinel {
         let sentinel = Self {
             folder,
             port,
+            tls_port,
             child: Some(child),
         };
         eventually("the sentinel answers", PATIENCE, async || sentinel.primary().await.ok()).await;
@@ -190,7 +210,10 @@ impl Sentinel {
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        match self.tls_port {
+            Some(port) => format!("localhost:{port}"),
+            None => format!("127.0.0.1:{}", self.port),
+        }
     }
 
     /// SIGKILL, for good.
@@ -213,7 +236,7 @@ impl Sentinel {
     }
 
     async fn command<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
-        ask(&format!("redis://{}", self.address()), words).await
+        ask(&format!("redis://127.0.0.1:{}", self.port), words).await
     }
 }
 

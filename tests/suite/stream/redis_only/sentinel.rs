@@ -63,7 +63,7 @@ impl Deceived {
         );
         Self {
             primary: redis.fail_over().await,
-            stale: Sentinel::start(decoy.port(), 5, 1, Some(&watch)).await,
+            stale: Sentinel::start(decoy.port(), 5, 1, Some(&watch), None).await,
             redis,
             decoy,
         }
@@ -161,7 +161,7 @@ async fn what_is_wrong_with_the_sentinels_is_named() {
         ..RedisOptions::default()
     })
     .await;
-    let sentinel = Sentinel::start(server.port(), 5, 1, None).await;
+    let sentinel = Sentinel::start(server.port(), 5, 1, None, None).await;
     for (url, wrong) in [
         (
             format!("redis+sentinel://{}/other", sentinel.address()),
