@@ -146,7 +146,13 @@ impl App {
             self.back.spawn_task("reconcile", role.run());
         }
         let retention = self.config.retention;
-        let retaining = retention::run(retention, Arc::clone(&warehouse), probe.clone(), self.nodes.clone());
+        let retaining = retention::run(
+            retention,
+            self.stream(),
+            Arc::clone(&warehouse),
+            probe.clone(),
+            self.nodes.clone(),
+        );
         self.back.spawn_task("retention", retaining);
         let losses = start::compare_warehouse(self.stream(), warehouse, probe.clone(), retention.events);
         self.back.spawn_task("warehouse comparison", losses);

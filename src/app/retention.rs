@@ -1,9 +1,10 @@
-//! Role: takes bodies and events out of the warehouse that are older than they are to be kept.
+//! Role: takes bodies and events out of the warehouse, and bodies out of dead letters, that are older
+//! than they are to be kept.
 //!
 //! Of several processes with workers the one with the first id does it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tracing::{info, warn};
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 use crate::config::RetentionConfig;
 use crate::health::WarehouseProbe;
 use crate::nodes::Nodes;
+use crate::stream::{Stream, StreamId};
 use crate::warehouse::retention::RowRetention as _;
 use crate::warehouse::{Warehouse, WarehouseError};
 
@@ -22,12 +24,23 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs for ever.
-pub(super) async fn run(config: RetentionConfig, warehouse: Arc<dyn Warehouse>, probe: WarehouseProbe, nodes: Nodes) {
+pub(super) async fn run(
+    config: RetentionConfig,
+    stream: Arc<dyn Stream>,
+    warehouse: Arc<dyn Warehouse>,
+    probe: WarehouseProbe,
+    nodes: Nodes,
+) {
     // What was received before then has no body any more.
     let mut without_bodies = OffsetDateTime::UNIX_EPOCH;
+    let mut next_letters = Instant::now();
     loop {
         while !probe.is_reached() || !nodes.is_own_the_first_worker() {
             tokio::time::sleep(POLL_EVERY).await;
+        }
+        if let Some(age) = config.letter_bodies.filter(|_| next_letters <= Instant::now()) {
+            next_letters = Instant::now() + EVERY;
+            drop_letter_bodies(age, &*stream).await;
         }
         let pause = match retain(config, &*warehouse, &mut without_bodies).await {
             Ok(()) => EVERY,
@@ -37,6 +50,22 @@ pub(super) async fn run(config: RetentionConfig, warehouse: Arc<dyn Warehouse>, 
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+async fn drop_letter_bodies(age: Duration, stream: &dyn Stream) {
+    let old = (OffsetDateTime::now_utc() - age).unix_timestamp_nanos() / 1_000_000;
+    let before = StreamId::new(u64::try_from(old).unwrap_or_default(), 0);
+    match stream.drop_letter_bodies(before).await {
+        Ok(0) => {}
+        Ok(bodies) => info!(
+            bodies,
+            "bodies older than ORDERSTREAM_RETAIN_LETTER_BODIES were taken out of dead letters"
+        ),
+        Err(error) => warn!(
+            %error,
+            "old bodies cannot be taken out of dead letters (ORDERSTREAM_RETAIN_LETTER_BODIES); tried again in an hour"
+        ),
     }
 }
 

@@ -262,6 +262,7 @@ settings! {
     }
     "Retention" {
         RETAIN_RAW "ORDERSTREAM_RETAIN_RAW" DurationOrOff(DAY, 3650 * DAY), Text("90d"), "how long order_events keeps the original body (KEEP_RAW) after its receipt, or off: for ever";
+        RETAIN_LETTER_BODIES "ORDERSTREAM_RETAIN_LETTER_BODIES" DurationOrOff(DAY, 3650 * DAY), Text("30d"), "how long dead letters keep the original body, or off: until they are resolved";
         RETAIN_EVENTS "ORDERSTREAM_RETAIN_EVENTS" DurationOrOff(30 * DAY, 3650 * DAY), Text("off"), "how long order_events keeps events after their receipt, of orders that had none since and whose ledger does not need them, or off: for ever";
     }
     "Capture" {

@@ -97,8 +97,9 @@ fn with_event_id(payload: &str, event_id: &str) -> serde_json::Result<String> {
 
 /// The event of a quarantined delivery.
 fn of_body(dead_letter: &Entry, intake: &IntakeConfig) -> Result<Redriven, String> {
-    let whole =
-        body(dead_letter, intake.body_limit).ok_or("it holds neither a payload nor a body that can be unpacked")?;
+    let whole = body(dead_letter, intake.body_limit).ok_or(
+        "it holds neither a payload nor a body that can be unpacked; bodies go after ORDERSTREAM_RETAIN_LETTER_BODIES",
+    )?;
     let body = json::mended(&whole);
     let field = |name| text(dead_letter, name);
     let (topic, webhook_id, shopify_event_id) = (field("topic"), field("webhook_id"), field("shopify_event_id"));

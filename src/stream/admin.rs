@@ -52,6 +52,14 @@ pub trait StreamAdmin: Send + Sync {
     /// more (the caller has seen that). Returns how many there were.
     async fn remove(&self, log: Destination, ids: &[StreamId]) -> Result<u64, StreamError>;
 
+    /// Takes the original bodies of dead letters below an id; all else of them stays, their ids too.
+    /// Returns how many had one. Several processes must not do it at once.
+    ///
+    /// # Errors
+    /// Nothing was changed, or (embedded) a part; also where a group of another program reads the dead
+    /// letters, or some were removed meanwhile.
+    async fn drop_letter_bodies(&self, before: StreamId) -> Result<u64, StreamError>;
+
     /// Makes entries pending again for a group (any of the stream's) that was delivered them
     /// before, as if a consumer had fallen silent with them: the group's reclaimer claims them.
     /// Entries that are pending, unread or gone are left unchanged. Returns how many became

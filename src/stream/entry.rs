@@ -123,6 +123,17 @@ impl Fields {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
+    /// Whether it holds an original body.
+    #[must_use]
+    pub fn has_body(&self) -> bool {
+        self.get("raw").is_some()
+    }
+
+    /// Takes the original body.
+    pub fn drop_body(&mut self) {
+        self.0.retain(|(name, _)| !matches!(&**name, "raw" | "raw_encoding"));
+    }
+
     /// Appends a field.
     pub fn push(&mut self, name: &'static str, value: impl Into<Bytes>) {
         self.0.push((Cow::Borrowed(name), value.into()));

@@ -176,6 +176,7 @@ macro_rules! conformance {
                 a_range_shows_any_part_from_either_end
                 the_server_introduces_itself
                 resolved_letters_go_and_make_room
+                old_letters_lose_their_bodies_and_nothing_else
                 a_domain_keeps_the_first_number_of_its_shop
                 read_entries_become_pending_again_and_are_claimed_as_stale
                 each_group_tells_how_far_it_came_with_an_entry

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::clock::millis;
 use super::group::Group;
 use super::logs::{self, Session};
-use super::row::{PackedFields, id_of, row_at, row_of, unpack};
+use super::row::{PackedFields, id_of, row_at, row_from, row_of, unpack};
 use super::schema::{MINUTES, PAUSED};
 use super::stream::EmbeddedStream;
 use crate::sqlite;
@@ -53,6 +53,22 @@ impl StreamAdmin for EmbeddedStream {
             Ok(removed)
         })
         .await
+    }
+
+    async fn drop_letter_bodies(&self, before: StreamId) -> Result<u64, StreamError> {
+        let (mut from, end, mut dropped) = (0, row_from(before), 0);
+        loop {
+            let page = self.write(move |session, _| {
+                sqlite::overwrite_deleted(session.connection, true)?;
+                let page = logs::drop_letter_bodies(session, from, end);
+                sqlite::overwrite_deleted(session.connection, false)?;
+                page
+            });
+            let (count, last) = page.await?;
+            dropped += count;
+            let Some(last) = last else { return Ok(dropped) };
+            from = last;
+        }
     }
 
     async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, params};
 
-use super::row::{PackedFields, id_of, row_at};
-use crate::stream::{Appended, Destination, StreamId};
+use super::row::{PackedFields, id_of, row_at, unpack};
+use crate::stream::{Appended, Destination, Fields, StreamId};
 
 /// Bytes that a row costs beside its fields: its id, its checksum, and its dedupe key.
 const ROW_BYTES: i64 = 80;
@@ -23,6 +23,10 @@ const REMOVE: [&str; 2] = [
     "DELETE FROM entries WHERE id = ?1 RETURNING LENGTH(fields)",
     "DELETE FROM dead_letters WHERE id = ?1 RETURNING LENGTH(fields)",
 ];
+const LETTERS: &str = "SELECT id, checksum, fields FROM dead_letters WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3";
+const REWRITE_LETTER: &str = "UPDATE dead_letters SET checksum = ?2, fields = ?3 WHERE id = ?1";
+/// Letters that are rewritten at once.
+const LETTERS_AT_ONCE: usize = 200;
 const REMOVED: &str = "UPDATE logs SET length = length - ?2, bytes = MAX(0, bytes - ?3) WHERE log = ?1";
 
 /// What a call has while its transaction is open.
@@ -184,4 +188,38 @@ pub(super) fn count_removed(session: &Session<'_>, log: Destination, rows: i64, 
     let log = i64::try_from(index(log)).unwrap_or_default();
     session.execute(REMOVED, [log, rows, bytes + rows * ROW_BYTES])?;
     Ok(())
+}
+
+/// Takes the bodies of the next letters after a row and before another; answers how many had one, and
+/// the last row that was looked at, where there may be more. A damaged row stays as it is.
+pub(super) fn drop_letter_bodies(
+    session: &Session<'_>,
+    after: i64,
+    before: i64,
+) -> rusqlite::Result<(u64, Option<i64>)> {
+    let log = Destination::DeadLetters;
+    let mut query = session.connection.prepare_cached(LETTERS)?;
+    let limit = i64::try_from(LETTERS_AT_ONCE).unwrap_or(i64::MAX);
+    let rows = query.query_map([after, before, limit], |row| {
+        let (id, blob) = (row.get::<_, i64>(0)?, row.get_ref(2)?.as_bytes()?);
+        Ok((id, blob.len(), unpack(log, id, blob, row.get(1)?)))
+    })?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let (mut dropped, mut freed) = (0, 0);
+    for (id, length, letter) in &rows {
+        let Some(mut fields) = letter.clone().map(|letter| letter.fields).filter(Fields::has_body) else {
+            continue;
+        };
+        fields.drop_body();
+        let packed = PackedFields::new(&fields);
+        session.execute(REWRITE_LETTER, params![id, packed.checksum(log, *id), packed.blob])?;
+        dropped += 1;
+        freed += length.saturating_sub(packed.blob.len());
+    }
+    if dropped > 0 {
+        let freed = i64::try_from(freed).unwrap_or(i64::MAX);
+        session.execute(REMOVED, [1, 0, freed])?;
+    }
+    let last = rows.last().map(|(id, ..)| *id);
+    Ok((dropped, last.filter(|_| rows.len() == LETTERS_AT_ONCE)))
 }

@@ -152,6 +152,10 @@ impl StreamAdmin for RedisStream {
         Ok(removed)
     }
 
+    async fn drop_letter_bodies(&self, before: StreamId) -> Result<u64, StreamError> {
+        self.rewrite_letters(before).await
+    }
+
     async fn make_pending(&self, group: &str, ids: &[StreamId]) -> Result<Option<u64>, StreamError> {
         self.add_up(ids, |partition, ids| async move {
             partition.make_pending(group, &ids).await

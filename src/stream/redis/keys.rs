@@ -64,6 +64,8 @@ pub(super) struct Keys {
     /// Beginning of the names of this partition's ids, and of the dead letters'.
     ids: String,
     letter_ids: String,
+    /// The dead letters without old bodies, while they are copied.
+    pub(super) letter_copy: String,
     /// Beginning of the names of what the partitions have in common.
     common: String,
     /// Whether each log's keys are in a hash slot of their own.
@@ -104,6 +106,7 @@ impl Keys {
             marks: format!("{own}:mark:{group}:"),
             ids: format!("{own}:ids"),
             letter_ids: format!("{letters}:ids"),
+            letter_copy: format!("{letters}:copy"),
             is_tagged,
             common,
             maxlen: share(config.maxlen),

@@ -95,6 +95,7 @@ mod group;
 mod group_monitor;
 mod inspect;
 mod keys;
+mod letter_bodies;
 mod loss_detector;
 mod merge;
 mod node;

@@ -37,6 +37,7 @@ scripts! {
     MAKE_PENDING "make_pending.lua"
     HEARTBEAT "heartbeat.lua"
     ABSENT "absent.lua"
+    SWAP_LETTERS "swap_letters.lua"
 }
 
 /// A script; servers are asked for it by its hash, and given it where they do not know it.

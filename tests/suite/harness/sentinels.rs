@@ -1,11 +1,13 @@
 //! A primary, its replica, and three sentinels on free ports of loopback. A sentinel is a redis-server too.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use redis::{FromRedisValue, RedisResult};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::ports::reserved_port;
 use super::redis::{RedisOptions, RedisServer, ask};
@@ -142,13 +144,17 @@ impl Sentinels {
     /// A planned failover; answers the new primary.
     pub async fn fail_over(&self) -> usize {
         let other = 1 - self.primary().await;
-        eventually("a failover begins", PATIENCE, async || {
-            let begun: RedisResult<()> = self.sentinels[0].command(&["SENTINEL", "FAILOVER", NAME]).await;
-            begun.ok()
-        })
-        .await;
-        self.name(other).await;
-        other
+        loop {
+            eventually("a failover begins", PATIENCE, async || {
+                let begun: RedisResult<()> = self.sentinels[0].command(&["SENTINEL", "FAILOVER", NAME]).await;
+                begun.ok()
+            })
+            .await;
+            // It is given up where the replica was away a moment ago.
+            if timeout(Duration::from_secs(10), self.name(other)).await.is_ok() {
+                return other;
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Dead letters: seen by cause, judged, sent through again, discarded.
 
+use time::{Duration, OffsetDateTime};
+
 use super::*;
 use crate::harness::service::{event, order};
 
@@ -355,6 +357,45 @@ async fn a_letter_laid_open_knows_its_copies_and_its_entry() {
         open(&foreign).await["entry_stands"],
         false,
         "what has its id is another event"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_letter_has_no_body_and_says_so_when_it_is_replayed() {
+    let plant = Plant::servers().await;
+    let Plant::Servers(site) = &plant else { unreachable!() };
+    let service = with_quarantined(&plant).await;
+    let letters = site
+        .redis
+        .command::<Vec<(String, Vec<String>)>>(&["XRANGE", "dead_letters", "-", "+"])
+        .await;
+    stop(service).await;
+    // As if it had been written 40 days ago.
+    let written = OffsetDateTime::now_utc() - Duration::days(40);
+    let old = format!("{}-0", written.unix_timestamp() * 1000);
+    site.redis.command::<()>(&["DEL", "dead_letters"]).await;
+    let fields = letters[0].1.iter().map(String::as_str);
+    let add = Vec::from_iter(["XADD", "dead_letters", &old].into_iter().chain(fields));
+    site.redis.command::<()>(&add).await;
+    let before = plant.json(&["dead-letters", "show", &old]);
+    assert!(before["content"]["body"].is_string(), "{before:#}");
+    let service = plant.run().await;
+    let shown = async || api(&service, &format!("/api/dead-letters/{old}")).await;
+    eventually("its body is gone", PATIENCE, async || {
+        shown().await["content"]["body"].is_null().then_some(())
+    })
+    .await;
+    assert_eq!(shown().await["letter"]["error"], before["letter"]["error"]);
+    let (_, said) = plant.says(&["dead-letters", "replay", "--id", &old, "--yes"]);
+    assert!(said.contains("ORDERSTREAM_RETAIN_LETTER_BODIES"), "{said}");
+    has_letters(&service, 1).await;
+    let metrics = service.get(&service.admin_url("/metrics")).await.unwrap();
+    assert!(
+        metrics
+            .text()
+            .await
+            .unwrap()
+            .contains("orderstream_entries_lost_total 0")
     );
 }
 

@@ -1,6 +1,6 @@
 //! What operators do: letters resolved, entries made pending again, and the record of it.
 
-use orderstream::stream::{PAGE, REPLAY_CONSUMER, Stage};
+use orderstream::stream::{PAGE, REPLAY_CONSUMER, Range, ReadOrder, Stage};
 
 use super::*;
 
@@ -43,6 +43,59 @@ pub async fn resolved_letters_go_and_make_room(store: &dyn Store) {
     let again = stream.writer().try_append(&[letter(3)]).await.unwrap();
     accepted(&again[0]);
     assert_eq!(stream.remove(Destination::DeadLetters, &[]).await.unwrap(), 0);
+}
+
+pub async fn old_letters_lose_their_bodies_and_nothing_else(store: &dyn Store) {
+    let stream = store.open(&stream_config());
+    let letter = |n: u32| {
+        let mut letter = NewEntry {
+            destination: Destination::DeadLetters,
+            ..entry(n)
+        };
+        if n % 2 == 0 {
+            letter.fields.push("raw", vec![b'x'; 1000]);
+            letter.fields.push("raw_encoding", "zstd+base64");
+        }
+        letter
+    };
+    let append = async |numbers: std::ops::Range<u32>| {
+        let letters = Vec::from_iter(numbers.map(letter));
+        let outcomes = stream.writer().try_append(&letters).await.unwrap();
+        Vec::from_iter(outcomes.iter().map(accepted))
+    };
+    assert_eq!(stream.drop_letter_bodies(StreamId::new(u64::MAX, 0)).await.unwrap(), 0);
+    let old = append(0..300).await;
+    assert_eq!(stream.remove(Destination::DeadLetters, &old[299..]).await.unwrap(), 1);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let newest = append(300..301).await[0];
+    let before = stream.report().await.unwrap();
+    let letters = async || {
+        let mut next = Some(Range::all(Destination::DeadLetters, ReadOrder::OldestFirst, PAGE));
+        let mut found = Vec::new();
+        while let Some(range) = next {
+            let page = stream.range(range).await.unwrap();
+            found.extend(page.entries);
+            next = page.next;
+        }
+        found
+    };
+    let mut expected = letters().await;
+    assert_eq!(expected.len(), 300);
+    assert_eq!(stream.drop_letter_bodies(newest).await.unwrap(), 150);
+    for letter in &mut expected[..299] {
+        letter.fields.drop_body();
+    }
+    assert!(letters().await == expected, "other letters than before");
+    assert!(expected[299].fields.has_body());
+    assert_eq!(stream.drop_letter_bodies(newest).await.unwrap(), 0, "none is left");
+    let after = stream.report().await.unwrap();
+    assert_eq!(
+        (after.dead_letters, after.dead_letters_added, after.lost.dead_letters),
+        (before.dead_letters, before.dead_letters_added, 0)
+    );
+    // The ids go on.
+    assert!(append(301..302).await[0] > newest);
+    assert_eq!(stream.report().await.unwrap().dead_letters, 301);
 }
 
 pub async fn read_entries_become_pending_again_and_are_claimed_as_stale(store: &dyn Store) {

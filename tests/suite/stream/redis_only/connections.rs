@@ -222,6 +222,34 @@ async fn a_wrong_password_is_named_and_a_new_one_heals() {
     assert_eq!(reader.read(1, Duration::from_millis(1), &never).await.unwrap().len(), 1);
 }
 
+/// The rights of processes with workers, and no groups of others.
+#[tokio::test]
+async fn bodies_of_old_letters_are_taken_where_that_is_allowed_and_harms_nobody() {
+    let workers = "processes with workers, unless `ORDERSTREAM_RETAIN_LETTER_BODIES=off`";
+    let (all, none) = (StreamId::new(u64::MAX, 0), [documented(EVERYTHING)]);
+    for rights in [&none[..], &[documented(EVERYTHING), documented(workers)]] {
+        let server = acl_server_for(rights, false).await;
+        let add = ["XADD", "dead_letters", "1-1", "error", "x", "raw", "y"];
+        server.command::<()>(&add).await;
+        let stream = open(&as_user(&server));
+        let dropped = stream.drop_letter_bodies(all).await;
+        if rights.len() == 1 {
+            assert!(dropped.unwrap_err().to_string().contains("can't run this command"));
+            continue;
+        }
+        assert_eq!(dropped.unwrap(), 1);
+        server.command::<()>(&["XADD", "dead_letters", "2-1", "raw", "y"]).await;
+        let group = ["XGROUP", "CREATE", "dead_letters", "others", "0"];
+        server.command::<()>(&group).await;
+        let error = stream.drop_letter_bodies(all).await.unwrap_err();
+        assert!(
+            error.to_string().contains("a consumer group of another program"),
+            "{error}"
+        );
+        assert_eq!(server.command::<u64>(&["EXISTS", "dead_letters:copy"]).await, 0);
+    }
+}
+
 #[tokio::test]
 async fn held_connections_follow_a_new_url() {
     let (old, new) = (RedisServer::start().await, RedisServer::start().await);
