@@ -215,8 +215,7 @@ impl Row {
         }
     }
 
-    /// The next column, an amount that was read as text, to the fourth decimal: the file's views answer
-    /// floats.
+    /// An amount in text, to the fourth decimal: the file's views answer floats.
     pub(super) fn amount(&mut self) -> Option<Decimal> {
         let text = self.text()?;
         let exact = text.parse().or_else(|_| Decimal::from_scientific(&text)).ok()?;

@@ -232,7 +232,12 @@ impl Cluster {
         let primary = self.owner(key).await;
         let replica = self.replica_of(primary).await;
         loop {
-            self.nodes[replica].command::<()>(&["CLUSTER", "FAILOVER"]).await;
+            // A replica whose primary was away a moment ago refuses it.
+            eventually("a failover begins", PATIENCE, async || {
+                let begun = self.nodes[replica].try_command::<()>(&["CLUSTER", "FAILOVER"]).await;
+                begun.ok()
+            })
+            .await;
             // It gives up after 5 s where the others do not vote for it, as they do for one primary's replicas once in
             // twice the node timeout.
             if let Ok(owner) = timeout(Duration::from_secs(6), self.left(key, primary)).await {

@@ -52,7 +52,7 @@ pub async fn old_letters_lose_their_bodies_and_nothing_else(store: &dyn Store) {
             destination: Destination::DeadLetters,
             ..entry(n)
         };
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             letter.fields.push("raw", vec![b'x'; 1000]);
             letter.fields.push("raw_encoding", "zstd+base64");
         }
