@@ -22,10 +22,13 @@ use super::spans;
 use super::state::PublicState;
 use super::verified::VerifiedDelivery;
 use crate::config::{IntakeConfig, KeepRaw};
-use crate::event::{Provenance, json};
+use crate::event::{OrderEvent, Provenance, json};
 use crate::ingest::{AppendError, Receipt, SharedPermit, quarantine};
 use crate::metrics::Outcome;
-use crate::shopify::{self, ConvertError, DeliveryHints, KeptNames, REUSED_WEBHOOK_ID, Topic, TopicError};
+use crate::shopify::{
+    self, ConvertError, DeliveryHints, EventDelivery, EventDeliveryError, KeptNames, REUSED_WEBHOOK_ID, Topic,
+    TopicError,
+};
 use crate::spans::{Span, SpanStart};
 use crate::stream::codec::{self, Quarantine, Raw};
 use crate::stream::{Destination, NewEntry, StreamId, spread};
@@ -50,11 +53,8 @@ enum QuarantineReason {
     Body(#[from] ConvertError),
     #[error("{REUSED_WEBHOOK_ID}")]
     Conflict,
-    #[error(
-        "a delivery of Shopify's Events (shopify-action), whose body is not that of a webhook: subscribe to the webhook \
-         topic instead"
-    )]
-    Events,
+    #[error(transparent)]
+    Events(#[from] EventDeliveryError),
     #[error(
         "body of another shop: the number in its order_status_url is not the one that orders of this domain had before \
          (ORDERSTREAM_SHOP_BINDING)"
@@ -127,7 +127,7 @@ impl<'a> Delivery<'a> {
         let converting = state.admission.conversion(self.body.len(), self.latest).await?;
         let entry = self.entry(&state.intake)?;
         drop(converting);
-        if entry.is_ok() {
+        if entry.is_ok() && self.hints.action.is_none() {
             let (topic, version) = (self.hints.topic, self.hints.api_version);
             state.body_forms.look(topic, version, self.body);
         }
@@ -168,22 +168,13 @@ impl<'a> Delivery<'a> {
 
     /// The entry of the delivery's event and the span of its append, or why it is quarantined.
     fn entry(&self, intake: &IntakeConfig) -> Result<Result<(NewEntry, Span), QuarantineReason>, Problem> {
-        if self.hints.action.is_some() {
-            return Ok(Err(QuarantineReason::Events));
-        }
         let body = json::mended(self.body);
-        let event = Topic::parse(self.hints.topic)
-            .map_err(QuarantineReason::Topic)
-            .and_then(|topic| {
-                Ok(shopify::convert(
-                    topic,
-                    &body,
-                    &self.hints,
-                    self.event_id,
-                    self.received_at,
-                )?)
-            });
-        let mut event = match event {
+        let delivery = self.hints.action.map(|_| EventDelivery::read(&body, &self.hints));
+        let delivery = match delivery.transpose() {
+            Ok(delivery) => delivery,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let mut event = match self.event(&body, delivery.as_ref()) {
             Ok(event) => event,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -210,6 +201,25 @@ impl<'a> Delivery<'a> {
             fields,
         };
         Ok(Ok((entry, send)))
+    }
+
+    /// The event of a webhook's body, or of what was read of a delivery of Shopify's Events.
+    fn event<'b>(
+        &'b self,
+        body: &'b [u8],
+        delivery: Option<&'b EventDelivery>,
+    ) -> Result<OrderEvent<'b>, QuarantineReason> {
+        let (hints, event_id, received_at) = (&self.hints, self.event_id, self.received_at);
+        match delivery {
+            Some(delivery) => Ok(delivery.event(hints, event_id, received_at)?),
+            None => Ok(shopify::convert(
+                Topic::parse(hints.topic)?,
+                body,
+                hints,
+                event_id,
+                received_at,
+            )?),
+        }
     }
 
     fn provenance(&self, send: &Span) -> Provenance<'_> {
@@ -244,7 +254,7 @@ impl<'a> Delivery<'a> {
             // Its key holds the digest, so there is no conflict.
             Receipt::Spooled | Receipt::Conflict => None,
         };
-        if matches!(cause, QuarantineReason::Events) {
+        if matches!(cause, QuarantineReason::Events(_)) {
             state.events_deliveries.inc();
         }
         state.quarantine_log.note(&event_id, self.request_id(), &reason);

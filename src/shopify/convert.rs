@@ -89,7 +89,7 @@ fn partial<'a>(
 
 /// The event before anything is read from the body: its time is when it was triggered, else
 /// received.
-fn blank<'a>(
+pub(super) fn blank<'a>(
     topic: Topic,
     hints: &'a DeliveryHints<'_>,
     event_id: Uuid,

@@ -8,6 +8,7 @@
 mod admin_order;
 mod attributes;
 mod convert;
+mod event_delivery;
 mod fit;
 mod headers;
 mod identity;
@@ -29,6 +30,7 @@ mod zone;
 pub use admin_order::{AdminOrder, Asked, Request, deleted_order, keep_known_fields, rest_order};
 pub use attributes::{KeptNames, keep_attributes};
 pub use convert::{ConvertError, convert};
+pub use event_delivery::{EventDelivery, EventDeliveryError};
 pub use headers::{DeliveryHints, shop, signature};
 pub use identity::{EVENT_NAMESPACE, REUSED_WEBHOOK_ID, digest, event_id};
 pub use named_order::named_order;

@@ -2,9 +2,12 @@
 
 use orderstream::event::OrderEvent;
 use orderstream::sample_orders::Generator;
-use orderstream::shopify::{AdminOrder, Asked, DeliveryHints, Request, ShopZone, deleted_order, rest_order};
+use orderstream::shopify::{
+    AdminOrder, Asked, DeliveryHints, EventDelivery, Request, ShopZone, deleted_order, rest_order,
+};
 use serde_json::{Value, json};
 use time::macros::datetime;
+use uuid::Uuid;
 
 use crate::captured;
 use crate::harness::shopify::render;
@@ -79,6 +82,66 @@ fn an_order_of_the_admin_api_is_the_order_of_its_webhook() {
         compared += 1;
     }
     assert!(compared > 300, "{compared}");
+}
+
+/// But for the event's type, which is the topic's, and its id, which is the delivery's.
+#[test]
+fn a_delivery_of_events_is_the_order_of_its_webhook() {
+    let berlin = ShopZone::named("Europe/Berlin").unwrap();
+    for body in histories() {
+        let data = json!({"order": render::order(&body), "shop": {"ianaTimezone": "Europe/Berlin"}});
+        let delivered = json!({"topic": "Order", "action": "update", "data": data}).to_string();
+        let hints = DeliveryHints::default();
+        let delivery = EventDelivery::read(delivered.as_bytes(), &hints).unwrap();
+        let (id, at) = (Uuid::from_u128(7), datetime!(2026-12-01 12:00 UTC));
+        let event = delivery.event(&hints, id, at).unwrap();
+        assert_eq!(
+            (event.event_type.as_str(), event.event_id.as_str()),
+            ("order.updated", &*id.to_string())
+        );
+        assert!(event.sales.is_some(), "the ledger is in the answer");
+        assert_eq!(comparable(event), of_admin_api(&render::order(&body), berlin));
+        assert_eq!(of_admin_api(&render::order(&body), berlin), of_webhook(&body));
+    }
+}
+
+#[test]
+fn what_events_bring_besides_is_refused_with_its_remedy() {
+    let order = render::order(&histories().next().unwrap());
+    let shop = json!({"ianaTimezone": "Etc/UTC"});
+    for (body, remedy) in [
+        (
+            json!({"topic": "Product", "action": "update", "data": {"order": order, "shop": shop}}),
+            "webhook topic",
+        ),
+        (
+            json!({"topic": "Order", "action": "delete", "data": {"order": order, "shop": shop}}),
+            "webhook topic",
+        ),
+        (
+            json!({"topic": "Order", "action": "create", "data": {"order": order}}),
+            "docs/SHOPIFY.md",
+        ),
+        (
+            json!({"topic": "Order", "action": "create", "data": {"order": null, "shop": shop}}),
+            "docs/SHOPIFY.md",
+        ),
+        (json!({"topic": "Order", "action": "create"}), "docs/SHOPIFY.md"),
+        (
+            json!({"topic": "Order", "action": "create", "data": {"order": {"id": "gid://shopify/Order/1"}, "shop": shop}}),
+            "updatedAt",
+        ),
+        (json!([]), "cannot be read"),
+    ] {
+        let text = body.to_string();
+        let error = EventDelivery::read(text.as_bytes(), &DeliveryHints::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("Shopify's Events") && error.contains(remedy),
+            "{body}: {error}"
+        );
+    }
 }
 
 /// The whole states of this repository's histories, of a shop in Berlin.

@@ -52,7 +52,7 @@ struct Args {
     /// Print the names of all scenes.
     #[arg(long)]
     list: bool,
-    /// Write the results kept so far into docs/BENCHMARKS.md, README.md and docs/benchmarks.svg.
+    /// Write the results kept so far into docs/BENCHMARKS.md, README.md, docs/benchmarks.svg and docs/cluster.svg.
     #[arg(long)]
     write: bool,
     /// The repository.
@@ -139,6 +139,10 @@ fn write(root: &std::path::Path, results: &Results) -> anyhow::Result<()> {
     if let Some(scene) = results.scenes.get(report::HEADLINE) {
         let title = "Webhooks a second: verified, in Redis, then answered (64 connections, 2 cores for everything)";
         chart::draw(&root.join("docs/benchmarks.svg"), title, scene)?;
+    }
+    if let Some(scene) = results.scenes.get("cluster") {
+        let title = "Events a second by primaries of a Redis Cluster, each held to a twentieth of a core";
+        chart::draw(&root.join("docs/cluster.svg"), title, scene)?;
     }
     Ok(())
 }

@@ -114,6 +114,18 @@ impl AdminOrder {
         })
     }
 
+    /// Its event, as that of a delivery of a topic.
+    pub(super) fn event_of_topic<'a>(
+        &'a self,
+        topic: Topic,
+        blank: OrderEvent<'a>,
+    ) -> Result<OrderEvent<'a>, ConvertError> {
+        let mut event = order::read(topic, self.body.as_bytes(), blank)?;
+        event.sales.clone_from(&self.sales);
+        validate(&event)?;
+        Ok(event)
+    }
+
     /// Its event.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::harness::folder::temporary;
 use crate::harness::service::{order, webhook};
+use crate::harness::shopify::render;
 
 const SHOP: &str = "tests.myshopify.com";
 /// What must stand nowhere.
@@ -461,6 +462,15 @@ pub async fn versions_that_end_and_events_that_are_no_webhooks_are_said(plant: P
         letter["error"].as_str().unwrap().contains("Shopify's Events"),
         "{letter:#}"
     );
+    // A subscription with our query.
+    let data = serde_json::json!({"order": render::order(&order(5)), "shop": {"ianaTimezone": "Etc/GMT+5"}});
+    let body = serde_json::json!({"topic": "Order", "action": "update", "data": data}).to_string();
+    let request = webhook(&client, &service.url(""), "Order", "5", body.as_bytes());
+    let answer = request.header("shopify-action", "update").send().await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["status"], "accepted");
+    let loaded = "SELECT count(*) FROM order_events e JOIN orders o ON o.order_id = e.order_id \
+                  WHERE o.order_id = '5' AND e.event_type = 'order.updated' AND o.local_date = '2026-01-05'";
+    plant.answers(loaded, "1").await;
     let metrics = service
         .get(&service.admin_url("/metrics"))
         .await

@@ -30,6 +30,22 @@ fn every_document_fits_the_schema() {
     }
 }
 
+/// What users paste into a subscription to Shopify's Events asks for an order as `reconcile` does.
+#[test]
+fn the_query_for_events_asks_for_an_order_as_ours_do() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/event_order.graphql");
+    let pasted = fs::read_to_string(path).unwrap();
+    assert_eq!(faults(&pasted), <[String; 0]>::default());
+    let selection = |text: &str, before: &str| {
+        let fields = text.split_once(before).unwrap().1.replace(['{', '}'], " ");
+        fields.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        selection(&pasted, "order(id: $id)"),
+        selection(documents::ORDERS_BY_ID.text, "... on Order")
+    );
+}
+
 #[test]
 fn what_does_not_fit_is_noticed() {
     for (document, fault) in [
