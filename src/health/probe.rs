@@ -37,13 +37,8 @@ impl WarehouseProbe {
     /// The state before the first answer.
     #[must_use]
     pub fn unknown() -> Self {
-        let state = WarehouseState::Away {
-            since: OffsetDateTime::now_utc(),
-            why: "it was not reached yet".to_owned(),
-            since_start: true,
-        };
         Self {
-            state: Arc::new(ArcSwap::from_pointee(state)),
+            state: Arc::new(ArcSwap::from_pointee(WarehouseState::untried())),
             lost: Arc::default(),
             requests: Arc::default(),
         }

@@ -113,6 +113,10 @@ fn waiting(report: &HealthReport, seen: &Observation) -> (Status, String) {
 pub(super) fn warehouse(seen: &Observation, limit: Duration, now: OffsetDateTime) -> Check {
     let nodes = seen.nodes.iter().flatten().filter(|node| node.is_live_worker());
     let mut states: Vec<_> = nodes.filter_map(state).collect();
+    // A worker that has only just started says nothing beside others.
+    if states.iter().any(|(_, state)| !state.is_untried()) {
+        states.retain(|(_, state)| !state.is_untried());
+    }
     if states.is_empty() {
         states.extend(seen.warehouse.as_ref().map(|own| ("this process", own)));
     }
@@ -312,6 +316,12 @@ mod tests {
         assert_eq!(judged(vec![], Some(never(3))), (Warning, false, 0), "at once");
         assert_eq!(judged(vec![(0, never(3)), (0, away(5))], None), (Warning, true, 3));
         assert_eq!(judged(vec![(0, never(130))], None), (Critical, true, 10));
+        // One that has only just started says nothing beside others, and alone that nothing is known.
+        let untried = WarehouseState::untried;
+        assert_eq!(judged(vec![(0, reached()), (0, untried())], None), (Healthy, true, 0));
+        assert_eq!(judged(vec![(0, away(5)), (0, untried())], None), (Warning, true, 5));
+        let (status, known, _) = judged(vec![(0, untried())], None);
+        assert_eq!((status, known), (Warning, false));
         assert_eq!(
             judged(vec![(16, reached()), (0, away(120))], None),
             (Critical, true, 0),

@@ -205,6 +205,27 @@ pub enum WarehouseState {
     },
 }
 
+/// Why it is away before the first try has ended.
+const NOT_TRIED: &str = "it was not reached yet";
+
+impl WarehouseState {
+    /// Before the first try has ended.
+    #[must_use]
+    pub fn untried() -> Self {
+        Self::Away {
+            since: OffsetDateTime::now_utc(),
+            why: NOT_TRIED.to_owned(),
+            since_start: true,
+        }
+    }
+
+    /// Whether no try has ended yet.
+    #[must_use]
+    pub fn is_untried(&self) -> bool {
+        matches!(self, Self::Away { why, .. } if why == NOT_TRIED)
+    }
+}
+
 /// A load under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
