@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, update } from "./dom.js";
-import { count, money } from "./format.js";
+import { count } from "./format.js";
 import { again, fill, table } from "./parts.js";
 
 const REFRESH_MS = 60_000;
@@ -33,15 +33,24 @@ function today() {
 
 function sales({ date, week_before: before, currencies }) {
   if (!currencies.length) return h("p", { class: "faint" }, `No order of ${date}, and none of ${before}.`);
-  return table(
-    "Today's sales by currency",
-    [
-      ["Currency", (of) => of.currency || "none"],
-      [`Orders of ${date}`, (of) => count(of.day.orders), "number"],
-      ["Net", (of) => money(of.day.net, of.currency), "number"],
-      [`Orders of ${before}`, (of) => count(of.week_before.orders), "number"],
-      ["Net, whole day", (of) => money(of.week_before.net, of.currency), "number"],
-    ],
-    currencies,
-  );
+  return [
+    table(
+      "Today's sales by currency",
+      [
+        ["Currency", (of) => of.currency || "none"],
+        [`Orders of ${date}`, (of) => count(of.day.orders), "number"],
+        [`Net of ${date}`, (of) => amount(of.day.net, of.currency), "number"],
+        [`Orders of ${before}`, (of) => count(of.week_before.orders), "number"],
+        [`Net of ${before}`, (of) => amount(of.week_before.net, of.currency), "number"],
+      ],
+      currencies,
+    ),
+    h("p", { class: "faint" }, `Days are the shops' own. ${before} counts whole.`),
+  ];
+}
+
+/** EUR 1,234.50, with the digits of its currency. */
+function amount(net, currency) {
+  if (!/^[A-Z]{3}$/.test(currency)) return net;
+  return new Intl.NumberFormat("en", { style: "currency", currency, currencyDisplay: "code" }).format(net);
 }
