@@ -8,6 +8,7 @@ use orderstream::sample_orders::Generator;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
+use super::holds_nothing_personal;
 use crate::harness::eventually;
 use crate::harness::local::Local;
 use crate::harness::service::{Service, Settings};
@@ -58,7 +59,7 @@ async fn a_shops_history_is_imported_whatever_becomes_of_its_operations() {
     const ORDERS: u64 = 60;
     let (local, shopify) = (Local::new(), FakeShopify::start().await);
     fill(&shopify, ORDERS, 24);
-    let _service = Service::start("run", &local.settings()).await;
+    let service = Service::start("run", &local.settings()).await;
     let settings = shopify.known_to(&local.settings());
     shopify.with(|shop| {
         // Nothing is left.
@@ -115,6 +116,15 @@ async fn a_shops_history_is_imported_whatever_becomes_of_its_operations() {
     shopify.with(|shop| (shop.bulk.polls, shop.bulk.too_large) = (1, usize::MAX));
     assert_eq!(imports(&settings, &["--restart"])["orders"], ORDERS);
     assert_eq!(local.rows() as u64, ORDERS, "the same events");
+
+    // Also what the freed pages of files hold.
+    let mut kept = service.stderr();
+    for file in std::fs::read_dir(local.data_dir()).unwrap() {
+        // Files come and go while it runs.
+        let bytes = std::fs::read(file.unwrap().path()).unwrap_or_default();
+        kept += &String::from_utf8_lossy(&bytes);
+    }
+    holds_nothing_personal(&kept);
 }
 
 fn spawn(settings: &Settings, args: &[&str]) -> Child {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::holds_nothing_personal;
 use crate::harness::eventually;
 use crate::harness::local::Local;
 use crate::harness::service::{Service, Settings};
@@ -119,6 +120,16 @@ async fn what_never_came_is_found_and_repaired_once() {
     site.sql(
         "INSERT INTO orderstream.reconcile_locks VALUES ('tests.myshopify.com', 'another', now() + interval '1 min')",
     );
+    let mut kept = service.stderr() + &report.to_string();
+    for table in ["order_events", "orders", "order_items", "reconciliations"] {
+        kept += &site.sql(&format!("SELECT string_agg(t::text, ' ') FROM orderstream.{table} t"));
+    }
+    for log in ["orders_stream", "dead_letters"] {
+        let entries: redis::Value = site.redis.command(&["XRANGE", log, "-", "+"]).await;
+        kept += &format!("{entries:?}");
+    }
+    holds_nothing_personal(&kept);
+
     let refused = settings.command(&["reconcile"]).output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(

@@ -234,7 +234,10 @@ async fn bodies_of_old_letters_are_taken_where_that_is_allowed_and_harms_nobody(
         let stream = open(&as_user(&server));
         let dropped = stream.drop_letter_bodies(all).await;
         if rights.len() == 1 {
-            assert!(dropped.unwrap_err().to_string().contains("can't run this command"));
+            // Each engine has words of its own for it.
+            assert!(dropped.is_err(), "{dropped:?}");
+            let letters: Vec<(String, Vec<String>)> = server.command(&["XRANGE", "dead_letters", "-", "+"]).await;
+            assert_eq!(letters[0].1, ["error", "x", "raw", "y"]);
             continue;
         }
         assert_eq!(dropped.unwrap(), 1);
