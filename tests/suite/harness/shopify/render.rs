@@ -44,8 +44,18 @@ pub fn of_history(deliveries: &[(&str, &Value)]) -> Value {
         .clone();
     body["updated_at"] = last;
     let mut order = node(&body);
+    add_what_no_query_asks_for(&mut order);
     order["agreements"] = connection(agreements(deliveries, &body));
     order
+}
+
+fn add_what_no_query_asks_for(order: &mut Value) {
+    let [email, street, note] = PERSONAL;
+    (order["email"], order["note"]) = (email.into(), note.into());
+    order["shippingAddress"]["address1"] = street.into();
+    if order["customer"].is_object() {
+        order["customer"]["email"] = email.into();
+    }
 }
 
 /// One body, without a ledger.
@@ -84,12 +94,6 @@ fn node(body: &Value) -> Value {
         "shippingAddress": {"countryCodeV2": body["shipping_address"]["country_code"]},
         "billingAddress": {"countryCodeV2": body["billing_address"]["country_code"]},
     });
-    let [email, street, note] = PERSONAL;
-    (order["email"], order["note"]) = (email.into(), note.into());
-    order["shippingAddress"]["address1"] = street.into();
-    if order["customer"].is_object() {
-        order["customer"]["email"] = email.into();
-    }
     for (name, graphql) in [
         ("total_price", "totalPriceSet"),
         ("subtotal_price", "subtotalPriceSet"),
