@@ -23,8 +23,18 @@ if not is_whole or state.groups > 0 then
   redis.call('UNLINK', copy)
   return 0
 end
-redis.call('XSETID', copy, state['last-generated-id'], 'ENTRIESADDED', state['entries-added'],
-  'MAXDELETEDID', state['max-deleted-entry-id'])
-redis.call('PERSIST', copy)
-redis.call('RENAME', copy, stream)
+-- A user of Redis may lack the right to one of these. What ran before it stays done, and a copy without an expiry would stay.
+local steps = {
+  { 'XSETID', copy, state['last-generated-id'], 'ENTRIESADDED', state['entries-added'],
+    'MAXDELETEDID', state['max-deleted-entry-id'] },
+  { 'PERSIST', copy },
+  { 'RENAME', copy, stream },
+}
+for _, step in ipairs(steps) do
+  local answer = redis.pcall(unpack(step))
+  if type(answer) == 'table' and answer.err then
+    redis.call('UNLINK', copy)
+    return answer
+  end
+end
 return 1

@@ -1,5 +1,6 @@
 //! TLS with a private CA, TCP, ACL users, changed credentials, unusable URLs.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use orderstream::config::Durability;
@@ -220,6 +221,58 @@ async fn a_wrong_password_is_named_and_a_new_one_heals() {
     accepted(&writer.try_append(&[entry(1)]).await.unwrap()[0]);
     stream.ensure_group().await.unwrap();
     assert_eq!(reader.read(1, Duration::from_millis(1), &never).await.unwrap().len(), 1);
+}
+
+/// Without the right to the last step the copy, which has no expiry by then, does not stay.
+#[tokio::test]
+async fn no_copy_of_letters_stays_where_a_right_is_missing() {
+    let workers = documented("processes with workers, unless `ORDERSTREAM_RETAIN_LETTER_BODIES=off`");
+    for missing in ["+xsetid", "+rename", "+persist"] {
+        assert!(workers.contains(missing), "{workers}");
+        let rights = [documented(EVERYTHING), workers.replace(missing, "")];
+        let server = acl_server_for(&rights, false).await;
+        let add = ["XADD", "dead_letters", "1-1", "error", "x", "raw", "y"];
+        server.command::<()>(&add).await;
+        let dropped = open(&as_user(&server))
+            .drop_letter_bodies(StreamId::new(u64::MAX, 0))
+            .await;
+        // It came as far as the script.
+        let error = dropped.unwrap_err().to_string();
+        assert!(error.contains("executing the script"), "without {missing}: {error}");
+        let keys: Vec<String> = server.command(&["KEYS", "dead_letters*"]).await;
+        assert_eq!(keys, ["dead_letters"], "without {missing}");
+        let body: Vec<(String, Vec<String>)> = server.command(&["XRANGE", "dead_letters", "-", "+"]).await;
+        assert_eq!(body[0].1, ["error", "x", "raw", "y"], "without {missing}");
+        assert_eq!(server.command::<i64>(&["TTL", "dead_letters"]).await, -1);
+    }
+}
+
+/// What a loss is seen by: the newest id, also of a letter that is gone, and the counters.
+#[tokio::test]
+async fn letters_without_bodies_have_the_counters_of_the_stream_before() {
+    let server = RedisServer::start().await;
+    for id in ["1-1", "2-1", "3-1", "4-1"] {
+        server
+            .command::<()>(&["XADD", "dead_letters", id, "error", "x", "raw", "y"])
+            .await;
+    }
+    server.command::<()>(&["XDEL", "dead_letters", "2-1", "4-1"]).await;
+    let counters = async || {
+        let info: HashMap<String, redis::Value> = server.command(&["XINFO", "STREAM", "dead_letters"]).await;
+        let names = [
+            "length",
+            "last-generated-id",
+            "max-deleted-entry-id",
+            "entries-added",
+            "groups",
+        ];
+        names.map(|name| info[name].clone())
+    };
+    let before = counters().await;
+    let stream = open(&server.config());
+    assert_eq!(stream.drop_letter_bodies(StreamId::new(u64::MAX, 0)).await.unwrap(), 2);
+    assert_eq!(counters().await, before);
+    assert_eq!(server.command::<i64>(&["TTL", "dead_letters"]).await, -1);
 }
 
 /// The rights of processes with workers, and no groups of others.
