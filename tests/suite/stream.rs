@@ -177,6 +177,8 @@ macro_rules! conformance {
                 the_server_introduces_itself
                 resolved_letters_go_and_make_room
                 old_letters_lose_their_bodies_and_nothing_else
+                letters_that_come_while_bodies_are_taken_are_kept
+                letters_that_go_while_bodies_are_taken_stay_gone
                 a_domain_keeps_the_first_number_of_its_shop
                 read_entries_become_pending_again_and_are_claimed_as_stale
                 each_group_tells_how_far_it_came_with_an_entry

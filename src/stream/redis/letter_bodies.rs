@@ -33,9 +33,13 @@ impl RedisStream {
         let (mut last, mut rewritten) = (StreamId::default(), 0);
         loop {
             let page = page(letters, &keys.dead_letters, last, None).await?;
+            let is_full = page.len() == PAGE;
             if let Some(newest) = page.last() {
                 last = newest.id;
                 rewritten += copy(letters, keys, page, before).await?;
+            }
+            // What few came since, the script adds: it would never end to wait until none comes.
+            if is_full {
                 continue;
             }
             let mut swap = redis::cmd("EVALSHA");

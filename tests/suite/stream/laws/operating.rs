@@ -98,6 +98,96 @@ pub async fn old_letters_lose_their_bodies_and_nothing_else(store: &dyn Store) {
     assert_eq!(stream.report().await.unwrap().dead_letters, 301);
 }
 
+/// Letters from `from` on, each with a body.
+fn letters_with_bodies(from: u32, count: u32) -> Vec<NewEntry> {
+    let letter = |n| {
+        let mut letter = NewEntry {
+            destination: Destination::DeadLetters,
+            ..entry(n)
+        };
+        letter.fields.push("raw", "body");
+        letter
+    };
+    (from..from + count).map(letter).collect()
+}
+
+/// Ids of all letters, oldest first, and whether each has a body.
+async fn ids_and_bodies(stream: &dyn Stream) -> Vec<(StreamId, bool)> {
+    let mut next = Some(Range::all(Destination::DeadLetters, ReadOrder::OldestFirst, PAGE));
+    let mut found = Vec::new();
+    while let Some(range) = next {
+        let page = stream.range(range).await.unwrap();
+        found.extend(page.entries.iter().map(|letter| (letter.id, letter.fields.has_body())));
+        next = page.next;
+    }
+    found
+}
+
+pub async fn letters_that_come_while_bodies_are_taken_are_kept(store: &dyn Store) {
+    const OLD: u32 = 1000;
+    let stream = store.open(&stream_config());
+    let mut writer = stream.writer();
+    let old = writer.try_append(&letters_with_bodies(0, OLD)).await.unwrap();
+    let mut expected = Vec::from_iter(old.iter().map(|outcome| (accepted(outcome), false)));
+    let newest = expected[expected.len() - 1].0;
+    let before = newest.successor().unwrap();
+    let is_done = CancellationToken::new();
+    let dropping = async {
+        let dropped = stream.drop_letter_bodies(before).await;
+        is_done.cancel();
+        dropped
+    };
+    let appending = async {
+        let mut came = Vec::new();
+        for n in OLD.. {
+            let outcomes = writer.try_append(&letters_with_bodies(n, 1)).await.unwrap();
+            came.push((accepted(&outcomes[0]), true));
+            if is_done.is_cancelled() {
+                break;
+            }
+        }
+        came
+    };
+    let (dropped, came) = tokio::join!(dropping, appending);
+    assert_eq!(dropped.unwrap(), u64::from(OLD));
+    assert!(came.len() > 1, "none came meanwhile");
+    expected.extend(came);
+    assert!(ids_and_bodies(&*stream).await == expected, "other letters than before");
+    assert_eq!(stream.report().await.unwrap().lost.dead_letters, 0);
+}
+
+pub async fn letters_that_go_while_bodies_are_taken_stay_gone(store: &dyn Store) {
+    let stream = store.open(&stream_config());
+    let old = stream.writer().try_append(&letters_with_bodies(0, 1000)).await.unwrap();
+    let old = Vec::from_iter(old.iter().map(accepted));
+    let all = StreamId::new(u64::MAX, 0);
+    let is_done = CancellationToken::new();
+    let dropping = async {
+        // Given up where letters are removed meanwhile, unless they can be changed in place.
+        let _given_up = stream.drop_letter_bodies(all).await;
+        is_done.cancel();
+    };
+    let removing = async {
+        let mut removed = 0;
+        while removed < 500 && !is_done.is_cancelled() {
+            let id = &old[removed..=removed];
+            assert_eq!(stream.remove(Destination::DeadLetters, id).await.unwrap(), 1);
+            removed += 1;
+        }
+        removed
+    };
+    let ((), removed) = tokio::join!(dropping, removing);
+    assert!(removed > 0, "none went meanwhile");
+    let ids = Vec::from_iter(ids_and_bodies(&*stream).await.into_iter().map(|(id, _)| id));
+    assert!(ids == old[removed..], "other letters than those that were left");
+    stream.drop_letter_bodies(all).await.unwrap();
+    let expected = Vec::from_iter(old[removed..].iter().map(|id| (*id, false)));
+    assert!(
+        ids_and_bodies(&*stream).await == expected,
+        "left letters, without bodies"
+    );
+}
+
 pub async fn read_entries_become_pending_again_and_are_claimed_as_stale(store: &dyn Store) {
     let config = stream_config();
     let stream = store.open(&config);
